@@ -1,0 +1,1 @@
+"""Delivery adapters, one per kind of subscriber URI, and the address guard."""

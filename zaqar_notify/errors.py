@@ -1,0 +1,151 @@
+"""Every error that we raise on purpose.
+
+NotifyError
+├── ValidationFailed            a value breaks a rule                      400
+│   ├── BodyInvalid             not JSON, wrong type, missing field        400
+│   ├── ParameterInvalid        unreadable query parameter                 400
+│   ├── HeaderInvalid           Client-ID, project, content type           400
+│   ├── QueueNameInvalid                                                   400
+│   ├── UnsupportedPatchType    queue PATCH with another content type      415
+│   └── ClaimNotHeld            delete with a dead or foreign claim        400
+├── SubscriptionNotChanged      nothing in the request can be changed      400
+├── NotPermitted
+│   └── MessageIsClaimed        delete without the claim that holds it     403
+├── DoesNotExist                                                           404
+│   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
+│   │   SubscriptionDoesNotExist
+│   └── SignatureRefused        a pre-signed request that does not verify  404
+├── Conflict                                                               409
+│   ├── MetadataConflict        JSON patch names an absent key
+│   ├── SubscriptionExists      same subscriber, confirmed already
+│   └── IdempotencyKeyReused    same key, another body
+└── StorageUnavailable          the store gave no answer                   503
+
+How each is answered over HTTP is one table, `api/errors.py`. `StartRefused` is not among them: it
+ends the process, before there is anybody to answer.
+"""
+
+from __future__ import annotations
+
+
+class NotifyError(Exception):
+    """A failure that we foresaw; its text is a sentence for the person who caused it."""
+
+
+class ValidationFailed(NotifyError):
+    """A value breaks a rule; the sentence names the field, the limit and the unit."""
+
+
+class BodyInvalid(ValidationFailed):
+    """The request body is not JSON, or a field is missing or of the wrong type."""
+
+
+class ParameterInvalid(ValidationFailed):
+    """A query parameter can't be read."""
+
+
+class HeaderInvalid(ValidationFailed):
+    """A request header is missing or malformed; `title` is the wire's title for it."""
+
+    def __init__(self, title: str, description: str) -> None:
+        super().__init__(description)
+        self.title = title
+
+
+class QueueNameInvalid(ValidationFailed):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Queue name {name[:80]!r} is not valid: 1 to 64 characters of A-Z a-z 0-9 _ - and ."
+        )
+
+
+class UnsupportedPatchType(ValidationFailed):
+    def __init__(self, expected: str) -> None:
+        super().__init__(f"The Content-Type of this request must be exactly {expected}")
+
+
+class ClaimNotHeld(ValidationFailed):
+    def __init__(self, claim_id: str, message_id: str) -> None:
+        super().__init__(
+            f"Claim {claim_id[:80]!r} does not hold message {message_id[:80]!r}: "
+            "it has expired, was released, or is of other messages"
+        )
+
+
+class SubscriptionNotChanged(NotifyError):
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing to change: send at least one of subscriber, ttl and options, and no project or queue"
+        )
+
+
+class NotPermitted(NotifyError):
+    """The caller may not do this to a thing that exists."""
+
+
+class MessageIsClaimed(NotPermitted):
+    def __init__(self, message_id: str) -> None:
+        super().__init__(
+            f"Message {message_id[:80]!r} is under a live claim; name it in claim_id to delete the message"
+        )
+
+
+class DoesNotExist(NotifyError):
+    """A named thing is absent, has expired, or is another project's."""
+
+
+class QueueDoesNotExist(DoesNotExist):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Queue {name!r} does not exist")
+
+
+class MessageDoesNotExist(DoesNotExist):
+    def __init__(self, queue: str, *message_ids: str) -> None:
+        named = ", ".join(message_id[:80] for message_id in message_ids)
+        super().__init__(f"Message {named} does not exist on queue {queue!r}")
+
+
+class ClaimDoesNotExist(DoesNotExist):
+    def __init__(self, queue: str, claim_id: str) -> None:
+        super().__init__(
+            f"Claim {claim_id[:80]!r} does not exist on queue {queue!r}, or has expired"
+        )
+
+
+class SubscriptionDoesNotExist(DoesNotExist):
+    def __init__(self, queue: str, subscription_id: str) -> None:
+        super().__init__(f"Subscription {subscription_id[:80]!r} does not exist on queue {queue!r}")
+
+
+class SignatureRefused(DoesNotExist):
+    """A pre-signed request whose signature does not cover it, or has expired."""
+
+    def __init__(self) -> None:
+        super().__init__("The URL signature has expired or does not cover this request")
+
+
+class Conflict(NotifyError):
+    """The request contradicts what is stored."""
+
+
+class MetadataConflict(Conflict):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The queue's metadata has no key {key[:80]!r} to replace or remove")
+
+
+class SubscriptionExists(Conflict):
+    def __init__(self, queue: str, subscriber: str) -> None:
+        super().__init__(f"Queue {queue!r} has a subscription for {subscriber[:200]!r} already")
+
+
+class IdempotencyKeyReused(Conflict):
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Idempotency-Key {key[:80]!r} was used on this queue with another body")
+
+
+class StorageUnavailable(NotifyError):
+    """No answer came from the store; whether the write happened is unknown."""
+
+
+class StartRefused(Exception):
+    """The process must not start; the sentence says which setting or state is wrong, and why."""

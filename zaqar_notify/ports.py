@@ -1,0 +1,19 @@
+"""What the domain needs from outside itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Doorbell(Protocol):
+    """Tells the workers that deliveries are owed. A lost ring costs latency only."""
+
+    def ring(self) -> None:
+        """Never waits and never fails."""
+
+
+class SilentDoorbell:
+    """For processes whose workers look at due work by themselves only."""
+
+    def ring(self) -> None:
+        return

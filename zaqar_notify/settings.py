@@ -1,0 +1,217 @@
+"""Settings: one class, read once at start and handed down.
+
+Each field is `ZAQAR_<NAME>` in the environment, or in the file that `ZAQAR_CONFIG_FILE` names (same
+spelling, `NAME=value` lines); the environment wins. `settings.example.env` lists them all.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "ZAQAR_"
+CONFIG_FILE = "ZAQAR_CONFIG_FILE"
+
+Network = IPv4Network | IPv6Network
+Words = Annotated[tuple[str, ...], NoDecode]
+Networks = Annotated[tuple[Network, ...], NoDecode]
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+
+Seconds = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _words(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    # Stores
+    store_uri: str = Field(
+        "", description="Where messages live: sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME."
+    )
+    broker_uri: str = Field(
+        "", description="Celery broker that wakes the workers: redis://HOST:PORT/N or amqp://…"
+    )
+
+    # Messages
+    default_message_ttl: Seconds = Field(
+        3600, description="Life of a message posted without ttl to a queue without one, seconds."
+    )
+    default_message_delay: Seconds = Field(
+        0, description="Shown as a queue's default delay; posts are not delayed by it, seconds."
+    )
+    max_message_ttl: Seconds = Field(1209600, description="Longest life of a message, seconds.")
+    max_message_delay: Seconds = Field(900, description="Longest delay of a message, seconds.")
+    max_messages_post_size: Count = Field(
+        262144, description="Largest body of a post, bytes; a queue may ask for less."
+    )
+    enable_checksum: bool = Field(False, description="Store and show an MD5 checksum of each body.")
+    message_delete_with_claim_id: bool = Field(
+        False,
+        description="Deleting several messages by id then needs claim_ids for the claimed ones.",
+    )
+    idempotency_keep_seconds: Seconds = Field(
+        86400,
+        description="How long the answer to a post with an Idempotency-Key is remembered, seconds.",
+    )
+
+    # Claims
+    default_claim_ttl: Seconds = Field(
+        300, description="Lease of a claim made without ttl, seconds."
+    )
+    default_claim_grace: Seconds = Field(
+        60, description="Life past the lease for messages that would expire before, seconds."
+    )
+    max_claim_ttl: Seconds = Field(43200, description="Longest lease, seconds.")
+    max_claim_grace: Seconds = Field(43200, description="Longest grace, seconds.")
+    max_messages_per_claim_or_pop: Count = Field(
+        20, description="Most messages in one claim or pop."
+    )
+
+    # Queues and pages
+    max_queue_metadata: Count = Field(
+        65536, description="Largest body of a queue's PUT or PATCH, bytes."
+    )
+    max_queues_per_page: Count = Field(20, description="Most queues in one page.")
+    max_messages_per_page: Count = Field(
+        20, description="Most messages in one page, or ids in one request."
+    )
+    max_subscriptions_per_page: Count = Field(20, description="Most subscriptions in one page.")
+    max_wait_seconds: Seconds = Field(20, description="Longest long poll (wait=N), seconds.")
+
+    # Clients
+    client_id_uuid_safe: Literal["strict", "off"] = Field(
+        "strict", description="strict: Client-ID is a UUID. off: any text of the length below."
+    )
+    min_length_client_id: Count = Field(
+        10, description="Shortest Client-ID when not strict, characters."
+    )
+    max_length_client_id: Count = Field(
+        36, description="Longest Client-ID when not strict, characters."
+    )
+
+    # Subscriptions
+    default_subscription_ttl: Seconds = Field(
+        3600, description="Life of a subscription made without ttl, seconds."
+    )
+    subscriber_types: Words = Field(
+        ("http", "https", "mailto", "queue"),
+        description="URI schemes a subscriber may have, comma separated.",
+    )
+    require_confirmation: bool = Field(
+        False, description="Notify only subscribers that confirmed; needs signed URL secrets."
+    )
+    public_url: str = Field(
+        "", description="This service's address as subscribers see it, for confirmation links."
+    )
+    external_confirmation_url: str = Field("", description="Page that confirmation mails link to.")
+    signed_url_secrets: Secrets = Field(
+        (), description="Keys of pre-signed URLs, comma separated; the first signs, all verify."
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Master key from which each subscription's webhook signing secret is derived.",
+    )
+    webhook_secret_overlap_seconds: Seconds = Field(
+        86400,
+        description="How long a rotated signing secret still signs beside the new one, seconds.",
+    )
+
+    # Delivery
+    delivery_allow: Networks = Field(
+        (),
+        description="Networks (CIDR, comma separated) that deliveries may reach although they are not public.",
+    )
+    delivery_deny: Networks = Field(
+        (),
+        description="Networks (CIDR, comma separated) that deliveries may never reach; wins over allow.",
+    )
+    delivery_connect_timeout_seconds: float = Field(
+        3.05,
+        gt=0,
+        description="Time to connect to a receiver, name look-up and TLS included, seconds.",
+    )
+    delivery_timeout_seconds: float = Field(
+        15, gt=0, description="Time for one whole try, seconds."
+    )
+    delivery_concurrency: Count = Field(
+        256, description="Most tries under way at once in one process."
+    )
+    delivery_concurrency_per_endpoint: Count = Field(
+        16, description="Most tries under way at once to one subscriber, in one process."
+    )
+    delivery_breaker_failures: Count = Field(
+        5, description="Failures in a row after which a subscriber gets one try at a time."
+    )
+    delivery_lease_seconds: Count = Field(
+        60, description="Lease of a worker on the deliveries it works on, seconds."
+    )
+    delivery_max_hops: Count = Field(
+        4, description="Most queues that a message may cross by queue subscriptions."
+    )
+    delivery_partitions: Count = Field(
+        1, description="Parts that owed deliveries are split into; workers share them out."
+    )
+    notify_delayed_at_once: bool = Field(
+        False,
+        description="Notify of a delayed message when it is posted, as Zaqar does, not when it is due.",
+    )
+    retry_jitter: float = Field(
+        0.1, ge=0, le=0.5, description="Part of a retry's wait that is random, 0 to 0.5."
+    )
+
+    # Mail
+    smtp_host: str = Field(
+        "",
+        description="Mail relay; without one (and without a sendmail command) mailto: subscribers are refused.",
+    )
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] = Field(
+        25, description="Port of the mail relay."
+    )
+    smtp_sender: str = Field(
+        "", description="Sender of notification mails, for subscriptions without options.from."
+    )
+    smtp_username: str = Field("", description="User at the mail relay; empty: no login.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail relay.")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field(
+        "none", description="none, starttls, or tls from the start."
+    )
+    sendmail_command: str = Field(
+        "",
+        description="Command that reads a mail and its recipients from standard input, e.g. /usr/sbin/sendmail -t -oi; used instead of a relay.",
+    )
+
+    # Process
+    shutdown_seconds: Annotated[float, Field(gt=0)] = Field(
+        8, description="Time for requests and deliveries under way when asked to stop, seconds."
+    )
+    sweep_seconds: Annotated[float, Field(gt=0)] = Field(
+        1, description="Pause between sweeps of expired messages, seconds."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, json for machines."
+    )
+
+    @field_validator("subscriber_types", "signed_url_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _words(value)
+
+    @field_validator("delivery_allow", "delivery_deny", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        words = _words(value)
+        if not isinstance(words, tuple):
+            return words
+        return tuple(ip_network(word) if isinstance(word, str) else word for word in words)

@@ -1,0 +1,1 @@
+"""Storage: the contract every driver keeps, and the drivers."""

@@ -1,0 +1,405 @@
+"""The storage contract. These docstrings are its specification; `tests/contract` asks it of every driver.
+
+Rules for all methods:
+
+- `now` is the caller's instant, and every rule about time is a comparison with it: a message has
+  expired when `expires_at <= now`, is held by a claim while `now < claim expiry`, is delayed while
+  `now < posted + delay`. What a driver deletes on its own account only reclaims space.
+- A message is *visible* when it has not expired, its delay has passed, and no live claim holds it.
+- Ids and markers are opaque, of `A-Z a-z 0-9 - _`, and assigned by the store. An ill-formed one
+  names nothing.
+- A write that returned is durable (see the driver's heading for what that rests on), and is seen by
+  every read that starts afterwards. A write that raised `StorageUnavailable` may have happened.
+- Cancelling a write leaves it done or not done, never half done.
+- Writes that arrive together are committed together; one that is refused does not touch the others.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from zaqar_notify.models import (
+    Claim,
+    DeadLetter,
+    Document,
+    Message,
+    NewMessage,
+    Page,
+    Posted,
+    Queue,
+    QueueRef,
+    QueueStats,
+    Subscription,
+)
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """A client's name for one post, with a digest of what was posted under it."""
+
+    key: str
+    fingerprint: bytes
+    keep_seconds: int
+
+
+class Post(ABC):
+    """The messages of one request, before their queue's metadata is known.
+
+    The driver reads the queue's record and the subscriptions in the very write that stores the
+    messages, and asks back for what depends on them. The methods are pure and quick.
+    """
+
+    client_id: str
+    idempotency_key: IdempotencyKey | None = None
+
+    @abstractmethod
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        """The messages as they are to be stored on `queue`; None: the post will create it.
+
+        Raises:
+            ValidationFailed: They break one of the queue's own limits. Nothing is stored.
+        """
+
+    @abstractmethod
+    def jobs(
+        self, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[tuple[QueueRef, NewMessage]]:
+        """The fan-out jobs that deliver `messages`, with the internal queue each belongs to.
+
+        Asked only when the queue has a live subscription.
+        """
+
+
+class Watch(ABC):
+    """A consumer's or observer's wait on one queue, open from before its first look at it."""
+
+    @abstractmethod
+    async def changed(self, *, timeout_seconds: float) -> bool:
+        """Wait until messages may have become visible since the last call (or since opening).
+
+        A post, a release, a claim's expiry and a delay's end wake it, in any process of the
+        cluster. Wakes may be spurious, never lost. Of the watches opened with `exclusive`, a post
+        of one message wakes one, in the order they began to wait; a watch that is closed before it
+        looked passes its wake on.
+
+        Returns:
+            False when `timeout_seconds` passed, or the store is closing, without a wake.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop watching. Idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class QueueStore(ABC):
+    """Queues' records. Queues that were never created have none, and can be used all the same."""
+
+    @abstractmethod
+    async def get(self, ref: QueueRef) -> Queue | None:
+        """The record, or None when the queue was never created or has been deleted."""
+
+    @abstractmethod
+    async def create(self, ref: QueueRef, *, metadata: Document, now: datetime) -> bool:
+        """Create the queue unless it exists; an existing one keeps its metadata.
+
+        Returns:
+            Whether it was created.
+        """
+
+    @abstractmethod
+    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> Document:
+        """Replace the metadata by `change(metadata)`, atomically, and return it.
+
+        `change` is pure; it may be called again when another writer came between. What it raises
+        ends the update with nothing stored.
+
+        Raises:
+            QueueDoesNotExist: The queue was never created.
+        """
+
+    @abstractmethod
+    async def delete(self, ref: QueueRef) -> None:
+        """Remove the queue with its messages and claims; its subscriptions stay. No error if absent.
+
+        Positions are never used twice: a marker from before the deletion hides nothing posted later.
+        """
+
+    @abstractmethod
+    async def list(
+        self,
+        project: str,
+        *,
+        marker: str | None,
+        limit: int,
+        name_contains: str = "",
+        metadata_equals: Document | None = None,
+    ) -> list[Queue]:
+        """Queues of the project by name, bytewise ascending, after the name `marker`.
+
+        Args:
+            name_contains: A literal, case-sensitive part of the name.
+            metadata_equals: Top-level keys with the values they must have; all must match. A value
+                that is a list stands for any one of its elements. A bool equals no number.
+        """
+
+    @abstractmethod
+    async def count(
+        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+    ) -> int:
+        """How many queues `list` would give without marker and limit."""
+
+    @abstractmethod
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        """Count the messages that have not expired.
+
+        `oldest` and `newest` look at messages that are not delayed; they are None when there is none.
+        """
+
+
+class MessageStore(ABC):
+    @abstractmethod
+    async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
+        """Append messages in order, creating the queue when absent; all of them or none.
+
+        In the same atomic write: when the queue has at least one live subscription, its jobs are
+        appended to their internal queues; when there is an idempotency key, the answer is
+        remembered under project, queue and key for `keep_seconds`. A message becomes visible
+        `delay` seconds after `now` and expires `ttl` seconds after it.
+
+        Positions follow commit order: of two posts, the second begun after the first returned, the
+        first comes first; and no message ever appears at a position that a reader has passed.
+
+        Raises:
+            IdempotencyKeyReused: The key is remembered with another fingerprint.
+            ValidationFailed: From `post.settle`; nothing was stored, the queue not created.
+        """
+
+    @abstractmethod
+    async def page(
+        self,
+        ref: QueueRef,
+        *,
+        marker: str | None,
+        limit: int,
+        now: datetime,
+        without_client: str | None = None,
+        include_claimed: bool = False,
+        include_delayed: bool = False,
+    ) -> Page:
+        """Up to `limit` messages after `marker`, oldest first.
+
+        A page is short only when no further message qualifies. The cost does not grow with messages
+        that are waiting, claimed or expired.
+
+        Args:
+            marker: A marker of an earlier page, or the id of a message, deleted or not. Unknown or
+                ill-formed: an empty page.
+            without_client: Leave out messages posted under this client id.
+        """
+
+    @abstractmethod
+    async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
+        """The messages that exist among `ids`, claimed and delayed ones too, in queue order."""
+
+    @abstractmethod
+    async def delete(
+        self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
+    ) -> None:
+        """Delete one message. One that does not exist is no error, whatever the claim id.
+
+        Raises:
+            MessageIsClaimed: A live claim holds it, and `claim_id` is None or another live claim.
+            ClaimNotHeld: `claim_id` is not the live claim that holds it, and is not a live claim.
+        """
+
+    @abstractmethod
+    async def delete_many(
+        self,
+        ref: QueueRef,
+        ids: Sequence[str],
+        *,
+        claim_ids: Sequence[str] | None,
+        now: datetime,
+    ) -> None:
+        """Delete the messages that exist among `ids`, all in one write.
+
+        Args:
+            claim_ids: None deletes claimed messages too. Otherwise each named message must be free
+                or under one of these claims.
+
+        Raises:
+            ClaimNotHeld: One is under another live claim; none is deleted.
+        """
+
+    @abstractmethod
+    async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
+        """Remove up to `limit` visible messages, oldest first, and return them."""
+
+    @abstractmethod
+    async def purge(self, ref: QueueRef) -> None:
+        """Remove all messages that are there now, claimed and delayed ones too; the queue stays."""
+
+    @abstractmethod
+    def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
+        """Begin to watch a queue; `exclusive` for those who will claim, so that few race for little."""
+
+
+class ClaimStore(ABC):
+    @abstractmethod
+    async def create(
+        self,
+        ref: QueueRef,
+        *,
+        claim_id: str,
+        ttl: int,
+        grace: int,
+        limit: int,
+        now: datetime,
+        dead_letter: DeadLetter | None = None,
+    ) -> Claim | None:
+        """Lease up to `limit` visible messages, oldest first.
+
+        Of two callers, neither ever receives a message that the other holds; a caller may receive
+        fewer than exist. Each message's `claim_count` goes up by one. A message whose expiry is
+        before claim expiry + `grace` is extended to that; its shown `ttl` stays as posted.
+
+        With `dead_letter`, a visible message that was claimed `max_claim_count` times already is not
+        leased but appended to that queue, which is created when absent, in the same write: free,
+        same id and body, claim count 0, expiring its (new) ttl after `now`.
+
+        Args:
+            ttl: Length of the lease, seconds.
+            grace: Seconds of life past the lease for a message that would expire before.
+
+        Returns:
+            The claim, or None when it would hold nothing.
+        """
+
+    @abstractmethod
+    async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
+        """The claim with the messages it holds, in order; None when expired, released, or empty."""
+
+    @abstractmethod
+    async def renew(
+        self, ref: QueueRef, claim_id: str, *, ttl: int, grace: int, now: datetime
+    ) -> None:
+        """Let the lease end `ttl` seconds after `now`, messages extended as by `create`.
+
+        Claim counts stay.
+
+        Raises:
+            ClaimDoesNotExist: It has expired, was released, or holds nothing.
+        """
+
+    @abstractmethod
+    async def release(
+        self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
+    ) -> None:
+        """Make the claim's messages visible at once. No error if there is no such claim.
+
+        Args:
+            counted: False takes back the claim's raise of `claim_count`, for a claim whose answer
+                reached nobody.
+        """
+
+
+class SubscriptionStore(ABC):
+    """Subscriptions; unique by queue and subscriber. An expired one is as good as absent."""
+
+    @abstractmethod
+    async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
+        """Store it, creating the queue when absent.
+
+        When an unconfirmed subscription with the same subscriber lives on the queue, that one gets
+        the new `ttl`, `expires_at` and `options`, and is returned.
+
+        Raises:
+            SubscriptionExists: One with the same subscriber lives there, confirmed.
+        """
+
+    @abstractmethod
+    async def get(
+        self, ref: QueueRef, subscription_id: str, *, now: datetime
+    ) -> Subscription | None: ...
+
+    @abstractmethod
+    async def list(
+        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
+    ) -> list[Subscription]:
+        """In order of creation, after the subscription id `marker`, deleted or not.
+
+        A list is short only when there are no more.
+        """
+
+    @abstractmethod
+    async def update(
+        self,
+        ref: QueueRef,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        now: datetime,
+    ) -> Subscription:
+        """Replace the subscription by `change(subscription)`, atomically, and return it.
+
+        Raises:
+            SubscriptionDoesNotExist: There is none, or it has expired.
+            SubscriptionExists: The new subscriber has another subscription on the queue.
+        """
+
+    @abstractmethod
+    async def delete(self, ref: QueueRef, subscription_id: str) -> None:
+        """No error if absent."""
+
+    @abstractmethod
+    async def delete_all(self, ref: QueueRef) -> None:
+        """Remove every subscription of the queue."""
+
+
+class Storage(ABC):
+    """A store that is open. Made by `zaqar_notify.storage.registry.open_storage`."""
+
+    queues: QueueStore
+    messages: MessageStore
+    claims: ClaimStore
+    subscriptions: SubscriptionStore
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Ask the store for an answer.
+
+        Raises:
+            StorageUnavailable: It gave none.
+        """
+
+    @abstractmethod
+    async def sweep(self, *, now: datetime, limit: int) -> int:
+        """Reclaim the space of up to `limit` expired rows of each kind.
+
+        Returns:
+            How many were removed; fewer than `limit` when there is nothing left to do.
+        """
+
+    @abstractmethod
+    def stop_waiting(self) -> None:
+        """Wake every watch for good: the process is about to stop."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the writes under way, then let go of the store. Idempotent."""
