@@ -1,0 +1,236 @@
+"""Signatures: on webhooks (Standard Webhooks), and in pre-signed URLs (Zaqar's own form).
+
+Every comparison with something that a client sent takes constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from zaqar_notify.errors import BodyInvalid, SignatureRefused, ValidationFailed
+from zaqar_notify.models import Document, Subscription
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret's kind, is none
+
+# Part of what is signed: another label would change the secret of every subscription there is.
+_SECRET_LABEL = "zaqar-notify webhook secret"  # noqa: S105
+
+# Zaqar signs a backslash and the letter n, not a line feed; signatures must outlive a migration.
+_SEPARATOR = r"\n"
+_EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+_SHARED_PATHS = ("messages", "claims", "subscriptions")
+_SHARED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_SHARE_FIELDS = ("paths", "methods", "expires")
+_SHARE_LIFE = timedelta(days=1)
+
+
+def sign_webhook(secrets: Sequence[str], message_id: str, timestamp: int, payload: bytes) -> str:
+    """The `webhook-signature` header: one `v1,<base64>` per secret, in their order.
+
+    Args:
+        secrets: `whsec_<base64>`, the current one first.
+        message_id: The `webhook-id` header; holds no ".".
+        timestamp: The `webhook-timestamp` header: Unix seconds of this attempt.
+        payload: The request's body, the very bytes sent.
+
+    Source: Standard Webhooks 1.0.0, "Signature scheme".
+    """
+    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, payload)
+    return " ".join(
+        f"v1,{b64encode(hmac.digest(_key(secret), signed, 'sha256')).decode()}"
+        for secret in secrets
+    )
+
+
+def webhook_secrets(
+    master: str, subscription: Subscription, *, now: datetime, overlap_seconds: int
+) -> list[str]:
+    """The secrets that sign this subscription's webhooks at `now`, the current one first.
+
+    They are derived from the master key, so none is stored. For `overlap_seconds` after a rotation
+    the former one signs too. Without a master key there is none: a secret that anybody can compute
+    would be worse than no signature.
+    """
+    if not master:
+        return []
+    generation = subscription.secret_generation
+    generations = [generation]
+    rotated_at = subscription.secret_rotated_at
+    if generation > 0 and rotated_at and now < rotated_at + timedelta(seconds=overlap_seconds):
+        generations.append(generation - 1)
+    project = subscription.queue.project
+    return [_secret(master, project, subscription.id, number) for number in generations]
+
+
+def sign_url(
+    secret: str,
+    *,
+    paths: Sequence[str],
+    methods: Sequence[str],
+    project: str,
+    expires: datetime,
+) -> str:
+    """The signature of a pre-signed URL, lower-case hex.
+
+    Args:
+        paths: Full request paths; each admits itself and what is below it.
+        expires: Aware instant; a fraction of a second is dropped.
+
+    Source: Zaqar API v2, "Pre-signed queue"; byte-identical to Zaqar's.
+    """
+    signed = _SEPARATOR.join(
+        (",".join(sorted(paths)), ",".join(sorted(methods)), project, _wire_instant(expires))
+    )
+    return hmac.digest(secret.encode(), signed.encode(), "sha256").hex()
+
+
+def verify_url(
+    secrets: Sequence[str],
+    *,
+    signature: str,
+    paths_header: str,
+    methods_header: str,
+    expires_header: str,
+    project: str,
+    method: str,
+    path: str,
+    now: datetime,
+) -> None:
+    """Refuse a request that its pre-signed headers do not cover; an absent header is "".
+
+    Args:
+        secrets: Any of them may have signed.
+        path: The request's path, as routed.
+
+    Raises:
+        SignatureRefused: Expired, another path, method or project, or a wrong signature. It does
+            not say which.
+    """
+    # Without a separator in the first two fields the signed string reads in one way only, so a
+    # project with a crafted name can't pass its signature off as another project's.
+    if _SEPARATOR in paths_header or _SEPARATOR in methods_header:
+        raise SignatureRefused
+    paths = paths_header.split(",")
+    methods = methods_header.split(",")
+    try:
+        expires = _instant(expires_header)
+    except ValueError as error:
+        raise SignatureRefused from error
+    if expires <= now or method not in methods or not _covers(paths, path):
+        raise SignatureRefused
+    given = signature.encode()
+    signatures = [
+        sign_url(secret, paths=paths, methods=methods, project=project, expires=expires).encode()
+        for secret in secrets
+    ]
+    if not any(hmac.compare_digest(given, expected) for expected in signatures):
+        raise SignatureRefused
+
+
+def share(
+    document: object, *, secrets: Sequence[str], project: str, queue: str, now: datetime
+) -> Document:
+    """Answer `POST /v2/queues/{queue}/share`: what a holder needs for the pre-signed headers.
+
+    Args:
+        document: `{"paths"?, "methods"?, "expires"?}`; null and empty mean the default: messages,
+            GET, a day from now.
+        secrets: The first one signs.
+
+    Returns:
+        `{"project", "methods", "expires", "paths", "signature"}`, both arrays sorted.
+
+    Raises:
+        BodyInvalid: The document is not an object.
+        ValidationFailed: A field is wrong or unknown, or there is no key to sign with.
+    """
+    if not isinstance(document, dict):
+        raise BodyInvalid("The body must be a JSON object; {} takes every default")
+    unknown = [field for field in document if field not in _SHARE_FIELDS]
+    if unknown:
+        raise ValidationFailed(
+            f"Unknown field {unknown[0][:80]!r}: a share has only paths, methods and expires"
+        )
+    if not secrets:
+        raise ValidationFailed("Sharing is off: ZAQAR_SIGNED_URL_SECRETS is not set")
+    names = _chosen(document, "paths", among=_SHARED_PATHS, default="messages")
+    methods = _chosen(document, "methods", among=_SHARED_METHODS, default="GET")
+    expires = _share_expiry(document.get("expires"), now)
+    paths = [f"/v2/queues/{queue}/{name}" for name in names]
+    return {
+        "project": project,
+        "methods": methods,
+        "expires": _wire_instant(expires),
+        "paths": paths,
+        "signature": sign_url(
+            secrets[0], paths=paths, methods=methods, project=project, expires=expires
+        ),
+    }
+
+
+@lru_cache(maxsize=4096)
+def _key(secret: str) -> bytes:
+    return b64decode(secret.removeprefix(SECRET_PREFIX))
+
+
+@lru_cache(maxsize=4096)
+def _secret(master: str, project: str, subscription_id: str, generation: int) -> str:
+    # A JSON array tells its parts apart whatever they contain.
+    parts = json.dumps([_SECRET_LABEL, project, subscription_id, generation])
+    key = hmac.digest(master.encode(), parts.encode(), "sha256")
+    return SECRET_PREFIX + b64encode(key).decode()
+
+
+def _covers(paths: Sequence[str], path: str) -> bool:
+    return any(path == signed or path.startswith(f"{signed}/") for signed in paths)
+
+
+def _wire_instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime(_EXPIRES_FORMAT)
+
+
+def _instant(text: str) -> datetime:
+    """Read ISO 8601; no zone means UTC. Raises ValueError."""
+    instant = datetime.fromisoformat(text).replace(microsecond=0)
+    if instant.tzinfo is None:
+        return instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("beyond the years 1 to 9999") from error
+
+
+def _chosen(document: Document, field: str, *, among: Sequence[str], default: str) -> list[str]:
+    words = document.get(field)
+    if words is None or words == []:
+        return [default]
+    if not isinstance(words, list):
+        raise ValidationFailed(f"{field} must be an array of strings from {', '.join(among)}")
+    for word in words:
+        if word not in among:
+            raise ValidationFailed(
+                f"{field} has {str(word)[:80]!r}; it takes only {', '.join(among)}"
+            )
+    return sorted(set(words))
+
+
+def _share_expiry(value: object, now: datetime) -> datetime:
+    if value is None:
+        return (now + _SHARE_LIFE).replace(microsecond=0)
+    if not isinstance(value, str):
+        raise ValidationFailed("expires must be a string, an ISO 8601 instant")
+    try:
+        expires = _instant(value)
+    except ValueError as error:
+        raise ValidationFailed(
+            f"expires {value[:80]!r} is not an ISO 8601 instant such as 2030-01-31T12:00:00"
+        ) from error
+    if expires <= now:
+        raise ValidationFailed(f"expires {value[:80]!r} is not in the future")
+    return expires
