@@ -1,0 +1,33 @@
+"""Which names a queue and a project may have."""
+
+from __future__ import annotations
+
+import re
+
+from zaqar_notify.errors import HeaderInvalid, QueueNameInvalid
+from zaqar_notify.models import QueueRef
+
+MAX_PROJECT_CHARACTERS = 256
+
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def is_queue_name(name: str) -> bool:
+    return _QUEUE_NAME.fullmatch(name) is not None
+
+
+def queue_ref(project: str, name: str) -> QueueRef:
+    """The queue that a request names.
+
+    Raises:
+        QueueNameInvalid: Not 1 to 64 characters of A-Z a-z 0-9 _ - and .
+        HeaderInvalid: The project is too long.
+    """
+    if not is_queue_name(name):
+        raise QueueNameInvalid(name)
+    if len(project) > MAX_PROJECT_CHARACTERS:
+        raise HeaderInvalid(
+            "Invalid queue identification",
+            f"The project has {len(project)} characters; at most {MAX_PROJECT_CHARACTERS} are allowed",
+        )
+    return QueueRef(project, name)
