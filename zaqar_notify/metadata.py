@@ -1,0 +1,246 @@
+"""A queue's metadata: what may be stored, how it is shown, JSON patch, and how we read it.
+
+The metadata is the user's own object of any keys; those below are reserved and mean something to us.
+null for any of them means unset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+import orjson
+
+from zaqar_notify.errors import BodyInvalid, MetadataConflict, ValidationFailed
+from zaqar_notify.jsontext import MAX_INTEGER, check_depth, check_integers
+from zaqar_notify.models import DeadLetter, Document, QueueRef
+from zaqar_notify.names import is_queue_name
+from zaqar_notify.retry import POLICY_KEY, parse_policy
+from zaqar_notify.settings import Settings
+
+DEFAULT_TTL = "_default_message_ttl"
+DEFAULT_DELAY = "_default_message_delay"
+MAX_POST_SIZE = "_max_messages_post_size"
+DEAD_LETTER_QUEUE = "_dead_letter_queue"
+DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
+MAX_CLAIM_COUNT = "_max_claim_count"
+ENCRYPT = "_enable_encrypt_messages"
+
+MIN_TTL_SECONDS = 60
+
+_SHOWN_KEYS = (
+    MAX_POST_SIZE,
+    DEFAULT_TTL,
+    DEFAULT_DELAY,
+    DEAD_LETTER_QUEUE,
+    DEAD_LETTER_TTL,
+    MAX_CLAIM_COUNT,
+    ENCRYPT,
+)
+
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])+){2}")
+
+
+class MessageRules(msgspec.Struct, frozen=True):
+    """What a queue says about posts: seconds, seconds, bytes. No delay: not a delayed queue."""
+
+    default_ttl: int
+    default_delay: int
+    max_post_size: int
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One step of a JSON patch, on one top-level key of the metadata."""
+
+    op: Literal["add", "replace", "remove"]
+    key: str
+    value: object = None
+
+
+def checked(metadata: object, settings: Settings) -> Document:
+    """The metadata, once it may be stored.
+
+    Raises:
+        BodyInvalid: Not an object, too deep, or an integer beyond 64 bits.
+        ValidationFailed: A reserved key is out of range or of another type.
+    """
+    if not isinstance(metadata, dict):
+        raise BodyInvalid("A queue's metadata must be a JSON object")
+    check_depth(metadata)
+    check_integers(metadata)
+    for key, check in _CHECKS.items():
+        value = metadata.get(key)
+        if value is not None:
+            check(key, value, settings)
+    return metadata
+
+
+def shown(metadata: Document, settings: Settings) -> Document:
+    """The metadata as clients see it: reserved keys without a value, or a falsy one, filled in."""
+    defaults: Document = dict.fromkeys(_SHOWN_KEYS)
+    defaults[MAX_POST_SIZE] = settings.max_messages_post_size
+    defaults[DEFAULT_TTL] = settings.default_message_ttl
+    defaults[DEFAULT_DELAY] = settings.default_message_delay
+    defaults[ENCRYPT] = False
+    filled = {key: default for key, default in defaults.items() if not metadata.get(key)}
+    return metadata | filled
+
+
+def parse_patch(document: object) -> list[Operation]:
+    """Read a JSON patch as queues take it; its form is checked before anything is looked up.
+
+    Args:
+        document: `[{"op": "add" | "replace" | "remove", "path": "/metadata/<key>", "value"?}]`.
+
+    Raises:
+        BodyInvalid: Says what is wrong with which operation, counted from 1.
+
+    Source: Zaqar API v2, "Update Queue"; RFC 6901 for the pointer.
+    """
+    if not isinstance(document, list):
+        raise BodyInvalid("The body must be a JSON array of patch operations")
+    return [_operation(step, item) for step, item in enumerate(document, start=1)]
+
+
+def patched(metadata: Document, operations: Sequence[Operation], settings: Settings) -> Document:
+    """The metadata after the operations, applied in turn; the given one is left as it was.
+
+    Raises:
+        MetadataConflict: Replaces or removes a key which is absent and has no default.
+        BodyInvalid: What comes out may not be stored, or is too large.
+    """
+    result = dict(metadata)
+    for operation in operations:
+        _apply(operation, result)
+    try:
+        checked(result, settings)
+    except ValidationFailed as error:
+        raise BodyInvalid(str(error)) from error
+    size = len(orjson.dumps(result))
+    if size > settings.max_queue_metadata:
+        raise BodyInvalid(
+            f"The queue's metadata would have {size} bytes; "
+            f"at most {settings.max_queue_metadata} bytes are allowed"
+        )
+    return result
+
+
+def message_rules(metadata: Document, settings: Settings) -> MessageRules:
+    """How posts to this queue are read. The setting's default delay is shown, never applied."""
+    limit = settings.max_messages_post_size
+    return MessageRules(
+        default_ttl=metadata.get(DEFAULT_TTL) or settings.default_message_ttl,
+        default_delay=metadata.get(DEFAULT_DELAY) or 0,
+        max_post_size=min(metadata.get(MAX_POST_SIZE) or limit, limit),
+    )
+
+
+def dead_letter(ref: QueueRef, metadata: Document) -> DeadLetter | None:
+    """Where messages go that were claimed too often; None when the queue does not say both keys.
+
+    A queue that names itself has none: a message would come back for ever.
+    """
+    name = metadata.get(DEAD_LETTER_QUEUE)
+    max_claim_count = metadata.get(MAX_CLAIM_COUNT)
+    if not name or max_claim_count is None or name == ref.name:
+        return None
+    return DeadLetter(
+        queue=QueueRef(ref.project, name),
+        max_claim_count=max_claim_count,
+        ttl=metadata.get(DEAD_LETTER_TTL) or None,
+    )
+
+
+def _operation(step: int, item: object) -> Operation:
+    if not isinstance(item, dict):
+        raise BodyInvalid(f"Operation {step} must be an object with op, path and value")
+    for field in ("op", "path"):
+        if field not in item:
+            raise BodyInvalid(f"Operation {step} lacks {field}")
+    op = item["op"]
+    if op not in ("add", "replace", "remove"):
+        raise BodyInvalid(
+            f"Operation {step}: op {str(op)[:80]!r} is unknown; it takes add, replace and remove"
+        )
+    if op != "remove" and "value" not in item:
+        raise BodyInvalid(f"Operation {step}: {op} needs a value")
+    root, key = _tokens(step, item["path"])
+    if op != "remove" and root.lower() != "metadata":
+        raise BodyInvalid(f"Operation {step}: path must begin with /metadata/")
+    return Operation(op=op, key=key, value=item.get("value"))
+
+
+def _tokens(step: int, path: object) -> tuple[str, str]:
+    if not isinstance(path, str):
+        raise BodyInvalid(f"Operation {step}: path must be a string")
+    tokens = [token.strip() for token in path.split("/")[1:]]
+    if not _POINTER.fullmatch(path) or not all(tokens):
+        raise BodyInvalid(
+            f"Operation {step}: path {path[:80]!r} must be /metadata/<key>, "
+            "with ~1 for / and ~0 for ~ in the key"
+        )
+    root, key = (token.replace("~1", "/").replace("~0", "~") for token in tokens)
+    return root, key
+
+
+def _apply(operation: Operation, metadata: Document) -> None:
+    key = operation.key
+    if operation.op != "add" and key not in metadata and key not in _SHOWN_KEYS:
+        raise MetadataConflict(key)
+    if operation.op == "remove":
+        metadata.pop(key, None)
+    else:
+        metadata[key] = operation.value
+
+
+def _check_range(key: str, value: object, *, least: int, most: int, unit: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValidationFailed(f"{key} must be an integer from {least} to {most} {unit}")
+
+
+def _check_ttl(key: str, value: object, settings: Settings) -> None:
+    most = settings.max_message_ttl
+    _check_range(key, value, least=MIN_TTL_SECONDS, most=most, unit="seconds")
+
+
+def _check_delay(key: str, value: object, settings: Settings) -> None:
+    _check_range(key, value, least=0, most=settings.max_message_delay, unit="seconds")
+
+
+def _check_post_size(key: str, value: object, settings: Settings) -> None:
+    _check_range(key, value, least=1, most=settings.max_messages_post_size, unit="bytes")
+
+
+def _check_claim_count(key: str, value: object, settings: Settings) -> None:
+    _check_range(key, value, least=0, most=MAX_INTEGER, unit="claims")
+
+
+def _check_queue_name(key: str, value: object, settings: Settings) -> None:
+    if not isinstance(value, str) or not is_queue_name(value):
+        raise ValidationFailed(
+            f"{key} must be a queue name, 1 to 64 characters of A-Z a-z 0-9 _ - and ."
+        )
+
+
+def _check_boolean(key: str, value: object, settings: Settings) -> None:
+    if not isinstance(value, bool):
+        raise ValidationFailed(f"{key} must be true or false")
+
+
+def _check_policy(key: str, value: object, settings: Settings) -> None:
+    parse_policy(value)
+
+
+_Check: TypeAlias = Callable[[str, object, Settings], None]
+_CHECKS: dict[str, _Check] = {
+    DEFAULT_TTL: _check_ttl,
+    DEFAULT_DELAY: _check_delay,
+    MAX_POST_SIZE: _check_post_size,
+    DEAD_LETTER_QUEUE: _check_queue_name,
+    DEAD_LETTER_TTL: _check_ttl,
+    MAX_CLAIM_COUNT: _check_claim_count,
+    ENCRYPT: _check_boolean,
+    POLICY_KEY: _check_policy,
+}
