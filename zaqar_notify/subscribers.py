@@ -1,0 +1,168 @@
+"""What a subscription may ask for: its subscriber's URI, its ttl and its options.
+
+Names are not resolved here: whether an address may be reached is decided at each connect.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.jsontext import check_depth, check_integers
+from zaqar_notify.models import Document
+from zaqar_notify.names import is_queue_name
+from zaqar_notify.retry import POLICY_KEY, parse_policy
+from zaqar_notify.settings import Settings
+
+MAX_SUBSCRIBER_CHARACTERS = 2048
+MAX_OPTIONS_BYTES = 65536
+MIN_TTL_SECONDS = 60
+
+_LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LINE_BREAK = re.compile(r"[\r\n\0]")
+
+# Plausible, not RFC 5322: one @, and nothing that could start another recipient, a header or an
+# option of a mail command.
+_ATOM = r"(?!-)[^\s@,;:<>()\[\]\\\"]+"
+_MAIL_ADDRESS = re.compile(f"{_ATOM}@{_ATOM}")
+
+# RFC 9110, "token".
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def check_subscriber(uri: object, settings: Settings) -> str:
+    """The subscriber's URI, as given, once deliveries to it can be tried.
+
+    Raises:
+        ValidationFailed: Says which part is wrong, or which setting is missing for its scheme.
+    """
+    if not isinstance(uri, str) or not uri:
+        raise ValidationFailed("subscriber must be a URI, a string that is not empty")
+    if len(uri) > MAX_SUBSCRIBER_CHARACTERS:
+        raise ValidationFailed(
+            f"subscriber has {len(uri)} characters; at most {MAX_SUBSCRIBER_CHARACTERS} are allowed"
+        )
+    if _CONTROL.search(uri):
+        raise ValidationFailed("subscriber must not contain control characters")
+    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
+    if scheme not in settings.subscriber_types:
+        raise ValidationFailed(
+            f"subscriber must be a URI with one of the schemes {', '.join(settings.subscriber_types)}"
+        )
+    if scheme == "mailto":
+        _check_mail(uri, settings)
+    elif scheme == "queue":
+        _check_queue(uri)
+    else:
+        _check_web(uri)
+    return uri
+
+
+def check_ttl(value: object, settings: Settings, now: datetime) -> int:
+    """The subscription's ttl, seconds; null means the default.
+
+    There is no upper limit but the calendar's: Heat asks for 6983 years.
+    """
+    if value is None:
+        return settings.default_subscription_ttl
+    longest = int((_LAST_INSTANT - now).total_seconds())
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not MIN_TTL_SECONDS <= value <= longest
+    ):
+        raise ValidationFailed(
+            f"ttl must be an integer of at least {MIN_TTL_SECONDS} seconds, "
+            f"and end before the year 10000 (at most {longest} seconds)"
+        )
+    return value
+
+
+def check_options(value: object) -> Document:
+    """The subscription's options; null and other falsy values mean none.
+
+    Only the keys that deliveries use are checked; the others are kept for their owner.
+    """
+    if not value:
+        return {}
+    if not isinstance(value, dict):
+        raise ValidationFailed("options must be an object")
+    check_depth(value)
+    check_integers(value)
+    size = len(orjson.dumps(value))
+    if size > MAX_OPTIONS_BYTES:
+        raise ValidationFailed(
+            f"options has {size} bytes as JSON; at most {MAX_OPTIONS_BYTES} bytes are allowed"
+        )
+    parse_policy(value.get(POLICY_KEY))
+    _check_headers(value.get("post_headers"))
+    for key in ("post_data", "from", "subject"):
+        _check_text(key, value.get(key))
+    for key in ("from", "subject"):
+        if _LINE_BREAK.search(value.get(key) or ""):
+            raise ValidationFailed(f"options: {key} must be one line")
+    return value
+
+
+def _check_mail(uri: str, settings: Settings) -> None:
+    if not settings.smtp_host and not settings.sendmail_command:
+        raise ValidationFailed(
+            "mailto: subscribers need a mail relay: neither ZAQAR_SMTP_HOST "
+            "nor ZAQAR_SENDMAIL_COMMAND is set"
+        )
+    decoded = unquote(uri)
+    address = unquote(uri.partition(":")[2].partition("?")[0])
+    if _CONTROL.search(decoded) or not _MAIL_ADDRESS.fullmatch(address):
+        raise ValidationFailed(
+            "subscriber must be mailto: and one address such as user@example.org"
+        )
+
+
+def _check_queue(uri: str) -> None:
+    if not is_queue_name(uri.partition(":")[2]):
+        raise ValidationFailed(
+            "subscriber must be queue: and a queue name, "
+            "1 to 64 characters of A-Z a-z 0-9 _ - and ."
+        )
+
+
+def _check_web(uri: str) -> None:
+    # Parsers disagree about blanks and backslashes: what one takes for the host, another skips.
+    if " " in uri or "\\" in uri:
+        raise ValidationFailed("subscriber must not contain blanks or backslashes; escape them")
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise ValidationFailed("subscriber: its host or port can't be read") from error
+    if not parts.hostname:
+        raise ValidationFailed("subscriber must name a host, such as https://example.org/hook")
+    if port == 0:
+        raise ValidationFailed("subscriber: the port must be from 1 to 65535")
+
+
+def _check_headers(headers: object) -> None:
+    if headers is None:
+        return
+    if not isinstance(headers, dict):
+        raise ValidationFailed("options: post_headers must be an object of strings")
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValidationFailed(
+                f"options: post_headers has {name[:80]!r}, which is no name of an HTTP header"
+            )
+        if not isinstance(value, str) or _LINE_BREAK.search(value):
+            raise ValidationFailed(
+                f"options: post_headers {name[:80]!r} must be a string without line breaks"
+            )
+
+
+def _check_text(key: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise ValidationFailed(f"options: {key} must be a string")
