@@ -342,9 +342,10 @@ class SubscriptionStore(ABC):
     async def list(
         self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
     ) -> list[Subscription]:
-        """In order of creation, after the subscription id `marker`, deleted or not.
+        """In order of id, after the id `marker`, which need not exist.
 
-        A list is short only when there are no more.
+        Ids come from `clock.new_ordered_id`, so this is the order of creation. A list is short only
+        when there are no more.
         """
 
     @abstractmethod

@@ -1,0 +1,32 @@
+"""Which driver a store's URI names. Drivers are imported when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.storage.base import Storage
+
+
+async def open_storage(uri: str) -> Storage:
+    """Open the store that `uri` names; it belongs to the running event loop.
+
+    Args:
+        uri: `sqlite://` and an absolute path, as in `sqlite:///var/lib/zaqar.db`.
+
+    Raises:
+        StartRefused: The URI or what it names can't be used.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        from zaqar_notify.storage.sqlite import SQLiteStorage
+
+        if parts.netloc or not parts.path.startswith("/"):
+            raise StartRefused(
+                f"ZAQAR_STORE_URI {uri!r}: write the absolute path after sqlite://, as in sqlite:///var/lib/zaqar.db"
+            )
+        return await SQLiteStorage.open(Path(unquote(parts.path)))
+    raise StartRefused(
+        f"ZAQAR_STORE_URI {uri!r} names no store that this release knows; use sqlite:///PATH"
+    )

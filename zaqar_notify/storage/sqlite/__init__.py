@@ -1,0 +1,16 @@
+"""The SQLite driver: one file, one process, no other service.
+
+Every write commits with `synchronous=FULL` in WAL mode, so what was acknowledged survives the loss
+of the process and of power, as far as the disk honours fsync. One process owns the file (a lock
+beside it says so); one connection of it writes, others read.
+
+    schema.sql        the tables and the indexes, with the query each index serves
+    database.py       opening, locking, group commit
+    queues.py messages.py claims.py subscriptions.py    the stores
+    waiting.py        who waits for which queue, inside this process
+    storage.py        the parts put together
+"""
+
+from zaqar_notify.storage.sqlite.storage import SQLiteStorage
+
+__all__ = ["SQLiteStorage"]

@@ -1,0 +1,196 @@
+"""Claims: a row each, and the messages that name them."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+import apsw
+import msgspec
+
+from zaqar_notify.errors import ClaimDoesNotExist
+from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
+from zaqar_notify.storage.base import ClaimStore
+from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.messages import SQLiteMessages, look, marks, remove
+from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.rows import (
+    BODY,
+    CHECKSUM,
+    CLIENT,
+    MESSAGE_COLUMNS,
+    MOVED_ID,
+    POSITION,
+    TTL,
+    from_ms,
+    to_claimed_message,
+    to_message,
+    to_ms,
+)
+from zaqar_notify.storage.sqlite.waiting import Waiting
+
+_HELD = (
+    f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b ON b.position = m.position "
+    "WHERE m.position = ? AND m.claim = ? AND m.held_until > ? AND m.expires_at > ?"
+)
+
+
+class _Lease(msgspec.Struct, frozen=True):
+    """A claim in the making: its end, and how long its messages live at least, in milliseconds."""
+
+    id: str
+    ttl: int
+    ends_at: int
+    kept_until: int
+
+    @classmethod
+    def begun(cls, claim_id: str, ttl: int, grace: int, now: int) -> _Lease:
+        return cls(claim_id, ttl, now + ttl * 1000, now + (ttl + grace) * 1000)
+
+
+class SQLiteClaims(ClaimStore):
+    def __init__(
+        self, database: Database, records: Records, messages: SQLiteMessages, waiting: Waiting
+    ) -> None:
+        self._database = database
+        self._records = records
+        self._messages = messages
+        self._waiting = waiting
+
+    async def create(
+        self,
+        ref: QueueRef,
+        *,
+        claim_id: str,
+        ttl: int,
+        grace: int,
+        limit: int,
+        now: datetime,
+        dead_letter: DeadLetter | None = None,
+    ) -> Claim | None:
+        if self._records.get(ref) is None:
+            return None
+        now_ms = to_ms(now)
+        lease = _Lease.begun(claim_id, ttl, grace, now_ms)
+
+        def write(db: apsw.Connection) -> tuple[Claim | None, bool]:
+            record = self._records.find(db, ref)
+            if record is None:
+                return None, False
+            self._messages.free_fallen_due(db, record.number, ref, now_ms)
+            most = None if dead_letter is None else dead_letter.max_claim_count
+            found = look(db, record.number, limit, now_ms, most)
+            remove(db, found.expired)
+            if dead_letter is not None:
+                self._move(db, found.exhausted, dead_letter, now_ms)
+            if not found.taken:
+                return None, found.is_cut
+            return self._hold(db, ref, record.number, lease, found.taken), False
+
+        while True:
+            claim, is_cut = await self._database.write(write)
+            if claim is not None or not is_cut:
+                return claim
+
+    def _hold(
+        self, db: apsw.Connection, ref: QueueRef, number: int, lease: _Lease, rows: list[Row]
+    ) -> Claim:
+        positions = [row[POSITION] for row in rows]
+        db.execute(
+            "UPDATE messages SET held_until = ?, claim = ?, claim_count = claim_count + 1, "
+            f"expires_at = max(expires_at, ?) WHERE position IN ({marks(len(positions))})",
+            (lease.ends_at, lease.id, lease.kept_until, *positions),
+        )
+        db.execute(
+            "INSERT INTO claims VALUES (?, ?, ?, ?, ?)",
+            (lease.id, number, lease.ttl, lease.ends_at, array.array("q", positions).tobytes()),
+        )
+        self._database.after_commit.append(partial(self._waiting.held, ref))
+        messages = [to_claimed_message(row, lease.id, lease.kept_until) for row in rows]
+        return Claim(lease.id, lease.ttl, from_ms(lease.ends_at), messages)
+
+    def _move(self, db: apsw.Connection, rows: Sequence[Row], to: DeadLetter, now: int) -> None:
+        """Append messages to the dead-letter queue under the ids they have."""
+        remove(db, [row[POSITION] for row in rows])
+        for row in rows:
+            message = NewMessage(row[BODY], to.ttl or row[TTL], checksum=row[CHECKSUM])
+            moved_id = row[POSITION] if row[MOVED_ID] is None else row[MOVED_ID]
+            self._messages.append(db, to.queue, [message], row[CLIENT], now, moved_id)
+
+    async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
+        record = self._records.get(ref)
+        if record is None:
+            return None
+        now_ms = to_ms(now)
+        row = self._database.read_one(_CLAIM, (claim_id, record.number, now_ms))
+        if row is None:
+            return None
+        ttl, expires_at, positions = row
+        rows: list[Row] = []
+        with storage_errors():
+            for position in array.array("q", positions):
+                rows += self._database.read(_HELD, (position, claim_id, now_ms, now_ms))
+        if not rows:
+            return None
+        messages = [to_message(row, now_ms) for row in rows]
+        return Claim(claim_id, ttl, from_ms(expires_at), messages)
+
+    async def renew(
+        self, ref: QueueRef, claim_id: str, *, ttl: int, grace: int, now: datetime
+    ) -> None:
+        now_ms = to_ms(now)
+        lease = _Lease.begun(claim_id, ttl, grace, now_ms)
+
+        def write(db: apsw.Connection) -> None:
+            positions = self._positions(db, ref, claim_id, now_ms)
+            db.execute(
+                "UPDATE messages SET held_until = ?, expires_at = max(expires_at, ?) "
+                f"WHERE claim = ? AND held_until > ? AND position IN ({marks(len(positions))})",
+                (lease.ends_at, lease.kept_until, claim_id, now_ms, *positions),
+            )
+            if not db.changes():
+                raise ClaimDoesNotExist(ref.name, claim_id)
+            db.execute(
+                "UPDATE claims SET ttl = ?, expires_at = ? WHERE id = ?",
+                (ttl, lease.ends_at, claim_id),
+            )
+            self._database.after_commit.append(partial(self._waiting.held, ref))
+
+        await self._database.write(write)
+
+    async def release(
+        self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
+    ) -> None:
+        now_ms = to_ms(now)
+
+        def write(db: apsw.Connection) -> None:
+            positions = self._positions(db, ref, claim_id, now_ms)
+            db.execute(
+                "UPDATE messages SET held_until = NULL, claim = NULL, claim_count = claim_count - ? "
+                f"WHERE claim = ? AND held_until > ? AND position IN ({marks(len(positions))})",
+                (0 if counted else 1, claim_id, now_ms, *positions),
+            )
+            db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
+            self._database.after_commit.append(partial(self._waiting.visible, ref))
+
+        try:
+            await self._database.write(write)
+        except ClaimDoesNotExist:
+            return
+
+    def _positions(
+        self, db: apsw.Connection, ref: QueueRef, claim_id: str, now: int
+    ) -> Sequence[int]:
+        """The messages that the live claim was made of."""
+        record = self._records.find(db, ref)
+        if record is not None:
+            for row in db.execute(_CLAIM, (claim_id, record.number, now)):
+                return array.array("q", row[2])
+        raise ClaimDoesNotExist(ref.name, claim_id)
+
+
+_CLAIM = (
+    "SELECT ttl, expires_at, positions FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
+)

@@ -1,0 +1,433 @@
+"""Messages, in the order of their positions.
+
+Positions are numbered through the whole file, by the one writer, so a position is never seen after
+a higher one. They are reserved by the hundred thousand, so that numbering writes nothing per post;
+a crash leaves a hole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache, partial
+
+import apsw
+import msgspec
+
+from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
+from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
+from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
+from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.rows import (
+    CLAIM_COUNT,
+    CLIENT,
+    EXPIRES_AT,
+    MESSAGE_COLUMNS,
+    POSITION,
+    from_ms,
+    to_id,
+    to_message,
+    to_ms,
+    to_position,
+    to_positions,
+)
+from zaqar_notify.storage.sqlite.waiting import Waiting
+
+RESERVED_POSITIONS = 100_000
+ROWS_PER_STATEMENT = 64
+FREED_AT_ONCE = 500
+"""Held messages that fell due are freed in writes of this many, a few milliseconds each."""
+SKIPPED_IN_A_ROW = 500
+"""Rows that a reader passes over before it lets other requests have a turn."""
+PASSED_AT_ONCE = 500
+"""Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
+
+_IN_ORDER = (
+    f"SELECT {MESSAGE_COLUMNS} FROM messages m INDEXED BY {{index}} "
+    "CROSS JOIN bodies b ON b.position = m.position "
+    "WHERE m.queue = ? AND m.position > ? AND {state} ORDER BY m.position"
+)
+FREE_IN_ORDER = _IN_ORDER.format(index="free_messages", state="m.held_until IS NULL")
+CLAIMED_IN_ORDER = _IN_ORDER.format(index="claimed_messages", state="m.claim IS NOT NULL")
+DELAYED_IN_ORDER = _IN_ORDER.format(
+    index="delayed_messages", state="m.held_until IS NOT NULL AND m.claim IS NULL"
+)
+FALLEN_DUE = (
+    "SELECT position FROM messages INDEXED BY held_messages "
+    "WHERE queue = ? AND held_until <= ? LIMIT ?"
+)
+NEXT_DUE = (
+    "SELECT held_until FROM messages INDEXED BY held_messages "
+    "WHERE queue = ? AND held_until IS NOT NULL ORDER BY held_until LIMIT 1"
+)
+
+
+class Positions:
+    """The numbering of messages."""
+
+    def __init__(self, database: Database) -> None:
+        (ceiling,) = database.read_one("SELECT ceiling FROM positions") or (1,)
+        self._next: int = ceiling
+        self._ceiling: int = ceiling
+        self._reserving = 0
+        database.after_end.append(self._ended)
+
+    def take(self, db: apsw.Connection, count: int) -> int:
+        """The first of `count` positions in a row, higher than all before."""
+        first = self._next
+        self._next += count
+        if self._next > max(self._ceiling, self._reserving):
+            self._reserving = self._next + RESERVED_POSITIONS
+            db.execute("UPDATE positions SET ceiling = ?", (self._reserving,))
+        return first
+
+    def _ended(self, committed: bool) -> None:
+        if committed:
+            self._ceiling = max(self._ceiling, self._reserving)
+        self._reserving = 0
+
+
+class SQLiteMessages(MessageStore):
+    def __init__(
+        self, database: Database, records: Records, positions: Positions, waiting: Waiting
+    ) -> None:
+        self._database = database
+        self._records = records
+        self._positions = positions
+        self._waiting = waiting
+
+    async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
+        now_ms = to_ms(now)
+        return await self._database.write(lambda db: self._post(db, ref, post, now_ms))
+
+    def _post(self, db: apsw.Connection, ref: QueueRef, post: Post, now: int) -> Posted:
+        key = post.idempotency_key
+        if key is not None and (remembered := _remembered(db, ref, key, now)) is not None:
+            return remembered
+        record = self._records.find(db, ref)
+        messages = post.settle(None if record is None else record.queue)
+        first = self.append(db, ref, messages, post.client_id, now)
+        ids = [to_id(position) for position in range(first, first + len(messages))]
+        jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
+        if _has_subscription(db, ref, now):
+            jobs = post.jobs(ids, messages)
+            for queue, job in jobs:
+                self.append(db, queue, [job], post.client_id, now)
+        if key is not None:
+            db.execute(
+                "INSERT OR REPLACE INTO remembered_posts VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (ref.project, ref.name, key.key, key.fingerprint, first, len(messages), now + key.keep_seconds * 1000),
+            )  # fmt: skip
+        return Posted(ids, owes_deliveries=bool(jobs))
+
+    def append(
+        self,
+        db: apsw.Connection,
+        ref: QueueRef,
+        messages: Sequence[NewMessage],
+        client_id: str,
+        now: int,
+        moved_id: int | None = None,
+    ) -> int:
+        """Add messages at the end of the queue, for writes of any store; the first one's position."""
+        number = self._records.ensure(db, ref, now).number
+        first = self._positions.take(db, len(messages))
+        announced = set()
+        for start in range(0, len(messages), ROWS_PER_STATEMENT):
+            states: list[object] = []
+            bodies: list[object] = []
+            position = first + start
+            for message in messages[start : start + ROWS_PER_STATEMENT]:
+                held_until = now + message.delay * 1000 if message.delay else None
+                announced.add(self._waiting.held if message.delay else self._waiting.visible)
+                states += (position, number, client_id, message.ttl, now, now + message.ttl * 1000,
+                           held_until, moved_id, message.checksum)  # fmt: skip
+                bodies += (position, message.body)
+                position += 1
+            insert_states, insert_bodies = _inserts(len(bodies) // 2)
+            db.execute(insert_states, states)
+            db.execute(insert_bodies, bodies)
+        self._database.after_commit += [partial(announce, ref) for announce in announced]
+        return first
+
+    async def page(
+        self,
+        ref: QueueRef,
+        *,
+        marker: str | None,
+        limit: int,
+        now: datetime,
+        without_client: str | None = None,
+        include_claimed: bool = False,
+        include_delayed: bool = False,
+    ) -> Page:
+        record = self._records.get(ref)
+        if record is None:
+            return Page([], None)
+        position = 0 if marker is None else self._marker_position(record.number, marker)
+        if position is None:
+            return Page([], None)
+        now_ms = to_ms(now)
+        await self._free_what_fell_due(record.number, ref, now_ms)
+        bindings = (record.number, position)
+        opened = [self._database.read(FREE_IN_ORDER, bindings)]
+        if include_claimed:
+            opened.append(self._database.read(CLAIMED_IN_ORDER, bindings))
+        if include_delayed:
+            opened.append(self._database.read(DELAYED_IN_ORDER, bindings))
+        rows: Iterator[Row] = opened[0] if len(opened) == 1 else heapq.merge(*opened)
+        messages: list[Message] = []
+        last = skipped = 0
+        with storage_errors():
+            for row in rows:
+                if row[EXPIRES_AT] <= now_ms or row[CLIENT] == without_client:
+                    skipped += 1
+                    if skipped % SKIPPED_IN_A_ROW == 0:
+                        await asyncio.sleep(0)
+                    continue
+                messages.append(to_message(row, now_ms))
+                last = row[POSITION]
+                if len(messages) == limit:
+                    break
+        for cursor in opened:
+            cursor.close()
+        return Page(messages, to_id(last) if messages else None)
+
+    async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
+        record = self._records.get(ref)
+        if record is None:
+            return []
+        now_ms = to_ms(now)
+        rows: list[Row] = []
+        with storage_errors():
+            for posted_at in dict.fromkeys(to_positions(ids)):
+                rows += self._database.read(
+                    f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b "
+                    "ON b.position = m.position WHERE m.position = ? AND m.queue = ? AND m.expires_at > ?",
+                    (self._position(record.number, posted_at), record.number, now_ms),
+                )
+        return [to_message(row, now_ms) for row in sorted(rows)]
+
+    async def delete(
+        self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
+    ) -> None:
+        record = self._records.get(ref)
+        posted_at = to_position(message_id)
+        if record is None or posted_at is None:
+            return
+        now_ms = to_ms(now)
+        await self._database.write(
+            lambda db: _delete(db, record.number, posted_at, claim_id, now_ms)
+        )
+
+    async def delete_many(
+        self,
+        ref: QueueRef,
+        ids: Sequence[str],
+        *,
+        claim_ids: Sequence[str] | None,
+        now: datetime,
+    ) -> None:
+        record = self._records.get(ref)
+        positions = to_positions(ids)
+        if record is None or not positions:
+            return
+        now_ms = to_ms(now)
+
+        def write(db: apsw.Connection) -> None:
+            found = [
+                row
+                for posted_at in positions
+                if (row := _find(db, record.number, posted_at, now_ms))
+            ]
+            for position, holder in found:
+                if claim_ids is not None and holder is not None and holder not in claim_ids:
+                    raise ClaimNotHeld(", ".join(claim_ids), to_id(position))
+            remove(db, [position for position, _ in found])
+
+        await self._database.write(write)
+
+    async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
+        record = self._records.get(ref)
+        if record is None:
+            return []
+        now_ms = to_ms(now)
+        await self._free_what_fell_due(record.number, ref, now_ms)
+
+        def write(db: apsw.Connection) -> tuple[list[Message], bool]:
+            found = look(db, record.number, limit, now_ms)
+            remove(db, [row[POSITION] for row in found.taken] + found.expired)
+            return [to_message(row, now_ms) for row in found.taken], found.is_cut
+
+        while True:
+            messages, is_cut = await self._database.write(write)
+            if messages or not is_cut:
+                return messages
+
+    async def purge(self, ref: QueueRef) -> None:
+        def write(db: apsw.Connection) -> None:
+            record = self._records.find(db, ref)
+            if record is not None:
+                self._records.renumber(db, record)
+
+        await self._database.write(write)
+
+    def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
+        return self._waiting.watch(ref, exclusive=exclusive)
+
+    def next_due_at(self, ref: QueueRef) -> datetime | None:
+        """The earliest instant at which a held message of the queue becomes free."""
+        record = self._records.get(ref)
+        if record is None:
+            return None
+        row = self._database.read_one(NEXT_DUE, (record.number,))
+        return None if row is None else from_ms(row[0])
+
+    async def _free_what_fell_due(self, number: int, ref: QueueRef, now: int) -> None:
+        """So that what is visible is in one index, in order; each message is freed once per hold."""
+        while self._database.read_one(FALLEN_DUE, (number, now, 1)) is not None:
+            await self._database.write(lambda db: self.free_fallen_due(db, number, ref, now))
+
+    def free_fallen_due(self, db: apsw.Connection, number: int, ref: QueueRef, now: int) -> None:
+        """Free held messages of the queue that are due, up to a bound; for writes of any store."""
+        due = db.execute(FALLEN_DUE, (number, now, FREED_AT_ONCE)).fetchall()
+        if not due:
+            return
+        db.executemany(
+            "UPDATE messages SET held_until = NULL, claim = NULL WHERE position = ?", due
+        )
+        self._database.after_commit.append(partial(self._waiting.visible, ref))
+
+    def _position(self, number: int, posted_at: int) -> int:
+        """Where the message is that was posted at `posted_at`, here or in another queue."""
+        row = self._database.read_one(_MOVED, (number, posted_at))
+        return posted_at if row is None else row[0]
+
+    def _marker_position(self, number: int, marker: str) -> int | None:
+        posted_at = to_position(marker)
+        return None if posted_at is None else self._position(number, posted_at)
+
+
+_MOVED = "SELECT position FROM messages WHERE queue = ? AND moved_id = ?"
+_FOUND = "SELECT position, claim, held_until, expires_at FROM messages WHERE "
+
+
+class Look(msgspec.Struct):
+    """What a consumer met at the head of a queue, in order.
+
+    `is_cut` says that the look ended at its bound on rows that are not to be had, with more behind.
+    """
+
+    taken: list[Row]
+    exhausted: list[Row]
+    expired: list[int]
+    is_cut: bool
+
+
+def look(
+    db: apsw.Connection, number: int, limit: int, now: int, max_claim_count: int | None = None
+) -> Look:
+    """The first `limit` visible messages, for writes; those claimed too often are set apart."""
+    found = Look([], [], [], is_cut=False)
+    rows = db.execute(FREE_IN_ORDER, (number, 0))
+    for row in rows:
+        if row[EXPIRES_AT] <= now:
+            found.expired.append(row[POSITION])
+        elif max_claim_count is not None and row[CLAIM_COUNT] >= max_claim_count:
+            found.exhausted.append(row)
+        else:
+            found.taken.append(row)
+            if len(found.taken) == limit:
+                break
+            continue
+        if len(found.expired) + len(found.exhausted) == PASSED_AT_ONCE:
+            found.is_cut = True
+            break
+    rows.close()
+    return found
+
+
+def remove(db: apsw.Connection, positions: Sequence[int]) -> None:
+    """Delete messages for good, for writes of any store."""
+    for position in positions:
+        db.execute("DELETE FROM messages WHERE position = ?", (position,))
+        db.execute("DELETE FROM bodies WHERE position = ?", (position,))
+
+
+def marks(count: int) -> str:
+    """As many question marks, for IN (…)."""
+    return ", ".join("?" * count)
+
+
+@lru_cache(maxsize=ROWS_PER_STATEMENT)
+def _inserts(rows: int) -> tuple[str, str]:
+    """Statements that insert so many rows in one step each."""
+    return (
+        "INSERT INTO messages (position, queue, client, ttl, posted_at, expires_at, held_until, "
+        "moved_id, checksum) VALUES " + ", ".join([f"({marks(9)})"] * rows),
+        "INSERT INTO bodies VALUES " + ", ".join(["(?, ?)"] * rows),
+    )
+
+
+def _has_subscription(db: apsw.Connection, ref: QueueRef, now: int) -> bool:
+    rows = db.execute(
+        "SELECT 1 FROM subscriptions WHERE project = ? AND queue = ? AND expires_at > ? LIMIT 1",
+        (ref.project, ref.name, now),
+    )
+    return rows.get is not None
+
+
+def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: int) -> Posted | None:
+    row = next(
+        db.execute(
+            "SELECT fingerprint, first_position, count FROM remembered_posts "
+            "WHERE project = ? AND queue = ? AND key = ? AND expires_at > ?",
+            (ref.project, ref.name, key.key, now),
+        ),
+        None,
+    )
+    if row is None:
+        return None
+    fingerprint, first, count = row
+    if fingerprint != key.fingerprint:
+        raise IdempotencyKeyReused(key.key)
+    return Posted([to_id(first + i) for i in range(count)], owes_deliveries=False)
+
+
+def _find(
+    db: apsw.Connection, number: int, posted_at: int, now: int
+) -> tuple[int, str | None] | None:
+    """A message's position and the live claim on it, if any; None when it does not exist."""
+    row = next(
+        db.execute(_FOUND + "position = ? AND queue = ? AND moved_id IS NULL", (posted_at, number)),
+        None,
+    ) or next(db.execute(_FOUND + "queue = ? AND moved_id = ?", (number, posted_at)), None)
+    if row is None or row[3] <= now:
+        return None
+    position, claim, held_until, _ = row
+    return position, claim if held_until is not None and held_until > now else None
+
+
+def _delete(
+    db: apsw.Connection, number: int, posted_at: int, claim_id: str | None, now: int
+) -> None:
+    found = _find(db, number, posted_at, now)
+    if found is None:
+        return
+    position, holder = found
+    if claim_id != holder:
+        if holder is not None and (claim_id is None or _is_live(db, number, claim_id, now)):
+            raise MessageIsClaimed(to_id(posted_at))
+        raise ClaimNotHeld(str(claim_id), to_id(posted_at))
+    remove(db, [position])
+
+
+def _is_live(db: apsw.Connection, number: int, claim_id: str, now: int) -> bool:
+    rows = db.execute(
+        "SELECT 1 FROM claims WHERE id = ? AND queue = ? AND expires_at > ?",
+        (claim_id, number, now),
+    )
+    return rows.get is not None

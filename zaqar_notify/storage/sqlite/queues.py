@@ -1,0 +1,271 @@
+"""Queues: their records, and the number under which the message tables know each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import apsw
+import msgspec
+
+from zaqar_notify.errors import QueueDoesNotExist
+from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
+from zaqar_notify.storage.base import QueueStore
+from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
+
+CACHED_QUEUES = 10_000
+
+_SELECT = "SELECT id, metadata, created_at FROM queues WHERE project = ? AND name = ?"
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A queue with its number."""
+
+    number: int
+    queue: Queue
+
+
+class Records:
+    """The queues' rows, cached: this process is the only one that changes them.
+
+    Readers see what is committed; a write also sees what its own transaction changed.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._committed: dict[QueueRef, Record | None] = {}
+        self._changing: dict[QueueRef, Record | None] = {}
+        database.after_end.append(self._ended)
+
+    def get(self, ref: QueueRef) -> Record | None:
+        """For readers."""
+        if ref in self._committed:
+            return self._committed[ref]
+        record = _record(ref, self._database.read_one(_SELECT, (ref.project, ref.name)))
+        if ref not in self._changing:
+            self._remember(ref, record)
+        return record
+
+    def find(self, db: apsw.Connection, ref: QueueRef) -> Record | None:
+        """For writes."""
+        if ref in self._changing:
+            return self._changing[ref]
+        if ref in self._committed:
+            return self._committed[ref]
+        record = _record(ref, next(db.execute(_SELECT, (ref.project, ref.name)), None))
+        self._remember(ref, record)
+        return record
+
+    def ensure(self, db: apsw.Connection, ref: QueueRef, now: int) -> Record:
+        """For writes: the record, made with empty metadata when absent."""
+        return self.find(db, ref) or self.insert(db, ref, {}, now)
+
+    def insert(self, db: apsw.Connection, ref: QueueRef, metadata: Document, now: int) -> Record:
+        db.execute(
+            "INSERT INTO queues (project, name, metadata, created_at) VALUES (?, ?, ?, ?)",
+            (ref.project, ref.name, to_json(metadata), now),
+        )
+        record = Record(db.last_insert_rowid(), Queue(ref, metadata, from_ms(now)))
+        self._changing[ref] = record
+        return record
+
+    def replace(self, db: apsw.Connection, record: Record, metadata: Document) -> None:
+        queue = record.queue
+        db.execute(
+            "UPDATE queues SET metadata = ? WHERE id = ?", (to_json(metadata), record.number)
+        )
+        self._changing[queue.ref] = Record(
+            record.number, Queue(queue.ref, metadata, queue.created_at)
+        )
+
+    def renumber(self, db: apsw.Connection, record: Record) -> None:
+        """Leave all messages behind: the sweep removes what belongs to the former number."""
+        self.remove(db, record)
+        self.insert(db, record.queue.ref, record.queue.metadata, to_ms(record.queue.created_at))
+
+    def remove(self, db: apsw.Connection, record: Record) -> None:
+        db.execute("DELETE FROM queues WHERE id = ?", (record.number,))
+        db.execute("INSERT INTO dropped_queues VALUES (?)", (record.number,))
+        self._changing[record.queue.ref] = None
+
+    def _remember(self, ref: QueueRef, record: Record | None) -> None:
+        if len(self._committed) >= CACHED_QUEUES:
+            self._committed.clear()
+        self._committed[ref] = record
+
+    def _ended(self, committed: bool) -> None:
+        if committed:
+            for ref, record in self._changing.items():
+                self._remember(ref, record)
+        self._changing.clear()
+
+
+class SQLiteQueues(QueueStore):
+    def __init__(self, database: Database, records: Records) -> None:
+        self._database = database
+        self._records = records
+
+    async def get(self, ref: QueueRef) -> Queue | None:
+        record = self._records.get(ref)
+        return None if record is None else record.queue
+
+    async def create(self, ref: QueueRef, *, metadata: Document, now: datetime) -> bool:
+        if self._records.get(ref) is not None:
+            return False
+
+        def write(db: apsw.Connection) -> bool:
+            if self._records.find(db, ref) is not None:
+                return False
+            self._records.insert(db, ref, metadata, to_ms(now))
+            return True
+
+        return await self._database.write(write)
+
+    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> Document:
+        def write(db: apsw.Connection) -> Document:
+            record = self._records.find(db, ref)
+            if record is None:
+                raise QueueDoesNotExist(ref.name)
+            metadata = change(record.queue.metadata)
+            self._records.replace(db, record, metadata)
+            return metadata
+
+        return await self._database.write(write)
+
+    async def delete(self, ref: QueueRef) -> None:
+        def write(db: apsw.Connection) -> None:
+            record = self._records.find(db, ref)
+            if record is not None:
+                self._records.remove(db, record)
+
+        await self._database.write(write)
+
+    async def list(
+        self,
+        project: str,
+        *,
+        marker: str | None,
+        limit: int,
+        name_contains: str = "",
+        metadata_equals: Document | None = None,
+    ) -> list[Queue]:
+        queues: list[Queue] = []
+        for queue in self._matching(project, marker or "", name_contains, metadata_equals):
+            queues.append(queue)
+            if len(queues) == limit:
+                break
+        return queues
+
+    async def count(
+        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+    ) -> int:
+        return sum(1 for _ in self._matching(project, "", name_contains, metadata_equals))
+
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        record = self._records.get(ref)
+        if record is None:
+            return QueueStats(claimed=0, free=0)
+        number = record.number
+        return await self._database.read_slowly(lambda db: _stats(db, number, to_ms(now)))
+
+    def _matching(
+        self, project: str, marker: str, name_contains: str, wanted: Document | None
+    ) -> Iterator[Queue]:
+        with storage_errors():
+            rows = self._database.read(
+                "SELECT name, metadata, created_at FROM queues "
+                "WHERE project = ? AND name > ? AND instr(name, ?) ORDER BY name",
+                (project, marker, name_contains),
+            )
+            for name, metadata, created_at in rows:
+                queue = Queue(QueueRef(project, name), from_json(metadata), from_ms(created_at))
+                if not wanted or _has(queue.metadata, wanted):
+                    yield queue
+
+
+def _record(ref: QueueRef, row: Row | None) -> Record | None:
+    if row is None:
+        return None
+    number, metadata, created_at = row
+    return Record(number, Queue(ref, from_json(metadata), from_ms(created_at)))
+
+
+def _has(metadata: Document, wanted: Document) -> bool:
+    return all(
+        key in metadata and any(_same(metadata[key], one) for one in _alternatives(value))
+        for key, value in wanted.items()
+    )
+
+
+def _alternatives(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _same(one: object, other: object) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:
+    """Counts from the indexes alone; what has expired or lapsed unswept is little, and looked at."""
+
+    def one(statement: str, *bindings: int) -> int:
+        value: int = db.execute(statement, bindings).get
+        return value
+
+    db.execute("BEGIN")  # One snapshot; the connection is closed after this.
+    claimed = one(
+        "SELECT count(*) FROM messages INDEXED BY claimed_messages WHERE queue = ? AND claim IS NOT NULL",
+        number,
+    )
+    free = one(
+        "SELECT count(*) FROM messages INDEXED BY free_messages WHERE queue = ? AND held_until IS NULL",
+        number,
+    ) + one(
+        "SELECT count(*) FROM messages INDEXED BY delayed_messages "
+        "WHERE queue = ? AND held_until IS NOT NULL AND claim IS NULL",
+        number,
+    )
+    lapsed = one(
+        "SELECT count(*) FROM messages INDEXED BY held_messages "
+        "WHERE queue = ? AND held_until <= ? AND claim IS NOT NULL",
+        number,
+        now,
+    )
+    expired = one(
+        "SELECT count(*) FROM messages INDEXED BY expiring_messages WHERE expires_at <= ? AND queue = ?",
+        now,
+        number,
+    )
+    return QueueStats(
+        claimed=claimed - lapsed,
+        # A claim never outlives its messages, so what has expired is not under a live one.
+        free=free + lapsed - expired,
+        oldest=_end(db, number, now, "ASC"),
+        newest=_end(db, number, now, "DESC"),
+    )
+
+
+def _end(db: apsw.Connection, number: int, now: int, direction: str) -> OldestNewest | None:
+    """The first or last message that is not delayed."""
+    ends = []
+    for index, state in (
+        ("free_messages", "held_until IS NULL"),
+        ("claimed_messages", "claim IS NOT NULL"),
+        ("delayed_messages", "held_until IS NOT NULL AND claim IS NULL AND held_until <= :now"),
+    ):
+        row = next(
+            db.execute(
+                f"SELECT position, moved_id, posted_at FROM messages INDEXED BY {index} "
+                f"WHERE queue = :queue AND {state} AND expires_at > :now "
+                f"ORDER BY position {direction} LIMIT 1",
+                {"queue": number, "now": now},
+            ),
+            None,
+        )
+        if row is not None:
+            ends.append(row)
+    if not ends:
+        return None
+    position, moved_id, posted_at = min(ends) if direction == "ASC" else max(ends)
+    return OldestNewest(to_id(position if moved_id is None else moved_id), from_ms(posted_at))

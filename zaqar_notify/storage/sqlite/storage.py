@@ -1,0 +1,100 @@
+"""The stores of one SQLite file, put together; and the sweep."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import apsw
+
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.sqlite.claims import SQLiteClaims
+from zaqar_notify.storage.sqlite.database import Database, storage_errors
+from zaqar_notify.storage.sqlite.messages import Positions, SQLiteMessages, remove
+from zaqar_notify.storage.sqlite.queues import Records, SQLiteQueues
+from zaqar_notify.storage.sqlite.rows import to_ms
+from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
+from zaqar_notify.storage.sqlite.waiting import Waiting
+
+EXPIRED_MESSAGES = (
+    "SELECT position FROM messages INDEXED BY expiring_messages WHERE expires_at <= ? LIMIT ?"
+)
+EXPIRED_ROWS = (
+    "DELETE FROM claims WHERE id IN "
+    "(SELECT id FROM claims INDEXED BY expiring_claims WHERE expires_at <= ? LIMIT ?)",
+    "DELETE FROM subscriptions WHERE (project, queue, id) IN (SELECT project, queue, id "
+    "FROM subscriptions INDEXED BY expiring_subscriptions WHERE expires_at <= ? LIMIT ?)",
+    "DELETE FROM remembered_posts WHERE (project, queue, key) IN (SELECT project, queue, key "
+    "FROM remembered_posts INDEXED BY expiring_remembered_posts WHERE expires_at <= ? LIMIT ?)",
+)
+LEFT_BEHIND = "SELECT position FROM messages INDEXED BY {index} WHERE queue = ? AND {state} LIMIT ?"
+LEFT_BEHIND_BY_STATE = tuple(
+    LEFT_BEHIND.format(index=index, state=state)
+    for index, state in (
+        ("free_messages", "held_until IS NULL"),
+        ("held_messages", "held_until IS NOT NULL"),
+    )
+)
+
+
+class SQLiteStorage(Storage):
+    """Opened by `await SQLiteStorage.open(path)`; belongs to the loop it was opened in."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting = Waiting(lambda ref: messages.next_due_at(ref))
+        records = Records(database)
+        messages = SQLiteMessages(database, records, Positions(database), self._waiting)
+        self.queues = SQLiteQueues(database, records)
+        self.messages = messages
+        self.claims = SQLiteClaims(database, records, messages, self._waiting)
+        self.subscriptions = SQLiteSubscriptions(database, records)
+
+    @classmethod
+    async def open(cls, path: Path) -> SQLiteStorage:
+        """Open or create the file.
+
+        Raises:
+            StartRefused: It can't be opened, is in use, or is of a later version.
+        """
+        return cls(Database.open(path))
+
+    async def ping(self) -> None:
+        self._database.read_one("SELECT ceiling FROM positions")
+
+    async def sweep(self, *, now: datetime, limit: int) -> int:
+        now_ms = to_ms(now)
+
+        def write(db: apsw.Connection) -> int:
+            expired = [row[0] for row in db.execute(EXPIRED_MESSAGES, (now_ms, limit))]
+            remove(db, expired)
+            most = max(len(expired), _remove_left_behind(db, limit))
+            for statement in EXPIRED_ROWS:
+                db.execute(statement, (now_ms, limit))
+                most = max(most, db.changes())
+            return most
+
+        return await self._database.write(write)
+
+    def stop_waiting(self) -> None:
+        self._waiting.stop()
+
+    async def close(self) -> None:
+        self._waiting.stop()
+        with storage_errors():
+            await self._database.close()
+
+
+def _remove_left_behind(db: apsw.Connection, limit: int) -> int:
+    """Messages of queues that were deleted or purged."""
+    number = db.execute("SELECT id FROM dropped_queues LIMIT 1").get
+    if number is None:
+        return 0
+    positions: list[int] = []
+    for statement in LEFT_BEHIND_BY_STATE:
+        rows = db.execute(statement, (number, limit - len(positions)))
+        positions += [row[0] for row in rows]
+    remove(db, positions)
+    if len(positions) < limit:
+        db.execute("DELETE FROM dropped_queues WHERE id = ?", (number,))
+    return max(len(positions), 1)

@@ -1,0 +1,120 @@
+"""Subscriptions, by project and queue name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import apsw
+import msgspec
+
+from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.storage.base import SubscriptionStore
+from zaqar_notify.storage.sqlite.database import Database, storage_errors
+from zaqar_notify.storage.sqlite.messages import marks
+from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.rows import (
+    SUBSCRIPTION_COLUMNS,
+    from_subscription,
+    to_ms,
+    to_subscription,
+)
+
+_OF_QUEUE = f"SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions WHERE project = ? AND queue = ?"
+_BY_ID = f"{_OF_QUEUE} AND id = ? AND expires_at > ?"
+_BY_SUBSCRIBER = f"{_OF_QUEUE} AND subscriber = ?"
+_AFTER = f"{_OF_QUEUE} AND id > ? AND expires_at > ? ORDER BY id LIMIT ?"
+_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(12)})"
+
+
+class SQLiteSubscriptions(SubscriptionStore):
+    def __init__(self, database: Database, records: Records) -> None:
+        self._database = database
+        self._records = records
+
+    async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
+        ref = subscription.queue
+        now_ms = to_ms(now)
+
+        def write(db: apsw.Connection) -> Subscription:
+            stored = subscription
+            existing = _by_subscriber(db, ref, subscription.subscriber, now_ms)
+            if existing is not None:
+                if existing.confirmed:
+                    raise SubscriptionExists(ref.name, existing.subscriber)
+                stored = msgspec.structs.replace(
+                    existing,
+                    ttl=subscription.ttl,
+                    expires_at=subscription.expires_at,
+                    options=subscription.options,
+                )
+            self._records.ensure(db, ref, now_ms)
+            db.execute(_REPLACE, from_subscription(stored))
+            return stored
+
+        return await self._database.write(write)
+
+    async def get(
+        self, ref: QueueRef, subscription_id: str, *, now: datetime
+    ) -> Subscription | None:
+        row = self._database.read_one(_BY_ID, (ref.project, ref.name, subscription_id, to_ms(now)))
+        return None if row is None else to_subscription(row)
+
+    async def list(
+        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
+    ) -> list[Subscription]:
+        with storage_errors():
+            rows = self._database.read(
+                _AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
+            )
+            return [to_subscription(row) for row in rows]
+
+    async def update(
+        self,
+        ref: QueueRef,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        now: datetime,
+    ) -> Subscription:
+        now_ms = to_ms(now)
+
+        def write(db: apsw.Connection) -> Subscription:
+            row = next(db.execute(_BY_ID, (ref.project, ref.name, subscription_id, now_ms)), None)
+            if row is None:
+                raise SubscriptionDoesNotExist(ref.name, subscription_id)
+            changed = change(to_subscription(row))
+            other = _by_subscriber(db, ref, changed.subscriber, now_ms)
+            if other is not None and other.id != subscription_id:
+                raise SubscriptionExists(ref.name, changed.subscriber)
+            db.execute(_REPLACE, from_subscription(changed))
+            return changed
+
+        return await self._database.write(write)
+
+    async def delete(self, ref: QueueRef, subscription_id: str) -> None:
+        await self._database.write(
+            lambda db: db.execute(
+                "DELETE FROM subscriptions WHERE project = ? AND queue = ? AND id = ?",
+                (ref.project, ref.name, subscription_id),
+            )
+        )
+
+    async def delete_all(self, ref: QueueRef) -> None:
+        await self._database.write(
+            lambda db: db.execute(
+                "DELETE FROM subscriptions WHERE project = ? AND queue = ?", (ref.project, ref.name)
+            )
+        )
+
+
+def _by_subscriber(
+    db: apsw.Connection, ref: QueueRef, subscriber: str, now: int
+) -> Subscription | None:
+    """The live subscription of this subscriber. An expired one gives way to a new one when replaced."""
+    row = next(db.execute(_BY_SUBSCRIBER, (ref.project, ref.name, subscriber)), None)
+    if row is None:
+        return None
+    subscription = to_subscription(row)
+    return subscription if to_ms(subscription.expires_at) > now else None
