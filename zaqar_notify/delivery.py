@@ -1,0 +1,419 @@
+"""What is owed to subscribers, as messages on internal queues.
+
+| internal queue | a message is |
+|---|---|
+| `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; or a replay |
+| `retry.<partition>` | a delivery: one message for one subscription, delayed until its next attempt |
+| `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
+| `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
+| `poison` | a job or delivery that nobody could finish |
+
+They are JSON, with the clients' bodies spliced in and taken out again as the bytes they are. Nothing
+here talks to a store or a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TypeAlias
+from zlib import crc32
+
+import msgspec
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.models import (
+    INTERNAL_PROJECT,
+    DeadLetter,
+    MessageType,
+    NewMessage,
+    Outcome,
+    Queue,
+    QueueRef,
+    Subscription,
+    Verdict,
+)
+from zaqar_notify.settings import Settings
+from zaqar_notify.signing import sign_url
+from zaqar_notify.storage.base import Post
+
+VERSION = 1
+"""Of the records below. A reader refuses a later one, which then waits for a newer worker."""
+
+OWED_TTL_SECONDS = 10 * 365 * 86400
+"""Ten years: what is owed ends by being delivered, given up or held, never by the passing of time."""
+
+UNDELIVERED_TTL_SECONDS = 14 * 86400
+"""How long a record of a delivery given up can be read, and what is held outlives its subscription."""
+
+MAX_CLAIMS = 10
+"""Claims after which a job counts as poison: by then ten workers have died of it or let it lapse."""
+
+_EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client's message inside a record. `delay` is None on a queue that is not a delayed queue."""
+
+    id: str
+    ttl: int
+    body: msgspec.Raw
+    delay: int | None = None
+
+
+class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="fan_out"):
+    """The messages of one post that are due together, to be sent to every subscription."""
+
+    version: int
+    project: str
+    queue: str
+    messages: list[OwedMessage]
+    hops: int = 0
+    request_id: str = ""
+
+
+class Replay(msgspec.Struct, frozen=True, tag_field="job", tag="replay"):
+    """Move what is held for a subscription back to where it is delivered from."""
+
+    version: int
+    project: str
+    queue: str
+    subscription_id: str
+
+
+class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="deliver"):
+    """One message for one subscription; `attempt` is the number of the next try, from 1.
+
+    For a confirmation the message's body is the payload itself.
+    """
+
+    version: int
+    project: str
+    queue: str
+    subscription_id: str
+    message: OwedMessage
+    attempt: int = 1
+    hops: int = 0
+    request_id: str = ""
+    kind: MessageType = MessageType.NOTIFICATION
+
+
+Work: TypeAlias = FanOut | Replay | OwedDelivery
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """Why a delivery was given up. `payload` is the JSON text that the subscriber did not get."""
+
+    version: int
+    delivery_id: str
+    message_id: str
+    project: str
+    queue: str
+    verdict: Verdict
+    status: int | None
+    detail: str
+    attempts: int
+    given_up_at: datetime
+    payload: msgspec.Raw
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """A message ready to be sent to any subscription of its queue."""
+
+    message_id: str
+    message: NewMessage
+    payload: bytes
+    owed: OwedMessage
+    kind: MessageType
+    hops: int
+    request_id: str
+
+
+Record: TypeAlias = tuple[QueueRef, NewMessage]
+"""An internal message, with the internal queue it goes to."""
+
+
+class Owed(Post):
+    """Internal messages on their way to an internal queue. Nobody subscribes to those."""
+
+    client_id = "zaqar-notify"
+
+    def __init__(self, messages: Sequence[NewMessage]) -> None:
+        self._messages = messages
+
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        return self._messages
+
+    def jobs(self, ids: Sequence[str], messages: Sequence[NewMessage]) -> Sequence[Record]:
+        return ()
+
+
+_encode = msgspec.json.Encoder().encode
+_work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
+_undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
+
+
+def outbox_ref(partition: int) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"outbox.{partition}")
+
+
+def retry_ref(partition: int) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"retry.{partition}")
+
+
+def held_ref(subscription_id: str) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"held.{subscription_id}")
+
+
+def undelivered_ref(subscription_id: str) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"undelivered.{subscription_id}")
+
+
+POISON = DeadLetter(QueueRef(INTERNAL_PROJECT, "poison"), MAX_CLAIMS, ttl=None)
+
+
+@lru_cache(maxsize=65536)
+def partition_of(queue: QueueRef, partitions: int) -> int:
+    """The same in every process and release: workers share the partitions out."""
+    return crc32(f"{queue.project}\n{queue.name}".encode()) % partitions
+
+
+def fan_out_jobs(
+    ref: QueueRef,
+    ids: Sequence[str],
+    messages: Sequence[NewMessage],
+    *,
+    settings: Settings,
+    delayed_queue: bool = False,
+    hops: int = 0,
+    request_id: str = "",
+) -> list[Record]:
+    """The jobs that notify of a post: one for each distinct delay, visible when that has passed.
+
+    Args:
+        ids: The messages' ids, in the same order.
+        delayed_queue: The queue's `_default_message_delay` is not zero: subscribers see `delay`. A
+            message with a delay shows that by itself.
+        hops: Queues that the post has crossed by queue subscriptions.
+    """
+    due: dict[int, list[OwedMessage]] = {}
+    for message_id, message in zip(ids, messages, strict=True):
+        shown = message.delay if delayed_queue or message.delay else None
+        owed = OwedMessage(message_id, message.ttl, msgspec.Raw(message.body), shown)
+        wait = 0 if settings.notify_delayed_at_once else message.delay
+        due.setdefault(wait, []).append(owed)
+    outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
+    return [
+        _record(
+            outbox,
+            FanOut(VERSION, ref.project, ref.name, together, hops, request_id),
+            delay=delay,
+        )
+        for delay, together in due.items()
+    ]
+
+
+def confirmation_job(
+    subscription: Subscription, kind: MessageType, *, settings: Settings, now: datetime
+) -> Record:
+    """The delivery of a request to confirm, or of a farewell with the link to come back.
+
+    Needs `signed_url_secrets`. The link of a request lives as long as the subscription, that of a
+    farewell for the default life of a subscription.
+    """
+    message = NewMessage(
+        body=_confirmation(subscription, kind, settings=settings, now=now), ttl=subscription.ttl
+    )
+    owed = OwedMessage(new_id(), message.ttl, msgspec.Raw(message.body))
+    ref = subscription.queue
+    delivery = OwedDelivery(VERSION, ref.project, ref.name, subscription.id, owed, kind=kind)
+    return _record(retry_ref(partition_of(ref, settings.delivery_partitions)), delivery)
+
+
+def replay_job(subscription: Subscription, settings: Settings) -> Record:
+    """The job that delivers what was held, for a subscription that is enabled again."""
+    ref = subscription.queue
+    outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
+    return _record(outbox, Replay(VERSION, ref.project, ref.name, subscription.id))
+
+
+def notification(queue_name: str, message: NewMessage, *, delayed_queue: bool) -> bytes:
+    """The JSON text that a subscriber reads: exactly Zaqar's keys, the body as it was posted."""
+    delay = b'"delay": %d, ' % message.delay if delayed_queue else b""
+    return b'{"ttl": %d, %b"body": %b, "Message_Type": "Notification", "queue_name": %b}' % (
+        message.ttl,
+        delay,
+        message.body,
+        _encode(queue_name),
+    )
+
+
+def read_work(body: bytes) -> Work:
+    """Read a job or delivery.
+
+    Raises:
+        ValueError: It is malformed, or of a later version than this one.
+    """
+    work = _work.decode(body)
+    if work.version > VERSION:
+        raise ValueError(f"Version {work.version} of a job is later than {VERSION}")
+    return work
+
+
+def read_undelivered(body: bytes) -> Undelivered:
+    """Read a message of an `undelivered` queue."""
+    return _undelivered.decode(body)
+
+
+def parcels(work: FanOut | OwedDelivery) -> list[Parcel]:
+    """The messages of a job or delivery, in order, each with what its receivers are to read."""
+    kind, owed = _contents(work)
+    return [
+        _parcel(work.queue, message, kind=kind, hops=work.hops, request_id=work.request_id)
+        for message in owed
+    ]
+
+
+def delivery_id(subscription_id: str, message_id: str) -> str:
+    """The idempotency key: the same over retries, and over a job that is run again."""
+    digest = hashlib.sha256(f"{subscription_id}:{message_id}".encode()).hexdigest()
+    return f"msg_{digest[:32]}"
+
+
+def retry_record(
+    parcel: Parcel, subscription: Subscription, *, attempt: int, delay: int, settings: Settings
+) -> Record:
+    """A delivery whose try number `attempt` is due in `delay` seconds."""
+    partition = partition_of(subscription.queue, settings.delivery_partitions)
+    return _record(retry_ref(partition), _delivery(parcel, subscription, attempt), delay=delay)
+
+
+def held_record(parcel: Parcel, subscription: Subscription, *, now: datetime) -> Record:
+    """A delivery that waits for its subscription to be enabled; its attempts begin anew then.
+
+    It lives a little longer than the subscription: nobody can ask for it afterwards.
+    """
+    remaining = int((subscription.expires_at - now).total_seconds())
+    ttl = min(OWED_TTL_SECONDS, max(0, remaining) + UNDELIVERED_TTL_SECONDS)
+    delivery = _delivery(parcel, subscription, attempt=1)
+    return held_ref(subscription.id), NewMessage(body=_encode(delivery), ttl=ttl)
+
+
+def undelivered_record(
+    parcel: Parcel, subscription: Subscription, *, outcome: Outcome, attempts: int, now: datetime
+) -> Record:
+    """The record of a delivery that was given up after `attempts` tries."""
+    record = Undelivered(
+        version=VERSION,
+        delivery_id=delivery_id(subscription.id, parcel.message_id),
+        message_id=parcel.message_id,
+        project=subscription.queue.project,
+        queue=subscription.queue.name,
+        verdict=outcome.verdict,
+        status=outcome.status,
+        detail=outcome.detail,
+        attempts=attempts,
+        given_up_at=now,
+        payload=msgspec.Raw(parcel.payload),
+    )
+    ref = undelivered_ref(subscription.id)
+    return ref, NewMessage(body=_encode(record), ttl=UNDELIVERED_TTL_SECONDS)
+
+
+def replayed_record(held: bytes, replay: Replay, *, settings: Settings) -> Record:
+    """What was held, as a delivery that is due."""
+    queue = QueueRef(replay.project, replay.queue)
+    ref = retry_ref(partition_of(queue, settings.delivery_partitions))
+    return ref, NewMessage(body=held, ttl=OWED_TTL_SECONDS)
+
+
+def by_queue(records: Iterable[Record]) -> dict[QueueRef, list[NewMessage]]:
+    """The records of each internal queue, in order."""
+    sorted_out: dict[QueueRef, list[NewMessage]] = {}
+    for ref, message in records:
+        sorted_out.setdefault(ref, []).append(message)
+    return sorted_out
+
+
+def _record(ref: QueueRef, work: Work, *, delay: int = 0) -> Record:
+    return ref, NewMessage(body=_encode(work), ttl=OWED_TTL_SECONDS + delay, delay=delay)
+
+
+def _contents(work: FanOut | OwedDelivery) -> tuple[MessageType, list[OwedMessage]]:
+    if isinstance(work, FanOut):
+        return MessageType.NOTIFICATION, work.messages
+    return work.kind, [work.message]
+
+
+def _parcel(
+    queue_name: str, owed: OwedMessage, *, kind: MessageType, hops: int, request_id: str
+) -> Parcel:
+    message = NewMessage(body=bytes(owed.body), ttl=owed.ttl, delay=owed.delay or 0)
+    is_notification = kind is MessageType.NOTIFICATION
+    return Parcel(
+        message_id=owed.id,
+        message=message,
+        payload=notification(queue_name, message, delayed_queue=owed.delay is not None)
+        if is_notification
+        else message.body,
+        owed=owed,
+        kind=kind,
+        hops=hops,
+        request_id=request_id,
+    )
+
+
+def _delivery(parcel: Parcel, subscription: Subscription, attempt: int) -> OwedDelivery:
+    return OwedDelivery(
+        version=VERSION,
+        project=subscription.queue.project,
+        queue=subscription.queue.name,
+        subscription_id=subscription.id,
+        message=parcel.owed,
+        attempt=attempt,
+        hops=parcel.hops,
+        request_id=parcel.request_id,
+        kind=parcel.kind,
+    )
+
+
+def _confirmation(
+    subscription: Subscription, kind: MessageType, *, settings: Settings, now: datetime
+) -> bytes:
+    """Zaqar's payload, whose keys its receivers copy into the headers of the confirming request."""
+    queue = subscription.queue.name
+    path = f"/v2/queues/{queue}/subscriptions/{subscription.id}/confirm"
+    if kind is MessageType.UNSUBSCRIBE_CONFIRMATION:
+        expires_at = now + timedelta(seconds=settings.default_subscription_ttl)
+        sentence = (
+            f"You have unsubscribed successfully to the queue: {queue}, "
+            "you can resubscribe it by using confirmed=True."
+        )
+    else:
+        expires_at = subscription.expires_at
+        sentence = f"You have chosen to subscribe to the queue: {queue}"
+    signature = sign_url(
+        settings.signed_url_secrets[0].get_secret_value(),
+        paths=[path],
+        methods=["PUT"],
+        project=subscription.queue.project,
+        expires=expires_at,
+    )
+    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + path}
+    payload = {
+        **(link if settings.public_url else {}),
+        "Message_Type": kind.value,
+        "Message": sentence,
+        "URL-Signature": signature,
+        "URL-Methods": "PUT",
+        "URL-Paths": path,
+        "X-Project-ID": subscription.queue.project,
+        "URL-Expires": expires_at.strftime(_EXPIRES_FORMAT),
+        "SubscribeBody": {"confirmed": True},
+        "UnsubscribeBody": {"confirmed": False},
+        "queue_name": queue,
+    }
+    return json.dumps(payload).encode()
