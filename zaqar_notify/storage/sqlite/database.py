@@ -143,14 +143,15 @@ class Database:
         """
         if self._closed:
             raise StorageUnavailable("The store is closed")
-        pending = _Pending(write, self._loop.create_future())
+        future: asyncio.Future[T] = self._loop.create_future()
+        pending = _Pending(write, future)
         self._waiting.append(pending)
         if not self._busy:
             self._busy = True
             self._idle.clear()
             # Soon, not now: requests read in the same turn of the loop share the group.
             self._loop.call_soon(self._next_group)
-        return await pending.future
+        return await future
 
     async def close(self) -> None:
         if self._closed:

@@ -1,0 +1,46 @@
+# Everything that a laptop and CI need, without root: Python 3.11 or later, make, and a package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DATA ?= data
+HOST ?= 127.0.0.1
+PORT ?= 8888
+
+.PHONY: up test check format bench clean
+
+up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
+	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
+
+test: $(VENV)/.developing ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.developing ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.developing
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.developing ## beside a real Zaqar; writes the table in docs/performance.md
+	$(BIN)/python bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "zaqar-notify needs Python 3.11 or later; say which with make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developing: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group check
+	@touch $@
