@@ -15,6 +15,8 @@ from zaqar_notify.errors import BodyInvalid
 MAX_DEPTH = 200
 """Levels of arrays and objects; orjson writes no more than 254, and we add some around it."""
 
+_ORJSON_TOO_DEEP = "depth limit exceeded"
+
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1
 
@@ -34,7 +36,7 @@ def read_json(body: bytes) -> object:
     try:
         value: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BodyInvalid(f"The body is not JSON: {error.msg}, at character {error.pos}") from error
+        raise _not_json(error) from error
     if not isinstance(value, dict | list):
         raise BodyInvalid("The body must be a JSON object or array")
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
@@ -64,7 +66,7 @@ def check_depth(value: object) -> None:
         level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             return
-    raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels")
+    raise _nested_too_deep()
 
 
 def check_integers(value: object) -> None:
@@ -87,9 +89,9 @@ def _check_long_integers(body: bytes) -> None:
     try:
         json.loads(body, parse_int=_integer_within_limits)
     except json.JSONDecodeError as error:
-        raise BodyInvalid(f"The body is not JSON: {error.msg}, at character {error.pos}") from error
+        raise _not_json(error) from error
     except RecursionError as error:
-        raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels") from error
+        raise _nested_too_deep() from error
 
 
 def _integer_within_limits(digits: str) -> int:
@@ -97,6 +99,16 @@ def _integer_within_limits(digits: str) -> int:
     if len(digits) > 20 or not MIN_INTEGER <= int(digits) <= MAX_INTEGER:
         raise _integer_too_large(digits)
     return 0
+
+
+def _not_json(error: json.JSONDecodeError) -> BodyInvalid:
+    if error.msg == _ORJSON_TOO_DEEP:
+        return _nested_too_deep()
+    return BodyInvalid(f"The body is not JSON: {error.msg}, at character {error.pos}")
+
+
+def _nested_too_deep() -> BodyInvalid:
+    return BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels")
 
 
 def _integer_too_large(digits: str) -> BodyInvalid:
