@@ -6,7 +6,7 @@ Names are not resolved here: whether an address may be reached is decided at eac
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
 import orjson
@@ -71,7 +71,7 @@ def check_ttl(value: object, settings: Settings, now: datetime) -> int:
     """
     if value is None:
         return settings.default_subscription_ttl
-    longest = int((_LAST_INSTANT - now).total_seconds())
+    longest = (_LAST_INSTANT - now) // timedelta(seconds=1)
     if (
         isinstance(value, bool)
         or not isinstance(value, int)
