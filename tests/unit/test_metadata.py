@@ -1,0 +1,351 @@
+"""A queue's metadata: stored, shown, patched and read."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zaqar_notify.errors import BodyInvalid, MetadataConflict, ValidationFailed
+from zaqar_notify.metadata import (
+    MessageRules,
+    Operation,
+    checked,
+    dead_letter,
+    message_rules,
+    parse_patch,
+    patched,
+    shown,
+)
+from zaqar_notify.models import DeadLetter, Document, QueueRef
+from zaqar_notify.settings import Settings
+
+SETTINGS = Settings(default_message_delay=0)
+DEFAULTS: Document = {
+    "_max_messages_post_size": 262144,
+    "_default_message_ttl": 3600,
+    "_default_message_delay": 0,
+    "_dead_letter_queue": None,
+    "_dead_letter_queue_messages_ttl": None,
+    "_max_claim_count": None,
+    "_enable_encrypt_messages": False,
+}
+REF = QueueRef("p1", "q1")
+
+keys = st.sampled_from([*DEFAULTS, "_retry_policy", "_flavor", "a", "b", "a/b~c"])
+values = st.sampled_from([None, True, 0, 60, 5, "", "dlq", {}, {"x": [1]}, 10**6, -1])
+metadata_objects = st.dictionaries(keys, values)
+
+
+def is_storable(metadata: Document) -> bool:
+    try:
+        checked(metadata, SETTINGS)
+    except ValidationFailed:
+        return False
+    return True
+
+
+def patch(metadata: Document, *operations: tuple[Any, ...]) -> Document:
+    document = [
+        dict(zip(("op", "path", "value"), operation, strict=False)) for operation in operations
+    ]
+    return patched(metadata, parse_patch(document), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("key", "accepted"),
+    [
+        ("_default_message_ttl", [60, 1209600]),
+        ("_max_messages_post_size", [1, 262144]),
+        ("_default_message_delay", [0, 900]),
+        ("_dead_letter_queue", ["d", "d" * 64]),
+        ("_dead_letter_queue_messages_ttl", [60, 1209600]),
+        ("_max_claim_count", [0, 1, 2**63 - 1]),
+        ("_enable_encrypt_messages", [True, False]),
+        ("_retry_policy", [{}, {"minimum_delay": 1}]),
+        ("_flavor", ["gold", "", 5, {"any": "thing"}]),
+        ("mine", ["", 0, True, [], {"deep": [{"er": None}]}]),
+        ("_mine", ["", 1.5]),
+    ],
+)
+def test_metadata_within_the_limits_is_kept_as_it_is(key: str, accepted: list[object]) -> None:
+    for value in [None, *accepted]:
+        assert checked({key: value}, SETTINGS) == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("key", "refused", "named"),
+    [
+        ("_default_message_ttl", [59, 0, -1, 1209601], "integer from 60 to 1209600 seconds"),
+        ("_default_message_ttl", ["", "60", 60.0, True, [], {}, False], "integer from 60"),
+        ("_max_messages_post_size", [0, 262145, "", True, 1.0], "integer from 1 to 262144 bytes"),
+        ("_default_message_delay", [-1, 901, "", True, False], "integer from 0 to 900 seconds"),
+        ("_dead_letter_queue", ["", "a b", "d\n", "d" * 65, 5, True, ["d"]], "queue name"),
+        ("_dead_letter_queue_messages_ttl", [59, 1209601, ""], "from 60 to 1209600 seconds"),
+        ("_max_claim_count", [-1, "3", True, 1.0, ""], "integer from 0 .* claims"),
+        ("_enable_encrypt_messages", [0, 1, "true", ""], "true or false"),
+        ("_retry_policy", ["", 5, [], {"minimum_delay": 25}], "_retry_policy"),
+    ],
+)
+def test_a_reserved_key_out_of_its_limits_is_named(
+    key: str, refused: list[object], named: str
+) -> None:
+    for value in refused:
+        with pytest.raises(ValidationFailed, match=named) as refusal:
+            checked({key: value}, SETTINGS)
+        assert key in str(refusal.value)
+        assert not isinstance(refusal.value, BodyInvalid)
+
+
+@pytest.mark.parametrize("metadata", [None, [], [{}], "x", 5, True])
+def test_metadata_that_is_no_object_is_refused(metadata: object) -> None:
+    with pytest.raises(BodyInvalid, match="object"):
+        checked(metadata, SETTINGS)
+
+
+def test_integers_and_depth_are_limited_anywhere_in_metadata() -> None:
+    deep: object = 1
+    for _ in range(200):
+        deep = [deep]
+
+    with pytest.raises(BodyInvalid, match="out of range"):
+        checked({"a": [{"b": 2**63}]}, SETTINGS)
+    with pytest.raises(BodyInvalid, match="out of range"):
+        checked({"_max_claim_count": 2**63}, SETTINGS)
+    with pytest.raises(BodyInvalid, match="deeper"):
+        checked({"a": deep}, SETTINGS)
+
+
+def test_a_queue_without_metadata_shows_the_seven_defaults() -> None:
+    assert shown({}, SETTINGS) == DEFAULTS
+
+
+@pytest.mark.parametrize("falsy", [None, 0, "", False])
+def test_falsy_reserved_values_are_shown_as_the_defaults(falsy: object) -> None:
+    assert shown(dict.fromkeys(DEFAULTS, falsy), SETTINGS) == DEFAULTS
+
+
+def test_stored_values_are_shown_beside_the_defaults() -> None:
+    stored = {"_default_message_ttl": 60, "_retry_policy": {}, "mine": None}
+
+    assert shown(stored, SETTINGS) == DEFAULTS | stored
+    assert stored == {"_default_message_ttl": 60, "_retry_policy": {}, "mine": None}
+
+
+@given(metadata=metadata_objects)
+def test_checking_and_showing_twice_changes_nothing(metadata: Document) -> None:
+    once = shown(metadata, SETTINGS)
+
+    assert shown(once, SETTINGS) == once
+    if is_storable(metadata):
+        assert checked(checked(metadata, SETTINGS), SETTINGS) == metadata
+        assert is_storable(once)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/metadata/a", "a"),
+        ("/METAdata/a", "a"),
+        ("/metadata/a~1b", "a/b"),
+        ("/metadata/a~0b", "a~b"),
+        ("/metadata/~01", "~1"),
+        ("/ metadata / a b ", "a b"),
+        ("/metadata/_default_message_ttl", "_default_message_ttl"),
+        ("/metadata/é", "é"),
+    ],
+)
+def test_a_path_names_one_key_of_the_metadata(path: str, key: str) -> None:
+    assert parse_patch([{"op": "add", "path": path, "value": 1}]) == [Operation("add", key, 1)]
+
+
+def test_remove_does_not_look_at_the_first_token() -> None:
+    assert parse_patch([{"op": "remove", "path": "/any/a"}]) == [Operation("remove", "a")]
+
+
+def test_an_empty_patch_is_fine() -> None:
+    assert patch({"a": 1}) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "//",
+        "metadata/a",
+        "/metadata",
+        "/metadata/",
+        "/metadata/a/",
+        "/metadata//a",
+        "//a",
+        "/metadata/a/b",
+        "/metadata/ ",
+        "/metadata/a~",
+        "/metadata/a~2",
+        "/metadata/~ 1",
+        "/other/a",
+        None,
+        5,
+        ["/metadata/a"],
+    ],
+)
+def test_a_bad_path_is_refused(path: object) -> None:
+    with pytest.raises(BodyInvalid, match="Operation 2: path"):
+        parse_patch(
+            [
+                {"op": "add", "path": "/metadata/a", "value": 1},
+                {"op": "add", "path": path, "value": 1},
+            ]
+        )
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({}, "array of patch operations"),
+        (None, "array of patch operations"),
+        ({"op": "add", "path": "/metadata/a", "value": 1}, "array of patch operations"),
+        (["x"], "Operation 1 must be an object"),
+        ([{}], "Operation 1 lacks op"),
+        ([{"op": "add", "value": 1}], "Operation 1 lacks path"),
+        ([{"path": "/metadata/a", "value": 1}], "Operation 1 lacks op"),
+        ([{"op": "add", "path": "/metadata/a"}], "add needs a value"),
+        ([{"op": "replace", "path": "/metadata/a"}], "replace needs a value"),
+        ([{"op": "move", "path": "/metadata/a"}], "takes add, replace and remove"),
+        ([{"op": "ADD", "path": "/metadata/a", "value": 1}], "takes add, replace and remove"),
+        ([{"op": ["add"], "path": "/metadata/a", "value": 1}], "takes add, replace and remove"),
+        ([{"op": None, "path": "/metadata/a"}], "takes add, replace and remove"),
+    ],
+)
+def test_a_malformed_patch_says_what_is_wrong(document: object, named: str) -> None:
+    with pytest.raises(BodyInvalid, match=named):
+        parse_patch(document)
+
+
+def test_a_key_that_is_present_can_be_added_replaced_and_removed() -> None:
+    assert patch({"a": 1}, ("add", "/metadata/a", 2)) == {"a": 2}
+    assert patch({"a": 1}, ("replace", "/metadata/a", None)) == {"a": None}
+    assert patch({"a": 1}, ("remove", "/metadata/a")) == {}
+
+
+@pytest.mark.parametrize("key", list(DEFAULTS))
+def test_a_reserved_key_that_is_absent_counts_as_present(key: str) -> None:
+    assert patch({}, ("add", f"/metadata/{key}", None)) == {key: None}
+    assert patch({}, ("replace", f"/metadata/{key}", None)) == {key: None}
+    assert patch({}, ("remove", f"/metadata/{key}")) == {}
+
+
+@pytest.mark.parametrize("key", ["a", "_retry_policy", "_flavor"])
+def test_another_key_that_is_absent_can_only_be_added(key: str) -> None:
+    assert patch({}, ("add", f"/metadata/{key}", {})) == {key: {}}
+    with pytest.raises(MetadataConflict, match=key):
+        patch({}, ("replace", f"/metadata/{key}", {}))
+    with pytest.raises(MetadataConflict, match=key):
+        patch({}, ("remove", f"/metadata/{key}"))
+
+
+def test_operations_are_applied_in_turn() -> None:
+    steps: list[tuple[Any, ...]] = [
+        ("add", "/metadata/a", 1),
+        ("replace", "/metadata/a", 2),
+        ("remove", "/metadata/b"),
+    ]
+
+    assert patch({"b": 0}, *steps) == {"a": 2}
+    with pytest.raises(MetadataConflict):
+        patch({"b": 0}, *reversed(steps))
+
+
+def test_a_patch_may_pass_through_a_state_that_could_not_be_stored() -> None:
+    key = "/metadata/_default_message_ttl"
+
+    assert patch({}, ("add", key, 1), ("add", key, 60)) == {"_default_message_ttl": 60}
+
+
+def test_what_comes_out_of_a_patch_must_be_storable() -> None:
+    with pytest.raises(BodyInvalid, match=r"_default_message_ttl must be .* 60 to 1209600 seconds"):
+        patch({}, ("add", "/metadata/_default_message_ttl", 59))
+
+
+def test_patched_metadata_may_reach_its_limit_in_bytes() -> None:
+    limit = SETTINGS.max_queue_metadata
+    room = limit - len('{"a":"","b":""}')
+    stored = {"a": "x" * (room - 10)}
+
+    assert patch(stored, ("add", "/metadata/b", "x" * 10))
+    with pytest.raises(BodyInvalid, match="65537 bytes; at most 65536 bytes"):
+        patch(stored, ("add", "/metadata/b", "x" * 11))
+
+
+@given(metadata=metadata_objects, additions=metadata_objects)
+def test_a_patch_leaves_its_input_alone_and_adding_twice_is_adding_once(
+    metadata: Document, additions: Document
+) -> None:
+    before = copy.deepcopy(metadata)
+    operations = [Operation("add", key, value) for key, value in additions.items()]
+
+    try:
+        once = patched(metadata, operations, SETTINGS)
+    except BodyInvalid:
+        assert not is_storable(before | additions)
+    else:
+        assert once == before | additions
+        assert patched(once, operations, SETTINGS) == once
+    assert metadata == before
+
+
+@pytest.mark.parametrize(
+    ("metadata", "rules"),
+    [
+        ({}, MessageRules(3600, 0, 262144)),
+        (DEFAULTS, MessageRules(3600, 0, 262144)),
+        (dict.fromkeys(DEFAULTS), MessageRules(3600, 0, 262144)),
+        ({"_default_message_ttl": 60}, MessageRules(60, 0, 262144)),
+        ({"_default_message_delay": 9}, MessageRules(3600, 9, 262144)),
+        ({"_max_messages_post_size": 1}, MessageRules(3600, 0, 1)),
+        ({"_max_messages_post_size": 10**9}, MessageRules(3600, 0, 262144)),
+    ],
+)
+def test_posts_follow_the_queue_before_the_settings(
+    metadata: Document, rules: MessageRules
+) -> None:
+    assert message_rules(metadata, SETTINGS) == rules
+
+
+def test_the_setting_s_default_delay_is_shown_but_not_applied() -> None:
+    settings = Settings(default_message_delay=30)
+
+    assert shown({}, settings)["_default_message_delay"] == 30
+    assert message_rules({}, settings).default_delay == 0
+
+
+@pytest.mark.parametrize(
+    ("queue", "count", "ttl", "expected"),
+    [
+        ("dlq", 3, None, DeadLetter(QueueRef("p1", "dlq"), 3, None)),
+        ("dlq", 3, 60, DeadLetter(QueueRef("p1", "dlq"), 3, 60)),
+        ("dlq", 0, None, DeadLetter(QueueRef("p1", "dlq"), 0, None)),
+        ("dlq", None, None, None),
+        (None, 3, None, None),
+        (None, None, 60, None),
+        ("q1", 3, None, None),
+    ],
+)
+def test_a_dead_letter_queue_needs_both_keys(
+    queue: str | None, count: int | None, ttl: int | None, expected: DeadLetter | None
+) -> None:
+    metadata = {
+        "_dead_letter_queue": queue,
+        "_max_claim_count": count,
+        "_dead_letter_queue_messages_ttl": ttl,
+    }
+
+    assert dead_letter(REF, metadata) == expected
+
+
+def test_a_queue_without_metadata_has_no_dead_letter_queue() -> None:
+    assert dead_letter(REF, {}) is None

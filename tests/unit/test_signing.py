@@ -1,0 +1,389 @@
+"""Signatures of webhooks and pre-signed URLs."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TypedDict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from zaqar_notify.errors import BodyInvalid, SignatureRefused, ValidationFailed
+from zaqar_notify.models import Document, QueueRef, Subscription
+from zaqar_notify.signing import share, sign_url, sign_webhook, verify_url, webhook_secrets
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+OTHER = "whsec_" + base64.b64encode(bytes(32)).decode()
+
+
+class Presigned(TypedDict):
+    signature: str
+    paths_header: str
+    methods_header: str
+    expires_header: str
+    project: str
+    method: str
+    path: str
+    now: datetime
+
+
+def subscription(
+    *,
+    project: str = "p1",
+    subscription_id: str = "s1",
+    generation: int = 0,
+    rotated_at: datetime | None = None,
+) -> Subscription:
+    return Subscription(
+        id=subscription_id,
+        queue=QueueRef(project, "q1"),
+        subscriber="https://example.org/hook",
+        ttl=3600,
+        options={},
+        created_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+        secret_generation=generation,
+        secret_rotated_at=rotated_at,
+    )
+
+
+def secrets_of(made_for: Subscription, *, now: datetime = NOW, master: str = "m") -> list[str]:
+    return webhook_secrets(master, made_for, now=now, overlap_seconds=60)
+
+
+def presigned(key: str = "k1", project: str = "p1") -> Presigned:
+    expires = NOW + timedelta(hours=1)
+    return Presigned(
+        signature=sign_url(
+            key,
+            paths=["/v2/queues/q1/messages"],
+            methods=["GET", "POST"],
+            project=project,
+            expires=expires,
+        ),
+        paths_header="/v2/queues/q1/messages",
+        methods_header="GET,POST",
+        expires_header="2026-11-20T13:00:00",
+        project=project,
+        method="GET",
+        path="/v2/queues/q1/messages",
+        now=NOW,
+    )
+
+
+def refused(request: Presigned, *keys: str) -> bool:
+    try:
+        verify_url(keys or ("k1",), **request)
+    except SignatureRefused:
+        return True
+    return False
+
+
+@given(payload=st.binary(max_size=200))
+def test_a_receiver_with_the_standard_library_verifies_our_webhooks(payload: bytes) -> None:
+    text = payload.hex().encode()
+    timestamp = int(datetime.now(UTC).timestamp())
+
+    headers = {
+        "webhook-id": "msg1",
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": sign_webhook([SECRET], "msg1", timestamp, b'"%s"' % text),
+    }
+
+    assert Webhook(SECRET).verify(b'"%s"' % text, headers) == text.decode()
+    with pytest.raises(WebhookVerificationError):
+        Webhook(OTHER).verify(b'"%s"' % text, headers)
+
+
+def test_during_a_rotation_both_secrets_sign_and_either_receiver_verifies() -> None:
+    timestamp = int(datetime.now(UTC).timestamp())
+
+    signature = sign_webhook([SECRET, OTHER], "msg1", timestamp, b"{}")
+
+    assert signature.count("v1,") == 2
+    headers = {
+        "webhook-id": "msg1",
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": signature,
+    }
+    assert Webhook(SECRET).verify(b"{}", headers) == {}
+    assert Webhook(OTHER).verify(b"{}", headers) == {}
+
+
+def test_a_webhook_secret_stays_the_same_from_release_to_release() -> None:
+    assert secrets_of(subscription()) == ["whsec_MitIzXj8O7MvLA6cfzdoJSC4J0ToCWE1Qt264CRDpnM="]
+
+
+def test_each_subscription_project_generation_and_master_key_has_a_secret_of_its_own() -> None:
+    secrets = [
+        *secrets_of(subscription()),
+        *secrets_of(subscription(), master="n"),
+        *secrets_of(subscription(project="p2")),
+        *secrets_of(subscription(subscription_id="s2")),
+        *secrets_of(subscription(project="p1s", subscription_id="1")),
+        *secrets_of(subscription(project='p1", "s1', subscription_id="")),
+        *secrets_of(subscription(generation=1)),
+    ]
+
+    assert len(set(secrets)) == 7
+
+
+def test_a_rotated_secret_signs_second_until_the_overlap_ends() -> None:
+    [old] = secrets_of(subscription())
+    rotated = subscription(generation=1, rotated_at=NOW)
+    [new] = secrets_of(rotated, now=NOW + timedelta(seconds=60))
+
+    assert secrets_of(rotated, now=NOW + timedelta(seconds=59)) == [new, old]
+    assert secrets_of(rotated, now=NOW + timedelta(seconds=60)) == [new]
+
+
+def test_the_first_generation_has_no_former_secret() -> None:
+    assert len(secrets_of(subscription(generation=0, rotated_at=NOW))) == 1
+
+
+def test_without_a_master_key_there_is_no_secret() -> None:
+    assert secrets_of(subscription(), master="") == []
+
+
+def test_a_url_is_signed_as_the_contract_s_example() -> None:
+    signature = sign_url(
+        "secret",
+        paths=["/v2/queues/q1/messages"],
+        methods=["POST", "GET"],
+        project="p1",
+        expires=datetime(2030, 1, 1, 1, 0, 0, 999, tzinfo=timezone(timedelta(hours=1))),
+    )
+
+    assert signature == "a9a2da75441943d40a8956729e3f92cc366fe53a97c16cf743767be7d3a7399b"
+
+
+@pytest.mark.parametrize(
+    ("path", "covered"),
+    [
+        ("/v2/queues/q1/messages", True),
+        ("/v2/queues/q1/messages/m1", True),
+        ("/v2/queues/q1/messagesX", False),
+        ("/v2/queues/q1", False),
+        ("/v2/queues/q1X/messages", False),
+        ("/x/v2/queues/q1/messages", False),
+        ("/v2/queues/q1/claims", False),
+    ],
+)
+def test_a_signed_path_admits_itself_and_what_is_below_it(path: str, covered: bool) -> None:
+    request = presigned()
+    request["path"] = path
+
+    assert refused(request) is not covered
+
+
+def test_a_signed_path_is_literal_text_and_no_pattern() -> None:
+    request = presigned()
+    signed = "/v2/queues/a.b/messages"
+    request["paths_header"] = signed
+    request["signature"] = sign_url(
+        "k1",
+        paths=[signed],
+        methods=["GET", "POST"],
+        project="p1",
+        expires=NOW + timedelta(hours=1),
+    )
+
+    request["path"] = "/v2/queues/aXb/messages"
+    assert refused(request)
+
+    request["path"] = signed
+    assert not refused(request)
+
+
+@pytest.mark.parametrize(
+    "expires",
+    [
+        "2026-11-20T13:00:00",
+        "2026-11-20T13:00:00.999999",
+        "2026-11-20T13:00:00Z",
+        "2026-11-20T14:00:00+01:00",
+        "20261120T130000",
+    ],
+)
+def test_expires_is_read_in_any_iso_8601_form(expires: str) -> None:
+    request = presigned()
+    request["expires_header"] = expires
+
+    assert not refused(request)
+
+
+@pytest.mark.parametrize(
+    "expires", ["", "x", "1795179600", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00"]
+)
+def test_an_unreadable_expires_is_refused(expires: str) -> None:
+    request = presigned()
+    request["expires_header"] = expires
+
+    assert refused(request)
+
+
+def test_a_signature_ends_at_its_instant() -> None:
+    request = presigned()
+
+    request["now"] = NOW + timedelta(seconds=3599)
+    assert not refused(request)
+
+    request["now"] = NOW + timedelta(seconds=3600)
+    assert refused(request)
+
+
+def test_the_headers_may_list_methods_in_any_order() -> None:
+    request = presigned()
+    request["methods_header"] = "POST,GET"
+
+    assert not refused(request)
+
+
+def test_any_of_the_keys_verifies_and_none_means_refused() -> None:
+    assert not refused(presigned("k1"), "k2", "k1")
+    assert refused(presigned("k1"), "k2", "k3")
+    with pytest.raises(SignatureRefused):
+        verify_url([], **presigned())
+
+
+@pytest.mark.parametrize("signature", ["", "é", "0" * 64, "A" * 64])
+def test_a_wrong_signature_is_refused(signature: str) -> None:
+    request = presigned()
+    request["signature"] = signature
+
+    assert refused(request)
+
+
+def test_an_upper_case_signature_is_refused() -> None:
+    request = presigned()
+    request["signature"] = request["signature"].upper()
+
+    assert refused(request)
+
+
+def test_a_project_with_a_crafted_name_cannot_sign_for_another() -> None:
+    request = presigned()
+    request["signature"] = sign_url(
+        "k1",
+        paths=["/v2/queues/q1/messages"],
+        methods=["GET"],
+        project=r"a,POST\nvictim",
+        expires=NOW + timedelta(hours=1),
+    )
+    request["project"] = "victim"
+    request["methods_header"] = r"GET\na,POST"
+    request["method"] = "POST"
+
+    assert refused(request)
+
+
+@given(data=st.data())
+def test_any_single_change_of_a_signed_request_is_refused(data: st.DataObject) -> None:
+    request = presigned()
+    assert not refused(request)
+
+    field = data.draw(
+        st.sampled_from(["signature", "paths_header", "methods_header", "project", "path"])
+    )
+    text: str = request[field]  # type: ignore[literal-required]
+    position = data.draw(st.integers(0, len(text) - 1))
+    character = data.draw(
+        st.characters(exclude_categories=["Cs"], exclude_characters=text[position])
+    )
+    request[field] = text[:position] + character + text[position + 1 :]  # type: ignore[literal-required]
+
+    assert refused(request)
+
+
+SHARE_KEYS = ["k1"]
+
+
+def shared(document: object, keys: list[str] = SHARE_KEYS) -> Document:
+    return share(document, secrets=keys, project="p1", queue="q1", now=NOW)
+
+
+def test_an_empty_share_admits_reading_messages_for_a_day() -> None:
+    answer = shared({})
+
+    assert answer.pop("signature")
+    assert answer == {
+        "project": "p1",
+        "methods": ["GET"],
+        "expires": "2026-11-21T12:00:00",
+        "paths": ["/v2/queues/q1/messages"],
+    }
+
+
+def test_a_share_verifies_as_pre_signed_headers() -> None:
+    answer = shared(
+        {
+            "paths": ["messages", "claims"],
+            "methods": ["POST", "GET", "POST"],
+            "expires": "2026-11-20T14:30:00.5+01:00",
+        }
+    )
+
+    assert answer["paths"] == ["/v2/queues/q1/claims", "/v2/queues/q1/messages"]
+    assert answer["methods"] == ["GET", "POST"]
+    assert answer["expires"] == "2026-11-20T13:30:00"
+    verify_url(
+        SHARE_KEYS,
+        signature=answer["signature"],
+        paths_header=",".join(answer["paths"]),
+        methods_header=",".join(answer["methods"]),
+        expires_header=answer["expires"],
+        project="p1",
+        method="POST",
+        path="/v2/queues/q1/claims/c1",
+        now=NOW,
+    )
+
+
+def test_null_and_empty_fields_of_a_share_mean_the_default() -> None:
+    assert shared({"paths": None, "methods": [], "expires": None}) == shared({})
+
+
+def test_the_first_key_signs_a_share() -> None:
+    assert shared({}, ["k1", "k2"]) == shared({}, ["k1"]) != shared({}, ["k2", "k1"])
+
+
+@pytest.mark.parametrize("document", [None, [], ["messages"], "x", 5])
+def test_a_share_that_is_no_object_is_refused(document: object) -> None:
+    with pytest.raises(BodyInvalid):
+        shared(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({"ttl": 60}, "ttl"),
+        ({"paths": ["stats"]}, "messages, claims, subscriptions"),
+        ({"paths": "messages"}, "paths must be an array"),
+        ({"paths": [["messages"]]}, "messages, claims, subscriptions"),
+        ({"paths": {}}, "paths must be an array"),
+        ({"methods": "GET"}, "methods must be an array"),
+        ({"methods": [1]}, "GET, HEAD, POST, PUT, PATCH, DELETE"),
+        ({"methods": ["get"]}, "GET, HEAD, POST, PUT, PATCH, DELETE"),
+        ({"methods": ["OPTIONS"]}, "GET, HEAD, POST, PUT, PATCH, DELETE"),
+        ({"expires": 1795179600}, "expires must be a string"),
+        ({"expires": True}, "expires must be a string"),
+        ({"expires": ""}, "ISO 8601"),
+        ({"expires": "tomorrow"}, "ISO 8601"),
+        ({"expires": "2026-11-20T12:00:00"}, "future"),
+        ({"expires": "2026-11-20T12:30:00+01:00"}, "future"),
+    ],
+)
+def test_a_share_names_the_field_it_refuses(document: object, named: str) -> None:
+    with pytest.raises(ValidationFailed, match=named) as refusal:
+        shared(document)
+
+    assert not isinstance(refusal.value, BodyInvalid)
+
+
+def test_without_a_key_sharing_names_the_setting() -> None:
+    with pytest.raises(ValidationFailed, match="ZAQAR_SIGNED_URL_SECRETS"):
+        shared({}, [])

@@ -1,0 +1,201 @@
+"""What a subscription may ask for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import Document
+from zaqar_notify.settings import Settings
+from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
+
+NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+WITH_MAIL = Settings(smtp_host="mail.example.org")
+WITHOUT_MAIL = Settings(smtp_host="", sendmail_command="")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://fake:8080",
+        "HTTPS://Example.org/hook?k=v&x=%20",
+        "https://user:word@example.org:8443/",
+        "http://[::1]:8080/a",
+        "http://127.0.0.1/",
+        "http://bücher.example/",
+        "mailto:user@example.org",
+        "MailTo:user.name+tag@localhost",
+        "mailto:a@b?subject=Good%20day",
+        "queue:q2",
+        "Queue:a.b-c_D",
+        "http://example.org/" + "x" * 2029,
+    ],
+)
+def test_a_good_subscriber_is_kept_byte_by_byte(uri: str) -> None:
+    assert check_subscriber(uri, WITH_MAIL) == uri
+
+
+@pytest.mark.parametrize("uri", [None, "", 5, True, [], {}, ["http://fake"]])
+def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
+    with pytest.raises(ValidationFailed, match="subscriber must be a URI"):
+        check_subscriber(uri, WITH_MAIL)
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [
+        ("http://example.org/" + "x" * 2030, "2049 characters; at most 2048"),
+        ("example.org", "schemes http, https, mailto, queue"),
+        ("http", "schemes http"),
+        ("ftp://example.org", "schemes http"),
+        ("://example.org", "schemes http"),
+        (" http://example.org", "schemes http"),
+        ("trust+http://example.org", "schemes http"),
+        ("file:///etc/passwd", "schemes http"),
+        ("http://example.org/\r\nX: 1", "control characters"),
+        ("http://example.org/\t", "control characters"),
+        ("http://exam\0ple.org/", "control characters"),
+        ("http://example.org/\u2028", "control characters"),
+        ("http://example.org/\ud800", "control characters"),
+        ("http:", "name a host"),
+        ("http:///path", "name a host"),
+        ("http:example.org", "name a host"),
+        ("https://:443/", "name a host"),
+        ("https://user@/", "name a host"),
+        ("http://example.org:x/", "host or port"),
+        ("http://example.org:65536/", "host or port"),
+        ("http://example.org:0/", "1 to 65535"),
+        ("http://[::1/", "host or port"),
+        ("http://exa mple.org/", "blanks"),
+        ("http://good.example\\@bad.example/", "backslashes"),
+        ("mailto:", "one address"),
+        ("mailto:user", "one address"),
+        ("mailto:user@", "one address"),
+        ("mailto:@example.org", "one address"),
+        ("mailto:a@b@c", "one address"),
+        ("mailto:a@b,c@d", "one address"),
+        ("mailto:a@b%2Cc@d", "one address"),
+        ("mailto:a@b c", "one address"),
+        ("mailto:-oQ/tmp@example.org", "one address"),
+        ("mailto:a@b%0d%0aBcc:c", "one address"),
+        ("mailto:a@b?subject=x%0d%0aBcc:c@d", "one address"),
+        ("mailto:Name <a@b>", "one address"),
+        ("queue:", "queue name"),
+        ("queue://q2", "queue name"),
+        ("queue:a b", "queue name"),
+        ("queue:" + "q" * 65, "1 to 64 characters"),
+    ],
+)
+def test_a_bad_subscriber_is_refused_with_the_reason(uri: str, named: str) -> None:
+    with pytest.raises(ValidationFailed, match=named):
+        check_subscriber(uri, WITH_MAIL)
+
+
+def test_the_settings_decide_which_schemes_there_are() -> None:
+    settings = Settings(subscriber_types=("trust+http",))
+
+    assert check_subscriber("trust+http://mistral:8989/v2", settings)
+    with pytest.raises(ValidationFailed, match=r"schemes trust\+http$"):
+        check_subscriber("http://example.org", settings)
+
+
+def test_mail_needs_a_relay_or_a_command() -> None:
+    with pytest.raises(ValidationFailed, match="ZAQAR_SMTP_HOST"):
+        check_subscriber("mailto:a@example.org", WITHOUT_MAIL)
+
+    by_command = Settings(smtp_host="", sendmail_command="/usr/sbin/sendmail -t -oi")
+    assert check_subscriber("mailto:a@example.org", by_command)
+
+
+def test_a_refusal_does_not_repeat_credentials() -> None:
+    for uri in ("http://user:word@[::1/", "ftp://user:word@host/", "http://user:word@host:x/"):
+        with pytest.raises(ValidationFailed) as refusal:
+            check_subscriber(uri, WITH_MAIL)
+        assert "word" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("ttl", [60, 3600, 220367260800])
+def test_a_ttl_within_the_calendar_is_accepted(ttl: int) -> None:
+    assert check_ttl(ttl, Settings(), NOW) == ttl
+    assert (NOW + timedelta(seconds=ttl)).year <= 9999
+
+
+def test_a_ttl_that_is_null_is_the_default() -> None:
+    assert check_ttl(None, Settings(default_subscription_ttl=7200), NOW) == 7200
+
+
+@pytest.mark.parametrize("ttl", [59, 0, -1, True, False, "60", 60.0, [], 2**62])
+def test_another_ttl_is_refused(ttl: object) -> None:
+    with pytest.raises(ValidationFailed, match="ttl must be an integer of at least 60 seconds"):
+        check_ttl(ttl, Settings(), NOW)
+
+
+def test_a_ttl_may_last_to_the_end_of_the_year_9999_and_no_longer() -> None:
+    longest = int((datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - NOW).total_seconds())
+
+    assert check_ttl(longest, Settings(), NOW) == longest
+    with pytest.raises(ValidationFailed, match="year 10000"):
+        check_ttl(longest + 1, Settings(), NOW)
+
+
+@pytest.mark.parametrize("options", [None, {}, [], "", 0, False])
+def test_falsy_options_are_none(options: object) -> None:
+    assert check_options(options) == {}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"anything": [1, None, {"else": True}]},
+        {"_retry_policy": {"minimum_delay": 10}},
+        {"_retry_policy": None, "post_headers": None, "post_data": None, "from": None},
+        {"post_headers": {"X-Key": "1", "x_y": "é"}},
+        {"post_data": '{"event": "$zaqar_message$"}'},
+        {"post_data": "two\nlines"},
+        {"from": "a@b", "subject": "Grüße"},
+        {"trust_id": "t1"},
+    ],
+)
+def test_good_options_are_kept_as_they_are(options: Document) -> None:
+    assert check_options(options) == options
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([1], "options must be an object"),
+        ("x", "options must be an object"),
+        (5, "options must be an object"),
+        (True, "options must be an object"),
+        ({"_retry_policy": 5}, "_retry_policy must be an object"),
+        ({"_retry_policy": {"minimum_delay": 25}}, "10 seconds above"),
+        ({"post_headers": "X: 1"}, "post_headers must be an object of strings"),
+        ({"post_headers": {"X": 1}}, "'X' must be a string"),
+        ({"post_headers": {"X": None}}, "'X' must be a string"),
+        ({"post_headers": {"X": "a\r\nY: b"}}, "without line breaks"),
+        ({"post_headers": {"X": "a\n"}}, "without line breaks"),
+        ({"post_headers": {"X": "a\0"}}, "without line breaks"),
+        ({"post_headers": {"X\r\nY": "a"}}, "no name of an HTTP header"),
+        ({"post_headers": {"": "a"}}, "no name of an HTTP header"),
+        ({"post_headers": {"X Y": "a"}}, "no name of an HTTP header"),
+        ({"post_headers": {"é": "a"}}, "no name of an HTTP header"),
+        ({"post_data": {"event": 1}}, "post_data must be a string"),
+        ({"subject": 5}, "subject must be a string"),
+        ({"subject": "a\nBcc: c@d"}, "subject must be one line"),
+        ({"from": "a\rb"}, "from must be one line"),
+        ({"a": 2**63}, "out of range"),
+    ],
+)
+def test_bad_options_are_refused_with_the_reason(options: object, named: str) -> None:
+    with pytest.raises(ValidationFailed, match=named):
+        check_options(options)
+
+
+def test_options_are_limited_in_bytes() -> None:
+    room = 65536 - len('{"a":""}')
+
+    assert check_options({"a": "x" * room})
+    with pytest.raises(ValidationFailed, match="65537 bytes as JSON; at most 65536 bytes"):
+        check_options({"a": "x" * (room + 1)})
