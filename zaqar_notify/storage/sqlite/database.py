@@ -209,10 +209,12 @@ class Database:
         if error is not None:
             self._roll_back(group, error)
             return
-        self._ended(committed=True)
+        actions = self._ended(committed=True)
         for pending in group:
             pending.settle()
         self._rest()
+        for action in actions:
+            action()
 
     def _roll_back(self, group: list[_Pending[Any]], error: apsw.Error) -> None:
         """Undo the group. One write alone fails with the error; of several, each is tried alone."""
@@ -225,13 +227,12 @@ class Database:
             self._alone.extend(group)
         self._rest()
 
-    def _ended(self, *, committed: bool) -> None:
-        actions, self.after_commit = self.after_commit, []
+    def _ended(self, *, committed: bool) -> list[Callable[[], None]]:
+        """Tell those who keep state of their own; what the writes wanted done after the commit."""
         for listener in self.after_end:
             listener(committed)
-        if committed:
-            for action in actions:
-                action()
+        actions, self.after_commit = self.after_commit, []
+        return actions
 
     def _rest(self) -> None:
         """Go on with what arrived meanwhile, or fall idle."""

@@ -181,19 +181,21 @@ class SQLiteMessages(MessageStore):
         rows: Iterator[Row] = opened[0] if len(opened) == 1 else heapq.merge(*opened)
         messages: list[Message] = []
         last = skipped = 0
-        with storage_errors():
-            for row in rows:
-                if row[EXPIRES_AT] <= now_ms or row[CLIENT] == without_client:
-                    skipped += 1
-                    if skipped % SKIPPED_IN_A_ROW == 0:
-                        await asyncio.sleep(0)
-                    continue
-                messages.append(to_message(row, now_ms))
-                last = row[POSITION]
-                if len(messages) == limit:
-                    break
-        for cursor in opened:
-            cursor.close()
+        try:
+            with storage_errors():
+                for row in rows:
+                    if row[EXPIRES_AT] <= now_ms or row[CLIENT] == without_client:
+                        skipped += 1
+                        if skipped % SKIPPED_IN_A_ROW == 0:
+                            await asyncio.sleep(0)
+                        continue
+                    messages.append(to_message(row, now_ms))
+                    last = row[POSITION]
+                    if len(messages) == limit:
+                        break
+        finally:
+            for cursor in opened:
+                cursor.close()
         return Page(messages, to_id(last) if messages else None)
 
     async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:

@@ -13,6 +13,10 @@ from datetime import UTC, datetime
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Watch
 
+SOONEST_SECONDS = 0.02
+"""So that a message that stays due (nobody may have it) doesn't keep its watchers busy."""
+LATEST_SECONDS = 3600.0
+
 
 class Waiting:
     def __init__(self, next_due: Callable[[QueueRef], datetime | None]) -> None:
@@ -50,9 +54,11 @@ class Waiting:
         if watched.timer is not None:
             watched.timer.cancel()
         due_at = self._next_due(watched.ref)
-        wait = 3600.0 if due_at is None else (due_at - datetime.now(UTC)).total_seconds()
+        wait = LATEST_SECONDS if due_at is None else (due_at - datetime.now(UTC)).total_seconds()
         loop = asyncio.get_running_loop()
-        watched.timer = loop.call_later(min(max(wait, 0.001), 3600.0), self._due, watched)
+        watched.timer = loop.call_later(
+            min(max(wait, SOONEST_SECONDS), LATEST_SECONDS), self._due, watched
+        )
 
     def _due(self, watched: _Watched) -> None:
         watched.timer = None
