@@ -4,7 +4,9 @@ Rules for all methods:
 
 - `now` is the caller's instant, and every rule about time is a comparison with it: a message has
   expired when `expires_at <= now`, is held by a claim while `now < claim expiry`, is delayed while
-  `now < posted + delay`. What a driver deletes on its own account only reclaims space.
+  `now < posted + delay`. What a driver deletes on its own account only reclaims space. Time does not
+  go back: once a call with some `now` has been answered, calls with an earlier one may be answered
+  as of that.
 - A message is *visible* when it has not expired, its delay has passed, and no live claim holds it.
 - Ids and markers are opaque, of `A-Z a-z 0-9 - _`, and assigned by the store. An ill-formed one
   names nothing.
@@ -281,7 +283,7 @@ class ClaimStore(ABC):
 
         With `dead_letter`, a visible message that was claimed `max_claim_count` times already is not
         leased but appended to that queue, which is created when absent, in the same write: free,
-        same id and body, claim count 0, expiring its (new) ttl after `now`.
+        same id, body and posting instant, claim count 0, expiring its (new) ttl after `now`.
 
         Args:
             ttl: Length of the lease, seconds.

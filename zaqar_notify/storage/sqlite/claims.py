@@ -14,7 +14,7 @@ from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage.base import ClaimStore
 from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
-from zaqar_notify.storage.sqlite.messages import SQLiteMessages, look, marks, remove
+from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, look, marks, remove
 from zaqar_notify.storage.sqlite.queues import Records
 from zaqar_notify.storage.sqlite.rows import (
     BODY,
@@ -23,6 +23,7 @@ from zaqar_notify.storage.sqlite.rows import (
     MESSAGE_COLUMNS,
     MOVED_ID,
     POSITION,
+    POSTED_AT,
     TTL,
     from_ms,
     to_claimed_message,
@@ -117,7 +118,8 @@ class SQLiteClaims(ClaimStore):
         for row in rows:
             message = NewMessage(row[BODY], to.ttl or row[TTL], checksum=row[CHECKSUM])
             moved_id = row[POSITION] if row[MOVED_ID] is None else row[MOVED_ID]
-            self._messages.append(db, to.queue, [message], row[CLIENT], now, moved_id)
+            moved = Moved(moved_id, row[POSTED_AT])
+            self._messages.append(db, to.queue, [message], row[CLIENT], now, moved)
 
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
         record = self._records.get(ref)

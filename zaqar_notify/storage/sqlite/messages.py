@@ -65,6 +65,13 @@ NEXT_DUE = (
 )
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """What a message keeps that comes from another queue."""
+
+    id: int
+    posted_at: int
+
+
 class Positions:
     """The numbering of messages."""
 
@@ -130,9 +137,10 @@ class SQLiteMessages(MessageStore):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
-        moved_id: int | None = None,
+        moved: Moved | None = None,
     ) -> int:
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
+        moved_id, posted_at = (None, now) if moved is None else (moved.id, moved.posted_at)
         number = self._records.ensure(db, ref, now).number
         first = self._positions.take(db, len(messages))
         announced = set()
@@ -143,8 +151,8 @@ class SQLiteMessages(MessageStore):
             for message in messages[start : start + ROWS_PER_STATEMENT]:
                 held_until = now + message.delay * 1000 if message.delay else None
                 announced.add(self._waiting.held if message.delay else self._waiting.visible)
-                states += (position, number, client_id, message.ttl, now, now + message.ttl * 1000,
-                           held_until, moved_id, message.checksum)  # fmt: skip
+                states += (position, number, client_id, message.ttl, posted_at,
+                           now + message.ttl * 1000, held_until, moved_id, message.checksum)  # fmt: skip
                 bodies += (position, message.body)
                 position += 1
             insert_states, insert_bodies = _inserts(len(bodies) // 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -127,7 +128,7 @@ class SQLiteQueues(QueueStore):
             record = self._records.find(db, ref)
             if record is None:
                 raise QueueDoesNotExist(ref.name)
-            metadata = change(record.queue.metadata)
+            metadata = change(copy.deepcopy(record.queue.metadata))
             self._records.replace(db, record, metadata)
             return metadata
 

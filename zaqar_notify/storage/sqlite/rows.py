@@ -48,7 +48,8 @@ MESSAGE_COLUMNS = (
 )
 """What `to_message` reads, of `messages m` and `bodies b`."""
 
-POSITION, MOVED_ID, TTL, EXPIRES_AT, CLAIM_COUNT, CHECKSUM, CLIENT, BODY = 0, 1, 2, 4, 7, 8, 9, 10
+POSITION, MOVED_ID, TTL, POSTED_AT, EXPIRES_AT = 0, 1, 2, 3, 4
+CLAIM_COUNT, CHECKSUM, CLIENT, BODY = 7, 8, 9, 10
 
 
 def to_message(row: Row, now: int) -> Message:
