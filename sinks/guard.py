@@ -1,0 +1,215 @@
+"""The address guard: which addresses a delivery may reach. Every outgoing connection passes it.
+
+Subscribers name any host they like, so without it a tenant could make us talk to loopback, to
+metadata services and to the operator's own network. It judges addresses, never names, and judges
+them twice:
+
+- `GuardedResolver` looks at all of a name's addresses, and refuses the name for a single forbidden
+  one: a mix of public and private answers is an attack or a mistake.
+- `AddressGuard.socket` makes the socket of each connect, for the very address that is connected to
+  next, literal addresses included. Nothing can change between this check and the connect.
+
+The mail relay and the sendmail command are exempt: the operator names them, in the settings.
+
+Source: IANA special-purpose address registries; OWASP, "Server-Side Request Forgery Prevention".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
+
+from aiohttp import AddrInfoType
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+# Lists of our own: what the standard library calls global differs between its versions, and takes
+# in multicast and several tunnels.
+_NOT_PUBLIC_IPV4 = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",  # this host
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # carrier-grade NAT
+            "127.0.0.0/8",  # loopback
+            "169.254.0.0/16",  # link-local, metadata services
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # 6to4 relays
+            "192.168.0.0/16",  # private
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, broadcast
+        ),
+    )
+)
+_IPV6_UNICAST = IPv6Network("2000::/3")
+_NOT_PUBLIC_IPV6 = tuple(
+    map(
+        IPv6Network,
+        (
+            "2001::/23",  # protocol assignments, Teredo among them
+            "2001:db8::/32",  # documentation
+            "3ffe::/16",  # the former 6bone
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+# These prefixes only carry an IPv4 address, which decides. Teredo, local NAT64 and IPv4-compatible
+# addresses carry one as well, but are themselves not public.
+_CARRIERS = tuple(
+    map(
+        IPv6Network,
+        (
+            "::ffff:0:0/96",  # IPv4-mapped
+            "64:ff9b::/96",  # NAT64
+            "2002::/16",  # 6to4
+        ),
+    )
+)
+# Their IPv4 address is in the last 32 bits.
+_IPV4_AT_THE_END = tuple(
+    map(
+        IPv6Network,
+        (
+            "::/96",  # IPv4-compatible
+            "64:ff9b::/96",  # NAT64
+            "64:ff9b:1::/48",  # local NAT64, in its usual layout
+        ),
+    )
+)
+
+_LOOKUP_THREADS = 16
+"""Name look-ups under way at once. A look-up can't be interrupted, so slow name servers get threads
+of their own, not the ones that the rest of the process shares."""
+
+
+class AddressForbidden(OSError):
+    """The address guard refuses a connection. An OSError, because the client library turns those
+    into its own errors and keeps them there."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"deliveries may not reach {address}: it is not public, or is denied; "
+            "see ZAQAR_DELIVERY_ALLOW and ZAQAR_DELIVERY_DENY"
+        )
+
+
+class AddressGuard:
+    """Judges addresses.
+
+    Args:
+        allow: Networks that may be reached although they are not public.
+        deny: Networks that may never be reached; wins over `allow`.
+    """
+
+    def __init__(self, *, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> None:
+        self._allow = tuple(allow)
+        self._deny = tuple(deny)
+
+    def permits(self, address: Address) -> bool:
+        """Whether a connection to `address` is permitted.
+
+        An IPv6 address that carries IPv4 addresses is judged together with each of them: it is
+        denied when one of them is, and permitted when all of them are.
+        """
+        faces = (address, *_carried(address))
+        if any(_is_in(face, self._deny) for face in faces):
+            return False
+        return all(_is_public(face) or _is_in(face, self._allow) for face in faces)
+
+    def check(self, host: str) -> None:
+        """Raise AddressForbidden unless the address in `host` (text, no name) is permitted."""
+        try:
+            permitted = self.permits(ip_address(host))
+        except ValueError:
+            permitted = False
+        if not permitted:
+            raise AddressForbidden(host)
+
+    def socket(self, info: AddrInfoType) -> socket.socket:
+        """A socket to connect to the address in `info`. Raises AddressForbidden."""
+        family, kind, protocol, _, destination = info
+        self.check(destination[0])
+        return socket.socket(family, kind, protocol)
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves names of which every address is permitted."""
+
+    def __init__(self, guard: AddressGuard) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="name-lookup")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """All addresses of `host`.
+
+        Raises:
+            AddressForbidden: One of them is forbidden.
+            OSError: There is no such name, or no answer.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        for result in found:
+            self._guard.check(result["host"])
+        return found
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    try:
+        infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        # A label is empty or longer than 63 characters.
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
+    return [
+        ResolveResult(
+            hostname=host,
+            host=str(destination[0]),
+            port=port,
+            family=found_family,
+            proto=protocol,
+            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+        )
+        for found_family, _, protocol, _, destination in infos
+    ]
+
+
+def _carried(address: Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for, or is reached through."""
+    if isinstance(address, IPv4Address):
+        return
+    if address.ipv4_mapped:
+        yield address.ipv4_mapped
+    if address.sixtofour:
+        yield address.sixtofour
+    if address.teredo:
+        yield from address.teredo
+    if _is_in(address, _IPV4_AT_THE_END):
+        yield IPv4Address(int(address) & 0xFFFF_FFFF)
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not _is_in(address, _NOT_PUBLIC_IPV4)
+    if _is_in(address, _CARRIERS):
+        return True
+    return address in _IPV6_UNICAST and not _is_in(address, _NOT_PUBLIC_IPV6)
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
