@@ -1,0 +1,57 @@
+"""A synchronous client of the service, for programs and for the command line.
+
+with Client() as client:
+    client.post("jobs", {"do": "this"})
+    with client.claim("jobs", wait=20) as claim:
+        for message in claim.messages:
+            work(message.body)
+            claim.delete(message)
+"""
+
+from zaqar_notify.client.claim import Claim
+from zaqar_notify.client.client import DEFAULT_PROJECT, DEFAULT_URL, Client
+from zaqar_notify.client.errors import (
+    BadRequest,
+    ClientError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    ServiceError,
+    ServiceUnavailable,
+    ServiceUnreachable,
+    Unauthorized,
+)
+from zaqar_notify.client.models import (
+    Message,
+    Page,
+    QueueEnd,
+    QueueStats,
+    QueueSummary,
+    RawJson,
+    SignedUrl,
+    Subscription,
+)
+
+__all__ = [
+    "DEFAULT_PROJECT",
+    "DEFAULT_URL",
+    "BadRequest",
+    "Claim",
+    "Client",
+    "ClientError",
+    "Conflict",
+    "Forbidden",
+    "Message",
+    "NotFound",
+    "Page",
+    "QueueEnd",
+    "QueueStats",
+    "QueueSummary",
+    "RawJson",
+    "ServiceError",
+    "ServiceUnavailable",
+    "ServiceUnreachable",
+    "SignedUrl",
+    "Subscription",
+    "Unauthorized",
+]

@@ -1,0 +1,109 @@
+"""What calls give back, and what a post takes. Field names are the wire's; durations are seconds."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, NoReturn
+
+import msgspec
+
+
+class RawJson(msgspec.Struct, frozen=True):
+    """A body that is JSON text already, and is to be stored byte for byte.
+
+    Raises:
+        ValueError: The text is not JSON.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        json.loads(self.text, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message as it was read. `raw` is its body, the JSON text just as it was posted."""
+
+    id: str
+    ttl: int
+    age: int
+    raw: msgspec.Raw = msgspec.field(name="body")
+    href: str = ""
+    checksum: str | None = None
+
+    @property
+    def body(self) -> Any:  # a JSON value: what it is, only the poster knows
+        return json.loads(bytes(self.raw))
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Messages, oldest first. `marker` is where the next page begins, also after an empty page."""
+
+    messages: list[Message]
+    marker: str | None
+
+
+class QueueEnd(msgspec.Struct, frozen=True):
+    """The oldest or newest message of a queue."""
+
+    age: int
+    created: datetime
+    href: str
+
+    @property
+    def id(self) -> str:
+        return self.href.rpartition("/")[2]
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """How many messages there are; `free` counts delayed ones too."""
+
+    claimed: int
+    free: int
+    total: int
+    oldest: QueueEnd | None = None
+    newest: QueueEnd | None = None
+
+
+class QueueSummary(msgspec.Struct, frozen=True):
+    """A queue in a list; `metadata` only when the list was asked for in detail."""
+
+    name: str
+    href: str
+    metadata: dict[str, Any] | None = None
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    id: str
+    source: str
+    subscriber: str
+    ttl: int
+    age: int
+    options: dict[str, Any] = {}
+    confirmed: bool = True
+
+
+class SignedUrl(msgspec.Struct, frozen=True):
+    """Access to some paths of one queue, for whoever holds it, until `expires` (UTC)."""
+
+    project: str
+    paths: list[str]
+    methods: list[str]
+    expires: str
+    signature: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request sends, beside a Client-ID, to be let in."""
+        return {
+            "URL-Signature": self.signature,
+            "URL-Expires": self.expires,
+            "URL-Methods": ",".join(self.methods),
+            "URL-Paths": ",".join(self.paths),
+            "X-Project-ID": self.project,
+        }

@@ -1,0 +1,158 @@
+"""Requests on the wire: headers, retries, and errors as ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import TypeAlias
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from zaqar_notify.client.errors import BY_STATUS, ServiceError, ServiceUnreachable
+
+Parameters: TypeAlias = Mapping[str, str | int | bool | None]
+
+CONNECT_TIMEOUT_SECONDS = 3.05
+PAUSES_SECONDS = (0.1, 0.3, 1.0)
+PATIENT_PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
+"""For readers that follow a queue: long enough for a service to be restarted."""
+
+LONGEST_RETRY_AFTER_SECONDS = 20
+"""A caller waits for one answer; who is told to come back later than this is told no instead."""
+
+
+class Transport:
+    """One service, one project, one client id. Safe to close from another thread."""
+
+    def __init__(
+        self, url: str, *, headers: Mapping[str, str], timeout_seconds: float, retries: bool
+    ) -> None:
+        self.url = url.rstrip("/").removesuffix("/v2")
+        self._timeout_seconds = timeout_seconds
+        self._pauses_seconds: Sequence[float] = PAUSES_SECONDS if retries else ()
+        self._closed = threading.Event()
+        self._session = requests.Session()
+        self._session.headers.update(headers)
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=0))
+
+    def close(self) -> None:
+        """Let go of the connections, and end the pause of a call that is about to try again."""
+        self._closed.set()
+        self._session.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+        pauses_seconds: Sequence[float] | None = None,
+        wait: int = 0,
+    ) -> requests.Response:
+        """Send until there is an answer, or the pauses between tries are used up.
+
+        Args:
+            repeatable: Twice is as good as once. A call that is not is sent again only when its
+                connection was refused.
+            wait: How long the service may hold the answer back, seconds.
+
+        Raises:
+            ServiceUnreachable: No answer.
+            ServiceError: An answer other than 2xx.
+        """
+        pauses = list(self._pauses_seconds if pauses_seconds is None else pauses_seconds)
+        while True:
+            try:
+                answer = self._try(method, path, parameters, body, headers, wait)
+            except requests.RequestException as error:
+                if pauses and (repeatable or _was_never_sent(error)):
+                    self._pause(pauses.pop(0))
+                    continue
+                raise self._unreachable(error) from error
+            if answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+                return answer
+            asked_seconds = _retry_after_seconds(answer)
+            if not (pauses and repeatable and asked_seconds <= LONGEST_RETRY_AFTER_SECONDS):
+                raise _error_of(answer)
+            self._pause(max(pauses.pop(0), asked_seconds))
+
+    def _try(
+        self,
+        method: str,
+        path: str,
+        parameters: Parameters | None,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        wait: int,
+    ) -> requests.Response:
+        return self._session.request(
+            method,
+            self.url + path,
+            params=_query(parameters or {}),
+            data=body,
+            headers=headers,
+            timeout=(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds + wait),
+            allow_redirects=False,
+        )
+
+    def _pause(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
+            raise ServiceUnreachable(f"The client was closed while it waited for {self.url}")
+
+    def _unreachable(self, error: requests.RequestException) -> ServiceUnreachable:
+        if _was_never_sent(error):
+            return ServiceUnreachable(
+                f"Nothing answers at {self.url}: start the service with `zaqar-notify up`, "
+                "or say where it is with --url or ZAQAR_URL"
+            )
+        if isinstance(error, requests.Timeout):
+            return ServiceUnreachable(
+                f"{self.url} did not answer within {self._timeout_seconds:g} seconds"
+            )
+        return ServiceUnreachable(f"{self.url} gave no answer: {type(error).__name__}")
+
+
+def _query(parameters: Parameters) -> dict[str, str]:
+    """The parameters that were given, booleans as the wire spells them."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in parameters.items()
+        if value is not None
+    }
+
+
+def _was_never_sent(error: requests.RequestException) -> bool:
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _retry_after_seconds(answer: requests.Response) -> float:
+    """How long a 503 asks to wait; infinity for answers that another try won't change."""
+    if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+        return float("inf")
+    asked = answer.headers.get("Retry-After", "0")
+    return int(asked) if asked.isdecimal() else 0
+
+
+class _ErrorBody(msgspec.Struct):
+    title: str = ""
+    description: str = ""
+
+
+def _error_of(answer: requests.Response) -> ServiceError:
+    try:
+        body = msgspec.json.decode(answer.content, type=_ErrorBody)
+    except msgspec.DecodeError:
+        body = _ErrorBody()
+    kind = BY_STATUS.get(answer.status_code, ServiceError)
+    return kind(answer.status_code, body.title or answer.reason, body.description)
