@@ -1,0 +1,65 @@
+"""The `zaqar-notify` command.
+
+Commands that call a service start at once: what serves is imported only by those that serve.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from zaqar_notify import __version__
+from zaqar_notify.cli import client_commands, config_command, server_commands
+from zaqar_notify.cli.commands import Commands, ServiceAddress
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=Commands,
+    name="zaqar-notify",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+server_commands.register(app)
+client_commands.register(app)
+config_command.register(app)
+
+
+def main() -> None:
+    """Run the command line of this process, and exit."""
+    app(prog_name="zaqar-notify")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"zaqar-notify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def address(
+    context: typer.Context,
+    url: Annotated[
+        str, typer.Option(envvar="ZAQAR_URL", help="Where the service is.")
+    ] = "http://127.0.0.1:8888",
+    project: Annotated[str, typer.Option(envvar="ZAQAR_PROJECT", help="Whose queues.")] = "default",
+    client_id: Annotated[
+        str | None,
+        typer.Option(envvar="ZAQAR_CLIENT_ID", help="A UUID to be known by; else a random one."),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Messaging and notification with the Zaqar API.
+
+    Exit codes: 0 done (also when there was nothing to claim), 1 refused by the service or not able
+    to start, 2 the command is not understood, 3 the service can't be reached, 130 interrupted.
+    """
+    context.obj = ServiceAddress(url=url, project=project, client_id=client_id)

@@ -1,0 +1,273 @@
+"""Commands that call a running service."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from zaqar_notify.cli.commands import ServiceAddress
+from zaqar_notify.cli.output import body_line, print_json, print_table
+from zaqar_notify.client import Client, Message, NotFound, QueueEnd, RawJson
+
+POST_MESSAGES = 100
+POST_BYTES = 131072
+"""Lines are posted in groups of at most this many and this size: half of what a service takes."""
+
+Queue = Annotated[str, typer.Argument(show_default=False, help="Its name.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (post, tail, claim, subscribe, stats, queues, ping):
+        app.command()(command)
+
+
+def post(
+    context: typer.Context,
+    queue: Queue,
+    body: Annotated[
+        str,
+        typer.Argument(help="The message, as JSON; - is standard input."),
+    ] = "-",
+    text: Annotated[
+        bool, typer.Option("--text", help="The message is plain text: post it as a JSON string.")
+    ] = False,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Each line that is not blank is one message.")
+    ] = False,
+    ttl: Annotated[int | None, typer.Option(help="Life of the message, seconds.")] = None,
+    delay: Annotated[int | None, typer.Option(help="Seconds until it is visible.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A name for this post: posting again stores nothing twice.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Post a message, or one for each line; print the ids.
+
+    Lines are checked before any is posted, and then posted in groups of at most 100.
+    """
+    content = sys.stdin.read() if body == "-" else body
+    bodies = _read_bodies(content, is_text=text, by_line=lines)
+    ids: list[str] = []
+    with _client(context) as client:
+        for number, group in enumerate(_groups(bodies)):
+            # The same input makes the same groups: a repeated command repeats their keys.
+            key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
+            ids += client.post(queue, *group, ttl=ttl, delay=delay, idempotency_key=key)
+    if as_json:
+        print_json({"ids": ids})
+    else:
+        print_table(["ID"], [[message_id] for message_id in ids])
+
+
+def tail(
+    context: typer.Context,
+    queue: Queue,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Begin with the messages that are there already.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document per line.")] = False,
+) -> None:
+    """Follow a queue: print each message as it is posted, until Ctrl-C.
+
+    Nothing is claimed or deleted. Claimed and delayed messages are shown too.
+    """
+    with _client(context) as client:
+        for message in itertools.islice(client.tail(queue, from_start=from_start), count):
+            if as_json:
+                print_json(message)
+            else:
+                print(f"{_posted_at(message)}  {message.id}  {body_line(message)}", flush=True)
+
+
+def claim(
+    context: typer.Context,
+    queue: Queue,
+    limit: Annotated[int, typer.Option(min=1, help="The most messages to claim.")] = 10,
+    ttl: Annotated[int, typer.Option(help="Length of the lease, seconds.")] = 300,
+    grace: Annotated[
+        int,
+        typer.Option(help="Life past the lease for messages that would expire before, seconds."),
+    ] = 60,
+    wait: Annotated[
+        int, typer.Option(min=0, max=20, help="Seconds to wait for a message when there is none.")
+    ] = 0,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the messages once they are printed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Claim messages and print them; without --delete they are free again when the lease ends.
+
+    When there is nothing to claim it says so on standard error; the exit code is 0 all the same.
+    """
+    with _client(context) as client:
+        claimed = client.claim(queue, ttl=ttl, grace=grace, limit=limit, wait=wait)
+        if as_json:
+            print_json({"claim_id": claimed.id, "ttl": ttl, "messages": claimed.messages})
+        elif claimed:
+            rows = [(message.id, message.age, body_line(message)) for message in claimed.messages]
+            print_table(["ID", "AGE", "BODY"], rows)
+        if not claimed:
+            print(f"Nothing to claim on queue {queue!r}", file=sys.stderr)
+        # What could not be printed must not be deleted.
+        sys.stdout.flush()
+        for message in claimed.messages if delete else ():
+            claimed.delete(message)
+
+
+def subscribe(
+    context: typer.Context,
+    queue: Queue,
+    uri: Annotated[
+        str, typer.Argument(help="http(s)://…, mailto:ADDRESS or queue:NAME.", show_default=False)
+    ],
+    ttl: Annotated[int | None, typer.Option(help="Life of the subscription, seconds.")] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Sent to the webhook; may be given several times."),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Of the mails, for mailto:")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send each message posted to a queue from now on to a webhook, mailbox or queue.
+
+    Prints the subscription's id and, for a webhook, the secret that its signatures are made with.
+    """
+    options: dict[str, object] = {}
+    if header:
+        options["post_headers"] = dict(map(_name_and_value, header))
+    if subject is not None:
+        options["subject"] = subject
+    with _client(context) as client:
+        subscription_id = client.subscribe(queue, uri, ttl=ttl, options=options)
+        secret = _webhook_secret(client, queue, uri, subscription_id)
+    shown = {"subscription_id": subscription_id}
+    if secret is not None:
+        shown["signing_secret"] = secret
+    if as_json:
+        print_json(shown)
+    else:
+        print_table([name.upper() for name in shown], [list(shown.values())])
+
+
+def stats(context: typer.Context, queue: Queue, as_json: Json = False) -> None:
+    """Count the messages of a queue."""
+    with _client(context) as client:
+        counted = client.stats(queue)
+    if as_json:
+        print_json(counted)
+        return
+    print_table(
+        ["FREE", "CLAIMED", "TOTAL", "OLDEST", "NEWEST"],
+        [
+            (
+                counted.free,
+                counted.claimed,
+                counted.total,
+                _age(counted.oldest),
+                _age(counted.newest),
+            )
+        ],
+    )
+
+
+def queues(context: typer.Context, as_json: Json = False) -> None:
+    """List the project's queues."""
+    with _client(context) as client:
+        names = [queue.name for queue in client.queues()]
+    if as_json:
+        print_json({"queues": names})
+    else:
+        print_table(["QUEUE"], [[name] for name in names])
+
+
+def ping(context: typer.Context, as_json: Json = False) -> None:
+    """Ask whether the service and its store answer."""
+    with _client(context, retries=False) as client:
+        started = time.monotonic()
+        client.ping()
+        milliseconds = round((time.monotonic() - started) * 1000, 1)
+    if as_json:
+        print_json({"url": client.url, "milliseconds": milliseconds})
+    else:
+        print(f"{client.url} answers in {milliseconds} ms")
+
+
+def _client(context: typer.Context, *, retries: bool = True) -> Client:
+    address: ServiceAddress = context.obj
+    return Client(address.url, address.project, address.client_id, retries=retries)
+
+
+def _read_bodies(content: str, *, is_text: bool, by_line: bool) -> list[RawJson]:
+    """The messages in what was given.
+
+    Raises:
+        BadParameter: One is not JSON; the text says which line, and what to do.
+    """
+    if not by_line:
+        return [_body(content.removesuffix("\n") if is_text else content, is_text, "BODY")]
+    return [
+        _body(line, is_text, f"line {number}")
+        for number, line in enumerate(content.split("\n"), start=1)
+        if line.strip()
+    ]
+
+
+def _body(content: str, is_text: bool, where: str) -> RawJson:
+    if is_text:
+        return RawJson(json.dumps(content))
+    try:
+        return RawJson(content)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(
+            f"{where} is not JSON ({error}); use --text to post it as plain text"
+        ) from error
+
+
+def _groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
+    group: list[RawJson] = []
+    group_bytes = 0
+    for body in bodies:
+        body_bytes = len(body.text.encode())
+        if group and (len(group) == POST_MESSAGES or group_bytes + body_bytes > POST_BYTES):
+            yield group
+            group, group_bytes = [], 0
+        group.append(body)
+        group_bytes += body_bytes
+    if group:
+        yield group
+
+
+def _name_and_value(header: str) -> tuple[str, str]:
+    name, separator, value = header.partition("=")
+    if not (name and separator):
+        raise typer.BadParameter(f"--header {header!r} is not NAME=VALUE")
+    return name, value
+
+
+def _webhook_secret(client: Client, queue: str, uri: str, subscription_id: str) -> str | None:
+    if not uri.lower().startswith(("http:", "https:")):
+        return None
+    try:
+        return client.signing_secret(queue, subscription_id)
+    except NotFound:
+        # A service that speaks the API, but does not sign.
+        return None
+
+
+def _posted_at(message: Message) -> str:
+    posted_at = datetime.now(UTC) - timedelta(seconds=message.age)
+    return posted_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _age(end: QueueEnd | None) -> str:
+    return f"{end.age} s ago" if end else "-"

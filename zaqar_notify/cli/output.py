@@ -1,0 +1,37 @@
+"""How commands write: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from zaqar_notify.client import Message
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns under headings, each as wide as its longest text."""
+    lines = [tuple(map(str, row)) for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def print_json(document: object) -> None:
+    """One document on one line, message bodies as they were posted."""
+    # A body may hold line breaks, but JSON allows them between its tokens only.
+    text = msgspec.json.encode(document).decode()
+    print(text.replace("\r", " ").replace("\n", " "), flush=True)
+
+
+def body_line(message: Message) -> str:
+    """A message's body on one line, without characters that a terminal would act on."""
+    text = bytes(message.raw).decode()
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if character.isspace():
+        return " "
+    return character if character.isprintable() else f"\\u{ord(character):04x}"
