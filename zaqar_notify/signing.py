@@ -48,6 +48,17 @@ def sign_webhook(secrets: Sequence[str], message_id: str, timestamp: int, payloa
     )
 
 
+def is_signed(
+    secret: str, signatures: str, message_id: str, timestamp: int, payload: bytes
+) -> bool:
+    """Whether one of the `webhook-signature` header's signatures is made with `secret`.
+
+    It does not look at how old `timestamp` is; a receiver that fears replays does.
+    """
+    expected = sign_webhook([secret], message_id, timestamp, payload).encode()
+    return any(hmac.compare_digest(one.encode(), expected) for one in signatures.split())
+
+
 def webhook_secrets(
     master: str, subscription: Subscription, *, now: datetime, overlap_seconds: int
 ) -> list[str]:

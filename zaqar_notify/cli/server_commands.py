@@ -1,4 +1,4 @@
-"""Commands that serve. What they put together is imported when they run: it takes a second."""
+"""Commands that listen. What they put together is imported when they run: it takes a second."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from zaqar_notify.settings import load_settings
 
 def register(app: typer.Typer) -> None:
     app.command()(up)
+    app.command()(receive)
 
 
 def up(
@@ -27,3 +28,18 @@ def up(
     from zaqar_notify.cli import serve
 
     serve.up(settings, host=host, port=port, data=data)
+
+
+def receive(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 9999,
+    secret: Annotated[
+        str, typer.Option(envvar="ZAQAR_RECEIVE_SECRET", help="whsec_…: check signatures with it.")
+    ] = "",
+    status: Annotated[int, typer.Option(min=200, max=599, help="What to answer.")] = 204,
+    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+) -> None:
+    """Receive webhooks and print them, to try things out."""
+    from zaqar_notify.cli import receive as receiver
+
+    receiver.receive(host=host, port=port, secret=secret, status=status, count=count)
