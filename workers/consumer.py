@@ -1,0 +1,213 @@
+"""One internal queue, consumed under leases: what is in hand, and giving it back or finishing it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import TypeAlias
+
+from workers.insist import Stop, insist
+from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.delivery import MAX_CLAIMS, POISON
+from zaqar_notify.errors import ClaimDoesNotExist, ClaimNotHeld, MessageIsClaimed
+from zaqar_notify.models import Message, QueueRef
+from zaqar_notify.storage.base import Storage
+
+logger = logging.getLogger(__name__)
+
+MAX_PER_CLAIM = 32
+"""Jobs in one claim. With posts of 256 KiB that is 8 MiB at once; more would save little."""
+
+MAX_PER_DELETION = 200
+
+Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
+
+
+class Taken:
+    """A job or delivery in hand. It has parts, and is finished when all of them are."""
+
+    __slots__ = ("_consumer", "_has_failed", "_parts", "claim_id", "message")
+
+    def __init__(self, consumer: Consumer, claim_id: str, message: Message) -> None:
+        self._consumer = consumer
+        self._parts = 1
+        self._has_failed = False
+        self.claim_id = claim_id
+        self.message = message
+
+    def part_begins(self) -> None:
+        self._parts += 1
+
+    def part_ends(self) -> None:
+        """Its results are recorded. With the last part the job is deleted."""
+        self._parts -= 1
+        if self._parts:
+            return
+        if self._has_failed:
+            self._consumer.let_go(self)
+        else:
+            self._consumer.finish(self)
+
+    def part_fails(self) -> None:
+        """Its results are not recorded. The job is kept, to be claimed anew when its lease lapses."""
+        self._has_failed = True
+        self.part_ends()
+
+
+class Consumer:
+    """Takes the visible messages of one internal queue, and deletes those that are finished."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        ref: QueueRef,
+        *,
+        clock: Clock,
+        lease_seconds: int,
+        stop: Stop,
+        spawn: Spawn,
+        freed: Callable[[], None],
+    ) -> None:
+        self.ref = ref
+        self.bell = asyncio.Event()
+        self.in_hand = 0
+        self.bytes_in_hand = 0
+        self._storage = storage
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._stop = stop
+        self._spawn = spawn
+        self._tell_freed = freed
+        # Messages in hand, by claim.
+        self._leases: dict[str, int] = {}
+        self._finished: list[Taken] = []
+        self._is_deleting = False
+
+    async def take(self, limit: int) -> list[Taken]:
+        """Lease up to `limit` messages; none is there when the list is empty.
+
+        Raises:
+            StorageUnavailable: The stop came before the store's answer.
+        """
+        claim = await insist(lambda: self._claim(min(limit, MAX_PER_CLAIM)), self._stop)
+        if claim is None:
+            return []
+        claim_id, messages = claim
+        self._leases[claim_id] = len(messages)
+        self.in_hand += len(messages)
+        self.bytes_in_hand += sum(len(message.body) for message in messages)
+        for message in messages:
+            if message.claim_count >= MAX_CLAIMS:
+                logger.error(
+                    "A job is claimed for the last time; should it fail again, it is put aside",
+                    extra={"action": "job_poisonous", "queue": self.ref.name, "job": message.id},
+                )
+        return [Taken(self, claim_id, message) for message in messages]
+
+    def finish(self, taken: Taken) -> None:
+        """Delete it soon, together with what else is finished by then."""
+        self._finished.append(taken)
+        if not self._is_deleting:
+            self._is_deleting = True
+            self._spawn(self._delete_finished())
+
+    def let_go(self, taken: Taken) -> None:
+        """Count it no longer; if it was not deleted, its lease lapses."""
+        self.in_hand -= 1
+        self.bytes_in_hand -= len(taken.message.body)
+        left = self._leases.get(taken.claim_id, 0) - 1
+        if left > 0:
+            self._leases[taken.claim_id] = left
+        else:
+            self._leases.pop(taken.claim_id, None)
+        self._tell_freed()
+
+    async def renew(self) -> None:
+        """Prolong every lease in hand.
+
+        Raises:
+            StorageUnavailable: Some may not be prolonged.
+        """
+        for claim_id in list(self._leases):
+            try:
+                await self._storage.claims.renew(
+                    self.ref, claim_id, ttl=self._lease_seconds, grace=0, now=self._clock.now()
+                )
+            except ClaimDoesNotExist:
+                # Finished meanwhile, or lapsed: what it held is then claimed and done once more.
+                if self._leases.pop(claim_id, None):
+                    logger.warning(
+                        "A lease has lapsed; its jobs are done once more",
+                        extra={"action": "lease_lost", "queue": self.ref.name},
+                    )
+
+    async def put_back(self, taken: Sequence[Taken]) -> None:
+        """Release a claim none of which was begun, uncounted."""
+        for claim_id in {each.claim_id for each in taken}:
+            await self._storage.claims.release(
+                self.ref, claim_id, now=self._clock.now(), counted=False
+            )
+        for each in taken:
+            self.let_go(each)
+
+    async def give_back(self) -> None:
+        """Release all that is in hand, uncounted: this worker stops.
+
+        Raises:
+            StorageUnavailable: What was not released comes back when its lease lapses.
+        """
+        for claim_id in list(self._leases):
+            await self._storage.claims.release(
+                self.ref, claim_id, now=self._clock.now(), counted=False
+            )
+            del self._leases[claim_id]
+        self.in_hand = self.bytes_in_hand = 0
+
+    async def _claim(self, limit: int) -> tuple[str, list[Message]] | None:
+        claim = await self._storage.claims.create(
+            self.ref,
+            claim_id=new_id(),
+            ttl=self._lease_seconds,
+            grace=0,
+            limit=limit,
+            now=self._clock.now(),
+            dead_letter=POISON,
+        )
+        return None if claim is None else (claim.id, claim.messages)
+
+    async def _delete_finished(self) -> None:
+        try:
+            while self._finished:
+                batch = self._finished[:MAX_PER_DELETION]
+                del self._finished[:MAX_PER_DELETION]
+                await insist(partial(self._delete, batch), self._stop)
+                for taken in batch:
+                    self.let_go(taken)
+        finally:
+            self._is_deleting = False
+
+    async def _delete(self, batch: list[Taken]) -> None:
+        try:
+            await self._storage.messages.delete_many(
+                self.ref,
+                [taken.message.id for taken in batch],
+                claim_ids=list({taken.claim_id for taken in batch}),
+                now=self._clock.now(),
+            )
+        except ClaimNotHeld:
+            # One lease has lapsed and another worker has that job; the others' jobs can go.
+            for taken in batch:
+                await self._delete_one(taken)
+
+    async def _delete_one(self, taken: Taken) -> None:
+        try:
+            await self._storage.messages.delete(
+                self.ref, taken.message.id, claim_id=taken.claim_id, now=self._clock.now()
+            )
+        except (ClaimNotHeld, MessageIsClaimed):
+            logger.warning(
+                "A finished job is with another worker, who does it once more",
+                extra={"action": "lease_lost", "queue": self.ref.name, "job": taken.message.id},
+            )

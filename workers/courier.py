@@ -1,0 +1,336 @@
+"""Making a try, and recording what became of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from sinks.base import Sink
+from workers.consumer import Taken
+from workers.insist import Stop, insist
+from workers.lanes import Endpoint, Lanes
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import (
+    Owed,
+    Parcel,
+    Record,
+    by_queue,
+    delivery_id,
+    held_record,
+    retry_record,
+    undelivered_record,
+)
+from zaqar_notify.errors import SubscriptionDoesNotExist
+from zaqar_notify.models import (
+    Delivery,
+    NewMessage,
+    Outcome,
+    QueueRef,
+    Subscription,
+    Verdict,
+)
+from zaqar_notify.retry import applicable_policy, next_attempt_at
+from zaqar_notify.settings import Settings
+from zaqar_notify.signing import webhook_secrets
+from zaqar_notify.storage.base import Storage
+
+logger = logging.getLogger(__name__)
+
+MAX_POST_BYTES = 1 << 20
+MAX_POST_MESSAGES = 500
+"""Records are written in posts of at most so many bytes (or one record) and messages."""
+
+
+class SinkFinder(Protocol):
+    def for_subscriber(self, uri: str) -> Sink | None:
+        """The sink for a subscriber URI, if there is one."""
+
+
+class Receiver:
+    """A subscription, as a batch of jobs needs it; read again for every batch."""
+
+    __slots__ = ("endpoint", "is_gone", "scheme", "secrets", "sink", "subscription")
+
+    def __init__(
+        self, subscription: Subscription, sink: Sink | None, secrets: list[str], endpoint: Endpoint
+    ) -> None:
+        self.subscription = subscription
+        self.sink = sink
+        self.secrets = secrets
+        self.endpoint = endpoint
+        self.scheme = subscription.subscriber.partition(":")[0].lower()
+        self.is_gone = False
+        """The receiver said, during this batch, that it wants no more."""
+
+
+class Round:
+    """One job's messages on their way to one receiver, one after the other: a run for the lanes."""
+
+    __slots__ = ("_courier", "attempt", "endpoint", "offered_at", "parcels", "receiver", "taken")
+
+    def __init__(
+        self,
+        courier: Courier,
+        receiver: Receiver,
+        parcels: Sequence[Parcel],
+        *,
+        attempt: int,
+        taken: Taken,
+    ) -> None:
+        self._courier = courier
+        self.receiver = receiver
+        self.parcels = parcels
+        self.attempt = attempt
+        self.taken = taken
+        self.endpoint = receiver.endpoint
+        self.offered_at = 0.0
+
+    async def go(self) -> None:
+        """Try each message once and record what is still owed; then the job's part is done."""
+        try:
+            await self._courier.go_round(self)
+        except Exception:  # Whatever it was: the job must not stay in hand for ever.
+            self.taken.part_fails()
+            raise
+        self.taken.part_ends()
+
+
+class Courier:
+    def __init__(
+        self,
+        storage: Storage,
+        sinks: SinkFinder,
+        lanes: Lanes,
+        *,
+        clock: Clock,
+        settings: Settings,
+        random: Callable[[], float],
+        stop: Stop,
+    ) -> None:
+        self._storage = storage
+        self._sinks = sinks
+        self._lanes = lanes
+        self._clock = clock
+        self._settings = settings
+        self._random = random
+        self._stop = stop
+        self._webhook_secret = settings.webhook_secret.get_secret_value()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """Tries by scheme and verdict, since the start."""
+
+    def receiver(self, subscription: Subscription) -> Receiver:
+        return Receiver(
+            subscription,
+            self._sinks.for_subscriber(subscription.subscriber),
+            webhook_secrets(
+                self._webhook_secret,
+                subscription,
+                now=self._clock.now(),
+                overlap_seconds=self._settings.webhook_secret_overlap_seconds,
+            ),
+            self._lanes.endpoint(subscription.queue.project, subscription.subscriber),
+        )
+
+    async def go_round(self, round_: Round) -> None:
+        records: list[Record] = []
+        receiver = round_.receiver
+        for number, parcel in enumerate(round_.parcels):
+            if receiver.is_gone:
+                records.append(self._held(parcel, receiver.subscription))
+                continue
+            outcome = await self._try(parcel, receiver, round_.attempt)
+            if outcome.verdict is Verdict.DELIVERED:
+                continue
+            records.append(await self._owed_after(outcome, parcel, receiver, round_.attempt))
+            if receiver.endpoint.is_suspect:
+                rest = round_.parcels[number + 1 :]
+                records += self._deferred(rest, receiver, round_.attempt)
+                break
+        if records:
+            await self.write(records)
+
+    async def defer(self, rounds: Iterable[Round]) -> None:
+        """Write rounds that can't start now to the retry queue; their attempt number stays."""
+        records: list[Record] = []
+        for round_ in rounds:
+            records += self._deferred(round_.parcels, round_.receiver, round_.attempt)
+        await self.write(records)
+
+    async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:
+        """Keep deliveries for a disabled subscription until they are replayed."""
+        await self.write([self._held(parcel, subscription) for parcel in parcels])
+
+    async def write(self, records: Iterable[Record]) -> None:
+        """Store records durably; perhaps twice when the store failed in between.
+
+        Raises:
+            StorageUnavailable: The worker stops, and the store gives no answer.
+        """
+        for ref, messages in by_queue(records).items():
+            for portion in _portions(messages):
+                await insist(partial(self._post, ref, portion), self._stop)
+
+    async def _post(self, ref: QueueRef, messages: list[NewMessage]) -> None:
+        await self._storage.messages.post(ref, Owed(messages), now=self._clock.now())
+
+    async def _try(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Outcome:
+        subscription = receiver.subscription
+        delivery = Delivery(
+            id=delivery_id(subscription.id, parcel.message_id),
+            kind=parcel.kind,
+            subscription=subscription,
+            message_id=parcel.message_id,
+            payload=parcel.payload,
+            message=parcel.message,
+            attempt=attempt,
+            sent_at=self._clock.now(),
+            secrets=receiver.secrets,
+            hops=parcel.hops,
+        )
+        began = time.monotonic()
+        outcome = await self._ask(receiver.sink, delivery)
+        ended = time.monotonic()
+        answered = outcome.verdict is not Verdict.TRY_LATER
+        receiver.endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
+        self.counts[receiver.scheme, outcome.verdict.value] += 1
+        if outcome.verdict is not Verdict.DELIVERED or logger.isEnabledFor(logging.DEBUG):
+            _log(outcome, delivery, parcel)
+        return outcome
+
+    async def _ask(self, sink: Sink | None, delivery: Delivery) -> Outcome:
+        if sink is None:
+            scheme = delivery.subscription.subscriber.partition(":")[0]
+            return Outcome(Verdict.REFUSED, detail=f"{scheme[:40]} is not in subscriber_types")
+        try:
+            return await sink.deliver(delivery)
+        except Exception as error:  # A defect in a sink costs its own deliveries only.
+            logger.exception(
+                "A sink failed", extra={"action": "sink_failed", "delivery_id": delivery.id}
+            )
+            return Outcome(Verdict.TRY_LATER, detail=f"the sink failed: {type(error).__name__}")
+
+    async def _owed_after(
+        self, outcome: Outcome, parcel: Parcel, receiver: Receiver, attempt: int
+    ) -> Record:
+        """What is to be remembered of a try that did not deliver."""
+        subscription = receiver.subscription
+        if outcome.verdict is Verdict.GONE:
+            receiver.is_gone = True
+            await self._disable(subscription)
+            return self._held(parcel, subscription)
+        now = self._clock.now()
+        delay = None
+        if outcome.verdict is Verdict.TRY_LATER:
+            delay = await self._retry_delay(outcome, subscription, attempt)
+        if delay is None:
+            return undelivered_record(
+                parcel, subscription, outcome=outcome, attempts=attempt, now=now
+            )
+        return retry_record(
+            parcel, subscription, attempt=attempt + 1, delay=delay, settings=self._settings
+        )
+
+    async def _retry_delay(
+        self, outcome: Outcome, subscription: Subscription, attempt: int
+    ) -> int | None:
+        """Seconds until the next attempt, or None when there is to be none."""
+        queue = await insist(partial(self._storage.queues.get, subscription.queue), self._stop)
+        now = self._clock.now()
+        at = next_attempt_at(
+            applicable_policy(subscription.options, {} if queue is None else queue.metadata),
+            attempt=attempt,
+            outcome=outcome,
+            now=now,
+            jitter=self._settings.retry_jitter,
+            random=self._random,
+        )
+        return None if at is None else round((at - now).total_seconds())
+
+    async def _disable(self, subscription: Subscription) -> None:
+        now = self._clock.now()
+
+        def disabled(current: Subscription) -> Subscription:
+            return msgspec.structs.replace(current, disabled_at=now)
+
+        update = partial(
+            self._storage.subscriptions.update,
+            subscription.queue,
+            subscription.id,
+            disabled,
+            now=now,
+        )
+        try:
+            await insist(update, self._stop)
+        except SubscriptionDoesNotExist:
+            return
+
+    def _held(self, parcel: Parcel, subscription: Subscription) -> Record:
+        return held_record(parcel, subscription, now=self._clock.now())
+
+    def _deferred(
+        self, parcels: Iterable[Parcel], receiver: Receiver, attempt: int
+    ) -> list[Record]:
+        return [
+            retry_record(
+                parcel,
+                receiver.subscription,
+                attempt=attempt,
+                delay=self._lanes.defer(receiver.endpoint),
+                settings=self._settings,
+            )
+            for parcel in parcels
+        ]
+
+
+def _portions(messages: Sequence[NewMessage]) -> Iterator[list[NewMessage]]:
+    """The messages in order, in posts of a reasonable size."""
+    portion: list[NewMessage] = []
+    size = 0
+    for message in messages:
+        if portion and (
+            size + len(message.body) > MAX_POST_BYTES or len(portion) == MAX_POST_MESSAGES
+        ):
+            yield portion
+            portion, size = [], 0
+        portion.append(message)
+        size += len(message.body)
+    if portion:
+        yield portion
+
+
+_LEVELS = {
+    Verdict.DELIVERED: (logging.DEBUG, "Delivered", "delivered"),
+    Verdict.TRY_LATER: (logging.WARNING, "A try failed", "attempt_failed"),
+    Verdict.REFUSED: (logging.WARNING, "A delivery was refused for good", "delivery_refused"),
+    Verdict.GONE: (
+        logging.WARNING,
+        "The receiver wants no more; the subscription is disabled",
+        "subscription_disabled",
+    ),
+}
+
+
+def _log(outcome: Outcome, delivery: Delivery, parcel: Parcel) -> None:
+    level, sentence, action = _LEVELS[outcome.verdict]
+    logger.log(
+        level,
+        sentence,
+        extra={
+            "action": action,
+            "delivery_id": delivery.id,
+            "message_id": delivery.message_id,
+            "subscription_id": delivery.subscription.id,
+            "project": delivery.subscription.queue.project,
+            "queue": delivery.subscription.queue.name,
+            "attempt": delivery.attempt,
+            "status": outcome.status,
+            "detail": outcome.detail,
+            "request_id": parcel.request_id,
+        },
+    )

@@ -1,0 +1,46 @@
+"""Periodic duties. Each is idempotent, so several workers may do them at once."""
+
+from __future__ import annotations
+
+import logging
+
+from workers.insist import Stop
+from zaqar_notify.clock import Clock
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+logger = logging.getLogger(__name__)
+
+SWEEP_ROWS = 500
+"""Rows of each kind removed at once: a batch holds up other writes for a few milliseconds."""
+
+
+async def sweep_regularly(
+    storage: Storage, *, clock: Clock, settings: Settings, stop: Stop
+) -> None:
+    """Reclaim the space of what has expired, until the stop."""
+    while not stop.is_set():
+        try:
+            await sweep(storage, clock=clock, stop=stop)
+        except StorageUnavailable as error:
+            logger.warning(
+                "The sweep got no answer from the store",
+                extra={"action": "storage_unavailable", "error": str(error)},
+            )
+        await stop.pause(settings.sweep_seconds)
+
+
+async def sweep(storage: Storage, *, clock: Clock, stop: Stop) -> int:
+    """Remove expired rows in small batches until none is left, or the stop; return how many.
+
+    Raises:
+        StorageUnavailable: No answer came; what was removed stays removed.
+    """
+    removed = 0
+    while not stop.is_set():
+        batch = await storage.sweep(now=clock.now(), limit=SWEEP_ROWS)
+        removed += batch
+        if batch < SWEEP_ROWS:
+            break
+    return removed

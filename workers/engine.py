@@ -1,0 +1,486 @@
+"""The delivery engine: a consumer of the service's own queues.
+
+For each partition it claims jobs from `outbox` and deliveries from `retry`, makes the tries, writes
+down what is still owed, and only then deletes what it claimed. A crash anywhere repeats work and
+loses none.
+
+Memory is bounded whatever the backlog: from each internal queue at most `delivery_concurrency`
+messages are in hand, in all at most `MAX_BYTES_IN_HAND` plus one claim per internal queue (32 posts
+of at most `max_messages_post_size`); each byte is there up to three times (as stored, as a body, in
+a payload). Subscriptions are read page by page, and the next is read when the runs of the last have
+begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random as system_random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Protocol, TypeAlias
+
+from workers.consumer import MAX_PER_CLAIM, Consumer, Taken
+from workers.courier import Courier, Receiver, Round, SinkFinder
+from workers.duties import sweep_regularly
+from workers.insist import Stop, insist
+from workers.lanes import Lanes
+from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.delivery import (
+    FanOut,
+    OwedDelivery,
+    Replay,
+    Work,
+    held_ref,
+    outbox_ref,
+    parcels,
+    read_work,
+    replayed_record,
+    retry_ref,
+)
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import Message, MessageType, QueueRef, Subscription
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage, Watch
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES_IN_HAND = 64 << 20
+SUBSCRIPTIONS_PER_PAGE = 100
+ROUNDS_PER_DEFERRAL = 64
+
+LOOK_SECONDS = 5.0
+"""How often due work is looked for without having been told of it."""
+
+TURN_AWAY_SECONDS = 0.25
+"""How often rounds that have waited too long are looked for."""
+
+RELEASE_SECONDS = 2.0
+"""Time for giving back what is in hand, after the time to finish it is over."""
+
+CLOCK_SKEW = timedelta(seconds=5)
+"""A subscription made so much later than a post, by two processes' clocks, is surely later."""
+
+
+class Sinks(SinkFinder, Protocol):
+    async def close(self) -> None:
+        """Let go of connections. Idempotent."""
+
+
+class _Ended(Exception):
+    """Ends the group of the engine's tasks."""
+
+
+class _Load:
+    """A fan-out job in hand, with its messages ready to be sent."""
+
+    __slots__ = ("parcels", "posted_by", "taken")
+
+    def __init__(self, taken: Taken, job: FanOut) -> None:
+        self.taken = taken
+        self.parcels = parcels(job)
+        self.posted_by = taken.message.posted_at + CLOCK_SKEW
+
+
+_Owed: TypeAlias = tuple[Taken, OwedDelivery]
+
+
+class Engine:
+    """Runs in one event loop; is the doorbell of that process too."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        sinks: Sinks,
+        *,
+        clock: Clock,
+        settings: Settings,
+        random: Callable[[], float] = system_random.random,
+    ) -> None:
+        self._storage = storage
+        self._sinks = sinks
+        self._clock = clock
+        self._settings = settings
+        self._most_in_hand = settings.delivery_concurrency
+        self._stop = Stop()
+        self._freed = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._over = asyncio.Event()
+        self._consuming = 0
+        self._group: asyncio.TaskGroup | None = None
+        self._lanes = Lanes(
+            self._spawn,
+            total=settings.delivery_concurrency,
+            per_endpoint=settings.delivery_concurrency_per_endpoint,
+            breaker_failures=settings.delivery_breaker_failures,
+            random=random,
+        )
+        self._courier = Courier(
+            storage,
+            sinks,
+            self._lanes,
+            clock=clock,
+            settings=settings,
+            random=random,
+            stop=self._stop,
+        )
+        self._consumers = [
+            self._consumer(ref(partition))
+            for partition in range(settings.delivery_partitions)
+            for ref in (outbox_ref, retry_ref)
+        ]
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Tries since the start, by scheme and verdict."""
+        return self._courier.counts
+
+    @property
+    def in_flight(self) -> int:
+        """Subscriptions that are being sent to right now."""
+        return self._lanes.running
+
+    @property
+    def in_hand(self) -> int:
+        """Jobs and deliveries that are claimed and not finished."""
+        return sum(consumer.in_hand for consumer in self._consumers)
+
+    def ring(self) -> None:
+        for consumer in self._consumers:
+            consumer.bell.set()
+
+    async def run(self) -> None:
+        """Deliver until `drain` is called. Closes the sinks at the end."""
+        try:
+            if self._stop.is_set():
+                return
+            with contextlib.ExitStack() as open_watches:
+                async with asyncio.TaskGroup() as self._group:
+                    self._begin(open_watches)
+                    await self._ending.wait()
+                    raise _Ended
+        except* _Ended:
+            await self._give_back()
+        finally:
+            await self._sinks.close()
+            self._over.set()
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Stop claiming, let what is in hand finish for so long, give back the rest, and end `run`."""
+        self._stop.set()
+        self.ring()
+        self._freed.set()
+        if self._group is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self.in_hand or self._consuming:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            logger.warning(
+                "Not everything was finished in time; it goes back",
+                extra={"action": "drain_timeout", "in_hand": self.in_hand},
+            )
+        self._ending.set()
+        await self._over.wait()
+
+    def _begin(self, open_watches: contextlib.ExitStack) -> None:
+        self._consuming = len(self._consumers)
+        for consumer in self._consumers:
+            watch = open_watches.enter_context(
+                self._storage.messages.watch(consumer.ref, exclusive=True)
+            )
+            self._spawn(self._listen(consumer, watch))
+            self._spawn(self._consume(consumer))
+        self._spawn(self._renew_regularly())
+        self._spawn(self._turn_away_regularly())
+        self._spawn(
+            sweep_regularly(
+                self._storage, clock=self._clock, settings=self._settings, stop=self._stop
+            )
+        )
+
+    def _consumer(self, ref: QueueRef) -> Consumer:
+        return Consumer(
+            self._storage,
+            ref,
+            clock=self._clock,
+            lease_seconds=self._settings.delivery_lease_seconds,
+            stop=self._stop,
+            spawn=self._spawn,
+            freed=self._freed.set,
+        )
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        assert self._group is not None  # noqa: S101 - nothing spawns before `run`
+        self._group.create_task(work)
+
+    async def _listen(self, consumer: Consumer, watch: Watch) -> None:
+        """Ring the consumer's bell when its queue changes."""
+        changed = partial(watch.changed, timeout_seconds=LOOK_SECONDS)
+        while not self._stop.is_set():
+            began = time.monotonic()
+            if await insist(changed, self._stop):
+                consumer.bell.set()
+            elif time.monotonic() - began < LOOK_SECONDS / 2:
+                return  # The store is closing, and answers at once from now on.
+
+    async def _consume(self, consumer: Consumer) -> None:
+        try:
+            while not self._stop.is_set():
+                consumer.bell.clear()
+                room = await self._room_for(consumer)
+                taken = await consumer.take(room)
+                if self._stop.is_set():
+                    await consumer.put_back(taken)
+                    return
+                self._start(taken)
+                if len(taken) < room:
+                    await _rung(consumer.bell)
+        except StorageUnavailable:
+            return  # Only when stopping: see `insist`.
+        finally:
+            self._consuming -= 1
+            self._freed.set()
+
+    async def _room_for(self, consumer: Consumer) -> int:
+        """Wait until more may be in hand; return how many at once."""
+        while not self._stop.is_set():
+            await self._lanes.room()
+            has_room = consumer.in_hand < self._most_in_hand
+            if has_room and self._bytes_in_hand() < MAX_BYTES_IN_HAND:
+                break
+            self._freed.clear()
+            await self._freed.wait()
+        return min(MAX_PER_CLAIM, self._most_in_hand - consumer.in_hand)
+
+    def _bytes_in_hand(self) -> int:
+        return sum(consumer.bytes_in_hand for consumer in self._consumers)
+
+    def _start(self, batch: Sequence[Taken]) -> None:
+        """Begin the work of one claim; jobs of one queue share one look at its subscriptions."""
+        loads: dict[QueueRef, list[_Load]] = {}
+        owed: list[_Owed] = []
+        for taken in batch:
+            match _read(taken):
+                case FanOut() as job:
+                    ref = QueueRef(job.project, job.queue)
+                    loads.setdefault(ref, []).append(_Load(taken, job))
+                case OwedDelivery() as delivery:
+                    owed.append((taken, delivery))
+                case Replay() as replay:
+                    self._spawn(self._answering_for([taken], self._replay(taken, replay)))
+                case None:
+                    taken.part_fails()
+        for ref, together in loads.items():
+            self._spawn(
+                self._answering_for([load.taken for load in together], self._fan_out(ref, together))
+            )
+        if owed:
+            self._spawn(self._answering_for([taken for taken, _ in owed], self._redeliver(owed)))
+
+    async def _answering_for(
+        self, batch: Sequence[Taken], work: Coroutine[object, object, None]
+    ) -> None:
+        """Do the work and end its part of each job, one way or the other."""
+        try:
+            await work
+        except Exception as error:  # Whatever it was: the jobs must not stay in hand for ever.
+            if not isinstance(error, StorageUnavailable):
+                logger.exception("A job failed", extra={"action": "job_failed"})
+            for taken in batch:
+                taken.part_fails()
+        else:
+            for taken in batch:
+                taken.part_ends()
+
+    async def _fan_out(self, ref: QueueRef, loads: Sequence[_Load]) -> None:
+        marker: str | None = None
+        while True:
+            now = self._clock.now()
+            page = await insist(
+                partial(
+                    self._storage.subscriptions.list,
+                    ref,
+                    marker=marker,
+                    limit=SUBSCRIPTIONS_PER_PAGE,
+                    now=now,
+                ),
+                self._stop,
+            )
+            turned_away: list[Round] = []
+            for subscription in page:
+                turned_away += await self._offer(subscription, loads)
+                if len(turned_away) >= ROUNDS_PER_DEFERRAL:
+                    await self._courier.defer(turned_away)
+                    turned_away = []
+                await self._lanes.room()
+            if turned_away:
+                await self._courier.defer(turned_away)
+            if len(page) < SUBSCRIPTIONS_PER_PAGE:
+                return
+            marker = page[-1].id
+
+    async def _offer(self, subscription: Subscription, loads: Sequence[_Load]) -> list[Round]:
+        """Give the lanes what they take of the jobs for one subscription; return the rest."""
+        if self._settings.require_confirmation and not subscription.confirmed:
+            return []
+        meant = [load for load in loads if subscription.created_at <= load.posted_by]
+        if subscription.disabled_at is not None:
+            for load in meant:
+                await self._courier.hold(load.parcels, subscription)
+            return []
+        receiver = self._courier.receiver(subscription)
+        turned_away = []
+        for load in meant:
+            round_ = Round(self._courier, receiver, load.parcels, attempt=1, taken=load.taken)
+            if not self._admitted(round_):
+                turned_away.append(round_)
+        return turned_away
+
+    def _admitted(self, round_: Round) -> bool:
+        if not self._lanes.admits(round_.endpoint):
+            return False
+        round_.taken.part_begins()
+        self._lanes.submit(round_)
+        return True
+
+    async def _redeliver(self, batch: Sequence[_Owed]) -> None:
+        receivers: dict[tuple[QueueRef, str], Receiver | None] = {}
+        turned_away = []
+        for taken, owed in batch:
+            ref = QueueRef(owed.project, owed.queue)
+            key = (ref, owed.subscription_id)
+            if key not in receivers:
+                receivers[key] = await self._find_receiver(ref, owed.subscription_id)
+            receiver = receivers[key]
+            if receiver is None:
+                _log_dropped(owed, "The subscription is gone; a delivery is dropped")
+                continue
+            round_ = await self._round(taken, owed, receiver)
+            if round_ is not None and not self._admitted(round_):
+                turned_away.append(round_)
+        if turned_away:
+            await self._courier.defer(turned_away)
+
+    async def _round(self, taken: Taken, owed: OwedDelivery, receiver: Receiver) -> Round | None:
+        """The next try of a delivery, unless its subscription is not to be notified now."""
+        subscription = receiver.subscription
+        is_notification = owed.kind is MessageType.NOTIFICATION
+        needs_confirmation = self._settings.require_confirmation and is_notification
+        if needs_confirmation and not subscription.confirmed:
+            _log_dropped(owed, "The subscription is not confirmed any more; a delivery is dropped")
+            return None
+        if subscription.disabled_at is not None and is_notification:
+            await self._courier.hold(parcels(owed), subscription)
+            return None
+        return Round(self._courier, receiver, parcels(owed), attempt=owed.attempt, taken=taken)
+
+    async def _find_receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:
+        subscription = await self._find_subscription(ref, subscription_id)
+        return None if subscription is None else self._courier.receiver(subscription)
+
+    async def _find_subscription(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
+        now = self._clock.now()
+        return await insist(
+            partial(self._storage.subscriptions.get, ref, subscription_id, now=now), self._stop
+        )
+
+    async def _replay(self, taken: Taken, replay: Replay) -> None:
+        """Move what is held back to the retry queue, for as long as the subscription is enabled."""
+        ref = QueueRef(replay.project, replay.queue)
+        held = held_ref(replay.subscription_id)
+        while True:
+            subscription = await self._find_subscription(ref, replay.subscription_id)
+            if subscription is None or subscription.disabled_at is not None:
+                return
+            messages = await insist(partial(self._claim_held, held), self._stop)
+            if not messages:
+                return
+            await self._courier.write(
+                replayed_record(message.body, replay, settings=self._settings)
+                for message in messages
+            )
+            await insist(partial(self._delete_held, held, messages), self._stop)
+
+    async def _claim_held(self, held: QueueRef) -> list[Message]:
+        claim = await self._storage.claims.create(
+            held,
+            claim_id=new_id(),
+            ttl=self._settings.delivery_lease_seconds,
+            grace=0,
+            limit=MAX_PER_CLAIM,
+            now=self._clock.now(),
+        )
+        return [] if claim is None else claim.messages
+
+    async def _delete_held(self, held: QueueRef, messages: Sequence[Message]) -> None:
+        ids = [message.id for message in messages]
+        await self._storage.messages.delete_many(held, ids, claim_ids=None, now=self._clock.now())
+
+    async def _renew_regularly(self) -> None:
+        while not self._ending.is_set():
+            await asyncio.sleep(self._settings.delivery_lease_seconds / 3)
+            for consumer in self._consumers:
+                try:
+                    await consumer.renew()
+                except StorageUnavailable as error:
+                    logger.warning(
+                        "A lease could not be renewed",
+                        extra={"action": "storage_unavailable", "error": str(error)},
+                    )
+
+    async def _turn_away_regularly(self) -> None:
+        while not self._ending.is_set():
+            await asyncio.sleep(TURN_AWAY_SECONDS)
+            overdue = [run for run in self._lanes.turn_away_overdue() if isinstance(run, Round)]
+            if overdue:
+                await self._answering_for(
+                    [round_.taken for round_ in overdue], self._courier.defer(overdue)
+                )
+
+    async def _give_back(self) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                for consumer in self._consumers:
+                    await consumer.give_back()
+        except (StorageUnavailable, TimeoutError):
+            logger.warning(
+                "Not everything could be given back; it comes back when its lease lapses",
+                extra={"action": "storage_unavailable"},
+            )
+
+
+async def _rung(bell: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            await bell.wait()
+    except TimeoutError:
+        return
+
+
+def _read(taken: Taken) -> Work | None:
+    try:
+        return read_work(taken.message.body)
+    except ValueError as error:
+        logger.error(
+            "A job can't be read; it waits for a worker that can",
+            extra={"action": "job_unreadable", "job": taken.message.id, "error": str(error)},
+        )
+        return None
+
+
+def _log_dropped(owed: OwedDelivery, sentence: str) -> None:
+    logger.info(
+        sentence,
+        extra={
+            "action": "delivery_dropped",
+            "subscription_id": owed.subscription_id,
+            "message_id": owed.message.id,
+        },
+    )
