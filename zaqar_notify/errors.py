@@ -9,6 +9,7 @@ NotifyError
 │   ├── UnsupportedPatchType    queue PATCH with another content type      415
 │   └── ClaimNotHeld            delete with a dead or foreign claim        400
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
+├── SubscriptionNotConfirmed    a confirmation that is no object           400
 ├── NotPermitted
 │   └── MessageIsClaimed        delete without the claim that holds it     403
 ├── DoesNotExist                                                           404
@@ -77,6 +78,11 @@ class SubscriptionNotChanged(NotifyError):
         super().__init__(
             "Nothing to change: send at least one of subscriber, ttl and options, and no project or queue"
         )
+
+
+class SubscriptionNotConfirmed(NotifyError):
+    def __init__(self) -> None:
+        super().__init__('The body must be an object: {"confirmed": true} or {"confirmed": false}')
 
 
 class NotPermitted(NotifyError):

@@ -1,0 +1,29 @@
+"""What a handler gives back: a status, prepared bytes, and headers beyond the common ones."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+import orjson
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """`body` is JSON unless `headers` name another content type."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    content_type: bytes = b"application/json"
+
+
+NO_CONTENT = Answer(HTTPStatus.NO_CONTENT)
+
+
+def document(value: object, status: int = HTTPStatus.OK) -> Answer:
+    return Answer(status, orjson.dumps(value))
+
+
+def at(status: int, location: str, body: bytes = b"") -> Answer:
+    """An answer that names where the thing is; `location` is ASCII."""
+    return Answer(status, body, ((b"Location", location.encode("ascii")),))

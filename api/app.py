@@ -1,0 +1,60 @@
+"""The API, put together: FastAPI around our resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from api.answers import Answer
+from api.errors import method_not_allowed, not_found
+from api.openapi import describe
+from api.routes import RESOURCES
+from api.routing import Routing
+from zaqar_notify import __version__
+from zaqar_notify.service import Service
+
+TITLE = "zaqar-notify"
+
+
+class NotifyAPI(FastAPI):
+    """FastAPI with the resources in front: it serves their documentation, and refuses the rest."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            title=TITLE,
+            version=__version__,
+            redoc_url=None,
+            exception_handlers={HTTPException: _refuse},
+        )
+        self._service = service
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Routing(self._service, RESOURCES, otherwise=super().build_middleware_stack())
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(RESOURCES, title=TITLE, version=__version__)
+        return self.openapi_schema
+
+
+def create_app(service: Service) -> FastAPI:
+    """The ASGI application. The service's store is opened and closed by the caller."""
+    return NotifyAPI(service)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """What FastAPI itself refuses is answered in the contract's form."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "GET")
+        return _response(method_not_allowed(allow.encode()))
+    return _response(not_found())
+
+
+def _response(answer: Answer) -> Response:
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, answer.status, headers, media_type="application/json")

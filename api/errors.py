@@ -1,0 +1,100 @@
+"""How each error is answered over HTTP: the one table, and the few answers without an error of ours.
+
+Statuses are those that the contract names: clients take others (413, 422, 429) for success.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import orjson
+
+from api.answers import Answer
+from zaqar_notify.errors import (
+    BodyInvalid,
+    ClaimNotHeld,
+    Conflict,
+    DoesNotExist,
+    HeaderInvalid,
+    MessageIsClaimed,
+    NotifyError,
+    NotPermitted,
+    ParameterInvalid,
+    QueueNameInvalid,
+    SignatureRefused,
+    StorageUnavailable,
+    SubscriptionExists,
+    SubscriptionNotChanged,
+    SubscriptionNotConfirmed,
+    UnsupportedPatchType,
+    ValidationFailed,
+)
+
+RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
+    ValidationFailed: (HTTPStatus.BAD_REQUEST, "Invalid API request"),
+    BodyInvalid: (HTTPStatus.BAD_REQUEST, "Invalid request body"),
+    ParameterInvalid: (HTTPStatus.BAD_REQUEST, "Invalid parameter"),
+    HeaderInvalid: (HTTPStatus.BAD_REQUEST, "Invalid header value"),
+    QueueNameInvalid: (HTTPStatus.BAD_REQUEST, "Invalid queue identification"),
+    UnsupportedPatchType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "415 Unsupported Media Type"),
+    ClaimNotHeld: (HTTPStatus.BAD_REQUEST, "Unable to delete"),
+    SubscriptionNotChanged: (HTTPStatus.BAD_REQUEST, "Unable to update subscription"),
+    SubscriptionNotConfirmed: (HTTPStatus.BAD_REQUEST, "Unable to confirm subscription"),
+    NotPermitted: (HTTPStatus.FORBIDDEN, "Not authorized"),
+    MessageIsClaimed: (HTTPStatus.FORBIDDEN, "Unable to delete"),
+    DoesNotExist: (HTTPStatus.NOT_FOUND, "Not found"),
+    SignatureRefused: (HTTPStatus.NOT_FOUND, "404 Not Found"),
+    Conflict: (HTTPStatus.CONFLICT, "Resource conflict"),
+    StorageUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
+}
+
+VARY = (b"Vary", b"Accept")
+
+
+def response_for(kind: type[NotifyError]) -> tuple[HTTPStatus, str]:
+    return next(RESPONSES[base] for base in kind.__mro__ if base in RESPONSES)
+
+
+def refusal(error: NotifyError, *, method: str, path: str) -> Answer:
+    """The answer to a request that failed in a way we foresaw."""
+    status, title = response_for(type(error))
+    description = str(error)
+    headers = [VARY]
+    if isinstance(error, HeaderInvalid):
+        title = error.title
+    elif isinstance(error, StorageUnavailable):
+        # The store's own words are for the operator; the client is invited to try again.
+        description = "The store gave no answer. Please retry in a moment."
+        headers.append((b"Retry-After", b"1"))
+    elif isinstance(error, SubscriptionExists) and method == "POST":
+        headers.append((b"Location", path.encode("ascii")))
+    return _error(status, title, description, *headers)
+
+
+def failure(request_id: bytes) -> Answer:
+    """The answer when we did not foresee it: the request id leads the operator to the traceback."""
+    return _error(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error", request_id.decode("ascii"), VARY
+    )
+
+
+def method_not_allowed(allow: bytes) -> Answer:
+    return _error(
+        HTTPStatus.METHOD_NOT_ALLOWED, "405 Method Not Allowed", None, VARY, (b"Allow", allow)
+    )
+
+
+NOT_ACCEPTABLE = Answer(HTTPStatus.NOT_ACCEPTABLE, headers=(VARY,))
+
+
+def not_found() -> Answer:
+    return _error(HTTPStatus.NOT_FOUND, "404 Not Found", None, VARY)
+
+
+def _error(
+    status: HTTPStatus, title: str, description: str | None, *headers: tuple[bytes, bytes]
+) -> Answer:
+    body = {"title": title}
+    if description is not None:
+        body["description"] = description
+    return Answer(status, orjson.dumps(body), headers)

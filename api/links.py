@@ -1,0 +1,38 @@
+"""Links of pages: where the next page begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from api.query import FALSE, TRUE
+
+_BOOLEANS = frozenset(("detailed", "with_count", "echo", "include_claimed", "include_delayed"))
+
+
+def next_links(path: str, sent: Iterable[tuple[str, str]], marker: str | None) -> bytes:
+    """The `links` array, JSON: one `next`, or none behind an empty page.
+
+    The link repeats the parameters that were sent, with booleans in lower case and the marker last,
+    everything percent-encoded: a client runs it through Python's `str.format`.
+
+    Args:
+        marker: The position of the page's last item; None for an empty page.
+    """
+    if marker is None:
+        return b"[]"
+    parameters = [
+        f"{quote(name, safe='')}={quote(_canonical(name, value), safe='')}"
+        for name, value in sent
+        if name != "marker"
+    ]
+    parameters.append(f"marker={quote(marker, safe='')}")
+    return f'[{{"rel":"next","href":"{path}?{"&".join(parameters)}"}}]'.encode("ascii")
+
+
+def _canonical(name: str, value: str) -> str:
+    if name not in _BOOLEANS:
+        return value
+    if value in TRUE:
+        return "true"
+    return "false" if value in FALSE else value

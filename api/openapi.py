@@ -1,0 +1,172 @@
+"""The OpenAPI document, built from what is written beside the handlers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+
+from api.errors import RESPONSES
+from api.resources import Body, Operation, Parameter, Reply, Resource
+from zaqar_notify.models import Document
+
+COMMON_ERRORS = (400, 404, 405, 406, 500, 503)
+"""Of every resource that asks for identity; 404 also for a pre-signed request that is refused."""
+
+OPEN_ERRORS = (405, 500, 503)
+
+ERROR: Document = {
+    "type": "object",
+    "required": ["title"],
+    "properties": {"title": {"type": "string"}, "description": {"type": "string"}},
+    "example": {
+        "title": "Invalid API request",
+        "description": "limit must be from 1 to 20 messages, not 21",
+    },
+}
+
+IDENTITY = (
+    Parameter(
+        "Client-ID",
+        "A UUID that the client chose for itself.",
+        "3381af92-2b9e-11e3-b191-71861300734c",
+    ),
+    Parameter("X-Project-ID", "The project (tenant).", "demo"),
+)
+
+PATH_PARAMETERS = {
+    "queue_name": Parameter("queue_name", "1 to 64 characters of A-Z a-z 0-9 _ - and .", "demo"),
+    "message_id": Parameter("message_id", "The message's id.", "0000000000001"),
+    "claim_id": Parameter("claim_id", "The claim's id.", "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08"),
+    "subscription_id": Parameter(
+        "subscription_id", "The subscription's id.", "57692aa63990b48c644bb7e5"
+    ),
+}
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+def describe(resources: Iterable[Resource], *, title: str, version: str) -> Document:
+    """The OpenAPI 3.1 document of the resources."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": title,
+            "version": version,
+            "summary": "Messages and notifications over the OpenStack Zaqar API, version 2",
+        },
+        "paths": {resource.path: _path(resource) for resource in resources},
+        "components": {"schemas": {"Error": ERROR}},
+    }
+
+
+def _path(resource: Resource) -> Document:
+    return {
+        method.lower(): _operation(resource, method.lower(), operation)
+        for method, operation in resource.operations.items()
+    }
+
+
+def _operation(resource: Resource, method: str, operation: Operation) -> Document:
+    described: Document = {
+        "operationId": f"{method}{_PARAMETER.sub('', resource.path).replace('/', '_')}"
+        + "".join(f"_by_{name}" for name in _names(resource)[1:]),
+        "summary": operation.summary,
+        "tags": [_tag(resource)],
+        "parameters": _parameters(resource, operation),
+        "responses": _responses(resource, operation),
+    }
+    if operation.description:
+        described["description"] = operation.description
+    if operation.body is not None:
+        described["requestBody"] = _request_body(operation.body)
+    return described
+
+
+def _names(resource: Resource) -> list[str]:
+    return _PARAMETER.findall(resource.path)
+
+
+def _tag(resource: Resource) -> str:
+    words = [word for word in resource.path.split("/")[2:] if not word.startswith("{")]
+    return words[1] if len(words) > 1 else (words or ["discovery"])[0]
+
+
+def _parameters(resource: Resource, operation: Operation) -> list[Document]:
+    identity = () if resource.is_open else IDENTITY
+    return [
+        *(_parameter(PATH_PARAMETERS[name], "path", required=True) for name in _names(resource)),
+        *(_parameter(parameter, "header", required=True) for parameter in identity),
+        *(_parameter(parameter, "header", required=False) for parameter in operation.headers),
+        *(_parameter(parameter, "query", required=False) for parameter in operation.query),
+    ]
+
+
+def _parameter(parameter: Parameter, place: str, *, required: bool) -> Document:
+    return {
+        "name": parameter.name,
+        "in": place,
+        "required": required,
+        "description": parameter.description,
+        "schema": schema_of(parameter.example),
+        "example": parameter.example,
+    }
+
+
+def _responses(resource: Resource, operation: Operation) -> Document:
+    errors = {*operation.refuses, *(OPEN_ERRORS if resource.is_open else COMMON_ERRORS)}
+    responses = {str(status): _error(status) for status in sorted(errors)}
+    return {str(status): _reply(reply) for status, reply in operation.replies.items()} | {
+        status: error for status, error in responses.items() if int(status) not in operation.replies
+    }
+
+
+def _reply(reply: Reply) -> Document:
+    described: Document = {
+        "description": reply.description,
+        "headers": {"X-OpenStack-Request-Id": {"schema": {"type": "string"}}},
+    }
+    if reply.location is not None:
+        described["headers"]["Location"] = {
+            "schema": {"type": "string"},
+            "example": reply.location,
+        }
+    if reply.example is not None:
+        described["content"] = {
+            reply.content_type: {"schema": schema_of(reply.example), "example": reply.example}
+        }
+    return described
+
+
+def _error(status: int) -> Document:
+    if status == HTTPStatus.NOT_ACCEPTABLE:
+        return {"description": "The client takes no JSON"}
+    titles = [title for answered, title in RESPONSES.values() if answered == status]
+    return {
+        "description": "; ".join(titles) or HTTPStatus(status).phrase,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+
+
+def _request_body(body: Body) -> Document:
+    return {
+        "required": body.required,
+        "content": {
+            body.content_type: {"schema": schema_of(body.example), "example": body.example}
+        },
+    }
+
+
+def schema_of(example: object) -> Document:
+    """The JSON schema that an example shows, of its types alone."""
+    if isinstance(example, dict):
+        return {
+            "type": "object",
+            "properties": {key: schema_of(value) for key, value in example.items()},
+        }
+    if isinstance(example, list):
+        return {"type": "array", "items": schema_of(example[0])} if example else {"type": "array"}
+    for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string")):
+        if isinstance(example, kind):
+            return {"type": name}
+    return {}

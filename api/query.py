@@ -1,0 +1,72 @@
+"""Query parameters as the contract reads them: blank ones count as absent, unknown ones for nothing."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl
+
+from zaqar_notify.errors import ParameterInvalid, ValidationFailed
+
+MAX_PARAMETERS = 100
+
+TRUE = frozenset(("true", "True", "t", "yes", "y", "1", "on"))
+FALSE = frozenset(("false", "False", "f", "no", "n", "0", "off"))
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+class Query:
+    """The parameters of one request. Of a repeated single value, the last one counts."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, raw: bytes) -> None:
+        self.sent: list[tuple[str, str]] = []
+        """Names and values in the order sent."""
+        if raw:
+            try:
+                self.sent = parse_qsl(raw.decode("latin-1"), max_num_fields=MAX_PARAMETERS)
+            except ValueError as error:
+                raise ValidationFailed(
+                    f"The query has more than {MAX_PARAMETERS} parameters"
+                ) from error
+
+    def text(self, name: str) -> str | None:
+        found = None
+        for sent, value in self.sent:
+            if sent == name:
+                found = value
+        return found
+
+    def integer(self, name: str) -> int | None:
+        """The number, or None when absent.
+
+        Raises:
+            ParameterInvalid: It is no decimal integer.
+        """
+        text = self.text(name)
+        if text is None:
+            return None
+        if not _INTEGER.fullmatch(text):
+            raise ParameterInvalid(f"{name} must be a decimal integer, not {text[:80]!r}")
+        return int(text)
+
+    def boolean(self, name: str) -> bool:
+        """The truth value; False when absent.
+
+        Raises:
+            ParameterInvalid: It is none of the words for true and false.
+        """
+        text = self.text(name)
+        if text is None:
+            return False
+        if text not in TRUE and text not in FALSE:
+            raise ParameterInvalid(f"{name} must be true or false, not {text[:80]!r}")
+        return text in TRUE
+
+    def words(self, name: str) -> list[str]:
+        """The values of a list, repeated or separated by commas, each one once."""
+        words = [
+            word for sent, value in self.sent if sent == name for word in value.split(",") if word
+        ]
+        return list(dict.fromkeys(words))

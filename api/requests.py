@@ -1,0 +1,269 @@
+"""A request on its way to a handler: who asks, for what, and the body when it is wanted.
+
+The headers are looked at as the bytes that they came as, each once.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import count
+
+from starlette.types import Receive, Scope
+
+from api.query import Query
+from zaqar_notify.errors import HeaderInvalid, ValidationFailed
+from zaqar_notify.limits import check_range
+from zaqar_notify.models import QueueRef
+from zaqar_notify.names import queue_ref
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.signing import verify_url
+from zaqar_notify.waiting import Wait
+
+DISCARDED_BODY_BYTES = 1 << 20
+"""A refused body up to this size is taken off the wire, so that its sender reads the refusal."""
+
+_PLAIN_UUID = re.compile(
+    rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+)
+
+
+class CallerGone(Exception):
+    """The client hung up before its request was complete: nobody is there to be answered."""
+
+
+class Call:
+    """One request to a resource.
+
+    `project` and `client_id` are set when the resource asks for identity, `ref` when its path names
+    a queue. `names` are the path's parameters.
+    """
+
+    __slots__ = (
+        "_headers",
+        "_receive",
+        "_received",
+        "client_id",
+        "content_length",
+        "method",
+        "names",
+        "path",
+        "project",
+        "query_string",
+        "ref",
+        "request_id",
+    )
+
+    project: str
+    client_id: str
+    ref: QueueRef
+
+    def __init__(
+        self, scope: Scope, receive: Receive, names: dict[str, str], request_id: bytes
+    ) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query_string: bytes = scope["query_string"]
+        self.names = names
+        self.request_id = request_id
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._receive = receive
+        self._received = False
+        self.content_length = int(self._headers.get(b"content-length", b"0"))
+
+    def header(self, name: bytes) -> str | None:
+        """The header's value; any bytes can be read as Latin-1."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    @property
+    def query(self) -> Query:
+        return Query(self.query_string)
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body; empty when the client announced no length.
+
+        Raises:
+            ValidationFailed: It is longer than `limit` bytes; then nothing of it was read.
+            CallerGone: It never came.
+        """
+        if not self.content_length:
+            return b""
+        if self.content_length > limit:
+            raise ValidationFailed(
+                f"The body has {self.content_length} bytes; at most {limit} bytes are allowed here"
+            )
+        event = await self._receive()
+        body: bytes = event.get("body", b"")
+        if event.get("more_body", False):
+            parts = [body]
+            while event.get("more_body", False):
+                event = await self._receive()
+                parts.append(event.get("body", b""))
+            body = b"".join(parts)
+        if event["type"] == "http.disconnect":
+            raise CallerGone
+        self._received = True
+        return body
+
+    def wait(self, query: Query, settings: Settings) -> Wait | None:
+        """The long poll that `wait=N` asks for.
+
+        Raises:
+            ValidationFailed: N is out of range.
+        """
+        seconds = query.integer("wait")
+        if not seconds:
+            return None
+        most = settings.max_wait_seconds
+        check_range("wait", seconds, least=0, most=most, unit="seconds")
+        return Wait(seconds, self._hung_up)
+
+    @property
+    def must_close(self) -> bool:
+        """Whether more of an unread body may follow than is worth taking off the connection."""
+        if self._received:
+            return False
+        return self.content_length > DISCARDED_BODY_BYTES or (b"transfer-encoding" in self._headers)
+
+    async def _hung_up(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def identify(self, service: Service, *, signable: bool) -> None:
+        """Check the headers that every request needs, in the contract's order, and the queue's name.
+
+        Raises:
+            SignatureRefused: It is pre-signed, and not for this.
+            HeaderInvalid: One is missing or malformed.
+            QueueNameInvalid: The path's queue can't exist.
+        """
+        headers = self._headers
+        if b"url-signature" in headers:
+            self._check_signature(service, signable=signable)
+        if self.content_length and headers.get(b"content-type", b"").lower() == _FORM:
+            raise HeaderInvalid(
+                "Invalid Content-Type", "Send the body as application/json, not as a form"
+            )
+        accept = headers.get(b"accept", b"*/*")
+        if accept != b"*/*" and not admits_json(accept):
+            raise NotAcceptable
+        client_id = headers.get(b"client-id")
+        if client_id is None:
+            raise HeaderInvalid("Missing header value", "The header Client-ID is required")
+        if service.settings.client_id_uuid_safe == "strict":
+            self.client_id = canonical_uuid(client_id)
+        else:
+            self.client_id = _free_client_id(client_id, service.settings)
+        self.project = _project(headers)
+        name = self.names.get("queue_name")
+        if name is not None:
+            self.ref = queue_ref(self.project, name)
+
+    def _check_signature(self, service: Service, *, signable: bool) -> None:
+        verify_url(
+            [secret.get_secret_value() for secret in service.settings.signed_url_secrets]
+            if signable
+            else [],
+            signature=self.header(b"url-signature") or "",
+            paths_header=self.header(b"url-paths") or "",
+            methods_header=self.header(b"url-methods") or "",
+            expires_header=self.header(b"url-expires") or "",
+            project=_project_or_none(self._headers) or "",
+            method=self.method,
+            path=self.path,
+            now=service.clock.now(),
+        )
+
+
+class NotAcceptable(Exception):
+    """The client takes no JSON."""
+
+
+_FORM = b"application/x-www-form-urlencoded"
+
+
+@lru_cache(maxsize=256)
+def admits_json(accept: bytes) -> bool:
+    """Whether an Accept header admits `application/json`; an empty one admits everything."""
+    ranges = [part.split(b";") for part in accept.lower().split(b",")]
+    if not accept.strip():
+        return True
+    weights = {
+        kind.strip(): _weight(parameters)
+        for kind, *parameters in ranges
+        if kind.strip() in (b"application/json", b"application/*", b"*/*")
+    }
+    for kind in (b"application/json", b"application/*", b"*/*"):
+        if kind in weights:
+            return weights[kind] > 0
+    return False
+
+
+def _weight(parameters: list[bytes]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0
+    return 1
+
+
+@lru_cache(maxsize=4096)
+def canonical_uuid(value: bytes) -> str:
+    """A UUID in any of the usual forms, as 32 lower-case hex digits: clients send several.
+
+    Raises:
+        HeaderInvalid: It is none.
+    """
+    if _PLAIN_UUID.fullmatch(value):
+        return value.replace(b"-", b"").lower().decode("ascii")
+    try:
+        return uuid.UUID(value.decode("ascii")).hex
+    except ValueError as error:
+        raise HeaderInvalid(
+            "Wrong UUID value", "The header Client-ID must be a UUID, with or without dashes"
+        ) from error
+
+
+def request_ids() -> Iterator[bytes]:
+    """`req-<uuid>` without end: a random part for this process, and a number for each request."""
+    random = secrets.token_hex(10)
+    prefix = f"req-{random[:8]}-{random[8:12]}-4{random[12:15]}-8{random[15:18]}-"
+    for number in count(secrets.randbits(40)):
+        yield f"{prefix}{number & 0xFFFFFFFFFFFF:012x}".encode("ascii")
+
+
+def _free_client_id(value: bytes, settings: Settings) -> str:
+    text = value.decode("latin-1")
+    least, most = settings.min_length_client_id, settings.max_length_client_id
+    if not least <= len(text) <= most:
+        raise HeaderInvalid(
+            "Wrong UUID value",
+            f"The header Client-ID must have {least} to {most} characters, not {len(text)}",
+        )
+    return text
+
+
+def _project(headers: dict[bytes, bytes]) -> str:
+    project = _project_or_none(headers)
+    if project is None:
+        raise HeaderInvalid("Project-Id Missing", "The header X-Project-ID is required")
+    if not project:
+        raise HeaderInvalid(
+            "Empty project header not allowed", "The header X-Project-ID must not be empty"
+        )
+    return project
+
+
+def _project_or_none(headers: dict[bytes, bytes]) -> str | None:
+    value = headers.get(b"x-project-id")
+    if value is None:
+        value = headers.get(b"x-tenant-id")
+    return None if value is None else value.decode("latin-1")

@@ -1,0 +1,122 @@
+"""Claims: leases over messages by one of several competing consumers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http import HTTPStatus
+
+from api.answers import NO_CONTENT, Answer, at
+from api.requests import Call
+from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.routes.examples import CLAIM_ID, MESSAGE, MESSAGE_ID, WAIT
+from api.shapes import age, messages
+from zaqar_notify import claims
+from zaqar_notify.service import Service
+
+MAX_CLAIM_BODY = 65536
+"""Bytes; a few numbers fit many times over."""
+
+
+async def create(service: Service, call: Call) -> Answer:
+    query = call.query
+    claim = await claims.create(
+        service,
+        call.ref,
+        await call.body(MAX_CLAIM_BODY),
+        limit=query.integer("limit"),
+        wait=call.wait(query, service.settings),
+    )
+    if claim is None:
+        return NO_CONTENT
+    name = call.ref.name
+    found = messages(name, claim.messages, service.clock.now())
+    return at(
+        HTTPStatus.CREATED, f"/v2/queues/{name}/claims/{claim.id}", b'{"messages":%b}' % found
+    )
+
+
+async def show(service: Service, call: Call) -> Answer:
+    name = call.ref.name
+    claim = await claims.get(service, call.ref, call.names["claim_id"])
+    now = service.clock.now()
+    return Answer(
+        HTTPStatus.OK,
+        b'{"age":%d,"ttl":%d,"messages":%b,"href":"/v2/queues/%b/claims/%b"}'
+        % (
+            age(claim.expires_at - timedelta(seconds=claim.ttl), now),
+            claim.ttl,
+            messages(name, claim.messages, now),
+            name.encode(),
+            claim.id.encode(),
+        ),
+    )
+
+
+async def renew(service: Service, call: Call) -> Answer:
+    body = await call.body(MAX_CLAIM_BODY)
+    await claims.renew(service, call.ref, call.names["claim_id"], body)
+    return NO_CONTENT
+
+
+async def release(service: Service, call: Call) -> Answer:
+    await claims.release(service, call.ref, call.names["claim_id"])
+    return NO_CONTENT
+
+
+CLAIMED_MESSAGE = MESSAGE | {"href": f"/v2/queues/demo/messages/{MESSAGE_ID}?claim_id={CLAIM_ID}"}
+
+RESOURCES = (
+    Resource(
+        "/v2/queues/{queue_name}/claims",
+        {
+            "POST": Operation(
+                create,
+                "Claim messages",
+                {
+                    201: Reply(
+                        "Claimed, oldest first",
+                        {"messages": [CLAIMED_MESSAGE]},
+                        location=f"/v2/queues/demo/claims/{CLAIM_ID}",
+                    ),
+                    204: Reply("Nothing to claim"),
+                },
+                description="Nobody else is given these messages until `ttl` seconds have passed. "
+                "`grace` is their life past that, at least. A client that hangs up while it waits "
+                "gets nothing claimed.",
+                query=(Parameter("limit", "Messages at most, 1 to 20.", 10), WAIT),
+                body=Body({"ttl": 300, "grace": 60}, required=False),
+            )
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/claims/{claim_id}",
+        {
+            "GET": Operation(
+                show,
+                "Show a claim",
+                {
+                    200: Reply(
+                        "The claim, with the messages that it still holds",
+                        {
+                            "age": 5,
+                            "ttl": 300,
+                            "messages": [CLAIMED_MESSAGE],
+                            "href": f"/v2/queues/demo/claims/{CLAIM_ID}",
+                        },
+                    )
+                },
+                refuses=(404,),
+            ),
+            "PATCH": Operation(
+                renew,
+                "Renew a claim",
+                {204: Reply("The lease begins anew")},
+                body=Body({"ttl": 300, "grace": 60}),
+                refuses=(404,),
+            ),
+            "DELETE": Operation(
+                release, "Release a claim", {204: Reply("Released, or there was none")}
+            ),
+        },
+    ),
+)

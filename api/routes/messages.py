@@ -1,0 +1,203 @@
+"""Messages of a queue: post, browse, read, delete, pop."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from api.answers import NO_CONTENT, Answer, at
+from api.links import next_links
+from api.query import Query
+from api.requests import Call
+from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.routes.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
+from api.shapes import message, messages, popped
+from zaqar_notify import messages as service_messages
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.service import Service
+
+IDS_IN_LOCATION = 20
+"""A header that names more ids is more than common clients and proxies read."""
+
+
+async def post(service: Service, call: Call) -> Answer:
+    ids = await service_messages.post(
+        service,
+        call.ref,
+        await call.body(service.settings.max_messages_post_size),
+        client_id=call.client_id,
+        idempotency_key=call.header(b"idempotency-key"),
+        request_id=call.request_id.decode("ascii"),
+    )
+    base = f"/v2/queues/{call.ref.name}/messages"
+    resources = '","'.join([f"{base}/{message_id}" for message_id in ids])
+    return at(
+        HTTPStatus.CREATED,
+        f"{base}?ids={','.join(ids[:IDS_IN_LOCATION])}",
+        f'{{"resources":["{resources}"]}}'.encode(),
+    )
+
+
+async def browse(service: Service, call: Call) -> Answer:
+    query = call.query
+    ids = query.words("ids")
+    if ids:
+        return await _several(service, call, ids)
+    page = await service_messages.page(
+        service,
+        call.ref,
+        marker=query.text("marker"),
+        limit=query.integer("limit"),
+        without_client=None if query.boolean("echo") else call.client_id,
+        include_claimed=query.boolean("include_claimed"),
+        include_delayed=query.boolean("include_delayed"),
+        wait=call.wait(query, service.settings),
+    )
+    found = messages(call.ref.name, page.messages, service.clock.now())
+    links = next_links(call.path, query.sent, page.marker)
+    return Answer(HTTPStatus.OK, b'{"messages":%b,"links":%b}' % (found, links))
+
+
+async def _several(service: Service, call: Call, ids: list[str]) -> Answer:
+    found = await service_messages.get_many(service, call.ref, ids)
+    shown = messages(call.ref.name, found, service.clock.now())
+    return Answer(HTTPStatus.OK, b'{"messages":%b}' % shown)
+
+
+async def show(service: Service, call: Call) -> Answer:
+    found = await service_messages.get(service, call.ref, call.names["message_id"])
+    return Answer(HTTPStatus.OK, message(call.ref.name, found, service.clock.now()))
+
+
+async def delete(service: Service, call: Call) -> Answer:
+    message_id = call.names["message_id"]
+    claim_id = call.query.text("claim_id")
+    await service_messages.delete(service, call.ref, message_id, claim_id=claim_id)
+    return NO_CONTENT
+
+
+async def delete_several(service: Service, call: Call) -> Answer:
+    query = call.query
+    ids = query.words("ids")
+    count = query.integer("pop")
+    claim_ids = query.words("claim_ids")
+    if bool(ids) == (count is not None):
+        raise ValidationFailed("Exactly one of ids and pop is required")
+    if count is not None:
+        return await _pop(service, call, count, query)
+    await service_messages.delete_many(service, call.ref, ids, claim_ids=claim_ids)
+    return NO_CONTENT
+
+
+async def _pop(service: Service, call: Call, count: int, query: Query) -> Answer:
+    if query.words("claim_ids") and service.settings.message_delete_with_claim_id:
+        raise ValidationFailed("claim_ids goes with ids, not with pop")
+    found = await service_messages.pop(service, call.ref, count)
+    return Answer(HTTPStatus.OK, b'{"messages":%b}' % popped(found, service.clock.now()))
+
+
+IDS = Parameter("ids", "Message ids, comma separated or repeated; at most 20.", [MESSAGE_ID])
+
+RESOURCES = (
+    Resource(
+        "/v2/queues/{queue_name}/messages",
+        {
+            "POST": Operation(
+                post,
+                "Post messages",
+                {
+                    201: Reply(
+                        "Stored, all of them, in this order",
+                        {"resources": [f"/v2/queues/demo/messages/{MESSAGE_ID}"]},
+                        location=f"/v2/queues/demo/messages?ids={MESSAGE_ID}",
+                    )
+                },
+                description="The queue needs no creation. `body` is any JSON value and comes back as "
+                "the bytes that it was. `ttl` and `delay` are seconds; `delay` counts only on a "
+                "queue with `_default_message_delay`. All messages are stored, or none. "
+                "`Location` names the first 20 at most.",
+                headers=(
+                    Parameter(
+                        "Idempotency-Key",
+                        "1 to 255 visible ASCII characters. A second post with this key and the same "
+                        "body is answered as the first, and stores nothing.",
+                        "order-1042",
+                    ),
+                ),
+                body=Body({"messages": [{"body": {"event": "hello"}, "ttl": 300, "delay": 0}]}),
+                refuses=(409,),
+            ),
+            "GET": Operation(
+                browse,
+                "Browse messages, or read several by id",
+                {200: Reply("A page, oldest first", {"messages": [MESSAGE], "links": LINKS})},
+                description="With `ids`, those messages and no `links`; 404 when there is none.",
+                query=(
+                    MARKER,
+                    Parameter("limit", "Messages in the page, 1 to 20.", 10),
+                    Parameter("echo", "Include messages that this Client-ID posted.", False),
+                    Parameter("include_claimed", "Include messages under a live claim.", False),
+                    Parameter("include_delayed", "Include messages still delayed.", False),
+                    WAIT,
+                    IDS,
+                ),
+                refuses=(404,),
+            ),
+            "DELETE": Operation(
+                delete_several,
+                "Delete several messages, or pop some",
+                {
+                    204: Reply("Deleted, as far as they existed"),
+                    200: Reply(
+                        "Popped: removed and returned",
+                        {
+                            "messages": [
+                                {
+                                    "id": MESSAGE_ID,
+                                    "ttl": 300,
+                                    "age": 5,
+                                    "body": {"event": "hello"},
+                                    "claim_id": None,
+                                    "claim_count": 0,
+                                }
+                            ]
+                        },
+                    ),
+                },
+                description="Exactly one of `ids` and `pop`. By `ids`, claimed messages go too.",
+                query=(
+                    IDS,
+                    Parameter("pop", "Take so many of the oldest visible messages, 1 to 20.", 1),
+                    Parameter(
+                        "claim_ids",
+                        "The claims of claimed messages, on servers that ask for them.",
+                        ["0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08"],
+                    ),
+                ),
+            ),
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/messages/{message_id}",
+        {
+            "GET": Operation(
+                show,
+                "Show a message",
+                {200: Reply("The message, claimed and delayed ones too", MESSAGE)},
+                refuses=(404,),
+            ),
+            "DELETE": Operation(
+                delete,
+                "Delete a message",
+                {204: Reply("Deleted, or there was none")},
+                query=(
+                    Parameter(
+                        "claim_id",
+                        "The live claim that holds the message; needed for a claimed one.",
+                        "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08",
+                    ),
+                ),
+                refuses=(403,),
+            ),
+        },
+    ),
+)

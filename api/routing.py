@@ -1,0 +1,139 @@
+"""From an ASGI request to a handler and back, in few steps: this is where each request's time goes.
+
+Resources are found by a walk over the path's words, checked in the contract's order, and answered
+with two ASGI messages; what no resource answers goes on to FastAPI, which has the documentation.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.answers import Answer
+from api.errors import NOT_ACCEPTABLE, failure, refusal
+from api.requests import Call, CallerGone, NotAcceptable, request_ids
+from api.resources import Resource
+from zaqar_notify.errors import NotifyError
+from zaqar_notify.service import Service
+
+REQUEST_ID = b"X-OpenStack-Request-Id"
+
+logger = logging.getLogger(__name__)
+
+
+class Branch:
+    """The words that can follow in a path; `parameter` takes any word."""
+
+    __slots__ = ("parameter", "resource", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, Branch] = {}
+        self.parameter: tuple[str, Branch] | None = None
+        self.resource: Resource | None = None
+
+    def grow(self, resource: Resource) -> None:
+        branch = self
+        for word in resource.path.split("/")[1:]:
+            branch = branch._following(word)
+        branch.resource = resource
+
+    def find(self, path: str) -> tuple[Resource, dict[str, str]] | None:
+        """The resource of a path, with the path's parameters."""
+        branch = self
+        names = {}
+        for word in path.split("/")[1:]:
+            following = branch.words.get(word)
+            if following is None:
+                if branch.parameter is None:
+                    return None
+                name, following = branch.parameter
+                # An empty queue name is a bad name; any other empty word is another path.
+                if not word and name != "queue_name":
+                    return None
+                names[name] = word
+            branch = following
+        return None if branch.resource is None else (branch.resource, names)
+
+    def _following(self, word: str) -> Branch:
+        if not word.startswith("{"):
+            return self.words.setdefault(word, Branch())
+        if self.parameter is None:
+            self.parameter = (word[1:-1], Branch())
+        return self.parameter[1]
+
+
+class Routing:
+    """The ASGI application: `resources` before `otherwise`."""
+
+    def __init__(self, service: Service, resources: Iterable[Resource], otherwise: ASGIApp) -> None:
+        self._service = service
+        self._otherwise = otherwise
+        self._request_ids = request_ids()
+        self._root = Branch()
+        for resource in resources:
+            self._root.grow(resource)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._otherwise(scope, receive, send)
+            return
+        request_id = next(self._request_ids)
+        found = self._root.find(scope["path"])
+        if found is None:
+            await self._otherwise(scope, receive, _with_request_id(send, request_id))
+            return
+        resource, names = found
+        call = Call(scope, receive, names, request_id)
+        try:
+            answer = await self._answer(resource, call)
+        except NotifyError as error:
+            answer = refusal(error, method=call.method, path=call.path)
+        except NotAcceptable:
+            answer = NOT_ACCEPTABLE
+        except CallerGone:
+            return
+        except Exception:  # The outermost place: what nobody foresaw is logged once, and answered.
+            logger.exception(
+                "request failed",
+                extra={"action": "request_failed", "request_id": request_id.decode("ascii")},
+            )
+            answer = failure(request_id)
+        await _send(answer, call, send)
+
+    async def _answer(self, resource: Resource, call: Call) -> Answer:
+        if call.method == "OPTIONS":
+            return resource.options()
+        if not resource.is_open:
+            call.identify(self._service, signable=resource.is_signable)
+        handler = resource.handlers.get(call.method)
+        if handler is None:
+            return resource.not_allowed()
+        return await handler(self._service, call)
+
+
+async def _send(answer: Answer, call: Call, send: Send) -> None:
+    headers = [(REQUEST_ID, call.request_id)]
+    body = answer.body
+    if body:
+        headers.append((b"Content-Type", answer.content_type))
+        headers.append((b"Content-Length", b"%d" % len(body)))
+    elif answer.status != 204:
+        headers.append((b"Content-Length", b"0"))
+    headers += answer.headers
+    if call.must_close:
+        headers.append((b"Connection", b"close"))
+    await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+    await send(
+        {"type": "http.response.body", "body": b"" if call.method == "HEAD" else answer.body}
+    )
+
+
+def _with_request_id(send: Send, request_id: bytes) -> Send:
+    async def send_with_request_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
+        await send(message)
+
+    return send_with_request_id

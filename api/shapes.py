@@ -1,0 +1,76 @@
+"""Models as JSON on the wire. Messages are spliced together as bytes: their bodies stay untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from zaqar_notify.models import Document, Message, Subscription
+
+
+def message(queue_name: str, message: Message, now: datetime) -> bytes:
+    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; no other key may appear."""
+    return b'{"id":"%b","href":"%b","ttl":%d,"age":%d,"body":%b%b}' % (
+        message.id.encode(),
+        message_href(queue_name, message.id, message.claim_id).encode(),
+        message.ttl,
+        age(message.posted_at, now),
+        message.body,
+        _checksum(message),
+    )
+
+
+def messages(queue_name: str, found: Iterable[Message], now: datetime) -> bytes:
+    """The array of them."""
+    return b"[%b]" % b",".join([message(queue_name, one, now) for one in found])
+
+
+def popped(found: Iterable[Message], now: datetime) -> bytes:
+    """An array of messages that are gone, so without `href`, with what their consumers held."""
+    return b"[%b]" % b",".join(
+        [
+            b'{"id":"%b","ttl":%d,"age":%d,"body":%b,"claim_id":null,"claim_count":%d%b}'
+            % (
+                one.id.encode(),
+                one.ttl,
+                age(one.posted_at, now),
+                one.body,
+                one.claim_count,
+                _checksum(one),
+            )
+            for one in found
+        ]
+    )
+
+
+def message_href(queue_name: str, message_id: str, claim_id: str | None = None) -> str:
+    """Where the message is; a claimed one's ends in its claim's id."""
+    if claim_id is None:
+        return f"/v2/queues/{queue_name}/messages/{message_id}"
+    return f"/v2/queues/{queue_name}/messages/{message_id}?claim_id={claim_id}"
+
+
+def subscription(subscription: Subscription, now: datetime) -> Document:
+    return {
+        "id": subscription.id,
+        "source": subscription.queue.name,
+        "subscriber": subscription.subscriber,
+        "ttl": subscription.ttl,
+        "age": age(subscription.created_at, now),
+        "options": subscription.options,
+        "confirmed": subscription.confirmed,
+    }
+
+
+def instant(moment: datetime) -> str:
+    """UTC to the second, with its zone: `2026-11-20T19:17:57Z`."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def age(since: datetime, now: datetime) -> int:
+    """Whole seconds; never negative, although two servers' clocks may differ."""
+    return max(0, int((now - since).total_seconds()))
+
+
+def _checksum(message: Message) -> bytes:
+    return b"" if message.checksum is None else b',"checksum":"%b"' % message.checksum.encode()

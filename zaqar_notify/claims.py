@@ -1,0 +1,110 @@
+"""What can be done with claims."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.documents import read_document
+from zaqar_notify.errors import ClaimDoesNotExist
+from zaqar_notify.limits import check_limit, check_range
+from zaqar_notify.metadata import dead_letter
+from zaqar_notify.models import Claim, QueueRef
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.waiting import Wait, first_found
+
+MIN_TTL_SECONDS = 60
+MIN_GRACE_SECONDS = 60
+
+
+class ClaimBody(msgspec.Struct):
+    """How a claim is asked for; None takes the default."""
+
+    ttl: int | None = None
+    grace: int | None = None
+    limit: int | None = None
+
+
+class RenewBody(msgspec.Struct):
+    ttl: int | None = None
+    grace: int | None = None
+
+
+_claim_body = msgspec.json.Decoder(ClaimBody)
+_renew_body = msgspec.json.Decoder(RenewBody)
+
+
+async def create(
+    service: Service, ref: QueueRef, body: bytes, *, limit: int | None, wait: Wait | None = None
+) -> Claim | None:
+    """Lease visible messages, oldest first; None when there is nothing to claim.
+
+    Args:
+        body: `{"ttl"?, "grace"?, "limit"?}`, or empty.
+        limit: Wins over the body's.
+        wait: Put off the answer None while nothing comes. When the caller hangs up, nothing stays
+            claimed and nothing is counted.
+    """
+    storage, settings = service.storage, service.settings
+    asked = read_document(body, _claim_body) if body else ClaimBody()
+    limit = check_limit(
+        asked.limit if limit is None else limit,
+        most=settings.max_messages_per_claim_or_pop,
+        unit="messages",
+    )
+    ttl, grace = _terms(asked.ttl, asked.grace, settings)
+    claim_id = new_id()
+
+    async def claim() -> Claim | None:
+        queue = await storage.queues.get(ref)
+        if queue is None:
+            return None
+        return await storage.claims.create(
+            ref,
+            claim_id=claim_id,
+            ttl=ttl,
+            grace=grace,
+            limit=limit,
+            now=service.clock.now(),
+            dead_letter=dead_letter(ref, queue.metadata),
+        )
+
+    async def give_back(claim: Claim) -> None:
+        await storage.claims.release(ref, claim.id, now=service.clock.now(), counted=False)
+
+    if wait is None:
+        return await claim()
+    watch = storage.messages.watch(ref, exclusive=True)
+    return await first_found(claim, watch, wait, give_back=give_back)
+
+
+async def get(service: Service, ref: QueueRef, claim_id: str) -> Claim:
+    claim = await service.storage.claims.get(ref, claim_id, now=service.clock.now())
+    if claim is None:
+        raise ClaimDoesNotExist(ref.name, claim_id)
+    return claim
+
+
+async def renew(service: Service, ref: QueueRef, claim_id: str, body: bytes) -> None:
+    """Let the lease begin anew with `{"ttl"?, "grace"?}`; what is missing takes the default."""
+    asked = read_document(body, _renew_body)
+    ttl, grace = _terms(asked.ttl, asked.grace, service.settings)
+    now = service.clock.now()
+    await service.storage.claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)
+
+
+async def release(service: Service, ref: QueueRef, claim_id: str) -> None:
+    await service.storage.claims.release(ref, claim_id, now=service.clock.now())
+
+
+def _terms(ttl: int | None, grace: int | None, settings: Settings) -> tuple[int, int]:
+    if ttl is None:
+        ttl = settings.default_claim_ttl
+    if grace is None:
+        grace = settings.default_claim_grace
+    check_range("ttl", ttl, least=MIN_TTL_SECONDS, most=settings.max_claim_ttl, unit="seconds")
+    check_range(
+        "grace", grace, least=MIN_GRACE_SECONDS, most=settings.max_claim_grace, unit="seconds"
+    )
+    return ttl, grace

@@ -1,0 +1,31 @@
+"""Reading a request's body straight into a type, unknown fields skipped."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from zaqar_notify.errors import BodyInvalid
+from zaqar_notify.jsontext import MAX_DEPTH, check_json_text
+
+T = TypeVar("T")
+
+
+def read_document(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as the decoder's type.
+
+    Raises:
+        BodyInvalid: It is empty, not JSON, or a field is missing or of the wrong type.
+    """
+    if not body:
+        raise BodyInvalid("A JSON body with its Content-Length is required")
+    check_json_text(body)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise BodyInvalid(f"The body does not fit: {error}") from error
+    except msgspec.DecodeError as error:
+        raise BodyInvalid(f"The body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels") from error

@@ -1,0 +1,336 @@
+"""What can be done with messages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from zaqar_notify.delivery import fan_out_jobs
+from zaqar_notify.documents import read_document
+from zaqar_notify.errors import (
+    BodyInvalid,
+    HeaderInvalid,
+    MessageDoesNotExist,
+    ValidationFailed,
+)
+from zaqar_notify.jsontext import MAX_DEPTH, read_json
+from zaqar_notify.limits import check_ids, check_limit, check_range
+from zaqar_notify.metadata import MIN_TTL_SECONDS, message_rules
+from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.waiting import Wait, first_found
+
+RELAY_CLIENT = "zaqar-notify"
+"""The client id of messages that a queue subscription posted; it is no UUID."""
+
+_KEY = re.compile(r"[!-~]{1,255}")
+
+
+class PostedMessage(msgspec.Struct):
+    """A message as a client writes it. `delay` is read only on a delayed queue."""
+
+    body: msgspec.Raw
+    ttl: int | msgspec.UnsetType = msgspec.UNSET
+    delay: object = msgspec.UNSET
+
+
+class PostBody(msgspec.Struct):
+    messages: list[PostedMessage] | msgspec.UnsetType = msgspec.UNSET
+
+
+_post_body = msgspec.json.Decoder(PostBody)
+
+
+class ClientPost(Post):
+    """The messages of a client's request."""
+
+    def __init__(
+        self,
+        ref: QueueRef,
+        messages: Sequence[PostedMessage],
+        *,
+        size: int,
+        client_id: str,
+        idempotency_key: IdempotencyKey | None,
+        request_id: str,
+        settings: Settings,
+    ) -> None:
+        self.client_id = client_id
+        self.idempotency_key = idempotency_key
+        self._ref = ref
+        self._messages = messages
+        self._size = size
+        self._request_id = request_id
+        self._settings = settings
+        self._checksums = [_checksum(message.body, settings) for message in messages]
+        self._delayed_queue = False
+
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        rules = message_rules({} if queue is None else queue.metadata, self._settings)
+        if self._size > rules.max_post_size:
+            raise ValidationFailed(
+                f"The body has {self._size} bytes; this queue takes at most {rules.max_post_size} bytes"
+            )
+        self._delayed_queue = rules.default_delay > 0
+        return [
+            NewMessage(
+                bytes(message.body),
+                rules.default_ttl if message.ttl is msgspec.UNSET else message.ttl,
+                self._delay(message, rules.default_delay) if rules.default_delay else 0,
+                checksum,
+            )
+            for message, checksum in zip(self._messages, self._checksums, strict=True)
+        ]
+
+    def jobs(
+        self, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[tuple[QueueRef, NewMessage]]:
+        return fan_out_jobs(
+            self._ref,
+            ids,
+            messages,
+            settings=self._settings,
+            delayed_queue=self._delayed_queue,
+            request_id=self._request_id,
+        )
+
+    def _delay(self, message: PostedMessage, default: int) -> int:
+        delay = message.delay
+        if delay is msgspec.UNSET:
+            return default
+        if isinstance(delay, bool) or not isinstance(delay, int):
+            raise BodyInvalid("delay must be an integer, seconds")
+        most = self._settings.max_message_delay
+        return check_range("delay", delay, least=0, most=most, unit="seconds")
+
+
+class RelayedPost(Post):
+    """One message on its way from another queue, stored once per delivery."""
+
+    client_id = RELAY_CLIENT
+
+    def __init__(
+        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, settings: Settings
+    ) -> None:
+        self.idempotency_key = IdempotencyKey(
+            delivery_id,
+            hashlib.sha256(message.body).digest(),
+            settings.idempotency_keep_seconds,
+        )
+        self._ref = ref
+        self._message = message
+        self._hops = hops
+        self._settings = settings
+        self._delayed_queue = False
+
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        """The ttl and body are the message's own; a delay is the business of each queue."""
+        rules = message_rules({} if queue is None else queue.metadata, self._settings)
+        size = len(self._message.body)
+        if size > rules.max_post_size:
+            raise ValidationFailed(
+                f"The message has {size} bytes; queue {self._ref.name!r} takes at most {rules.max_post_size}"
+            )
+        self._delayed_queue = rules.default_delay > 0
+        return [
+            NewMessage(
+                self._message.body, self._message.ttl, rules.default_delay, self._message.checksum
+            )
+        ]
+
+    def jobs(
+        self, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[tuple[QueueRef, NewMessage]]:
+        return fan_out_jobs(
+            self._ref,
+            ids,
+            messages,
+            settings=self._settings,
+            delayed_queue=self._delayed_queue,
+            hops=self._hops,
+        )
+
+
+async def post(
+    service: Service,
+    ref: QueueRef,
+    body: bytes,
+    *,
+    client_id: str,
+    idempotency_key: str | None = None,
+    request_id: str = "",
+) -> list[str]:
+    """Store the messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`; all of them or none.
+
+    Args:
+        idempotency_key: A second post with the same key and body stores nothing and is answered as
+            the first.
+
+    Returns:
+        Their ids, in order.
+    """
+    settings = service.settings
+    messages = _read_messages(body, settings)
+    post = ClientPost(
+        ref,
+        messages,
+        size=len(body),
+        client_id=client_id,
+        idempotency_key=_remembered_as(idempotency_key, body, settings),
+        request_id=request_id,
+        settings=settings,
+    )
+    posted = await service.storage.messages.post(ref, post, now=service.clock.now())
+    if posted.owes_deliveries:
+        service.doorbell.ring()
+    return posted.ids
+
+
+async def relay(
+    service: Service, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int
+) -> None:
+    """Store what a subscription of another queue sends to this one; once for each `delivery_id`.
+
+    Raises:
+        ValidationFailed: The queue does not take it.
+    """
+    relayed = RelayedPost(
+        ref, message, delivery_id=delivery_id, hops=hops, settings=service.settings
+    )
+    posted = await service.storage.messages.post(ref, relayed, now=service.clock.now())
+    if posted.owes_deliveries:
+        service.doorbell.ring()
+
+
+async def page(
+    service: Service,
+    ref: QueueRef,
+    *,
+    marker: str | None,
+    limit: int | None,
+    without_client: str | None,
+    include_claimed: bool,
+    include_delayed: bool,
+    wait: Wait | None = None,
+) -> Page:
+    """Messages in order, after `marker`; with `wait`, an empty page is put off while nothing comes."""
+    limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="messages")
+
+    async def look() -> Page:
+        return await service.storage.messages.page(
+            ref,
+            marker=marker,
+            limit=limit,
+            now=service.clock.now(),
+            without_client=without_client,
+            include_claimed=include_claimed,
+            include_delayed=include_delayed,
+        )
+
+    async def look_for_some() -> Page | None:
+        page = await look()
+        return page if page.messages else None
+
+    if wait is None:
+        return await look()
+    watch = service.storage.messages.watch(ref)
+    return await first_found(look_for_some, watch, wait) or Page([], None)
+
+
+async def get(service: Service, ref: QueueRef, message_id: str) -> Message:
+    found = await service.storage.messages.get(ref, [message_id], now=service.clock.now())
+    if not found:
+        raise MessageDoesNotExist(ref.name, message_id)
+    return found[0]
+
+
+async def get_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[Message]:
+    """Those that exist among `ids`; at least one does."""
+    check_ids(ids, most=service.settings.max_messages_per_page)
+    found = await service.storage.messages.get(ref, ids, now=service.clock.now())
+    if not found:
+        raise MessageDoesNotExist(ref.name, *ids)
+    return found
+
+
+async def delete(service: Service, ref: QueueRef, message_id: str, *, claim_id: str | None) -> None:
+    now = service.clock.now()
+    await service.storage.messages.delete(ref, message_id, claim_id=claim_id, now=now)
+
+
+async def delete_many(
+    service: Service, ref: QueueRef, ids: Sequence[str], *, claim_ids: Sequence[str]
+) -> None:
+    """Delete those that exist among `ids`, claimed or not.
+
+    With the setting `message_delete_with_claim_id`, claimed ones only under one of `claim_ids`.
+    """
+    check_ids(ids, most=service.settings.max_messages_per_page)
+    guarded = service.settings.message_delete_with_claim_id
+    if guarded and not claim_ids:
+        raise ValidationFailed("claim_ids is required to delete messages by ids on this server")
+    await service.storage.messages.delete_many(
+        ref, ids, claim_ids=claim_ids if guarded else None, now=service.clock.now()
+    )
+
+
+async def pop(service: Service, ref: QueueRef, count: int) -> list[Message]:
+    most = service.settings.max_messages_per_claim_or_pop
+    check_range("pop", count, least=1, most=most, unit="messages")
+    return await service.storage.messages.pop(ref, limit=count, now=service.clock.now())
+
+
+def _read_messages(body: bytes, settings: Settings) -> list[PostedMessage]:
+    try:
+        messages = read_document(body, _post_body).messages
+    except BodyInvalid:
+        _explain_array(body)
+        raise
+    if messages is msgspec.UNSET or not messages:
+        raise ValidationFailed("messages must be an array of at least one message")
+    for message in messages:
+        if message.ttl is not msgspec.UNSET:
+            most = settings.max_message_ttl
+            check_range("ttl", message.ttl, least=MIN_TTL_SECONDS, most=most, unit="seconds")
+    return messages
+
+
+def _explain_array(body: bytes) -> None:
+    """A top-level array was the form of version 1: not malformed, but not ours either."""
+    if body.lstrip()[:1] != b"[":
+        return
+    document = read_json(body)
+    if isinstance(document, list) and "messages" not in document:
+        raise ValidationFailed('The body must be an object: {"messages": [{"body": …}]}')
+
+
+def _remembered_as(key: str | None, body: bytes, settings: Settings) -> IdempotencyKey | None:
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise HeaderInvalid(
+            "Invalid header value", "Idempotency-Key must be 1 to 255 visible ASCII characters"
+        )
+    fingerprint = hashlib.sha256(body).digest()
+    return IdempotencyKey(key, fingerprint, settings.idempotency_keep_seconds)
+
+
+def _checksum(body: msgspec.Raw, settings: Settings) -> str | None:
+    """MD5 over the body as Python's `json.dumps` writes it by default; null bodies have none."""
+    if not settings.enable_checksum:
+        return None
+    try:
+        value = json.loads(bytes(body))
+        if value is None:
+            return None
+        text = json.dumps(value)
+    except RecursionError as error:
+        raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels") from error
+    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return f"MD5:{digest}"

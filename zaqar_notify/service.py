@@ -1,0 +1,18 @@
+"""What the service functions work with: the first argument of each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zaqar_notify.clock import Clock
+from zaqar_notify.ports import Doorbell
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    storage: Storage
+    settings: Settings
+    clock: Clock
+    doorbell: Doorbell
