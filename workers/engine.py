@@ -57,7 +57,7 @@ LOOK_SECONDS = 5.0
 """How often due work is looked for without having been told of it."""
 
 TURN_AWAY_SECONDS = 0.25
-"""How often rounds that have waited too long are looked for."""
+"""How often rounds that wait too long are looked for."""
 
 RELEASE_SECONDS = 2.0
 """Time for giving back what is in hand, after the time to finish it is over."""

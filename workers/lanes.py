@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 1.0
 """How long a run waits in memory for a lane."""
 
 LONGEST_DEFERRAL_SECONDS = 60
@@ -155,28 +155,28 @@ class Lanes:
         run.offered_at = self._timer()
         run.endpoint.waiting.append(run)
         self.waiting += 1
-        self._line_up(run.endpoint)
-        if self._lanes < self._total and (self._ready or self._ready_suspects):
-            self._lanes += 1
-            self._spawn(self._lane())
+        self._call_lane_for(run.endpoint)
 
     async def room(self) -> None:
-        """Wait until fewer runs wait than there are lanes."""
+        """Wait while all lanes are busy and as many runs wait."""
         while not self.has_room:
             self._has_room.clear()
             await self._has_room.wait()
 
     @property
     def has_room(self) -> bool:
-        return self.waiting < self._total
+        return self.waiting < self._total or self._lanes < self._total
 
     def turn_away_overdue(self) -> list[Run]:
-        """Take back the runs that have waited longer than is reasonable."""
-        latest = self._timer() - PATIENCE_SECONDS
+        """Take back the runs that wait, or will wait, too long for their own endpoint.
+
+        What waits only for a lane, since other endpoints are slow, would gain nothing by it.
+        """
         overdue: list[Run] = []
-        for endpoint in self._endpoints.values():
-            while endpoint.waiting and endpoint.waiting[0].offered_at <= latest:
-                overdue.append(endpoint.waiting.popleft())
+        if self.waiting:
+            for endpoint in self._endpoints.values():
+                if endpoint.waiting and (endpoint.is_suspect or not endpoint.has_room):
+                    overdue += self._overdue_of(endpoint)
         self.waiting -= len(overdue)
         self._tell_room()
         return overdue
@@ -201,6 +201,7 @@ class Lanes:
                     await self._run(endpoint)
         finally:
             self._lanes -= 1
+            self._tell_room()
 
     async def _run(self, endpoint: Endpoint) -> None:
         run = endpoint.waiting.popleft()
@@ -211,7 +212,7 @@ class Lanes:
         self.running += 1
         self._suspects_running += is_suspect
         self.waiting -= 1
-        self._line_up(endpoint)
+        self._call_lane_for(endpoint)
         self._tell_room()
         try:
             await run.go()
@@ -222,6 +223,23 @@ class Lanes:
             self.running -= 1
             self._suspects_running -= is_suspect
             self._line_up(endpoint)
+
+    def _overdue_of(self, endpoint: Endpoint) -> list[Run]:
+        now = self._timer()
+        overdue: list[Run] = []
+        while endpoint.waiting and now - endpoint.waiting[0].offered_at > PATIENCE_SECONDS:
+            overdue.append(endpoint.waiting.popleft())
+        turn = endpoint.turn_seconds(now)
+        hopeless: list[Run] = []
+        while endpoint.waiting and turn * len(endpoint.waiting) > PATIENCE_SECONDS:
+            hopeless.append(endpoint.waiting.pop())
+        return overdue + hopeless[::-1]
+
+    def _call_lane_for(self, endpoint: Endpoint) -> None:
+        """Line the endpoint up, with one more lane for it when there may be one."""
+        if self._line_up(endpoint) and self._lanes < self._total:
+            self._lanes += 1
+            self._spawn(self._lane())
 
     def _next(self) -> Endpoint | None:
         """The endpoint whose turn it is."""
@@ -237,11 +255,12 @@ class Lanes:
                 return endpoint
             self._line_up(endpoint)
 
-    def _line_up(self, endpoint: Endpoint) -> None:
+    def _line_up(self, endpoint: Endpoint) -> bool:
         if endpoint.is_queued or not endpoint.waiting or not endpoint.has_room:
-            return
+            return False
         endpoint.is_queued = True
         (self._ready_suspects if endpoint.is_suspect else self._ready).append(endpoint)
+        return True
 
     def _tell_room(self) -> None:
         if self.has_room:

@@ -1,0 +1,256 @@
+"""A delivery office for tests: a store, a sink that records, and engines that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import ClassVar
+
+from sinks.base import Sink
+from tests.clock import ManualClock
+from workers.engine import Engine
+from zaqar_notify.clock import new_id
+from zaqar_notify.delivery import (
+    FanOut,
+    OwedDelivery,
+    Undelivered,
+    fan_out_jobs,
+    outbox_ref,
+    read_undelivered,
+    read_work,
+    retry_ref,
+    undelivered_ref,
+)
+from zaqar_notify.models import (
+    Delivery,
+    Document,
+    Message,
+    NewMessage,
+    Outcome,
+    Queue,
+    QueueRef,
+    Subscription,
+    Verdict,
+)
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Post, Storage
+
+QUEUE = QueueRef("project1", "orders")
+OUTBOX = outbox_ref(0)
+RETRY = retry_ref(0)
+
+DELIVERED = Outcome(Verdict.DELIVERED, status=200)
+TRY_LATER = Outcome(Verdict.TRY_LATER, status=503, detail="busy")
+REFUSED = Outcome(Verdict.REFUSED, status=404, detail="not here")
+GONE = Outcome(Verdict.GONE, status=410)
+
+DEADLINE_SECONDS = 20.0
+"""Of every wait in these tests; what passes takes a fraction of a second."""
+
+Answer = Callable[[Delivery], Awaitable[Outcome]]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until the condition holds."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0)
+
+
+async def until_stored(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Let the loop run until the store shows that the condition holds."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not await condition():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0)
+
+
+class RecordingSink(Sink):
+    """Delivers at once, or what the subscriber's answer says; counts what is under way."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("http",)
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.answers: dict[str, Answer] = {}
+        self.most_under_way = 0
+        self.most_under_way_to: Counter[str] = Counter()
+        self._under_way: Counter[str] = Counter()
+        self.is_closed = False
+
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        subscriber = delivery.subscription.subscriber
+        self.deliveries.append(delivery)
+        self._under_way[subscriber] += 1
+        self.most_under_way = max(self.most_under_way, self._under_way.total())
+        self.most_under_way_to |= self._under_way
+        try:
+            answer = self.answers.get(subscriber)
+            return DELIVERED if answer is None else await answer(delivery)
+        finally:
+            self._under_way[subscriber] -= 1
+
+    async def received(self, count: int) -> None:
+        """Wait until so many tries have begun."""
+        await until(lambda: len(self.deliveries) >= count)
+
+    def bodies(self, subscriber: str) -> list[bytes]:
+        return [each.message.body for each in self.to(subscriber)]
+
+    def to(self, subscriber: str) -> list[Delivery]:
+        return [each for each in self.deliveries if each.subscription.subscriber == subscriber]
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class OneSink:
+    """The same sink for every `http:` subscriber, and none for others."""
+
+    def __init__(self, sink: RecordingSink) -> None:
+        self._sink = sink
+
+    def for_subscriber(self, uri: str) -> Sink | None:
+        return self._sink if uri.startswith("http:") else None
+
+    async def close(self) -> None:
+        await self._sink.close()
+
+
+def always(outcome: Outcome) -> Answer:
+    async def answer(_delivery: Delivery) -> Outcome:
+        return outcome
+
+    return answer
+
+
+class Hanging:
+    """An answer that comes when the test lets it."""
+
+    def __init__(self, outcome: Outcome = DELIVERED) -> None:
+        self.let_go = asyncio.Event()
+        self._outcome = outcome
+
+    async def __call__(self, _delivery: Delivery) -> Outcome:
+        await self.let_go.wait()
+        return self._outcome
+
+
+class ClientPost(Post):
+    """A post as the API makes it."""
+
+    client_id = "client"
+
+    def __init__(self, messages: Sequence[NewMessage], settings: Settings) -> None:
+        self._messages = messages
+        self._settings = settings
+
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        return self._messages
+
+    def jobs(
+        self, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[tuple[QueueRef, NewMessage]]:
+        return fan_out_jobs(QUEUE, ids, messages, settings=self._settings)
+
+
+class Office:
+    def __init__(self, storage: Storage, clock: ManualClock, settings: Settings) -> None:
+        self.storage = storage
+        self.clock = clock
+        self.settings = settings
+        self.sink = RecordingSink()
+
+    def engine(self, storage: Storage | None = None) -> Engine:
+        return Engine(
+            storage or self.storage,
+            OneSink(self.sink),
+            clock=self.clock,
+            settings=self.settings,
+            random=lambda: 0.0,
+        )
+
+    @contextlib.asynccontextmanager
+    async def open(self, *, drain_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Engine]:
+        """An engine that runs meanwhile; at the end it has finished what it had in hand."""
+        engine = self.engine()
+        run = asyncio.create_task(engine.run())
+        try:
+            yield engine
+        finally:
+            await engine.drain(drain_seconds)
+            await run
+
+    async def work_off(self) -> None:
+        """Run an engine until nothing that is due is left."""
+        async with self.open():
+            await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until nothing that is due is left in the outbox and the retry queue."""
+
+        async def nothing_is_due() -> bool:
+            return not await self._has_due(OUTBOX) and not await self._has_due(RETRY)
+
+        await until_stored(nothing_is_due)
+
+    async def subscribe(
+        self,
+        subscriber: str,
+        *,
+        options: Document | None = None,
+        ttl: int = 86400,
+        confirmed: bool = False,
+    ) -> Subscription:
+        now = self.clock.now()
+        subscription = Subscription(
+            id=new_id(),
+            queue=QUEUE,
+            subscriber=subscriber,
+            ttl=ttl,
+            options=options or {},
+            created_at=now,
+            expires_at=now + timedelta(seconds=ttl),
+            confirmed=confirmed,
+        )
+        return await self.storage.subscriptions.create(subscription, now=now)
+
+    async def post(self, *bodies: bytes, delay: int = 0) -> list[str]:
+        messages = [NewMessage(body=body, ttl=3600, delay=delay) for body in bodies]
+        posted = await self.storage.messages.post(
+            QUEUE, ClientPost(messages, self.settings), now=self.clock.now()
+        )
+        return posted.ids
+
+    async def all_in(self, ref: QueueRef) -> list[Message]:
+        """What an internal queue holds, due or not, claimed or not."""
+        page = await self.storage.messages.page(
+            ref,
+            marker=None,
+            limit=20_000,
+            now=self.clock.now(),
+            include_claimed=True,
+            include_delayed=True,
+        )
+        return page.messages
+
+    async def owed_deliveries(self) -> list[OwedDelivery]:
+        """The retry queue's deliveries, due or not."""
+        works = [read_work(message.body) for message in await self.all_in(RETRY)]
+        return [work for work in works if isinstance(work, OwedDelivery)]
+
+    async def owed_jobs(self) -> list[FanOut]:
+        works = [read_work(message.body) for message in await self.all_in(OUTBOX)]
+        return [work for work in works if isinstance(work, FanOut)]
+
+    async def undelivered(self, subscription: Subscription) -> list[Undelivered]:
+        messages = await self.all_in(undelivered_ref(subscription.id))
+        return [read_undelivered(message.body) for message in messages]
+
+    async def _has_due(self, ref: QueueRef) -> bool:
+        page = await self.storage.messages.page(
+            ref, marker=None, limit=1, now=self.clock.now(), include_claimed=True
+        )
+        return bool(page.messages)
