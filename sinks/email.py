@@ -32,9 +32,10 @@ _LABEL = r"[A-Za-z0-9-]+"
 _ADDRESS = re.compile(rf"(?!-){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*")
 _NAME_AND_ADDRESS = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]*)>")
 
-# Relays need not take 8-bit text.
-_FORMAT = policy.default.clone(cte_type="7bit")
-_SMTP_FORMAT = _FORMAT.clone(linesep="\r\n")
+# Relays need not take 8-bit text. A body stays readable for scripts while its lines fit into SMTP's.
+_COMMAND_FORMAT = policy.default.clone(cte_type="7bit")
+_SMTP_FORMAT = _COMMAND_FORMAT.clone(linesep="\r\n")
+_COMPOSING = _COMMAND_FORMAT.clone(max_line_length=998)
 
 _QUIT_SECONDS = 1.0
 """For saying goodbye, once the relay has the mail."""
@@ -181,7 +182,7 @@ class EmailSink(Sink):
         except OSError as error:
             return Outcome(Verdict.TRY_LATER, detail=text.detail(f"sendmail command: {error}"))
         try:
-            await command.communicate(mail.content.as_bytes())
+            await command.communicate(mail.content.as_bytes(policy=_COMMAND_FORMAT))
         finally:
             if command.returncode is None:
                 # The whole session: a command may be a script that waits for another one.
@@ -245,7 +246,7 @@ def _mailbox(mailbox: str) -> Address:
 def _compose(
     delivery: Delivery, recipient: str, sender: Address | None, subject: str, body: str
 ) -> EmailMessage:
-    mail = EmailMessage(policy=_FORMAT)
+    mail = EmailMessage(policy=_COMPOSING)
     if sender:
         mail["From"] = sender
     mail["To"] = recipient

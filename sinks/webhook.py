@@ -79,8 +79,9 @@ for a short body to end so that its connection can be kept."""
 
 _LONGEST_RETRY_AFTER_SECONDS = 86400
 _KEEP_ALIVE_SECONDS = 15.0
-_IDLE_SHARE = 2
-"""Connections are kept open until there are this many times as many as tries may be under way."""
+_KEPT_PER_TRY = 2
+"""Connections are kept while fewer are open than this many for each try that may be under way: with
+many receivers, idle connections would use up the process's files."""
 
 _LATER_STATUSES = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -103,10 +104,9 @@ class WebhookSink(Sink):
         self._tls = tls
         self._connect_seconds = settings.delivery_connect_timeout_seconds
         self._total_seconds = settings.delivery_timeout_seconds
-        self._most_connections = _IDLE_SHARE * settings.delivery_concurrency
+        self._most_connections = _KEPT_PER_TRY * settings.delivery_concurrency
         self._most_body_bytes = _POST_DATA_GROWTH * settings.max_messages_post_size
-        self._resolver: GuardedResolver | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._clients: _Clients | None = None
         self._sockets: WeakSet[socket.socket] = WeakSet()
 
     async def deliver(self, delivery: Delivery) -> Outcome:
@@ -115,10 +115,9 @@ class WebhookSink(Sink):
             body = self._body(delivery)
         except _Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
-        session = self._session or self._open()
         headers = endpoint.headers | _facts(delivery, body)
         try:
-            async with session.post(
+            async with self._client().post(
                 endpoint.url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 return await self._outcome(response, delivery.sent_at)
@@ -126,30 +125,47 @@ class WebhookSink(Sink):
             return self._failure(error)
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        resolver, self._resolver = self._resolver, None
-        if session:
-            await session.close()
-        if resolver:
-            await resolver.close()
+        clients, self._clients = self._clients, None
+        if clients:
+            await clients.keeping.close()
+            await clients.closing.close()
+            await clients.resolver.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        """Open the client within the running loop."""
-        self._resolver = GuardedResolver(self._guard)
-        self._session = aiohttp.ClientSession(
+    def _client(self) -> aiohttp.ClientSession:
+        clients = self._clients
+        if clients is None:
+            clients = self._clients = self._open()
+        if len(self._sockets) < self._most_connections:
+            return clients.keeping
+        return clients.closing
+
+    def _open(self) -> _Clients:
+        """Open the clients within the running loop."""
+        resolver = GuardedResolver(self._guard)
+        return _Clients(
+            resolver=resolver,
+            keeping=self._session(resolver, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            closing=self._session(resolver, keepalive_timeout=None),
+        )
+
+    def _session(
+        self, resolver: GuardedResolver, *, keepalive_timeout: float | None
+    ) -> aiohttp.ClientSession:
+        """A client; without `keepalive_timeout` (seconds) it uses each connection once."""
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
                 ssl=self._tls,
-                resolver=self._resolver,
+                resolver=resolver,
                 socket_factory=self._socket,
-                keepalive_timeout=_KEEP_ALIVE_SECONDS,
+                force_close=keepalive_timeout is None,
+                keepalive_timeout=keepalive_timeout,
             ),
             timeout=aiohttp.ClientTimeout(total=self._total_seconds, connect=self._connect_seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
         )
-        return self._session
 
     def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         opened = self._guard.socket(info)
@@ -174,14 +190,10 @@ class WebhookSink(Sink):
         if verdict is Verdict.DELIVERED:
             if not response.content.is_eof():
                 await _start_of(response)
-            outcome = Outcome(verdict, response.status)
-        else:
-            detail = _detail(response, await _start_of(response))
-            wait = _retry_after(response, sent_at) if verdict is Verdict.TRY_LATER else None
-            outcome = Outcome(verdict, response.status, detail, wait)
-        if len(self._sockets) > self._most_connections:
-            response.close()
-        return outcome
+            return Outcome(verdict, response.status)
+        detail = _detail(response, await _start_of(response))
+        wait = _retry_after(response, sent_at) if verdict is Verdict.TRY_LATER else None
+        return Outcome(verdict, response.status, detail, wait)
 
     def _failure(self, error: aiohttp.ClientError | OSError) -> Outcome:
         """What a try without an answer came to. Errors' own texts may hold credentials."""
@@ -224,6 +236,14 @@ def judge(status: int) -> Verdict:
 
 class _Unusable(ValueError):
     """The subscription can't be served; the sentence says why."""
+
+
+class _Clients(msgspec.Struct, frozen=True):
+    """What keeps connections for the next delivery, and what closes them when there are many."""
+
+    resolver: GuardedResolver
+    keeping: aiohttp.ClientSession
+    closing: aiohttp.ClientSession
 
 
 class _Endpoint(msgspec.Struct, frozen=True):

@@ -1,0 +1,62 @@
+"""Receivers on real sockets, and sinks that may reach loopback."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+
+import pytest
+
+from sinks.guard import AddressGuard
+from sinks.webhook import WebhookSink
+from tests.sinks.receiver import Receiver, receiving
+from zaqar_notify.settings import Settings
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(delivery_allow=LOOPBACK, delivery_timeout_seconds=5, delivery_concurrency=2)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def webhook(settings: Settings) -> AsyncIterator[WebhookSink]:
+    async with webhook_sink(settings) as sink:
+        yield sink
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[WebhookSink]:
+    """A sink that waits for nobody: 0.1 s for a connection, 0.2 s in all."""
+    settings = Settings(
+        delivery_allow=LOOPBACK, delivery_timeout_seconds=0.2, delivery_connect_timeout_seconds=0.1
+    )
+    async with webhook_sink(settings) as sink:
+        yield sink
+
+
+@asynccontextmanager
+async def webhook_sink(settings: Settings) -> AsyncIterator[WebhookSink]:
+    guard = AddressGuard(allow=settings.delivery_allow, deny=settings.delivery_deny)
+    sink = WebhookSink(settings, guard)
+    try:
+        yield sink
+    finally:
+        await sink.close()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,532 @@
+"""Deliveries over HTTP, to a receiver on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from base64 import b64encode
+from datetime import UTC, datetime
+
+import pytest
+from standardwebhooks import Webhook
+
+from sinks.webhook import WebhookSink
+from tests.sinks.builders import PAYLOAD, SENT_AT, delivery_to
+from tests.sinks.receiver import (
+    Behaviour,
+    Receiver,
+    answer,
+    endless,
+    hang_up,
+    reset,
+    say,
+    stay_silent,
+    trickle,
+)
+from zaqar_notify import __version__
+from zaqar_notify.models import MessageType, Outcome, Verdict
+
+SECRET = "whsec_" + b64encode(b"a" * 32).decode()
+FORMER_SECRET = "whsec_" + b64encode(b"b" * 32).decode()
+
+
+async def test_the_payload_is_posted_to_the_byte(webhook: WebhookSink, receiver: Receiver) -> None:
+    payload = '{"body": "é\\u00e9", "x":  1}'.encode()
+
+    outcome = await webhook.deliver(delivery_to(receiver.url("/a/b?c=d&e=%2B"), payload=payload))
+
+    [request] = receiver.requests
+    assert outcome == Outcome(Verdict.DELIVERED, status=204)
+    assert request.line == "POST /a/b?c=d&e=%2B HTTP/1.1"
+    assert request.body == payload
+
+
+async def test_headers_tell_what_was_delivered(webhook: WebhookSink, receiver: Receiver) -> None:
+    await webhook.deliver(delivery_to(receiver.url(), attempt=3))
+
+    [request] = receiver.requests
+    assert request.headers == {
+        "host": f"127.0.0.1:{receiver.port}",
+        "accept": "*/*",
+        "accept-encoding": "identity",
+        "content-type": "application/json",
+        "content-length": str(len(PAYLOAD)),
+        "user-agent": f"zaqar-notify/{__version__}",
+        "webhook-id": "delivery1",
+        "webhook-timestamp": str(int(SENT_AT.timestamp())),
+        "zaqar-message-id": "message1",
+        "zaqar-subscription-id": "subscription1",
+        "zaqar-queue": "q1",
+        "zaqar-attempt": "3",
+    }
+
+
+@pytest.mark.parametrize("secret", [SECRET, FORMER_SECRET])
+async def test_a_receiver_verifies_the_signature_with_either_secret(
+    webhook: WebhookSink, receiver: Receiver, secret: str
+) -> None:
+    await webhook.deliver(
+        delivery_to(receiver.url(), secrets=[SECRET, FORMER_SECRET], sent_at=datetime.now(UTC))
+    )
+
+    [request] = receiver.requests
+    assert Webhook(secret).verify(request.body, request.headers)["queue_name"] == "q1"
+
+
+async def test_the_signature_covers_what_post_data_made(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    options = {"post_data": '{"wrapped": "$zaqar_message$"}'}
+
+    await webhook.deliver(
+        delivery_to(receiver.url(), options=options, secrets=[SECRET], sent_at=datetime.now(UTC))
+    )
+
+    [request] = receiver.requests
+    assert Webhook(SECRET).verify(request.body, request.headers)["wrapped"]["queue_name"] == "q1"
+
+
+@pytest.mark.parametrize(
+    ("post_data", "body"),
+    [
+        ('{"event": "$zaqar_message$"}', b'{"event": ' + PAYLOAD + b"}"),
+        ('["$zaqar_message$","$zaqar_message$"]', b"[" + PAYLOAD + b"," + PAYLOAD + b"]"),
+        ("fixed é", "fixed é".encode()),
+        ("$zaqar_message$", b"$zaqar_message$"),
+        ("", PAYLOAD),
+        (None, PAYLOAD),
+        (7, PAYLOAD),
+    ],
+)
+async def test_post_data_is_the_body_with_the_payload_put_in(
+    webhook: WebhookSink, receiver: Receiver, post_data: object, body: bytes
+) -> None:
+    await webhook.deliver(delivery_to(receiver.url(), options={"post_data": post_data}))
+
+    [request] = receiver.requests
+    assert request.body == body
+
+
+async def test_a_confirmation_travels_as_a_notification_does(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    kind = MessageType.SUBSCRIPTION_CONFIRMATION
+    options = {"post_data": '["$zaqar_message$"]', "post_headers": {"X-Tag": "1"}}
+
+    outcome = await webhook.deliver(
+        delivery_to(receiver.url(), options=options, kind=kind, payload=b"{}")
+    )
+
+    [request] = receiver.requests
+    assert outcome.verdict is Verdict.DELIVERED
+    assert request.body == b"[{}]"
+    assert request.headers["x-tag"] == "1"
+
+
+async def test_post_data_that_grows_without_measure_is_refused(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    options = {"post_data": '"$zaqar_message$"' * 3800}
+
+    outcome = await webhook.deliver(
+        delivery_to(receiver.url(), options=options, payload=b"x" * 262144)
+    )
+
+    assert outcome.verdict is Verdict.REFUSED
+    assert "the limit is 1048576" in outcome.detail
+    assert not receiver.requests
+
+
+async def test_post_headers_replace_what_is_ours_to_give_away(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    post_headers = {"content-type": "text/x", "User-Agent": "me", "X-Auth-Token": "t", "X-É": "no"}
+
+    await webhook.deliver(delivery_to(receiver.url(), options={"post_headers": post_headers}))
+
+    [request] = receiver.requests
+    assert request.headers["content-type"] == "text/x"
+    assert request.headers["user-agent"] == "me"
+    assert request.headers["x-auth-token"] == "t"
+    assert "x-é" not in request.headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "Keep-Alive",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Expect",
+        "Proxy-Authorization",
+        "Webhook-Id",
+        "webhook-timestamp",
+        "WEBHOOK-SIGNATURE",
+        "Zaqar-Message-Id",
+        "zaqar-subscription-id",
+        "Zaqar-Queue",
+        "Zaqar-Attempt",
+        "",
+        "X Y",
+        "X:Y",
+        "X\r\nY",
+    ],
+)
+async def test_post_headers_cannot_set_framing_routing_or_our_facts(
+    webhook: WebhookSink, receiver: Receiver, name: str
+) -> None:
+    await webhook.deliver(delivery_to(receiver.url()))
+
+    outcome = await webhook.deliver(
+        delivery_to(receiver.url(), options={"post_headers": {name: "100-continue"}})
+    )
+
+    plain, asked = receiver.requests
+    assert outcome.verdict is Verdict.DELIVERED
+    assert asked == plain
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\ud800", 7, None, ["a"]])
+async def test_a_header_value_that_is_no_line_of_text_is_left_out(
+    webhook: WebhookSink, receiver: Receiver, value: object
+) -> None:
+    outcome = await webhook.deliver(
+        delivery_to(receiver.url(), options={"post_headers": {"X-A": value, "X-B": "b"}})
+    )
+
+    [request] = receiver.requests
+    assert outcome.verdict is Verdict.DELIVERED
+    assert request.headers["x-b"] == "b"
+    assert "x-a" not in request.headers
+    assert "x-evil" not in request.headers
+
+
+async def test_too_many_post_headers_are_refused(webhook: WebhookSink, receiver: Receiver) -> None:
+    post_headers = {f"X-{number}": "v" * 100 for number in range(100)}
+
+    outcome = await webhook.deliver(
+        delivery_to(receiver.url(), options={"post_headers": post_headers})
+    )
+
+    assert outcome.verdict is Verdict.REFUSED
+    assert "8192 characters" in outcome.detail
+
+
+async def test_user_info_becomes_basic_authentication(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    await webhook.deliver(delivery_to(receiver.url("/", user="us%40er:p%3Aß@")))
+
+    [request] = receiver.requests
+    assert request.line == "POST / HTTP/1.1"
+    assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert request.headers["authorization"] == "Basic " + b64encode("us@er:p:ß".encode()).decode()
+
+
+async def test_connections_are_kept_for_the_next_delivery(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(200, b"thank you")
+
+    for _ in range(5):
+        await webhook.deliver(delivery_to(receiver.url()))
+
+    assert len(receiver.requests) == 5
+    assert receiver.connections == 1
+
+
+async def test_connections_beyond_the_bound_are_not_kept(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    """The fixture's sink is for two tries at once, so it keeps four connections."""
+    everybody_is_here = asyncio.Barrier(10)
+
+    async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await everybody_is_here.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    receiver.behaviour = behaviour
+
+    await asyncio.gather(*(webhook.deliver(delivery_to(receiver.url())) for _ in range(10)))
+    receiver.behaviour = answer(204)
+    await webhook.deliver(delivery_to(receiver.url()))
+
+    await asyncio.wait_for(receiver.disconnected.wait(), 5)
+    assert receiver.connections == 11
+    assert receiver.requests[-1].headers["connection"] == "close"
+
+
+async def test_cookies_are_not_sent_back(webhook: WebhookSink, receiver: Receiver) -> None:
+    receiver.behaviour = answer(204, Set_Cookie="a=b")
+
+    await webhook.deliver(delivery_to(receiver.url(host="localhost")))
+    await webhook.deliver(delivery_to(receiver.url(host="localhost")))
+
+    assert "cookie" not in receiver.requests[1].headers
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (200, Verdict.DELIVERED),
+        (202, Verdict.DELIVERED),
+        (299, Verdict.DELIVERED),
+        (300, Verdict.TRY_LATER),
+        (304, Verdict.TRY_LATER),
+        (400, Verdict.REFUSED),
+        (401, Verdict.REFUSED),
+        (404, Verdict.REFUSED),
+        (408, Verdict.TRY_LATER),
+        (410, Verdict.GONE),
+        (422, Verdict.REFUSED),
+        (425, Verdict.TRY_LATER),
+        (429, Verdict.TRY_LATER),
+        (499, Verdict.REFUSED),
+        (500, Verdict.TRY_LATER),
+        (503, Verdict.TRY_LATER),
+        (599, Verdict.TRY_LATER),
+    ],
+)
+async def test_the_status_decides(
+    webhook: WebhookSink, receiver: Receiver, status: int, verdict: Verdict
+) -> None:
+    receiver.behaviour = answer(status)
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert (outcome.verdict, outcome.status) == (verdict, status)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        ("86400", 86400),
+        ("999999", 86400),
+        ("9" * 5000, None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
+        ("Fri, 02 Jan 2026 03:04:00 GMT", 0),
+        ("Fri, 02 Jan 2036 03:04:00 GMT", 86400),
+        ("Fri, 99 Jan 2026 03:04:00 GMT", None),
+        ("Fri, 02 Jan 2026 03:05:05 +99999999", None),
+    ],
+)
+async def test_retry_after_is_read_in_both_forms(
+    webhook: WebhookSink, receiver: Receiver, retry_after: str, seconds: int | None
+) -> None:
+    receiver.behaviour = answer(429, Retry_After=retry_after)
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.verdict is Verdict.TRY_LATER
+    assert outcome.retry_after_seconds == seconds
+
+
+async def test_retry_after_means_nothing_with_a_final_status(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(404, Retry_After="5")
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.retry_after_seconds is None
+
+
+async def test_a_failure_shows_the_start_of_the_answer_on_one_line(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(500, b"out of\r\n\x1b[31mcheese\0 \xff" + b"!" * 5000)
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.detail.startswith("out of [31mcheese \ufffd!!!")
+    assert len(outcome.detail) <= 240
+
+
+async def test_a_compressed_answer_is_not_unpacked(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(500, b"no gzip at all", Content_Encoding="gzip")
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.detail == "no gzip at all"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirects_are_not_followed(
+    webhook: WebhookSink, receiver: Receiver, status: int
+) -> None:
+    receiver.behaviour = answer(status, Location=receiver.url("/elsewhere"))
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert len(receiver.requests) == 1
+    assert outcome == Outcome(Verdict.TRY_LATER, status, "redirects are not followed")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "detail"),
+    [
+        (reset, "connection lost: Connection reset by peer"),
+        (hang_up, "the connection was closed without an answer"),
+        (say(b"220 mail.example ESMTP\r\n"), "the answer is not HTTP"),
+        (say(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"), "the answer is not HTTP"),
+    ],
+)
+async def test_a_broken_answer_is_tried_again(
+    webhook: WebhookSink, receiver: Receiver, behaviour: Behaviour, detail: str
+) -> None:
+    receiver.behaviour = behaviour
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome == Outcome(Verdict.TRY_LATER, None, detail)
+
+
+async def test_a_receiver_that_is_down_is_tried_again(
+    webhook: WebhookSink, unused_port: int
+) -> None:
+    outcome = await webhook.deliver(delivery_to(f"http://127.0.0.1:{unused_port}/"))
+
+    assert outcome == Outcome(Verdict.TRY_LATER, detail="no connection: Connection refused")
+
+
+async def test_a_name_that_does_not_exist_is_tried_again(webhook: WebhookSink) -> None:
+    outcome = await webhook.deliver(delivery_to(f"http://{'a' * 64}.invalid/"))
+
+    assert outcome.verdict is Verdict.TRY_LATER
+    assert "was not found" in outcome.detail
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        stay_silent,
+        trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+    ],
+)
+async def test_an_answer_that_does_not_come_is_given_up(
+    hasty: WebhookSink, receiver: Receiver, behaviour: Behaviour
+) -> None:
+    receiver.behaviour = behaviour
+
+    outcome = await hasty.deliver(delivery_to(receiver.url()))
+
+    assert outcome == Outcome(Verdict.TRY_LATER, detail="no answer within 0.2 s")
+    await asyncio.wait_for(receiver.disconnected.wait(), 5)
+
+
+async def test_a_connection_that_is_not_made_in_time_is_given_up(hasty: WebhookSink) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        # Nobody talks TLS there; the handshake is part of connecting.
+        port = listener.getsockname()[1]
+        outcome = await hasty.deliver(delivery_to(f"https://127.0.0.1:{port}/"))
+
+    assert outcome == Outcome(Verdict.TRY_LATER, detail="no connection within 0.1 s")
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(200, Verdict.DELIVERED), (500, Verdict.TRY_LATER)]
+)
+@pytest.mark.parametrize("kind", ["endless", "trickling"])
+async def test_a_body_without_end_is_cut_and_the_status_counts(
+    webhook: WebhookSink, receiver: Receiver, kind: str, status: int, verdict: Verdict
+) -> None:
+    head = f"HTTP/1.1 {status} Reason\r\nContent-Length: 99999999\r\n\r\n".encode()
+    receiver.behaviour = endless(status) if kind == "endless" else trickle(head)
+    started = time.monotonic()
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert (outcome.verdict, outcome.status) == (verdict, status)
+    assert len(outcome.detail) <= 240
+    assert time.monotonic() - started < 4
+    await asyncio.wait_for(receiver.disconnected.wait(), 5)
+
+
+async def test_an_answer_before_the_body_was_read_is_an_answer(
+    hasty: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.reads_bodies = False
+    receiver.behaviour = answer(413)
+
+    outcome = await hasty.deliver(delivery_to(receiver.url(), payload=b"x" * 1_000_000))
+
+    assert outcome.verdict is Verdict.REFUSED
+    assert outcome.status == 413
+
+
+async def test_a_cancelled_try_closes_its_connection(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    arrived = asyncio.Event()
+
+    async def behaviour(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        arrived.set()
+        await reader.read()
+
+    receiver.behaviour = behaviour
+    attempt = asyncio.create_task(webhook.deliver(delivery_to(receiver.url())))
+    await arrived.wait()
+
+    attempt.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    await asyncio.wait_for(receiver.disconnected.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    "subscriber",
+    [
+        "http:",
+        "http://",
+        "http:///path",
+        "http://:80/",
+        "http://host:port/",
+        "http://host:99999/",
+        "http://[::1/",
+        "http://2130706433/",
+        "http://ho\nst/",
+        "http://a%3Ab:c@host/",
+    ],
+)
+async def test_a_subscriber_that_is_no_url_is_refused(
+    webhook: WebhookSink, subscriber: str
+) -> None:
+    outcome = await webhook.deliver(delivery_to(subscriber))
+
+    assert outcome.verdict is Verdict.REFUSED
+    assert "can't be called" in outcome.detail or "can be called" in outcome.detail
+
+
+async def test_credentials_do_not_show_in_details(webhook: WebhookSink, unused_port: int) -> None:
+    addresses = [f"127.0.0.1:{unused_port}", "host:99999", "2130706433", "no-such-name.invalid"]
+
+    outcomes = [
+        await webhook.deliver(delivery_to(f"http://user:hunter2@{address}/"))
+        for address in addresses
+    ]
+
+    assert not [outcome for outcome in outcomes if "hunter2" in outcome.detail]
+
+
+async def test_a_closed_sink_may_be_closed_again(webhook: WebhookSink, receiver: Receiver) -> None:
+    await webhook.deliver(delivery_to(receiver.url()))
+
+    await webhook.close()
+    await webhook.close()
+
+    await asyncio.wait_for(receiver.disconnected.wait(), 5)
