@@ -14,7 +14,7 @@ import typer
 
 from zaqar_notify.cli.commands import ServiceAddress
 from zaqar_notify.cli.output import body_line, print_json, print_table
-from zaqar_notify.client import Client, Message, NotFound, QueueEnd, RawJson
+from zaqar_notify.client import PAUSES_SECONDS, Client, Message, NotFound, QueueEnd, RawJson
 
 POST_MESSAGES = 100
 POST_BYTES = 131072
@@ -57,7 +57,7 @@ def post(
     bodies = _read_bodies(content, is_text=text, by_line=lines)
     ids: list[str] = []
     with _client(context) as client:
-        for number, group in enumerate(_groups(bodies)):
+        for number, group in enumerate(in_groups(bodies)):
             # The same input makes the same groups: a repeated command repeats their keys.
             key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
             ids += client.post(queue, *group, ttl=ttl, delay=delay, idempotency_key=key)
@@ -192,7 +192,7 @@ def queues(context: typer.Context, as_json: Json = False) -> None:
 
 def ping(context: typer.Context, as_json: Json = False) -> None:
     """Ask whether the service and its store answer."""
-    with _client(context, retries=False) as client:
+    with _client(context, pauses_seconds=()) as client:
         started = time.monotonic()
         client.ping()
         milliseconds = round((time.monotonic() - started) * 1000, 1)
@@ -202,9 +202,24 @@ def ping(context: typer.Context, as_json: Json = False) -> None:
         print(f"{client.url} answers in {milliseconds} ms")
 
 
-def _client(context: typer.Context, *, retries: bool = True) -> Client:
+def in_groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
+    """Split into posts of at most `POST_MESSAGES` messages and, if possible, `POST_BYTES` bytes."""
+    group: list[RawJson] = []
+    group_bytes = 0
+    for body in bodies:
+        body_bytes = len(body.text.encode())
+        if group and (len(group) == POST_MESSAGES or group_bytes + body_bytes > POST_BYTES):
+            yield group
+            group, group_bytes = [], 0
+        group.append(body)
+        group_bytes += body_bytes
+    if group:
+        yield group
+
+
+def _client(context: typer.Context, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> Client:
     address: ServiceAddress = context.obj
-    return Client(address.url, address.project, address.client_id, retries=retries)
+    return Client(address.url, address.project, address.client_id, pauses_seconds=pauses_seconds)
 
 
 def _read_bodies(content: str, *, is_text: bool, by_line: bool) -> list[RawJson]:
@@ -231,20 +246,6 @@ def _body(content: str, is_text: bool, where: str) -> RawJson:
         raise typer.BadParameter(
             f"{where} is not JSON ({error}); use --text to post it as plain text"
         ) from error
-
-
-def _groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
-    group: list[RawJson] = []
-    group_bytes = 0
-    for body in bodies:
-        body_bytes = len(body.text.encode())
-        if group and (len(group) == POST_MESSAGES or group_bytes + body_bytes > POST_BYTES):
-            yield group
-            group, group_bytes = [], 0
-        group.append(body)
-        group_bytes += body_bytes
-    if group:
-        yield group
 
 
 def _name_and_value(header: str) -> tuple[str, str]:

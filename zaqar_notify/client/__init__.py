@@ -31,10 +31,12 @@ from zaqar_notify.client.models import (
     SignedUrl,
     Subscription,
 )
+from zaqar_notify.client.transport import PAUSES_SECONDS
 
 __all__ = [
     "DEFAULT_PROJECT",
     "DEFAULT_URL",
+    "PAUSES_SECONDS",
     "BadRequest",
     "Claim",
     "Client",

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgspec
+import requests
 
 from zaqar_notify.client.claim import Claim
 from zaqar_notify.client.models import (
@@ -20,7 +21,12 @@ from zaqar_notify.client.models import (
     SignedUrl,
     Subscription,
 )
-from zaqar_notify.client.transport import PATIENT_PAUSES_SECONDS, Parameters, Transport
+from zaqar_notify.client.transport import (
+    PATIENT_PAUSES_SECONDS,
+    PAUSES_SECONDS,
+    Parameters,
+    Transport,
+)
 from zaqar_notify.client.wire import (
     ListingT,
     MessageList,
@@ -52,7 +58,7 @@ class Client:
     """Calls of one project to one service, under one client id.
 
     Calls that may be repeated without harm are tried again when the connection fails or the service
-    is unavailable, over a second and a half. Posts are among them: each carries an idempotency key,
+    is unavailable, for a second or two. Posts are among them: each carries an idempotency key,
     so that a repeated one stores nothing twice.
 
     All methods raise `ServiceUnreachable` when no answer comes, and a `ServiceError` when the answer
@@ -66,20 +72,24 @@ class Client:
         client_id: str | None = None,
         *,
         timeout_seconds: float = 30,
-        retries: bool = True,
+        pauses_seconds: Sequence[float] = PAUSES_SECONDS,
+        session: requests.Session | None = None,
     ) -> None:
         """
         Args:
             client_id: A UUID; None makes one for this client. Listings with `echo=False` leave out
                 what was posted under it.
             timeout_seconds: For an answer, beyond the time that the service was asked to wait.
+            pauses_seconds: Between the tries of one call; none: every call is tried once.
+            session: For proxies, certificates and the like; left open at the end.
         """
         self.client_id = client_id or str(uuid.uuid4())
         self._transport = Transport(
             url,
             headers={"Client-ID": self.client_id, "X-Project-ID": project},
             timeout_seconds=timeout_seconds,
-            retries=retries,
+            pauses_seconds=pauses_seconds,
+            session=session,
         )
 
     @property

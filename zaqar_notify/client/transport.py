@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from zaqar_notify.client.errors import BY_STATUS, ServiceError, ServiceUnreachable
@@ -18,6 +17,8 @@ Parameters: TypeAlias = Mapping[str, str | int | bool | None]
 
 CONNECT_TIMEOUT_SECONDS = 3.05
 PAUSES_SECONDS = (0.1, 0.3, 1.0)
+"""Between the tries of one call."""
+
 PATIENT_PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
 """For readers that follow a queue: long enough for a service to be restarted."""
 
@@ -29,21 +30,28 @@ class Transport:
     """One service, one project, one client id. Safe to close from another thread."""
 
     def __init__(
-        self, url: str, *, headers: Mapping[str, str], timeout_seconds: float, retries: bool
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout_seconds: float,
+        pauses_seconds: Sequence[float],
+        session: requests.Session | None,
     ) -> None:
+        """A session passed in is left open."""
         self.url = url.rstrip("/").removesuffix("/v2")
+        self._headers = headers
         self._timeout_seconds = timeout_seconds
-        self._pauses_seconds: Sequence[float] = PAUSES_SECONDS if retries else ()
+        self._pauses_seconds = pauses_seconds
+        self._session = session or requests.Session()
+        self._owns_session = session is None
         self._closed = threading.Event()
-        self._session = requests.Session()
-        self._session.headers.update(headers)
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(max_retries=0))
 
     def close(self) -> None:
         """Let go of the connections, and end the pause of a call that is about to try again."""
         self._closed.set()
-        self._session.close()
+        if self._owns_session:
+            self._session.close()
 
     def send(
         self,
@@ -98,7 +106,7 @@ class Transport:
             self.url + path,
             params=_query(parameters or {}),
             data=body,
-            headers=headers,
+            headers={**self._headers, **(headers or {})},
             timeout=(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds + wait),
             allow_redirects=False,
         )

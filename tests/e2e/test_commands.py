@@ -1,0 +1,257 @@
+"""The commands against a real service, as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.service import Service, command, free_port, has_ended, outside_environ
+from zaqar_notify.cli import app
+from zaqar_notify.client import Client
+
+HOOK = "http://127.0.0.1:9/hook"
+
+
+@pytest.fixture(autouse=True)
+def _address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAQAR_URL", service.url)
+
+
+def run(*arguments: str, stdin: str = "", exit_code: int = 0) -> Result:
+    result = CliRunner().invoke(app, arguments, input=stdin)
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+def printed(*arguments: str, stdin: str = "") -> Any:
+    return json.loads(run(*arguments, "--json", stdin=stdin).stdout)
+
+
+def bodies(client: Client, queue: str) -> list[Any]:
+    return [message.body for message in client.messages(queue, echo=True, limit=20).messages]
+
+
+def test_ping_says_that_the_service_answers(service: Service) -> None:
+    assert run("ping").stdout.startswith(f"{service.url} answers in ")
+    assert printed("ping")["url"] == service.url
+
+
+def test_post_prints_the_id_of_the_message(client: Client, queue: str) -> None:
+    lines = run("post", queue, '{"a": 1.10}', "--ttl", "90").stdout.splitlines()
+
+    assert lines[0] == "ID"
+    message = client.message(queue, lines[1])
+    assert (bytes(message.raw), message.ttl) == (b'{"a": 1.10}', 90)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "expected"),
+    [
+        ([], '{"a": 1}\n', [{"a": 1}]),
+        (["-"], "[1,\n2]", [[1, 2]]),
+        (["--lines"], '1\n\n"é"\r\n{}', [1, "é", {}]),
+        (["--text"], "one\ntwo\n", ["one\ntwo"]),
+        (["--text", "--lines"], "one\ntwo\n", ["one", "two"]),
+        (["--text", "it's {"], "", ["it's {"]),
+    ],
+)
+def test_post_takes_json_text_and_lines(
+    client: Client, queue: str, arguments: list[str], stdin: str, expected: list[Any]
+) -> None:
+    run("post", queue, *arguments, stdin=stdin)
+
+    assert bodies(client, queue) == expected
+
+
+def test_many_lines_are_posted_in_order_and_once_under_a_key(client: Client, queue: str) -> None:
+    lines = "\n".join(map(str, range(250)))
+    arguments = ("post", queue, "--lines", "--idempotency-key", "import-1")
+
+    first = printed(*arguments, stdin=lines)
+    again = printed(*arguments, stdin=lines)
+
+    assert len(first["ids"]) == 250
+    assert again == first
+    assert client.stats(queue).total == 250
+    assert client.message(queue, first["ids"][249]).body == 249
+
+
+def test_a_refusal_ends_with_1_and_one_sentence(queue: str) -> None:
+    result = run("post", queue, "1", "--ttl", "1", exit_code=1)
+
+    assert result.stdout == ""
+    assert result.stderr.startswith("Invalid API request: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_tail_prints_a_line_for_each_message(client: Client, queue: str) -> None:
+    ids = client.post(queue, {"a": [1]}, "\x1b\x9b")
+
+    lines = run("tail", queue, "--from-start", "--count", "2").stdout.splitlines()
+
+    assert lines[0].endswith(f'  {ids[0]}  {{"a": [1]}}')
+    assert lines[1].endswith(f'  {ids[1]}  "\\u001b\\u009b"')
+
+
+def test_tail_prints_json_lines_with_the_bodies_as_posted(client: Client, queue: str) -> None:
+    run("post", queue, '{"a":\n1.10}')
+    run("post", queue, "2")
+
+    lines = run("tail", queue, "--from-start", "--count", "2", "--json").stdout.splitlines()
+
+    assert [json.loads(line)["body"] for line in lines] == [{"a": 1.10}, 2]
+    assert '{"a": 1.10}' in lines[0]
+
+
+def test_tail_follows_until_it_is_interrupted(service: Service, client: Client, queue: str) -> None:
+    client.post(queue, "first")
+    tail = subprocess.Popen(
+        command("--url", service.url, "tail", queue, "--from-start", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=outside_environ(),
+    )
+    with tail:
+        assert tail.stdout is not None
+        assert tail.stderr is not None
+        assert json.loads(tail.stdout.readline())["body"] == "first"
+        client.post(queue, "second")
+        assert json.loads(tail.stdout.readline())["body"] == "second"
+
+        tail.send_signal(signal.SIGINT)
+
+        assert tail.wait(10) == 130
+        assert tail.stderr.read() == b""
+
+
+def test_claim_prints_what_it_claimed(client: Client, queue: str) -> None:
+    ids = client.post(queue, "a", "b")
+
+    lines = run("claim", queue, "--limit", "1").stdout.splitlines()
+
+    assert lines[0].split() == ["ID", "AGE", "BODY"]
+    assert lines[1].split()[0] == ids[0]
+    assert lines[1].endswith('"a"')
+    assert client.stats(queue).claimed == 1
+
+
+def test_claim_deletes_what_it_printed(client: Client, queue: str) -> None:
+    client.post(queue, "a", "b", "c")
+
+    claimed = printed("claim", queue, "--limit", "2", "--delete")
+
+    assert [message["body"] for message in claimed["messages"]] == ["a", "b"]
+    assert bodies(client, queue) == ["c"]
+
+
+def test_nothing_to_claim_is_no_failure_and_said_aside(queue: str) -> None:
+    result = run("claim", queue)
+
+    assert result.stdout == ""
+    assert result.stderr == f"Nothing to claim on queue '{queue}'\n"
+    assert printed("claim", queue) == {"claim_id": None, "ttl": 300, "messages": []}
+
+
+def test_claim_waits_for_a_message(service: Service, client: Client, queue: str) -> None:
+    claim = subprocess.Popen(
+        command("--url", service.url, "claim", queue, "--wait", "20", "--json"),
+        stdout=subprocess.PIPE,
+        env=outside_environ(),
+    )
+    with claim:
+        poster = threading.Thread(target=client.post, args=(queue, "late"))
+        poster.start()
+        poster.join()
+        output, _ = claim.communicate(timeout=15)
+
+    assert json.loads(output)["messages"][0]["body"] == "late"
+
+
+def test_subscribe_prints_the_id_and_the_signing_secret(client: Client, queue: str) -> None:
+    shown = printed("subscribe", queue, HOOK, "--ttl", "600", "--header", "X-Key=a=b")
+
+    subscription = client.subscription(queue, shown["subscription_id"])
+    assert (subscription.subscriber, subscription.ttl) == (HOOK, 600)
+    assert subscription.options == {"post_headers": {"X-Key": "a=b"}}
+    assert shown["signing_secret"] == client.signing_secret(queue, subscription.id)
+
+
+def test_a_queue_subscription_has_no_secret_to_show(client: Client, queue: str) -> None:
+    lines = run("subscribe", queue, f"queue:{queue}-copy").stdout.splitlines()
+
+    assert lines[0] == "SUBSCRIPTION_ID"
+    assert client.subscription(queue, lines[1]).subscriber == f"queue:{queue}-copy"
+
+
+def test_a_mail_subscription_without_a_relay_is_refused_by_its_setting(queue: str) -> None:
+    result = run("subscribe", queue, "mailto:a@example.org", "--subject", "New", exit_code=1)
+
+    assert "ZAQAR_SMTP_HOST" in result.stderr
+
+
+def test_stats_count_the_messages(client: Client, queue: str) -> None:
+    client.post(queue, 1, 2, 3)
+    client.claim(queue, limit=1)
+
+    headings, counts = run("stats", queue).stdout.splitlines()
+
+    assert headings.split() == ["FREE", "CLAIMED", "TOTAL", "OLDEST", "NEWEST"]
+    assert counts.split()[:3] == ["2", "1", "3"]
+    assert printed("stats", queue)["total"] == 3
+
+
+def test_queues_are_listed_for_the_project(queue: str) -> None:
+    run("--project", "lister", "post", queue, "1")
+
+    assert run("--project", "lister", "queues").stdout == f"QUEUE\n{queue}\n"
+    assert printed("--project", "lister", "queues") == {"queues": [queue]}
+
+
+def test_a_second_process_on_the_same_data_is_refused(service: Service) -> None:
+    second = subprocess.run(
+        command("up", "--port", str(free_port()), "--data", str(service.data)),
+        capture_output=True,
+        env=outside_environ(),
+        timeout=20,
+        check=False,
+    )
+
+    assert second.returncode == 1
+    assert second.stderr.count(b"\n") == 1
+    assert str(service.data).encode() in second.stderr
+
+
+def test_a_port_that_is_taken_is_refused(
+    service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = tmp_path_factory.mktemp("taken")
+    second = subprocess.run(
+        command("up", "--port", str(service.port), "--data", str(data)),
+        capture_output=True,
+        env=outside_environ(),
+        timeout=20,
+        check=False,
+    )
+
+    assert second.returncode == 1
+    assert f"port {service.port}" in second.stderr.decode()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_up_ends_with_0_when_asked_to_stop(
+    tmp_path_factory: pytest.TempPathFactory, stop: signal.Signals
+) -> None:
+    service = Service(tmp_path_factory.mktemp("stopped") / "data")
+    service.start()
+    assert service.process is not None
+
+    service.process.send_signal(stop)
+
+    assert has_ended(service.process, within_seconds=10)
+    assert service.process.returncode == 0

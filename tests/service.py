@@ -1,0 +1,113 @@
+"""A real `zaqar-notify up`, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable
+
+START_SECONDS = 30
+STOP_SECONDS = 10
+
+
+class Service:
+    """One single-process service on `data`; started again it finds what was there, on its port.
+
+    `log` holds all that its processes printed.
+    """
+
+    def __init__(
+        self, data: Path, *, port: int | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.data = data
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data.with_name(data.name + ".log")
+        self.process: subprocess.Popen[bytes] | None = None
+        self._environ = outside_environ() | dict(environ or {})
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command("up", "--port", str(self.port), "--data", str(self.data)),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environ,
+            )
+        try:
+            self._wait_for_answer(self.process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self) -> int:
+        """Ask it to stop, and wait; its exit code."""
+        process = self._running()
+        process.terminate()
+        try:
+            return process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"The service did not stop:\n{self.log.read_text()}") from None
+
+    def kill(self) -> None:
+        """End it as a crash would, with SIGKILL."""
+        process = self._running()
+        process.kill()
+        process.wait()
+
+    def restart(self) -> None:
+        """Stop it properly, and start it again."""
+        assert self.stop() == 0
+        self.start()
+
+    def _wait_for_answer(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        with Client(self.url, timeout_seconds=2, pauses_seconds=()) as client:
+            while not _answers(client):
+                if has_ended(process) or time.monotonic() > deadline:
+                    raise AssertionError(f"The service did not start:\n{self.log.read_text()}")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None, "The service was not started"
+        return self.process
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of `zaqar-notify` with these arguments, in this Python."""
+    return [sys.executable, "-m", "zaqar_notify", *arguments]
+
+
+def outside_environ() -> dict[str, str]:
+    """This process's environment without settings of ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ZAQAR_")}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def has_ended(process: subprocess.Popen[bytes], *, within_seconds: float = 0.05) -> bool:
+    try:
+        process.wait(within_seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.ping()
+    except (ServiceUnreachable, ServiceUnavailable):
+        return False
+    return True

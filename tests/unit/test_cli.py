@@ -1,0 +1,156 @@
+"""The command line without a service: what it understands, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.service import free_port, outside_environ
+from zaqar_notify import __version__
+from zaqar_notify.cli import app
+from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
+from zaqar_notify.cli.config_command import example_file, markdown_page
+from zaqar_notify.client import RawJson
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(outside_environ()):
+        monkeypatch.delenv(name)
+
+
+def run(*arguments: str, stdin: str = "") -> Result:
+    return CliRunner().invoke(app, arguments, input=stdin)
+
+
+def test_the_version_is_printed() -> None:
+    result = run("--version")
+
+    assert result.stdout == f"zaqar-notify {__version__}\n"
+    assert result.exit_code == 0
+
+
+def test_help_names_every_command() -> None:
+    result = run("--help")
+
+    for name in ("up", "post", "tail", "claim", "subscribe", "stats", "queues", "ping", "config"):
+        assert f"\n  {name} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["post"], "Missing argument 'queue'"),
+        (["post", "q", "hello"], "BODY is not JSON"),
+        (["post", "q", "hello"], "use --text"),
+        (["post", "q", "NaN"], "NaN is not JSON"),
+        (["post", "q", "[" * 100_000], "BODY is not JSON"),
+        (["tail", "q", "--count", "0"], "--count"),
+        (["claim", "q", "--wait", "21"], "--wait"),
+        (["subscribe", "q", "http://a", "--header", "X-Key"], "is not NAME=VALUE"),
+        (["unknown"], "No such command 'unknown'"),
+        (["up", "--port", "65536"], "--port"),
+    ],
+)
+def test_what_is_not_understood_ends_with_2(arguments: list[str], complaint: str) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_line_that_is_not_json_is_named_and_nothing_is_posted() -> None:
+    result = run("post", "q", "--lines", stdin='{"a": 1}\n\nhello\n')
+
+    assert result.exit_code == 2
+    assert "line 3 is not JSON" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ping"], ["stats", "q"], ["post", "q", "1"]])
+def test_a_service_that_is_not_there_ends_with_3_and_one_sentence(arguments: list[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+
+    result = run("--url", url, *arguments)
+
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"Nothing answers at {url}: start the service with `zaqar-notify up`, "
+        "or say where it is with --url or ZAQAR_URL\n"
+    )
+
+
+def test_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("ZAQAR_URL", url)
+
+    assert url in run("ping").stderr
+
+
+def test_config_shows_each_setting_with_its_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "zaqar.env"
+    file.write_text("ZAQAR_SMTP_HOST=mail.example\n")
+    monkeypatch.setenv("ZAQAR_CONFIG_FILE", str(file))
+    monkeypatch.setenv("ZAQAR_SMTP_PORT", "2525")
+
+    lines = run("config").stdout.splitlines()
+
+    rows = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines}
+    assert rows["ZAQAR_SMTP_PORT"] == ["2525", "environment"]
+    assert rows["ZAQAR_SMTP_HOST"] == ["mail.example", f"file {file}"]
+    assert rows["ZAQAR_SMTP_TLS"] == ["none", "default"]
+
+
+def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAQAR_SMTP_PASSWORD", "hush")
+    monkeypatch.setenv("ZAQAR_BROKER_URI", "redis://:hush@host/0")
+
+    shown = json.loads(run("config", "--json").stdout)
+
+    values = {setting["name"]: setting["value"] for setting in shown}
+    assert values["ZAQAR_SMTP_PASSWORD"] == "********"
+    assert values["ZAQAR_BROKER_URI"] == "redis://:********@host/0"
+
+
+@pytest.mark.parametrize("command", ["config", "up"])
+def test_a_wrong_setting_ends_with_1_and_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("ZAQAR_SMTP_PORT", "mail")
+
+    result = run(command)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("ZAQAR_SMTP_PORT='mail' (environment) is wrong: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_config_prints_the_example_file_and_the_documented_table() -> None:
+    assert run("config", "--example").stdout == example_file()
+    assert run("config", "--markdown").stdout == markdown_page()
+
+
+def test_groups_of_lines_stay_below_both_limits() -> None:
+    many = [RawJson("1")] * (2 * POST_MESSAGES + 1)
+    large = [RawJson(f'"{"x" * (POST_BYTES // 2)}"')] * 3
+
+    assert [len(group) for group in in_groups(many)] == [POST_MESSAGES, POST_MESSAGES, 1]
+    assert [len(group) for group in in_groups(large)] == [1, 1, 1]
+
+
+def test_client_commands_import_nothing_that_serves() -> None:
+    serving = "{'fastapi', 'uvicorn', 'apsw', 'aiohttp', 'rich'}"
+    script = f"import sys, zaqar_notify.cli; print({serving} & set(sys.modules))"
+
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+    assert loaded.stdout == b"set()\n"
