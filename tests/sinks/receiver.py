@@ -125,13 +125,13 @@ async def stay_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> 
     await reader.read()
 
 
-def trickle(start: bytes) -> Behaviour:
-    """Send `start`, then a byte now and then, until the other side goes away."""
+def trickle(start: bytes, drop: bytes = b"x") -> Behaviour:
+    """Send `start`, then a drop now and then, until the other side goes away."""
 
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(start)
         while not writer.is_closing():
-            writer.write(b"x")
+            writer.write(drop)
             await writer.drain()
             await asyncio.sleep(0.01)
 

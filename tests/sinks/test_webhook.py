@@ -395,6 +395,19 @@ async def test_a_broken_answer_is_tried_again(
     assert outcome == Outcome(Verdict.TRY_LATER, None, detail)
 
 
+async def test_a_switch_of_protocols_is_no_delivery(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = say(
+        b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nmore"
+    )
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert (outcome.verdict, outcome.status) == (Verdict.TRY_LATER, 101)
+    await asyncio.wait_for(receiver.disconnected.wait(), 5)
+
+
 async def test_a_receiver_that_is_down_is_tried_again(
     webhook: WebhookSink, unused_port: int
 ) -> None:
@@ -415,6 +428,7 @@ async def test_a_name_that_does_not_exist_is_tried_again(webhook: WebhookSink) -
     [
         stay_silent,
         trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+        trickle(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
 )
 async def test_an_answer_that_does_not_come_is_given_up(
