@@ -29,6 +29,8 @@ class NotifyAPI(FastAPI):
             title=TITLE,
             version=__version__,
             redoc_url=None,
+            # Asking for its providers costs each request as much as our own routing.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
             exception_handlers={HTTPException: _refuse},
         )
         self._service = service

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+import orjson
+
 from zaqar_notify.models import Document, Message, Subscription
+from zaqar_notify.subscriptions import GivenUp
 
 
 def message(queue_name: str, message: Message, now: datetime) -> bytes:
@@ -74,3 +77,19 @@ def age(since: datetime, now: datetime) -> int:
 
 def _checksum(message: Message) -> bytes:
     return b"" if message.checksum is None else b',"checksum":"%b"' % message.checksum.encode()
+
+
+def given_up(one: GivenUp) -> Document:
+    """A delivery that was given up, with what the subscriber did not get."""
+    record = one.record
+    return {
+        "id": one.id,
+        "delivery_id": record.delivery_id,
+        "message_id": record.message_id,
+        "verdict": record.verdict.value,
+        "status": record.status,
+        "detail": record.detail,
+        "attempts": record.attempts,
+        "given_up_at": instant(record.given_up_at),
+        "payload": orjson.Fragment(bytes(record.payload)),
+    }

@@ -15,6 +15,7 @@ NotifyError
 ├── DoesNotExist                                                           404
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
 │   │   SubscriptionDoesNotExist
+│   ├── WebhooksNotSigned       there is no secret to show or rotate
 │   └── SignatureRefused        a pre-signed request that does not verify  404
 ├── Conflict                                                               409
 │   ├── MetadataConflict        JSON patch names an absent key
@@ -121,6 +122,11 @@ class ClaimDoesNotExist(DoesNotExist):
 class SubscriptionDoesNotExist(DoesNotExist):
     def __init__(self, queue: str, subscription_id: str) -> None:
         super().__init__(f"Subscription {subscription_id[:80]!r} does not exist on queue {queue!r}")
+
+
+class WebhooksNotSigned(DoesNotExist):
+    def __init__(self) -> None:
+        super().__init__("Webhooks are not signed here: ZAQAR_WEBHOOK_SECRET is not set")
 
 
 class SignatureRefused(DoesNotExist):

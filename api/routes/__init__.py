@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from api.resources import Resource
-from api.routes import claims, messages
+from api.routes import claims, discovery, health, messages, queues, subscriptions
 
 __all__ = ["RESOURCES"]
 
-RESOURCES: tuple[Resource, ...] = (*messages.RESOURCES, *claims.RESOURCES)
+RESOURCES: tuple[Resource, ...] = (
+    *discovery.RESOURCES,
+    *queues.RESOURCES,
+    *messages.RESOURCES,
+    *claims.RESOURCES,
+    *subscriptions.RESOURCES,
+    *health.RESOURCES,
+)

@@ -1,0 +1,125 @@
+"""What versions there are, and the home document of the one that is served."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import orjson
+
+from api.answers import Answer
+from api.requests import Call
+from api.resources import Operation, Reply, Resource
+from zaqar_notify.models import Document
+from zaqar_notify.service import Service
+
+VERSIONS: Document = {
+    "versions": [
+        {
+            "id": "2",
+            "status": "CURRENT",
+            "updated": "2014-9-24T04:06:47Z",
+            "media-types": [
+                {
+                    "base": "application/json",
+                    "type": "application/vnd.openstack.messaging-v2+json",
+                }
+            ],
+            "links": [{"href": "/v2/", "rel": "self"}],
+        }
+    ]
+}
+
+
+def _entry(template: str, variables: dict[str, str], *allow: str, posts: bool = False) -> Document:
+    hints: Document = {"allow": list(allow), "formats": {"application/json": {}}}
+    if posts:
+        hints["accept-post"] = ["application/json"]
+    entry: Document = {"href-template": f"/v2{template}", "hints": hints}
+    if variables:
+        entry["href-vars"] = {name: f"param/{value}" for name, value in variables.items()}
+    return entry
+
+
+def _home() -> Document:
+    queue = {"queue_name": "queue_name"}
+    message = queue | {"message_id": "message_id"}
+    claim = queue | {"claim_id": "claim_id"}
+    subscription = queue | {"subscriptions_id": "subscriptions_id"}
+    post_subscriptions = queue | {"limit": "subscription_limit"}
+    subscription_page = queue | {"marker": "marker", "limit": "subscription_limit"}
+    queue_page = {"marker": "marker", "limit": "queue_limit", "detailed": "detailed"}
+    message_page = queue | {
+        "marker": "marker",
+        "limit": "messages_limit",
+        "echo": "echo",
+        "include_claimed": "include_claimed",
+    }
+    messages, claims = "/queues/{queue_name}/messages", "/queues/{queue_name}/claims"
+    subscriptions = "/queues/{queue_name}/subscriptions"
+    one_subscription = f"{subscriptions}/{{subscriptions_id}}"
+    resources = {
+        "queues": _entry("/queues{?marker,limit,detailed}", queue_page, "GET"),
+        "queue": _entry("/queues/{queue_name}", queue, "GET", "PUT", "DELETE", "PATCH"),
+        "queue_stats": _entry("/queues/{queue_name}/stats", queue, "GET"),
+        "queue_share": _entry("/queues/{queue_name}/share", queue, "POST", posts=True),
+        "queue_purge": _entry("/queues/{queue_name}/purge", queue, "POST", posts=True),
+        "messages": _entry(
+            f"{messages}{{?marker,limit,echo,include_claimed}}", message_page, "GET"
+        ),
+        "post_messages": _entry(messages, queue, "POST", posts=True),
+        "messages_delete": _entry(
+            f"{messages}{{?ids,pop}}", queue | {"ids": "ids", "pop": "pop"}, "DELETE"
+        ),
+        "message_delete": _entry(
+            f"{messages}/{{message_id}}{{?claim_id}}", message | {"claim_id": "claim_id"}, "DELETE"
+        ),
+        "message_get": _entry(f"{messages}/{{message_id}}", message, "GET"),
+        "claim": _entry(f"{claims}/{{claim_id}}", claim, "GET"),
+        "post_claim": _entry(
+            f"{claims}{{?limit}}", queue | {"limit": "claim_limit"}, "POST", posts=True
+        ),
+        "patch_claim": _entry(f"{claims}/{{claim_id}}", claim, "PATCH", posts=True),
+        "delete_claim": _entry(f"{claims}/{{claim_id}}", claim, "DELETE"),
+        "subscriptions_get": _entry(f"{subscriptions}{{?marker,limit}}", subscription_page, "GET"),
+        "subscriptions_post": _entry(subscriptions, post_subscriptions, "POST", posts=True),
+        "subscription": _entry(one_subscription, subscription, "GET", "DELETE"),
+        "subscription_patch": _entry(one_subscription, subscription, "PATCH", posts=True),
+        "ping": _entry("/ping", {}, "GET"),
+    }
+    return {"resources": {f"rel/{name}": entry for name, entry in resources.items()}}
+
+
+HOME = _home()
+
+_VERSIONS = Answer(HTTPStatus.MULTIPLE_CHOICES, orjson.dumps(VERSIONS))
+_HOME = Answer(
+    HTTPStatus.OK,
+    orjson.dumps(HOME),
+    ((b"Cache-Control", b"max-age=86400"),),
+    content_type=b"application/json-home",
+)
+
+
+async def versions(service: Service, call: Call) -> Answer:
+    return _VERSIONS
+
+
+async def home(service: Service, call: Call) -> Answer:
+    return _HOME
+
+
+_SHOW_HOME = Operation(
+    home,
+    "Show what there is below this version",
+    {200: Reply("The home document", HOME, content_type="application/json-home")},
+)
+
+RESOURCES = (
+    Resource(
+        "/",
+        {"GET": Operation(versions, "List the versions", {300: Reply("The versions", VERSIONS)})},
+        is_open=True,
+    ),
+    Resource("/v2/", {"GET": _SHOW_HOME}),
+    Resource("/v2", {"GET": _SHOW_HOME}),
+)

@@ -1,0 +1,272 @@
+"""Queues: create, show, list, change, delete, statistics, purge, share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+
+import orjson
+
+from api.answers import NO_CONTENT, Answer, at, document
+from api.links import next_links
+from api.requests import Call
+from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.routes.examples import MESSAGE_ID
+from api.shapes import age, instant, message_href
+from zaqar_notify import queues
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
+from zaqar_notify.metadata import shown
+from zaqar_notify.models import Document, OldestNewest
+from zaqar_notify.service import Service
+
+MAX_FILTERS = 20
+MAX_SMALL_BODY = 65536
+"""Bytes of a purge or share; a few words fit many times over."""
+
+_LIST_PARAMETERS = frozenset(("marker", "limit", "detailed", "name", "with_count"))
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+
+
+async def create(service: Service, call: Call) -> Answer:
+    body = await call.body(service.settings.max_queue_metadata)
+    created = await queues.create(service, call.ref, body)
+    return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.path)
+
+
+async def show(service: Service, call: Call) -> Answer:
+    return document(await queues.show(service, call.ref))
+
+
+async def patch(service: Service, call: Call) -> Answer:
+    body = await call.body(service.settings.max_queue_metadata)
+    content_type = call.header(b"content-type")
+    return document(await queues.patch(service, call.ref, body, content_type=content_type))
+
+
+async def delete(service: Service, call: Call) -> Answer:
+    await queues.delete(service, call.ref)
+    return NO_CONTENT
+
+
+async def list_queues(service: Service, call: Call) -> Answer:
+    query = call.query
+    detailed = query.boolean("detailed")
+    found = await queues.list_queues(
+        service,
+        call.project,
+        marker=query.text("marker"),
+        limit=query.integer("limit"),
+        name_contains=query.text("name") or "",
+        metadata_equals=_filters(query.sent),
+        with_count=query.boolean("with_count"),
+    )
+    listed = []
+    for queue in found.queues:
+        item: Document = {"name": queue.ref.name, "href": f"/v2/queues/{queue.ref.name}"}
+        if detailed:
+            item["metadata"] = shown(queue.metadata, service.settings)
+        listed.append(item)
+    marker = found.queues[-1].ref.name if found.queues else None
+    page: Document = {
+        "queues": listed,
+        "links": orjson.Fragment(next_links(call.path, query.sent, marker)),
+    }
+    if found.count is not None:
+        page["count"] = found.count
+    return document(page)
+
+
+async def stats(service: Service, call: Call) -> Answer:
+    found = await queues.stats(service, call.ref)
+    messages: Document = {"claimed": found.claimed, "free": found.free, "total": found.total}
+    now = service.clock.now()
+
+    def end(one: OldestNewest) -> Document:
+        return {
+            "age": age(one.posted_at, now),
+            "created": instant(one.posted_at),
+            "href": message_href(call.ref.name, one.id),
+        }
+
+    if found.oldest is not None and found.newest is not None:
+        messages |= {"oldest": end(found.oldest), "newest": end(found.newest)}
+    return document({"messages": messages})
+
+
+async def purge(service: Service, call: Call) -> Answer:
+    await queues.purge(service, call.ref, await call.body(MAX_SMALL_BODY))
+    return NO_CONTENT
+
+
+async def share(service: Service, call: Call) -> Answer:
+    return document(queues.share(service, call.ref, await call.body(MAX_SMALL_BODY)))
+
+
+def _filters(sent: Iterable[tuple[str, str]]) -> Document:
+    """Parameters that are none of ours ask for metadata; several values of one are alternatives."""
+    filters: dict[str, list[object]] = {}
+    for name, text in sent:
+        if name not in _LIST_PARAMETERS:
+            filters.setdefault(name, []).extend(_value(part) for part in text.split(","))
+    if sum(map(len, filters.values())) > MAX_FILTERS:
+        raise ValidationFailed(f"A list takes at most {MAX_FILTERS} metadata filters")
+    return dict(filters)
+
+
+def _value(text: str) -> object:
+    """What reads as an integer is compared as one, and only so."""
+    if _INTEGER.fullmatch(text) and MIN_INTEGER <= int(text) <= MAX_INTEGER:
+        return int(text)
+    return text
+
+
+METADATA = {
+    "_max_messages_post_size": 262144,
+    "_default_message_ttl": 3600,
+    "_default_message_delay": 0,
+    "_dead_letter_queue": None,
+    "_dead_letter_queue_messages_ttl": None,
+    "_max_claim_count": None,
+    "_enable_encrypt_messages": False,
+}
+
+END = {
+    "age": 40,
+    "created": "2026-11-20T19:17:57Z",
+    "href": f"/v2/queues/demo/messages/{MESSAGE_ID}",
+}
+
+RESOURCES = (
+    Resource(
+        "/v2/queues",
+        {
+            "GET": Operation(
+                list_queues,
+                "List queues",
+                {
+                    200: Reply(
+                        "A page, by name",
+                        {
+                            "queues": [
+                                {"name": "demo", "href": "/v2/queues/demo", "metadata": METADATA}
+                            ],
+                            "links": [
+                                {"rel": "next", "href": "/v2/queues?detailed=true&marker=demo"}
+                            ],
+                            "count": 1,
+                        },
+                    )
+                },
+                description="Any other parameter is a filter: queues whose metadata has that "
+                "top-level key with that value. Several must all match; several values of one are "
+                "alternatives.",
+                query=(
+                    Parameter("marker", "Begin after this name.", "demo"),
+                    Parameter("limit", "Queues in the page, 1 to 20.", 10),
+                    Parameter("detailed", "Include the metadata.", False),
+                    Parameter("name", "Only queues with this text in their name.", "dem"),
+                    Parameter(
+                        "with_count", "Say how many queues the filters let through in all.", False
+                    ),
+                ),
+            )
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}",
+        {
+            "PUT": Operation(
+                create,
+                "Create a queue",
+                {
+                    201: Reply("Created", location="/v2/queues/demo"),
+                    204: Reply("It exists, and keeps its metadata", location="/v2/queues/demo"),
+                },
+                description="Needed only for a queue with metadata of its own.",
+                body=Body({"_default_message_ttl": 600, "owner": "billing"}, required=False),
+            ),
+            "GET": Operation(
+                show,
+                "Show a queue's metadata",
+                {200: Reply("The metadata, with defaults filled in", METADATA)},
+            ),
+            "PATCH": Operation(
+                patch,
+                "Change a queue's metadata",
+                {200: Reply("The new metadata", METADATA)},
+                description=f"The Content-Type must be exactly `{queues.PATCH_TYPE}`.",
+                body=Body(
+                    [{"op": "replace", "path": "/metadata/_default_message_ttl", "value": 600}],
+                    content_type=queues.PATCH_TYPE,
+                ),
+                refuses=(404, 409, 415),
+            ),
+            "DELETE": Operation(
+                delete,
+                "Delete a queue with its messages and claims",
+                {204: Reply("Deleted, or there was none; its subscriptions stay")},
+            ),
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/stats",
+        {
+            "GET": Operation(
+                stats,
+                "Count a queue's messages",
+                {
+                    200: Reply(
+                        "`oldest` and `newest` are absent when there are none",
+                        {
+                            "messages": {
+                                "claimed": 2,
+                                "free": 11,
+                                "total": 13,
+                                "oldest": END,
+                                "newest": END,
+                            }
+                        },
+                    )
+                },
+            )
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/purge",
+        {
+            "POST": Operation(
+                purge,
+                "Remove a queue's messages, subscriptions, or both",
+                {204: Reply("Removed; the queue and its metadata stay")},
+                body=Body({"resource_types": ["messages", "subscriptions"]}, required=False),
+            )
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/share",
+        {
+            "POST": Operation(
+                share,
+                "Make a pre-signed URL",
+                {
+                    200: Reply(
+                        "What its holder sends as URL-Signature, URL-Methods, URL-Paths, URL-Expires "
+                        "and X-Project-ID",
+                        {
+                            "project": "demo",
+                            "methods": ["GET"],
+                            "expires": "2030-01-01T00:00:00",
+                            "paths": ["/v2/queues/demo/messages"],
+                            "signature": "a9a2da75441943d40a8956729e3f92cc366fe53a97c16cf743767be7d3a7399b",
+                        },
+                    )
+                },
+                body=Body(
+                    {"paths": ["messages"], "methods": ["GET"], "expires": "2030-01-01T00:00:00"}
+                ),
+            )
+        },
+    ),
+)

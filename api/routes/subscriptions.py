@@ -1,0 +1,258 @@
+"""Subscriptions of a queue, their confirmation, their signing secret, and what they missed."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import orjson
+
+from api.answers import NO_CONTENT, Answer, at, document
+from api.links import next_links
+from api.requests import Call
+from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.routes.examples import MESSAGE_ID, SUBSCRIPTION_ID
+from api.shapes import given_up, subscription
+from zaqar_notify import subscriptions
+from zaqar_notify.service import Service
+from zaqar_notify.subscriptions import SigningSecret
+
+MAX_SUBSCRIPTION_BODY = 131072
+"""Bytes: options and subscriber at their largest, with room for white space."""
+
+
+async def create(service: Service, call: Call) -> Answer:
+    body = await call.body(MAX_SUBSCRIPTION_BODY)
+    created = await subscriptions.create(service, call.ref, body)
+    return at(HTTPStatus.CREATED, call.path, orjson.dumps({"subscription_id": created.id}))
+
+
+async def list_subscriptions(service: Service, call: Call) -> Answer:
+    query = call.query
+    found = await subscriptions.list_subscriptions(
+        service, call.ref, marker=query.text("marker"), limit=query.integer("limit")
+    )
+    now = service.clock.now()
+    links = next_links(call.path, query.sent, found[-1].id if found else None)
+    return document(
+        {
+            "subscriptions": [subscription(one, now) for one in found],
+            "links": orjson.Fragment(links),
+        }
+    )
+
+
+async def show(service: Service, call: Call) -> Answer:
+    found = await subscriptions.get(service, call.ref, call.names["subscription_id"])
+    return document(subscription(found, service.clock.now()))
+
+
+async def change(service: Service, call: Call) -> Answer:
+    body = await call.body(MAX_SUBSCRIPTION_BODY)
+    await subscriptions.change(service, call.ref, call.names["subscription_id"], body)
+    return at(HTTPStatus.NO_CONTENT, _path(call))
+
+
+async def delete(service: Service, call: Call) -> Answer:
+    await subscriptions.delete(service, call.ref, call.names["subscription_id"])
+    return NO_CONTENT
+
+
+async def confirm(service: Service, call: Call) -> Answer:
+    body = await call.body(MAX_SUBSCRIPTION_BODY)
+    await subscriptions.confirm(service, call.ref, call.names["subscription_id"], body)
+    return at(HTTPStatus.NO_CONTENT, f"{_path(call)}/confirm")
+
+
+async def show_secret(service: Service, call: Call) -> Answer:
+    return _secret(await subscriptions.secret(service, call.ref, call.names["subscription_id"]))
+
+
+async def rotate_secret(service: Service, call: Call) -> Answer:
+    subscription_id = call.names["subscription_id"]
+    return _secret(await subscriptions.rotate_secret(service, call.ref, subscription_id))
+
+
+async def list_undelivered(service: Service, call: Call) -> Answer:
+    query = call.query
+    found = await subscriptions.undelivered(
+        service,
+        call.ref,
+        call.names["subscription_id"],
+        marker=query.text("marker"),
+        limit=query.integer("limit"),
+    )
+    links = next_links(call.path, query.sent, found[-1].id if found else None)
+    return document(
+        {"undelivered": [given_up(one) for one in found], "links": orjson.Fragment(links)}
+    )
+
+
+def _path(call: Call) -> str:
+    """The subscription's path. It exists, so its id is of harmless characters."""
+    return f"/v2/queues/{call.ref.name}/subscriptions/{call.names['subscription_id']}"
+
+
+def _secret(secret: SigningSecret) -> Answer:
+    return document({"secret": secret.current, "former_secrets": secret.former})
+
+
+SUBSCRIPTIONS = "/v2/queues/demo/subscriptions"
+SECRET = {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "former_secrets": ["whsec_…"]}
+
+SUBSCRIPTION = {
+    "id": SUBSCRIPTION_ID,
+    "source": "demo",
+    "subscriber": "https://example.org/hook",
+    "ttl": 3600,
+    "age": 12,
+    "options": {"post_headers": {"X-Key": "1"}},
+    "confirmed": False,
+}
+
+UNDELIVERED = {
+    "id": MESSAGE_ID,
+    "delivery_id": "msg_2b0a6f0f4b8d4b3a9c1d5e7f90a1b2c3",
+    "message_id": MESSAGE_ID,
+    "verdict": "refused",
+    "status": 404,
+    "detail": "HTTP 404",
+    "attempts": 1,
+    "given_up_at": "2026-11-20T19:17:57Z",
+    "payload": {
+        "ttl": 300,
+        "body": {"event": "hello"},
+        "Message_Type": "Notification",
+        "queue_name": "demo",
+    },
+}
+
+RESOURCES = (
+    Resource(
+        "/v2/queues/{queue_name}/subscriptions",
+        {
+            "POST": Operation(
+                create,
+                "Subscribe to a queue",
+                {
+                    201: Reply(
+                        "Subscribed; or one that was not confirmed yet, with the new ttl and options",
+                        {"subscription_id": SUBSCRIPTION_ID},
+                        location=SUBSCRIPTIONS,
+                    )
+                },
+                description="`subscriber` is an http, https, mailto or queue URI. Every message "
+                "posted from now on is sent to it, for `ttl` seconds.",
+                body=Body(
+                    {
+                        "subscriber": "https://example.org/hook",
+                        "ttl": 3600,
+                        "options": {"post_headers": {"X-Key": "1"}},
+                    }
+                ),
+                refuses=(409,),
+            ),
+            "GET": Operation(
+                list_subscriptions,
+                "List a queue's subscriptions",
+                {
+                    200: Reply(
+                        "A page, in order of creation",
+                        {
+                            "subscriptions": [SUBSCRIPTION],
+                            "links": [
+                                {"rel": "next", "href": f"{SUBSCRIPTIONS}?marker={SUBSCRIPTION_ID}"}
+                            ],
+                        },
+                    )
+                },
+                query=(
+                    Parameter("marker", "Begin after this subscription.", SUBSCRIPTION_ID),
+                    Parameter("limit", "Subscriptions in the page, 1 to 20.", 10),
+                ),
+            ),
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/subscriptions/{subscription_id}",
+        {
+            "GET": Operation(
+                show,
+                "Show a subscription",
+                {200: Reply("The subscription", SUBSCRIPTION)},
+                refuses=(404,),
+            ),
+            "PATCH": Operation(
+                change,
+                "Change a subscription",
+                {204: Reply("Changed", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}")},
+                description="A new `ttl` counts from now; `options` are replaced whole; a new "
+                "`subscriber` has confirmed nothing yet. A subscription that was disabled is "
+                "enabled, and what was held for it is delivered.",
+                body=Body({"ttl": 7200}),
+                refuses=(404, 409),
+            ),
+            "DELETE": Operation(delete, "Unsubscribe", {204: Reply("Deleted, or there was none")}),
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/subscriptions/{subscription_id}/confirm",
+        {
+            "PUT": Operation(
+                confirm,
+                "Confirm a subscription, or leave",
+                {204: Reply("Set", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/confirm")},
+                description="Called by the subscriber, with the pre-signed headers that it was "
+                "sent; or by the project.",
+                body=Body({"confirmed": True}),
+                refuses=(404,),
+            )
+        },
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/subscriptions/{subscription_id}/secret",
+        {
+            "GET": Operation(
+                show_secret,
+                "Show the secret that signs a subscription's webhooks",
+                {200: Reply("Standard Webhooks secrets; the former ones still sign, too", SECRET)},
+                refuses=(404,),
+            ),
+            "POST": Operation(
+                rotate_secret,
+                "Make a new signing secret",
+                {200: Reply("The new secret; the former one signs beside it for a day", SECRET)},
+                refuses=(404,),
+            ),
+        },
+        is_signable=False,
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/subscriptions/{subscription_id}/undelivered",
+        {
+            "GET": Operation(
+                list_undelivered,
+                "List the deliveries that were given up",
+                {
+                    200: Reply(
+                        "A page, oldest first",
+                        {
+                            "undelivered": [UNDELIVERED],
+                            "links": [
+                                {
+                                    "rel": "next",
+                                    "href": f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/undelivered"
+                                    f"?marker={MESSAGE_ID}",
+                                }
+                            ],
+                        },
+                    )
+                },
+                query=(
+                    Parameter("marker", "Begin after this record.", MESSAGE_ID),
+                    Parameter("limit", "Records in the page, 1 to 20.", 10),
+                ),
+                refuses=(404,),
+            )
+        },
+    ),
+)

@@ -1,0 +1,247 @@
+"""What can be done with subscriptions.
+
+A subscription that is changed or confirmed is enabled again, when its receiver had answered that it
+wants no more; what was held for it meanwhile is then delivered.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.delivery import (
+    Owed,
+    Record,
+    Undelivered,
+    confirmation_job,
+    read_undelivered,
+    replay_job,
+    undelivered_ref,
+)
+from zaqar_notify.errors import (
+    SubscriptionDoesNotExist,
+    SubscriptionNotChanged,
+    SubscriptionNotConfirmed,
+    ValidationFailed,
+    WebhooksNotSigned,
+)
+from zaqar_notify.jsontext import read_json
+from zaqar_notify.limits import check_limit
+from zaqar_notify.models import Document, MessageType, QueueRef, Subscription
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.signing import webhook_secrets
+from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
+
+CHANGEABLE = ("subscriber", "ttl", "options")
+FIXED = ("project", "queue")
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A delivery that was given up; `id` is its position in the list of them."""
+
+    id: str
+    record: Undelivered
+
+
+class SigningSecret(msgspec.Struct, frozen=True):
+    """What signs a subscription's webhooks; the former ones sign too, until their overlap ends."""
+
+    current: str
+    former: list[str]
+
+
+async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
+    """Subscribe `{"subscriber", "ttl"?, "options"?}`; the queue is created when absent.
+
+    An unconfirmed subscription of the same subscriber gets the new ttl and options, and is asked
+    again to confirm.
+
+    Raises:
+        SubscriptionExists: One of the same subscriber is confirmed.
+    """
+    document = _read_object(body)
+    settings, now = service.settings, service.clock.now()
+    ttl = check_ttl(document.get("ttl"), settings, now)
+    wanted = Subscription(
+        id=new_id(),
+        queue=ref,
+        subscriber=check_subscriber(document.get("subscriber"), settings),
+        ttl=ttl,
+        options=check_options(document.get("options")),
+        created_at=now,
+        expires_at=now + timedelta(seconds=ttl),
+    )
+    subscription = await service.storage.subscriptions.create(wanted, now=now)
+    if _asks_to_confirm(settings):
+        await _send(service, _confirmation(service, subscription, now))
+    return subscription
+
+
+async def get(service: Service, ref: QueueRef, subscription_id: str) -> Subscription:
+    now = service.clock.now()
+    subscription = await service.storage.subscriptions.get(ref, subscription_id, now=now)
+    if subscription is None:
+        raise SubscriptionDoesNotExist(ref.name, subscription_id)
+    return subscription
+
+
+async def list_subscriptions(
+    service: Service, ref: QueueRef, *, marker: str | None, limit: int | None
+) -> list[Subscription]:
+    """Subscriptions in order of creation, after the one with id `marker`."""
+    most = service.settings.max_subscriptions_per_page
+    return await service.storage.subscriptions.list(
+        ref,
+        marker=marker,
+        limit=check_limit(limit, most=most, unit="subscriptions"),
+        now=service.clock.now(),
+    )
+
+
+async def change(service: Service, ref: QueueRef, subscription_id: str, body: bytes) -> None:
+    """Change what `{"subscriber"?, "ttl"?, "options"?}` names; null stands for absent.
+
+    A new ttl counts from now. A new subscriber has confirmed nothing yet, and is asked to.
+    """
+    document = _read_object(body)
+    values = {key: document[key] for key in CHANGEABLE if document.get(key) is not None}
+    if not values or any(key in document for key in FIXED):
+        raise SubscriptionNotChanged
+    settings, now = service.settings, service.clock.now()
+    changes: Document = {}
+    if "subscriber" in values:
+        changes["subscriber"] = check_subscriber(values["subscriber"], settings)
+    if "ttl" in values:
+        changes["ttl"] = check_ttl(values["ttl"], settings, now)
+        changes["expires_at"] = now + timedelta(seconds=changes["ttl"])
+    if "options" in values:
+        changes["options"] = check_options(values["options"])
+    before, after = await _update(service, ref, subscription_id, changes, now)
+    if _asks_to_confirm(settings) and after.subscriber != before.subscriber:
+        await _send(service, _confirmation(service, after, now))
+
+
+async def confirm(service: Service, ref: QueueRef, subscription_id: str, body: bytes) -> None:
+    """Set `{"confirmed": true | false}`; who leaves is sent a link to come back."""
+    if not body:
+        raise ValidationFailed('A JSON body is required: {"confirmed": true} or false')
+    document = read_json(body)
+    if not isinstance(document, dict):
+        raise SubscriptionNotConfirmed
+    confirmed = document.get("confirmed")
+    if not isinstance(confirmed, bool):
+        raise ValidationFailed("confirmed must be true or false")
+    now = service.clock.now()
+    _, after = await _update(service, ref, subscription_id, {"confirmed": confirmed}, now)
+    if not confirmed and _asks_to_confirm(service.settings):
+        farewell = MessageType.UNSUBSCRIBE_CONFIRMATION
+        await _send(service, confirmation_job(after, farewell, settings=service.settings, now=now))
+
+
+async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
+    await service.storage.subscriptions.delete(ref, subscription_id)
+
+
+async def secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:
+    """The secret that signs the subscription's webhooks.
+
+    Raises:
+        WebhooksNotSigned: This service has no master key.
+    """
+    return _secret(service, await get(service, ref, subscription_id))
+
+
+async def rotate_secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:
+    """Make a new secret; for a while the former one signs beside it."""
+    if not service.settings.webhook_secret.get_secret_value():
+        raise WebhooksNotSigned
+    now = service.clock.now()
+
+    def rotated(subscription: Subscription) -> Subscription:
+        return msgspec.structs.replace(
+            subscription,
+            secret_generation=subscription.secret_generation + 1,
+            secret_rotated_at=now,
+        )
+
+    subscriptions = service.storage.subscriptions
+    return _secret(service, await subscriptions.update(ref, subscription_id, rotated, now=now))
+
+
+async def undelivered(
+    service: Service,
+    ref: QueueRef,
+    subscription_id: str,
+    *,
+    marker: str | None,
+    limit: int | None,
+) -> list[GivenUp]:
+    """The deliveries to this subscription that were given up, oldest first."""
+    limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="deliveries")
+    subscription = await get(service, ref, subscription_id)
+    page = await service.storage.messages.page(
+        undelivered_ref(subscription.id), marker=marker, limit=limit, now=service.clock.now()
+    )
+    return [GivenUp(message.id, read_undelivered(message.body)) for message in page.messages]
+
+
+async def _update(
+    service: Service, ref: QueueRef, subscription_id: str, changes: Document, now: datetime
+) -> tuple[Subscription, Subscription]:
+    """Change the subscription and enable it; what it was and what it is."""
+    before: list[Subscription] = []
+
+    def changed(subscription: Subscription) -> Subscription:
+        before[:] = [subscription]
+        values = dict(changes)
+        if values.get("subscriber", subscription.subscriber) != subscription.subscriber:
+            values["confirmed"] = False
+        if values.get("confirmed", True):
+            values["disabled_at"] = None
+        return msgspec.structs.replace(subscription, **values)
+
+    subscriptions = service.storage.subscriptions
+    after = await subscriptions.update(ref, subscription_id, changed, now=now)
+    if after.disabled_at is None:
+        # Even if it was enabled before: whoever repeats a request that broke off here gets it done.
+        await _send(service, replay_job(after, service.settings))
+    return before[0], after
+
+
+async def _send(service: Service, record: Record) -> None:
+    """Leave a record for the workers, on the internal queue that it belongs to."""
+    ref, message = record
+    await service.storage.messages.post(ref, Owed([message]), now=service.clock.now())
+    service.doorbell.ring()
+
+
+def _asks_to_confirm(settings: Settings) -> bool:
+    return settings.require_confirmation and bool(settings.signed_url_secrets)
+
+
+def _confirmation(service: Service, subscription: Subscription, now: datetime) -> Record:
+    kind = MessageType.SUBSCRIPTION_CONFIRMATION
+    return confirmation_job(subscription, kind, settings=service.settings, now=now)
+
+
+def _secret(service: Service, subscription: Subscription) -> SigningSecret:
+    settings = service.settings
+    secrets = webhook_secrets(
+        settings.webhook_secret.get_secret_value(),
+        subscription,
+        now=service.clock.now(),
+        overlap_seconds=settings.webhook_secret_overlap_seconds,
+    )
+    if not secrets:
+        raise WebhooksNotSigned
+    return SigningSecret(secrets[0], secrets[1:])
+
+
+def _read_object(body: bytes) -> Document:
+    document = read_json(body) if body else {}
+    if not isinstance(document, dict) or not document:
+        raise ValidationFailed("The body must be a JSON object that is not empty")
+    return document
