@@ -182,7 +182,10 @@ class EmailSink(Sink):
         except OSError as error:
             return Outcome(Verdict.TRY_LATER, detail=text.detail(f"sendmail command: {error}"))
         try:
-            await command.communicate(mail.content.as_bytes(policy=_COMMAND_FORMAT))
+            # uvloop's error when the command ends before it has read the mail; its code says more.
+            with suppress(RuntimeError):
+                await command.communicate(mail.content.as_bytes(policy=_COMMAND_FORMAT))
+            await command.wait()
         finally:
             if command.returncode is None:
                 # The whole session: a command may be a script that waits for another one.

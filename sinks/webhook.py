@@ -131,7 +131,8 @@ class WebhookSink(Sink):
                 endpoint.url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 return await self._outcome(response, delivery.sent_at)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            # A RuntimeError is uvloop's about a socket that closed meanwhile.
             return self._failure(error)
 
     async def close(self) -> None:
@@ -205,7 +206,7 @@ class WebhookSink(Sink):
         wait = _retry_after(response, sent_at) if verdict is Verdict.TRY_LATER else None
         return Outcome(verdict, response.status, detail, wait)
 
-    def _failure(self, error: aiohttp.ClientError | OSError) -> Outcome:
+    def _failure(self, error: aiohttp.ClientError | OSError | RuntimeError) -> Outcome:
         """What a try without an answer came to. Errors' own texts may hold credentials."""
         match error:
             case aiohttp.ClientConnectorError(os_error=AddressForbidden() as forbidden):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 import pytest
+import uvloop
 
 from sinks.guard import AddressGuard
 from sinks.webhook import WebhookSink
@@ -15,6 +17,11 @@ from tests.sinks.receiver import Receiver, receiving
 from zaqar_notify.settings import Settings
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the service runs on: its errors differ from asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
