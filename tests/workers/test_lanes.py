@@ -1,0 +1,309 @@
+"""The lanes' rules: who may run, who waits, who is turned away, and until when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+import pytest
+
+from tests.workers.office import until
+from workers.lanes import MAX_ENDPOINTS, PATIENCE_SECONDS, Endpoint, Lanes
+
+
+class Timer:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Hold:
+    """A run that lasts until it is let go, or that notes its turn and ends."""
+
+    def __init__(self, endpoint: Endpoint, log: list[str] | None = None, name: str = "") -> None:
+        self.endpoint = endpoint
+        self.offered_at = 0.0
+        self.has_begun = False
+        self.let_go = asyncio.Event()
+        self._log = log
+        self._name = name
+
+    async def go(self) -> None:
+        self.has_begun = True
+        if self._log is None:
+            await self.let_go.wait()
+        else:
+            self._log.append(self._name)
+
+
+@pytest.fixture
+def timer() -> Timer:
+    return Timer()
+
+
+class Workshop:
+    """Lanes whose tasks end with the test."""
+
+    def __init__(self, timer: Timer) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+        self.timer = timer
+
+    def lanes(self, *, total: int = 8, per_endpoint: int = 2, breaker_failures: int = 3) -> Lanes:
+        return Lanes(
+            self._spawn,
+            total=total,
+            per_endpoint=per_endpoint,
+            breaker_failures=breaker_failures,
+            random=lambda: 0.5,
+            timer=self.timer,
+        )
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        self.tasks.append(asyncio.ensure_future(work))
+
+
+@pytest.fixture
+def workshop(timer: Timer) -> Workshop:
+    return Workshop(timer)
+
+
+@pytest.fixture(autouse=True)
+async def _tidy(workshop: Workshop) -> object:
+    yield
+    for task in workshop.tasks:
+        task.cancel()
+    await asyncio.gather(*workshop.tasks, return_exceptions=True)
+
+
+def begun(runs: list[Hold]) -> int:
+    return sum(run.has_begun for run in runs)
+
+
+def submitted(lanes: Lanes, endpoint: Endpoint, count: int) -> list[Hold]:
+    runs = [Hold(endpoint) for _ in range(count)]
+    for run in runs:
+        lanes.submit(run)
+    return runs
+
+
+def fail(endpoint: Endpoint, times: int, *, seconds: float = 0.0, now: float = 1000.0) -> None:
+    for _ in range(times):
+        endpoint.tried(succeeded=False, seconds=seconds, now=now)
+
+
+async def turns() -> None:
+    """Let everything that can go on without waiting do so."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_an_endpoint_has_no_more_lanes_than_its_share(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=8, per_endpoint=2)
+    runs = submitted(lanes, lanes.endpoint("p", "a"), 5)
+
+    await turns()
+
+    assert (begun(runs), lanes.running, lanes.waiting) == (2, 2, 3)
+
+
+async def test_all_endpoints_together_have_no_more_than_all_lanes(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=3, per_endpoint=2)
+    runs = [run for name in "abc" for run in submitted(lanes, lanes.endpoint("p", name), 2)]
+
+    await turns()
+    assert (begun(runs), lanes.waiting) == (3, 3)
+
+    for run in runs:
+        run.let_go.set()
+    await until(lambda: lanes.running == 0)
+    assert begun(runs) == 6
+
+
+async def test_endpoints_take_turns(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=1, per_endpoint=1)
+    log: list[str] = []
+    for name in ("a", "a", "a", "b", "c"):
+        lanes.submit(Hold(lanes.endpoint("p", name), log, name))
+
+    await until(lambda: len(log) == 5)
+
+    assert log == ["a", "b", "c", "a", "a"]
+
+
+async def test_projects_do_not_share_an_endpoint(workshop: Workshop) -> None:
+    lanes = workshop.lanes()
+
+    assert lanes.endpoint("p1", "a") is lanes.endpoint("p1", "a")
+    assert lanes.endpoint("p1", "a") is not lanes.endpoint("p2", "a")
+
+
+async def test_a_failing_endpoint_gets_one_run_at_a_time_until_one_succeeds(
+    workshop: Workshop,
+) -> None:
+    lanes = workshop.lanes(per_endpoint=2, breaker_failures=3)
+    endpoint = lanes.endpoint("p", "a")
+    fail(endpoint, 2)
+    assert endpoint.limit == 2
+
+    fail(endpoint, 1)
+    assert endpoint.limit == 1
+    runs = submitted(lanes, endpoint, 2)
+    await turns()
+    assert begun(runs) == 1
+
+    endpoint.tried(succeeded=True, seconds=0, now=1000)
+    assert endpoint.limit == 2
+    runs[0].let_go.set()
+    await until(lambda: begun(runs) == 2)
+
+
+async def test_suspects_have_a_quarter_of_the_lanes(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=8)
+    suspects = []
+    for number in range(6):
+        endpoint = lanes.endpoint("p", f"ill{number}")
+        fail(endpoint, 3)
+        suspects += submitted(lanes, endpoint, 1)
+    await turns()
+    assert begun(suspects) == 2
+
+    healthy = [
+        run for number in range(6) for run in submitted(lanes, lanes.endpoint("p", f"{number}"), 1)
+    ]
+    await turns()
+    assert begun(healthy) == 6
+
+    suspects[0].let_go.set()
+    await until(lambda: begun(suspects) == 3)
+
+
+async def test_a_silent_endpoint_admits_less_the_longer_it_is_silent(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(per_endpoint=2)
+    endpoint = lanes.endpoint("p", "a")
+    submitted(lanes, endpoint, 5)
+    await turns()
+    assert lanes.admits(endpoint)
+
+    # Three wait; a fourth would have its turn after 4 / 2 times the silence.
+    timer.now += PATIENCE_SECONDS / 2
+    assert lanes.admits(endpoint)
+    timer.now += 0.01
+    assert not lanes.admits(endpoint)
+
+
+async def test_a_quick_endpoint_admits_more_than_it_can_run(workshop: Workshop) -> None:
+    lanes = workshop.lanes(per_endpoint=2)
+    endpoint = lanes.endpoint("p", "a")
+    for _ in range(20):
+        endpoint.tried(succeeded=True, seconds=0.002, now=1000)
+    submitted(lanes, endpoint, 500)
+
+    assert lanes.admits(endpoint)
+
+
+async def test_what_waits_for_a_stuck_endpoint_is_turned_away(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(total=8, per_endpoint=2)
+    stuck = submitted(lanes, lanes.endpoint("p", "stuck"), 6)
+    await turns()
+    assert lanes.turn_away_overdue() == []
+
+    timer.now += PATIENCE_SECONDS
+    overdue = lanes.turn_away_overdue()
+
+    assert overdue == stuck[4:]
+    assert lanes.waiting == 2
+    timer.now += 0.01
+    assert lanes.turn_away_overdue() == stuck[2:4]
+
+
+async def test_what_waits_only_for_a_lane_is_not_turned_away(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(total=2, per_endpoint=2)
+    submitted(lanes, lanes.endpoint("p", "slow"), 2)
+    submitted(lanes, lanes.endpoint("p", "well"), 3)
+    await turns()
+
+    timer.now += 10 * PATIENCE_SECONDS
+
+    assert lanes.turn_away_overdue() == []
+
+
+async def test_room_comes_when_a_lane_or_a_place_to_wait_is_free(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=2, per_endpoint=2)
+    runs = submitted(lanes, lanes.endpoint("p", "a"), 4)
+    await turns()
+    room = asyncio.ensure_future(lanes.room())
+    await turns()
+    assert not room.done()
+
+    runs[0].let_go.set()
+
+    await asyncio.wait_for(room, timeout=5)
+
+
+async def test_a_run_that_fails_does_not_take_its_lane_with_it(
+    workshop: Workshop, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Hold):
+        async def go(self) -> None:
+            raise RuntimeError("a defect")
+
+    lanes = workshop.lanes(total=1)
+    log: list[str] = []
+    lanes.submit(Failing(lanes.endpoint("p", "a")))
+    lanes.submit(Hold(lanes.endpoint("p", "b"), log, "b"))
+
+    await until(lambda: log == ["b"])
+
+    assert [record.__dict__["action"] for record in caplog.records] == ["run_failed"]
+
+
+def test_deferred_runs_get_turns_at_the_pace_of_the_endpoint(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(per_endpoint=2, breaker_failures=3)
+    endpoint = lanes.endpoint("p", "a")
+    for _ in range(40):
+        endpoint.tried(succeeded=True, seconds=10, now=timer.now)
+
+    assert [lanes.defer(endpoint) for _ in range(4)] == [1, 6, 11, 16]
+
+
+def test_beyond_a_minute_deferred_runs_are_spread(workshop: Workshop) -> None:
+    lanes = workshop.lanes(breaker_failures=3)
+    endpoint = lanes.endpoint("p", "a")
+    fail(endpoint, 40, seconds=15)
+
+    waits = [lanes.defer(endpoint) for _ in range(7)]
+
+    assert waits == [1, 16, 31, 46, 45, 45, 45]
+
+
+def test_a_recovered_endpoint_is_booked_anew(workshop: Workshop) -> None:
+    lanes = workshop.lanes(breaker_failures=3)
+    endpoint = lanes.endpoint("p", "a")
+    fail(endpoint, 40, seconds=15)
+    for _ in range(5):
+        lanes.defer(endpoint)
+
+    endpoint.tried(succeeded=True, seconds=0, now=1000)
+
+    assert lanes.defer(endpoint) == 1
+
+
+def test_no_more_endpoints_are_remembered_than_the_bound(workshop: Workshop) -> None:
+    lanes = workshop.lanes(breaker_failures=1)
+    first = lanes.endpoint("p", "first")
+    fail(first, 1)
+
+    for number in range(MAX_ENDPOINTS):
+        lanes.endpoint("p", str(number))
+
+    assert not lanes.endpoint("p", "first").is_suspect
