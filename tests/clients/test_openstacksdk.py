@@ -107,6 +107,13 @@ def test_deleting_a_queue_that_is_not_there_passes(sdk: Any) -> None:
     assert list(sdk.queues()) == []
 
 
+def test_a_refused_queue_is_a_bad_request_that_tells_why(sdk: Any) -> None:
+    with pytest.raises(sdk_exceptions.BadRequestException) as refused:
+        sdk.create_queue(name="jobs", default_message_ttl=1)
+
+    assert "_default_message_ttl" in refused.value.response.json()["description"]
+
+
 # Messages
 
 
@@ -159,11 +166,6 @@ def test_deleting_messages_free_claimed_and_absent(sdk: Any) -> None:
     sdk.delete_message("jobs", ids[1], ignore_missing=False)
 
     assert list(sdk.messages("jobs", include_claimed=True)) == []
-
-
-def test_a_refused_post_tells_why(sdk: Any) -> None:
-    with pytest.raises(sdk_exceptions.BadRequestException, match="ttl"):
-        sdk.post_message("jobs", [{"body": "a", "ttl": 1}])
 
 
 # Claims
