@@ -1,0 +1,48 @@
+"""One suite, every driver: add a driver to `DRIVERS`, with the URI of an empty store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.registry import open_storage
+
+
+def sqlite_uri(directory: Path) -> str:
+    return f"sqlite:///{directory}/store.db"
+
+
+DRIVERS: dict[str, Callable[[Path], str]] = {
+    "sqlite": sqlite_uri,
+}
+
+
+@pytest.fixture(params=DRIVERS)
+def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URI of a store that is this test's own."""
+    uri_of_empty_store = DRIVERS[request.param]
+    return uri_of_empty_store(tmp_path)
+
+
+@pytest.fixture
+async def storage(store_uri: str) -> AsyncIterator[Storage]:
+    storage = await open_storage(store_uri)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+def queue() -> QueueRef:
+    """A queue that nobody has used, in a project of its own."""
+    return QueueRef(project=f"project-{new_id()}", name="orders")
+
+
+@pytest.fixture
+def other_queue(queue: QueueRef) -> QueueRef:
+    """Another queue of the same project."""
+    return QueueRef(project=queue.project, name="invoices")
