@@ -16,7 +16,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("clients") / "data")
     service.start()
     yield service
-    service.stop()
+    assert service.stop() == 0
+    assert "Traceback" not in service.log.read_text()
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     await asyncio.to_thread(service.start)
     yield service
     service.kill()
+    assert "Traceback" not in service.log.read_text()
 
 
 async def test_every_promise_is_kept_when_the_process_is_killed(
