@@ -1,0 +1,84 @@
+"""Version discovery, the home document, ping."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.routes.discovery import HOME
+from tests.api.conftest import Api
+
+NOBODY = {"Client-ID": None, "X-Project-ID": None}
+
+
+async def test_the_versions_are_listed_without_any_header(api: Api) -> None:
+    reply = await api.get("/", headers=NOBODY)
+
+    assert reply.status == 300
+    assert reply.headers["Content-Type"] == "application/json"
+    [version] = reply.json["versions"]
+    assert version["id"] == "2"
+    assert version["status"] == "CURRENT"
+    assert version["links"] == [{"href": "/v2/", "rel": "self"}]
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2"])
+async def test_the_home_document_is_json_home(api: Api, path: str) -> None:
+    reply = await api.get(path)
+
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "application/json-home"
+    assert reply.headers["Cache-Control"] == "max-age=86400"
+    assert reply.json["resources"]["rel/queue"] == {
+        "href-template": "/v2/queues/{queue_name}",
+        "href-vars": {"queue_name": "param/queue_name"},
+        "hints": {"allow": ["GET", "PUT", "DELETE", "PATCH"], "formats": {"application/json": {}}},
+    }
+
+
+async def test_the_home_document_names_what_accepts_a_post() -> None:
+    resources = HOME["resources"]
+    posting = {name for name, entry in resources.items() if "accept-post" in entry["hints"]}
+
+    assert posting == {
+        "rel/queue_share",
+        "rel/queue_purge",
+        "rel/post_messages",
+        "rel/post_claim",
+        "rel/patch_claim",
+        "rel/subscriptions_post",
+        "rel/subscription_patch",
+    }
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_ping_has_no_body(api: Api, method: str) -> None:
+    reply = await api.call(method, "/v2/ping")
+
+    assert (reply.status, reply.body) == (204, b"")
+
+
+async def test_ping_asks_for_identity_and_healthz_does_not(api: Api) -> None:
+    ping = await api.get("/v2/ping", headers=NOBODY)
+    healthz = await api.get("/healthz", headers=NOBODY)
+
+    assert ping.status == 400
+    assert healthz.status == 204
+
+
+async def test_get_ping_says_503_while_the_store_is_away_and_head_204(api: Api) -> None:
+    await api.service.storage.close()
+
+    assert (await api.get("/v2/ping")).status == 503
+    assert (await api.get("/v2/ping")).body == b""
+    assert (await api.call("HEAD", "/v2/ping")).status == 204
+
+
+async def test_a_store_that_is_away_is_503_with_an_invitation_to_retry(api: Api) -> None:
+    await api.service.storage.close()
+
+    reply = await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}]})
+
+    assert reply.status == 503
+    assert reply.title == "Service temporarily unavailable"
+    assert reply.json["description"].endswith("Please retry in a moment.")
+    assert reply.headers["Retry-After"] == "1"
