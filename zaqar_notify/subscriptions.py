@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from zaqar_notify.clock import new_id
+from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.delivery import (
     Owed,
     Record,
@@ -66,7 +66,7 @@ async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
     settings, now = service.settings, service.clock.now()
     ttl = check_ttl(document.get("ttl"), settings, now)
     wanted = Subscription(
-        id=new_id(),
+        id=new_ordered_id(now),
         queue=ref,
         subscriber=check_subscriber(document.get("subscriber"), settings),
         ttl=ttl,

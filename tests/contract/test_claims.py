@@ -433,17 +433,3 @@ async def test_a_claim_takes_the_oldest_of_many_that_fell_due_together(
     held = await hold(storage, queue, limit=2, now=after(61))
 
     assert bodies(held) == ["oldest", "0"]
-
-
-async def test_a_reader_whose_clock_is_ahead_frees_nothing_for_others(
-    storage: Storage, queue: QueueRef
-) -> None:
-    await post(storage, queue, bodies=["held"])
-    held = await hold(storage, queue, ttl=60)
-    await post(storage, queue, bodies=["delayed"], delay=60)
-
-    assert bodies(await page(storage, queue, now=after(60))) == ["held", "delayed"]
-
-    assert await claim(storage, queue, now=after(59.999)) is None
-    assert bodies(await page(storage, queue, now=after(59.999))) == []
-    assert await storage.claims.get(queue, held.id, now=after(59.999)) == held

@@ -106,9 +106,7 @@ async def _run_until_stopped(
 class _Server(uvicorn.Server):
     """Uvicorn, leaving signals to us: it would raise them again after its end."""
 
-    def __init__(
-        self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None]
-    ) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -201,7 +199,7 @@ it names (no authentication), nothing is encrypted on the way, and deliveries ma
 
 Try:
   curl -i {url}/v2/queues/hello/messages {headers} \\
-       -d '{{"messages": [{{"body": "hi"}}]}}'
+       --json '{{"messages": [{{"body": "hi"}}]}}'
   curl -i {url}/v2/queues/hello/messages?echo=true {headers}
   zaqar-notify --url {url} tail hello --from-start
 

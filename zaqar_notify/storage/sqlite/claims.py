@@ -77,10 +77,12 @@ class SQLiteClaims(ClaimStore):
         lease = _Lease.begun(claim_id, ttl, grace, now_ms)
 
         def write(db: apsw.Connection) -> tuple[Claim | None, bool]:
+            """The claim; or None and whether to go on, after a bounded part of the work."""
             record = self._records.find(db, ref)
             if record is None:
                 return None, False
-            self._messages.free_fallen_due(db, record.number, ref, now_ms)
+            if not self._messages.free_fallen_due(db, record.number, ref, now_ms):
+                return None, True
             most = None if dead_letter is None else dead_letter.max_claim_count
             found = look(db, record.number, limit, now_ms, most)
             remove(db, found.expired)
@@ -91,8 +93,8 @@ class SQLiteClaims(ClaimStore):
             return self._hold(db, ref, record.number, lease, found.taken), False
 
         while True:
-            claim, is_cut = await self._database.write(write)
-            if claim is not None or not is_cut:
+            claim, goes_on = await self._database.write(write)
+            if not goes_on:
                 return claim
 
     def _hold(
@@ -174,13 +176,35 @@ class SQLiteClaims(ClaimStore):
                 f"WHERE claim = ? AND held_until > ? AND position IN ({marks(len(positions))})",
                 (0 if counted else 1, claim_id, now_ms, *positions),
             )
+            released = db.changes()
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
-            self._database.after_commit.append(partial(self._waiting.visible, ref))
+            self._database.after_commit.append(partial(self._waiting.visible, ref, released))
 
         try:
             await self._database.write(write)
         except ClaimDoesNotExist:
             return
+
+    def sweep(self, db: apsw.Connection, *, now: int, limit: int) -> int:
+        """Remove expired claims and free what they held, for writes of any store; how many."""
+        expired: list[Row] = db.execute(
+            "SELECT id, queue, positions FROM claims INDEXED BY expiring_claims "
+            "WHERE expires_at <= ? LIMIT ?",
+            (now, limit),
+        ).fetchall()
+        for claim_id, number, positions in expired:
+            held = array.array("q", positions)
+            db.execute(
+                "UPDATE messages SET held_until = NULL, claim = NULL "
+                f"WHERE claim = ? AND position IN ({marks(len(held))})",
+                (claim_id, *held),
+            )
+            db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
+            ref = self._records.ref(db, number)
+            if ref is not None:
+                freed = partial(self._waiting.visible, ref, len(held))
+                self._database.after_commit.append(freed)
+        return len(expired)
 
     def _positions(
         self, db: apsw.Connection, ref: QueueRef, claim_id: str, now: int

@@ -37,6 +37,7 @@ MMAP_BYTES = 1 << 30
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
+Bindings: TypeAlias = tuple[Any, ...] | dict[str, Any]
 Write: TypeAlias = Callable[[apsw.Connection], T]
 
 
@@ -106,7 +107,7 @@ class Database:
             raise
         return cls(path, lock, writer)
 
-    def read(self, statement: str, bindings: tuple[object, ...] = ()) -> apsw.Cursor:
+    def read(self, statement: str, bindings: Bindings = ()) -> apsw.Cursor:
         """Rows of a short, indexed query, as they are asked for.
 
         Errors arise while iterating, so wrap the loop in `storage_errors`. Close (or exhaust) the
@@ -129,8 +130,7 @@ class Database:
                 finally:
                     reader.close()
 
-        if self._closed:
-            raise StorageUnavailable("The store is closed")
+        self.check_open()
         result: T = await asyncio.to_thread(run)
         return result
 
@@ -141,8 +141,7 @@ class Database:
         but the database and what it leaves to `after_commit`. A `NotifyError` that it raises
         refuses it alone.
         """
-        if self._closed:
-            raise StorageUnavailable("The store is closed")
+        self.check_open()
         future: asyncio.Future[T] = self._loop.create_future()
         pending = _Pending(write, future)
         self._waiting.append(pending)
@@ -152,6 +151,10 @@ class Database:
             # Soon, not now: requests read in the same turn of the loop share the group.
             self._loop.call_soon(self._next_group)
         return await future
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise StorageUnavailable("The store is closed")
 
     async def close(self) -> None:
         if self._closed:

@@ -8,8 +8,7 @@ a crash leaves a hole.
 from __future__ import annotations
 
 import asyncio
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 
@@ -45,16 +44,31 @@ SKIPPED_IN_A_ROW = 500
 PASSED_AT_ONCE = 500
 """Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
 
-_IN_ORDER = (
+_IN_STATE = (
     f"SELECT {MESSAGE_COLUMNS} FROM messages m INDEXED BY {{index}} "
     "CROSS JOIN bodies b ON b.position = m.position "
-    "WHERE m.queue = ? AND m.position > ? AND {state} ORDER BY m.position"
+    "WHERE m.queue = :queue AND m.position > :after AND {state}"
 )
-FREE_IN_ORDER = _IN_ORDER.format(index="free_messages", state="m.held_until IS NULL")
-CLAIMED_IN_ORDER = _IN_ORDER.format(index="claimed_messages", state="m.claim IS NOT NULL")
-DELAYED_IN_ORDER = _IN_ORDER.format(
+_FREE = _IN_STATE.format(index="free_messages", state="m.held_until IS NULL")
+_CLAIMED = _IN_STATE.format(index="claimed_messages", state="m.claim IS NOT NULL")
+_DELAYED = _IN_STATE.format(
     index="delayed_messages", state="m.held_until IS NOT NULL AND m.claim IS NULL"
 )
+
+
+def in_order(*, claimed: bool = False, delayed: bool = False) -> str:
+    """The statement that reads the free messages after a position in order, and claimed or delayed
+    ones between them. One statement, so that a message that changes state is in one of them."""
+    states = [_FREE] + [_CLAIMED] * claimed + [_DELAYED] * delayed
+    return f"{' UNION ALL '.join(states)} ORDER BY 1"
+
+
+FREE_IN_ORDER = in_order()
+IN_ORDER = {
+    (claimed, delayed): in_order(claimed=claimed, delayed=delayed)
+    for claimed in (False, True)
+    for delayed in (False, True)
+}
 FALLEN_DUE = (
     "SELECT position FROM messages INDEXED BY held_messages "
     "WHERE queue = ? AND held_until <= ? LIMIT ?"
@@ -143,14 +157,14 @@ class SQLiteMessages(MessageStore):
         moved_id, posted_at = (None, now) if moved is None else (moved.id, moved.posted_at)
         number = self._records.ensure(db, ref, now).number
         first = self._positions.take(db, len(messages))
-        announced = set()
+        visible = 0
         for start in range(0, len(messages), ROWS_PER_STATEMENT):
             states: list[object] = []
             bodies: list[object] = []
             position = first + start
             for message in messages[start : start + ROWS_PER_STATEMENT]:
                 held_until = now + message.delay * 1000 if message.delay else None
-                announced.add(self._waiting.held if message.delay else self._waiting.visible)
+                visible += not message.delay
                 states += (position, number, client_id, message.ttl, posted_at,
                            now + message.ttl * 1000, held_until, moved_id, message.checksum)  # fmt: skip
                 bodies += (position, message.body)
@@ -158,7 +172,10 @@ class SQLiteMessages(MessageStore):
             insert_states, insert_bodies = _inserts(len(bodies) // 2)
             db.execute(insert_states, states)
             db.execute(insert_bodies, bodies)
-        self._database.after_commit += [partial(announce, ref) for announce in announced]
+        if visible:
+            self._database.after_commit.append(partial(self._waiting.visible, ref, visible))
+        if visible < len(messages):
+            self._database.after_commit.append(partial(self._waiting.held, ref))
         return first
 
     async def page(
@@ -180,13 +197,9 @@ class SQLiteMessages(MessageStore):
             return Page([], None)
         now_ms = to_ms(now)
         await self._free_what_fell_due(record.number, ref, now_ms)
-        bindings = (record.number, position)
-        opened = [self._database.read(FREE_IN_ORDER, bindings)]
-        if include_claimed:
-            opened.append(self._database.read(CLAIMED_IN_ORDER, bindings))
-        if include_delayed:
-            opened.append(self._database.read(DELAYED_IN_ORDER, bindings))
-        rows: Iterator[Row] = opened[0] if len(opened) == 1 else heapq.merge(*opened)
+        rows = self._database.read(
+            IN_ORDER[include_claimed, include_delayed], {"queue": record.number, "after": position}
+        )
         messages: list[Message] = []
         last = skipped = 0
         try:
@@ -202,8 +215,7 @@ class SQLiteMessages(MessageStore):
                     if len(messages) == limit:
                         break
         finally:
-            for cursor in opened:
-                cursor.close()
+            rows.close()
         return Page(messages, to_id(last) if messages else None)
 
     async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
@@ -301,15 +313,19 @@ class SQLiteMessages(MessageStore):
         while self._database.read_one(FALLEN_DUE, (number, now, 1)) is not None:
             await self._database.write(lambda db: self.free_fallen_due(db, number, ref, now))
 
-    def free_fallen_due(self, db: apsw.Connection, number: int, ref: QueueRef, now: int) -> None:
-        """Free held messages of the queue that are due, up to a bound; for writes of any store."""
+    def free_fallen_due(self, db: apsw.Connection, number: int, ref: QueueRef, now: int) -> bool:
+        """Free held messages of the queue that are due, up to a bound; for writes of any store.
+
+        Returns:
+            Whether that was all of them.
+        """
         due = db.execute(FALLEN_DUE, (number, now, FREED_AT_ONCE)).fetchall()
-        if not due:
-            return
-        db.executemany(
-            "UPDATE messages SET held_until = NULL, claim = NULL WHERE position = ?", due
-        )
-        self._database.after_commit.append(partial(self._waiting.visible, ref))
+        if due:
+            db.executemany(
+                "UPDATE messages SET held_until = NULL, claim = NULL WHERE position = ?", due
+            )
+            self._database.after_commit.append(partial(self._waiting.visible, ref, len(due)))
+        return len(due) < FREED_AT_ONCE
 
     def _position(self, number: int, posted_at: int) -> int:
         """Where the message is that was posted at `posted_at`, here or in another queue."""
@@ -342,7 +358,7 @@ def look(
 ) -> Look:
     """The first `limit` visible messages, for writes; those claimed too often are set apart."""
     found = Look([], [], [], is_cut=False)
-    rows = db.execute(FREE_IN_ORDER, (number, 0))
+    rows = db.execute(FREE_IN_ORDER, {"queue": number, "after": 0})
     for row in rows:
         if row[EXPIRES_AT] <= now:
             found.expired.append(row[POSITION])

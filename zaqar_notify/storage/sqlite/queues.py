@@ -41,6 +41,7 @@ class Records:
 
     def get(self, ref: QueueRef) -> Record | None:
         """For readers."""
+        self._database.check_open()
         if ref in self._committed:
             return self._committed[ref]
         record = _record(ref, self._database.read_one(_SELECT, (ref.project, ref.name)))
@@ -57,6 +58,12 @@ class Records:
         record = _record(ref, next(db.execute(_SELECT, (ref.project, ref.name)), None))
         self._remember(ref, record)
         return record
+
+    def ref(self, db: apsw.Connection, number: int) -> QueueRef | None:
+        """For writes: which queue has this number; None when it was deleted or purged."""
+        for project, name in db.execute("SELECT project, name FROM queues WHERE id = ?", (number,)):
+            return QueueRef(project, name)
+        return None
 
     def ensure(self, db: apsw.Connection, ref: QueueRef, now: int) -> Record:
         """For writes: the record, made with empty metadata when absent."""
@@ -233,15 +240,22 @@ def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:
         number,
         now,
     )
+    free_again = one(
+        "SELECT count(*) FROM messages INDEXED BY held_messages "
+        "WHERE queue = ? AND held_until <= ? AND claim IS NOT NULL AND expires_at > ?",
+        number,
+        now,
+        now,
+    )
     expired = one(
-        "SELECT count(*) FROM messages INDEXED BY expiring_messages WHERE expires_at <= ? AND queue = ?",
+        "SELECT count(*) FROM messages INDEXED BY expiring_messages "
+        "WHERE claim IS NULL AND expires_at <= ? AND queue = ?",
         now,
         number,
     )
     return QueueStats(
         claimed=claimed - lapsed,
-        # A claim never outlives its messages, so what has expired is not under a live one.
-        free=free + lapsed - expired,
+        free=free + free_again - expired,
         oldest=_end(db, number, now, "ASC"),
         newest=_end(db, number, now, "DESC"),
     )

@@ -40,7 +40,8 @@ CREATE INDEX delayed_messages ON messages (queue, position)
     WHERE held_until IS NOT NULL AND claim IS NULL;
 -- Held messages by the instant at which they become free.
 CREATE INDEX held_messages ON messages (queue, held_until) WHERE held_until IS NOT NULL;
-CREATE INDEX expiring_messages ON messages (expires_at);
+-- The sweep's. Claimed messages outlive their claims, whose sweep frees them first.
+CREATE INDEX expiring_messages ON messages (expires_at) WHERE claim IS NULL;
 CREATE UNIQUE INDEX moved_messages ON messages (queue, moved_id) WHERE moved_id IS NOT NULL;
 
 CREATE TABLE bodies (

@@ -17,11 +17,10 @@ from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
 EXPIRED_MESSAGES = (
-    "SELECT position FROM messages INDEXED BY expiring_messages WHERE expires_at <= ? LIMIT ?"
+    "SELECT position FROM messages INDEXED BY expiring_messages "
+    "WHERE claim IS NULL AND expires_at <= ? LIMIT ?"
 )
 EXPIRED_ROWS = (
-    "DELETE FROM claims WHERE id IN "
-    "(SELECT id FROM claims INDEXED BY expiring_claims WHERE expires_at <= ? LIMIT ?)",
     "DELETE FROM subscriptions WHERE (project, queue, id) IN (SELECT project, queue, id "
     "FROM subscriptions INDEXED BY expiring_subscriptions WHERE expires_at <= ? LIMIT ?)",
     "DELETE FROM remembered_posts WHERE (project, queue, key) IN (SELECT project, queue, key "
@@ -47,7 +46,8 @@ class SQLiteStorage(Storage):
         messages = SQLiteMessages(database, records, Positions(database), self._waiting)
         self.queues = SQLiteQueues(database, records)
         self.messages = messages
-        self.claims = SQLiteClaims(database, records, messages, self._waiting)
+        self._claims = SQLiteClaims(database, records, messages, self._waiting)
+        self.claims = self._claims
         self.subscriptions = SQLiteSubscriptions(database, records)
 
     @classmethod
@@ -68,7 +68,11 @@ class SQLiteStorage(Storage):
         def write(db: apsw.Connection) -> int:
             expired = [row[0] for row in db.execute(EXPIRED_MESSAGES, (now_ms, limit))]
             remove(db, expired)
-            most = max(len(expired), _remove_left_behind(db, limit))
+            most = max(
+                len(expired),
+                self._claims.sweep(db, now=now_ms, limit=limit),
+                _remove_left_behind(db, limit),
+            )
             for statement in EXPIRED_ROWS:
                 db.execute(statement, (now_ms, limit))
                 most = max(most, db.changes())

@@ -24,7 +24,7 @@ from zaqar_notify.storage.sqlite.rows import (
 _OF_QUEUE = f"SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions WHERE project = ? AND queue = ?"
 _BY_ID = f"{_OF_QUEUE} AND id = ? AND expires_at > ?"
 _BY_SUBSCRIBER = f"{_OF_QUEUE} AND subscriber = ?"
-_AFTER = f"{_OF_QUEUE} AND id > ? AND expires_at > ? ORDER BY id LIMIT ?"
+AFTER = f"{_OF_QUEUE} AND id > ? AND expires_at > ? ORDER BY id LIMIT ?"
 _REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(12)})"
 
 
@@ -66,7 +66,7 @@ class SQLiteSubscriptions(SubscriptionStore):
     ) -> list[Subscription]:
         with storage_errors():
             rows = self._database.read(
-                _AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
+                AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
             )
             return [to_subscription(row) for row in rows]
 

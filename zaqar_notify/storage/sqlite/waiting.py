@@ -30,11 +30,11 @@ class Waiting:
             watched = self._watched[ref] = _Watched(ref)
         return _Watch(self, watched, exclusive)
 
-    def visible(self, ref: QueueRef) -> None:
-        """Messages of the queue have become visible, or may have."""
+    def visible(self, ref: QueueRef, count: int) -> None:
+        """So many messages of the queue have become visible."""
         watched = self._watched.get(ref)
         if watched is not None:
-            watched.wake()
+            watched.wake(count)
 
     def held(self, ref: QueueRef) -> None:
         """Messages of the queue are held now, or until another instant."""
@@ -62,7 +62,8 @@ class Waiting:
 
     def _due(self, watched: _Watched) -> None:
         watched.timer = None
-        watched.wake()
+        # Whoever looks frees what is due, which wakes as many more as there is to be had.
+        watched.wake(1)
         if any(watch.is_waiting for watch in watched.watches):
             self.set_timer(watched)
 
@@ -74,35 +75,50 @@ class Waiting:
 
 
 class _Watched:
-    """One queue's watches, in the order they were opened, and the timer of its next due message."""
+    """One queue's watches, and the timer of its next due message."""
 
     def __init__(self, ref: QueueRef) -> None:
         self.ref = ref
         self.watches: dict[_Watch, None] = {}
+        """Those that wait come last, in the order they began to."""
         self.timer: asyncio.TimerHandle | None = None
 
-    def wake(self) -> None:
-        """Wake every observer, and the first consumer that has no wake yet."""
-        consumer_woken = False
+    def wake(self, count: int) -> None:
+        """Wake every observer, and so many consumers: those that wait longest, then those that look.
+
+        A consumer that is just looking may have looked too early, so it is told to look again.
+        """
         for watch in self.watches:
             if not watch.exclusive:
                 watch.nudge()
-            elif not consumer_woken and not watch.is_woken:
-                watch.nudge()
-                consumer_woken = True
+        self._wake_consumers(count)
 
-    def wake_consumer(self) -> None:
-        for watch in self.watches:
-            if watch.exclusive and not watch.is_woken:
-                watch.nudge()
-                return
+    def begin_to_wait(self, watch: _Watch) -> None:
+        self.watches[watch] = self.watches.pop(watch)
+
+    def leave(self, watch: _Watch) -> bool:
+        """Watch no longer; whether it had been watching."""
+        if watch not in self.watches:
+            return False
+        del self.watches[watch]
+        if watch.is_woken or watch.was_woken:
+            # There may be more than this consumer took, or it went before it looked.
+            self._wake_consumers(1)
+        return True
+
+    def _wake_consumers(self, count: int) -> None:
+        idle = [watch for watch in self.watches if watch.exclusive and not watch.is_woken]
+        waiting = [watch for watch in idle if watch.is_waiting]
+        looking = [watch for watch in idle if not watch.is_waiting]
+        for watch in (waiting + looking)[:count]:
+            watch.nudge()
 
 
 class _Watch(Watch):
     def __init__(self, waiting: Waiting, watched: _Watched, exclusive: bool) -> None:
         self.exclusive = exclusive
         self.is_woken = False
-        self._was_woken = False
+        self.was_woken = False
         self._waiting = waiting
         self._watched = watched
         self._waiter: asyncio.Future[None] | None = None
@@ -114,32 +130,31 @@ class _Watch(Watch):
 
     async def changed(self, *, timeout_seconds: float) -> bool:
         if not self.is_woken and not self._waiting.stopped:
-            if self._watched.timer is None:
-                self._waiting.set_timer(self._watched)
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            handle = loop.call_later(timeout_seconds, self._stop_waiting)
-            try:
-                await self._waiter
-            finally:
-                handle.cancel()
-                self._waiter = None
+            await self._wait(timeout_seconds)
         woken, self.is_woken = self.is_woken, False
-        self._was_woken = self._was_woken or woken
+        self.was_woken = self.was_woken or woken
         return woken and not self._waiting.stopped
+
+    async def _wait(self, timeout_seconds: float) -> None:
+        self._watched.begin_to_wait(self)
+        if self._watched.timer is None:
+            self._waiting.set_timer(self._watched)
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timeout = loop.call_later(timeout_seconds, self._stop_waiting)
+        try:
+            await self._waiter
+        finally:
+            timeout.cancel()
+            self._waiter = None
 
     def nudge(self) -> None:
         self.is_woken = True
         self._stop_waiting()
 
     def close(self) -> None:
-        if self._watched.watches.pop(self, self) is self:
-            return
-        if not self._watched.watches:
+        if self._watched.leave(self) and not self._watched.watches:
             self._waiting.forget(self._watched)
-        elif self.exclusive and (self.is_woken or self._was_woken):
-            # There may be more than this consumer took, or it went before it looked.
-            self._watched.wake_consumer()
 
     def _stop_waiting(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1,0 +1,54 @@
+"""The hot statements read their rows in order from an index: no scan of a table, no sorting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from zaqar_notify.storage.sqlite import messages, storage, subscriptions
+from zaqar_notify.storage.sqlite.storage import SQLiteStorage
+
+STATEMENTS = {
+    "claim": messages.FREE_IN_ORDER,
+    "page": messages.IN_ORDER[False, False],
+    "page with claimed": messages.IN_ORDER[True, False],
+    "page with delayed": messages.IN_ORDER[False, True],
+    "page with all": messages.IN_ORDER[True, True],
+    "fallen due": messages.FALLEN_DUE,
+    "next due": messages.NEXT_DUE,
+    "sweep of messages": storage.EXPIRED_MESSAGES,
+    "page of subscriptions": subscriptions.AFTER,
+}
+
+
+@pytest.fixture
+async def connection(tmp_path: Path) -> apsw.Connection:
+    opened = await SQLiteStorage.open(tmp_path / "store.db")
+    await opened.close()
+    return apsw.Connection(str(tmp_path / "store.db"))
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_a_hot_statement_reads_an_index_in_order(
+    connection: apsw.Connection, name: str
+) -> None:
+    plan = steps(connection, STATEMENTS[name])
+
+    assert plan
+    assert not [step for step in plan if "TEMP B-TREE" in step]
+    assert not [step for step in plan if step.startswith("SCAN")]
+
+
+async def test_a_sort_would_be_noticed(connection: apsw.Connection) -> None:
+    plan = steps(connection, "SELECT * FROM messages ORDER BY posted_at")
+
+    assert [step for step in plan if "TEMP B-TREE" in step]
+    assert [step for step in plan if step.startswith("SCAN")]
+
+
+def steps(connection: apsw.Connection, statement: str) -> list[str]:
+    unnamed = (1,) * statement.count("?")
+    bindings = unnamed or {"queue": 1, "after": 1}
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", bindings)]
