@@ -1,0 +1,167 @@
+"""Pre-signed requests: made by `share`, admitted where they were signed for, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import PROJECT, Api, StartApi
+from tests.clock import ManualClock
+
+
+@pytest.fixture
+async def api(start_api: StartApi) -> Api:
+    return await start_api(signed_url_secrets="secret,former", webhook_secret="master")
+
+
+async def share(api: Api, queue: str = "q", **fields: object) -> dict[str, Any]:
+    """The headers of a share."""
+    reply = await api.post(f"/v2/queues/{queue}/share", body=json.dumps(fields).encode())
+    assert reply.status == 200, reply
+    shared = reply.json
+    return {
+        "URL-Signature": shared["signature"],
+        "URL-Methods": ",".join(shared["methods"]),
+        "URL-Paths": ",".join(shared["paths"]),
+        "URL-Expires": shared["expires"],
+        "X-Project-ID": shared["project"],
+    }
+
+
+async def test_a_share_says_what_was_signed(api: Api) -> None:
+    reply = await api.post(
+        "/v2/queues/q/share",
+        {
+            "paths": ["messages", "claims"],
+            "methods": ["POST", "GET"],
+            "expires": "2101-01-01T02:00:00.5+02:00",
+        },
+    )
+
+    assert reply.status == 200
+    assert {key: value for key, value in reply.json.items() if key != "signature"} == {
+        "project": PROJECT,
+        "methods": ["GET", "POST"],
+        "expires": "2101-01-01T00:00:00",
+        "paths": ["/v2/queues/q/claims", "/v2/queues/q/messages"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (None, "Invalid request body"),
+        (b"x", "Invalid request body"),
+        (b"[]", "Invalid request body"),
+        (b'{"paths": ["stats"]}', "Invalid API request"),
+        (b'{"methods": [1]}', "Invalid API request"),
+        (b'{"methods": "GET"}', "Invalid API request"),
+        (b'{"expires": 5}', "Invalid API request"),
+        (b'{"expires": "2000-01-01T00:00:00"}', "Invalid API request"),
+        (b'{"other": 1}', "Invalid API request"),
+    ],
+)
+async def test_bad_shares(api: Api, body: bytes | None, title: str) -> None:
+    reply = await api.post("/v2/queues/q/share", body=body)
+
+    assert (reply.status, reply.title) == (400, title)
+
+
+async def test_sharing_without_a_secret_is_refused(start_api: StartApi) -> None:
+    api = await start_api()
+
+    assert (await api.post("/v2/queues/q/share", body=b"{}")).status == 400
+    signed = await api.get("/v2/queues/q/messages", headers={"URL-Signature": "x"})
+    assert (signed.status, signed.title) == (404, "404 Not Found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/queues/q/messages", 200),
+        ("GET", "/v2/queues/q/messages?limit=1", 200),
+        ("POST", "/v2/queues/q/messages", 404),
+        ("GET", "/v2/queues/q/messagesx", 404),
+        ("GET", "/v2/queues/q/claims/x", 404),
+        ("GET", "/v2/queues/r/messages", 404),
+        ("GET", "/v2/queues/q", 404),
+        ("GET", "/v2/queues", 404),
+    ],
+)
+async def test_a_share_admits_its_paths_and_methods_only(
+    api: Api, method: str, path: str, status: int
+) -> None:
+    headers = await share(api)
+
+    reply = await api.call(method, path, headers=headers)
+
+    assert reply.status == status
+    assert status == 200 or reply.title == "404 Not Found"
+
+
+async def test_a_share_admits_what_is_below_its_path(api: Api) -> None:
+    [message_id] = await api.post_bodies("q", 1)
+    headers = await share(api)
+
+    assert (await api.get(f"/v2/queues/q/messages/{message_id}", headers=headers)).status == 200
+
+
+async def test_a_dot_in_a_queue_s_name_stands_for_itself(api: Api) -> None:
+    headers = await share(api, queue="a.b")
+
+    assert (await api.get("/v2/queues/a.b/messages", headers=headers)).status == 200
+    assert (await api.get("/v2/queues/aXb/messages", headers=headers)).status == 404
+
+
+async def test_a_share_ends(api: Api, clock: ManualClock) -> None:
+    headers = await share(api)
+    clock.advance(seconds=86399)
+    assert (await api.get("/v2/queues/q/messages", headers=headers)).status == 200
+    clock.advance(seconds=1)
+
+    reply = await api.get("/v2/queues/q/messages", headers=headers)
+
+    assert (reply.status, reply.title) == (404, "404 Not Found")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("URL-Signature", ""),
+        ("URL-Signature", "0" * 64),
+        ("URL-Signature", "\u00e9"),
+        ("URL-Methods", "GET,POST"),
+        ("URL-Paths", "/v2/queues/q"),
+        ("URL-Expires", "2199-01-01T00:00:00"),
+        ("URL-Expires", "soon"),
+        ("URL-Expires", None),
+        ("X-Project-ID", "p2"),
+        ("X-Project-ID", None),
+    ],
+)
+async def test_a_share_that_was_altered_is_refused(api: Api, name: str, value: str | None) -> None:
+    headers = await share(api) | {name: value}
+
+    reply = await api.get("/v2/queues/q/messages", headers=headers)
+
+    assert (reply.status, reply.title) == (404, "404 Not Found")
+
+
+async def test_a_client_id_is_needed_all_the_same(api: Api) -> None:
+    headers = await share(api) | {"Client-ID": None}
+
+    reply = await api.get("/v2/queues/q/messages", headers=headers)
+
+    assert (reply.status, reply.title) == (400, "Missing header value")
+
+
+async def test_a_share_of_subscriptions_does_not_open_their_secrets(api: Api) -> None:
+    subscription_id = await api.subscribe("q", "http://example.org/")
+    headers = await share(api, paths=["subscriptions"], methods=["GET", "POST"])
+    path = f"/v2/queues/q/subscriptions/{subscription_id}"
+
+    assert (await api.get(path, headers=headers)).status == 200
+    assert (await api.get(f"{path}/secret", headers=headers)).status == 404
+    assert (await api.post(f"{path}/secret", headers=headers)).status == 404

@@ -1,0 +1,523 @@
+"""Subscriptions over HTTP: their life, confirmation, secrets, and what was given up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.api.conftest import PROJECT, Api, CountingDoorbell, StartApi
+from tests.clock import ManualClock
+from zaqar_notify.delivery import (
+    FanOut,
+    Owed,
+    OwedDelivery,
+    Replay,
+    delivery_id,
+    outbox_ref,
+    parcels,
+    read_work,
+    retry_ref,
+    undelivered_record,
+)
+from zaqar_notify.models import MessageType, Outcome, QueueRef, Subscription, Verdict
+
+SUBSCRIPTIONS = "/v2/queues/q/subscriptions"
+HOOK = "http://example.org/hook"
+CONFIRMING: dict[str, Any] = {"require_confirmation": True, "signed_url_secrets": "first,second"}
+
+
+async def works(api: Api, ref: QueueRef) -> list[Any]:
+    """What is owed on an internal queue."""
+    page = await api.service.storage.messages.page(
+        ref, marker=None, limit=100, now=api.service.clock.now()
+    )
+    return [read_work(message.body) for message in page.messages]
+
+
+async def confirmations(api: Api) -> list[dict[str, Any]]:
+    """The payloads of the confirmations that are owed."""
+    return [
+        msgspec.json.decode(parcel.payload)
+        for work in await works(api, retry_ref(0))
+        if isinstance(work, OwedDelivery) and work.kind is not MessageType.NOTIFICATION
+        for parcel in parcels(work)
+    ]
+
+
+async def replays(api: Api) -> list[str]:
+    return [
+        work.subscription_id for work in await works(api, outbox_ref(0)) if isinstance(work, Replay)
+    ]
+
+
+async def disable(api: Api, subscription_id: str) -> None:
+    """What the engine does when a receiver answers 410."""
+    now = api.service.clock.now()
+
+    def disabled(subscription: Subscription) -> Subscription:
+        return msgspec.structs.replace(subscription, disabled_at=now)
+
+    await api.service.storage.subscriptions.update(
+        QueueRef(PROJECT, "q"), subscription_id, disabled, now=now
+    )
+
+
+async def is_disabled(api: Api, subscription_id: str) -> bool:
+    found = await api.service.storage.subscriptions.get(
+        QueueRef(PROJECT, "q"), subscription_id, now=api.service.clock.now()
+    )
+    assert found is not None
+    return found.disabled_at is not None
+
+
+async def test_a_subscription_is_created_and_shown(api: Api, clock: ManualClock) -> None:
+    options = {"post_headers": {"X-Key": "1"}, "mine": [1]}
+
+    reply = await api.post(SUBSCRIPTIONS, {"subscriber": HOOK, "ttl": 100, "options": options})
+    clock.advance(seconds=9.9)
+
+    subscription_id = reply.json["subscription_id"]
+    assert reply.status == 201
+    assert reply.headers["Location"] == SUBSCRIPTIONS
+    assert (await api.get(f"{SUBSCRIPTIONS}/{subscription_id}")).json == {
+        "id": subscription_id,
+        "source": "q",
+        "subscriber": HOOK,
+        "ttl": 100,
+        "age": 9,
+        "options": options,
+        "confirmed": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "ttl", "options"),
+    [
+        ({}, 3600, {}),
+        ({"ttl": None, "options": None}, 3600, {}),
+        ({"options": []}, 3600, {}),
+        ({"ttl": 60}, 60, {}),
+        ({"ttl": 220367260800}, 220367260800, {}),
+        ({"unknown": 1, "confirmed": True}, 3600, {}),
+    ],
+)
+async def test_what_a_subscription_may_leave_out(
+    api: Api, fields: dict[str, object], ttl: int, options: object
+) -> None:
+    subscription_id = await api.subscribe("q", HOOK, **fields)
+
+    shown = (await api.get(f"{SUBSCRIPTIONS}/{subscription_id}")).json
+    assert (shown["ttl"], shown["options"], shown["confirmed"]) == (ttl, options, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (None, "Invalid API request"),
+        (b"{}", "Invalid API request"),
+        (b"[]", "Invalid API request"),
+        (b'["subscriber"]', "Invalid API request"),
+        (b'{"ttl": 100}', "Invalid API request"),
+        (b'{"subscriber": ""}', "Invalid API request"),
+        (b'{"subscriber": null}', "Invalid API request"),
+        (b'{"subscriber": 5}', "Invalid API request"),
+        (b'{"subscriber": "ftp://example.org"}', "Invalid API request"),
+        (b'{"subscriber": "mailto:a@example.org"}', "Invalid API request"),
+        (b'{"subscriber": "http://h", "ttl": 0}', "Invalid API request"),
+        (b'{"subscriber": "http://h", "ttl": 59}', "Invalid API request"),
+        (b'{"subscriber": "http://h", "ttl": true}', "Invalid API request"),
+        (b'{"subscriber": "http://h", "ttl": 999999999999}', "Invalid API request"),
+        (b'{"subscriber": "http://h", "options": 5}', "Invalid API request"),
+        (b'{"subscriber": "http://h", "options": "x"}', "Invalid API request"),
+        (
+            b'{"subscriber": "http://h", "options": {"_retry_policy": {"minimum_delay": 25}}}',
+            "Invalid API request",
+        ),
+        (b"x", "Invalid request body"),
+        (b'{"subscriber": "http://\xff"}', "Invalid request body"),
+    ],
+)
+async def test_bad_subscriptions_create_nothing_not_even_the_queue(
+    api: Api, body: bytes | None, title: str
+) -> None:
+    reply = await api.post(SUBSCRIPTIONS, body=body)
+
+    assert (reply.status, reply.title) == (400, title)
+    assert (await api.get("/v2/queues")).json["queues"] == []
+    assert (await api.get(SUBSCRIPTIONS)).json == {"subscriptions": [], "links": []}
+
+
+async def test_an_unconfirmed_duplicate_gets_the_new_ttl_and_options(api: Api) -> None:
+    first = await api.subscribe("q", HOOK, ttl=100, options={"a": 1})
+    second = await api.subscribe("q", HOOK, ttl=200, options={"b": 2})
+
+    shown = (await api.get(f"{SUBSCRIPTIONS}/{first}")).json
+    assert second == first
+    assert (shown["ttl"], shown["options"]) == (200, {"b": 2})
+
+
+async def test_a_confirmed_duplicate_is_a_conflict_that_says_where(api: Api) -> None:
+    subscription_id = await api.subscribe("q", HOOK)
+    await api.put(f"{SUBSCRIPTIONS}/{subscription_id}/confirm", {"confirmed": True})
+
+    reply = await api.post(SUBSCRIPTIONS, {"subscriber": HOOK})
+
+    assert (reply.status, reply.title) == (409, "Resource conflict")
+    assert reply.headers["Location"] == SUBSCRIPTIONS
+
+
+async def test_lists_go_in_order_of_creation(api: Api, clock: ManualClock) -> None:
+    ids = []
+    for number in range(3):
+        ids.append(await api.subscribe("q", f"http://example.org/{number}"))
+        clock.advance(seconds=1)
+
+    first = (await api.get(f"{SUBSCRIPTIONS}?limit=2")).json
+    second = (await api.get(first["links"][0]["href"])).json
+    third = (await api.get(second["links"][0]["href"])).json
+
+    assert [one["id"] for one in first["subscriptions"]] == ids[:2]
+    assert first["links"][0]["href"] == f"{SUBSCRIPTIONS}?limit=2&marker={ids[1]}"
+    assert [one["id"] for one in second["subscriptions"]] == ids[2:]
+    assert third == {"subscriptions": [], "links": []}
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("limit=0", "Invalid API request"),
+        ("limit=21", "Invalid API request"),
+        ("limit=x", "Invalid parameter"),
+    ],
+)
+async def test_the_limit_of_a_list(api: Api, query: str, title: str) -> None:
+    reply = await api.get(f"{SUBSCRIPTIONS}?{query}")
+
+    assert (reply.status, reply.title) == (400, title)
+
+
+async def test_a_subscription_lapses(api: Api, clock: ManualClock) -> None:
+    subscription_id = await api.subscribe("q", HOOK, ttl=60)
+
+    clock.advance(seconds=59)
+    assert (await api.get(f"{SUBSCRIPTIONS}/{subscription_id}")).status == 200
+    clock.advance(seconds=1)
+    assert (await api.get(f"{SUBSCRIPTIONS}/{subscription_id}")).status == 404
+    assert (await api.get(SUBSCRIPTIONS)).json["subscriptions"] == []
+
+
+async def test_a_change_replaces_what_it_names(api: Api, clock: ManualClock) -> None:
+    subscription_id = await api.subscribe("q", HOOK, ttl=60, options={"a": 1})
+    path = f"{SUBSCRIPTIONS}/{subscription_id}"
+    clock.advance(seconds=30)
+
+    reply = await api.patch(path, {"ttl": 100, "options": {"b": 2}, "subscriber": None, "x": 1})
+
+    assert (reply.status, reply.body, reply.headers["Location"]) == (204, b"", path)
+    clock.advance(seconds=99)
+    shown = (await api.get(path)).json
+    assert (shown["subscriber"], shown["ttl"], shown["options"]) == (HOOK, 100, {"b": 2})
+    clock.advance(seconds=1)
+    assert (await api.get(path)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (None, "Invalid API request"),
+        (b"{}", "Invalid API request"),
+        (b'["ttl"]', "Invalid API request"),
+        (b'{"ttl": 50}', "Invalid API request"),
+        (b'{"options": 5}', "Invalid API request"),
+        (b'{"subscriber": "ftp://h"}', "Invalid API request"),
+        (b"x", "Invalid request body"),
+        (b'{"unknown": 1}', "Unable to update subscription"),
+        (b'{"confirmed": true}', "Unable to update subscription"),
+        (b'{"ttl": null, "options": null, "subscriber": null}', "Unable to update subscription"),
+        (b'{"ttl": 100, "project": "p2"}', "Unable to update subscription"),
+        (b'{"ttl": 100, "queue": "r"}', "Unable to update subscription"),
+    ],
+)
+async def test_bad_changes_change_nothing(api: Api, body: bytes | None, title: str) -> None:
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    before = (await api.get(path)).json
+
+    reply = await api.patch(path, body=body)
+
+    assert (reply.status, reply.title) == (400, title)
+    assert (await api.get(path)).json == before
+
+
+async def test_a_subscriber_can_t_be_changed_to_one_that_is_there(api: Api) -> None:
+    await api.subscribe("q", HOOK)
+    other = await api.subscribe("q", "http://example.org/other")
+
+    reply = await api.patch(f"{SUBSCRIPTIONS}/{other}", {"subscriber": HOOK})
+
+    assert (reply.status, reply.title) == (409, "Resource conflict")
+    assert "Location" not in reply.headers
+
+
+async def test_a_new_subscriber_starts_unconfirmed(api: Api) -> None:
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    await api.put(f"{path}/confirm", {"confirmed": True})
+
+    await api.patch(path, {"subscriber": HOOK, "ttl": 100})
+    assert (await api.get(path)).json["confirmed"] is True
+    await api.patch(path, {"subscriber": "http://example.org/other"})
+    assert (await api.get(path)).json["confirmed"] is False
+
+
+@pytest.mark.parametrize("suffix", ["", "/confirm", "/secret", "/undelivered"])
+@pytest.mark.parametrize("where", ["unknown", "other queue", "other project"])
+async def test_what_is_not_there_is_404(start_api: StartApi, suffix: str, where: str) -> None:
+    api = await start_api(webhook_secret="master")
+    subscription_id = await api.subscribe("q", HOOK)
+    path = {
+        "unknown": f"{SUBSCRIPTIONS}/123{suffix}",
+        "other queue": f"/v2/queues/r/subscriptions/{subscription_id}{suffix}",
+        "other project": f"{SUBSCRIPTIONS}/{subscription_id}{suffix}",
+    }[where]
+    headers = {"X-Project-ID": "p2"} if where == "other project" else {}
+
+    if suffix == "/confirm":
+        replies = [await api.put(path, {"confirmed": False}, headers=headers)]
+    else:
+        replies = [await api.get(path, headers=headers)]
+        if not suffix:
+            replies.append(await api.patch(path, {"ttl": 100}, headers=headers))
+        if suffix == "/secret":
+            replies.append(await api.post(path, headers=headers))
+
+    assert [(reply.status, reply.title) for reply in replies] == [(404, "Not found")] * len(replies)
+
+
+async def test_deleting_is_done_or_was_done(api: Api) -> None:
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+
+    replies = [await api.delete(path), await api.delete(path), await api.delete(f"{path}x")]
+
+    assert [(reply.status, reply.body) for reply in replies] == [(204, b"")] * 3
+    assert (await api.get(path)).status == 404
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_confirming_sets_the_state_and_can_be_repeated(api: Api, confirmed: bool) -> None:
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+
+    for _ in range(2):
+        reply = await api.put(f"{path}/confirm", {"confirmed": confirmed})
+        assert (reply.status, reply.body) == (204, b"")
+        assert reply.headers["Location"] == f"{path}/confirm"
+    assert (await api.get(path)).json["confirmed"] is confirmed
+
+
+@pytest.mark.parametrize(
+    ("body", "title"),
+    [
+        (None, "Invalid API request"),
+        (b"{}", "Invalid API request"),
+        (b'{"confirmed": 1}', "Invalid API request"),
+        (b'{"confirmed": null}', "Invalid API request"),
+        (b"[]", "Unable to confirm subscription"),
+        (b"x", "Invalid request body"),
+    ],
+)
+async def test_bad_confirmations(api: Api, body: bytes | None, title: str) -> None:
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+
+    reply = await api.put(f"{path}/confirm", body=body)
+
+    assert (reply.status, reply.title) == (400, title)
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, 0),
+        ({"require_confirmation": True}, 0),
+        ({"signed_url_secrets": "s"}, 0),
+        (CONFIRMING, 1),
+    ],
+)
+async def test_a_new_subscriber_is_asked_when_confirmation_is_required_and_can_be_signed(
+    start_api: StartApi, settings: dict[str, Any], asked: int
+) -> None:
+    api = await start_api(**settings)
+
+    await api.subscribe("q", HOOK)
+
+    assert len(await confirmations(api)) == asked
+    assert isinstance(api.service.doorbell, CountingDoorbell)
+    assert api.service.doorbell.rings == asked
+
+
+async def test_the_confirmation_s_headers_confirm_with_any_client_id(start_api: StartApi) -> None:
+    api = await start_api(**CONFIRMING)
+    subscription_id = await api.subscribe("q", HOOK)
+    path = f"{SUBSCRIPTIONS}/{subscription_id}"
+    [payload] = await confirmations(api)
+    headers = {
+        name: payload[name]
+        for name in ("URL-Signature", "URL-Methods", "URL-Paths", "URL-Expires", "X-Project-ID")
+    }
+
+    elsewhere = await api.get(path, headers=headers)
+    reply = await api.put(f"{path}/confirm", payload["SubscribeBody"], headers=headers)
+
+    assert payload["Message_Type"] == "SubscriptionConfirmation"
+    assert elsewhere.status == 404
+    assert reply.status == 204
+    assert (await api.get(path)).json["confirmed"] is True
+
+
+async def test_who_leaves_gets_a_way_back(start_api: StartApi) -> None:
+    api = await start_api(**CONFIRMING)
+    subscription_id = await api.subscribe("q", HOOK)
+
+    await api.put(f"{SUBSCRIPTIONS}/{subscription_id}/confirm", {"confirmed": False})
+
+    kinds = [payload["Message_Type"] for payload in await confirmations(api)]
+    assert kinds == ["SubscriptionConfirmation", "UnsubscribeConfirmation"]
+
+
+async def test_repeating_a_subscription_and_changing_its_subscriber_ask_again(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(**CONFIRMING)
+    subscription_id = await api.subscribe("q", HOOK)
+
+    await api.subscribe("q", HOOK)
+    assert len(await confirmations(api)) == 2
+    await api.patch(f"{SUBSCRIPTIONS}/{subscription_id}", {"ttl": 100})
+    assert len(await confirmations(api)) == 2
+    await api.patch(f"{SUBSCRIPTIONS}/{subscription_id}", {"subscriber": f"{HOOK}/2"})
+    assert len(await confirmations(api)) == 3
+
+
+async def test_changing_or_confirming_a_disabled_subscription_enables_it_and_replays(
+    api: Api,
+) -> None:
+    subscription_id = await api.subscribe("q", HOOK)
+    path = f"{SUBSCRIPTIONS}/{subscription_id}"
+
+    await disable(api, subscription_id)
+    await api.put(f"{path}/confirm", {"confirmed": False})
+    assert await is_disabled(api, subscription_id)
+    assert await replays(api) == []
+    await api.put(f"{path}/confirm", {"confirmed": True})
+    assert not await is_disabled(api, subscription_id)
+    assert await replays(api) == [subscription_id]
+
+    await disable(api, subscription_id)
+    await api.patch(path, {"ttl": 100})
+    assert not await is_disabled(api, subscription_id)
+    assert await replays(api) == [subscription_id] * 2
+
+
+async def test_a_post_leaves_one_job_with_the_body_as_it_was(api: Api) -> None:
+    await api.subscribe("q", HOOK)
+
+    await api.post(
+        "/v2/queues/q/messages", body=b'{"messages": [{"body": {"n" : 1.0}, "ttl": 60}]}'
+    )
+
+    [job] = await works(api, outbox_ref(0))
+    assert isinstance(job, FanOut)
+    assert (job.project, job.queue, job.hops) == (PROJECT, "q", 0)
+    assert job.request_id.startswith("req-")
+    assert [bytes(message.body) for message in job.messages] == [b'{"n" : 1.0}']
+    assert [message.delay for message in job.messages] == [None]
+
+
+async def test_subscribers_of_a_delayed_queue_see_each_delay(start_api: StartApi) -> None:
+    api = await start_api(notify_delayed_at_once=True)
+    await api.put("/v2/queues/q", {"_default_message_delay": 5})
+    await api.subscribe("q", HOOK)
+
+    await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}, {"body": 2, "delay": 0}]})
+
+    [job] = await works(api, outbox_ref(0))
+    assert [message.delay for message in job.messages] == [5, 0]
+
+
+async def test_internal_queues_have_no_name_that_a_request_can_give(api: Api) -> None:
+    await api.subscribe("q", HOOK)
+    await api.post_bodies("q", 1)
+
+    for project in ("", " "):
+        reply = await api.get("/v2/queues/outbox.0/messages", headers={"X-Project-ID": project})
+        assert reply.status == 400
+    mine = await api.get("/v2/queues/outbox.0/messages?echo=true&include_claimed=true")
+    assert mine.json["messages"] == []
+
+
+async def test_the_signing_secret_can_be_rotated_and_the_former_one_stays_a_while(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api(webhook_secret="master", webhook_secret_overlap_seconds=100)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+
+    first = (await api.get(path)).json
+    rotated = await api.post(path)
+    during = (await api.get(path)).json
+    clock.advance(seconds=100)
+    afterwards = (await api.get(path)).json
+
+    assert first["secret"].startswith("whsec_")
+    assert first["former_secrets"] == []
+    assert rotated.status == 200
+    assert rotated.json == during
+    assert during["secret"] != first["secret"]
+    assert during["former_secrets"] == [first["secret"]]
+    assert afterwards == {"secret": during["secret"], "former_secrets": []}
+
+
+async def test_without_a_master_key_there_is_no_secret(api: Api) -> None:
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+
+    for reply in (await api.get(path), await api.post(path)):
+        assert reply.status == 404
+        assert "ZAQAR_WEBHOOK_SECRET" in reply.json["description"]
+
+
+async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: ManualClock) -> None:
+    subscription_id = await api.subscribe("q", HOOK)
+    ids = await api.post_bodies("q", {"n": 1}, {"n": 2})
+    [job] = await works(api, outbox_ref(0))
+    subscription = await api.service.storage.subscriptions.get(
+        QueueRef(PROJECT, "q"), subscription_id, now=clock.now()
+    )
+    assert subscription is not None
+    for parcel in parcels(job):
+        outcome = Outcome(Verdict.REFUSED, status=404, detail="HTTP 404")
+        ref, record = undelivered_record(
+            parcel, subscription, outcome=outcome, attempts=1, now=clock.now()
+        )
+        await api.service.storage.messages.post(ref, Owed([record]), now=clock.now())
+
+    path = f"{SUBSCRIPTIONS}/{subscription_id}/undelivered"
+    first = (await api.get(f"{path}?limit=1")).json
+    second = (await api.get(first["links"][0]["href"])).json
+    third = (await api.get(second["links"][0]["href"])).json
+
+    [one] = first["undelivered"]
+    assert {key: value for key, value in one.items() if key != "id"} == {
+        "delivery_id": delivery_id(subscription_id, ids[0]),
+        "message_id": ids[0],
+        "verdict": "refused",
+        "status": 404,
+        "detail": "HTTP 404",
+        "attempts": 1,
+        "given_up_at": "2100-01-01T12:00:00Z",
+        "payload": {
+            "ttl": 3600,
+            "body": {"n": 1},
+            "Message_Type": "Notification",
+            "queue_name": "q",
+        },
+    }
+    assert [one["message_id"] for one in second["undelivered"]] == [ids[1]]
+    assert third == {"undelivered": [], "links": []}
