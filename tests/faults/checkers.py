@@ -7,7 +7,7 @@ one that suits the service.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tests.faults.history import (
     Claimed,
@@ -47,12 +47,16 @@ def doubled(found: Iterable[str], where: str) -> list[str]:
     return [f"{key} is {where} {n} times" for key, n in Counter(found).items() if n > 1]
 
 
-def out_of_order(posts: Sequence[Posted], keys: Sequence[str], where: str) -> list[str]:
+def posts_by_key(posts: Iterable[Posted]) -> dict[str, Posted]:
+    """Which post each message came by."""
+    return {key: post for post in posts for key in post.keys}
+
+
+def out_of_order(post_of: Mapping[str, Posted], keys: Sequence[str], where: str) -> list[str]:
     """Messages before others that were acknowledged before they themselves were posted.
 
     Messages of one post must be in its order, too. `keys` may be any part of what was posted.
     """
-    post_of = {key: post for post in posts for key in post.keys}
     complaints = []
     earliest: tuple[float, str] | None = None
     for key in reversed([key for key in keys if key in post_of]):
@@ -66,7 +70,7 @@ def out_of_order(posts: Sequence[Posted], keys: Sequence[str], where: str) -> li
     return complaints + _split_posts(post_of, keys, where)
 
 
-def _split_posts(post_of: dict[str, Posted], keys: Sequence[str], where: str) -> list[str]:
+def _split_posts(post_of: Mapping[str, Posted], keys: Sequence[str], where: str) -> list[str]:
     found: dict[int, list[str]] = defaultdict(list)
     for key in keys:
         if key in post_of:
@@ -216,6 +220,7 @@ def check(
     """
     posts = history.of(Posted)
     listings = {listed.queue: listed.keys for listed in history.of(Listed)}
+    post_of = posts_by_key(posts)
     claims = history.of(Claimed)
     events = _acknowledged(posts, observed)
     jobs = _acknowledged(posts, consumed)
@@ -223,7 +228,7 @@ def check(
     complaints = lost(events, on_queue, f"on {observed}")
     complaints += strange(events, on_queue, f"on {observed}")
     complaints += doubled(on_queue, f"on {observed}")
-    complaints += out_of_order(posts, on_queue, f"on {observed}")
+    complaints += out_of_order(post_of, on_queue, f"on {observed}")
     for observer, seen in _seen(history).items():
         complaints += missed(on_queue, seen, observer)
     claimed = [key for claim in claims for key in claim.keys]
@@ -231,7 +236,7 @@ def check(
     complaints += strange(jobs, claimed, "in a claim")
     complaints += [f"{key} is left on {consumed}" for key in listings[consumed]]
     for claim in claims:
-        complaints += out_of_order(posts, claim.keys, f"in claim {claim.claim_id}")
+        complaints += out_of_order(post_of, claim.keys, f"in claim {claim.claim_id}")
     renewals, releases = history.of(Renewed), history.of(Released)
     deletions = history.of(Deleted)
     complaints += shared(claims, renewals, releases, deletions)

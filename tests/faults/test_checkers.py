@@ -71,7 +71,9 @@ TOGETHER = [posted("a", "b", "c")]
 def test_order_is_that_of_posts_made_one_after_another(
     posts: list[Posted], keys: list[str], is_in_order: bool
 ) -> None:
-    assert (checkers.out_of_order(posts, keys, "there") == []) is is_in_order
+    post_of = checkers.posts_by_key(posts)
+
+    assert (checkers.out_of_order(post_of, keys, "there") == []) is is_in_order
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from tests.service import STOP_SECONDS, Service, command, free_port, outside_env
 
 HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
 OTHER_CLIENT = HEADERS | {"Client-ID": "1" * 32}
-ENVIRON = {"ZAQAR_DELIVERY_LEASE_SECONDS": "2", "ZAQAR_SHUTDOWN_SECONDS": "3"}
+ENVIRON = {"ZAQAR_DELIVERY_LEASE_SECONDS": "2", "ZAQAR_SHUTDOWN_SECONDS": "4"}
 SIGNALS = pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 PATIENCE_SECONDS = 20
-SOON_SECONDS = 2
+SOON_SECONDS = 3
 DATABASE = "zaqar-notify.db"
 
 
