@@ -340,15 +340,22 @@ def _relay(listener: socket.socket, port: int) -> None:
         except OSError:
             return
         with near, socket.create_connection(("127.0.0.1", port)) as far:
-            _pump(near, far, answers=number > 0)
+            _pump(near, far, listener, answers=number > 0)
 
 
-def _pump(near: socket.socket, far: socket.socket, *, answers: bool) -> None:
-    """Carry bytes both ways until one side closes; without `answers`, until the first comes."""
+def _pump(
+    near: socket.socket, far: socket.socket, listener: socket.socket, *, answers: bool
+) -> None:
+    """Carry bytes both ways until one side closes, or the listener has the next or is shut down.
+
+    Without `answers`, until the first answer comes.
+    """
     while True:
-        readable, _, _ = select.select([near, far], [], [])
+        readable, _, _ = select.select([near, far, listener], [], [])
+        if listener in readable or (far in readable and not answers):
+            return
         for source in readable:
             chunk = source.recv(65536)
-            if not chunk or (source is far and not answers):
+            if not chunk:
                 return
             (far if source is near else near).sendall(chunk)
