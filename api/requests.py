@@ -27,6 +27,9 @@ from zaqar_notify.waiting import Wait
 DISCARDED_BODY_BYTES = 1 << 20
 """A refused body up to this size is taken off the wire, so that its sender reads the refusal."""
 
+MAX_UUID_BYTES = 64
+"""The longest usual form, `urn:uuid:` with dashes and braces, has 47."""
+
 _PLAIN_UUID = re.compile(
     rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 )
@@ -187,7 +190,7 @@ class NotAcceptable(Exception):
 _FORM = b"application/x-www-form-urlencoded"
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def admits_json(accept: bytes) -> bool:
     """Whether an Accept header admits `application/json`; an empty one admits everything."""
     ranges = [part.split(b";") for part in accept.lower().split(b",")]
@@ -225,6 +228,9 @@ def canonical_uuid(value: bytes) -> str:
     if _PLAIN_UUID.fullmatch(value):
         return value.replace(b"-", b"").lower().decode("ascii")
     try:
+        # Python takes dashes without end; keys that long would fill the cache.
+        if len(value) > MAX_UUID_BYTES:
+            raise ValueError("too long for a UUID")
         return uuid.UUID(value.decode("ascii")).hex
     except ValueError as error:
         raise HeaderInvalid(

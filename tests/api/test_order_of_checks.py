@@ -81,6 +81,15 @@ async def test_a_client_id_may_be_a_uuid_in_any_form(api: Api, client_id: str) -
     assert reply.status == 200
 
 
+@pytest.mark.parametrize(
+    "client_id", ["", "me", CLIENT_ID[1:], f"{CLIENT_ID}0", f"{CLIENT_ID}{'-' * 64}", "\u00e9" * 32]
+)
+async def test_other_client_ids_are_refused(api: Api, client_id: str) -> None:
+    reply = await api.get("/v2/queues", headers={"Client-ID": client_id})
+
+    assert (reply.status, reply.title) == (400, "Wrong UUID value")
+
+
 async def test_one_client_id_in_two_forms_is_one_client(api: Api) -> None:
     dashed = "3381AF92-2b9e-11e3-b191-71861300734c"
     await api.post_bodies("q", "mine")
