@@ -14,8 +14,9 @@ from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage.base import ClaimStore
 from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
-from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, look, marks, remove
+from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, marks
 from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
     BODY,
     CHECKSUM,
@@ -53,9 +54,15 @@ class _Lease(msgspec.Struct, frozen=True):
 
 class SQLiteClaims(ClaimStore):
     def __init__(
-        self, database: Database, records: Records, messages: SQLiteMessages, waiting: Waiting
+        self,
+        database: Database,
+        records: Records,
+        messages: SQLiteMessages,
+        removals: Removals,
+        waiting: Waiting,
     ) -> None:
         self._database = database
+        self._removals = removals
         self._records = records
         self._messages = messages
         self._waiting = waiting
@@ -84,8 +91,8 @@ class SQLiteClaims(ClaimStore):
             if not self._messages.free_fallen_due(db, record.number, ref, now_ms):
                 return None, True
             most = None if dead_letter is None else dead_letter.max_claim_count
-            found = look(db, record.number, limit, now_ms, most)
-            remove(db, found.expired)
+            found = self._messages.look(db, record.number, limit, now_ms, most)
+            take_out(db, found.expired)
             if dead_letter is not None:
                 self._move(db, found.exhausted, dead_letter, now_ms)
             if not found.taken:
@@ -116,7 +123,8 @@ class SQLiteClaims(ClaimStore):
 
     def _move(self, db: apsw.Connection, rows: Sequence[Row], to: DeadLetter, now: int) -> None:
         """Append messages to the dead-letter queue under the ids they have."""
-        remove(db, [row[POSITION] for row in rows])
+        # At once: the row's id must be free when the message comes back to this queue.
+        take_out(db, [row[POSITION] for row in rows])
         for row in rows:
             message = NewMessage(row[BODY], to.ttl or row[TTL], checksum=row[CHECKSUM])
             moved_id = row[POSITION] if row[MOVED_ID] is None else row[MOVED_ID]
@@ -135,6 +143,8 @@ class SQLiteClaims(ClaimStore):
         rows: list[Row] = []
         with storage_errors():
             for position in array.array("q", positions):
+                if position in self._removals.removed:
+                    continue
                 rows += self._database.read(_HELD, (position, claim_id, now_ms, now_ms))
         if not rows:
             return None
@@ -209,11 +219,12 @@ class SQLiteClaims(ClaimStore):
     def _positions(
         self, db: apsw.Connection, ref: QueueRef, claim_id: str, now: int
     ) -> Sequence[int]:
-        """The messages that the live claim was made of."""
+        """Where the messages are that the live claim was made of, without the deleted ones."""
         record = self._records.find(db, ref)
         if record is not None:
             for row in db.execute(_CLAIM, (claim_id, record.number, now)):
-                return array.array("q", row[2])
+                made_of = array.array("q", row[2])
+                return [one for one in made_of if not self._removals.has(one)]
         raise ClaimDoesNotExist(ref.name, claim_id)
 
 

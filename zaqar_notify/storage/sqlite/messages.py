@@ -20,6 +20,7 @@ from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
 from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
 from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
     CLAIM_COUNT,
     CLIENT,
@@ -113,11 +114,17 @@ class Positions:
 
 class SQLiteMessages(MessageStore):
     def __init__(
-        self, database: Database, records: Records, positions: Positions, waiting: Waiting
+        self,
+        database: Database,
+        records: Records,
+        positions: Positions,
+        removals: Removals,
+        waiting: Waiting,
     ) -> None:
         self._database = database
         self._records = records
         self._positions = positions
+        self._removals = removals
         self._waiting = waiting
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
@@ -200,12 +207,17 @@ class SQLiteMessages(MessageStore):
         rows = self._database.read(
             IN_ORDER[include_claimed, include_delayed], {"queue": record.number, "after": position}
         )
+        removed = self._removals.removed
         messages: list[Message] = []
         last = skipped = 0
         try:
             with storage_errors():
                 for row in rows:
-                    if row[EXPIRES_AT] <= now_ms or row[CLIENT] == without_client:
+                    if (
+                        row[EXPIRES_AT] <= now_ms
+                        or row[CLIENT] == without_client
+                        or row[POSITION] in removed
+                    ):
                         skipped += 1
                         if skipped % SKIPPED_IN_A_ROW == 0:
                             await asyncio.sleep(0)
@@ -231,7 +243,8 @@ class SQLiteMessages(MessageStore):
                     "ON b.position = m.position WHERE m.position = ? AND m.queue = ? AND m.expires_at > ?",
                     (self._position(record.number, posted_at), record.number, now_ms),
                 )
-        return [to_message(row, now_ms) for row in sorted(rows)]
+        removed = self._removals.removed
+        return [to_message(row, now_ms) for row in sorted(rows) if row[POSITION] not in removed]
 
     async def delete(
         self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
@@ -242,7 +255,7 @@ class SQLiteMessages(MessageStore):
             return
         now_ms = to_ms(now)
         await self._database.write(
-            lambda db: _delete(db, record.number, posted_at, claim_id, now_ms)
+            lambda db: self._delete(db, record.number, posted_at, claim_id, now_ms)
         )
 
     async def delete_many(
@@ -263,12 +276,12 @@ class SQLiteMessages(MessageStore):
             found = [
                 row
                 for posted_at in positions
-                if (row := _find(db, record.number, posted_at, now_ms))
+                if (row := self._find(db, record.number, posted_at, now_ms))
             ]
             for position, holder in found:
                 if claim_ids is not None and holder is not None and holder not in claim_ids:
                     raise ClaimNotHeld(", ".join(claim_ids), to_id(position))
-            remove(db, [position for position, _ in found])
+            self._removals.add(db, [position for position, _ in found])
 
         await self._database.write(write)
 
@@ -280,8 +293,9 @@ class SQLiteMessages(MessageStore):
         await self._free_what_fell_due(record.number, ref, now_ms)
 
         def write(db: apsw.Connection) -> tuple[list[Message], bool]:
-            found = look(db, record.number, limit, now_ms)
-            remove(db, [row[POSITION] for row in found.taken] + found.expired)
+            found = self.look(db, record.number, limit, now_ms)
+            self._removals.add(db, [row[POSITION] for row in found.taken])
+            take_out(db, found.expired)
             return [to_message(row, now_ms) for row in found.taken], found.is_cut
 
         while True:
@@ -307,6 +321,63 @@ class SQLiteMessages(MessageStore):
             return None
         row = self._database.read_one(NEXT_DUE, (record.number,))
         return None if row is None else from_ms(row[0])
+
+    def look(
+        self,
+        db: apsw.Connection,
+        number: int,
+        limit: int,
+        now: int,
+        max_claim_count: int | None = None,
+    ) -> Look:
+        """The first `limit` visible messages, for writes; those claimed too often are set apart."""
+        found = Look([], [], [], is_cut=False)
+        rows = db.execute(FREE_IN_ORDER, {"queue": number, "after": 0})
+        for row in rows:
+            if self._removals.has(row[POSITION]):
+                continue
+            if row[EXPIRES_AT] <= now:
+                found.expired.append(row[POSITION])
+            elif max_claim_count is not None and row[CLAIM_COUNT] >= max_claim_count:
+                found.exhausted.append(row)
+            else:
+                found.taken.append(row)
+                if len(found.taken) == limit:
+                    break
+                continue
+            if len(found.expired) + len(found.exhausted) == PASSED_AT_ONCE:
+                found.is_cut = True
+                break
+        rows.close()
+        return found
+
+    def _find(
+        self, db: apsw.Connection, number: int, posted_at: int, now: int
+    ) -> tuple[int, str | None] | None:
+        """A message's position and the live claim on it, if any; None when it does not exist."""
+        row = next(
+            db.execute(
+                _FOUND + "position = ? AND queue = ? AND moved_id IS NULL", (posted_at, number)
+            ),
+            None,
+        ) or next(db.execute(_FOUND + "queue = ? AND moved_id = ?", (number, posted_at)), None)
+        if row is None or row[3] <= now or self._removals.has(row[0]):
+            return None
+        position, claim, held_until, _ = row
+        return position, claim if held_until is not None and held_until > now else None
+
+    def _delete(
+        self, db: apsw.Connection, number: int, posted_at: int, claim_id: str | None, now: int
+    ) -> None:
+        found = self._find(db, number, posted_at, now)
+        if found is None:
+            return
+        position, holder = found
+        if claim_id != holder:
+            if holder is not None and (claim_id is None or _is_live(db, number, claim_id, now)):
+                raise MessageIsClaimed(to_id(posted_at))
+            raise ClaimNotHeld(str(claim_id), to_id(posted_at))
+        self._removals.add(db, [position])
 
     async def _free_what_fell_due(self, number: int, ref: QueueRef, now: int) -> None:
         """So that what is visible is in one index, in order; each message is freed once per hold."""
@@ -353,36 +424,6 @@ class Look(msgspec.Struct):
     is_cut: bool
 
 
-def look(
-    db: apsw.Connection, number: int, limit: int, now: int, max_claim_count: int | None = None
-) -> Look:
-    """The first `limit` visible messages, for writes; those claimed too often are set apart."""
-    found = Look([], [], [], is_cut=False)
-    rows = db.execute(FREE_IN_ORDER, {"queue": number, "after": 0})
-    for row in rows:
-        if row[EXPIRES_AT] <= now:
-            found.expired.append(row[POSITION])
-        elif max_claim_count is not None and row[CLAIM_COUNT] >= max_claim_count:
-            found.exhausted.append(row)
-        else:
-            found.taken.append(row)
-            if len(found.taken) == limit:
-                break
-            continue
-        if len(found.expired) + len(found.exhausted) == PASSED_AT_ONCE:
-            found.is_cut = True
-            break
-    rows.close()
-    return found
-
-
-def remove(db: apsw.Connection, positions: Sequence[int]) -> None:
-    """Delete messages for good, for writes of any store."""
-    for position in positions:
-        db.execute("DELETE FROM messages WHERE position = ?", (position,))
-        db.execute("DELETE FROM bodies WHERE position = ?", (position,))
-
-
 def marks(count: int) -> str:
     """As many question marks, for IN (…)."""
     return ", ".join("?" * count)
@@ -421,34 +462,6 @@ def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: in
     if fingerprint != key.fingerprint:
         raise IdempotencyKeyReused(key.key)
     return Posted([to_id(first + i) for i in range(count)], owes_deliveries=False)
-
-
-def _find(
-    db: apsw.Connection, number: int, posted_at: int, now: int
-) -> tuple[int, str | None] | None:
-    """A message's position and the live claim on it, if any; None when it does not exist."""
-    row = next(
-        db.execute(_FOUND + "position = ? AND queue = ? AND moved_id IS NULL", (posted_at, number)),
-        None,
-    ) or next(db.execute(_FOUND + "queue = ? AND moved_id = ?", (number, posted_at)), None)
-    if row is None or row[3] <= now:
-        return None
-    position, claim, held_until, _ = row
-    return position, claim if held_until is not None and held_until > now else None
-
-
-def _delete(
-    db: apsw.Connection, number: int, posted_at: int, claim_id: str | None, now: int
-) -> None:
-    found = _find(db, number, posted_at, now)
-    if found is None:
-        return
-    position, holder = found
-    if claim_id != holder:
-        if holder is not None and (claim_id is None or _is_live(db, number, claim_id, now)):
-            raise MessageIsClaimed(to_id(posted_at))
-        raise ClaimNotHeld(str(claim_id), to_id(posted_at))
-    remove(db, [position])
 
 
 def _is_live(db: apsw.Connection, number: int, claim_id: str, now: int) -> bool:

@@ -253,9 +253,17 @@ def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:
         now,
         number,
     )
+    removed: dict[int, int] = dict(
+        db.execute(
+            "SELECT m.claim IS NOT NULL AND m.held_until > :now, count(*) FROM removals "
+            "CROSS JOIN messages m USING (position) "
+            "WHERE m.queue = :queue AND m.expires_at > :now GROUP BY 1",
+            {"queue": number, "now": now},
+        )
+    )
     return QueueStats(
-        claimed=claimed - lapsed,
-        free=free + free_again - expired,
+        claimed=claimed - lapsed - removed.get(1, 0),
+        free=free + free_again - expired - removed.get(0, 0),
         oldest=_end(db, number, now, "ASC"),
         newest=_end(db, number, now, "DESC"),
     )
@@ -273,6 +281,7 @@ def _end(db: apsw.Connection, number: int, now: int, direction: str) -> OldestNe
             db.execute(
                 f"SELECT position, moved_id, posted_at FROM messages INDEXED BY {index} "
                 f"WHERE queue = :queue AND {state} AND expires_at > :now "
+                "AND position NOT IN (SELECT position FROM removals) "
                 f"ORDER BY position {direction} LIMIT 1",
                 {"queue": number, "now": now},
             ),

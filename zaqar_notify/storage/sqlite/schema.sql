@@ -91,6 +91,9 @@ CREATE TABLE remembered_posts (
 ) WITHOUT ROWID;
 CREATE INDEX expiring_remembered_posts ON remembered_posts (expires_at);
 
+-- Messages that are deleted, and still in the tables above.
+CREATE TABLE removals (position INTEGER PRIMARY KEY);
+
 -- One row: positions below it may be in use, or have been.
 CREATE TABLE positions (ceiling INTEGER NOT NULL);
 INSERT INTO positions VALUES (1);

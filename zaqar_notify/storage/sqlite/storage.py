@@ -10,8 +10,9 @@ import apsw
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.database import Database, storage_errors
-from zaqar_notify.storage.sqlite.messages import Positions, SQLiteMessages, remove
+from zaqar_notify.storage.sqlite.messages import Positions, SQLiteMessages
 from zaqar_notify.storage.sqlite.queues import Records, SQLiteQueues
+from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import to_ms
 from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
 from zaqar_notify.storage.sqlite.waiting import Waiting
@@ -43,10 +44,11 @@ class SQLiteStorage(Storage):
         self._database = database
         self._waiting = Waiting(lambda ref: messages.next_due_at(ref))
         records = Records(database)
-        messages = SQLiteMessages(database, records, Positions(database), self._waiting)
+        removals = Removals(database)
+        messages = SQLiteMessages(database, records, Positions(database), removals, self._waiting)
         self.queues = SQLiteQueues(database, records)
         self.messages = messages
-        self._claims = SQLiteClaims(database, records, messages, self._waiting)
+        self._claims = SQLiteClaims(database, records, messages, removals, self._waiting)
         self.claims = self._claims
         self.subscriptions = SQLiteSubscriptions(database, records)
 
@@ -67,7 +69,7 @@ class SQLiteStorage(Storage):
 
         def write(db: apsw.Connection) -> int:
             expired = [row[0] for row in db.execute(EXPIRED_MESSAGES, (now_ms, limit))]
-            remove(db, expired)
+            take_out(db, expired)
             most = max(
                 len(expired),
                 self._claims.sweep(db, now=now_ms, limit=limit),
@@ -98,7 +100,7 @@ def _remove_left_behind(db: apsw.Connection, limit: int) -> int:
     for statement in LEFT_BEHIND_BY_STATE:
         rows = db.execute(statement, (number, limit - len(positions)))
         positions += [row[0] for row in rows]
-    remove(db, positions)
+    take_out(db, positions)
     if len(positions) < limit:
         db.execute("DELETE FROM dropped_queues WHERE id = ?", (number,))
     return max(len(positions), 1)

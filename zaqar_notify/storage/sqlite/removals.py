@@ -1,0 +1,92 @@
+"""Messages that are deleted, and not yet taken out of the tables.
+
+A delete of its own would write a page of each table and index that the message is in, nine pages
+to a commit. Noting its position writes one; the rows go later, hundreds at a time. Until then
+everybody who meets one passes it by (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+import apsw
+
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.storage.sqlite.database import Database
+
+TAKEN_OUT_AT_ONCE = 500
+"""Removals that are taken out of the tables together, in a few milliseconds of statements."""
+LONGEST_SECONDS = 0.5
+"""How long removals wait for others."""
+
+
+class Removals:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._loop = asyncio.get_running_loop()
+        self._changing: list[int] = []
+        self._taken_out: Collection[int] = ()
+        self._timer: asyncio.TimerHandle | None = None
+        self._taking_out: asyncio.Task[None] | None = None
+        self.removed: set[int] = {row[0] for row in database.read("SELECT position FROM removals")}
+        """Positions, for readers. A reader that keeps a snapshot open keeps this very set, too."""
+        database.after_end.append(self._ended)
+        self._plan()
+
+    def add(self, db: apsw.Connection, positions: Sequence[int]) -> None:
+        """Delete these messages, for writes of any store."""
+        db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", [(one,) for one in positions])
+        self._changing += positions
+
+    def has(self, position: int) -> bool:
+        """For writes: whether the message is deleted."""
+        return position in self.removed or position in self._changing
+
+    def _ended(self, committed: bool) -> None:
+        if committed:
+            self.removed.update(self._changing)
+            if self._taken_out:
+                # A new set: a reader may be on a snapshot in which these rows still are.
+                self.removed = self.removed.difference(self._taken_out)
+        self._changing = []
+        self._taken_out = ()
+        self._plan()
+
+    def _plan(self) -> None:
+        """See to it that removals are taken out, soon or when there are enough of them."""
+        if not self.removed or self._taking_out is not None:
+            return
+        if len(self.removed) >= TAKEN_OUT_AT_ONCE:
+            self._begin()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LONGEST_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._taking_out is None:
+            self._taking_out = self._loop.create_task(self._take_out())
+
+    async def _take_out(self) -> None:
+        try:
+            await self._database.write(self._delete)
+        except StorageUnavailable:
+            return  # They stay noted; the next removal, or the next start, tries again.
+        finally:
+            self._taking_out = None
+        self._plan()
+
+    def _delete(self, db: apsw.Connection) -> None:
+        positions = sorted(self.removed)[:TAKEN_OUT_AT_ONCE]
+        take_out(db, positions)
+        db.executemany("DELETE FROM removals WHERE position = ?", [(one,) for one in positions])
+        self._taken_out = positions
+
+
+def take_out(db: apsw.Connection, positions: Sequence[int]) -> None:
+    """Delete messages from the tables at once, for writes that delete many or few ever do."""
+    bindings = [(position,) for position in positions]
+    db.executemany("DELETE FROM messages WHERE position = ?", bindings)
+    db.executemany("DELETE FROM bodies WHERE position = ?", bindings)
