@@ -12,6 +12,7 @@ import typer
 from zaqar_notify import __version__
 from zaqar_notify.cli import client_commands, config_command, server_commands
 from zaqar_notify.cli.commands import Commands, ServiceAddress
+from zaqar_notify.client import DEFAULT_PROJECT, DEFAULT_URL
 
 __all__ = ["app", "main"]
 
@@ -44,8 +45,10 @@ def address(
     context: typer.Context,
     url: Annotated[
         str, typer.Option(envvar="ZAQAR_URL", help="Where the service is.")
-    ] = "http://127.0.0.1:8888",
-    project: Annotated[str, typer.Option(envvar="ZAQAR_PROJECT", help="Whose queues.")] = "default",
+    ] = DEFAULT_URL,
+    project: Annotated[
+        str, typer.Option(envvar="ZAQAR_PROJECT", help="Whose queues.")
+    ] = DEFAULT_PROJECT,
     client_id: Annotated[
         str | None,
         typer.Option(envvar="ZAQAR_CLIENT_ID", help="A UUID to be known by; else a random one."),
