@@ -6,9 +6,10 @@ happens unless a test says otherwise.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import datetime, timedelta
 
 from tests.clock import START
@@ -253,3 +254,10 @@ def bodies(source: Page | Claim | Sequence[Message]) -> list[str]:
 def ids(source: Page | Claim | Sequence[Message]) -> list[str]:
     messages = source.messages if isinstance(source, Page | Claim) else source
     return [message.id for message in messages]
+
+
+async def together(*steps: Coroutine[object, object, None]) -> None:
+    """Run all at once, within half a minute; the first failure stops the others."""
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        for step in steps:
+            group.create_task(step)

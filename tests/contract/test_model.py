@@ -88,6 +88,10 @@ class QueueModel:
         self.entries = [entry for entry in self.entries if entry not in gone]
 
 
+def ids_of(entries: list[Entry]) -> list[str]:
+    return [entry.id for entry in entries]
+
+
 class QueueMachine(RuleBasedStateMachine):
     """Every step is done to the store and to the model, and the answers are compared."""
 
@@ -114,6 +118,17 @@ class QueueMachine(RuleBasedStateMachine):
 
     def later(self, seconds: int) -> datetime:
         return self.now + timedelta(seconds=seconds)
+
+    def claim_id_from(self, data: st.DataObject) -> str:
+        """Mostly a claim that is live, now and then one that ended or never was."""
+        live = {entry.claim_id(self.now) for entry in self.model.present(self.now)} - {None}
+        known = [claim_id for claim_id in self.claim_ids if claim_id in live]
+        return data.draw(st.sampled_from([*known, self.claim_ids[-1], self.claim_ids[0]]))
+
+    def message_id_from(self, data: st.DataObject) -> str:
+        """Mostly a message that is there, now and then one that is gone or never was."""
+        present = ids_of(self.model.present(self.now))
+        return data.draw(st.sampled_from([*present, self.posted_ids[-1], self.posted_ids[0]]))
 
     @rule(
         count=st.integers(1, 3),
@@ -203,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
         if held is None:
             assert expected == []
             return
-        assert ids(held) == [entry.id for entry in expected]
+        assert ids(held) == ids_of(expected)
         self.claim_ids.append(held.id)
         for entry in expected:
             entry.lease = Lease(held.id, self.later(ttl))
@@ -212,7 +227,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), ttl=DURATIONS, grace=GRACES)
     def renew(self, data: st.DataObject, ttl: int, grace: int) -> None:
-        claim_id = data.draw(st.sampled_from(self.claim_ids))
+        claim_id = self.claim_id_from(data)
         expected = self.model.held_by(claim_id, self.now)
         renewal = self.storage.claims.renew(
             self.queue, claim_id, ttl=ttl, grace=grace, now=self.now
@@ -230,7 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), counted=st.booleans())
     def release(self, data: st.DataObject, counted: bool) -> None:
-        claim_id = data.draw(st.sampled_from(self.claim_ids))
+        claim_id = self.claim_id_from(data)
 
         self.run(self.storage.claims.release(self.queue, claim_id, now=self.now, counted=counted))
 
@@ -238,10 +253,10 @@ class QueueMachine(RuleBasedStateMachine):
             entry.lease = None
             entry.claim_count -= 0 if counted else 1
 
-    @rule(data=st.data())
-    def delete(self, data: st.DataObject) -> None:
-        message_id = data.draw(st.sampled_from(self.posted_ids))
-        claim_id = data.draw(st.sampled_from([None, *self.claim_ids]))
+    @rule(data=st.data(), with_claim=st.booleans())
+    def delete(self, data: st.DataObject, with_claim: bool) -> None:
+        message_id = self.message_id_from(data)
+        claim_id = self.claim_id_from(data) if with_claim else None
         found = [entry for entry in self.model.present(self.now) if entry.id == message_id]
         holder = found[0].claim_id(self.now) if found else None
         deletion = self.storage.messages.delete(
@@ -258,12 +273,12 @@ class QueueMachine(RuleBasedStateMachine):
 
         self.model.remove(found)
 
-    @rule(data=st.data(), with_claims=st.booleans())
-    def delete_many(self, data: st.DataObject, with_claims: bool) -> None:
-        named = data.draw(st.lists(st.sampled_from(self.posted_ids), max_size=4))
+    @rule(data=st.data(), count=st.integers(1, 3), with_claims=st.booleans())
+    def delete_many(self, data: st.DataObject, count: int, with_claims: bool) -> None:
+        named = [self.message_id_from(data) for _ in range(count)]
         claim_ids = None
         if with_claims:
-            claim_ids = data.draw(st.lists(st.sampled_from(self.claim_ids), max_size=2))
+            claim_ids = [self.claim_id_from(data) for _ in range(count - 1)]
         found = [entry for entry in self.model.present(self.now) if entry.id in named]
         deletion = self.storage.messages.delete_many(
             self.queue, named, claim_ids=claim_ids, now=self.now
@@ -356,7 +371,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def show_claim(self, data: st.DataObject) -> None:
-        claim_id = data.draw(st.sampled_from(self.claim_ids))
+        claim_id = self.claim_id_from(data)
         expected = self.model.held_by(claim_id, self.now)
 
         shown = self.run(self.storage.claims.get(self.queue, claim_id, now=self.now))

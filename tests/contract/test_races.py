@@ -28,6 +28,7 @@ from tests.contract.steps import (
     post,
     post_one,
     subscribe,
+    together,
 )
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import IdempotencyKeyReused, SubscriptionExists, ValidationFailed
@@ -41,8 +42,6 @@ from zaqar_notify.models import (
     Subscription,
 )
 from zaqar_notify.storage.base import Storage
-
-IN_TIME_SECONDS = 30.0
 
 
 async def test_claims_are_exclusive_and_complete(storage: Storage, queue: QueueRef) -> None:
@@ -70,8 +69,7 @@ async def test_claims_are_exclusive_and_complete(storage: Storage, queue: QueueR
                 for message in held.messages:
                     await storage.messages.delete(queue, message.id, claim_id=held.id, now=START)
 
-    async with asyncio.timeout(IN_TIME_SECONDS):
-        await asyncio.gather(*(consume(seed) for seed in range(8)))
+    await together(*(consume(seed) for seed in range(8)))
 
     assert sorted(consumed, key=int) == sent
     assert await everything(storage, queue) == []
@@ -95,8 +93,7 @@ async def test_one_consumer_among_producers_takes_messages_in_order(
                 consumed.extend(bodies(held))
                 await storage.messages.delete_many(queue, ids(held), claim_ids=[held.id], now=START)
 
-    async with asyncio.timeout(IN_TIME_SECONDS):
-        await asyncio.gather(produce("a"), produce("b"), produce("c"), consume())
+    await together(produce("a"), produce("b"), produce("c"), consume())
 
     for name in "abc":
         mine = [body for body in consumed if body.startswith(name)]
@@ -130,8 +127,7 @@ async def test_an_observer_that_pages_misses_nothing_and_sees_each_producer_in_o
             await asyncio.sleep(0)
 
     acknowledged: dict[int, list[str]] = defaultdict(list)
-    async with asyncio.timeout(IN_TIME_SECONDS):
-        await asyncio.gather(observe(), *(produce(name) for name in range(producing)))
+    await together(observe(), *(produce(name) for name in range(producing)))
 
     for name, sent in acknowledged.items():
         assert [body for body in observed if body.startswith(f"{name}/")] == sent
@@ -154,8 +150,7 @@ async def test_a_reader_sees_a_post_whole_or_not_at_all(storage: Storage, queue:
             assert set(seen.values()) <= {5}
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(IN_TIME_SECONDS):
-        await asyncio.gather(produce(), observe())
+    await together(produce(), observe())
 
 
 async def test_an_observer_of_claimed_messages_misses_none_while_they_change_hands(
@@ -183,8 +178,7 @@ async def test_an_observer_of_claimed_messages_misses_none_while_they_change_han
         finally:
             observing = False
 
-    async with asyncio.timeout(IN_TIME_SECONDS):
-        await asyncio.gather(observe(), change_hands(), change_hands())
+    await together(observe(), change_hands(), change_hands())
 
 
 async def test_concurrent_pops_take_every_message_once(storage: Storage, queue: QueueRef) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.contract.steps import bodies, claim, hold, page, post
+from tests.contract.steps import bodies, claim, hold, page, post, together
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.base import Storage, Watch
 from zaqar_notify.storage.registry import open_storage
@@ -363,8 +363,7 @@ async def test_a_message_is_not_left_lying_when_consumers_come_and_go(
             await post(storage, queue, bodies=[f"{number}"], now=now())
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(LONG_SECONDS):
-        await asyncio.gather(impatient(), impatient(), patient(), produce())
+    await together(impatient(), impatient(), patient(), produce())
 
     assert taken == [f"{number}" for number in range(total)]
 
@@ -388,8 +387,7 @@ async def test_consumers_that_only_wait_for_wakes_miss_no_message(
         for number in range(total):
             await post(storage, queue, bodies=[f"{number}"], now=now())
 
-    async with asyncio.timeout(LONG_SECONDS):
-        await asyncio.gather(consume(), consume(), consume(), produce())
+    await together(consume(), consume(), consume(), produce())
 
     assert sorted(taken, key=int) == [f"{number}" for number in range(total)]
 
