@@ -25,6 +25,7 @@ import apsw
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 
 SCHEMA_VERSION = 1
+MAGIC = b"SQLite format 3\0"
 APPLICATION_ID = 0x5A51524E  # "ZQRN", shown by file(1)
 SAFE_SQLITE = 3_051_003
 """Versions before it can corrupt a WAL database when a checkpoint meets a writer."""
@@ -102,6 +103,7 @@ class Database:
                 f"The data directory {path.parent} can't be used: {error.strerror}"
             ) from error
         try:
+            _check_magic(path)
             writer = _connect(path, readonly=False)
             _migrate(writer, path)
         except apsw.Error as error:
@@ -319,6 +321,15 @@ def _lock(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+def _check_magic(path: Path) -> None:
+    """SQLite takes a file of a few bytes for an empty database; whoever cut it off should know."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise StartRefused(f"{path} is not a database, or what is left of one")
 
 
 def _connect(path: Path, *, readonly: bool) -> apsw.Connection:

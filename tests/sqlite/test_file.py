@@ -1,0 +1,43 @@
+"""The database file itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.storage.registry import open_storage
+
+
+@pytest.mark.parametrize("content", [b"S", b"not a database at all, but a text of some length" * 9])
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(content)
+
+    with pytest.raises(StartRefused, match="not a database"):
+        await open_storage(f"sqlite://{path}")
+
+    assert path.read_bytes() == content
+
+
+async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "store.db").touch()
+
+    storage = await open_storage(f"sqlite://{tmp_path}/store.db")
+
+    await storage.ping()
+    await storage.close()
+
+
+async def test_a_store_of_a_later_release_is_refused(tmp_path: Path) -> None:
+    storage = await open_storage(f"sqlite://{tmp_path}/store.db")
+    await storage.close()
+    with (tmp_path / "store.db").open("r+b") as file:
+        file.seek(60)  # user_version, four bytes
+        file.write(b"\x00\x00\x00\x63")
+
+    with pytest.raises(StartRefused, match="version 99"):
+        await open_storage(f"sqlite://{tmp_path}/store.db")
