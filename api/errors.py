@@ -21,6 +21,7 @@ from zaqar_notify.errors import (
     NotPermitted,
     ParameterInvalid,
     QueueNameInvalid,
+    ServiceStopping,
     SignatureRefused,
     StorageUnavailable,
     SubscriptionExists,
@@ -45,6 +46,7 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     DoesNotExist: (HTTPStatus.NOT_FOUND, "Not found"),
     SignatureRefused: (HTTPStatus.NOT_FOUND, "404 Not Found"),
     Conflict: (HTTPStatus.CONFLICT, "Resource conflict"),
+    ServiceStopping: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     StorageUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
 }
 

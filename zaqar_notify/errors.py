@@ -21,6 +21,7 @@ NotifyError
 │   ├── MetadataConflict        JSON patch names an absent key
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   └── IdempotencyKeyReused    same key, another body
+├── ServiceStopping             the process ends before the request could  503
 └── StorageUnavailable          the store gave no answer                   503
 
 How each is answered over HTTP is one table, `api/errors.py`. `StartRefused` is not among them: it
@@ -153,6 +154,11 @@ class SubscriptionExists(Conflict):
 class IdempotencyKeyReused(Conflict):
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key[:80]!r} was used on this queue with another body")
+
+
+class ServiceStopping(NotifyError):
+    def __init__(self) -> None:
+        super().__init__("The service is stopping. Please retry in a moment.")
 
 
 class StorageUnavailable(NotifyError):
