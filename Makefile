@@ -7,13 +7,16 @@ DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8888
 
-.PHONY: up test check format bench clean
+.PHONY: up test faults check format bench clean
 
 up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
 
 test: $(VENV)/.developing ## every test
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(VENV)/.developing ## the crash test, for ZAQAR_TEST_FAULT_SECONDS (default 900)
+	ZAQAR_TEST_FAULT_SECONDS=$${ZAQAR_TEST_FAULT_SECONDS:-900} $(BIN)/python -m pytest -rP tests/faults/test_crash.py $(ARGS)
 
 check: $(VENV)/.developing ## lint, format, types, layers
 	$(BIN)/ruff check .
