@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from api.answers import Answer
 from api.errors import method_not_allowed, not_found
 from api.openapi import describe
-from api.routes import RESOURCES
+from api.routes import resources
 from api.routing import Routing
 from zaqar_notify import __version__
 from zaqar_notify.service import Service
@@ -34,13 +34,14 @@ class NotifyAPI(FastAPI):
             exception_handlers={HTTPException: _refuse},
         )
         self._service = service
+        self._resources = resources(service.settings)
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Routing(self._service, RESOURCES, otherwise=super().build_middleware_stack())
+        return Routing(self._service, self._resources, otherwise=super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = describe(RESOURCES, title=TITLE, version=__version__)
+            self.openapi_schema = describe(self._resources, title=TITLE, version=__version__)
         return self.openapi_schema
 
 

@@ -43,7 +43,7 @@ class Call:
     """One request to a resource.
 
     `project` and `client_id` are set when the resource asks for identity, `ref` when its path names
-    a queue. `names` are the path's parameters.
+    a queue. `names` are the path's parameters. `is_waiting` says that it asked for a long poll.
     """
 
     __slots__ = (
@@ -52,6 +52,7 @@ class Call:
         "_received",
         "client_id",
         "content_length",
+        "is_waiting",
         "method",
         "names",
         "path",
@@ -76,6 +77,7 @@ class Call:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._received = False
+        self.is_waiting = False
         self.content_length = int(self._headers.get(b"content-length", b"0"))
 
     def header(self, name: bytes) -> str | None:
@@ -124,6 +126,7 @@ class Call:
             return None
         most = settings.max_wait_seconds
         check_range("wait", seconds, least=0, most=most, unit="seconds")
+        self.is_waiting = True
         return Wait(seconds, self._hung_up)
 
     @property

@@ -6,8 +6,11 @@ with two ASGI messages; what no resource answers goes on to FastAPI, which has t
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 from collections.abc import Iterable
+from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,10 +18,13 @@ from api.answers import Answer
 from api.errors import NOT_ACCEPTABLE, failure, refusal
 from api.requests import Call, CallerGone, NotAcceptable, request_ids
 from api.resources import Resource
-from zaqar_notify.errors import NotifyError
+from zaqar_notify.errors import NotifyError, ServiceStopping
+from zaqar_notify.metrics import CALLER_GONE, OTHER
 from zaqar_notify.service import Service
 
 REQUEST_ID = b"X-OpenStack-Request-Id"
+
+_GLOBAL_REQUEST_ID = re.compile(r"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +77,7 @@ class Routing:
         self._service = service
         self._otherwise = otherwise
         self._request_ids = request_ids()
+        self._requests = service.metrics.requests
         self._root = Branch()
         for resource in resources:
             self._root.grow(resource)
@@ -79,10 +86,11 @@ class Routing:
         if scope["type"] != "http":
             await self._otherwise(scope, receive, send)
             return
+        began = perf_counter()
         request_id = next(self._request_ids)
         found = self._root.find(scope["path"])
         if found is None:
-            await self._otherwise(scope, receive, _with_request_id(send, request_id))
+            await self._pass_on(scope, receive, send, request_id)
             return
         resource, names = found
         call = Call(scope, receive, names, request_id)
@@ -93,14 +101,32 @@ class Routing:
         except NotAcceptable:
             answer = NOT_ACCEPTABLE
         except CallerGone:
+            self._requests.note(resource.path, call.method, CALLER_GONE, None)
             return
+        except asyncio.CancelledError:  # The server stops, and waits for this request no longer.
+            answer = refusal(ServiceStopping(), method=call.method, path=call.path)
         except Exception:  # The outermost place: what nobody foresaw is logged once, and answered.
-            logger.exception(
-                "request failed",
-                extra={"action": "request_failed", "request_id": request_id.decode("ascii")},
-            )
+            logger.exception("request failed", extra=_facts("request_failed", call))
             answer = failure(request_id)
+        took = perf_counter() - began
+        # Before the answer is sent: whoever has read it finds it counted.
+        self._requests.note(
+            resource.path, call.method, answer.status, None if call.is_waiting else took
+        )
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_request(resource, call, answer, took)
         await _send(answer, call, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+        """What is none of our resources."""
+
+        async def send_with_request_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
+                self._requests.note(OTHER, scope["method"], message["status"], None)
+            await send(message)
+
+        await self._otherwise(scope, receive, send_with_request_id)
 
     async def _answer(self, resource: Resource, call: Call) -> Answer:
         if call.method == "OPTIONS":
@@ -130,10 +156,23 @@ async def _send(answer: Answer, call: Call, send: Send) -> None:
     )
 
 
-def _with_request_id(send: Send, request_id: bytes) -> Send:
-    async def send_with_request_id(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
-        await send(message)
+def _log_request(resource: Resource, call: Call, answer: Answer, took: float) -> None:
+    logger.debug(
+        "request",
+        extra=_facts("request", call)
+        | {
+            "method": call.method,
+            "route": resource.path,
+            "status": int(answer.status),
+            "milliseconds": round(took * 1000, 3),
+        },
+    )
 
-    return send_with_request_id
+
+def _facts(action: str, call: Call) -> dict[str, object]:
+    """What a record about a request begins with; its caller's own id for it only if well-formed."""
+    facts: dict[str, object] = {"action": action, "request_id": call.request_id.decode("ascii")}
+    given = call.header(b"x-openstack-request-id")
+    if given is not None and _GLOBAL_REQUEST_ID.fullmatch(given):
+        facts["global_request_id"] = given
+    return facts

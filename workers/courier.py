@@ -123,6 +123,8 @@ class Courier:
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
+        self.written: Counter[str] = Counter()
+        """Records written since the start, by kind of internal queue: retry, held, undelivered."""
 
     def receiver(self, subscription: Subscription) -> Receiver:
         return Receiver(
@@ -175,6 +177,7 @@ class Courier:
         for ref, messages in by_queue(records).items():
             for portion in _portions(messages):
                 await insist(partial(self._post, ref, portion), self._stop)
+                self.written[ref.name.partition(".")[0]] += len(portion)
 
     async def _post(self, ref: QueueRef, messages: list[NewMessage]) -> None:
         await self._storage.messages.post(ref, Owed(messages), now=self._clock.now())

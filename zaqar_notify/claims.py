@@ -74,9 +74,14 @@ async def create(
         await storage.claims.release(ref, claim.id, now=service.clock.now(), counted=False)
 
     if wait is None:
-        return await claim()
-    watch = storage.messages.watch(ref, exclusive=True)
-    return await first_found(claim, watch, wait, give_back=give_back)
+        found = await claim()
+    else:
+        watch = storage.messages.watch(ref, exclusive=True)
+        found = await first_found(claim, watch, wait, give_back=give_back)
+    if found is not None:
+        service.metrics.claims += 1
+        service.metrics.messages_claimed += len(found.messages)
+    return found
 
 
 async def get(service: Service, ref: QueueRef, claim_id: str) -> Claim:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from zaqar_notify.clock import Clock
+from zaqar_notify.health import Health
+from zaqar_notify.metrics import Metrics
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
@@ -16,3 +18,5 @@ class Service:
     settings: Settings
     clock: Clock
     doorbell: Doorbell
+    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)

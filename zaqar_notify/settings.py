@@ -218,6 +218,21 @@ class Settings(BaseModel):
     log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for machines."
     )
+    metrics: bool = Field(
+        True,
+        description="Show Prometheus metrics at GET /metrics of the API, to everybody; they name no project and no queue.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of the port that shows each process's own metrics."
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0,
+        description="Port that shows each process's own metrics, or the next free of 16; 0: none.",
+    )
+    admin_mode: bool = Field(
+        False,
+        description="Serve the operator's routes (/v2/health) too; keep such a process from clients.",
+    )
 
     @field_validator("subscriber_types", "signed_url_secrets", mode="before")
     @classmethod

@@ -1,0 +1,108 @@
+"""How much is owed, and for how long: what stuck deliveries show in, when nothing fails.
+
+Counting costs the store a walk over the index of what waits. So one look serves everybody for some
+seconds, and looks take at most a tenth of the time, however often somebody asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import datetime
+
+import msgspec
+
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, outbox_ref, retry_ref
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import QueueRef
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+KEEP_SECONDS = 5.0
+"""How long a look serves, at least."""
+
+KEEP_FACTOR = 10
+"""A look serves so many times as long as it took."""
+
+LOOK_SECONDS = 10.0
+"""How long a look may take."""
+
+logger = logging.getLogger(__name__)
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """What waits in one internal queue, being worked on or not.
+
+    `overdue_seconds` says for how long the first that is due has been due; 0 when none is.
+    """
+
+    queue: str
+    partition: int
+    count: int
+    overdue_seconds: float
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """`poison` counts the jobs that nobody could finish."""
+
+    owed: list[Owed]
+    poison: int
+
+
+class BacklogView:
+    """The last look at what is owed, renewed when it is old."""
+
+    def __init__(self) -> None:
+        self._last: Backlog | None = None
+        self._fresh_until = 0.0
+        self._looking = asyncio.Lock()
+
+    async def look(self, storage: Storage, settings: Settings, clock: Clock) -> Backlog | None:
+        """What is owed; None when the store gave no answer."""
+        async with self._looking:
+            began = time.monotonic()
+            if began < self._fresh_until:
+                return self._last
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    self._last = await count_owed(storage, settings, clock.now())
+            except (StorageUnavailable, TimeoutError) as error:
+                self._last = None
+                logger.warning(
+                    "What is owed could not be counted",
+                    extra={"action": "storage_unavailable", "error": str(error) or "time is over"},
+                )
+            ended = time.monotonic()
+            self._fresh_until = ended + max(KEEP_SECONDS, KEEP_FACTOR * (ended - began))
+            return self._last
+
+
+async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Backlog:
+    """Count jobs and deliveries of each partition.
+
+    Raises:
+        StorageUnavailable: No answer came.
+    """
+    owed = [
+        await _owed_in(storage, ref, queue, partition, now)
+        for partition in range(settings.delivery_partitions)
+        for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
+    ]
+    poison = await storage.queues.stats(POISON.queue, now=now)
+    return Backlog(owed, poison.total)
+
+
+async def _owed_in(
+    storage: Storage, ref: QueueRef, queue: str, partition: int, now: datetime
+) -> Owed:
+    stats = await storage.queues.stats(ref, now=now)
+    overdue = 0.0
+    if stats.oldest is not None:
+        first = await storage.messages.get(ref, [stats.oldest.id], now=now)
+        for message in first:
+            # Records live so long from when they are due: see `delivery`.
+            delay = message.ttl - OWED_TTL_SECONDS
+            overdue = max(0.0, (now - message.posted_at).total_seconds() - delay)
+    return Owed(queue, partition, stats.total, overdue)

@@ -1,0 +1,166 @@
+"""The counts of this process as Prometheus reads them. docs/operations.md says what each means."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from zaqar_notify import __version__
+from zaqar_notify.backlog import Backlog
+from zaqar_notify.metrics import (
+    BUCKETS_SECONDS,
+    OTHER,
+    BrokerCounts,
+    DeliveryCounts,
+    Metrics,
+    Requests,
+)
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Words
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_BOUNDS = [*(f"{bound:g}" for bound in BUCKETS_SECONDS), "+Inf"]
+
+
+async def exposition(service: Service) -> bytes:
+    """All metrics of this process, in Prometheus' text format."""
+    backlog = await service.metrics.backlog.look(service.storage, service.settings, service.clock)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Counts(service.metrics, backlog, service.settings.subscriber_types))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Counts(Collector):
+    def __init__(self, metrics: Metrics, backlog: Backlog | None, schemes: Words) -> None:
+        self._metrics = metrics
+        self._backlog = backlog
+        self._schemes = schemes
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self._metrics
+        build = GaugeMetricFamily("zaqar_notify_build_info", "Always 1.", labels=["version"])
+        build.add_metric([__version__], 1)
+        yield build
+        yield from _requests(metrics.requests)
+        for name, sentence, count in (
+            ("posts", "Posts that were acknowledged.", metrics.posts),
+            ("messages_posted", "Messages in those posts.", metrics.messages_posted),
+            ("claims", "Claims that found something.", metrics.claims),
+            ("messages_claimed", "Messages in those claims.", metrics.messages_claimed),
+        ):
+            yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
+        if metrics.engine is not None:
+            yield from _deliveries(metrics.engine, self._schemes)
+        yield from _backlog(self._backlog)
+        if metrics.broker is not None:
+            yield from _broker(metrics.broker)
+
+
+def _requests(requests: Requests) -> Iterator[Metric]:
+    answered = CounterMetricFamily(
+        "zaqar_notify_requests",
+        "Requests by route, method and status.",
+        labels=["route", "method", "status"],
+    )
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
+    buckets: dict[tuple[str, str], list[int]] = {}
+    for (route, method, status), tally in list(requests.items()):
+        answered.add_metric([route, method, str(int(status))], tally.count)
+        seconds[route, method] += tally.seconds
+        so_far = buckets.get((route, method), [0] * len(_BOUNDS))
+        buckets[route, method] = [a + b for a, b in zip(so_far, tally.buckets, strict=True)]
+    yield answered
+    took = HistogramMetricFamily(
+        "zaqar_notify_request_seconds",
+        "Time to the answer, without requests that asked to wait.",
+        labels=["route", "method"],
+    )
+    for key, counts in buckets.items():
+        cumulated = zip(_BOUNDS, accumulate(counts), strict=True)
+        took.add_metric(key, [(bound, count) for bound, count in cumulated], seconds[key])
+    yield took
+
+
+def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
+    tries = CounterMetricFamily(
+        "zaqar_notify_tries",
+        "Tries to deliver, by the subscriber's scheme and what came of it.",
+        labels=["scheme", "verdict"],
+    )
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for (scheme, verdict), count in list(engine.counts.items()):
+        # A subscription may be older than the settings.
+        counts[scheme if scheme in schemes else OTHER, verdict] += count
+    for key, count in counts.items():
+        tries.add_metric(key, count)
+    yield tries
+    written = CounterMetricFamily(
+        "zaqar_notify_deliveries_written",
+        "Deliveries put off (retry), kept (held) and given up (undelivered).",
+        labels=["queue"],
+    )
+    for queue, count in list(engine.written.items()):
+        written.add_metric([queue], count)
+    yield written
+    yield GaugeMetricFamily(
+        "zaqar_notify_tries_in_flight", "Tries under way.", value=engine.in_flight
+    )
+    yield GaugeMetricFamily(
+        "zaqar_notify_jobs_in_hand",
+        "Jobs and deliveries that this process works on.",
+        value=engine.in_hand,
+    )
+
+
+def _broker(broker: BrokerCounts) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "zaqar_notify_broker_up",
+        "Whether the broker took the last wake-up of the workers.",
+        value=broker.is_heard,
+    )
+    rings = CounterMetricFamily(
+        "zaqar_notify_rings",
+        "Wake-ups of the workers: sent, spared since enough waited, dropped by a broker's silence.",
+        labels=["result"],
+    )
+    for result, count in list(broker.counts.items()):
+        rings.add_metric([result], count)
+    yield rings
+
+
+def _backlog(backlog: Backlog | None) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "zaqar_notify_store_up",
+        "Whether the store answered when it was last asked.",
+        value=backlog is not None,
+    )
+    if backlog is None:
+        return
+    labels = ["queue", "partition"]
+    owed = GaugeMetricFamily("zaqar_notify_owed", "Jobs and deliveries owed.", labels=labels)
+    overdue = GaugeMetricFamily(
+        "zaqar_notify_owed_overdue_seconds",
+        "For how long the first that is due has been due.",
+        labels=labels,
+    )
+    for part in backlog.owed:
+        owed.add_metric([part.queue, str(part.partition)], part.count)
+        overdue.add_metric([part.queue, str(part.partition)], part.overdue_seconds)
+    yield owed
+    yield overdue
+    yield GaugeMetricFamily(
+        "zaqar_notify_poison", "Jobs that nobody could finish.", value=backlog.poison
+    )

@@ -1,0 +1,130 @@
+"""Whether this process and its store do what they should.
+
+The store is tried out with writes of its own at most every `PROBE_SECONDS`, when somebody asks; who
+asks is told what came of the last time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable
+
+import msgspec
+
+from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.delivery import Owed
+from zaqar_notify.errors import NotifyError, StorageUnavailable
+from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, QueueRef
+from zaqar_notify.storage.base import Storage
+
+PROBE_SECONDS = 10.0
+"""Pause between two probes, at least."""
+
+PROBE_TTL_SECONDS = 60
+"""Life of a probe's messages, and of its claim: what is left of one that broke off."""
+
+ANSWER_SECONDS = 2.0
+"""Within which a store answers that is in order."""
+
+logger = logging.getLogger(__name__)
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """How one operation went. `ref` is found in the log beside the failure."""
+
+    succeeded: bool
+    seconds: float
+    ref: str | None
+
+
+class Health:
+    """Of one process. `is_draining` is set once it is about to stop."""
+
+    def __init__(self) -> None:
+        self.is_draining = False
+        self._probed: dict[str, Operation] = {}
+        self._probed_until = 0.0
+        self._probing: asyncio.Task[dict[str, Operation]] | None = None
+        self._queue = QueueRef(INTERNAL_PROJECT, f"probe.{new_id()}")
+
+    async def operations(self, storage: Storage, clock: Clock) -> dict[str, Operation]:
+        """What came of the last probe, by the contract's names; the first one is waited for."""
+        if self._probing is not None and self._probing.done():
+            self._probed = self._probing.result()
+            self._probed_until = time.monotonic() + PROBE_SECONDS
+            self._probing = None
+        if self._probing is None and time.monotonic() >= self._probed_until:
+            self._probing = asyncio.create_task(probe(storage, self._queue, clock))
+        if not self._probed and self._probing is not None:
+            return await asyncio.shield(self._probing)
+        return self._probed
+
+
+async def store_answers(storage: Storage) -> bool:
+    """Whether the store answers within `ANSWER_SECONDS`."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await storage.ping()
+    except (StorageUnavailable, TimeoutError):
+        return False
+    return True
+
+
+async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Operation]:
+    """Try each operation on a queue of our own; the first that fails is the last of them."""
+    now = clock.now()
+    results: dict[str, Operation] = {}
+    claim_id = new_id()
+    messages = [NewMessage(b"{}", PROBE_TTL_SECONDS), NewMessage(b"{}", PROBE_TTL_SECONDS)]
+
+    async def claim() -> None:
+        await storage.claims.create(
+            queue, claim_id=claim_id, ttl=PROBE_TTL_SECONDS, grace=0, limit=1, now=now
+        )
+
+    async def delete_all() -> None:
+        page = await storage.messages.page(queue, marker=None, limit=2, now=now)
+        ids = [message.id for message in page.messages]
+        await storage.messages.delete_many(queue, ids, claim_ids=None, now=now)
+
+    async def step(name: str, work: Awaitable[object]) -> None:
+        results[name] = await _timed(name, work)
+        if not results[name].succeeded:
+            raise _Failed
+
+    try:
+        await step("create_queue", storage.queues.create(queue, metadata={}, now=now))
+        posted = storage.messages.post(queue, Owed(messages), now=now)
+        await step("post_messages", posted)
+        await step("claim_messages", claim())
+        await step("list_messages", storage.messages.page(queue, marker=None, limit=2, now=now))
+        await step("delete_claim", storage.claims.release(queue, claim_id, now=now))
+        popped = storage.messages.pop(queue, limit=1, now=now)
+        await step("delete_messages", popped)
+        await step("bulk_delete_messages", delete_all())
+        await step("delete_queue", storage.queues.delete(queue))
+    except _Failed:
+        return results
+    return results
+
+
+class _Failed(Exception):
+    """Ends a probe."""
+
+
+async def _timed(name: str, work: Awaitable[object]) -> Operation:
+    began = time.monotonic()
+    ref = None
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            await work
+    except (NotifyError, TimeoutError) as error:
+        ref = str(uuid.uuid4())
+        logger.error(
+            "The store failed when it was tried out",
+            extra={"action": "probe_failed", "operation": name, "ref": ref, "error": str(error)},
+        )
+    return Operation(ref is None, round(time.monotonic() - began, 6), ref)

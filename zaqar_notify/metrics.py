@@ -1,0 +1,101 @@
+"""What one process counts about its work, as plain numbers: a request pays about a microsecond.
+
+`zaqar_notify.exposition` makes Prometheus' text of them when somebody asks. No project's, queue's or
+subscriber's name is among them, and the sets of labels are bounded, whatever clients send.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from zaqar_notify.backlog import BacklogView
+
+BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds; one more bucket takes what is slower."""
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"
+"""Stands for a method that is none of ours, and for a path that is none of our resources."""
+
+CALLER_GONE = 499
+"""Shown as the status of a request whose client hung up before it was complete."""
+
+
+class DeliveryCounts(Protocol):
+    """What a delivery engine can tell of itself."""
+
+    @property
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """Tries since the start, by scheme and verdict."""
+
+    @property
+    def written(self) -> Mapping[str, int]:
+        """Deliveries written to `retry`, `held` and `undelivered` since the start."""
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def in_hand(self) -> int: ...
+
+
+class BrokerCounts(Protocol):
+    """What a doorbell that rings through a broker can tell."""
+
+    is_heard: bool
+    """Whether the broker took the last ring."""
+    counts: Counter[str]
+    """Rings since the start, by what came of them: sent, spared, dropped."""
+
+
+class Tally:
+    """Requests of one route, method and status."""
+
+    __slots__ = ("buckets", "count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(BUCKETS_SECONDS) + 1)
+        """How many took up to each bound and more than the one before."""
+
+
+class Requests:
+    """Counts requests by route template, method and status, and how long they took."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[str, str, int], Tally] = {}
+
+    def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
+        """Count one request; None: it waited on purpose, so that its time tells nothing."""
+        if method not in METHODS:
+            method = OTHER
+        tally = self._tallies.get((route, method, status))
+        if tally is None:
+            tally = self._tallies[route, method, status] = Tally()
+        tally.count += 1
+        if seconds is not None:
+            tally.seconds += seconds
+            tally.buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+
+    def items(self) -> Iterable[tuple[tuple[str, str, int], Tally]]:
+        return self._tallies.items()
+
+
+class Metrics:
+    """The counts of one process. Those who work add to them, or bind what can be asked."""
+
+    def __init__(self) -> None:
+        self.requests = Requests()
+        self.posts = 0
+        self.messages_posted = 0
+        self.claims = 0
+        self.messages_claimed = 0
+        self.backlog = BacklogView()
+        self.engine: DeliveryCounts | None = None
+        """Of a process that delivers."""
+        self.broker: BrokerCounts | None = None
+        """Of a process that rings."""
