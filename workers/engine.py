@@ -128,11 +128,11 @@ class Engine:
             random=random,
             stop=self._stop,
         )
-        self._consumers = [
-            self._consumer(ref(partition))
+        self._by_partition = {
+            partition: (self._consumer(outbox_ref(partition)), self._consumer(retry_ref(partition)))
             for partition in range(settings.delivery_partitions)
-            for ref in (outbox_ref, retry_ref)
-        ]
+        }
+        self._consumers = [each for both in self._by_partition.values() for each in both]
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
@@ -149,8 +149,8 @@ class Engine:
         """Jobs and deliveries that are claimed and not finished."""
         return sum(consumer.in_hand for consumer in self._consumers)
 
-    def ring(self) -> None:
-        for consumer in self._consumers:
+    def ring(self, partition: int) -> None:
+        for consumer in self._by_partition.get(partition, ()):
             consumer.bell.set()
 
     async def run(self) -> None:
@@ -172,7 +172,8 @@ class Engine:
     async def drain(self, timeout_seconds: float) -> None:
         """Stop claiming, let what is in hand finish for so long, give back the rest, and end `run`."""
         self._stop.set()
-        self.ring()
+        for consumer in self._consumers:
+            consumer.bell.set()
         self._freed.set()
         if self._group is None or self._over.is_set():
             return

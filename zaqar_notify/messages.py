@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from zaqar_notify.delivery import fan_out_jobs
+from zaqar_notify.delivery import fan_out_jobs, partition_of
 from zaqar_notify.documents import read_document
 from zaqar_notify.errors import (
     BodyInvalid,
@@ -188,7 +188,7 @@ async def post(
     )
     posted = await service.storage.messages.post(ref, post, now=service.clock.now())
     if posted.owes_deliveries:
-        service.doorbell.ring()
+        service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
     return posted.ids
 
 
@@ -205,7 +205,7 @@ async def relay(
     )
     posted = await service.storage.messages.post(ref, relayed, now=service.clock.now())
     if posted.owes_deliveries:
-        service.doorbell.ring()
+        service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
 
 
 async def page(

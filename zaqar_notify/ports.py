@@ -8,12 +8,16 @@ from typing import Protocol
 class Doorbell(Protocol):
     """Tells the workers that deliveries are owed. A lost ring costs latency only."""
 
-    def ring(self) -> None:
-        """Never waits and never fails."""
+    def ring(self, partition: int) -> None:
+        """Never waits and never fails.
+
+        Args:
+            partition: Of the internal queues that have work, see `delivery.partition_of`.
+        """
 
 
 class SilentDoorbell:
     """For processes whose workers look at due work by themselves only."""
 
-    def ring(self) -> None:
+    def ring(self, partition: int) -> None:
         return

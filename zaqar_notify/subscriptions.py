@@ -16,6 +16,7 @@ from zaqar_notify.delivery import (
     Record,
     Undelivered,
     confirmation_job,
+    partition_of,
     read_undelivered,
     replay_job,
     undelivered_ref,
@@ -76,7 +77,7 @@ async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
     )
     subscription = await service.storage.subscriptions.create(wanted, now=now)
     if _asks_to_confirm(settings):
-        await _send(service, _confirmation(service, subscription, now))
+        await _send(service, ref, _confirmation(service, subscription, now))
     return subscription
 
 
@@ -121,7 +122,7 @@ async def change(service: Service, ref: QueueRef, subscription_id: str, body: by
         changes["options"] = check_options(values["options"])
     before, after = await _update(service, ref, subscription_id, changes, now)
     if _asks_to_confirm(settings) and after.subscriber != before.subscriber:
-        await _send(service, _confirmation(service, after, now))
+        await _send(service, ref, _confirmation(service, after, now))
 
 
 async def confirm(service: Service, ref: QueueRef, subscription_id: str, body: bytes) -> None:
@@ -138,7 +139,8 @@ async def confirm(service: Service, ref: QueueRef, subscription_id: str, body: b
     _, after = await _update(service, ref, subscription_id, {"confirmed": confirmed}, now)
     if not confirmed and _asks_to_confirm(service.settings):
         farewell = MessageType.UNSUBSCRIBE_CONFIRMATION
-        await _send(service, confirmation_job(after, farewell, settings=service.settings, now=now))
+        job = confirmation_job(after, farewell, settings=service.settings, now=now)
+        await _send(service, ref, job)
 
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
@@ -207,15 +209,15 @@ async def _update(
     after = await subscriptions.update(ref, subscription_id, changed, now=now)
     if after.disabled_at is None:
         # Even if it was enabled before: whoever repeats a request that broke off here gets it done.
-        await _send(service, replay_job(after, service.settings))
+        await _send(service, ref, replay_job(after, service.settings))
     return before[0], after
 
 
-async def _send(service: Service, record: Record) -> None:
-    """Leave a record for the workers, on the internal queue that it belongs to."""
-    ref, message = record
-    await service.storage.messages.post(ref, Owed([message]), now=service.clock.now())
-    service.doorbell.ring()
+async def _send(service: Service, ref: QueueRef, record: Record) -> None:
+    """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
+    internal, message = record
+    await service.storage.messages.post(internal, Owed([message]), now=service.clock.now())
+    service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
 
 
 def _asks_to_confirm(settings: Settings) -> bool:

@@ -35,7 +35,7 @@ class CountingDoorbell:
     def __init__(self) -> None:
         self.rings = 0
 
-    def ring(self) -> None:
+    def ring(self, partition: int) -> None:
         self.rings += 1
 
 
