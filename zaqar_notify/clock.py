@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -16,6 +18,60 @@ class Clock(Protocol):
 class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+
+def running_seconds() -> float:
+    """Seconds since some instant, whatever is done to the host's clock; a suspended host's too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class StoreClock:
+    """The store's clock, carried on between readings by `seconds`. It never goes back.
+
+    What hosts believe the time to be plays no part, once the first reading is there: processes
+    agree to within half a round trip to the store. Until then, and with a store that has no clock of
+    its own, it is the clock of this host.
+    """
+
+    def __init__(
+        self, *, host: Clock | None = None, seconds: Callable[[], float] = running_seconds
+    ) -> None:
+        self._host = SystemClock() if host is None else host
+        self.seconds = seconds
+        self._instant: datetime | None = None
+        """The store's instant when `seconds` said `_at`."""
+        self._at = 0.0
+        self._latest: datetime | None = None
+
+    def now(self) -> datetime:
+        now = self._estimate(self.seconds())
+        if self._latest is None or now > self._latest:
+            self._latest = now
+        return self._latest
+
+    def adjust(self, instant: datetime, *, asked_at: float, answered_at: float) -> timedelta:
+        """Learn that the store's clock said `instant` at some time between two of our `seconds`.
+
+        A reading that agrees with what we believed, as far as it can tell, changes nothing: a slow
+        answer would only make a good estimate worse.
+
+        Returns:
+            By how much this clock was put forward, or held back until the store's has caught up.
+        """
+        middle = (asked_at + answered_at) / 2
+        if self._instant is not None:
+            drift = instant - self._estimate(middle)
+            if abs(drift.total_seconds()) <= (answered_at - asked_at) / 2:
+                return timedelta()
+        else:
+            drift = timedelta()
+        self._instant, self._at = instant, middle
+        return drift
+
+    def _estimate(self, seconds: float) -> datetime:
+        if self._instant is None:
+            return self._host.now()
+        return self._instant + timedelta(seconds=seconds - self._at)
 
 
 def new_id() -> str:

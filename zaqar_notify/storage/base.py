@@ -26,6 +26,7 @@ from typing import Self
 
 import msgspec
 
+from zaqar_notify.clock import Clock, SystemClock
 from zaqar_notify.models import (
     Claim,
     DeadLetter,
@@ -85,9 +86,9 @@ class Watch(ABC):
         """Wait until messages may have become visible since the last call (or since opening).
 
         A post, a release, a claim's expiry and a delay's end wake it, in any process of the
-        cluster. Wakes may be spurious, never lost. Of the watches opened with `exclusive`, a post
-        of one message wakes one, in the order they began to wait; a watch that is closed before it
-        looked passes its wake on.
+        cluster. Wakes may be spurious, never lost. Of the watches opened with `exclusive`, as many
+        are woken as messages became visible, in the order they began to wait; a watch that is
+        closed after a wake passes one on, since there may be more than it took.
 
         Returns:
             False when `timeout_seconds` passed, or the store is closing, without a wake.
@@ -382,6 +383,21 @@ class Storage(ABC):
     messages: MessageStore
     claims: ClaimStore
     subscriptions: SubscriptionStore
+
+    clock: Clock = SystemClock()
+    """Says for those who watch whether a delay or a claim has ended; set to the clock that the
+    calls' `now` comes from."""
+
+    async def read_clock(self) -> datetime | None:
+        """The store's own clock, read once between the call and its return.
+
+        Returns:
+            None when it has no clock but this host's.
+
+        Raises:
+            StorageUnavailable: It gave no answer.
+        """
+        return None
 
     @abstractmethod
     async def ping(self) -> None:
