@@ -1,0 +1,125 @@
+"""What `up` and `api` share: an address to listen on, and a server that stops when it is asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import uvicorn
+from fastapi import FastAPI
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.metrics_port import serving_metrics
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+
+KEEP_ALIVE_SECONDS = 75
+"""Longer than proxies and clients keep an idle connection, so that they close it, not we."""
+
+
+class Companion(Protocol):
+    """What runs beside the server and ends with it: the delivery engine."""
+
+    async def run(self) -> None: ...
+
+    async def drain(self, timeout_seconds: float) -> None: ...
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, leaving signals to us: it would raise them again after its end."""
+
+    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=int(settings.shutdown_seconds),
+            )
+        )
+        self.shutdown_seconds = settings.shutdown_seconds
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve_until_stopped(
+    server: Server, service: Service, listener: socket.socket, companion: Companion | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way.
+
+    Requests and deliveries are drained at the same time, each within `shutdown_seconds`.
+    """
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            server.force_exit = True
+        stopping.set()
+        server.should_exit = True
+        service.health.is_draining = True
+        service.storage.stop_waiting()
+
+    _on_signals(stop)
+    # What start-up made lives until the end; collections need not look at it again.
+    gc.collect()
+    gc.freeze()
+    async with serving_metrics(service):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving.add_done_callback(lambda _: stop())
+        if companion is None:
+            await serving
+            return
+        running = asyncio.create_task(companion.run())
+        running.add_done_callback(lambda _: stop())
+        await stopping.wait()
+        await asyncio.gather(serving, companion.drain(server.shutdown_seconds))
+        await running
+
+
+def _on_signals(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A process of several ignores SIGINT: its parent tells it when to stop.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; whoever serves on it begins to listen.
+
+    Raises:
+        StartRefused: The address can't be used.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise StartRefused(
+            f"Can't listen on {host} port {port}: {error.strerror or error}; choose another --port"
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
