@@ -1,19 +1,146 @@
-"""Puts the worker together: the storage, the sinks, the engine."""
+"""The Celery application, put together: `celery -A workers.app worker`, `zaqar-notify worker`.
+
+Celery brings wake-ups to a worker process, and starts and stops it. Each process that delivers (the
+worker itself with the threads pool, its children with prefork) has an engine of its own, which runs
+from the process's start to its end and finds due work by itself, broker or not. What keeps two
+engines from doing the same is the lease on each job, so any number of workers is right.
+
+SIGTERM: no more rings are taken, the engine finishes what it has in hand within
+`ZAQAR_SHUTDOWN_SECONDS`, gives back the rest, and the process ends with exit code 0.
+"""
 
 from __future__ import annotations
 
-from sinks.queue import Relay
-from sinks.registry import Sinks
-from workers.engine import Engine
-from zaqar_notify.clock import Clock
-from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+import asyncio
+import functools
+import logging
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.concurrency import get_implementation
+from celery.concurrency.prefork import TaskPool as PreforkPool
+
+from workers.host import EngineHost
+from zaqar_notify import logs
+from zaqar_notify.broker import DRAIN, celery_application
+from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.settings import Settings, load_settings
+from zaqar_notify.storage.registry import open_storage
+
+QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "amqp")
+"""Loggers with a line for every ring."""
 
 
-def build_engine(storage: Storage, settings: Settings, clock: Clock, relay: Relay) -> Engine:
-    """The delivery engine of this process.
+@functools.cache
+def worker_settings() -> Settings:
+    try:
+        return cluster_settings(load_settings())
+    except StartRefused as error:
+        # Celery would show where this was raised, not what to do.
+        raise SystemExit(str(error)) from error
 
-    The caller awaits `engine.run()` and, to stop it, `engine.drain(…)`; that closes the sinks. The
-    storage stays the caller's.
+
+app = celery_application(worker_settings)
+
+
+class Office:
+    """Holds the engine of this process, from when the process is known to be one that delivers."""
+
+    def __init__(self) -> None:
+        self._host: EngineHost | None = None
+
+    def open(self) -> None:
+        self._host = EngineHost(worker_settings())
+        self._host.start()
+
+    def ring(self, partition: int) -> None:
+        if self._host is not None:
+            self._host.ring(partition)
+
+    def close(self) -> None:
+        if self._host is not None:
+            self._host.stop()
+            self._host = None
+
+
+office = Office()
+
+
+@app.task(name=DRAIN)
+def drain(partition: int) -> None:
+    """Tell this process's engine that the partition has work.
+
+    Returns at once. The engine bounds what is in hand by itself; a task that waited for it would
+    hold back the next ring, hold up the shutdown, and be sent again by the broker when it took long.
     """
-    return Engine(storage, Sinks(settings, relay), clock=clock, settings=settings)
+    office.ring(partition)
+
+
+class EngineStep(bootsteps.StartStopStep):
+    """Runs the engine where the worker itself delivers: with every pool that does not fork."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def include_if(self, parent: Any) -> bool:
+        return not _forks(parent)
+
+    def start(self, parent: Any) -> None:
+        office.open()
+
+    def stop(self, parent: Any) -> None:
+        office.close()
+
+    def terminate(self, parent: Any) -> None:
+        office.close()
+
+
+app.steps["worker"].add(EngineStep)
+
+
+@signals.worker_process_init.connect
+def _open_in_child(**_: object) -> None:
+    office.open()
+
+
+@signals.worker_process_shutdown.connect
+def _close_in_child(**_: object) -> None:
+    office.close()
+
+
+@signals.worker_init.connect
+def _refuse_what_can_not_work(sender: Any, **_: object) -> None:
+    """End a start that can't succeed, with a sentence, before there are children to end."""
+    _configure_logging()
+    settings = worker_settings()
+    try:
+        if _forks(sender) and is_sqlite(settings):
+            raise StartRefused(
+                "ZAQAR_STORE_URI names a SQLite file, which one process can use: take --pool threads"
+            )
+        asyncio.run(_try_store(settings))
+    except StartRefused as error:
+        raise SystemExit(str(error)) from error
+    warn_of_unsigned_webhooks(settings)
+
+
+@signals.setup_logging.connect
+def _configure_logging(**_: object) -> None:
+    settings = worker_settings()
+    logs.configure(settings.log_level, settings.log_format)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+async def _try_store(settings: Settings) -> None:
+    try:
+        storage = await open_storage(settings.store_uri)
+    except StorageUnavailable:
+        return  # It may come; the engine waits for it.
+    await storage.close()
+
+
+def _forks(worker: Any) -> bool:
+    """Whether the worker's own process only feeds its children."""
+    pool = get_implementation(worker.pool_cls)
+    return isinstance(pool, type) and issubclass(pool, PreforkPool)

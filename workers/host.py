@@ -1,0 +1,118 @@
+"""The event loop of a worker process: a thread that opens the store and runs the engine.
+
+Celery runs in the process's other threads and knows nothing of it, except that it rings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import suppress
+
+import uvloop
+
+from workers.build import build_engine
+from workers.engine import Engine
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.metrics_port import serving_metrics
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.clock import store_clock
+from zaqar_notify.storage.registry import open_storage
+
+logger = logging.getLogger(__name__)
+
+PAUSE_SECONDS = 5.0
+"""Before the store is opened anew, after the engine could not run."""
+
+STOP_SECONDS = 5.0
+"""For stopping, beside the time that the engine has to finish what it has in hand."""
+
+
+class EngineHost:
+    """Made and started in the process that delivers: nothing of it survives a fork."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = uvloop.new_event_loop()
+        self._stop = asyncio.Event()
+        self._engine: Engine | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once. While the store can't be opened, it is tried again and again."""
+        self._thread.start()
+
+    def ring(self, partition: int) -> None:
+        """Have the engine look at the partition's work now. From any thread; never waits."""
+        # Once the loop is closed there is nobody to look.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._ring, partition)
+
+    def stop(self) -> None:
+        """Finish what is in hand within `shutdown_seconds`, give back the rest, and end."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(self._settings.shutdown_seconds + STOP_SECONDS)
+        if self._thread.is_alive():
+            logger.error(
+                "The engine did not stop in time; what it had in hand comes back with its leases",
+                extra={"action": "drain_timeout"},
+            )
+
+    def _ring(self, partition: int) -> None:
+        if self._engine is not None:
+            self._engine.ring(partition)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._keep_running())
+
+    async def _keep_running(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._run_engine()
+            except (StartRefused, StorageUnavailable) as error:
+                logger.error(
+                    "The engine can't run; it is tried again",
+                    extra={"action": "engine_failed", "error": str(error)},
+                )
+            except Exception:  # A worker without an engine would look alive and deliver nothing.
+                logger.exception("The engine has failed", extra={"action": "engine_failed"})
+            await self._pause()
+
+    async def _run_engine(self) -> None:
+        """Deliver until the stop.
+
+        Raises:
+            StartRefused: The store can't be used as it is.
+            StorageUnavailable: It gave no answer.
+        """
+        storage = await open_storage(self._settings.store_uri)
+        try:
+            async with store_clock(storage) as clock:
+                self._engine = engine = build_engine(storage, self._settings, clock)
+                service = Service(
+                    storage=storage, settings=self._settings, clock=clock, doorbell=engine
+                )
+                service.metrics.engine = engine
+                async with serving_metrics(service):
+                    await self._run_until_stopped(engine)
+        finally:
+            self._engine = None
+            await storage.close()
+
+    async def _run_until_stopped(self, engine: Engine) -> None:
+        running = asyncio.create_task(engine.run())
+        stopping = asyncio.create_task(self._stop.wait())
+        logger.info("The engine delivers", extra={"action": "engine_started"})
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        await engine.drain(self._settings.shutdown_seconds)
+        await running
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PAUSE_SECONDS):
+                await self._stop.wait()

@@ -1,0 +1,88 @@
+"""The broker: what the processes that ring and the workers that are rung agree on.
+
+A message says that a partition has work, and nothing else; so the broker may lose, repeat or keep
+it, be flushed or stay away: every worker looks for due work by itself. Nothing is ever put off by
+the broker (no eta, countdown or retry) and nothing comes back through it (no results).
+
+All keys in Redis begin with `KEY_PREFIX`, so that the database may be shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from zaqar_notify.settings import Settings
+
+DRAIN = "zaqar_notify.drain.v1"
+"""The one task: its argument is the partition that has work."""
+
+QUEUE = "zaqar-notify.drain"
+KEY_PREFIX = "zaqar-notify:"
+
+MAX_WAITING = 64
+"""Rings that wait in the broker, about: more would only say again what these say."""
+
+MAX_CHILD_KIB = 1 << 20
+"""A prefork child is replaced, having drained, when it has taken so much memory."""
+
+
+def celery_application(settings: Callable[[], Settings]) -> Celery:
+    """A Celery application on the broker of `settings`, which are asked for when first needed."""
+    app = Celery("zaqar-notify", set_as_current=False)
+    app.add_defaults(lambda: _configuration(settings()))
+    return app
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    return {
+        "broker_url": settings.broker_uri,
+        "broker_transport_options": _transport_options(settings.broker_uri),
+        "broker_connection_timeout": 3,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_acquire_timeout": 1,
+        "task_queues": [
+            Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, max_length=MAX_WAITING, durable=True)
+        ],
+        "task_default_queue": QUEUE,
+        "task_default_delivery_mode": "transient",
+        "task_publish_retry": False,
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "worker_pool": "threads",
+        "worker_concurrency": 1,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_rate_limits": True,
+        "worker_eta_task_limit": 100,
+        "worker_max_memory_per_child": MAX_CHILD_KIB,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_soft_shutdown_timeout": settings.shutdown_seconds,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def _transport_options(broker_uri: str) -> dict[str, Any]:
+    if broker_uri.startswith("amqp"):
+        return {"confirm_publish": False}
+    return {
+        "global_keyprefix": KEY_PREFIX,
+        # What an ended worker had taken and not acknowledged is put back after so many seconds.
+        "visibility_timeout": 60,
+        # Without these a broker that goes without a word is waited for as long as a minute, or ever.
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": True,
+    }

@@ -1,0 +1,48 @@
+"""What a process needs to be told before it can be part of a cluster."""
+
+from __future__ import annotations
+
+import logging
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings import Settings
+
+BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
+
+logger = logging.getLogger(__name__)
+
+
+def cluster_settings(settings: Settings) -> Settings:
+    """The settings, if a process of a cluster can start with them.
+
+    Raises:
+        StartRefused: No store or broker is named, or a broker of no kind that we know.
+    """
+    if not settings.store_uri:
+        raise StartRefused(
+            "ZAQAR_STORE_URI is not set: name the store, as in mongodb://HOSTS/?replicaSet=NAME"
+        )
+    if not settings.broker_uri:
+        raise StartRefused(
+            "ZAQAR_BROKER_URI is not set: name the broker that wakes the workers, as in redis://HOST:6379/0"
+        )
+    scheme = settings.broker_uri.partition("://")[0]
+    if scheme not in BROKER_SCHEMES:
+        raise StartRefused(
+            f"ZAQAR_BROKER_URI begins with {scheme[:20]!r}; it takes {', '.join(BROKER_SCHEMES)}"
+        )
+    return settings
+
+
+def is_sqlite(settings: Settings) -> bool:
+    """Whether the store is a file, which only one process can use."""
+    return settings.store_uri.startswith("sqlite:")
+
+
+def warn_of_unsigned_webhooks(settings: Settings) -> None:
+    """Say at a start that receivers can't tell our webhooks from anybody's."""
+    if not settings.webhook_secret.get_secret_value():
+        logger.warning(
+            "Webhooks go unsigned: ZAQAR_WEBHOOK_SECRET is not set",
+            extra={"action": "webhooks_unsigned"},
+        )
