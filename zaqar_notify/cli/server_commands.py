@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,14 @@ import typer
 from zaqar_notify.settings import load_settings
 
 
+class Pool(StrEnum):
+    THREADS = "threads"
+    PREFORK = "prefork"
+
+
 def register(app: typer.Typer) -> None:
-    app.command()(up)
-    app.command()(receive)
+    for command in (up, api, worker, receive):
+        app.command()(command)
 
 
 def up(
@@ -28,6 +34,45 @@ def up(
     from zaqar_notify.cli import serve
 
     serve.up(settings, host=host, port=port, data=data)
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8888,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="How many; about one for each core.")
+    ] = 1,
+) -> None:
+    """Serve the API of a cluster; ZAQAR_STORE_URI and ZAQAR_BROKER_URI say where the rest is."""
+    settings = load_settings()
+
+    from zaqar_notify.cli import api_processes
+
+    api_processes.api(settings, host=host, port=port, processes=processes)
+
+
+def worker(
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that deliver; about one for each core.")
+    ] = 1,
+    pool: Annotated[
+        Pool | None,
+        typer.Option(
+            help="threads: one process. prefork: a parent with its children. Else what fits."
+        ),
+    ] = None,
+) -> None:
+    """Deliver for a cluster; the same as `celery -A workers.app worker`.
+
+    How many deliveries are under way at once in each process is ZAQAR_DELIVERY_CONCURRENCY.
+    """
+    settings = load_settings()
+
+    from zaqar_notify.cli import worker as celery_worker
+
+    if pool is None:
+        pool = Pool.THREADS if concurrency == 1 else Pool.PREFORK
+    celery_worker.worker(settings, concurrency=concurrency, pool=pool)
 
 
 def receive(

@@ -1,0 +1,157 @@
+"""The cluster's doorbell: tells the workers through the broker that deliveries are owed.
+
+All that concerns the broker happens in a thread of its own. A request leaves a note for it and goes
+on; whether the broker answers, is slow or away makes no difference to it. A partition is noted once
+until its ring is sent, and notes are gathered for a moment, so posting faster does not ring more.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from celery import Celery
+
+from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
+
+GATHER_SECONDS = 0.02
+"""Between rings: the workers are at work already then, and a ring costs all of us a millisecond."""
+
+PAUSE_SECONDS = 1.0
+"""Before the broker is tried again."""
+
+ANSWER_SECONDS = 1
+"""How long the broker is waited for; also at the end, when a last ring may be on its way."""
+
+logger = logging.getLogger(__name__)
+
+
+class BrokerDoorbell:
+    """A `Doorbell`; open from the start, until `close`."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._noted: set[int] = set()
+        self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._line: _Line | None = None
+        self.is_heard = True
+        """Whether the broker took the last ring."""
+        self.counts: Counter[str] = Counter()
+        """Since the start: `sent` rings, `spared` ones (enough wait already), and tries `dropped`
+        because the broker gave no answer."""
+        self._thread = threading.Thread(target=self._ring_on, name="doorbell", daemon=True)
+        self._thread.start()
+
+    def ring(self, partition: int) -> None:
+        if partition not in self._noted:
+            self._noted.add(partition)
+            self._notes.put(partition)
+
+    def close(self) -> None:
+        """Send what is noted, if the broker answers at once, and stop. Idempotent."""
+        self._closing.set()
+        self._notes.put(None)
+        self._thread.join(2 * ANSWER_SECONDS)
+
+    def _ring_on(self) -> None:
+        while partitions := self._next():
+            if self._send(partitions):
+                self._closing.wait(GATHER_SECONDS)
+                continue
+            if self._closing.is_set():
+                break
+            for partition in partitions:
+                self.ring(partition)
+            self._closing.wait(PAUSE_SECONDS)
+        self._hang_up()
+
+    def _next(self) -> list[int]:
+        """Wait for notes and take them all; none are left, and none will come, when it is empty."""
+        partitions: list[int] = []
+        while (note := self._notes.get()) is not None:
+            # From now on a ring is noted anew: this one may be sent before its work is there.
+            self._noted.discard(note)
+            partitions.append(note)
+            if self._notes.empty():
+                return partitions
+        self._notes.put(None)
+        return partitions
+
+    def _send(self, partitions: list[int]) -> bool:
+        try:
+            if self._line is None:
+                self._line = _Line(self._app)
+            for partition in partitions:
+                self.counts["sent" if self._line.ring(partition) else "spared"] += 1
+        except Exception as error:  # Whatever a broker's library raises: the thread must go on.
+            self._hang_up()
+            self.counts["dropped"] += len(partitions)
+            self._note_broken(error)
+            return False
+        self._note_mended()
+        return True
+
+    def _hang_up(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    def _note_broken(self, error: Exception) -> None:
+        if self.is_heard:
+            logger.warning(
+                "The broker gives no answer; workers look for due work by themselves",
+                extra={"action": "broker_unavailable", "error": type(error).__name__},
+            )
+        self.is_heard = False
+
+    def _note_mended(self) -> None:
+        if not self.is_heard:
+            logger.info("The broker answers again", extra={"action": "broker_available"})
+        self.is_heard = True
+
+
+class _Line:
+    """A connection to the broker. Each step takes `ANSWER_SECONDS` at most."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection = app.connection_for_write(transport_options=_bounds(app))
+        try:
+            self._connection.ensure_connection(max_retries=0, timeout=ANSWER_SECONDS)
+            channel = self._connection.channel()
+            self._queue = app.amqp.queues[QUEUE].bind(channel)
+            self._producer = app.amqp.Producer(channel, auto_declare=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def ring(self, partition: int) -> bool:
+        """Send a ring, unless enough of them wait; whether it was sent."""
+        # Without workers, or with slow ones, rings would pile up in the broker's memory. Declaring
+        # the queue counts them, and makes it anew after a flush.
+        declared: Any = self._queue.queue_declare()
+        if declared.message_count >= MAX_WAITING:
+            return False
+        self._app.send_task(
+            DRAIN, args=(partition,), producer=self._producer, declare=[], retry=False
+        )
+        return True
+
+    def close(self) -> None:
+        with suppress(Exception):  # It may be broken already, in any way.
+            self._connection.release()
+
+
+def _bounds(app: Celery) -> dict[str, Any]:
+    if app.conf.broker_url.startswith("amqp"):
+        return {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
+    return {
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_connect_timeout": ANSWER_SECONDS,
+        "retry_on_timeout": False,
+    }
