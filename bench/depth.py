@@ -41,6 +41,9 @@ CYCLES = 200
 SHORT = CYCLES * 10
 BODY = load.dumps({"seq": 0, "pad": "x" * 80})
 DAY_SECONDS = 86400
+MINUTES = 5
+SECONDS = 2
+"""A trial of one request after another needs no more."""
 NEVER = {"ZAQAR_SWEEP_SECONDS": str(DAY_SECONDS)}
 
 OPERATIONS = {
@@ -150,13 +153,15 @@ async def _measure(
 ) -> dict:
     """Every operation at every depth: `{operation: {depth: result}}`."""
     contexts = {each.label: load.Ctx(a, each.url, each.pids) for each in running}
+    deadline = time.perf_counter() + 60 * MINUTES
     results = {}
-    for operation in OPERATIONS:
+    for done, operation in enumerate(OPERATIONS):
         runs = {
             label: partial(_trial, operation, context, middles[label])
             for label, context in contexts.items()
         }
-        results[operation] = await load.repeat(a, f"depth {operation}", runs)
+        until = load.share(deadline, left=len(OPERATIONS) - done)
+        results[operation] = await load.repeat(a, f"depth {operation}", runs, deadline=until)
     return results
 
 
@@ -172,7 +177,7 @@ async def _trial(operation: str, ctx: load.Ctx, middle: str) -> dict:
         }[operation]
         await load.timed_loop(ctx, client, 1, 0.3, lambda: request)
         clocks = load.Clocks(ctx)
-        latencies, errors = await load.timed_loop(ctx, client, 1, ctx.a.seconds, lambda: request)
+        latencies, errors = await load.timed_loop(ctx, client, 1, SECONDS, lambda: request)
         wall, cpu = clocks.stop(len(latencies))
         return load.row(latencies, errors, wall, cpu)
 

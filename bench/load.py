@@ -744,6 +744,12 @@ async def repeat(a, name, runs, deadline=None):
     return results
 
 
+def share(deadline, left):
+    """The instant when one of `left` equal parts of the time until `deadline` has passed."""
+    now = time.perf_counter()
+    return now + (deadline - now) / left
+
+
 def report_trial(name, label, t):
     parts = [f"{name:<18} {label:<14} {rate(t) or 0:9.1f}/s"]
     for key, what in (

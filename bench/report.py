@@ -132,9 +132,10 @@ def row(*cells: str) -> str:
 
 def number(value: float) -> str:
     """Three digits that count."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f}"
+    for limit, decimals in ((0.9995, 3), (9.995, 2), (99.95, 1)):
+        if value < limit:
+            return f"{value:.{decimals}f}"
+    return f"{value:,.0f}"
 
 
 def spread(figures: dict | None) -> str:

@@ -24,7 +24,7 @@ import servers
 import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
-FULL_MINUTES, QUICK_MINUTES = 18, 2.5
+FULL_MINUTES, QUICK_MINUTES = 17, 2.5
 """For the scenarios; installing, starting and `depth` come on top."""
 QUICK = {
     "trials": 2,
@@ -51,7 +51,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and shorter trials")
     parser.add_argument("--out", type=Path, default=ROOT / "build/bench", metavar="DIR")
     parser.add_argument(
-        "--minutes", type=float, help="for all scenarios together; then lines have fewer trials"
+        "--minutes",
+        type=float,
+        help="for the scenarios; lines have fewer trials when it gets short",
     )
     everything = parser.get_default("scenarios")
     if "--quick" in sys.argv:
@@ -75,9 +77,8 @@ async def measure(a: argparse.Namespace, running: list[servers.Server]) -> dict:
                 for label, context in contexts.items()
                 if label != servers.FLOOR or name.startswith("post1 ")
             }
-            now = time.perf_counter()
-            share = (deadline - now) / (len(lines) - done)
-            results[name] = await load.repeat(a, name, runs, deadline=now + share)
+            until = load.share(deadline, left=len(lines) - done)
+            results[name] = await load.repeat(a, name, runs, deadline=until)
     return results
 
 
