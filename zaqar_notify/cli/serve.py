@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import socket
-from ipaddress import ip_network
 from pathlib import Path
 
 import uvloop
@@ -25,11 +24,8 @@ from zaqar_notify.clock import SystemClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, LOOPBACK
 from zaqar_notify.storage.registry import open_storage
-
-DATABASE = "zaqar-notify.db"
-KEYS = "keys.env"
-LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 logger = logging.getLogger(__name__)
 
@@ -87,16 +83,15 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
 
 def _keys(path: Path) -> dict[str, str]:
     """The keys of this data directory, made at the first start."""
-    wanted = ("SIGNED_URL_SECRET", "WEBHOOK_SECRET")
     if not path.exists():
-        lines = "".join(f"{name}={secrets.token_hex(32)}\n" for name in wanted)
+        lines = "".join(f"{name}={secrets.token_hex(32)}\n" for name in KEY_NAMES)
         partial = path.with_suffix(".new")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(lines)
         partial.rename(path)
     values = dotenv_values(path, interpolate=False)
-    keys = {name: values.get(name) or "" for name in wanted}
+    keys = {name: values.get(name) or "" for name in KEY_NAMES}
     if not all(keys.values()):
         raise StartRefused(f"{path} lacks a key; restore it, or remove it to have new keys made")
     return keys

@@ -27,6 +27,7 @@ from typing import Self
 import msgspec
 
 from zaqar_notify.clock import Clock, SystemClock
+from zaqar_notify.findings import Finding
 from zaqar_notify.models import (
     Claim,
     DeadLetter,
@@ -398,6 +399,15 @@ class Storage(ABC):
             StorageUnavailable: It gave no answer.
         """
         return None
+
+    async def diagnose(self) -> list[Finding]:
+        """What an operator should know of the store, beyond whether it answers: versions, its
+        promises, its indexes. Changes nothing; takes seconds at most.
+
+        Raises:
+            StorageUnavailable: It gave no answer.
+        """
+        return []
 
     @abstractmethod
     async def ping(self) -> None:

@@ -1,0 +1,70 @@
+"""`zaqar-notify doctor`: what is wrong with this installation, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zaqar_notify.cli.commands import REFUSED
+from zaqar_notify.cli.output import print_json
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.findings import Finding, Level, problem
+from zaqar_notify.settings import Settings, load_settings
+
+DATA = Path("data")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data directory of a single process; without it that of a cluster's process, "
+            "if ZAQAR_STORE_URI is set, else ./data.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
+) -> None:
+    """Check what a process with these settings needs; exit code 1 when there is a problem.
+
+    Looks at settings, store, broker, clock, mail relay, addresses, secrets and limits, and changes
+    nothing. It may be run beside the service, as the service's user and with its environment.
+    """
+    findings = _findings(data)
+    if as_json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            print(_line(finding))
+    if any(finding.level is Level.PROBLEM for finding in findings):
+        raise typer.Exit(REFUSED)
+
+
+def _findings(data: Path | None) -> list[Finding]:
+    try:
+        settings = load_settings()
+    except StartRefused as error:
+        return [problem("settings", str(error), "No process starts with these settings")]
+
+    # What looks at relays and stores takes a while to import.
+    from zaqar_notify.doctor import examine
+
+    return asyncio.run(examine(settings, _directory(data, settings)))
+
+
+def _directory(data: Path | None, settings: Settings) -> Path | None:
+    if data is None and not settings.store_uri:
+        return DATA
+    return data
+
+
+def _line(finding: Finding) -> str:
+    remedy = f". {finding.remedy}." if finding.remedy else ""
+    return f"{finding.level:<8} {finding.check + ':':<13} {finding.sentence}{remedy}"

@@ -1,0 +1,405 @@
+"""Looks at everything a process needs, before or while it runs, and says what is wrong with it.
+
+Every check is bounded in time, changes nothing, and never shows a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import resource
+import shlex
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+
+from zaqar_notify import __version__
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.settings import Network, Settings, shown, sources, variable
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, LOOPBACK
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.registry import open_storage
+
+ANSWER_SECONDS = 5
+"""How long a store, a broker or a relay is waited for."""
+
+WORRYING_SKEW_SECONDS = 1.0
+HARMFUL_SKEW_SECONDS = 5.0
+"""The delivery engine takes clocks to agree so far; see `workers.engine.CLOCK_SKEW`."""
+
+METADATA_SERVICES = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
+"""Where clouds tell a machine its own secrets."""
+
+OTHER_FILES = 256
+"""File descriptors of a process beside those of its deliveries: requests, store, logs."""
+
+
+async def examine(settings: Settings, data: Path | None) -> list[Finding]:
+    """All checks, in the order of their urgency.
+
+    Args:
+        data: The data directory of the single-process shape; None: a process of a cluster.
+    """
+    if data is not None:
+        settings = _single_process(settings, data)
+    return [
+        *_settings(),
+        *await _store(settings),
+        *([] if data is None else _keys(settings, data)),
+        *await _broker(settings, is_needed=data is None),
+        *await _mail(settings),
+        *_guard(settings),
+        *_secrets(settings, is_single=data is not None),
+        *_confirmation(settings, is_single=data is not None),
+        *_files(settings),
+    ]
+
+
+def _single_process(settings: Settings, data: Path) -> Settings:
+    """As `up` would have them, except for the keys, which are looked at apart."""
+    return settings.model_copy(
+        update={
+            "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
+            "broker_uri": "",
+            "delivery_allow": settings.delivery_allow or LOOPBACK,
+        }
+    )
+
+
+def _settings() -> list[Finding]:
+    given = [variable(name) for name, source in sources().items() if source != "default"]
+    release = f"zaqar-notify {__version__}, Python {platform.python_version()}"
+    return [ok("settings", f"{release}; set: {', '.join(given) or 'nothing'}")]
+
+
+async def _store(settings: Settings) -> list[Finding]:
+    uri = settings.store_uri
+    parts = urlsplit(uri)
+    if not uri:
+        return [
+            problem(
+                "store",
+                "ZAQAR_STORE_URI is not set",
+                "Name the store of the cluster; or say --data DIR for a single process",
+            )
+        ]
+    if parts.scheme == "sqlite" and parts.path.startswith("/"):
+        # Not opened as a store: a service may be using it.
+        from zaqar_notify.storage.sqlite.diagnosis import diagnose
+
+        return await asyncio.to_thread(diagnose, Path(unquote(parts.path)))
+    try:
+        async with asyncio.timeout(4 * ANSWER_SECONDS):
+            storage = await open_storage(uri)
+            try:
+                return await _answers(storage, uri)
+            finally:
+                await storage.close()
+    except StartRefused as error:
+        return [problem("store", str(error), "A process with these settings would not start")]
+    except (StorageUnavailable, TimeoutError) as error:
+        return [
+            problem(
+                "store",
+                f"{shown(uri)} gives no answer: {error or 'time is over'}",
+                "Start it, or correct ZAQAR_STORE_URI; posts and claims are answered 503 until then",
+            )
+        ]
+
+
+async def _answers(storage: Storage, uri: str) -> list[Finding]:
+    began = time.monotonic()
+    await storage.ping()
+    milliseconds = (time.monotonic() - began) * 1000
+    findings = [ok("store", f"{shown(uri)} answers in {milliseconds:.1f} ms")]
+    asked_at = datetime.now(UTC)
+    instant = await storage.read_clock()
+    if instant is not None:
+        middle = asked_at + (datetime.now(UTC) - asked_at) / 2
+        findings.append(clock_finding((middle - instant).total_seconds()))
+    return [*findings, *await storage.diagnose()]
+
+
+def clock_finding(ahead_seconds: float) -> Finding:
+    """What to say of a host whose clock is so far ahead of the store's; negative: behind."""
+    direction = "ahead of" if ahead_seconds > 0 else "behind"
+    sentence = f"This host's clock is {abs(ahead_seconds):.2f} s {direction} the store's"
+    remedy = (
+        "Let all hosts keep time by NTP; leases and delays keep to the store's clock all the same"
+    )
+    if abs(ahead_seconds) > HARMFUL_SKEW_SECONDS:
+        return problem("clock", sentence, remedy)
+    if abs(ahead_seconds) > WORRYING_SKEW_SECONDS:
+        return warning("clock", sentence, remedy)
+    return ok("clock", sentence)
+
+
+def _keys(settings: Settings, data: Path) -> list[Finding]:
+    """The file with the keys that `up` makes when the settings name none."""
+    # Only who looks at it pays for the parser.
+    from dotenv import dotenv_values
+
+    path = data / KEYS
+    if not path.exists():
+        return [ok("keys", f"{path} is not there yet; the first start makes it")]
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        return [problem("keys", f"{path} can't be read: {error}", "Run this as its owner")]
+    missing = [name for name in KEY_NAMES if not values.get(name)]
+    if missing:
+        return [
+            problem(
+                "keys",
+                f"{path} lacks {' and '.join(missing)}",
+                "Restore it from the backup; with new keys, receivers refuse our signatures",
+            )
+        ]
+    if mode & 0o077:
+        return [
+            warning("keys", f"{path} can be read by others (mode {mode:o})", f"chmod 600 {path}")
+        ]
+    return [ok("keys", f"{path} holds the keys; a backup needs it beside the database")]
+
+
+async def _broker(settings: Settings, *, is_needed: bool) -> list[Finding]:
+    uri = settings.broker_uri
+    if not uri:
+        if not is_needed:
+            return []
+        return [
+            problem(
+                "broker", "ZAQAR_BROKER_URI is not set", "Name the broker that wakes the workers"
+            )
+        ]
+    try:
+        if uri.startswith(("redis:", "rediss:")):
+            return await _redis(uri)
+        return await asyncio.to_thread(_other_broker, settings)
+    except (OSError, TimeoutError, ValueError) as error:
+        return [_silent_broker(uri, error)]
+
+
+def _silent_broker(uri: str, error: Exception) -> Finding:
+    return problem(
+        "broker",
+        f"{shown(uri)} gives no answer: {type(error).__name__}",
+        "Start it, or correct ZAQAR_BROKER_URI; until then deliveries are some seconds late",
+    )
+
+
+async def _redis(uri: str) -> list[Finding]:
+    # Only processes with such a broker pay for its client.
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+
+    client = Redis.from_url(
+        uri, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+    )
+    try:
+        facts = await client.info()
+    except RedisError as error:
+        return [_silent_broker(uri, error)]
+    finally:
+        await client.aclose()
+    findings = [ok("broker", f"{shown(uri)} answers, Redis {facts.get('redis_version', '?')}")]
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if facts.get("maxmemory") and policy != "noeviction":
+        findings.append(
+            warning(
+                "broker",
+                f"Redis throws keys away when it is full (maxmemory-policy {policy})",
+                "Set maxmemory-policy noeviction: a lost wake-up makes deliveries some seconds late",
+            )
+        )
+    if not facts.get("aof_enabled"):
+        findings.append(
+            warning(
+                "broker",
+                "Redis forgets waiting wake-ups when it restarts (appendonly no)",
+                "Set appendonly yes; nothing is lost without it, deliveries are some seconds late",
+            )
+        )
+    return findings
+
+
+def _other_broker(settings: Settings) -> list[Finding]:
+    from kombu.exceptions import KombuError
+
+    from zaqar_notify.broker import celery_application
+
+    connection = celery_application(lambda: settings).connection_for_write()
+    try:
+        connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
+    except KombuError as error:
+        return [_silent_broker(settings.broker_uri, error)]
+    finally:
+        connection.release()
+    return [ok("broker", f"{shown(settings.broker_uri)} answers")]
+
+
+async def _mail(settings: Settings) -> list[Finding]:
+    if "mailto" not in settings.subscriber_types:
+        return []
+    if settings.sendmail_command:
+        return [_sendmail(shlex.split(settings.sendmail_command)[0])]
+    if not settings.smtp_host:
+        return [ok("mail", "There is no relay and no sendmail command: mailto: is refused")]
+    relay = await _relay(settings)
+    if settings.smtp_sender:
+        return [relay]
+    no_sender = warning(
+        "mail",
+        "Mails have no sender but what a subscription asks for",
+        "Set ZAQAR_SMTP_SENDER; without it a subscription needs options.from",
+    )
+    return [relay, no_sender]
+
+
+def _sendmail(program: str) -> Finding:
+    found = shutil.which(program)
+    if found is None:
+        return problem(
+            "mail",
+            f"The sendmail command {program} is not there, or can't be run",
+            "Install it, or correct ZAQAR_SENDMAIL_COMMAND; mails are tried again until then",
+        )
+    return ok("mail", f"Mails go through {found}")
+
+
+async def _relay(settings: Settings) -> Finding:
+    address = f"{settings.smtp_host}:{settings.smtp_port}"
+    relay = aiosmtplib.SMTP(
+        hostname=settings.smtp_host,
+        port=settings.smtp_port,
+        username=settings.smtp_username or None,
+        password=settings.smtp_password.get_secret_value() or None,
+        use_tls=settings.smtp_tls == "tls",
+        start_tls=settings.smtp_tls == "starttls",
+        timeout=ANSWER_SECONDS,
+    )
+    try:
+        async with asyncio.timeout(2 * ANSWER_SECONDS):
+            await relay.connect()
+            await relay.ehlo()
+            await relay.quit()
+    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+        return problem(
+            "mail",
+            f"The mail relay {address} refuses: {type(error).__name__}: {error}",
+            "Start it, or correct ZAQAR_SMTP_…; mails are tried again until then",
+        )
+    finally:
+        relay.close()
+    login = f", as {settings.smtp_username}" if settings.smtp_username else ""
+    return ok("mail", f"The mail relay {address} answers{login}")
+
+
+def _guard(settings: Settings) -> list[Finding]:
+    allowed, denied = settings.delivery_allow, settings.delivery_deny
+    everything = [network for network in allowed if network.prefixlen == 0]
+    if everything:
+        return [
+            warning(
+                "guard",
+                f"Deliveries may go anywhere ({shown(tuple(everything))}), this host and network too",
+                "Name in ZAQAR_DELIVERY_ALLOW only what subscribers need to reach",
+            )
+        ]
+    exposed = [each for each in METADATA_SERVICES if _is_in(each, allowed, denied)]
+    if exposed:
+        return [
+            warning(
+                "guard",
+                f"Deliveries may reach the cloud's metadata service at {exposed[0]}",
+                f"Set ZAQAR_DELIVERY_DENY={exposed[0]}",
+            )
+        ]
+    beside = f", and {shown(allowed)}" if allowed else " only"
+    return [ok("guard", f"Deliveries may reach public addresses{beside}")]
+
+
+def _is_in(address: object, allowed: tuple[Network, ...], denied: tuple[Network, ...]) -> bool:
+    return any(address in network for network in allowed) and not any(
+        address in network for network in denied
+    )
+
+
+def _secrets(settings: Settings, *, is_single: bool) -> list[Finding]:
+    findings = []
+    if not settings.webhook_secret.get_secret_value() and not is_single:
+        findings.append(
+            warning(
+                "secrets",
+                "Webhooks are not signed: ZAQAR_WEBHOOK_SECRET is not set",
+                "Set the same long random text for every process, and keep it for ever",
+            )
+        )
+    if not settings.signed_url_secrets and not is_single:
+        findings.append(
+            warning(
+                "secrets",
+                "There are no pre-signed URLs: ZAQAR_SIGNED_URL_SECRETS is not set",
+                "Set the same long random text for every process",
+            )
+        )
+    if not findings:
+        findings.append(ok("secrets", "Webhooks and pre-signed URLs are signed"))
+    return findings
+
+
+def _confirmation(settings: Settings, *, is_single: bool) -> list[Finding]:
+    if not settings.require_confirmation:
+        return []
+    findings = []
+    if not settings.signed_url_secrets and not is_single:
+        findings.append(
+            problem(
+                "confirmation",
+                "No subscriber can confirm: ZAQAR_SIGNED_URL_SECRETS is not set",
+                "Set the same long random text for every process",
+            )
+        )
+    if not settings.public_url:
+        findings.append(
+            warning(
+                "confirmation",
+                "Requests to confirm carry no link: ZAQAR_PUBLIC_URL is not set",
+                "Set it to this service's address as subscribers see it",
+            )
+        )
+    sends_mail = bool(settings.smtp_host or settings.sendmail_command)
+    if sends_mail and not settings.external_confirmation_url:
+        findings.append(
+            problem(
+                "confirmation",
+                "mailto: subscribers can't confirm: ZAQAR_EXTERNAL_CONFIRMATION_URL is not set",
+                "Set it to the page that makes the confirming request",
+            )
+        )
+    return findings or [ok("confirmation", f"Subscribers confirm at {settings.public_url}")]
+
+
+def _files(
+    settings: Settings, limits: Callable[[int], tuple[int, int]] = resource.getrlimit
+) -> list[Finding]:
+    soft, _ = limits(resource.RLIMIT_NOFILE)
+    tries = settings.delivery_concurrency
+    sentence = f"{soft} files may be open (ulimit -n), for {tries} tries at once"
+    remedy = "Raise LimitNOFILE (ulimit -n), or lower ZAQAR_DELIVERY_CONCURRENCY"
+    if soft == resource.RLIM_INFINITY:
+        return [ok("limits", "Any number of files may be open")]
+    if soft < tries + OTHER_FILES:
+        return [problem("limits", sentence, remedy)]
+    if soft < 2 * (tries + OTHER_FILES):
+        return [warning("limits", sentence, remedy)]
+    return [ok("limits", sentence)]

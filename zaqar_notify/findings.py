@@ -1,0 +1,36 @@
+"""What `zaqar-notify doctor` finds: a sentence each, and what to do about it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    """It works, and something is missing or near."""
+    PROBLEM = "problem"
+    """It does not work, or will not for long."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """`check` names what was looked at: store, broker, mail…; an `ok` asks for no remedy."""
+
+    level: Level
+    check: str
+    sentence: str
+    remedy: str = ""
+
+
+def ok(check: str, sentence: str) -> Finding:
+    return Finding(Level.OK, check, sentence)
+
+
+def warning(check: str, sentence: str, remedy: str) -> Finding:
+    return Finding(Level.WARNING, check, sentence, remedy)
+
+
+def problem(check: str, sentence: str, remedy: str) -> Finding:
+    return Finding(Level.PROBLEM, check, sentence, remedy)

@@ -1,0 +1,119 @@
+"""Looking at a database file from outside, whether a service uses it or not. Changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from pathlib import Path
+
+import apsw
+
+from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.storage.sqlite.database import APPLICATION_ID, SCHEMA_VERSION
+
+CHECK_SECONDS = 10.0
+"""How long the file's soundness is looked into; that is about a gigabyte."""
+
+LITTLE_SPACE_BYTES = 1 << 30
+NO_SPACE_BYTES = 100 << 20
+
+_STEPS = 10_000
+"""Of SQLite's machine between looks at the time."""
+
+
+def diagnose(path: Path) -> list[Finding]:
+    """Who uses the file, whether it is sound, and whether it has room to grow."""
+    if not path.parent.is_dir():
+        return [ok("store", f"{path} is not there yet; the first start makes it")]
+    findings = [_space(path.parent)]
+    if not os.access(path.parent, os.W_OK):
+        findings.append(
+            problem(
+                "store",
+                f"The directory {path.parent} can't be written by this user",
+                "Give it to the service's user, and run this as that user",
+            )
+        )
+    if not path.exists():
+        return [ok("store", f"{path} is not there yet; the first start makes it"), *findings]
+    return [_owner(path), *_content(path), *findings]
+
+
+def _owner(path: Path) -> Finding:
+    lock = Path(f"{path}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ok("store", f"{path} is in use by no process")
+    try:
+        # Shared, and for a moment: who starts meanwhile would be refused.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
+        return ok("store", f"{path} is in use by the process {owner}")
+    finally:
+        os.close(descriptor)
+    return ok("store", f"{path} is in use by no process")
+
+
+def _content(path: Path) -> list[Finding]:
+    restore = f"Stop the service, set {path.parent} aside, and restore the last backup"
+    try:
+        db = _connect(path)
+    except apsw.Error as error:
+        return [problem("store", f"{path} can't be opened: {error}", "Run this as its owner")]
+    try:
+        version = db.pragma("user_version")
+        if db.pragma("application_id") != APPLICATION_ID:
+            return [problem("store", f"{path} is no database of zaqar-notify", restore)]
+        if version > SCHEMA_VERSION:
+            return [
+                problem(
+                    "store",
+                    f"{path} is of schema version {version}; this release knows {SCHEMA_VERSION}",
+                    "Install the release that wrote it, or a later one",
+                )
+            ]
+        return [_soundness(db, path, restore)]
+    except apsw.Error as error:
+        return [problem("store", f"{path} can't be read: {error}", restore)]
+    finally:
+        db.close()
+
+
+def _connect(path: Path) -> apsw.Connection:
+    # Not read-only: readers of a WAL take part in its locks. It writes nothing all the same.
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    db.wal_autocheckpoint(0)
+    db.set_busy_timeout(1000)
+    db.pragma("query_only", True)
+    return db
+
+
+def _soundness(db: apsw.Connection, path: Path, restore: str) -> Finding:
+    deadline = time.monotonic() + CHECK_SECONDS
+    db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    size = f"{path.stat().st_size / 1e6:.1f} MB, SQLite {apsw.sqlite_lib_version()}"
+    try:
+        verdict = db.execute("PRAGMA quick_check(1)").get
+    except apsw.InterruptError:
+        return ok("store", f"The database is sound as far as read in {CHECK_SECONDS:g} s ({size})")
+    finally:
+        db.set_progress_handler(None)
+    if verdict != "ok":
+        return problem("store", f"The database is damaged: {verdict}", restore)
+    return ok("store", f"The database is sound ({size})")
+
+
+def _space(directory: Path) -> Finding:
+    free = shutil.disk_usage(directory).free
+    sentence = f"{free / 1e9:.1f} GB are free on the disk of {directory}"
+    remedy = "Make room: on a full disk posts are refused with 503"
+    if free < NO_SPACE_BYTES:
+        return problem("disk", sentence, remedy)
+    if free < LITTLE_SPACE_BYTES:
+        return warning("disk", sentence, remedy)
+    return ok("disk", sentence)
