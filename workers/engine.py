@@ -140,6 +140,11 @@ class Engine:
         return self._courier.counts
 
     @property
+    def written(self) -> Counter[str]:
+        """Deliveries put off (retry), kept (held) and given up (undelivered) since the start."""
+        return self._courier.written
+
+    @property
     def in_flight(self) -> int:
         """Subscriptions that are being sent to right now."""
         return self._lanes.running

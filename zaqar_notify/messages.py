@@ -187,6 +187,8 @@ async def post(
         settings=settings,
     )
     posted = await service.storage.messages.post(ref, post, now=service.clock.now())
+    service.metrics.posts += 1
+    service.metrics.messages_posted += len(posted.ids)
     if posted.owes_deliveries:
         service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
     return posted.ids
