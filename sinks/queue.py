@@ -13,12 +13,13 @@ class Relay(Protocol):
     """Posts a message to a queue as a client would, once per delivery."""
 
     async def __call__(
-        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int
+        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, request_id: str
     ) -> None:
         """Store `message`; a repeated `delivery_id` stores nothing more.
 
         Args:
             hops: Queues that the message will have crossed, this one included.
+            request_id: Of the request that posted it first, for logs.
 
         Raises:
             ValidationFailed: The queue can't take it, now or later.
@@ -49,7 +50,11 @@ class QueueSink(Sink):
         ref = QueueRef(subscription.queue.project, subscription.subscriber.partition(":")[2])
         try:
             await self._relay(
-                ref, _message(delivery), delivery_id=delivery.id, hops=delivery.hops + 1
+                ref,
+                _message(delivery),
+                delivery_id=delivery.id,
+                hops=delivery.hops + 1,
+                request_id=delivery.request_id,
             )
         except ValidationFailed as error:
             return Outcome(Verdict.REFUSED, detail=str(error))

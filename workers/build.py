@@ -19,8 +19,12 @@ def build_engine(storage: Storage, settings: Settings, clock: Clock) -> Engine:
     storage stays the caller's.
     """
 
-    async def relay(ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int) -> None:
-        await messages.relay(service, ref, message, delivery_id=delivery_id, hops=hops)
+    async def relay(
+        ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, request_id: str
+    ) -> None:
+        await messages.relay(
+            service, ref, message, delivery_id=delivery_id, hops=hops, request_id=request_id
+        )
 
     engine = Engine(storage, Sinks(settings, relay), clock=clock, settings=settings)
     # What is relayed is mostly delivered by the engine that relayed it.

@@ -195,6 +195,7 @@ class Courier:
             sent_at=self._clock.now(),
             secrets=receiver.secrets,
             hops=parcel.hops,
+            request_id=parcel.request_id,
         )
         began = time.monotonic()
         outcome = await self._ask(receiver.sink, delivery)
@@ -203,7 +204,7 @@ class Courier:
         receiver.endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
         self.counts[receiver.scheme, outcome.verdict.value] += 1
         if outcome.verdict is not Verdict.DELIVERED or logger.isEnabledFor(logging.DEBUG):
-            _log(outcome, delivery, parcel)
+            _log(outcome, delivery)
         return outcome
 
     async def _ask(self, sink: Sink | None, delivery: Delivery) -> Outcome:
@@ -319,7 +320,7 @@ _LEVELS = {
 }
 
 
-def _log(outcome: Outcome, delivery: Delivery, parcel: Parcel) -> None:
+def _log(outcome: Outcome, delivery: Delivery) -> None:
     level, sentence, action = _LEVELS[outcome.verdict]
     logger.log(
         level,
@@ -334,6 +335,6 @@ def _log(outcome: Outcome, delivery: Delivery, parcel: Parcel) -> None:
             "attempt": delivery.attempt,
             "status": outcome.status,
             "detail": outcome.detail,
-            "request_id": parcel.request_id,
+            "request_id": delivery.request_id,
         },
     )

@@ -116,7 +116,14 @@ class RelayedPost(Post):
     client_id = RELAY_CLIENT
 
     def __init__(
-        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, settings: Settings
+        self,
+        ref: QueueRef,
+        message: NewMessage,
+        *,
+        delivery_id: str,
+        hops: int,
+        request_id: str,
+        settings: Settings,
     ) -> None:
         self.idempotency_key = IdempotencyKey(
             delivery_id,
@@ -126,6 +133,7 @@ class RelayedPost(Post):
         self._ref = ref
         self._message = message
         self._hops = hops
+        self._request_id = request_id
         self._settings = settings
         self._delayed_queue = False
 
@@ -154,6 +162,7 @@ class RelayedPost(Post):
             settings=self._settings,
             delayed_queue=self._delayed_queue,
             hops=self._hops,
+            request_id=self._request_id,
         )
 
 
@@ -195,7 +204,13 @@ async def post(
 
 
 async def relay(
-    service: Service, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int
+    service: Service,
+    ref: QueueRef,
+    message: NewMessage,
+    *,
+    delivery_id: str,
+    hops: int,
+    request_id: str = "",
 ) -> None:
     """Store what a subscription of another queue sends to this one; once for each `delivery_id`.
 
@@ -203,7 +218,12 @@ async def relay(
         ValidationFailed: The queue does not take it.
     """
     relayed = RelayedPost(
-        ref, message, delivery_id=delivery_id, hops=hops, settings=service.settings
+        ref,
+        message,
+        delivery_id=delivery_id,
+        hops=hops,
+        request_id=request_id,
+        settings=service.settings,
     )
     posted = await service.storage.messages.post(ref, relayed, now=service.clock.now())
     if posted.owes_deliveries:

@@ -149,7 +149,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     `payload` is the JSON text the subscriber is to read, complete. `secrets` sign it, the current
     one first; `sent_at` is the instant of this try. `hops` counts the queues that the message
-    crossed by queue subscriptions on its way here.
+    crossed by queue subscriptions on its way here. `request_id` is that of the post, for logs.
     """
 
     id: str
@@ -162,6 +162,7 @@ class Delivery(msgspec.Struct, frozen=True):
     sent_at: datetime
     secrets: list[str]
     hops: int = 0
+    request_id: str = ""
 
 
 class Verdict(Enum):

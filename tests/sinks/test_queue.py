@@ -18,7 +18,7 @@ class RecordingRelay:
     posts: list[tuple[QueueRef, NewMessage, str, int]] = field(default_factory=list)
 
     async def __call__(
-        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int
+        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, request_id: str
     ) -> None:
         if self.error:
             raise self.error
