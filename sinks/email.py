@@ -26,10 +26,8 @@ from sinks import text
 from sinks.base import Sink
 from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
 from zaqar_notify.settings import PREFIX, Settings
+from zaqar_notify.subscribers import MAIL_ADDRESS
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9-]+"
-_ADDRESS = re.compile(rf"(?!-){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*")
 _NAME_AND_ADDRESS = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]*)>")
 
 # Relays need not take 8-bit text. A body stays readable for scripts while its lines fit into SMTP's.
@@ -227,7 +225,7 @@ def _recipient_and_subject(uri: str) -> tuple[str, str | None]:
     """The address in a `mailto:` URI and its first subject, both unescaped."""
     path, _, query = uri.partition(":")[2].partition("?")
     recipient = unquote(path)
-    if not _ADDRESS.fullmatch(recipient):
+    if not MAIL_ADDRESS.fullmatch(recipient):
         raise _Unusable("the subscriber is not one plain address, such as user@example.org")
     for field in query.split("&"):
         name, _, value = field.partition("=")
@@ -240,7 +238,7 @@ def _mailbox(mailbox: str) -> Address:
     """Read `user@example.org` or `Name <user@example.org>`."""
     named = _NAME_AND_ADDRESS.fullmatch(mailbox.strip())
     name, address = named.groups() if named else ("", mailbox.strip())
-    if text.has_control_characters(name) or not _ADDRESS.fullmatch(address):
+    if text.has_control_characters(name) or not MAIL_ADDRESS.fullmatch(address):
         raise _Unusable("the sender is not one plain address, with or without a name before it")
     user, _, domain = address.partition("@")
     return Address(name.strip(' "'), user, domain)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
 import orjson
+from jsonschema import Draft202012Validator
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.jsontext import check_depth, check_integers
@@ -25,15 +26,46 @@ MIN_TTL_SECONDS = 60
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_LINE_BREAK = re.compile(r"[\r\n\0]")
 
-# Plausible, not RFC 5322: one @, and nothing that could start another recipient, a header or an
-# option of a mail command.
-_ATOM = r"(?!-)[^\s@,;:<>()\[\]\\\"]+"
-_MAIL_ADDRESS = re.compile(f"{_ATOM}@{_ATOM}")
+# What a mail sink can send to: ASCII, one @, and nothing that could start another recipient, a header
+# or an option of a mail command.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9-]+"
+MAIL_ADDRESS = re.compile(rf"(?!-){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*")
 
-# RFC 9110, "token".
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+OPTIONS_SCHEMA: Document = {
+    "type": "object",
+    "properties": {
+        "post_headers": {
+            "type": ["object", "null"],
+            "must": "be an object of strings",
+            "propertyNames": {
+                # RFC 9110, "token".
+                "pattern": r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z",
+                "must": "have names of HTTP headers only",
+            },
+            "additionalProperties": {
+                "type": "string",
+                "pattern": r"^[^\r\n\0]*\Z",
+                "must": "be a string without line breaks",
+            },
+        },
+        "post_data": {"type": ["string", "null"], "must": "be a string"},
+        "from": {
+            "type": ["string", "null"],
+            "pattern": r"^[^\r\n\0]*\Z",
+            "must": "be a string of one line",
+        },
+        "subject": {
+            "type": ["string", "null"],
+            "pattern": r"^[^\r\n\0]*\Z",
+            "must": "be a string of one line",
+        },
+    },
+}
+"""The options that deliveries read. `must` is what the sentence about a fault says."""
+
+_options = Draft202012Validator(OPTIONS_SCHEMA)
 
 
 def check_subscriber(uri: object, settings: Settings) -> str:
@@ -101,12 +133,9 @@ def check_options(value: object) -> Document:
             f"options has {size} bytes as JSON; at most {MAX_OPTIONS_BYTES} bytes are allowed"
         )
     parse_policy(value.get(POLICY_KEY))
-    _check_headers(value.get("post_headers"))
-    for key in ("post_data", "from", "subject"):
-        _check_text(key, value.get(key))
-    for key in ("from", "subject"):
-        if _LINE_BREAK.search(value.get(key) or ""):
-            raise ValidationFailed(f"options: {key} must be one line")
+    for fault in _options.iter_errors(value):
+        place = " ".join(str(step)[:80] for step in fault.absolute_path)
+        raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
     return value
 
 
@@ -118,7 +147,7 @@ def _check_mail(uri: str, settings: Settings) -> None:
         )
     decoded = unquote(uri)
     address = unquote(uri.partition(":")[2].partition("?")[0])
-    if _CONTROL.search(decoded) or not _MAIL_ADDRESS.fullmatch(address):
+    if _CONTROL.search(decoded) or not MAIL_ADDRESS.fullmatch(address):
         raise ValidationFailed(
             "subscriber must be mailto: and one address such as user@example.org"
         )
@@ -145,24 +174,3 @@ def _check_web(uri: str) -> None:
         raise ValidationFailed("subscriber must name a host, such as https://example.org/hook")
     if port == 0:
         raise ValidationFailed("subscriber: the port must be from 1 to 65535")
-
-
-def _check_headers(headers: object) -> None:
-    if headers is None:
-        return
-    if not isinstance(headers, dict):
-        raise ValidationFailed("options: post_headers must be an object of strings")
-    for name, value in headers.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValidationFailed(
-                f"options: post_headers has {name[:80]!r}, which is no name of an HTTP header"
-            )
-        if not isinstance(value, str) or _LINE_BREAK.search(value):
-            raise ValidationFailed(
-                f"options: post_headers {name[:80]!r} must be a string without line breaks"
-            )
-
-
-def _check_text(key: str, value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise ValidationFailed(f"options: {key} must be a string")
