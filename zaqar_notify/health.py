@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import Awaitable
@@ -22,6 +23,12 @@ from zaqar_notify.storage.base import Storage
 
 PROBE_SECONDS = 10.0
 """Pause between two probes, at least."""
+
+STALE_SECONDS = 60.0
+"""After which what came of a probe tells nothing any more."""
+
+OPERATION_SECONDS = 10.0
+"""After which an operation has failed."""
 
 PROBE_TTL_SECONDS = 60
 """Life of a probe's messages, and of its claim: what is left of one that broke off."""
@@ -45,22 +52,29 @@ class Health:
 
     def __init__(self) -> None:
         self.is_draining = False
-        self._probed: dict[str, Operation] = {}
-        self._probed_until = 0.0
-        self._probing: asyncio.Task[dict[str, Operation]] | None = None
         self._queue = QueueRef(INTERNAL_PROJECT, f"probe.{new_id()}")
+        self._operations: dict[str, Operation] = {}
+        self._probed_at = -math.inf
+        self._probing: asyncio.Task[None] | None = None
 
     async def operations(self, storage: Storage, clock: Clock) -> dict[str, Operation]:
-        """What came of the last probe, by the contract's names; the first one is waited for."""
-        if self._probing is not None and self._probing.done():
-            self._probed = self._probing.result()
-            self._probed_until = time.monotonic() + PROBE_SECONDS
+        """What came of the last probe, by the contract's names.
+
+        Nobody waits for a probe, unless there is none yet or the last one was long ago.
+        """
+        age = time.monotonic() - self._probed_at
+        if self._probing is None and age >= PROBE_SECONDS:
+            self._probing = asyncio.create_task(self._probe(storage, clock))
+        if self._probing is not None and age >= STALE_SECONDS:
+            await asyncio.shield(self._probing)
+        return self._operations
+
+    async def _probe(self, storage: Storage, clock: Clock) -> None:
+        try:
+            self._operations = await probe(storage, self._queue, clock)
+        finally:
+            self._probed_at = time.monotonic()
             self._probing = None
-        if self._probing is None and time.monotonic() >= self._probed_until:
-            self._probing = asyncio.create_task(probe(storage, self._queue, clock))
-        if not self._probed and self._probing is not None:
-            return await asyncio.shield(self._probing)
-        return self._probed
 
 
 async def store_answers(storage: Storage) -> bool:
@@ -119,7 +133,7 @@ async def _timed(name: str, work: Awaitable[object]) -> Operation:
     began = time.monotonic()
     ref = None
     try:
-        async with asyncio.timeout(PROBE_SECONDS):
+        async with asyncio.timeout(OPERATION_SECONDS):
             await work
     except (NotifyError, TimeoutError) as error:
         ref = str(uuid.uuid4())

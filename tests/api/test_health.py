@@ -1,0 +1,164 @@
+"""Whether the process lives, is ready, and how its store is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.api.conftest import Api, StartApi
+from zaqar_notify import health as health_module
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import INTERNAL_PROJECT
+
+NOBODY = {"Client-ID": None, "X-Project-ID": None}
+OPERATIONS = [
+    "create_queue",
+    "post_messages",
+    "claim_messages",
+    "list_messages",
+    "delete_claim",
+    "delete_messages",
+    "bulk_delete_messages",
+    "delete_queue",
+]
+
+
+class Counted:
+    """Counts the posts to a store, and fails them when told to."""
+
+    def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self.again = asyncio.Event()
+        self.fails = False
+        messages = api.service.storage.messages
+        post = messages.post
+
+        async def counted(*args: object, **kwargs: object) -> object:
+            self.calls += 1
+            if self.calls > 1:
+                self.again.set()
+            if self.fails:
+                raise StorageUnavailable("The disk that holds the database is full")
+            return await post(*args, **kwargs)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(messages, "post", counted)
+
+
+async def test_a_process_is_alive_and_ready_without_any_header(api: Api) -> None:
+    alive = await api.get("/healthz", headers=NOBODY)
+    ready = await api.get("/readyz", headers=NOBODY)
+
+    assert (alive.status, alive.body) == (204, b"")
+    assert (ready.status, ready.json) == (200, {"ready": True})
+
+
+async def test_a_process_whose_store_is_away_is_alive_and_not_ready(api: Api) -> None:
+    await api.service.storage.close()
+
+    alive = await api.get("/healthz", headers=NOBODY)
+    ready = await api.get("/readyz", headers=NOBODY)
+
+    assert alive.status == 204
+    assert ready.status == 503
+    assert ready.json["description"].startswith("The store gave no answer.")
+
+
+async def test_a_store_that_is_silent_is_not_waited_for(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+    monkeypatch.setattr(api.service.storage, "ping", never.wait)
+    monkeypatch.setattr(health_module, "ANSWER_SECONDS", 0.01)
+
+    assert (await api.get("/readyz", headers=NOBODY)).status == 503
+
+
+async def test_a_process_that_is_about_to_stop_is_not_ready(api: Api) -> None:
+    api.service.health.is_draining = True
+
+    ready = await api.get("/readyz", headers=NOBODY)
+
+    assert ready.status == 503
+    assert "is stopping" in ready.json["description"]
+
+
+async def test_health_is_not_there_unless_the_operator_says_so(api: Api) -> None:
+    assert (await api.get("/v2/health")).status == 404
+    assert (await api.get("/v2/health", headers=NOBODY)).status == 404
+    assert "/v2/health" not in (await api.get("/openapi.json")).json["paths"]
+
+
+async def test_health_has_the_contract_s_form_and_asks_for_identity(start_api: StartApi) -> None:
+    api = await start_api(admin_mode=True)
+
+    shown = (await api.get("/v2/health")).json
+
+    assert shown["storage_reachable"] is True
+    assert list(shown["operation_status"]) == OPERATIONS
+    for operation in shown["operation_status"].values():
+        assert operation["succeeded"] is True
+        assert operation["ref"] is None
+        assert 0 <= operation["seconds"] < 10
+    assert (await api.get("/v2/health", headers=NOBODY)).status == 400
+
+
+async def test_the_store_is_tried_out_once_however_often_somebody_asks(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await start_api(admin_mode=True)
+    posts = Counted(api, monkeypatch)
+
+    shown = [(await api.get("/v2/health")).json["operation_status"] for _ in range(5)]
+
+    assert posts.calls == 1
+    assert all(status == shown[0] for status in shown)
+
+
+async def test_the_store_is_tried_out_again_when_the_last_time_is_long_ago(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await start_api(admin_mode=True)
+    posts = Counted(api, monkeypatch)
+    monkeypatch.setattr(health_module, "PROBE_SECONDS", 0.0)
+
+    await api.get("/v2/health")
+    await api.get("/v2/health")
+
+    async with asyncio.timeout(10):
+        await posts.again.wait()
+
+
+async def test_trying_out_the_store_leaves_nothing_behind(start_api: StartApi) -> None:
+    api = await start_api(admin_mode=True)
+
+    await api.get("/v2/health")
+
+    assert await api.service.storage.queues.count(INTERNAL_PROJECT) == 0
+
+
+async def test_a_failed_operation_is_named_and_found_in_the_log(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = await start_api(admin_mode=True)
+    Counted(api, monkeypatch).fails = True
+
+    status = (await api.get("/v2/health")).json["operation_status"]
+
+    assert list(status) == ["create_queue", "post_messages"]
+    assert status["post_messages"]["succeeded"] is False
+    [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert vars(record)["ref"] == status["post_messages"]["ref"]
+    assert vars(record)["operation"] == "post_messages"
+
+
+async def test_a_store_that_is_away_is_said_to_be(start_api: StartApi) -> None:
+    api = await start_api(admin_mode=True)
+    await api.service.storage.close()
+
+    shown = await api.get("/v2/health")
+
+    assert shown.status == 200
+    assert shown.json["storage_reachable"] is False
+    assert shown.json["operation_status"]["create_queue"]["succeeded"] is False
