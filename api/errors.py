@@ -64,6 +64,8 @@ def refusal(error: NotifyError, *, method: str, path: str) -> Answer:
     headers = [VARY]
     if isinstance(error, HeaderInvalid):
         title = error.title
+    elif isinstance(error, ServiceStopping):
+        headers.append((b"Retry-After", b"1"))
     elif isinstance(error, StorageUnavailable):
         # The store's own words are for the operator; the client is invited to try again.
         description = "The store gave no answer. Please retry in a moment."

@@ -20,7 +20,7 @@ from zaqar_notify.errors import StartRefused
 
 PREFIX = "ZAQAR_"
 CONFIG_FILE = "ZAQAR_CONFIG_FILE"
-CLIENT_NAMES = ("ZAQAR_URL", "ZAQAR_PROJECT", "ZAQAR_CLIENT_ID")
+CLIENT_NAMES = ("ZAQAR_URL", "ZAQAR_PROJECT", "ZAQAR_CLIENT_ID", "ZAQAR_RECEIVE_SECRET")
 """Read by the command line for the client, not by the service."""
 TEST_PREFIX = "ZAQAR_TEST_"
 MASK = "********"

@@ -254,5 +254,6 @@ RESOURCES = (
                 refuses=(404,),
             )
         },
+        is_signable=False,
     ),
 )

@@ -157,7 +157,9 @@ async def test_a_client_id_is_needed_all_the_same(api: Api) -> None:
     assert (reply.status, reply.title) == (400, "Missing header value")
 
 
-async def test_a_share_of_subscriptions_does_not_open_their_secrets(api: Api) -> None:
+async def test_a_share_of_subscriptions_opens_neither_their_secrets_nor_their_payloads(
+    api: Api,
+) -> None:
     subscription_id = await api.subscribe("q", "http://example.org/")
     headers = await share(api, paths=["subscriptions"], methods=["GET", "POST"])
     path = f"/v2/queues/q/subscriptions/{subscription_id}"
@@ -165,3 +167,4 @@ async def test_a_share_of_subscriptions_does_not_open_their_secrets(api: Api) ->
     assert (await api.get(path, headers=headers)).status == 200
     assert (await api.get(f"{path}/secret", headers=headers)).status == 404
     assert (await api.post(f"{path}/secret", headers=headers)).status == 404
+    assert (await api.get(f"{path}/undelivered", headers=headers)).status == 404

@@ -23,7 +23,7 @@ from zaqar_notify.cli.serving import Server, listen, serve_until_stopped, url_of
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import Settings, sources
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, LOOPBACK
 from zaqar_notify.storage.registry import open_storage
 
@@ -74,7 +74,9 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
     return settings.model_copy(
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
-            "delivery_allow": settings.delivery_allow or LOOPBACK,
+            "delivery_allow": LOOPBACK
+            if sources()["delivery_allow"] == "default"
+            else settings.delivery_allow,
             "signed_url_secrets": signed_url_secrets,
             "webhook_secret": webhook_secret,
         }
@@ -99,7 +101,7 @@ def _keys(path: Path) -> dict[str, str]:
 
 def _welcome(listener: socket.socket, settings: Settings, data: Path) -> None:
     url = url_of(listener)
-    allowed = ", ".join(str(network) for network in settings.delivery_allow)
+    allowed = ", ".join(str(network) for network in settings.delivery_allow) or "no address"
     headers = f"-H 'Client-ID: {secrets.token_hex(16)}' -H 'X-Project-ID: demo'"
     print(
         f"""zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}
@@ -110,9 +112,9 @@ it names (no authentication), nothing is encrypted on the way, and deliveries ma
 
 Try:
   curl -i {url}/v2/queues/hello/messages {headers} \\
-       --json '{{"messages": [{{"body": "hi"}}]}}'
-  curl -i {url}/v2/queues/hello/messages?echo=true {headers}
-  zaqar-notify --url {url} tail hello --from-start
+       -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hi"}}]}}'
+  curl -i '{url}/v2/queues/hello/messages?echo=true' {headers}
+  zaqar-notify --url {url} --project demo tail hello --from-start
 
 Stop with Ctrl-C.""",
         flush=True,
