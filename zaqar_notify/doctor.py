@@ -12,7 +12,6 @@ import shlex
 import shutil
 import stat
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -389,10 +388,8 @@ def _confirmation(settings: Settings, *, is_single: bool) -> list[Finding]:
     return findings or [ok("confirmation", f"Subscribers confirm at {settings.public_url}")]
 
 
-def _files(
-    settings: Settings, limits: Callable[[int], tuple[int, int]] = resource.getrlimit
-) -> list[Finding]:
-    soft, _ = limits(resource.RLIMIT_NOFILE)
+def _files(settings: Settings) -> list[Finding]:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     tries = settings.delivery_concurrency
     sentence = f"{soft} files may be open (ulimit -n), for {tries} tries at once"
     remedy = "Raise LimitNOFILE (ulimit -n), or lower ZAQAR_DELIVERY_CONCURRENCY"

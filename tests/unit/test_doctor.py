@@ -1,0 +1,414 @@
+"""The doctor sees what is wrong, says what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.redis_server import RedisServer, require_redis
+from tests.service import free_port, outside_environ
+from tests.sinks.relay import PASSWORD, USERNAME, MailRelay, relaying
+from zaqar_notify.cli import app
+from zaqar_notify.doctor import clock_finding, examine
+from zaqar_notify.findings import Finding, Level
+from zaqar_notify.models import QueueRef
+from zaqar_notify.settings import Settings
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS
+from zaqar_notify.storage.registry import open_storage
+
+OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(outside_environ()):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def data(tmp_path: Path) -> Path:
+    """A data directory that has been used, and is not in use."""
+    directory = tmp_path / "data"
+    storage = await open_storage(f"sqlite://{directory / DATABASE}")
+    await storage.queues.create(QueueRef("p", "q"), metadata={}, now=storage.clock.now())
+    await storage.close()
+    keys = directory / KEYS
+    keys.write_text("".join(f"{name}=0123\n" for name in KEY_NAMES))
+    keys.chmod(0o600)
+    return directory
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    require_redis()
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[MailRelay]:
+    async with relaying() as relay:
+        yield relay
+
+
+async def found(check: str, data: Path | None = None, **settings: object) -> list[Finding]:
+    findings = await examine(Settings(**settings), data)
+    return [finding for finding in findings if finding.check == check]
+
+
+async def one_found(check: str, data: Path | None = None, **settings: object) -> Finding:
+    [finding] = await found(check, data, **settings)
+    return finding
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["doctor", *arguments])
+
+
+async def test_an_installation_in_order_has_only_good_news(data: Path) -> None:
+    findings = await examine(Settings(), data)
+
+    assert {finding.level for finding in findings} == {OK}
+    assert {finding.check for finding in findings} >= {"settings", "store", "disk", "keys", "guard"}
+
+
+async def test_a_database_is_sound_and_used_by_nobody(data: Path) -> None:
+    used, sound = await found("store", data)
+
+    assert "is in use by no process" in used.sentence
+    assert "is sound" in sound.sentence
+
+
+async def test_a_database_in_use_is_looked_at_all_the_same(data: Path) -> None:
+    storage = await open_storage(f"sqlite://{data / DATABASE}")
+    try:
+        used, sound = await found("store", data)
+        await storage.queues.create(QueueRef("p", "later"), metadata={}, now=storage.clock.now())
+    finally:
+        await storage.close()
+
+    assert f"is in use by the process {os.getpid()}" in used.sentence
+    assert sound.level is OK
+
+
+async def test_nothing_is_changed_or_made(data: Path, tmp_path: Path) -> None:
+    before = contents(data)
+
+    await examine(Settings(), data)
+    await examine(Settings(), tmp_path / "elsewhere")
+
+    assert contents(data) == before
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_directory_that_is_not_there_yet_is_no_problem(tmp_path: Path) -> None:
+    findings = await examine(Settings(), tmp_path / "elsewhere")
+
+    assert {finding.level for finding in findings} == {OK}
+
+
+async def test_a_damaged_database_is_a_problem(data: Path) -> None:
+    database = data / DATABASE
+    content = bytearray(database.read_bytes())
+    content[5000:9000] = b"\xff" * 4000
+    database.write_bytes(content)
+
+    finding = (await found("store", data))[-1]
+
+    assert finding.level is PROBLEM
+    assert "restore the last backup" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("statement", "sentence"),
+    [
+        ("PRAGMA user_version = 99", "is of schema version 99"),
+        ("PRAGMA application_id = 7", "is no database of zaqar-notify"),
+    ],
+)
+async def test_a_database_of_something_else_is_a_problem(
+    data: Path, statement: str, sentence: str
+) -> None:
+    with sqlite3.connect(data / DATABASE) as db:
+        db.execute(statement)
+    db.close()
+
+    finding = (await found("store", data))[-1]
+
+    assert finding.level is PROBLEM
+    assert sentence in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("free", "level"),
+    [
+        (99 << 20, PROBLEM),
+        (100 << 20, WARNING),
+        ((1 << 30) - 1, WARNING),
+        (1 << 30, OK),
+    ],
+)
+async def test_little_room_on_the_disk_is_said(
+    data: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: Level
+) -> None:
+    usage = shutil.disk_usage(data)._replace(free=free)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+    assert (await one_found("disk", data)).level is level
+
+
+async def test_keys_that_others_can_read_are_a_warning(data: Path) -> None:
+    (data / KEYS).chmod(0o644)
+
+    finding = await one_found("keys", data)
+
+    assert finding.level is WARNING
+    assert finding.remedy == f"chmod 600 {data / KEYS}"
+
+
+async def test_a_key_that_is_missing_is_a_problem(data: Path) -> None:
+    (data / KEYS).write_text("WEBHOOK_SECRET=0123\n")
+
+    finding = await one_found("keys", data)
+
+    assert finding.level is PROBLEM
+    assert "SIGNED_URL_SECRET" in finding.sentence
+
+
+async def test_a_cluster_without_store_and_broker_is_told_to_name_them() -> None:
+    findings = await examine(Settings(), None)
+
+    problems = {finding.check for finding in findings if finding.level is PROBLEM}
+    assert problems == {"store", "broker"}
+
+
+async def test_a_store_that_no_release_knows_is_a_problem() -> None:
+    finding = await one_found("store", store_uri="postgres://u:hush@host/db")
+
+    assert finding.level is PROBLEM
+    assert "hush" not in finding.sentence + finding.remedy
+
+
+async def test_a_redis_that_forgets_is_a_warning(redis: RedisServer) -> None:
+    redis.client.config_set("maxmemory", "100mb")
+    redis.client.config_set("maxmemory-policy", "allkeys-lru")
+
+    answers, evicts, forgets = await found("broker", broker_uri=redis.uri)
+
+    assert (answers.level, evicts.level, forgets.level) == (OK, WARNING, WARNING)
+    assert "allkeys-lru" in evicts.sentence
+    assert "appendonly" in forgets.sentence
+
+
+async def test_a_redis_in_order_is_good_news(redis: RedisServer, tmp_path: Path) -> None:
+    redis.client.config_set("dir", str(tmp_path))
+    redis.client.config_set("appendonly", "yes")
+
+    assert [finding.level for finding in await found("broker", broker_uri=redis.uri)] == [OK]
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+async def test_a_broker_that_is_away_is_a_problem_and_its_password_is_not_shown(
+    scheme: str,
+) -> None:
+    uri = f"{scheme}://user:hush@127.0.0.1:{free_port()}/0"
+
+    finding = await one_found("broker", broker_uri=uri)
+
+    assert finding.level is PROBLEM
+    assert "gives no answer" in finding.sentence
+    assert "hush" not in finding.sentence
+
+
+async def test_a_mail_relay_that_answers_is_good_news(data: Path, relay: MailRelay) -> None:
+    finding = await one_found(
+        "mail", data, smtp_host="127.0.0.1", smtp_port=relay.port, smtp_sender="a@example.org"
+    )
+
+    assert finding.level is OK
+    assert relay.said_goodbye.is_set()
+    assert relay.mails == []
+
+
+async def test_mails_without_a_sender_are_a_warning(data: Path, relay: MailRelay) -> None:
+    _, sender = await found("mail", data, smtp_host="127.0.0.1", smtp_port=relay.port)
+
+    assert sender.level is WARNING
+    assert "ZAQAR_SMTP_SENDER" in sender.remedy
+
+
+async def test_a_mail_relay_that_is_away_is_a_problem(data: Path) -> None:
+    port = free_port()
+
+    finding = (await found("mail", data, smtp_host="127.0.0.1", smtp_port=port))[0]
+
+    assert finding.level is PROBLEM
+    assert f"127.0.0.1:{port}" in finding.sentence
+
+
+async def test_a_mail_relay_without_tls_is_a_problem_when_tls_is_asked_for(
+    data: Path, relay: MailRelay
+) -> None:
+    finding = (
+        await found(
+            "mail",
+            data,
+            smtp_host="127.0.0.1",
+            smtp_port=relay.port,
+            smtp_tls="starttls",
+            smtp_username=USERNAME,
+            smtp_password=PASSWORD,
+        )
+    )[0]
+
+    assert finding.level is PROBLEM
+    assert PASSWORD not in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("command", "level"), [(sys.executable, OK), ("/nowhere/sendmail -t -oi", PROBLEM)]
+)
+async def test_a_sendmail_command_has_to_be_there(data: Path, command: str, level: Level) -> None:
+    assert (await one_found("mail", data, sendmail_command=command)).level is level
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "level", "shown"),
+    [
+        ("", "", OK, "127.0.0.0/8"),
+        ("10.0.0.0/8", "", OK, "10.0.0.0/8"),
+        ("0.0.0.0/0", "", WARNING, "0.0.0.0/0"),
+        ("::/0", "", WARNING, "::/0"),
+        ("169.254.0.0/16", "", WARNING, "169.254.169.254"),
+        ("169.254.0.0/16", "169.254.169.254", OK, "169.254.0.0/16"),
+    ],
+)
+async def test_what_deliveries_may_reach_beside_public_addresses_is_said(
+    data: Path, allow: str, deny: str, level: Level, shown: str
+) -> None:
+    finding = await one_found("guard", data, delivery_allow=allow, delivery_deny=deny)
+
+    assert finding.level is level
+    assert shown in finding.sentence
+
+
+async def test_a_cluster_without_secrets_is_warned() -> None:
+    assert [finding.level for finding in await found("secrets")] == [WARNING, WARNING]
+    assert [
+        finding.level
+        for finding in await found("secrets", webhook_secret="a", signed_url_secrets="b")
+    ] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels"),
+    [
+        ({"require_confirmation": False}, []),
+        ({"public_url": "https://mq.example"}, [OK]),
+        ({}, [WARNING]),
+        ({"public_url": "https://mq.example", "sendmail_command": "true"}, [PROBLEM]),
+    ],
+)
+async def test_confirmation_needs_addresses(
+    data: Path, settings: dict[str, object], levels: list[Level]
+) -> None:
+    findings = await found("confirmation", data, **({"require_confirmation": True} | settings))
+
+    assert [finding.level for finding in findings] == levels
+
+
+async def test_confirmation_in_a_cluster_needs_a_key() -> None:
+    finding = (await found("confirmation", require_confirmation=True))[0]
+
+    assert finding.level is PROBLEM
+    assert "ZAQAR_SIGNED_URL_SECRETS" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("files", "level"), [(511, PROBLEM), (512, WARNING), (1023, WARNING), (1024, OK)]
+)
+async def test_few_files_for_many_tries_are_said(
+    data: Path, monkeypatch: pytest.MonkeyPatch, files: int, level: Level
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
+
+    assert (await one_found("limits", data, delivery_concurrency=256)).level is level
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level", "words"),
+    [
+        (0.0, OK, "behind"),
+        (1.0, OK, "ahead of"),
+        (-1.01, WARNING, "1.01 s behind"),
+        (5.0, WARNING, "5.00 s ahead of"),
+        (-5.01, PROBLEM, "5.01 s behind"),
+    ],
+)
+def test_a_clock_that_is_off_is_said(ahead: float, level: Level, words: str) -> None:
+    finding = clock_finding(ahead)
+
+    assert finding.level is level
+    assert words in finding.sentence
+
+
+def test_the_command_prints_a_line_for_each_finding(data: Path) -> None:
+    result = run("--data", str(data))
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert all(line.startswith("ok       ") for line in lines)
+    assert len(lines) > 6
+
+
+def test_a_problem_ends_the_command_with_1_and_says_what_to_do(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAQAR_SENDMAIL_COMMAND", "/nowhere/sendmail")
+
+    result = run("--data", str(data), "--json")
+
+    [found] = [each for each in json.loads(result.stdout) if each["level"] == "problem"]
+    assert result.exit_code == 1
+    assert found["check"] == "mail"
+    assert "ZAQAR_SENDMAIL_COMMAND" in found["remedy"]
+
+
+def test_settings_that_nobody_could_start_with_are_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ZAQAR_SMTP_PROT", "25")
+
+    result = run()
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith("problem  settings:")
+    assert "did you mean ZAQAR_SMTP_PORT?" in result.stdout
+
+
+def test_without_a_directory_the_settings_say_which_shape_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    single = run()
+    monkeypatch.setenv("ZAQAR_STORE_URI", f"sqlite://{tmp_path}/cluster.db")
+    cluster = run()
+
+    assert f"{tmp_path}/data/{DATABASE} is not there yet" in single.stdout
+    assert f"{tmp_path}/cluster.db is not there yet" in cluster.stdout
+    assert (single.exit_code, cluster.exit_code) == (0, 1)
