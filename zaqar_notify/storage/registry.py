@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings import shown
 from zaqar_notify.storage.base import Storage
 
 
@@ -24,9 +25,9 @@ async def open_storage(uri: str) -> Storage:
 
         if parts.netloc or not parts.path.startswith("/"):
             raise StartRefused(
-                f"ZAQAR_STORE_URI {uri!r}: write the absolute path after sqlite://, as in sqlite:///var/lib/zaqar.db"
+                f"ZAQAR_STORE_URI {shown(uri)!r}: write the absolute path after sqlite://, as in sqlite:///var/lib/zaqar.db"
             )
         return await SQLiteStorage.open(Path(unquote(parts.path)))
     raise StartRefused(
-        f"ZAQAR_STORE_URI {uri!r} names no store that this release knows; use sqlite:///PATH"
+        f"ZAQAR_STORE_URI {shown(uri)!r} names no store that this release knows; use sqlite:///PATH"
     )
