@@ -229,7 +229,8 @@ class MessageStore(ABC):
 
         Raises:
             MessageIsClaimed: A live claim holds it, and `claim_id` is None or another live claim.
-            ClaimNotHeld: `claim_id` is not the live claim that holds it, and is not a live claim.
+            ClaimNotHeld: `claim_id` is given, and no live claim holds the message, or `claim_id` is
+                itself no live claim.
         """
 
     @abstractmethod
