@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import aiohttp
 import pytest
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from yarl import URL
 
 from api.app import create_app
+from api.connection import Connection
 from tests.clock import ManualClock
 from zaqar_notify.clock import Clock
 from zaqar_notify.service import Service
@@ -139,7 +139,7 @@ async def running(service: Service) -> AsyncIterator[Api]:
     config.load()
     state = ServerState()
     listening = await asyncio.get_running_loop().create_server(
-        lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}),
+        lambda: Connection(config=config, server_state=state, app_state={}),
         "127.0.0.1",
         0,
     )

@@ -13,6 +13,7 @@ from typing import Protocol
 import uvicorn
 from fastapi import FastAPI
 
+from api.connection import Connection
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
@@ -37,6 +38,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
                 loop="none",
                 lifespan="off",
                 log_config=None,

@@ -1,0 +1,83 @@
+"""One connection of a client, with bounds on what it may send before a request can be looked at.
+
+Uvicorn bounds neither the size of a request's head nor the time that a request takes to arrive: one
+client could fill the memory with headers that never end, or hold every connection that we may have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65536
+"""Request line and headers. Clients' heads have a few hundred bytes, a page's by 20 ids under 1,000."""
+
+ARRIVAL_SECONDS = 60.0
+"""Time for one request to arrive whole, and for a new connection's first one to begin to."""
+
+
+class Connection(HttpToolsProtocol):
+    _head_bytes = 0
+    _arrival: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_arrival()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # In pieces, so that a head is measured before much more of it is parsed.
+        for start in range(0, len(data), MAX_HEAD_BYTES):
+            self._receive(data[start : start + MAX_HEAD_BYTES])
+            if self.transport.is_closing():
+                return
+        self._watch_arrival()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what can't be read as a request, in the contract's form."""
+        body = orjson.dumps({"title": "Invalid API request", "description": msg})
+        self.transport.write(
+            b"%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (STATUS_LINE[400], len(body), body)
+        )
+        self.transport.close()
+
+    def _receive(self, piece: bytes) -> None:
+        was_in_head = self._is_in_head()
+        super().data_received(piece)
+        if not self._is_in_head():
+            self._head_bytes = 0
+        elif was_in_head:
+            self._head_bytes += len(piece)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(
+                    f"The request line and headers have more than {MAX_HEAD_BYTES} bytes"
+                )
+
+    def _is_in_head(self) -> bool:
+        """Whether a request has begun and its headers are not complete."""
+        return self.scope is not None and "method" not in self.scope
+
+    def _watch_arrival(self) -> None:
+        """Start, or stop, the clock of a request that has arrived in part."""
+        # A body that is refused unread counts as under way until the next request: then the clock
+        # ends an idle connection, a little before the keep-alive's own would.
+        if not self._is_in_head() and (self.cycle is None or not self.cycle.more_body):
+            self._stop_arrival()
+        elif self._arrival is None:
+            self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self._give_up)
+
+    def _stop_arrival(self) -> None:
+        if self._arrival is not None:
+            self._arrival.cancel()
+            self._arrival = None
+
+    def _give_up(self) -> None:
+        self._arrival = None
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,109 @@
+"""What a client may do to a connection before there is a request to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from api import connection
+from api.connection import MAX_HEAD_BYTES
+from tests.api.conftest import CLIENT_ID, Api
+
+IDENTITY = f"Host: x\r\nClient-ID: {CLIENT_ID}\r\nX-Project-ID: p1\r\n".encode()
+NEVER_ENDING = {
+    "one header": (b"GET /v2/ping HTTP/1.1\r\nX-Long: ", b"v" * 65536),
+    "many headers": (b"GET /v2/ping HTTP/1.1\r\n", b"X-Short: v\r\n" * 6000),
+    "a url": (b"GET /v2/queues?x=", b"v" * 65536),
+}
+
+
+@pytest.mark.parametrize("kind", NEVER_ENDING)
+async def test_a_head_that_never_ends_is_refused_and_the_connection_closed(
+    api: Api, kind: str
+) -> None:
+    beginning, piece = NEVER_ENDING[kind]
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+
+    writer.write(beginning)
+    sent = 0
+    # A reset is as good an end as any: what was not read of the head makes one.
+    try:
+        while not reader.at_eof() and not writer.is_closing():
+            assert sent < 100 * MAX_HEAD_BYTES
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+            sent += len(piece)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+async def test_a_head_that_is_too_large_is_answered_in_the_contracts_form(api: Api) -> None:
+    request = b"GET /v2/ping HTTP/1.1\r\n" + b"X-Long: " + b"v" * (2 * MAX_HEAD_BYTES)
+
+    answer = await api.send_raw(request)
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert json.loads(body)["title"] == "Invalid API request"
+    assert "65536 bytes" in json.loads(body)["description"]
+
+
+async def test_what_is_no_http_is_answered_in_the_contracts_form(api: Api) -> None:
+    answer = await api.send_raw(b"FOO / SMTP\r\n\r\n")
+
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["title"] == "Invalid API request"
+
+
+async def test_a_large_head_within_the_limit_is_read(api: Api) -> None:
+    padding = b"X-Long: " + b"v" * (MAX_HEAD_BYTES - 1000) + b"\r\n"
+
+    answer = await api.send_raw(
+        b"GET /v2/ping HTTP/1.1\r\nConnection: close\r\n" + IDENTITY + padding + b"\r\n"
+    )
+
+    assert answer.startswith(b"HTTP/1.1 204 ")
+
+
+async def test_a_large_body_and_the_next_request_can_come_in_one_piece(api: Api) -> None:
+    body = json.dumps({"messages": [{"body": "x" * 200_000}]}).encode()
+    post = b"POST /v2/queues/q/messages HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n%b"
+    ping = b"GET /v2/ping HTTP/1.1\r\nConnection: close\r\n%b\r\n"
+
+    answer = await api.send_raw(post % (IDENTITY, len(body), body) + ping % IDENTITY)
+
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b"HTTP/1.1 204 " in answer
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"",
+        b"GET /v2/ping HTT",
+        b"POST /v2/queues/q/messages HTTP/1.1\r\n%bContent-Length: 100\r\n\r\n{" % IDENTITY,
+        b"GET /v2/ping HTTP/1.1\r\n%b\r\nGET /v2/pi" % IDENTITY,
+    ],
+    ids=["nothing", "head", "body", "second head"],
+)
+async def test_a_request_that_does_not_arrive_loses_its_connection(
+    api: Api, beginning: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.05)
+
+    await api.send_raw(beginning)  # Returns when the connection is closed.
+
+
+async def test_a_long_poll_may_take_longer_than_its_request_to_arrive(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.05)
+
+    reply = await api.get("/v2/queues/q/messages?wait=1")
+
+    assert reply.status == 200
