@@ -1,0 +1,143 @@
+"""The operator's page lists every metric and every warning, and its backup can be restored."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.api.conftest import CountingDoorbell
+from tests.docs.pages import blocks, named, read, rows, section
+from tests.service import Service as Process
+from zaqar_notify.client import Client
+from zaqar_notify.clock import SystemClock
+from zaqar_notify.exposition import exposition
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.single import KEYS
+from zaqar_notify.storage.registry import open_storage
+
+PAGE = read("operations.md")
+SUFFIXES = ("_total", "_bucket", "_count", "_sum")
+
+
+class Engine:
+    counts: Mapping[tuple[str, str], int] = {("http", "delivered"): 1}
+    written: Mapping[str, int] = {"retry": 1}
+    in_flight = 0
+    in_hand = 0
+
+
+class Bell:
+    def __init__(self) -> None:
+        self.is_heard = True
+        self.counts = Counter({"sent": 1})
+
+
+@pytest.fixture
+async def shown(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
+    """Every metric of ours with its labels, as a process of all kinds at once shows them."""
+    storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db")
+    service = Service(storage, Settings(), SystemClock(), CountingDoorbell())
+    service.metrics.requests.note("/", "GET", 200, 0.1)
+    service.metrics.engine = Engine()
+    service.metrics.broker = Bell()
+    families = text_string_to_metric_families((await exposition(service)).decode())
+    yield {
+        family.name + ("_total" if family.type == "counter" else ""): {
+            label for sample in family.samples for label in sample.labels if label != "le"
+        }
+        for family in families
+        if family.name.startswith("zaqar_notify_")
+    }
+    await storage.close()
+
+
+async def test_every_metric_is_listed_with_its_labels(shown: dict[str, set[str]]) -> None:
+    listed = {
+        named(name)[0]: set(named(labels)) for name, labels, *_ in rows(section(PAGE, "## Metrics"))
+    }
+
+    assert listed == shown
+
+
+async def test_alarms_are_raised_by_metrics_that_exist(shown: dict[str, set[str]]) -> None:
+    [rules] = blocks(PAGE, "yaml")
+    bases = {re.sub("_total$", "", name) for name in shown}
+
+    for name in re.findall(r"zaqar_notify_\w+", rules):
+        base = next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+        assert base in bases, name
+
+
+def test_every_alarm_says_what_to_do() -> None:
+    [rules] = blocks(PAGE, "yaml")
+
+    listed = [named(row[0])[0] for row in rows(section(PAGE, "## Alarms"))]
+
+    assert listed == re.findall(r"alert: (\w+)", rules)
+
+
+def test_every_warning_and_error_says_what_to_do() -> None:
+    logged = {
+        named(action)[0]
+        for action, level, _ in rows(section(read("architecture.md"), "## Logs"))
+        if re.search("warning|error", level)
+    }
+
+    explained = [
+        action for row in rows(section(PAGE, "## Warnings in the log")) for action in named(row[0])
+    ]
+
+    assert sorted(explained) == sorted(logged)
+
+
+def test_what_was_backed_up_while_running_can_be_restored(tmp_path: Path) -> None:
+    service = Process(tmp_path / "data")
+    service.start()
+    try:
+        with Client(service.url) as client:
+            client.post("orders", "kept", "deleted later")
+            secret = _signing_secret(client)
+            _run(_block("backup"), tmp_path)
+            client.purge("orders")
+    finally:
+        assert service.stop() == 0
+
+    _run(_block("restore"), tmp_path)
+    service.start()
+    try:
+        with Client(service.url) as client:
+            found = client.messages("orders", echo=True).messages
+            assert [message.body for message in found] == ["kept", "deleted later"]
+            assert _signing_secret(client) == secret
+            assert client.post("orders", "later")
+    finally:
+        service.stop()
+    assert (tmp_path / "data.before" / KEYS).exists()
+    assert (tmp_path / "data" / KEYS).stat().st_mode & 0o077 == 0
+
+
+def _signing_secret(client: Client) -> str:
+    subscription_id = client.subscribe("orders", "http://127.0.0.1:9/hook", ttl=600)
+    return client.signing_secret("orders", subscription_id)
+
+
+def _block(name: str) -> str:
+    return PAGE.split(f"<!-- {name} -->\n```sh\n", 1)[1].split("```", 1)[0]
+
+
+def _run(script: str, directory: Path) -> None:
+    for documented, here in (
+        ("/opt/zaqar-notify/bin/python", sys.executable),
+        ("/var/lib/zaqar-notify", str(directory / "data")),
+        ("/var/backups/zaqar-notify", str(directory / "backup")),
+    ):
+        script = script.replace(documented, here)
+    subprocess.run(["sh", "-e", "-c", script], check=True)
