@@ -1,0 +1,68 @@
+"""The MongoDB driver: a replica set or a sharded cluster, any number of processes.
+
+Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
+survives the loss of any process of ours and of a minority of the set's members.
+
+    connection.py     the client, what start-up checks, indexes, the library's errors
+    documents.py      between documents and models; ids and positions
+    grouping.py       calls that arrive together are made together
+    records.py        queues' documents: read in groups, and how far a queue can be read
+    posting.py        commit groups: positions, messages, jobs, seals (docs/decisions/0004)
+    leasing.py        the free messages of a queue, and who may have them
+    queues.py messages.py claims.py subscriptions.py    the stores
+    waiting.py        who waits for which queue
+    storage.py        the parts put together, and the sweep
+
+Collection `queues`; one document a queue, kept a day after the queue's deletion. Shard key `_id`.
+
+    _id               project, NUL, name
+    queue             12 random bytes that its messages carry; new ones when it is purged or deleted
+    metadata          JSON text; null: there is no such queue (now)
+    created_at        instant
+    next              the lowest position that no post was given
+    in_flight         one slot per writer: {first, size, after, deadline} of its last block
+    subscribed_until  no subscription lives longer than this
+    subscribers_turn  counts changes of subscriptions, so that none is overlooked
+    turns             counts releases, for those who wait in other processes
+    dropped           former values of `queue`, whose messages are to be removed
+    unused_since      since when there is no such queue
+
+    _id               get, reserve; list and count of a project's queues by range
+    dropped           (sparse) the sweep
+    unused_since      (sparse) the sweep
+
+Collection `messages`. Shard key `queue`, in every query of a request. It holds also the seals of
+blocks, which have no `due` and are no part of any reading, and remembered posts.
+
+    _id               queue and position: 12 and 8 bytes, so that its order is the queue's order
+    queue, client, ttl, posted_at, expires_at, claim_count, checksum, body
+    due               0: among the free; otherwise minus the millisecond at which it falls due
+    held_until        the millisecond at which its claim or delay ends, or ended; 0: never held
+    claim, claim_ttl  the claim of that hold, if it is one
+    moved_id          the id of a message that comes from another queue
+    reclaim_at        of seals: when the server removes them by itself
+
+    _id                       pages that include held messages, reads and deletes by id
+    queue, due, _id           claims, pops, pages: what fell due, then what is free, in order;
+                              the earliest instant at which something falls due; counts
+    queue, claim, held_until  (partial) what a claim holds; how many are claimed
+    queue, moved_id           (partial, unique) messages from other queues by id
+    expires_at                the sweep
+    reclaim_at                (TTL, partial) seals
+
+    remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and
+    queue (12 bytes); fingerprint, of, first, count, last, expires_at
+
+Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document).
+
+    _id               `queue`, NUL, the subscription's id: lists in order of id
+    queue, subscriber (unique)
+    queue, expires_at how long the queue has a subscription
+    expires_at        the sweep
+
+Collection `schema`: the version of all this.
+"""
+
+from zaqar_notify.storage.mongodb.storage import MongoStorage
+
+__all__ = ["MongoStorage"]

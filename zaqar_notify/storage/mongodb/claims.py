@@ -1,0 +1,266 @@
+"""Claims. A claim has no document of its own: it is what its messages say.
+
+Claims on one queue that arrive together are one reading of the queue's head, handed out in the order
+of arrival, and one command with an update each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.errors import ClaimDoesNotExist
+from zaqar_notify.models import Claim, DeadLetter, QueueRef
+from zaqar_notify.storage.base import ClaimStore
+from zaqar_notify.storage.mongodb.connection import (
+    BY_CLAIM,
+    BY_ID,
+    Connection,
+    Document,
+    rerun,
+    storage_errors,
+)
+from zaqar_notify.storage.mongodb.documents import from_ms, queue_key, to_message, to_ms
+from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
+from zaqar_notify.storage.mongodb.posting import Posting
+from zaqar_notify.storage.mongodb.records import Record, Records
+from zaqar_notify.storage.mongodb.waiting import Waiting
+
+CLAIMS_TOGETHER = 64
+LOOKED_AT_ONCE = 2000
+MOVE_SECONDS = 60
+"""A move that takes longer may be begun by another claim, and bring its messages twice."""
+
+
+class Wanted(msgspec.Struct):
+    """A claim that is being made, with what it has won so far."""
+
+    lease: Lease
+    limit: int
+    dead_letter: DeadLetter | None
+    now: datetime
+    won: list[Document] = []
+
+    @property
+    def lacks(self) -> int:
+        return self.limit - len(self.won)
+
+
+class MongoClaims(ClaimStore):
+    def __init__(
+        self,
+        connection: Connection,
+        records: Records,
+        leasing: Leasing,
+        posting: Posting,
+        waiting: Waiting,
+    ) -> None:
+        self._connection = connection
+        self._records = records
+        self._leasing = leasing
+        self._posting = posting
+        self._waiting = waiting
+        self._groups: dict[QueueRef, Together[Wanted, Claim | None]] = {}
+
+    async def create(
+        self,
+        ref: QueueRef,
+        *,
+        claim_id: str,
+        ttl: int,
+        grace: int,
+        limit: int,
+        now: datetime,
+        dead_letter: DeadLetter | None = None,
+    ) -> Claim | None:
+        most = None if dead_letter is None else dead_letter.max_claim_count
+        lease = Lease.begun(claim_id, ttl, grace, now, most_claims=most)
+        group = self._groups.get(ref)
+        if group is None:
+            group = Together(partial(self._claim, ref), most=CLAIMS_TOGETHER)
+            self._groups[ref] = group
+        try:
+            return await group.call(Wanted(lease, limit, dead_letter, now))
+        finally:
+            if group.is_idle and self._groups.get(ref) is group:
+                del self._groups[ref]
+
+    async def close(self) -> None:
+        await asyncio.gather(*(group.close() for group in self._groups.values()))
+
+    async def _claim(self, ref: QueueRef, calls: Sequence[Call[Wanted, Claim | None]]) -> None:
+        with storage_errors():
+            record = await self._records.get(ref)
+            if record is not None and record.queue is not None:
+                await self._fill(record, [call.ask for call in calls])
+        for call in calls:
+            call.answer(_claim(call.ask))
+        held = [call.ask.lease.ends_at for call in calls if call.ask.won]
+        if held:
+            self._waiting.held(ref, min(held))
+
+    async def _fill(self, record: Record, claims: Sequence[Wanted]) -> None:
+        """Walk along the free messages until every claim has what it wants, or there are no more."""
+        now = max(claim.lease.now for claim in claims)
+        after: bytes | None = None
+        while lacking := [claim for claim in claims if claim.lacks]:
+            limit = min(sum(claim.lacks for claim in lacking), LOOKED_AT_ONCE)
+            ids = await self._leasing.first_free(record.id, now, limit=limit, after=after)
+            if not ids:
+                return
+            after = ids[-1]
+            shares = _share(ids, lacking)
+            found = await self._leasing.take(
+                record.id, [(claim.lease, share) for claim, share in shares]
+            )
+            for claim, share in shares:
+                won = [stored for stored in found if stored["claim"] == claim.lease.claim_id]
+                claim.won += won
+                lost = set(share).difference(stored["_id"] for stored in won)
+                if lost:
+                    await self._put_away(record, claim, sorted(lost))
+            if len(ids) < limit:
+                return
+
+    async def _put_away(self, record: Record, claim: Wanted, lost: Sequence[bytes]) -> None:
+        """Remove or move those that nobody is to have any more; the rest is held by others."""
+        now = claim.lease.now
+        await self._leasing.remove_expired(record.id, lost, now)
+        rule = claim.dead_letter
+        if rule is None:
+            return
+        found = await self._connection.messages.find(
+            {
+                "queue": record.id,
+                "_id": {"$in": list(lost)},
+                "claim_count": {"$gte": rule.max_claim_count},
+                "held_until": {"$lte": now},
+            },
+            {"_id": 1},
+            hint=BY_ID,
+        ).to_list()
+        if found:
+            await self._move(record, [stored["_id"] for stored in found], rule, claim.now)
+
+    async def _move(
+        self, record: Record, ids: Sequence[bytes], to: DeadLetter, now: datetime
+    ) -> None:
+        """Move messages to the dead-letter queue: hold, copy under the ids they have, remove.
+
+        Held, they can't be moved by two. When the copying is broken off, the hold lapses and the
+        next claim begins again; what is there already is not copied twice.
+        """
+        lease = Lease.begun(new_id(), MOVE_SECONDS, 0, now, is_counted=False)
+        held = await self._leasing.take(record.id, [(lease, ids)])
+        if not held:
+            return
+        await self._posting.move(to.queue, held, ttl=to.ttl, now=now)
+        await rerun(
+            lambda: self._connection.messages.delete_many(
+                {
+                    "queue": record.id,
+                    "_id": {"$in": [stored["_id"] for stored in held]},
+                    "claim": lease.claim_id,
+                },
+                hint=BY_ID,
+            )
+        )
+
+    async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
+        record = await self._records.get(ref)
+        if record is None:
+            return None
+        now_ms = to_ms(now)
+        with storage_errors():
+            found = await self._connection.messages.find(
+                {**_live(record, claim_id, now_ms), "expires_at": {"$gt": now}}, hint=BY_CLAIM
+            ).to_list()
+        if not found:
+            return None
+        found.sort(key=_by_position)
+        return Claim(
+            claim_id,
+            found[0]["claim_ttl"],
+            from_ms(found[0]["held_until"]),
+            [to_message(stored, now_ms) for stored in found],
+        )
+
+    async def renew(
+        self, ref: QueueRef, claim_id: str, *, ttl: int, grace: int, now: datetime
+    ) -> None:
+        record = await self._records.get(ref)
+        if record is None:
+            raise ClaimDoesNotExist(ref.name, claim_id)
+        lease = Lease.begun(claim_id, ttl, grace, now, is_counted=False)
+        held = {**_live(record, claim_id, lease.now), "expires_at": {"$gt": now}}
+        with storage_errors():
+            renewed = await rerun(
+                lambda: self._connection.messages.update_many(held, lease.update(), hint=BY_CLAIM)
+            )
+        if not renewed.matched_count:
+            raise ClaimDoesNotExist(ref.name, claim_id)
+        self._waiting.held(ref, lease.ends_at)
+
+    async def release(
+        self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
+    ) -> None:
+        record = await self._records.get(ref)
+        if record is None:
+            return
+        change: Document = {
+            "$set": {"due": 0, "held_until": 0},
+            "$unset": {"claim": "", "claim_ttl": ""},
+        }
+        if not counted:
+            change["$inc"] = {"claim_count": -1}
+        held = _live(record, claim_id, to_ms(now))
+        with storage_errors():
+            released = await rerun(
+                lambda: self._connection.messages.update_many(held, change, hint=BY_CLAIM)
+            )
+            if released.modified_count:
+                await self._announce(ref, released.modified_count)
+
+    async def _announce(self, ref: QueueRef, count: int) -> None:
+        """Wake those who wait, here and in other processes."""
+        stored = await self._connection.hinted_queues.find_one_and_update(
+            {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, {"turns": 1}, return_document=True
+        )
+        if stored is not None:
+            self._waiting.released(ref, count, stored["turns"])
+
+
+def _claim(wanted: Wanted) -> Claim | None:
+    if not wanted.won:
+        return None
+    lease = wanted.lease
+    messages = [to_message(stored, lease.now) for stored in wanted.won]
+    return Claim(lease.claim_id, lease.ttl, from_ms(lease.ends_at), messages)
+
+
+def _share(ids: Sequence[bytes], claims: Sequence[Wanted]) -> list[tuple[Wanted, Sequence[bytes]]]:
+    """The messages in order among the claims in the order of their arrival."""
+    shares: list[tuple[Wanted, Sequence[bytes]]] = []
+    start = 0
+    for claim in claims:
+        share = ids[start : start + claim.lacks]
+        start += len(share)
+        if share:
+            shares.append((claim, share))
+    return shares
+
+
+def _live(record: Record, claim_id: str, now: int) -> Document:
+    """What the claim holds."""
+    return {"queue": record.id, "claim": claim_id, "held_until": {"$gt": now}}
+
+
+def _by_position(stored: Document) -> bytes:
+    place: bytes = stored["_id"]
+    return place

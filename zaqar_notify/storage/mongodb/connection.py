@@ -1,0 +1,308 @@
+"""The client: how it is made, what a start checks, and the one place that knows its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReturnDocument, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidOperation,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.findings import Finding, ok, problem, warning
+
+SCHEMA = "zaqar-notify"
+SCHEMA_VERSION = 1
+DATABASE = "zaqar_notify"
+"""When the URI names none."""
+
+OLDEST_WIRE_VERSION = 17
+"""MongoDB 6.0, the oldest that this driver is tested with."""
+
+ANSWER_MS = 10_000
+"""How long a call may take, its retries through an election included."""
+SELECTION_MS = 5_000
+"""How long a call waits for a primary, or for a connection of the pool."""
+DUPLICATE_KEY = 11000
+
+_WEAK = {"0", "1"}
+
+Document: TypeAlias = dict[str, Any]
+Collection: TypeAlias = AsyncCollection[Document]
+T = TypeVar("T")
+
+BY_DUE = "queue_due"
+BY_CLAIM = "queue_claim"
+BY_MOVED_ID = "queue_moved_id"
+BY_EXPIRY = "expires_at"
+BY_SUBSCRIBER = "queue_subscriber"
+BY_QUEUE_EXPIRY = "queue_expires_at"
+DROPPED = "dropped"
+UNUSED = "unused_since"
+BY_ID = "_id_"
+
+
+@contextlib.contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn the client library's failures into ours, keeping the cause."""
+    try:
+        yield
+    except InvalidOperation as error:
+        raise StorageUnavailable("The store is closed") from error
+    except PyMongoError as error:
+        raise StorageUnavailable(f"MongoDB: {error}") from error
+
+
+def is_duplicate(error: PyMongoError) -> bool:
+    """Whether a write was refused for an `_id` or unique value that is there already."""
+    if isinstance(error, BulkWriteError):
+        wrong = error.details["writeErrors"]
+        return bool(wrong) and all(one["code"] == DUPLICATE_KEY for one in wrong)
+    return isinstance(error, DuplicateKeyError)
+
+
+async def rerun(write: Callable[[], Awaitable[T]]) -> T:
+    """Make a write that changes many documents, and once more when its answer was lost.
+
+    The library repeats only writes to single documents. The write must be one that does no harm
+    twice.
+    """
+    try:
+        return await write()
+    except AutoReconnect:
+        return await write()
+
+
+class Connection:
+    """The client and the collections. Made by `open`, in the loop (and process) that uses it."""
+
+    def __init__(self, client: AsyncMongoClient[Document], database: str, *, alone: bool) -> None:
+        self.client = client
+        self.is_standalone = alone
+        names = client[database]
+        self.schema: Collection = names["schema"]
+        self.queues: Collection = names["queues"]
+        self.messages: Collection = names["messages"]
+        self.subscriptions: Collection = names["subscriptions"]
+        durable = ReadConcern("majority")
+        self.durable_queues = self.queues.with_options(read_concern=durable)
+        """For reads that must not see what a fail-over could take back."""
+        self.durable_messages = self.messages.with_options(read_concern=durable)
+        hint = WriteConcern(w=1)
+        self.hinted_queues = self.queues.with_options(write_concern=hint)
+        """For writes that only save others some work: nothing is wrong when they are lost."""
+        self.hinted_messages = self.messages.with_options(write_concern=hint)
+
+    @classmethod
+    async def open(cls, uri: str, *, unreliable: bool) -> Connection:
+        """Connect, check the deployment, and make the indexes.
+
+        Raises:
+            StartRefused: It can't be reached, could lose what it acknowledged, is too old, or holds
+                another version's data.
+        """
+        options = _options(uri)
+        if not unreliable:
+            _refuse_weak(options)
+        try:
+            client: AsyncMongoClient[Document] = AsyncMongoClient(
+                uri, tz_aware=True, **_arguments(options, unreliable=unreliable)
+            )
+        except (ConfigurationError, ValueError) as error:
+            raise StartRefused(f"ZAQAR_STORE_URI can't be used: {error}") from error
+        try:
+            hello = await client.admin.command("hello")
+            alone = _check(hello, unreliable=unreliable)
+            connection = cls(client, _database(uri), alone=alone)
+            await connection._prepare()
+        except PyMongoError as error:
+            await client.close()
+            raise StartRefused(
+                f"The MongoDB of ZAQAR_STORE_URI gives no answer: {error}"
+            ) from error
+        except BaseException:
+            await client.close()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def server_now(self) -> datetime:
+        stored = await self.schema.find_one({"_id": SCHEMA}, {"now": "$$NOW"})
+        if stored is None:
+            raise StorageUnavailable("The database has lost its schema document")
+        now: datetime = stored["now"]
+        return now
+
+    async def diagnose(self) -> list[Finding]:
+        """Version and kind of the deployment, and whether the indexes are there."""
+        build = await self.client.admin.command("buildInfo")
+        hello = await self.client.admin.command("hello")
+        findings = [ok("store", f"MongoDB {build['version']}, {_kind(hello)}")]
+        if self.is_standalone:
+            findings.append(
+                problem(
+                    "store",
+                    "The MongoDB is a standalone server: it can lose acknowledged messages",
+                    "Make it a replica set; of one member, if need be.",
+                )
+            )
+        elif len(hello.get("hosts", [])) in (1, 2):
+            findings.append(
+                warning(
+                    "store",
+                    f"The replica set has {len(hello['hosts'])} data-bearing members: it does not "
+                    "outlive the loss of one",
+                    "Add members until there are three.",
+                )
+            )
+        for collection, indexes in self._indexes():
+            there = await collection.index_information()
+            lacking = [
+                index.document["name"] for index in indexes if index.document["name"] not in there
+            ]
+            if lacking:
+                findings.append(
+                    problem(
+                        "store",
+                        f"The collection {collection.name} lacks indexes: {', '.join(lacking)}",
+                        "Restart a process of the service: a start makes them.",
+                    )
+                )
+        return findings
+
+    def _indexes(self) -> list[tuple[Collection, list[IndexModel]]]:
+        return [
+            (self.queues, _QUEUE_INDEXES),
+            (self.messages, _MESSAGE_INDEXES),
+            (self.subscriptions, _SUBSCRIPTION_INDEXES),
+        ]
+
+    async def _prepare(self) -> None:
+        schema = await self.schema.find_one_and_update(
+            {"_id": SCHEMA},
+            {"$setOnInsert": {"version": SCHEMA_VERSION}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+        )
+        version = None if schema is None else schema["version"]
+        if version != SCHEMA_VERSION:
+            raise StartRefused(
+                f"The database is of schema version {version}; "
+                f"this release knows version {SCHEMA_VERSION}"
+            )
+        await asyncio.gather(
+            *(collection.create_indexes(indexes) for collection, indexes in self._indexes())
+        )
+
+
+def _exists(field: str) -> Document:
+    return {field: {"$exists": True}}
+
+
+def _kind(hello: Document) -> str:
+    if hello.get("msg") == "isdbgrid":
+        return "a sharded cluster"
+    return f"replica set {hello['setName']}" if "setName" in hello else "standalone"
+
+
+_QUEUE_INDEXES = [
+    IndexModel([("dropped", ASCENDING)], name=DROPPED, sparse=True),
+    IndexModel([("unused_since", ASCENDING)], name=UNUSED, sparse=True),
+]
+_MESSAGE_INDEXES = [
+    IndexModel([("queue", ASCENDING), ("due", ASCENDING), ("_id", ASCENDING)], name=BY_DUE),
+    IndexModel(
+        [("queue", ASCENDING), ("claim", ASCENDING), ("held_until", ASCENDING)],
+        name=BY_CLAIM,
+        partialFilterExpression=_exists("claim"),
+    ),
+    IndexModel(
+        [("queue", ASCENDING), ("moved_id", ASCENDING)],
+        name=BY_MOVED_ID,
+        unique=True,
+        partialFilterExpression=_exists("moved_id"),
+    ),
+    IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
+    IndexModel(
+        [("reclaim_at", ASCENDING)],
+        name="reclaim_at",
+        expireAfterSeconds=0,
+        partialFilterExpression=_exists("reclaim_at"),
+    ),
+]
+_SUBSCRIPTION_INDEXES = [
+    IndexModel([("queue", ASCENDING), ("subscriber", ASCENDING)], name=BY_SUBSCRIBER, unique=True),
+    IndexModel([("queue", ASCENDING), ("expires_at", ASCENDING)], name=BY_QUEUE_EXPIRY),
+    IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
+]
+
+
+def _options(uri: str) -> dict[str, str]:
+    """The URI's options, their names in lower case."""
+    return {name.lower(): value for name, value in parse_qsl(urlsplit(uri).query)}
+
+
+def _database(uri: str) -> str:
+    return unquote(urlsplit(uri).path.removeprefix("/")) or DATABASE
+
+
+def _refuse_weak(options: dict[str, str]) -> None:
+    if options.get("w", "majority") in _WEAK:
+        raise StartRefused(
+            f"ZAQAR_STORE_URI has w={options['w']}, with which a fail-over loses acknowledged "
+            "messages: write w=majority, or set ZAQAR_UNRELIABLE=true"
+        )
+    if options.get("journal", options.get("j", "true")).lower() == "false":
+        raise StartRefused(
+            "ZAQAR_STORE_URI has journal=false, with which a crash loses acknowledged messages: "
+            "write journal=true, or set ZAQAR_UNRELIABLE=true"
+        )
+    if options.get("readpreference", "primary").lower() != "primary":
+        raise StartRefused(
+            f"ZAQAR_STORE_URI has readPreference={options['readpreference']}; only the primary knows "
+            "all that was acknowledged: leave it out"
+        )
+
+
+def _arguments(options: dict[str, str], *, unreliable: bool) -> dict[str, Any]:
+    """What the client is told beside the URI. The URI's own time-outs and sizes are kept."""
+    arguments: dict[str, Any] = {
+        "serverSelectionTimeoutMS": SELECTION_MS,
+        "waitQueueTimeoutMS": SELECTION_MS,
+        "connectTimeoutMS": SELECTION_MS,
+        "timeoutMS": ANSWER_MS,
+        "appname": "zaqar-notify",
+    }
+    arguments = {name: value for name, value in arguments.items() if name.lower() not in options}
+    arguments |= {"readPreference": "primary", "readConcernLevel": "local"}
+    if not (unreliable and options.get("w") in _WEAK):
+        arguments |= {"w": "majority", "journal": True}
+    return arguments
+
+
+def _check(hello: Document, *, unreliable: bool) -> bool:
+    """Whether the server is a standalone one, which only an unreliable service may use."""
+    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
+        raise StartRefused("The MongoDB of ZAQAR_STORE_URI is too old: 6.0 or later is needed")
+    alone = "setName" not in hello and hello.get("msg") != "isdbgrid"
+    if alone and not unreliable:
+        raise StartRefused(
+            "The MongoDB of ZAQAR_STORE_URI is a standalone server, which can lose acknowledged "
+            "messages: make it a replica set (of one member, if need be), or set ZAQAR_UNRELIABLE=true"
+        )
+    return alone

@@ -1,0 +1,199 @@
+"""Between documents and models: instants, ids, and one pair of functions per model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef, Subscription
+from zaqar_notify.storage.mongodb.connection import Document as Stored
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+FREE = 0
+"""`due` of a message that is among the free; it sorts after what fell due (negative)."""
+QUEUE_ID_BYTES = 12
+SALT_BYTES = 4
+_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
+_LAST_POSITION = (1 << 63) - 1
+
+
+def to_ms(instant: datetime) -> int:
+    return (instant - EPOCH) // MILLISECOND
+
+
+def from_ms(ms: int) -> datetime:
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+def queue_key(ref: QueueRef) -> str:
+    """The `_id` of a queue's document."""
+    return f"{ref.project}\0{ref.name}"
+
+
+def new_queue_id() -> bytes:
+    return secrets.token_bytes(QUEUE_ID_BYTES)
+
+
+def place(queue: bytes, position: int) -> bytes:
+    """The `_id` of what is at a position of a queue."""
+    return queue + position.to_bytes(8, "big")
+
+
+def to_id(queue: bytes, position: int) -> str:
+    """A message's id: its position and its queue's salt, so that it names nothing elsewhere."""
+    return (position.to_bytes(8, "big") + queue[:SALT_BYTES]).hex()
+
+
+def id_of(stored: Stored) -> str:
+    moved_id: str | None = stored.get("moved_id")
+    if moved_id is not None:
+        return moved_id
+    at: bytes = stored["_id"]
+    return (at[QUEUE_ID_BYTES:] + at[:SALT_BYTES]).hex()
+
+
+def to_position(message_id: str) -> int | None:
+    """The position that an id or marker has in it; None: it is none of ours."""
+    if not _ID.fullmatch(message_id):
+        return None
+    position = int(message_id[:16], 16)
+    return position if position < _LAST_POSITION else None
+
+
+def is_of(queue: bytes, message_id: str) -> bool:
+    """Whether a well-formed id was given out by this queue."""
+    return message_id.endswith(queue[:SALT_BYTES].hex())
+
+
+def to_queue(ref: QueueRef, stored: Stored) -> Queue | None:
+    metadata = stored.get("metadata")
+    return None if metadata is None else Queue(ref, from_json(metadata), stored["created_at"])
+
+
+def from_new_message(
+    message: NewMessage, *, queue: bytes, position: int, client_id: str, now: datetime
+) -> Stored:
+    stored: Stored = {
+        "_id": place(queue, position),
+        "queue": queue,
+        "due": FREE,
+        "held_until": 0,
+        "claim_count": 0,
+        "client": client_id,
+        "ttl": message.ttl,
+        "posted_at": now,
+        "expires_at": now + timedelta(seconds=message.ttl),
+        "body": message.body,
+    }
+    if message.delay:
+        held_until = to_ms(now) + message.delay * 1000
+        stored["held_until"] = held_until
+        stored["due"] = -held_until
+    if message.checksum is not None:
+        stored["checksum"] = message.checksum
+    return stored
+
+
+def to_moved(
+    stored: Stored, *, queue: bytes, position: int, ttl: int | None, now: datetime
+) -> Stored:
+    """A message of another queue as it is stored in this one: free, uncounted, its life anew."""
+    ttl = ttl or stored["ttl"]
+    moved: Stored = {
+        "_id": place(queue, position),
+        "queue": queue,
+        "due": FREE,
+        "held_until": 0,
+        "claim_count": 0,
+        "client": stored["client"],
+        "ttl": ttl,
+        "posted_at": stored["posted_at"],
+        "expires_at": now + timedelta(seconds=ttl),
+        "moved_id": id_of(stored),
+        "body": stored["body"],
+    }
+    if "checksum" in stored:
+        moved["checksum"] = stored["checksum"]
+    return moved
+
+
+def live_claim(stored: Stored, now: int) -> str | None:
+    """The claim that holds the message at the millisecond `now`."""
+    return stored.get("claim") if stored["held_until"] > now else None
+
+
+def to_message(stored: Stored, now: int) -> Message:
+    return Message(
+        id=id_of(stored),
+        body=stored["body"],
+        ttl=stored["ttl"],
+        posted_at=stored["posted_at"],
+        expires_at=stored["expires_at"],
+        claim_id=live_claim(stored, now),
+        claim_count=stored["claim_count"],
+        checksum=stored.get("checksum"),
+    )
+
+
+def key_id(ref: QueueRef, key: str) -> bytes:
+    """The `_id` of the post that is remembered under an idempotency key."""
+    return hashlib.sha256("\0".join((ref.project, ref.name, key)).encode()).digest()
+
+
+def key_shard(ref: QueueRef) -> bytes:
+    """The `queue` of a queue's remembered posts: they outlive its deletion."""
+    return hashlib.sha256(queue_key(ref).encode()).digest()[:QUEUE_ID_BYTES]
+
+
+def to_json(document: Document) -> str:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> Document:
+    document: Document = json.loads(text)
+    return document
+
+
+def subscription_key(ref: QueueRef, subscription_id: str) -> str:
+    return f"{queue_key(ref)}\0{subscription_id}"
+
+
+def from_subscription(subscription: Subscription) -> Stored:
+    return {
+        "_id": subscription_key(subscription.queue, subscription.id),
+        "queue": queue_key(subscription.queue),
+        "subscriber": subscription.subscriber,
+        "ttl": subscription.ttl,
+        "options": to_json(subscription.options),
+        "created_at": subscription.created_at,
+        "expires_at": subscription.expires_at,
+        "confirmed": subscription.confirmed,
+        "disabled_at": subscription.disabled_at,
+        "secret_generation": subscription.secret_generation,
+        "secret_rotated_at": subscription.secret_rotated_at,
+    }
+
+
+def to_subscription(ref: QueueRef, stored: Stored) -> Subscription:
+    return Subscription(
+        id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
+        queue=ref,
+        subscriber=stored["subscriber"],
+        ttl=stored["ttl"],
+        options=from_json(stored["options"]),
+        created_at=stored["created_at"],
+        expires_at=stored["expires_at"],
+        confirmed=stored["confirmed"],
+        disabled_at=stored["disabled_at"],
+        secret_generation=stored["secret_generation"],
+        secret_rotated_at=stored["secret_rotated_at"],
+    )
+
+
+def distinct(ids: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(ids))

@@ -1,0 +1,100 @@
+"""Calls that arrive while one is under way are made together in the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from zaqar_notify.errors import StorageUnavailable
+
+Ask = TypeVar("Ask")
+Answer = TypeVar("Answer")
+
+
+class Call(Generic[Ask, Answer]):
+    """One caller's question, and the future that its caller waits for."""
+
+    __slots__ = ("_future", "ask")
+
+    def __init__(self, ask: Ask, future: asyncio.Future[Answer]) -> None:
+        self.ask = ask
+        self._future = future
+
+    @property
+    def is_settled(self) -> bool:
+        """Answered, failed, or its caller has gone."""
+        return self._future.done()
+
+    def answer(self, answer: Answer) -> None:
+        if not self._future.done():
+            self._future.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+
+class Together(Generic[Ask, Answer]):
+    """Groups of calls, one group at a time, in the order of their arrival.
+
+    `run` answers each call of the group or raises, which fails those it has not answered. It runs in
+    a task of its own: a caller that is cancelled takes nothing with it, except a call that no group
+    has taken up yet.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[Call[Ask, Answer]]], Awaitable[None]], *, most: int
+    ) -> None:
+        self._run = run
+        self._most = most
+        self._waiting: deque[Call[Ask, Answer]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self._task is None
+
+    async def call(self, ask: Ask) -> Answer:
+        if self._closed:
+            raise StorageUnavailable("The store is closed")
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.put(Call(ask, future))
+        return await future
+
+    def put(self, call: Call[Ask, Answer]) -> None:
+        """Let the call be part of the next group."""
+        self._waiting.append(call)
+        if self._task is None:
+            # The task starts in the next turn of the loop: requests read in this one share it.
+            self._task = asyncio.get_running_loop().create_task(self._run_groups())
+
+    async def close(self) -> None:
+        """Take no more calls, and finish those there are."""
+        self._closed = True
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+
+    async def _run_groups(self) -> None:
+        try:
+            while group := self._next_group():
+                await self._run_group(group)
+        finally:
+            self._task = None
+
+    def _next_group(self) -> list[Call[Ask, Answer]]:
+        group: list[Call[Ask, Answer]] = []
+        while self._waiting and len(group) < self._most:
+            call = self._waiting.popleft()
+            if not call.is_settled:
+                group.append(call)
+        return group
+
+    async def _run_group(self, group: list[Call[Ask, Answer]]) -> None:
+        try:
+            await self._run(group)
+        except Exception as error:  # Whatever it is, it is for those who wait, one by one.
+            for call in group:
+                call.fail(error)

@@ -1,0 +1,181 @@
+"""The free messages of a queue, in order, and who may have them.
+
+One index serves: `due` is minus the instant at which a held message falls due, and 0 once it is
+among the free. So the keys from -now on are first what fell due, then what is free, by position. What
+fell due is made free before anything else is looked at (docs/decisions/0002). That changes `due`
+alone: whether a hold is over is always asked of `held_until`, with the caller's own instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from pymongo import DESCENDING, UpdateMany
+
+from zaqar_notify.storage.mongodb.connection import (
+    BY_DUE,
+    BY_ID,
+    Connection,
+    Document,
+    rerun,
+)
+from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
+
+FREED_AT_ONCE = 500
+"""What fell due is freed in writes of this many, some milliseconds each."""
+
+IN_ORDER = [("due", 1), ("_id", 1)]
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A hold in the making: by which claim, at which instant, to when. Milliseconds.
+
+    Messages live at least until `kept_until`. With `most_claims`, those claimed that often already
+    are not taken. A lease that is not counted raises no claim count.
+    """
+
+    claim_id: str
+    ttl: int
+    now: int
+    ends_at: int
+    kept_until: int
+    most_claims: int | None = None
+    is_counted: bool = True
+
+    @classmethod
+    def begun(
+        cls,
+        claim_id: str,
+        ttl: int,
+        grace: int,
+        now: datetime,
+        *,
+        most_claims: int | None = None,
+        is_counted: bool = True,
+    ) -> Lease:
+        start = to_ms(now)
+        ends_at = start + ttl * 1000
+        kept_until = ends_at + grace * 1000
+        return cls(claim_id, ttl, start, ends_at, kept_until, most_claims, is_counted)
+
+    def update(self) -> Document:
+        held: Document = {
+            "claim": self.claim_id,
+            "claim_ttl": self.ttl,
+            "held_until": self.ends_at,
+            "due": -self.ends_at,
+        }
+        change: Document = {"$set": held, "$max": {"expires_at": from_ms(self.kept_until)}}
+        if self.is_counted:
+            change["$inc"] = {"claim_count": 1}
+        return change
+
+    def guard(self) -> Document:
+        """What a message must be, still, to be taken."""
+        visible: Document = {
+            "held_until": {"$lte": self.now},
+            "expires_at": {"$gt": from_ms(self.now)},
+        }
+        if self.most_claims is not None:
+            visible["claim_count"] = {"$lt": self.most_claims}
+        return visible
+
+
+class Leasing:
+    def __init__(self, connection: Connection) -> None:
+        self._messages = connection.messages
+        self._hinted = connection.hinted_messages
+
+    async def first_free(
+        self, queue: bytes, now: int, *, limit: int, after: bytes | None = None
+    ) -> list[bytes]:
+        """The ids of the first messages among the free, from the index alone."""
+        while True:
+            wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
+            if after is not None:
+                wanted["_id"] = {"$gt": after}
+            found = await self._messages.find(
+                wanted,
+                {"_id": 1, "due": 1},
+                sort=IN_ORDER,
+                limit=limit,
+                batch_size=limit,
+                hint=BY_DUE,
+            ).to_list()
+            if not found or found[0]["due"] == FREE:
+                return [stored["_id"] for stored in found]
+            await self.free_what_fell_due(queue, now)
+
+    async def free_what_fell_due(self, queue: bytes, now: int) -> None:
+        """Each hold is freed once, so the cost belongs to the claim or the delay that made it."""
+        while True:
+            found = await self._messages.find(
+                {"queue": queue, "due": {"$gte": -now, "$lt": FREE}},
+                {"_id": 1},
+                limit=FREED_AT_ONCE,
+                batch_size=FREED_AT_ONCE,
+                hint=BY_DUE,
+            ).to_list()
+            if found:
+                await self._hinted.update_many(
+                    {
+                        "queue": queue,
+                        "_id": {"$in": [stored["_id"] for stored in found]},
+                        "due": {"$gte": -now, "$lt": FREE},
+                    },
+                    {"$set": {"due": FREE}},
+                    hint=BY_ID,
+                )
+            if len(found) < FREED_AT_ONCE:
+                return
+
+    async def next_due(self, queue: bytes) -> int | None:
+        """The earliest millisecond at which a held message falls due."""
+        found = await self._messages.find_one(
+            {"queue": queue, "due": {"$lt": FREE}},
+            {"due": 1},
+            sort=[("due", DESCENDING)],
+            hint=BY_DUE,
+        )
+        return None if found is None else -found["due"]
+
+    async def take(
+        self, queue: bytes, wanted: Sequence[tuple[Lease, Sequence[bytes]]]
+    ) -> list[Document]:
+        """Give each lease what it wants of what is still to be had; the messages won, in order.
+
+        What another process took meanwhile is left to it.
+        """
+        updates = [
+            UpdateMany(
+                {"queue": queue, "_id": {"$in": list(ids)}, **lease.guard()},
+                lease.update(),
+                hint=BY_ID,
+            )
+            for lease, ids in wanted
+        ]
+        # A second run changes nothing of what the first one took: that is held now.
+        await rerun(lambda: self._messages.bulk_write(updates, ordered=False))
+        return await self._messages.find(
+            {
+                "queue": queue,
+                "_id": {"$in": [place for _, ids in wanted for place in ids]},
+                "claim": {"$in": [lease.claim_id for lease, _ in wanted]},
+            },
+            sort=[("_id", 1)],
+            hint=BY_ID,
+        ).to_list()
+
+    async def remove_expired(self, queue: bytes, ids: Sequence[bytes], now: int) -> None:
+        await rerun(
+            lambda: self._messages.delete_many(
+                {
+                    "queue": queue,
+                    "_id": {"$in": list(ids)},
+                    "expires_at": {"$lte": from_ms(now)},
+                },
+                hint=BY_ID,
+            )
+        )

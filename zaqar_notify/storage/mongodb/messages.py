@@ -1,0 +1,458 @@
+"""Messages: pages, reads and deletes. What appends is in `posting`, what holds in `leasing`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+from pymongo import DeleteMany
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
+from zaqar_notify.models import Message, Page, Posted, QueueRef
+from zaqar_notify.storage.base import MessageStore, Post, Watch
+from zaqar_notify.storage.mongodb.connection import (
+    BY_CLAIM,
+    BY_DUE,
+    BY_ID,
+    BY_MOVED_ID,
+    Connection,
+    Document,
+    rerun,
+    storage_errors,
+)
+from zaqar_notify.storage.mongodb.documents import (
+    FREE,
+    QUEUE_ID_BYTES,
+    distinct,
+    id_of,
+    is_of,
+    live_claim,
+    new_queue_id,
+    place,
+    queue_key,
+    to_id,
+    to_message,
+    to_ms,
+    to_position,
+)
+from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Lease, Leasing
+from zaqar_notify.storage.mongodb.posting import Posting
+from zaqar_notify.storage.mongodb.records import Record, Records
+from zaqar_notify.storage.mongodb.waiting import Waiting
+
+DELETES_TOGETHER = 500
+POP_SECONDS = 60
+"""A pop that takes longer gives its messages back."""
+DUE_LOOK_SECONDS = 1.0
+"""A page begun at a marker sees what fell due after it; so often it asks for what is before, too."""
+DUE_LOOKS_KEPT = 10_000
+HIDDEN_LOOK_SECONDS = 0.003
+"""Between looks at a post that is under way and hides others; it takes milliseconds."""
+TRIES = 10
+
+NOTHING = Page([], None)
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    ref: QueueRef
+    message_id: str
+    claim_id: str | None
+    now: datetime
+
+
+class MongoMessages(MessageStore):
+    def __init__(
+        self,
+        connection: Connection,
+        records: Records,
+        leasing: Leasing,
+        posting: Posting,
+        waiting: Waiting,
+    ) -> None:
+        self._connection = connection
+        self._messages = connection.messages
+        self._records = records
+        self._leasing = leasing
+        self._posting = posting
+        self._waiting = waiting
+        self._deletions: Together[Deletion, None] = Together(
+            self._delete_group, most=DELETES_TOGETHER
+        )
+        self._due_looks: dict[bytes, float] = {}
+
+    async def close(self) -> None:
+        await self._deletions.close()
+
+    async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
+        return await self._posting.post(ref, post, now)
+
+    # Reading
+
+    async def page(
+        self,
+        ref: QueueRef,
+        *,
+        marker: str | None,
+        limit: int,
+        now: datetime,
+        without_client: str | None = None,
+        include_claimed: bool = False,
+        include_delayed: bool = False,
+    ) -> Page:
+        now_ms = to_ms(now)
+        conditions: Document = {"expires_at": {"$gt": now}}
+        if without_client is not None:
+            conditions["client"] = {"$ne": without_client}
+        with_held = include_claimed or include_delayed
+        if with_held:
+            conditions |= _states(now_ms, claimed=include_claimed, delayed=include_delayed)
+        while True:
+            record = await self._records.get(ref)
+            if record is None:
+                return NOTHING
+            with storage_errors():
+                start = 0 if marker is None else await self._after(record.id, marker)
+                if start is None:
+                    return NOTHING
+                wanted = {**_between(record, start), **conditions}
+                if with_held:
+                    found = await self._in_order(wanted, limit)
+                else:
+                    found = await self._free_in_order(record.id, wanted, limit, now_ms)
+            if len(found) == limit or not record.hides_some:
+                break
+            # Another process's post, begun before one that was acknowledged, is still under way.
+            await asyncio.sleep(HIDDEN_LOOK_SECONDS)
+        if not found:
+            return NOTHING
+        last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")
+        return Page([to_message(stored, now_ms) for stored in found], to_id(record.id, last))
+
+    async def _after(self, queue: bytes, marker: str) -> int | None:
+        """The position behind a marker; None: it is no marker."""
+        position = to_position(marker)
+        if position is None:
+            return None
+        if not is_of(queue, marker):
+            moved = await self._messages.find_one(
+                {"queue": queue, "moved_id": marker}, {"_id": 1}, hint=BY_MOVED_ID
+            )
+            if moved is not None:
+                position = int.from_bytes(moved["_id"][QUEUE_ID_BYTES:], "big")
+        return position + 1
+
+    async def _in_order(self, wanted: Document, limit: int) -> list[Document]:
+        return await self._messages.find(
+            wanted, sort=[("_id", 1)], limit=limit, batch_size=limit, hint=BY_ID
+        ).to_list()
+
+    async def _free_in_order(
+        self, queue: bytes, wanted: Document, limit: int, now: int
+    ) -> list[Document]:
+        free = {
+            **wanted,
+            "due": {"$gte": -now, "$lte": FREE},
+            "held_until": {"$lte": now},
+        }
+        if wanted["_id"]["$gte"] > place(queue, 0):
+            await self._look_for_due(queue, now)
+        while True:
+            found = await self._messages.find(
+                free, sort=IN_ORDER, limit=limit, batch_size=limit, hint=BY_DUE
+            ).to_list()
+            if not found or found[0]["due"] == FREE:
+                return found
+            await self._leasing.free_what_fell_due(queue, now)
+
+    async def _look_for_due(self, queue: bytes, now: int) -> None:
+        """So that what fell due before the markers that are read from does not pile up."""
+        present = asyncio.get_running_loop().time()
+        if present < self._due_looks.get(queue, 0.0) + DUE_LOOK_SECONDS:
+            return
+        if len(self._due_looks) >= DUE_LOOKS_KEPT:
+            self._due_looks.clear()
+        self._due_looks[queue] = present
+        await self._leasing.free_what_fell_due(queue, now)
+
+    async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
+        record = await self._records.get(ref)
+        if record is None:
+            return []
+        with storage_errors():
+            found = await self._find(record.id, ids, {"expires_at": {"$gt": now}})
+        now_ms = to_ms(now)
+        return [to_message(stored, now_ms) for stored in found]
+
+    async def _find(
+        self,
+        queue: bytes,
+        ids: Iterable[str],
+        condition: Document,
+        session: AsyncClientSession | None = None,
+    ) -> list[Document]:
+        """The messages of those ids that meet the condition, in order."""
+        own, foreign = _places(queue, ids)
+        found: list[Document] = []
+        if own:
+            found = await self._messages.find(
+                {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}, **condition},
+                session=session,
+                hint=BY_ID,
+            ).to_list()
+        if foreign:
+            found += await self._messages.find(
+                {"queue": queue, "moved_id": {"$in": foreign}, **condition},
+                session=session,
+                hint=BY_MOVED_ID,
+            ).to_list()
+        found.sort(key=_by_position)
+        return found
+
+    def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
+        return self._waiting.watch(ref, exclusive=exclusive)
+
+    # Deleting
+
+    async def delete(
+        self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
+    ) -> None:
+        await self._deletions.call(Deletion(ref, message_id, claim_id, now))
+
+    async def _delete_group(self, calls: Sequence[Call[Deletion, None]]) -> None:
+        """One command for all that go as expected; what is left is looked at one by one."""
+        refs = distinct_refs(call.ask.ref for call in calls)
+        found = await self._records.get_many(refs)
+        records = {ref: record for ref, record in zip(refs, found, strict=True) if record}
+        with storage_errors():
+            left = await self._delete_expected(records, [call.ask for call in calls])
+        for call in calls:
+            record = records.get(call.ask.ref)
+            if record is None or (call.ask.ref, call.ask.message_id) not in left:
+                call.answer(None)
+                continue
+            try:
+                with storage_errors():
+                    await self._delete_with_care(record, call.ask)
+            except NotifyError as error:
+                call.fail(error)
+            else:
+                call.answer(None)
+
+    async def _delete_expected(
+        self, records: dict[QueueRef, Record], deletions: Sequence[Deletion]
+    ) -> set[tuple[QueueRef, str]]:
+        """Delete what is free or under the claim that is named; the others, and moved ones."""
+        left: set[tuple[QueueRef, str]] = set()
+        places: dict[tuple[QueueRef, str], bytes] = {}
+        shares: dict[tuple[QueueRef, str | None], list[Deletion]] = {}
+        for one in deletions:
+            record = records.get(one.ref)
+            position = to_position(one.message_id)
+            if record is None or position is None:
+                continue
+            if not is_of(record.id, one.message_id):
+                left.add((one.ref, one.message_id))
+                continue
+            places[one.ref, one.message_id] = place(record.id, position)
+            shares.setdefault((one.ref, one.claim_id), []).append(one)
+        if not places:
+            return left
+        statements = [
+            DeleteMany(
+                {
+                    "queue": records[ref].id,
+                    "_id": {"$in": list({places[ref, one.message_id] for one in share})},
+                    **_expected(claim_id, [to_ms(one.now) for one in share]),
+                },
+                hint=BY_ID,
+            )
+            for (ref, claim_id), share in shares.items()
+        ]
+        result = await rerun(lambda: self._messages.bulk_write(statements, ordered=False))
+        if result.deleted_count == len(places):
+            return left
+        queues = {records[ref].id for ref, _ in places}
+        still = self._messages.find(
+            {"queue": {"$in": list(queues)}, "_id": {"$in": list(places.values())}},
+            {"_id": 1},
+            hint=BY_ID,
+        )
+        there = {stored["_id"] async for stored in still}
+        return left | {named for named, where in places.items() if where in there}
+
+    async def _delete_with_care(self, record: Record, deletion: Deletion) -> None:
+        """Delete one message, or say why not."""
+        now_ms = to_ms(deletion.now)
+        message_id, claim_id = deletion.message_id, deletion.claim_id
+        for _ in range(TRIES):
+            found = await self._find(record.id, [message_id], {"expires_at": {"$gt": deletion.now}})
+            if not found:
+                return
+            [stored] = found
+            holder = live_claim(stored, now_ms)
+            if claim_id != holder:
+                if holder is not None and (
+                    claim_id is None or await self._is_live(record.id, claim_id, now_ms)
+                ):
+                    raise MessageIsClaimed(message_id)
+                raise ClaimNotHeld(str(claim_id), message_id)
+            result = await self._messages.delete_one(
+                {
+                    "queue": record.id,
+                    "_id": stored["_id"],
+                    "held_until": stored["held_until"],
+                    "claim": stored.get("claim"),
+                },
+                hint=BY_ID,
+            )
+            if result.deleted_count:
+                return
+        raise StorageUnavailable("The message changes hands too often")
+
+    async def _is_live(self, queue: bytes, claim_id: str, now: int) -> bool:
+        held = await self._messages.find_one(
+            {"queue": queue, "claim": claim_id, "held_until": {"$gt": now}},
+            {"_id": 1},
+            hint=BY_CLAIM,
+        )
+        return held is not None
+
+    async def delete_many(
+        self,
+        ref: QueueRef,
+        ids: Sequence[str],
+        *,
+        claim_ids: Sequence[str] | None,
+        now: datetime,
+    ) -> None:
+        record = await self._records.get(ref)
+        if record is None:
+            return
+        queue = record.id
+
+        async def delete(session: AsyncClientSession | None) -> None:
+            found = await self._find(queue, ids, {"expires_at": {"$gt": now}}, session)
+            for stored in found:
+                holder = live_claim(stored, to_ms(now))
+                if claim_ids is not None and holder is not None and holder not in claim_ids:
+                    raise ClaimNotHeld(", ".join(claim_ids), id_of(stored))
+            if found:
+                await self._messages.delete_many(
+                    {"queue": queue, "_id": {"$in": [stored["_id"] for stored in found]}},
+                    session=session,
+                    hint=BY_ID,
+                )
+
+        with storage_errors():
+            if self._connection.is_standalone:
+                await delete(None)
+                return
+            # All or none, and no claim comes between the look and the deletion.
+            async with self._connection.client.start_session() as session:
+                await session.with_transaction(delete)
+
+    async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
+        record = await self._records.get(ref)
+        if record is None:
+            return []
+        now_ms = to_ms(now)
+        popped: list[Document] = []
+        after: bytes | None = None
+        with storage_errors():
+            while len(popped) < limit:
+                lacking = limit - len(popped)
+                ids = await self._leasing.first_free(record.id, now_ms, limit=lacking, after=after)
+                if not ids:
+                    break
+                after = ids[-1]
+                taken = await self._take_away(record.id, ids, now)
+                popped += taken
+                if len(taken) < len(ids):
+                    await self._leasing.remove_expired(record.id, ids, now_ms)
+                if len(ids) < lacking:
+                    break
+        return [to_message({**stored, "held_until": 0}, now_ms) for stored in popped]
+
+    async def _take_away(self, queue: bytes, ids: Sequence[bytes], now: datetime) -> list[Document]:
+        """Hold messages, so that nobody else has them, and remove them."""
+        lease = Lease.begun(new_id(), POP_SECONDS, 0, now, is_counted=False)
+        lease = msgspec.structs.replace(lease, kept_until=0)
+        held = await self._leasing.take(queue, [(lease, ids)])
+        if held:
+            await rerun(
+                lambda: self._messages.delete_many(
+                    {
+                        "queue": queue,
+                        "_id": {"$in": [stored["_id"] for stored in held]},
+                        "claim": lease.claim_id,
+                    },
+                    hint=BY_ID,
+                )
+            )
+        return held
+
+    async def purge(self, ref: QueueRef) -> None:
+        with storage_errors():
+            await self._connection.queues.update_one(
+                {"_id": queue_key(ref), "metadata": {"$ne": None}},
+                [{"$set": leave_messages_behind()}],
+            )
+
+
+def leave_messages_behind() -> Document:
+    """The part of an update of a queue's document that takes all its messages away from it."""
+    return {
+        "dropped": {"$concatArrays": [{"$ifNull": ["$dropped", []]}, ["$queue"]]},
+        "queue": {"$literal": new_queue_id()},
+        "in_flight": {"$literal": {}},
+    }
+
+
+def distinct_refs(refs: Iterable[QueueRef]) -> list[QueueRef]:
+    return list(dict.fromkeys(refs))
+
+
+def _places(queue: bytes, ids: Iterable[str]) -> tuple[list[bytes], list[str]]:
+    """Where the queue's own messages of these ids are, and the ids that are of other queues."""
+    own: list[bytes] = []
+    foreign: list[str] = []
+    for message_id in distinct(ids):
+        position = to_position(message_id)
+        if position is None:
+            continue
+        if is_of(queue, message_id):
+            own.append(place(queue, position))
+        else:
+            foreign.append(message_id)
+    return own, foreign
+
+
+def _between(record: Record, start: int) -> Document:
+    """From a position on, as far as the queue can be read."""
+    end = place(record.id, record.readable_to)
+    return {"queue": record.id, "_id": {"$gte": place(record.id, start), "$lt": end}}
+
+
+def _states(now: int, *, claimed: bool, delayed: bool) -> Document:
+    """Of which states a page that includes held messages is."""
+    if claimed and delayed:
+        return {"due": {"$exists": True}}
+    held = {"claim": {"$exists": claimed}}
+    return {"due": {"$exists": True}, "$or": [{"held_until": {"$lte": now}}, held]}
+
+
+def _expected(claim_id: str | None, instants: Sequence[int]) -> Document:
+    """What a message is that may be deleted, at each of these instants."""
+    if claim_id is None:
+        return {"held_until": {"$lte": min(instants)}}
+    return {"claim": claim_id, "held_until": {"$gt": max(instants)}}
+
+
+def _by_position(stored: Document) -> bytes:
+    where: bytes = stored["_id"]
+    return where

@@ -1,0 +1,587 @@
+"""Commit groups: what is posted while a write is under way is written together in the next.
+
+For a group of posts there is one reservation a queue, which also returns the queue's document, and
+one insert for all messages, jobs and remembered keys, with a seal behind each queue's part. Jobs come
+before the messages that they are about: a message that is there has its job. Nothing is acknowledged
+before all of it is sealed by a majority.
+
+The writer of a group has a name, and under it one slot on each queue's document; the next
+reservation overwrites it. After a group whose fate is unknown the process takes a new name, so that
+its old slots stay until somebody fences them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from bson import Int64
+from pymongo import ReturnDocument
+from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
+
+from zaqar_notify.errors import IdempotencyKeyReused, StorageUnavailable
+from zaqar_notify.models import NewMessage, Posted, QueueRef
+from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.mongodb.connection import (
+    BY_ID,
+    BY_MOVED_ID,
+    Connection,
+    Document,
+    is_duplicate,
+    rerun,
+    storage_errors,
+)
+from zaqar_notify.storage.mongodb.documents import (
+    from_new_message,
+    id_of,
+    key_id,
+    key_shard,
+    new_queue_id,
+    queue_key,
+    to_id,
+    to_moved,
+)
+from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.records import (
+    SEAL_LIFE,
+    Block,
+    Record,
+    Records,
+    blocks_of,
+    record_of,
+)
+from zaqar_notify.storage.mongodb.waiting import Waiting
+
+POSTS_TOGETHER = 128
+BLOCK_POSITIONS = 1 << 16
+"""Positions are plentiful: no post needs to say beforehand how many it takes."""
+JOB_POSITIONS = 1 << 12
+"""So many of them are kept for jobs, when posts and jobs go to the same queue."""
+POSITIONS_PER_MS = 1 << 20
+"""Positions follow the server's clock, so that those of a queue that comes back are new ones. They
+never go back on one queue, whatever the clock does."""
+DEADLINE_MS = 5_000
+"""After which others give up waiting for a block's seal."""
+TRIES = 4
+KEY_SLACK = timedelta(hours=1)
+"""So much longer than its key lives the seal of a remembered post."""
+LOOK_SECONDS = 0.05
+
+_CLOCK = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
+
+
+class Asked(msgspec.Struct):
+    """A post, or messages that move here from another queue; `positions` is what it needs at least."""
+
+    ref: QueueRef
+    now: datetime
+    post: Post | None = None
+    moved: Sequence[Document] = ()
+    moved_ttl: int | None = None
+    positions: int = 0
+
+    @property
+    def key(self) -> IdempotencyKey | None:
+        return None if self.post is None else self.post.idempotency_key
+
+
+class _Part:
+    """One queue's part of a group: its block, and what goes into it."""
+
+    def __init__(self, record: Record, block: Block) -> None:
+        self.record = record
+        self.block = block
+        self.documents: list[Document] = []
+        self.visible = 0
+        self.delayed_to: list[int] = []
+        self.seal_until = block.deadline + SEAL_LIFE
+        self.created_at: datetime | None = None
+        self._next = block.first
+
+    @property
+    def room(self) -> int:
+        """How many messages of posts still fit in."""
+        return self.block.last - JOB_POSITIONS - self._next
+
+    def positions(self, count: int) -> list[int]:
+        """The next free positions; they are taken by `add`."""
+        return list(range(self._next, self._next + count))
+
+    def add(self, documents: Sequence[Document], now: datetime) -> None:
+        self._next += len(documents)
+        self.documents += documents
+        self.created_at = self.created_at or now
+        delayed = [stored["held_until"] for stored in documents if stored["held_until"]]
+        self.delayed_to += delayed
+        self.visible += len(documents) - len(delayed)
+
+    def seal(self) -> Document:
+        return {
+            "_id": self.block.seal_id,
+            "queue": self.block.queue,
+            "reclaim_at": self.seal_until,
+        }
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """A post that is remembered under its key; `block` is where its messages and their seal are."""
+
+    fingerprint: bytes
+    first: int
+    count: int
+    block: Block
+    is_sealed: bool
+
+    def answer(self, key: IdempotencyKey) -> Posted:
+        if self.fingerprint != key.fingerprint:
+            raise IdempotencyKeyReused(key.key)
+        ids = [to_id(self.block.queue, self.first + number) for number in range(self.count)]
+        return Posted(ids, owes_deliveries=False)
+
+
+class _Jobs(msgspec.Struct, frozen=True):
+    """The jobs of one post."""
+
+    now: datetime
+    client_id: str
+    jobs: Sequence[tuple[QueueRef, NewMessage]]
+
+
+class _Group:
+    """What one group is about to write."""
+
+    def __init__(self, parts: dict[QueueRef, _Part]) -> None:
+        self.parts = parts
+        self.job_parts: dict[QueueRef, _Part] = {}
+        self.keys: dict[bytes, Document] = {}
+        self.jobs: list[_Jobs] = []
+        self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
+
+    @property
+    def all_parts(self) -> list[_Part]:
+        return [*self.job_parts.values(), *self.parts.values()]
+
+    def documents(self) -> list[Document]:
+        """In the order in which they are inserted."""
+        documents = list(self.keys.values())
+        for part in self.all_parts:
+            documents += part.documents
+            documents.append(part.seal())
+        return documents
+
+
+class Posting:
+    """The writes that append to queues."""
+
+    def __init__(self, connection: Connection, records: Records, waiting: Waiting) -> None:
+        self._connection = connection
+        self._records = records
+        self._waiting = waiting
+        self._posts: Together[Asked, Posted] = Together(self._write, most=POSTS_TOGETHER)
+        self._after: set[asyncio.Task[None]] = set()
+        self._take_new_name()
+
+    async def post(self, ref: QueueRef, post: Post, now: datetime) -> Posted:
+        return await self._posts.call(Asked(ref, now, post))
+
+    async def move(
+        self, ref: QueueRef, moved: Sequence[Document], *, ttl: int | None, now: datetime
+    ) -> None:
+        """Append messages of another queue, unless they are here already."""
+        await self._posts.call(Asked(ref, now, moved=moved, moved_ttl=ttl))
+
+    async def close(self) -> None:
+        await self._posts.close()
+        while self._after:
+            await asyncio.wait(self._after)
+
+    def _take_new_name(self) -> None:
+        self._records.writer = f"w{secrets.token_hex(6)}"
+
+    async def _write(self, calls: Sequence[Call[Asked, Posted]]) -> None:
+        for _ in range(TRIES):
+            if not calls:
+                return
+            with storage_errors():
+                calls = await self._write_once(calls)
+        raise StorageUnavailable("Others took the places of this write, time and again")
+
+    async def _write_once(
+        self, calls: Sequence[Call[Asked, Posted]]
+    ) -> Sequence[Call[Asked, Posted]]:
+        """Write the group, and return those to be tried again: somebody fenced one of its blocks, or
+        came first with a key."""
+        remembered, parts = await asyncio.gather(
+            self._remembered(calls), self._reserve(_needs(calls))
+        )
+        group = _Group(parts)
+        moved_before = await self._moved_before(calls, parts)
+        for call in calls:
+            try:
+                self._settle(group, call, remembered, moved_before)
+            except Exception as error:  # A fault of one post is its caller's, not the group's.
+                call.fail(error)
+        await self._add_jobs(group)
+        await self._create_queues(group)
+        try:
+            await self._connection.messages.insert_many(group.documents())
+        except ConnectionFailure:
+            # Whether it happened is unknown, and may yet be decided.
+            self._take_new_name()
+            raise
+        except PyMongoError as error:
+            self._take_new_name()
+            await self._take_back(group)
+            if is_duplicate(error):
+                return [call for call, _ in group.answers if not call.is_settled]
+            await self._write_alone(group, error)
+            return []
+        self._written(group)
+        return []
+
+    async def _write_alone(self, group: _Group, error: PyMongoError) -> None:
+        """The store refused the group: let each of its posts be refused or not by itself."""
+        if len(group.answers) == 1:
+            raise error
+        for call, _ in group.answers:
+            try:
+                await self._write([call])
+            except StorageUnavailable as unavailable:
+                call.fail(unavailable)
+
+    # What goes where
+
+    def _settle(
+        self,
+        group: _Group,
+        call: Call[Asked, Posted],
+        remembered: dict[bytes, _Remembered],
+        moved_before: set[str],
+    ) -> None:
+        asked = call.ask
+        part = group.parts[asked.ref]
+        if asked.post is None:
+            self._settle_moved(group, call, part, moved_before)
+            return
+        key = asked.key
+        if key is not None:
+            before = remembered.get(key_id(asked.ref, key.key))
+            if before is not None:
+                self._repeat(group, call, key, before)
+                return
+        messages = asked.post.settle(part.record.queue)
+        if self._is_too_large(call, part, len(messages)):
+            return
+        queue = part.block.queue
+        positions = part.positions(len(messages))
+        ids = [to_id(queue, position) for position in positions]
+        jobs: list[tuple[QueueRef, NewMessage]] = []
+        if part.record.has_subscription(asked.now):
+            jobs = list(asked.post.jobs(ids, messages))
+        client_id = asked.post.client_id
+        part.add(
+            [
+                from_new_message(
+                    message, queue=queue, position=position, client_id=client_id, now=asked.now
+                )
+                for position, message in zip(positions, messages, strict=True)
+            ],
+            asked.now,
+        )
+        if key is not None:
+            stored = _key_document(asked, key, part, positions[0], len(positions))
+            group.keys[stored["_id"]] = stored
+            part.seal_until = max(
+                part.seal_until,
+                part.block.deadline + timedelta(seconds=key.keep_seconds) + KEY_SLACK,
+            )
+            remembered[stored["_id"]] = _remembered(stored, part.block, is_sealed=True)
+        if jobs:
+            group.jobs.append(_Jobs(asked.now, client_id, jobs))
+        group.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
+
+    def _settle_moved(
+        self, group: _Group, call: Call[Asked, Posted], part: _Part, moved_before: set[str]
+    ) -> None:
+        asked = call.ask
+        moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
+        moved_before.update(id_of(stored) for stored in moved)
+        positions = part.positions(len(moved))
+        part.add(
+            [
+                to_moved(
+                    stored,
+                    queue=part.block.queue,
+                    position=position,
+                    ttl=asked.moved_ttl,
+                    now=asked.now,
+                )
+                for position, stored in zip(positions, moved, strict=True)
+            ],
+            asked.now,
+        )
+        group.answers.append((call, Posted([], owes_deliveries=False)))
+
+    def _repeat(
+        self,
+        group: _Group,
+        call: Call[Asked, Posted],
+        key: IdempotencyKey,
+        before: _Remembered,
+    ) -> None:
+        """Answer as the first post was, once that is certain to be stored."""
+        if before.is_sealed:
+            group.answers.append((call, before.answer(key)))
+        else:
+            self._start(self._wait_for(call, key, before.block))
+
+    def _is_too_large(self, call: Call[Asked, Posted], part: _Part, count: int) -> bool:
+        """Put the post off to a group with a larger block."""
+        if count <= part.room:
+            return False
+        call.ask.positions = count
+        self._posts.put(call)
+        return True
+
+    async def _add_jobs(self, group: _Group) -> None:
+        needs: dict[QueueRef, int] = {}
+        for post in group.jobs:
+            for ref, _ in post.jobs:
+                needs[ref] = needs.get(ref, 0) + 1
+        # A writer has one block on a queue: jobs for a queue of the group go into the one it has.
+        group.job_parts = await self._reserve(
+            {ref: count for ref, count in needs.items() if ref not in group.parts}
+        )
+        for post in group.jobs:
+            for ref, job in post.jobs:
+                part = group.job_parts[ref] if ref in group.job_parts else group.parts[ref]
+                stored = from_new_message(
+                    job,
+                    queue=part.block.queue,
+                    position=part.positions(1)[0],
+                    client_id=post.client_id,
+                    now=post.now,
+                )
+                part.add([stored], post.now)
+
+    # The steps that ask the store
+
+    async def _reserve(self, needs: dict[QueueRef, int]) -> dict[QueueRef, _Part]:
+        """A block on each queue, with the queue's document as it is at that instant."""
+        parts = await asyncio.gather(*(self._reserve_one(ref, size) for ref, size in needs.items()))
+        return dict(zip(needs, parts, strict=True))
+
+    async def _reserve_one(self, ref: QueueRef, positions: int) -> _Part:
+        size = max(BLOCK_POSITIONS, positions + JOB_POSITIONS + 1)
+        writer = self._records.writer
+        stored = await self._connection.queues.find_one_and_update(
+            {"_id": queue_key(ref)},
+            _reservation(writer, size),
+            {
+                "queue": 1,
+                "metadata": 1,
+                "created_at": 1,
+                "next": 1,
+                "subscribed_until": 1,
+                "turns": 1,
+                f"in_flight.{writer}": 1,
+            },
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            hint=BY_ID,
+        )
+        if stored is None:
+            raise StorageUnavailable("MongoDB gave no answer to a reservation")
+        [block] = blocks_of(stored)
+        return _Part(record_of(ref, stored), block)
+
+    async def _remembered(self, calls: Sequence[Call[Asked, Posted]]) -> dict[bytes, _Remembered]:
+        """The posts that are remembered under the group's keys, by their id."""
+        asked = {
+            key_id(call.ask.ref, call.ask.key.key): call.ask
+            for call in calls
+            if call.ask.key is not None
+        }
+        if not asked:
+            return {}
+        messages = self._connection.messages
+        shards = [key_shard(one.ref) for one in asked.values()]
+        found = await messages.find(
+            {"_id": {"$in": list(asked)}, "queue": {"$in": shards}}, hint=BY_ID
+        ).to_list()
+        forgotten = [one for one in found if one["expires_at"] <= asked[one["_id"]].now]
+        for one in forgotten:
+            await messages.delete_one(
+                {"_id": one["_id"], "queue": one["queue"], "last": one["last"]}
+            )
+        known = [one for one in found if one not in forgotten]
+        blocks = {one["_id"]: _block_of_key(one) for one in known}
+        seals = await self._records.find_seals(list(blocks.values()))
+        return {
+            one["_id"]: _remembered(
+                one, blocks[one["_id"]], is_sealed=seals.get(blocks[one["_id"]].seal_id, False)
+            )
+            for one in known
+        }
+
+    async def _moved_before(
+        self, calls: Sequence[Call[Asked, Posted]], parts: dict[QueueRef, _Part]
+    ) -> set[str]:
+        """The ids of messages that a move which was broken off brought here already."""
+        moves = [call.ask for call in calls if call.ask.moved]
+        if not moves:
+            return set()
+        found = self._connection.messages.find(
+            {
+                "queue": {"$in": [parts[move.ref].block.queue for move in moves]},
+                "moved_id": {"$in": [id_of(stored) for move in moves for stored in move.moved]},
+            },
+            {"moved_id": 1},
+            hint=BY_MOVED_ID,
+        )
+        return {stored["moved_id"] async for stored in found}
+
+    async def _create_queues(self, group: _Group) -> None:
+        await asyncio.gather(
+            *(
+                self._connection.queues.update_one(
+                    {"_id": part.block.key, "queue": part.block.queue, "metadata": None},
+                    {
+                        "$set": {"metadata": "{}", "created_at": part.created_at},
+                        "$unset": {"unused_since": ""},
+                    },
+                )
+                for part in group.all_parts
+                if part.record.queue is None and part.documents
+            )
+        )
+
+    async def _take_back(self, group: _Group) -> None:
+        """Remove what a group wrote that can't be acknowledged, and end its blocks."""
+        messages = self._connection.messages
+        documents = [stored for part in group.all_parts for stored in part.documents]
+        if documents:
+            await rerun(
+                lambda: messages.delete_many(
+                    {
+                        "queue": {"$in": [part.block.queue for part in group.all_parts]},
+                        "_id": {"$in": [stored["_id"] for stored in documents]},
+                        "fence": {"$exists": False},
+                    },
+                    hint=BY_ID,
+                )
+            )
+        for stored in group.keys.values():
+            await messages.delete_one(
+                {"_id": stored["_id"], "queue": stored["queue"], "last": stored["last"]}
+            )
+        try:
+            await messages.insert_many([part.seal() for part in group.all_parts], ordered=False)
+        except BulkWriteError as error:
+            if not is_duplicate(error):
+                raise
+
+    async def _wait_for(self, call: Call[Asked, Posted], key: IdempotencyKey, block: Block) -> None:
+        """Wait until another process has stored the post, or can't any more; then try again."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DEADLINE_MS / 1000
+        try:
+            with storage_errors():
+                while not await self._records.find_seals([block]):
+                    if loop.time() > deadline:
+                        break
+                    await asyncio.sleep(LOOK_SECONDS)
+                if not await self._records.fence(block, block.deadline):
+                    await self._forget(call.ask.ref, key, block)
+        except StorageUnavailable as error:
+            call.fail(error)
+            return
+        self._posts.put(call)
+
+    async def _forget(self, ref: QueueRef, key: IdempotencyKey, block: Block) -> None:
+        """Remove the key of a post that was never stored."""
+        await self._connection.messages.delete_one(
+            {"_id": key_id(ref, key.key), "queue": key_shard(ref), "last": block.last}
+        )
+
+    # When it is done
+
+    def _written(self, group: _Group) -> None:
+        for part in group.all_parts:
+            self._records.sealed(part.block)
+        for call, posted in group.answers:
+            call.answer(posted)
+        for part in group.all_parts:
+            self._waiting.posted(part.record.ref, part.block, part.visible)
+            if part.delayed_to:
+                self._waiting.held(part.record.ref, min(part.delayed_to))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._after.add(task)
+        task.add_done_callback(self._after.discard)
+
+
+def _key_document(
+    asked: Asked, key: IdempotencyKey, part: _Part, first: int, count: int
+) -> Document:
+    block = part.block
+    return {
+        "_id": key_id(asked.ref, key.key),
+        "queue": key_shard(asked.ref),
+        "fingerprint": key.fingerprint,
+        "of": block.queue,
+        "head": block.first,
+        "last": block.last,
+        "first": first,
+        "count": count,
+        "deadline": block.deadline,
+        "expires_at": asked.now + timedelta(seconds=key.keep_seconds),
+    }
+
+
+def _block_of_key(stored: Document) -> Block:
+    size = stored["last"] - stored["head"] + 1
+    return Block("", stored["of"], "", stored["head"], size, 0, stored["deadline"])
+
+
+def _remembered(stored: Document, block: Block, *, is_sealed: bool) -> _Remembered:
+    return _Remembered(stored["fingerprint"], stored["first"], stored["count"], block, is_sealed)
+
+
+def _needs(calls: Iterable[Call[Asked, Posted]]) -> dict[QueueRef, int]:
+    """For each queue how many positions the group asks for by name."""
+    needs: dict[QueueRef, int] = {}
+    for call in calls:
+        needs[call.ask.ref] = needs.get(call.ask.ref, 0) + call.ask.positions
+    return needs
+
+
+def _reservation(writer: str, size: int) -> list[Document]:
+    """The update that gives a writer its next block, on a document that may not exist yet."""
+    return [
+        {
+            "$set": {
+                "queue": {"$ifNull": ["$queue", {"$literal": new_queue_id()}]},
+                "metadata": {"$ifNull": ["$metadata", None]},
+                "unused_since": {
+                    "$cond": [
+                        {"$eq": [{"$ifNull": ["$metadata", None]}, None]},
+                        {"$ifNull": ["$unused_since", "$$NOW"]},
+                        "$$REMOVE",
+                    ]
+                },
+                f"in_flight.{writer}": {
+                    "first": {"$max": ["$next", _CLOCK]},
+                    "size": size,
+                    "after": {"$ifNull": ["$next", Int64(0)]},
+                    "deadline": {"$add": ["$$NOW", DEADLINE_MS]},
+                },
+            }
+        },
+        {"$set": {"next": {"$add": [f"$in_flight.{writer}.first", Int64(size)]}}},
+    ]

@@ -1,0 +1,285 @@
+"""Queues' documents: read in groups, and how far a queue can be read without missing anything.
+
+A post reserves a block of positions on its queue's document, inserts its messages there, and behind
+them the block's *seal*, in one ordered command. A block without a seal is *open*: messages may still
+appear in it, so readers stop before the first open block. A block whose deadline has passed is
+*fenced*: whoever comes by takes the places of its first message and of its seal, so that whatever
+its writer does afterwards fails. Of a fence and a seal one comes first, by the unique `_id`; no
+clock is trusted with that, only with how long one waits (docs/decisions/0004).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from pymongo.errors import BulkWriteError
+
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import Queue, QueueRef
+from zaqar_notify.storage.mongodb.connection import (
+    BY_ID,
+    Connection,
+    Document,
+    is_duplicate,
+    rerun,
+    storage_errors,
+)
+from zaqar_notify.storage.mongodb.documents import place, queue_key, to_queue
+from zaqar_notify.storage.mongodb.grouping import Call, Together
+
+READ_TOGETHER = 1000
+SEAL_LIFE = timedelta(minutes=10)
+"""A seal is kept at least so long; after a deadline, its slot is looked at for as long at most."""
+FENCE_LIFE = timedelta(days=30)
+"""A writer that slept longer than this is stopped by nothing."""
+BROKEN_OFF = timedelta(minutes=2)
+"""So long after its deadline, a block without a seal was certainly never sealed."""
+REMEMBERED_SEALS = 10_000
+
+_FIELDS = {
+    "queue": 1,
+    "metadata": 1,
+    "created_at": 1,
+    "next": 1,
+    "in_flight": 1,
+    "subscribed_until": 1,
+    "turns": 1,
+    "now": "$$NOW",
+}
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Positions `first` to `first + size - 1` of a queue, given to one post group; the last is the
+    seal's. `after` is the position before which all earlier blocks end."""
+
+    key: str
+    queue: bytes
+    writer: str
+    first: int
+    size: int
+    after: int
+    deadline: datetime
+
+    @property
+    def last(self) -> int:
+        return self.first + self.size - 1
+
+    @property
+    def head_id(self) -> bytes:
+        return place(self.queue, self.first)
+
+    @property
+    def seal_id(self) -> bytes:
+        return place(self.queue, self.last)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What a queue's document said at one instant.
+
+    `queue` is None when there is no such queue. Everything before the position `readable_to` is
+    there or never will be. With `hides_some`, blocks behind it may be sealed already: a reader that
+    comes so far must look again, for what was acknowledged has to be seen.
+    """
+
+    ref: QueueRef
+    key: str
+    id: bytes
+    queue: Queue | None
+    readable_to: int
+    hides_some: bool
+    subscribed_until: datetime | None
+    turns: int
+
+    def has_subscription(self, now: datetime) -> bool:
+        return self.subscribed_until is not None and self.subscribed_until > now
+
+
+class Records:
+    """Reads of queues' documents. Every answer was read after it was asked for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reads: Together[QueueRef, Record | None] = Together(
+            self._read_group, most=READ_TOGETHER
+        )
+        self._sealed: dict[str, int] = {}
+        self.writer = ""
+        """The present name of this process as a writer."""
+        self.on_read: Callable[[Record], None] = lambda _: None
+        """Told of each record that was read."""
+
+    async def get(self, ref: QueueRef) -> Record | None:
+        """The queue's document, or None when nobody ever wrote to the queue."""
+        return await self._reads.call(ref)
+
+    async def get_many(self, refs: Iterable[QueueRef]) -> list[Record | None]:
+        return await asyncio.gather(*(self.get(ref) for ref in refs))
+
+    async def close(self) -> None:
+        await self._reads.close()
+
+    def sealed(self, block: Block) -> None:
+        """This process knows that the block is sealed."""
+        if len(self._sealed) >= REMEMBERED_SEALS:
+            self._sealed.clear()
+        self._sealed[block.key] = block.first
+
+    async def _read_group(self, group: Sequence[Call[QueueRef, Record | None]]) -> None:
+        refs = {queue_key(call.ask): call.ask for call in group}
+        with storage_errors():
+            found = await self._connection.durable_queues.find(
+                {"_id": {"$in": list(refs)}}, _FIELDS, batch_size=len(refs), hint=BY_ID
+            ).to_list()
+            open_blocks = await self._open_blocks(found)
+        records: dict[QueueRef, Record] = {}
+        for stored in found:
+            ref = refs[stored["_id"]]
+            records[ref] = _record(
+                ref, stored, [block for block in open_blocks if block.key == stored["_id"]]
+            )
+            self.on_read(records[ref])
+        for call in group:
+            call.answer(records.get(call.ask))
+
+    async def _open_blocks(self, found: Sequence[Document]) -> list[Block]:
+        """The blocks of these documents that are open, after those past their deadline were fenced."""
+        doubtful = [
+            (block, stored["now"])
+            for stored in found
+            for block in blocks_of(stored)
+            if not self._knows_sealed(block)
+        ]
+        overdue = [
+            block
+            for stored in found
+            for block in blocks_of(stored)
+            if block.deadline <= stored["now"]
+        ]
+        if not doubtful and not overdue:
+            return []
+        seals = await self.find_seals([block for block, _ in doubtful])
+        open_blocks = []
+        for block, now in doubtful:
+            if block.seal_id in seals:
+                continue
+            if block.deadline > now or not await self._fenced(block, now):
+                open_blocks.append(block)
+        await self._clear([block for block in overdue if block not in open_blocks])
+        return open_blocks
+
+    def _knows_sealed(self, block: Block) -> bool:
+        return block.writer == self.writer and self._sealed.get(block.key, 0) >= block.first
+
+    async def find_seals(self, blocks: Sequence[Block]) -> dict[bytes, bool]:
+        """By id, the seals that exist of these blocks; True: it is genuine, False: it is a fence's."""
+        if not blocks:
+            return {}
+        found = self._connection.durable_messages.find(
+            {
+                "queue": {"$in": [block.queue for block in blocks]},
+                "_id": {"$in": [block.seal_id for block in blocks]},
+            },
+            {"fence": 1},
+            hint=BY_ID,
+        )
+        return {stored["_id"]: "fence" not in stored async for stored in found}
+
+    async def _fenced(self, block: Block, now: datetime) -> bool:
+        """Fence it, if the store lets us now; True: it is open no more."""
+        try:
+            await self.fence(block, now)
+        except StorageUnavailable:
+            return False
+        return True
+
+    async def fence(self, block: Block, now: datetime) -> bool:
+        """End the block, whatever its writer does from now on.
+
+        Args:
+            now: The server's instant of the read that showed the block.
+
+        Returns:
+            Whether its writer had sealed it before.
+        """
+        fence = {"queue": block.queue, "fence": True, "reclaim_at": now + FENCE_LIFE}
+        places = [{"_id": block.head_id, **fence}, {"_id": block.seal_id, **fence}]
+        messages = self._connection.messages
+        with storage_errors():
+            try:
+                await messages.insert_many(places, ordered=False)
+            except BulkWriteError as error:
+                if not is_duplicate(error):
+                    raise
+            seals = await self.find_seals([block])
+            if seals.get(block.seal_id):
+                return True
+            if now < block.deadline + BROKEN_OFF:
+                # Its insert was broken off: nothing of it was acknowledged, and never will be.
+                await rerun(
+                    lambda: messages.delete_many(
+                        {
+                            "queue": block.queue,
+                            "_id": {"$gte": block.head_id, "$lt": block.seal_id},
+                            "fence": {"$exists": False},
+                        },
+                        hint=BY_ID,
+                    )
+                )
+        return False
+
+    async def _clear(self, blocks: Sequence[Block]) -> None:
+        """Remove slots that say nothing any more."""
+        for block in blocks:
+            slot = f"in_flight.{block.writer}"
+            await self._connection.hinted_queues.update_one(
+                {"_id": block.key, f"{slot}.first": block.first}, {"$unset": {slot: ""}}
+            )
+
+
+def blocks_of(stored: Document) -> list[Block]:
+    """The last block of each writer, of a queue's document."""
+    slots: dict[str, Document] = stored.get("in_flight", {})
+    return [
+        Block(
+            stored["_id"],
+            stored["queue"],
+            writer,
+            slot["first"],
+            slot["size"],
+            slot["after"],
+            slot["deadline"],
+        )
+        for writer, slot in slots.items()
+    ]
+
+
+def record_of(ref: QueueRef, stored: Document) -> Record:
+    """A record for a writer, who reads nothing."""
+    return _record(ref, stored, [])
+
+
+def _record(ref: QueueRef, stored: Document, open_blocks: Sequence[Block]) -> Record:
+    end = stored.get("next", 0)
+    return Record(
+        ref,
+        stored["_id"],
+        stored["queue"],
+        to_queue(ref, stored),
+        min((block.after for block in open_blocks), default=end),
+        _is_gap_behind(open_blocks, end),
+        stored.get("subscribed_until"),
+        stored.get("turns", 0),
+    )
+
+
+def _is_gap_behind(open_blocks: Sequence[Block], end: int) -> bool:
+    """Whether anything but open blocks lies between the first of them and the end of the queue."""
+    in_order = sorted(open_blocks, key=lambda block: block.first)
+    starts = [block.after for block in in_order[1:]]
+    return any(
+        block.last + 1 != start
+        for block, start in zip(in_order, [*starts, end], strict=bool(in_order))
+    )

@@ -1,0 +1,170 @@
+"""The stores of one MongoDB database, put together; and the sweep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from zaqar_notify.findings import Finding
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.mongodb.claims import MongoClaims
+from zaqar_notify.storage.mongodb.connection import (
+    BY_DUE,
+    BY_EXPIRY,
+    BY_ID,
+    Collection,
+    Connection,
+    rerun,
+    storage_errors,
+)
+from zaqar_notify.storage.mongodb.leasing import Leasing
+from zaqar_notify.storage.mongodb.messages import MongoMessages
+from zaqar_notify.storage.mongodb.posting import Posting
+from zaqar_notify.storage.mongodb.queues import MongoQueues
+from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.subscriptions import MongoSubscriptions
+from zaqar_notify.storage.mongodb.waiting import Waiting
+
+UNUSED_KEPT = timedelta(days=1)
+"""So long the document of a deleted queue goes on remembering its positions. A new one begins at the
+server's clock, which by then is past them."""
+
+
+class MongoStorage(Storage):
+    """Opened by `await MongoStorage.open(uri)`; belongs to the loop it was opened in."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._records = Records(connection)
+        self._leasing = Leasing(connection)
+        self._waiting = Waiting(self._records.get_many, self._next_due, lambda: self.clock.now())
+        self._records.on_read = self._waiting.saw
+        self._posting = Posting(connection, self._records, self._waiting)
+        parts = (connection, self._records, self._leasing, self._posting, self._waiting)
+        messages = MongoMessages(*parts)
+        claims = MongoClaims(*parts)
+        queues = MongoQueues(connection, self._records)
+        self._groups = (messages, claims)
+        self.queues = queues
+        self.messages = messages
+        self.claims = claims
+        self.subscriptions = MongoSubscriptions(connection, queues)
+        self._closed = False
+
+    @classmethod
+    async def open(cls, uri: str, *, unreliable: bool = False) -> MongoStorage:
+        """Connect to the database that `uri` names, and make its indexes.
+
+        Args:
+            unreliable: Take a deployment that can lose what it acknowledged.
+
+        Raises:
+            StartRefused: It can't be used; the sentence says why.
+        """
+        return cls(await Connection.open(uri, unreliable=unreliable))
+
+    async def ping(self) -> None:
+        with storage_errors():
+            await self._connection.client.admin.command("ping")
+
+    async def read_clock(self) -> datetime:
+        """The primary's; of a sharded cluster, that of the router that answers."""
+        with storage_errors():
+            return await self._connection.server_now()
+
+    async def diagnose(self) -> list[Finding]:
+        with storage_errors():
+            return await self._connection.diagnose()
+
+    async def sweep(self, *, now: datetime, limit: int) -> int:
+        with storage_errors():
+            removed = await asyncio.gather(
+                _remove_expired(self._connection.messages, now, limit),
+                _remove_expired(self._connection.subscriptions, now, limit),
+                self._remove_left_behind(limit),
+                self._forget_unused(now, limit),
+            )
+        return max(removed)
+
+    def stop_waiting(self) -> None:
+        self._waiting.stop()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._waiting.close()
+        for group in self._groups:
+            await group.close()
+        await self._posting.close()
+        await self._records.close()
+        await self._connection.close()
+
+    async def _next_due(self, ref: QueueRef) -> int | None:
+        record = await self._records.get(ref)
+        if record is None:
+            return None
+        with storage_errors():
+            return await self._leasing.next_due(record.id)
+
+    async def _remove_left_behind(self, limit: int) -> int:
+        """Messages of queues that were deleted or purged."""
+        connection = self._connection
+        stored = await connection.queues.find_one(
+            {"dropped": {"$exists": True}}, {"dropped": 1}, hint="dropped"
+        )
+        if stored is None:
+            return 0
+        queue = stored["dropped"][0]
+        found = await connection.messages.find(
+            {"queue": queue, "due": {"$lte": 0}}, {"_id": 1}, limit=limit, hint=BY_DUE
+        ).to_list()
+        await _remove(connection.messages, [queue], [one["_id"] for one in found])
+        if len(found) < limit:
+            await connection.queues.update_one(
+                {"_id": stored["_id"]}, {"$pull": {"dropped": queue}}
+            )
+            await connection.queues.update_one(
+                {"_id": stored["_id"], "dropped": {"$size": 0}}, {"$unset": {"dropped": ""}}
+            )
+        return max(len(found), 1)
+
+    async def _forget_unused(self, now: datetime, limit: int) -> int:
+        queues = self._connection.queues
+        unused = {
+            "unused_since": {"$lte": now - UNUSED_KEPT},
+            "metadata": None,
+            "dropped": {"$exists": False},
+            "$or": [{"subscribed_until": None}, {"subscribed_until": {"$lte": now}}],
+        }
+        found = await queues.find(unused, {"_id": 1}, limit=limit, hint="unused_since").to_list()
+        for stored in found:
+            await queues.delete_one({**unused, "_id": stored["_id"]})
+        return len(found)
+
+
+async def _remove_expired(collection: Collection, now: datetime, limit: int) -> int:
+    expired = {"expires_at": {"$lte": now}}
+    found = await collection.find(
+        expired,
+        {"queue": 1},
+        sort=[("expires_at", 1)],
+        limit=limit,
+        batch_size=limit,
+        hint=BY_EXPIRY,
+    ).to_list()
+    if not found:
+        return 0
+    queues = list({one["queue"] for one in found})
+    wanted = {"queue": {"$in": queues}, "_id": {"$in": [one["_id"] for one in found]}, **expired}
+    # A claim may have given one more time since the look.
+    await rerun(lambda: collection.delete_many(wanted, hint=BY_ID))
+    return len(found)
+
+
+async def _remove(collection: Collection, queues: Sequence[bytes], ids: Sequence[bytes]) -> None:
+    if ids:
+        wanted = {"queue": {"$in": list(queues)}, "_id": {"$in": list(ids)}}
+        await rerun(lambda: collection.delete_many(wanted, hint=BY_ID))

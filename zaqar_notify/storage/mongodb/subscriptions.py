@@ -1,0 +1,203 @@
+"""Subscriptions, by project and queue name.
+
+A post must know in its reservation whether the queue has a subscription. So the queue's document says
+until when: raised after a subscription is stored and before that is acknowledged, lowered after one
+is removed, unless another change came between. It may be too late an instant, which costs a job for
+nobody; never one too early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+from pymongo.errors import DuplicateKeyError
+
+from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.storage.base import SubscriptionStore
+from zaqar_notify.storage.mongodb.connection import (
+    BY_ID,
+    BY_QUEUE_EXPIRY,
+    BY_SUBSCRIBER,
+    Connection,
+    Document,
+    rerun,
+    storage_errors,
+)
+from zaqar_notify.storage.mongodb.documents import (
+    from_subscription,
+    new_queue_id,
+    queue_key,
+    subscription_key,
+    to_subscription,
+)
+from zaqar_notify.storage.mongodb.queues import MongoQueues
+
+
+class MongoSubscriptions(SubscriptionStore):
+    def __init__(self, connection: Connection, queues: MongoQueues) -> None:
+        self._queues = connection.queues
+        self._subscriptions = connection.subscriptions
+        self._queue_store = queues
+
+    async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
+        ref = subscription.queue
+        while True:
+            existing = await self._by_subscriber(ref, subscription.subscriber, now)
+            if existing is None:
+                await self._queue_store.create(ref, metadata={}, now=now)
+                if await self._insert(subscription):
+                    await self._raise(ref, subscription.expires_at)
+                    return subscription
+                continue
+            if existing.confirmed:
+                # Whoever stored it may have gone before it said so on the queue.
+                await self._raise(ref, existing.expires_at)
+                raise SubscriptionExists(ref.name, existing.subscriber)
+            renewed = msgspec.structs.replace(
+                existing,
+                ttl=subscription.ttl,
+                expires_at=subscription.expires_at,
+                options=subscription.options,
+            )
+            if await self._replace(existing, renewed):
+                await self._queue_store.create(ref, metadata={}, now=now)
+                return renewed
+
+    async def get(
+        self, ref: QueueRef, subscription_id: str, *, now: datetime
+    ) -> Subscription | None:
+        with storage_errors():
+            stored = await self._subscriptions.find_one(
+                {
+                    "_id": subscription_key(ref, subscription_id),
+                    "queue": queue_key(ref),
+                    "expires_at": {"$gt": now},
+                },
+                hint=BY_ID,
+            )
+        return None if stored is None else to_subscription(ref, stored)
+
+    async def list(
+        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
+    ) -> list[Subscription]:
+        key = queue_key(ref)
+        with storage_errors():
+            found = await self._subscriptions.find(
+                {
+                    "_id": {"$gt": f"{key}\0{marker or ''}", "$lt": f"{key}\x01"},
+                    "queue": key,
+                    "expires_at": {"$gt": now},
+                },
+                sort=[("_id", 1)],
+                limit=limit,
+                batch_size=limit,
+                hint=BY_ID,
+            ).to_list()
+        return [to_subscription(ref, stored) for stored in found]
+
+    async def update(
+        self,
+        ref: QueueRef,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        now: datetime,
+    ) -> Subscription:
+        while True:
+            present = await self.get(ref, subscription_id, now=now)
+            if present is None:
+                raise SubscriptionDoesNotExist(ref.name, subscription_id)
+            changed = change(present)
+            if changed.subscriber != present.subscriber:
+                other = await self._by_subscriber(ref, changed.subscriber, now)
+                if other is not None:
+                    raise SubscriptionExists(ref.name, changed.subscriber)
+            if await self._replace(present, changed):
+                return changed
+
+    async def delete(self, ref: QueueRef, subscription_id: str) -> None:
+        with storage_errors():
+            await self._subscriptions.delete_one(
+                {"_id": subscription_key(ref, subscription_id), "queue": queue_key(ref)}
+            )
+            await self._lower(ref)
+
+    async def delete_all(self, ref: QueueRef) -> None:
+        with storage_errors():
+            await rerun(lambda: self._subscriptions.delete_many({"queue": queue_key(ref)}))
+            await self._lower(ref)
+
+    async def _by_subscriber(
+        self, ref: QueueRef, subscriber: str, now: datetime
+    ) -> Subscription | None:
+        """The live subscription of this subscriber; an expired one is removed."""
+        with storage_errors():
+            stored = await self._subscriptions.find_one(
+                {"queue": queue_key(ref), "subscriber": subscriber}, hint=BY_SUBSCRIBER
+            )
+            if stored is not None and stored["expires_at"] <= now:
+                await self._subscriptions.delete_one(stored)
+                stored = None
+        return None if stored is None else to_subscription(ref, stored)
+
+    async def _insert(self, subscription: Subscription) -> bool:
+        """Store it; False: the subscriber has one, or the id is taken."""
+        with storage_errors():
+            try:
+                await self._subscriptions.insert_one(from_subscription(subscription))
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def _replace(self, present: Subscription, changed: Subscription) -> bool:
+        """Replace it and tell the queue; False: another change came between."""
+        ref = present.queue
+        before = from_subscription(present)
+        with storage_errors():
+            try:
+                result = await self._subscriptions.replace_one(before, from_subscription(changed))
+            except DuplicateKeyError:
+                return False
+            if not result.matched_count:
+                return False
+        await self._raise(ref, changed.expires_at)
+        if changed.expires_at < present.expires_at:
+            with storage_errors():
+                await self._lower(ref)
+        return True
+
+    async def _raise(self, ref: QueueRef, until: datetime) -> None:
+        """Let the queue have a subscription until then, at least."""
+        with storage_errors():
+            await self._queues.update_one(
+                {"_id": queue_key(ref)},
+                {
+                    "$max": {"subscribed_until": until},
+                    "$inc": {"subscribers_turn": 1},
+                    "$setOnInsert": {"queue": new_queue_id(), "metadata": None},
+                },
+                upsert=True,
+            )
+
+    async def _lower(self, ref: QueueRef) -> None:
+        """Let the queue have a subscription for as long as its longest lives, not longer."""
+        while True:
+            stored = await self._queues.find_one({"_id": queue_key(ref)}, {"subscribers_turn": 1})
+            if stored is None:
+                return
+            longest: Document | None = await self._subscriptions.find_one(
+                {"queue": queue_key(ref)},
+                {"expires_at": 1},
+                sort=[("expires_at", -1)],
+                hint=BY_QUEUE_EXPIRY,
+            )
+            until = None if longest is None else longest["expires_at"]
+            result = await self._queues.update_one(
+                {"_id": queue_key(ref), "subscribers_turn": stored.get("subscribers_turn")},
+                {"$set": {"subscribed_until": until}},
+            )
+            if result.matched_count:
+                return

@@ -1,0 +1,284 @@
+"""Who waits for which queue.
+
+What this process does itself wakes at once. What other processes do is found by looking: while
+somebody waits, the documents of all queues waited for are read together, one read however many wait,
+50 ms after the last change and then ever less often, down to once a second. A queue has an entry
+only while somebody watches it.
+
+What becomes visible with time (a claim's expiry, a delay's end) is met by a timer at the earliest such
+instant; another process may have brought that instant forward, so it is asked for again now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.base import Watch
+from zaqar_notify.storage.mongodb.documents import from_ms
+from zaqar_notify.storage.mongodb.records import Block, Record
+
+SOONEST_SECONDS = 0.02
+"""So that a message that stays due (nobody may have it) doesn't keep its watchers busy."""
+LATEST_SECONDS = 10.0
+FIRST_LOOK_SECONDS = 0.05
+LAST_LOOK_SECONDS = 1.0
+LOOKS_GROW_BY = 1.3
+
+
+class Waiting:
+    """The watches of this process.
+
+    Args:
+        look: Reads queues' records; each is handed to `saw`.
+        next_due: The millisecond at which the queue's next held message falls due.
+        now: The present instant, by the clock that callers go by.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Iterable[QueueRef]], Awaitable[object]],
+        next_due: Callable[[QueueRef], Awaitable[int | None]],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._look = look
+        self._next_due = next_due
+        self._now = now
+        self._watched: dict[QueueRef, _Watched] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
+        self.stopped = False
+
+    def watch(self, ref: QueueRef, *, exclusive: bool) -> Watch:
+        watched = self._watched.get(ref)
+        if watched is None:
+            watched = self._watched[ref] = _Watched(ref)
+        return _Watch(self, watched, exclusive)
+
+    def posted(self, ref: QueueRef, block: Block, visible: int) -> None:
+        """This process has stored a block, with so many messages that can be had at once."""
+        watched = self._watched.get(ref)
+        if watched is None:
+            return
+        if watched.seen is not None and watched.seen[0] == block.after:
+            # Nobody else posted in between: there is nothing to be found by looking.
+            watched.seen = (block.last + 1, watched.seen[1])
+        if visible:
+            watched.wake(visible)
+
+    def visible(self, ref: QueueRef, count: int = 1) -> None:
+        """So many messages of the queue have become visible, or may have."""
+        watched = self._watched.get(ref)
+        if watched is not None:
+            watched.wake(count)
+
+    def released(self, ref: QueueRef, count: int, turns: int) -> None:
+        """This process has given back so many messages, in that turn of the queue."""
+        watched = self._watched.get(ref)
+        if watched is None:
+            return
+        if watched.seen is not None and watched.seen[1] == turns - 1:
+            watched.seen = (watched.seen[0], turns)
+        watched.wake(count)
+
+    def held(self, ref: QueueRef, until: int) -> None:
+        """Messages of the queue are held until that millisecond."""
+        watched = self._watched.get(ref)
+        if watched is not None and watched.timer is not None:
+            self._set_timer(watched, until)
+
+    def saw(self, record: Record) -> None:
+        """What a reading of the queue's document showed."""
+        watched = self._watched.get(record.ref)
+        if watched is None:
+            return
+        readable_to, turns = watched.seen or (record.readable_to, record.turns)
+        # Both only grow; a reading may be older than what this process has done since.
+        watched.seen = (max(readable_to, record.readable_to), max(turns, record.turns))
+        if watched.seen != (readable_to, turns):
+            watched.look_after = FIRST_LOOK_SECONDS
+            watched.wake(1)
+
+    def stop(self) -> None:
+        """Wake every watch for good."""
+        self.stopped = True
+        for watched in self._watched.values():
+            watched.stop_timer()
+            for watch in watched.watches:
+                watch.nudge()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def close(self) -> None:
+        self.stop()
+        tasks = [*self._asking, *([self._looking] if self._looking is not None else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def begin(self, watched: _Watched) -> None:
+        """Somebody begins to wait for the queue."""
+        if watched.timer is None and not watched.is_asking:
+            self._ask_for_due(watched)
+        watched.look_after = FIRST_LOOK_SECONDS
+        watched.look_at = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look_while_waited_for())
+
+    def forget(self, watched: _Watched) -> None:
+        watched.stop_timer()
+        if self._watched.get(watched.ref) is watched:
+            del self._watched[watched.ref]
+
+    # What other processes do
+
+    async def _look_while_waited_for(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while waited_for := [one for one in self._watched.values() if one.is_waited_for]:
+                await asyncio.sleep(max(0.0, min(one.look_at for one in waited_for) - loop.time()))
+                due = [one for one in waited_for if one.look_at <= loop.time() + SOONEST_SECONDS]
+                for watched in due:
+                    watched.look_after = min(watched.look_after * LOOKS_GROW_BY, LAST_LOOK_SECONDS)
+                    watched.look_at = loop.time() + watched.look_after
+                try:
+                    await self._look([watched.ref for watched in due])
+                except StorageUnavailable:
+                    # Those who wait find out when they look themselves; this goes on trying.
+                    continue
+        finally:
+            self._looking = None
+
+    # What becomes visible with time
+
+    def _ask_for_due(self, watched: _Watched) -> None:
+        watched.is_asking = True
+        task = asyncio.get_running_loop().create_task(self._set_timer_to_due(watched))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _set_timer_to_due(self, watched: _Watched) -> None:
+        try:
+            until = await self._next_due(watched.ref)
+        except StorageUnavailable:
+            until = None
+        finally:
+            watched.is_asking = False
+        if watched.watches and not self.stopped:
+            self._set_timer(watched, until)
+
+    def _set_timer(self, watched: _Watched, until: int | None) -> None:
+        """Wake the queue's watches at that instant, unless something is due before."""
+        wait = LATEST_SECONDS
+        if until is not None:
+            wait = (from_ms(until) - self._now()).total_seconds()
+        wait = min(max(wait, SOONEST_SECONDS), LATEST_SECONDS)
+        loop = asyncio.get_running_loop()
+        if watched.timer is not None:
+            if watched.timer.when() <= loop.time() + wait:
+                return
+            watched.timer.cancel()
+        is_due = until is not None and wait < LATEST_SECONDS
+        watched.timer = loop.call_later(wait, self._due, watched, is_due)
+
+    def _due(self, watched: _Watched, is_due: bool) -> None:
+        watched.timer = None
+        if is_due:
+            watched.wake(1)
+        if watched.is_waited_for and not watched.is_asking:
+            self._ask_for_due(watched)
+
+
+class _Watched:
+    """One queue's watches, with those that consume in the order they began to wait."""
+
+    def __init__(self, ref: QueueRef) -> None:
+        self.ref = ref
+        self.watches: dict[_Watch, None] = {}
+        self.seen: tuple[int, int] | None = None
+        """What the queue's document said last: how far it could be read, and its turn."""
+        self.timer: asyncio.TimerHandle | None = None
+        self.is_asking = False
+        self.look_after = FIRST_LOOK_SECONDS
+        self.look_at = 0.0
+
+    @property
+    def is_waited_for(self) -> bool:
+        return any(watch.is_waiting for watch in self.watches)
+
+    def wake(self, consumers: int) -> None:
+        """Wake every observer, and so many consumers that have no wake yet."""
+        for watch in self.watches:
+            if not watch.exclusive:
+                watch.nudge()
+        self.wake_consumers(consumers)
+
+    def wake_consumers(self, count: int) -> None:
+        """Those who wait come first, the longest waiting before all."""
+        idle = [watch for watch in self.watches if watch.exclusive and not watch.is_woken]
+        for watch in sorted(idle, key=lambda one: not one.is_waiting)[:count]:
+            watch.nudge()
+
+    def stop_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class _Watch(Watch):
+    def __init__(self, waiting: Waiting, watched: _Watched, exclusive: bool) -> None:
+        self.exclusive = exclusive
+        self.is_woken = False
+        self._was_woken = False
+        self._waiting = waiting
+        self._watched = watched
+        self._waiter: asyncio.Future[None] | None = None
+        watched.watches[self] = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._waiter is not None
+
+    async def changed(self, *, timeout_seconds: float) -> bool:
+        if not self.is_woken and not self._waiting.stopped:
+            await self._wait(timeout_seconds)
+        woken, self.is_woken = self.is_woken, False
+        self._was_woken = self._was_woken or woken
+        return woken and not self._waiting.stopped
+
+    async def _wait(self, timeout_seconds: float) -> None:
+        watches = self._watched.watches
+        if self in watches:
+            # To the end of the line.
+            del watches[self]
+            watches[self] = None
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        self._waiting.begin(self._watched)
+        handle = loop.call_later(timeout_seconds, self._stop_waiting)
+        try:
+            await self._waiter
+        finally:
+            handle.cancel()
+            self._waiter = None
+
+    def nudge(self) -> None:
+        self.is_woken = True
+        self._stop_waiting()
+
+    def close(self) -> None:
+        if self._watched.watches.pop(self, self) is self:
+            return
+        if not self._watched.watches:
+            self._waiting.forget(self._watched)
+        elif self.exclusive and (self.is_woken or self._was_woken):
+            # There may be more than this consumer took, or it went before it looked.
+            self._watched.wake_consumers(1)
+
+    def _stop_waiting(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
