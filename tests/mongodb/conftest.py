@@ -1,0 +1,37 @@
+"""Stores on a database of the test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.mongod import mongo_uri
+from zaqar_notify.clock import new_id
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage
+
+
+@pytest.fixture
+def uri() -> str:
+    return mongo_uri()
+
+
+@pytest.fixture
+async def storage(uri: str) -> AsyncIterator[MongoStorage]:
+    storage = await MongoStorage.open(uri)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+async def other_storage(uri: str) -> AsyncIterator[MongoStorage]:
+    """Another process's store on the same database, as far as the driver can tell."""
+    storage = await MongoStorage.open(uri)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+def queue() -> QueueRef:
+    return QueueRef(project=f"project-{new_id()}", name="orders")

@@ -1,0 +1,53 @@
+"""Stopping a writer between its reservation and its insert, or right after the insert."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from zaqar_notify.storage.mongodb import MongoStorage, posting
+
+Insert = Callable[..., Awaitable[object]]
+
+
+class Stopped:
+    """A writer that stands still: `begun` once it got there, until `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+
+@asynccontextmanager
+async def stopped_at_insert(
+    storage: MongoStorage, *, after: bool = False
+) -> AsyncIterator[Stopped]:
+    """The store's next insert of a group waits before (or after) it is made."""
+    messages = storage._connection.messages
+    insert: Insert = messages.insert_many
+    stopped = Stopped()
+
+    async def insert_many(*arguments: Any, **options: Any) -> object:
+        messages.insert_many = insert  # type: ignore[method-assign,assignment]
+        if not after:
+            stopped.begun.set()
+            await stopped.go_on.wait()
+        result = await insert(*arguments, **options)
+        if after:
+            stopped.begun.set()
+            await stopped.go_on.wait()
+        return result
+
+    messages.insert_many = insert_many  # type: ignore[method-assign,assignment]
+    try:
+        yield stopped
+    finally:
+        stopped.go_on.set()
+
+
+def shorten_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
+    monkeypatch.setattr(posting, "DEADLINE_MS", ms)

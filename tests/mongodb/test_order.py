@@ -1,0 +1,393 @@
+"""Order and completeness with several writers, some of which are killed or stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.contract.steps import (
+    OUTBOX,
+    bodies,
+    claim,
+    everything,
+    idempotency_key,
+    ids,
+    page,
+    post,
+    subscribe,
+)
+from tests.mongodb.stops import shorten_deadline, stopped_at_insert
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage
+
+CHAOS_SECONDS = 6
+PRODUCERS = 3
+IN_TIME_SECONDS = 60
+
+
+async def test_a_reader_does_not_pass_a_post_that_is_under_way(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["a"])
+    async with stopped_at_insert(storage) as stopped:
+        under_way = asyncio.create_task(post(storage, queue, bodies=["b"]))
+        await stopped.begun.wait()
+
+        for reader in (storage, other_storage):
+            assert bodies(await page(reader, queue)) == ["a"]
+
+        stopped.go_on.set()
+        await under_way
+    for reader in (storage, other_storage):
+        assert bodies(await page(reader, queue)) == ["a", "b"]
+
+
+async def test_a_reader_waits_for_a_post_under_way_that_is_before_an_acknowledged_one(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    """It may not pass the first, and has to see the second."""
+    await post(storage, queue, bodies=["a"])
+    async with stopped_at_insert(storage) as stopped:
+        under_way = asyncio.create_task(post(storage, queue, bodies=["b"]))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["c"])
+        pages = [asyncio.create_task(page(reader, queue)) for reader in (storage, other_storage)]
+
+        done, _ = await asyncio.wait(pages, timeout=0.1)
+        full = await page(other_storage, queue, limit=1)
+
+        assert done == set()
+        assert bodies(full) == ["a"]
+        stopped.go_on.set()
+        await under_way
+        assert [bodies(await one) for one in pages] == [["a", "b", "c"]] * 2
+
+
+async def test_claims_do_not_wait_for_a_post_that_is_under_way(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    async with stopped_at_insert(storage) as stopped:
+        under_way = asyncio.create_task(post(storage, queue, bodies=["b"]))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["c"])
+
+        held = await claim(other_storage, queue)
+
+        assert held is not None
+        assert bodies(held) == ["c"]
+        stopped.go_on.set()
+        await under_way
+
+
+async def test_what_was_acknowledged_is_seen_by_the_very_next_read_of_any_process(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    """The writer's slot on the queue's document still shows the block then."""
+    marker = None
+    for number in range(30):
+        writer, reader = (storage, other_storage)[:: 1 if number % 2 else -1]
+        await post(writer, queue, bodies=[f"{number}"])
+
+        current = await page(reader, queue, marker=marker)
+
+        assert bodies(current) == [f"{number}"]
+        marker = current.marker
+
+
+async def test_readers_pass_the_block_of_a_writer_that_was_killed(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    async with stopped_at_insert(storage) as stopped:
+        dying = asyncio.create_task(post(storage, queue, bodies=["never"]))
+        await stopped.begun.wait()
+        assert bodies(await page(other_storage, queue)) == []
+        await post(other_storage, queue, bodies=["a"])
+
+        assert bodies(await page(other_storage, queue)) == ["a"]
+
+        dying.cancel()
+
+
+async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_readers_passed(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    async with stopped_at_insert(storage) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["slow 1", "slow 2"]))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["a"])
+        passed = await page(other_storage, queue)
+
+        stopped.go_on.set()
+        posted = await slow
+
+    late = await page(other_storage, queue, marker=passed.marker)
+    assert bodies(late) == ["slow 1", "slow 2"]
+    assert ids(late) == posted.ids
+    assert bodies(await everything(storage, queue)) == ["a", "slow 1", "slow 2"]
+
+
+async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_was(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    async with stopped_at_insert(storage, after=True) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["a"])
+
+        assert bodies(await page(other_storage, queue)) == ["slow", "a"]
+
+        stopped.go_on.set()
+        await slow
+    assert bodies(await everything(other_storage, queue)) == ["slow", "a"]
+
+
+async def test_a_post_and_its_job_are_redone_together(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The outbox is fenced while the post's own queue is not: neither may be left behind."""
+    shorten_deadline(monkeypatch, 200)
+    await subscribe(storage, queue)
+    for fenced in (OUTBOX, queue):
+        async with stopped_at_insert(storage) as stopped:
+            slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
+            await stopped.begun.wait()
+            await post(other_storage, fenced, bodies=["other"])
+            await everything(other_storage, fenced)
+
+            stopped.go_on.set()
+            posted = await slow
+
+        assert posted.owes_deliveries
+        jobs = [
+            job for job in await everything(storage, OUTBOX) if posted.ids[0].encode() in job.body
+        ]
+        assert len(jobs) == 1
+        assert posted.ids[0] in ids(await everything(storage, queue))
+    assert Counter(bodies(await everything(storage, queue))) == {"slow": 2, "other": 1}
+    assert len(await everything(storage, OUTBOX)) == 4
+
+
+async def test_a_key_whose_first_post_is_under_way_in_another_process_is_answered_as_that(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    async with stopped_at_insert(storage, after=True) as stopped:
+        first = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
+        await stopped.begun.wait()
+
+        again = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
+
+        stopped.go_on.set()
+        assert (await first).ids == again.ids
+    assert bodies(await everything(storage, queue)) == ["a"]
+
+
+async def test_two_processes_that_post_one_key_at_once_store_it_once(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    async with stopped_at_insert(storage) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
+        await stopped.begun.wait()
+        quick = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
+
+        stopped.go_on.set()
+
+        assert (await slow).ids == quick.ids
+    assert bodies(await everything(storage, queue)) == ["a"]
+
+
+async def test_a_key_whose_writer_died_half_way_is_free_again(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the key was written: the insert was broken off behind it."""
+    shorten_deadline(monkeypatch, 200)
+    messages = storage._connection.messages
+    insert = messages.insert_many
+    half_done, ending = asyncio.Event(), asyncio.Event()
+
+    async def insert_the_first(documents: list[dict[str, object]]) -> object:
+        await insert(documents[:1])
+        half_done.set()
+        return await ending.wait()
+
+    monkeypatch.setattr(messages, "insert_many", insert_the_first)
+    dying = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
+    await half_done.wait()
+
+    posted = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
+    again = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
+
+    assert posted.ids == again.ids
+    assert ids(await everything(other_storage, queue)) == posted.ids
+    dying.cancel()
+    ending.set()
+
+
+async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    messages = storage._connection.messages
+    insert = messages.insert_many
+    half_done, ending = asyncio.Event(), asyncio.Event()
+
+    async def insert_half(documents: list[dict[str, object]]) -> object:
+        await insert(documents[:2])
+        half_done.set()
+        return await ending.wait()
+
+    monkeypatch.setattr(messages, "insert_many", insert_half)
+    dying = asyncio.create_task(post(storage, queue, bodies=["1", "2", "3"]))
+    await half_done.wait()
+    await post(other_storage, queue, bodies=["whole"])
+
+    assert bodies(await page(other_storage, queue)) == ["whole"]
+    assert bodies(await everything(other_storage, queue)) == ["whole"]
+    dying.cancel()
+    ending.set()
+
+
+async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(
+    uri: str, storage: MongoStorage, queue: QueueRef, tmp_path: Path
+) -> None:
+    """Processes post while a dice kills (SIGKILL) and pauses (SIGSTOP) them; observers page on."""
+    seed = int(os.environ.get("ZAQAR_TEST_SEED", time.time()))
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    producers = Producers(uri, queue, tmp_path)
+    stopping = asyncio.Event()
+    observers = [
+        asyncio.create_task(observe(storage, queue, stopping, limit)) for limit in (50, 1000)
+    ]
+    async with asyncio.timeout(IN_TIME_SECONDS):
+        try:
+            for _ in range(PRODUCERS):
+                producers.start()
+            deadline = time.monotonic() + CHAOS_SECONDS
+            while time.monotonic() < deadline:
+                await asyncio.sleep(dice.uniform(0.2, 0.6))
+                if dice.random() < 0.4:
+                    producers.kill(dice)
+                    producers.start()
+                else:
+                    await producers.pause(dice, seconds=dice.uniform(0.1, 0.8))
+        finally:
+            producers.stop()
+        stopping.set()
+        seen = [await observer for observer in observers]
+
+    acknowledged = producers.acknowledged()
+    assert len(acknowledged) > 100
+    stored = bodies(await page(storage, queue, limit=1_000_000))
+    for one in seen:
+        assert set(acknowledged) - set(one) == set()
+        assert one == stored
+    assert max(Counter(stored).values()) == 1
+    for task, sent in by_task(acknowledged).items():
+        assert sent == [body for body in stored if task_of(body) == task and body in set(sent)]
+
+
+async def observe(
+    storage: MongoStorage, queue: QueueRef, stopping: asyncio.Event, limit: int
+) -> list[str]:
+    """Page on until everything has been seen and no writer is left, nor its fence."""
+    seen: list[str] = []
+    marker = None
+    quiet_since = None
+    while quiet_since is None or time.monotonic() < quiet_since + 1.0:
+        current = await page(storage, queue, marker=marker, limit=limit)
+        seen += bodies(current)
+        marker = current.marker or marker
+        if current.messages or not stopping.is_set():
+            quiet_since = None
+        elif quiet_since is None:
+            quiet_since = time.monotonic()
+        await asyncio.sleep(0.002)
+    return seen
+
+
+class Producers:
+    """The producing processes, and what each one wrote down."""
+
+    def __init__(self, uri: str, queue: QueueRef, directory: Path) -> None:
+        self._arguments = [uri, queue.project, queue.name]
+        self._directory = directory
+        self._numbers = itertools.count()
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        label = f"p{next(self._numbers)}"
+        with (self._directory / label).open("wb") as output:
+            self._running.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.mongodb.producer", *self._arguments, label],
+                    stdout=output,
+                )
+            )
+
+    def kill(self, dice: random.Random) -> None:
+        victim = self._running.pop(dice.randrange(len(self._running)))
+        victim.kill()
+        victim.wait()
+
+    async def pause(self, dice: random.Random, *, seconds: float) -> None:
+        victim = dice.choice(self._running)
+        victim.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        victim.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        for process in self._running:
+            process.kill()
+            process.wait()
+        self._running.clear()
+
+    def acknowledged(self) -> list[str]:
+        """All bodies whose post returned; per task in order."""
+        return [
+            line
+            for output in sorted(self._directory.iterdir())
+            for line in output.read_text().splitlines()
+            if line.count("/") == 2
+        ]
+
+
+def task_of(body: str) -> str:
+    return body.partition("/")[0]
+
+
+def by_task(acknowledged: list[str]) -> dict[str, list[str]]:
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for body in acknowledged:
+        tasks[task_of(body)].append(body)
+    return tasks

@@ -1,0 +1,229 @@
+"""What the server does for each hot query: it reads an index in order, and little else.
+
+The queries are the driver's own, caught on their way and explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from pymongo import AsyncMongoClient, monitoring
+
+from tests.contract.steps import after, bodies, claim, everything, hold, page, post
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage, connection
+
+Command = dict[str, Any]
+
+WAITING = 3000
+HELD = 500
+EXPLAINED = {"find": ("queues", "messages"), "update": ("messages",), "delete": ("messages",)}
+"""By command the collections of interest; a reservation is by `_id` alone."""
+
+
+class Commands(monitoring.CommandListener):
+    """The commands that a store sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[Command] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        self.sent.append(dict(event.command))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Not of interest."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Not of interest."""
+
+
+@pytest.fixture
+def commands() -> Commands:
+    return Commands()
+
+
+@pytest.fixture
+async def storage(
+    uri: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[MongoStorage]:
+    def client(*arguments: Any, **options: Any) -> Any:
+        return original(*arguments, event_listeners=[commands], **options)
+
+    original: Any = AsyncMongoClient
+    monkeypatch.setattr(connection, "AsyncMongoClient", client)
+    storage = await MongoStorage.open(uri)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+async def full_queue(storage: MongoStorage, queue: QueueRef) -> QueueRef:
+    """A queue with held, lapsed, expired and delayed messages before and among the waiting ones."""
+    await post(storage, queue, bodies=[f"held {number}" for number in range(HELD)])
+    await hold(storage, queue, limit=HELD, ttl=600)
+    await post(storage, queue, bodies=[f"delayed {number}" for number in range(HELD)], delay=600)
+    await post(storage, queue, bodies=[f"{number}" for number in range(WAITING)])
+    return queue
+
+
+@asynccontextmanager
+async def explained(storage: MongoStorage, commands: Commands) -> AsyncIterator[list[Command]]:
+    """The plans of the commands that are sent inside, as executed once more after it."""
+    commands.sent.clear()
+    plans: list[Command] = []
+    yield plans
+    database = storage._connection.messages.database
+    for sent in list(commands.sent):
+        name = next(iter(sent))
+        if sent[name] in EXPLAINED.get(name, ()):
+            plans.extend([await explain(database, one) for one in statements(name, sent)])
+
+
+def statements(name: str, sent: Command) -> list[Command]:
+    """One command for each statement, without what belongs to its sending."""
+    if name == "find":
+        return [{key: value for key, value in sent.items() if key in FIND_KEYS}]
+    part = f"{name}s"
+    return [{name: sent[name], part: [statement]} for statement in sent[part]]
+
+
+FIND_KEYS = ("find", "filter", "sort", "limit", "projection", "hint", "batchSize")
+
+
+async def explain(database: Any, command: Command) -> Command:
+    plan: Command = await database.command("explain", command, verbosity="executionStats")
+    return plan
+
+
+def stages(plan: Command) -> list[str]:
+    """The names of all stages of the winning plan, outermost first."""
+    names: list[str] = []
+    stage: Command | None = plan["queryPlanner"]["winningPlan"]
+    while stage is not None:
+        names.append(stage["stage"])
+        stage = stage.get("inputStage")
+    return names
+
+
+def assert_cheap(plans: list[Command], *, examined: int) -> None:
+    assert plans
+    for plan in plans:
+        assert "COLLSCAN" not in stages(plan)
+        assert "SORT" not in stages(plan)
+        assert "IXSCAN" in stages(plan) or "IDHACK" in stages(plan)
+        assert plan["executionStats"]["totalDocsExamined"] <= examined
+        assert plan["executionStats"]["totalKeysExamined"] <= examined + 2
+
+
+async def test_a_claim_reads_as_many_as_it_takes(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    async with explained(storage, commands) as plans:
+        held = await hold(storage, full_queue, limit=10)
+
+    assert bodies(held) == [f"{number}" for number in range(10)]
+    assert_cheap(plans, examined=10)
+
+
+async def test_a_claim_looks_at_the_head_in_the_index_alone(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    async with explained(storage, commands) as plans:
+        await hold(storage, full_queue, limit=10)
+
+    heads = [plan for plan in plans if plan["command"].get("hint") == "queue_due"]
+    assert len(heads) == 1
+    assert "FETCH" not in stages(heads[0])
+    assert heads[0]["executionStats"]["totalDocsExamined"] == 0
+
+
+async def test_a_page_reads_as_many_as_it_shows(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    first = await page(storage, full_queue, limit=1000)
+    async with explained(storage, commands) as plans:
+        await page(storage, full_queue, limit=10)
+        await page(storage, full_queue, limit=10, marker=first.marker)
+
+    assert_cheap(plans, examined=10)
+
+
+async def test_a_page_of_all_states_reads_as_many_as_it_shows(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    async with explained(storage, commands) as plans:
+        await page(storage, full_queue, limit=10, include_claimed=True, include_delayed=True)
+
+    # The seals of blocks lie between messages, one a group.
+    assert_cheap(plans, examined=12)
+
+
+async def test_what_fell_due_is_freed_at_the_cost_of_its_number(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    async with explained(storage, commands) as plans:
+        held = await hold(storage, full_queue, limit=10, now=after(600))
+
+    assert bodies(held) == [f"held {number}" for number in range(10)]
+    assert_cheap(plans, examined=500)
+
+
+async def test_deletes_and_renewals_read_what_they_change(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    held = await hold(storage, full_queue, limit=10)
+    async with explained(storage, commands) as plans:
+        await storage.claims.renew(full_queue, held.id, ttl=60, grace=60, now=after(1))
+        await storage.claims.get(full_queue, held.id, now=after(1))
+        for message in held.messages:
+            await storage.messages.delete(full_queue, message.id, claim_id=held.id, now=after(1))
+
+    assert_cheap(plans, examined=10)
+
+
+async def test_an_empty_claim_reads_next_to_nothing_however_much_is_held(
+    storage: MongoStorage, commands: Commands, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=[f"{number}" for number in range(HELD)])
+    await hold(storage, queue, limit=HELD, ttl=600)
+    async with explained(storage, commands) as plans:
+        assert await claim(storage, queue) is None
+        assert bodies(await page(storage, queue)) == []
+
+    # The queue's own document.
+    assert_cheap(plans, examined=1)
+
+
+async def test_every_query_of_messages_names_its_queue(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    """The shard key: a query without it would go to every shard."""
+    commands.sent.clear()
+    held = await hold(storage, full_queue, limit=3)
+    await storage.claims.renew(full_queue, held.id, ttl=60, grace=60, now=after(1))
+    await storage.claims.get(full_queue, held.id, now=after(1))
+    await storage.claims.release(full_queue, held.id, now=after(1))
+    await storage.messages.pop(full_queue, limit=3, now=after(1))
+    read = await everything(storage, full_queue, now=after(1))
+    await storage.messages.get(full_queue, [read[-1].id], now=after(1))
+    await storage.messages.delete(full_queue, read[-1].id, claim_id=None, now=after(1))
+    await storage.messages.delete_many(full_queue, [read[-2].id], claim_ids=None, now=after(1))
+    await storage.queues.stats(full_queue, now=after(1))
+
+    for sent in commands.sent:
+        assert all("queue" in condition for condition in conditions(sent)), sent
+
+
+def conditions(sent: Command) -> list[Command]:
+    """The filters of a command on messages."""
+    name = next(iter(sent))
+    if sent[name] != "messages" or name == "insert":
+        return []
+    if name == "find":
+        return [sent["filter"]]
+    if name == "aggregate":
+        return [sent["pipeline"][0]["$match"]]
+    return [statement["q"] for statement in sent[f"{name}s"]]
