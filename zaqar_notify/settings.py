@@ -53,6 +53,10 @@ class Settings(BaseModel):
     store_uri: str = Field(
         "", description="Where messages live: sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME."
     )
+    unreliable: bool = Field(
+        False,
+        description="Accept a store that can lose acknowledged writes: a standalone MongoDB, or a weak write concern in its URI.",
+    )
     broker_uri: str = Field(
         "", description="Celery broker that wakes the workers: redis://HOST:PORT/N or amqp://…"
     )

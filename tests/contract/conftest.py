@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mongod import mongo_uri
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
@@ -19,6 +20,7 @@ def sqlite_uri(directory: Path) -> str:
 
 DRIVERS: dict[str, Callable[[Path], str]] = {
     "sqlite": sqlite_uri,
+    "mongodb": mongo_uri,
 }
 
 
