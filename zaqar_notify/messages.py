@@ -17,7 +17,7 @@ from zaqar_notify.errors import (
     MessageDoesNotExist,
     ValidationFailed,
 )
-from zaqar_notify.jsontext import MAX_DEPTH, read_json
+from zaqar_notify.jsontext import MAX_DEPTH, check_depth_of_text, read_json
 from zaqar_notify.limits import check_ids, check_limit, check_range
 from zaqar_notify.metadata import MIN_TTL_SECONDS, message_rules
 from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
@@ -317,6 +317,7 @@ def _read_messages(body: bytes, settings: Settings) -> list[PostedMessage]:
     if messages is msgspec.UNSET or not messages:
         raise ValidationFailed("messages must be an array of at least one message")
     for message in messages:
+        check_depth_of_text(bytes(message.body))
         if message.ttl is not msgspec.UNSET:
             most = settings.max_message_ttl
             check_range("ttl", message.ttl, least=MIN_TTL_SECONDS, most=most, unit="seconds")

@@ -51,6 +51,8 @@ IDENTITY = f"Host: x\r\nClient-ID: {CLIENT_ID}\r\nX-Project-ID: {PROJECT}\r\n"
         (b'{"messages": [{"body": NaN}]}', BODY),
         (b'{"messages": [{"body": Infinity}]}', BODY),
         (b'{"messages": [{"body": -Infinity}]}', BODY),
+        (b'{"messages": [{"body": 1e999}]}', BODY),
+        (b'{"messages": [{"body": ' + b"[" * 201 + b"]" * 201 + b"}]}", BODY),
         (b'{"messages": [{"body": 01}]}', BODY),
         (b'{"messages": [{"body": \'x\'}]}', BODY),
         (b'{"messages": [{"body": "\xff"}]}', BODY),

@@ -14,6 +14,7 @@ from zaqar_notify.jsontext import (
     MAX_DEPTH,
     MAX_INTEGER,
     MIN_INTEGER,
+    check_depth_of_text,
     check_integers,
     check_json_text,
     read_json,
@@ -55,7 +56,7 @@ def test_whatever_json_can_say_is_read_as_it_was_written(value: object) -> None:
         (b"[NaN]", "at character"),
         (b"[Infinity]", "at character"),
         (b"[-Infinity]", "at character"),
-        (b"[1e400]", "at character"),
+        (b"[1e400]", "does not fit into a double"),
         (b"\xef\xbb\xbf[]", "byte order mark"),
         (b'["ab\xff"]', "not UTF-8, at byte 4"),
         (b'["\xed\xa0\x80"]', "not UTF-8, at byte 2"),
@@ -107,6 +108,37 @@ def test_an_integer_beyond_64_bits_is_refused(number: str, form: str) -> None:
 def test_long_digits_elsewhere_are_fine(text: str) -> None:
     assert read_json(text.encode()) == json.loads(text)
     check_json_text(text.encode())
+
+
+@pytest.mark.parametrize(
+    "number", ["1e309", "-1E309", "1.5e+400", "10e308", "1e1000", "9" * 400 + ".0"]
+)
+@pytest.mark.parametrize("form", ["[%s]", '{"a": {"b": [0, %s ]}}', '{"a": "%s", "b": %s}'])
+def test_a_number_beyond_doubles_is_refused(number: str, form: str) -> None:
+    with pytest.raises(BodyInvalid, match="does not fit into a double"):
+        check_json_text(form.replace("%s", number).encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["[1e308]", "[1e-400]", '["1e400"]', '{"1e400": 1}', '["a 1e400,"]']
+)
+def test_large_exponents_elsewhere_are_fine(text: str) -> None:
+    check_json_text(text.encode())
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH])
+def test_a_text_may_be_nested_up_to_the_limit(depth: int) -> None:
+    check_depth_of_text(nested(depth))
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 100_000])
+def test_a_text_nested_deeper_is_refused(depth: int) -> None:
+    with pytest.raises(BodyInvalid, match=f"deeper than {MAX_DEPTH} levels"):
+        check_depth_of_text(nested(depth))
+
+
+def test_many_brackets_side_by_side_in_a_text_are_not_deep() -> None:
+    check_depth_of_text(b"[" + b"[]," * 1000 + b"{}]")
 
 
 @given(number=st.integers(-(2**70), 2**70))
