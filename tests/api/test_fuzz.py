@@ -191,7 +191,7 @@ class Fuzzed:
             assert await self._contents(project) == before
         if status >= 400 and status != 406 and method != "HEAD":
             assert json.loads(answer)["title"]
-        elif answer:
+        elif answer and (template, method) != ("/metrics", "GET"):
             json.loads(answer)
 
     async def _furnish(self, project: str) -> dict[str, str]:
