@@ -131,10 +131,17 @@ class Call:
 
     @property
     def must_close(self) -> bool:
-        """Whether more of an unread body may follow than is worth taking off the connection."""
+        """Whether more of an unread body may follow than is worth taking off the connection.
+
+        Nobody knows whether a body will follow that its sender wanted to be asked for.
+        """
         if self._received:
             return False
-        return self.content_length > DISCARDED_BODY_BYTES or (b"transfer-encoding" in self._headers)
+        return (
+            self.content_length > DISCARDED_BODY_BYTES
+            or b"transfer-encoding" in self._headers
+            or (self.content_length > 0 and b"expect" in self._headers)
+        )
 
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -217,6 +217,28 @@ async def test_a_body_somewhat_over_the_limit_leaves_the_connection_usable(api: 
     assert b"HTTP/1.1 300" in answer
 
 
+async def test_a_body_that_is_refused_unasked_for_ends_the_connection(api: Api) -> None:
+    request = f"POST {MESSAGES} HTTP/1.1\r\n{IDENTITY}Expect: 100-continue\r\n"
+    following = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    answer = await api.send_raw(f"{request}Content-Length: 300000\r\n\r\n{following}".encode())
+
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"connection: close" in answer.lower()
+    assert b"100 Continue" not in answer
+
+
+async def test_a_body_that_is_asked_for_is_read(api: Api) -> None:
+    body = '{"messages": [{"body": 1}]}'
+    request = f"POST {MESSAGES} HTTP/1.1\r\n{IDENTITY}Connection: close\r\n"
+
+    answer = await api.send_raw(
+        f"{request}Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+
+    assert b"HTTP/1.1 201" in answer
+
+
 async def test_a_chunked_body_counts_as_none_and_ends_the_connection(api: Api) -> None:
     body = b'{"messages": [{"body": 1}]}'
     request = f"POST {MESSAGES} HTTP/1.1\r\n{IDENTITY}Transfer-Encoding: chunked\r\n\r\n".encode()
