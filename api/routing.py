@@ -10,6 +10,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterable
+from math import inf
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,11 +19,14 @@ from api.answers import Answer
 from api.errors import NOT_ACCEPTABLE, failure, refusal
 from api.requests import Call, CallerGone, NotAcceptable, request_ids
 from api.resources import Resource
-from zaqar_notify.errors import NotifyError, ServiceStopping
+from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
 from zaqar_notify.metrics import CALLER_GONE, OTHER
 from zaqar_notify.service import Service
 
 REQUEST_ID = b"X-OpenStack-Request-Id"
+
+LOG_PAUSE_SECONDS = 1.0
+"""Between records of a store that fails: with a full disk each write is one more."""
 
 _GLOBAL_REQUEST_ID = re.compile(r"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -78,6 +82,7 @@ class Routing:
         self._otherwise = otherwise
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
+        self._unavailable_logged_at = -inf
         self._root = Branch()
         for resource in resources:
             self._root.grow(resource)
@@ -97,6 +102,8 @@ class Routing:
         try:
             answer = await self._answer(resource, call)
         except NotifyError as error:
+            if isinstance(error, StorageUnavailable):
+                self._log_unavailable(error, call)
             answer = refusal(error, method=call.method, path=call.path)
         except NotAcceptable:
             answer = NOT_ACCEPTABLE
@@ -116,6 +123,17 @@ class Routing:
         if logger.isEnabledFor(logging.DEBUG):
             _log_request(resource, call, answer, took)
         await _send(answer, call, send)
+
+    def _log_unavailable(self, error: StorageUnavailable, call: Call) -> None:
+        """Say why the store fails: its clients are not told."""
+        now = perf_counter()
+        if now < self._unavailable_logged_at + LOG_PAUSE_SECONDS:
+            return
+        self._unavailable_logged_at = now
+        logger.warning(
+            "The store gives no answer",
+            extra=_facts("storage_unavailable", call) | {"error": str(error)},
+        )
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         """What is none of our resources."""

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from api import routing
 from tests.api.conftest import Api, StartApi
 from zaqar_notify import health as health_module
 from zaqar_notify.errors import StorageUnavailable
@@ -63,6 +64,23 @@ async def test_a_process_whose_store_is_away_is_alive_and_not_ready(api: Api) ->
     assert alive.status == 204
     assert ready.status == 503
     assert ready.json["description"].startswith("The store gave no answer.")
+
+
+async def test_why_the_store_fails_is_in_the_log_and_not_in_the_answer(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Counted(api, monkeypatch).fails = True
+    monkeypatch.setattr(routing, "LOG_PAUSE_SECONDS", 3600)
+
+    replies = [
+        await api.post("/v2/queues/q/messages", {"messages": [{"body": n}]}) for n in range(5)
+    ]
+
+    assert [reply.status for reply in replies] == [503] * 5
+    assert b"disk" not in replies[0].body
+    [record] = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert vars(record)["action"] == "storage_unavailable"
+    assert vars(record)["error"] == "The disk that holds the database is full"
 
 
 async def test_a_store_that_is_silent_is_not_waited_for(
