@@ -134,7 +134,7 @@ def _configure_logging(**_: object) -> None:
 
 async def _try_store(settings: Settings) -> None:
     try:
-        storage = await open_storage(settings.store_uri)
+        storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
     except StorageUnavailable:
         return  # It may come; the engine waits for it.
     await storage.close()

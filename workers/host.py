@@ -89,7 +89,7 @@ class EngineHost:
             StartRefused: The store can't be used as it is.
             StorageUnavailable: It gave no answer.
         """
-        storage = await open_storage(self._settings.store_uri)
+        storage = await open_storage(self._settings.store_uri, unreliable=self._settings.unreliable)
         try:
             async with store_clock(storage) as clock:
                 self._engine = engine = build_engine(storage, self._settings, clock)

@@ -1,17 +1,15 @@
 """`zaqar-notify api`: API processes of a cluster. They keep nothing: store and broker are elsewhere.
 
-All processes of a host accept from one socket, which the parent opened. A connection goes to
-whichever process is free to take it, so one that is paused or being started again holds up nobody;
-with a socket for each (SO_REUSEPORT) the kernel would go on handing it its share.
+Each process accepts from a socket of its own on the common address. The parent opened the sockets
+and keeps them open: connections that come while a process is being started again wait for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvloop
 
@@ -19,7 +17,13 @@ from api.app import create_app
 from api.doorbell import BrokerDoorbell
 from zaqar_notify import logs
 from zaqar_notify.broker import celery_application
-from zaqar_notify.cli.serving import Server, listen, serve_until_stopped, url_of
+from zaqar_notify.cli.serving import (
+    Server,
+    listen,
+    listen_for_each,
+    serve_until_stopped,
+    url_of,
+)
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
 from zaqar_notify.errors import StartRefused
@@ -43,30 +47,43 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
         )
     logs.configure(settings.log_level, settings.log_format)
     warn_of_unsigned_webhooks(settings)
+    if processes > 1:
+        _serve_in_many(settings, listen_for_each(host, port, processes))
+        return
     with contextlib.closing(listen(host, port)) as listener:
-        sentence = f"zaqar-notify serves {url_of(listener)}, {_count(processes)}"
+        sentence = f"zaqar-notify serves {url_of(listener)}"
+        uvloop.run(_serve(settings, listener, on_started=lambda: print(sentence, flush=True)))
 
-        def announce() -> None:
-            print(sentence, flush=True)
 
-        if processes == 1:
-            uvloop.run(_serve(settings, listener, on_started=announce))
-            return
-        # Shared by the processes for as long as nobody writes to it.
-        gc.freeze()
-        Supervisor(
-            lambda: uvloop.run(_serve(settings, listener, on_started=tell_ready)),
-            count=processes,
-            stop_seconds=settings.shutdown_seconds,
-            on_ready=announce,
-            on_stop=listener.close,
-        ).run()
+def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+    sentence = f"zaqar-notify serves {url_of(listeners[0])} in {len(listeners)} processes"
+
+    def close_listeners() -> None:
+        for listener in listeners:
+            listener.close()
+
+    def work(place: int) -> None:
+        # Another's socket would go on taking connections when that one has closed it.
+        for number, listener in enumerate(listeners):
+            if number != place:
+                listener.close()
+        uvloop.run(_serve(settings, listeners[place], on_started=tell_ready))
+
+    # Shared by the processes for as long as nobody writes to it.
+    gc.freeze()
+    Supervisor(
+        work,
+        count=len(listeners),
+        stop_seconds=settings.shutdown_seconds,
+        on_ready=lambda: print(sentence, flush=True),
+        on_stop=close_listeners,
+    ).run()
 
 
 async def _serve(
     settings: Settings, listener: socket.socket, *, on_started: Callable[[], None]
 ) -> None:
-    storage = await open_storage(settings.store_uri)
+    storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
     doorbell = BrokerDoorbell(celery_application(lambda: settings))
     try:
         async with store_clock(storage) as clock:
@@ -77,7 +94,3 @@ async def _serve(
     finally:
         doorbell.close()
         await storage.close()
-
-
-def _count(processes: int) -> str:
-    return f"in {processes} processes" if processes > 1 else f"in one process ({os.getpid()})"

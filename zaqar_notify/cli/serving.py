@@ -122,6 +122,28 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def listen_for_each(host: str, port: int, count: int) -> list[socket.socket]:
+    """Sockets for so many processes, all bound to one address (SO_REUSEPORT).
+
+    The kernel spreads new connections over those that listen. Processes that accept from one and
+    the same socket do not share evenly: whichever waited last takes nearly all of a burst.
+
+    Raises:
+        StartRefused: The address can't be used.
+    """
+    # Bound without sharing first: somebody else's sockets there would otherwise go unnoticed.
+    with contextlib.closing(listen(host, port)) as probe:
+        family, address = probe.family, probe.getsockname()
+    listeners = []
+    for _ in range(count):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listeners.append(listener)
+    return listeners
+
+
 def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

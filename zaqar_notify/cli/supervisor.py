@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 class _Place:
     """One of the processes, or its successor. Instants are of the monotonic clock."""
 
+    number: int
     pid: int = 0
     """0: none is running."""
     started_at: float = 0.0
@@ -48,7 +49,7 @@ class _Place:
 class Supervisor:
     def __init__(
         self,
-        work: Callable[[], None],
+        work: Callable[[int], None],
         *,
         count: int,
         stop_seconds: float,
@@ -58,13 +59,14 @@ class Supervisor:
         """Prepare to run `work` in `count` processes.
 
         Args:
-            work: Calls `tell_ready` once, and returns after SIGTERM.
+            work: Calls `tell_ready` once, and returns after SIGTERM. It is given its place, from 0;
+                one that takes another's place is given the same.
             stop_seconds: How long that takes at most.
             on_ready: Called when the first process is ready; the others are started then.
             on_stop: Called when the processes have been told to stop.
         """
         self._work = work
-        self._places = [_Place() for _ in range(count)]
+        self._places = [_Place(number) for number in range(count)]
         self._stop_seconds = stop_seconds
         self._on_ready = on_ready
         self._on_stop = on_stop
@@ -107,7 +109,7 @@ class Supervisor:
         place.pid = os.fork()
         if place.pid == 0:
             _become_child(parent)
-            self._work()
+            self._work(place.number)
             raise SystemExit(0)
 
     def _seconds_to_next(self) -> float:

@@ -1,0 +1,99 @@
+"""A cluster on loopback: a MongoDB replica set, Redis, and processes that a test starts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.cluster.processes import API_HEADERS, Api, Hook, Process, Worker
+from tests.mongod import mongo_uri
+from tests.redis_server import RedisServer, require_redis
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    require_redis()
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+class Cluster:
+    """What all processes are told, and the processes. All end with the tests of one module."""
+
+    def __init__(self, directory: Path, redis: RedisServer, store_uri: str) -> None:
+        self.redis = redis
+        self._environ = {
+            "ZAQAR_STORE_URI": store_uri,
+            "ZAQAR_BROKER_URI": redis.uri,
+            "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8",
+            "ZAQAR_DELIVERY_LEASE_SECONDS": "2",
+            "ZAQAR_SHUTDOWN_SECONDS": "4",
+            "ZAQAR_WEBHOOK_SECRET": "secret",
+        }
+        self._directory = directory
+        self._numbers = itertools.count()
+        self._apis: list[Api] = []
+        self._workers: list[Worker] = []
+
+    def api(self, *, processes: int = 1) -> Api:
+        """An API that answers."""
+        api = Api(processes=processes, environ=self._environ, log=self._log("api"))
+        self._apis.append(api)
+        api.start()
+        return api
+
+    def worker(self, kind: str = "threads", *, environ: Mapping[str, str] | None = None) -> Worker:
+        """A worker whose engines run."""
+        told = self._environ | dict(environ or {})
+        worker = Worker(kind, environ=told, log=self._log("worker"))
+        self._workers.append(worker)
+        worker.start()
+        return worker
+
+    def end_workers(self) -> None:
+        _end(self._workers)
+
+    def end_processes(self) -> None:
+        _end(self._apis)
+        _end(self._workers)
+
+    def _log(self, name: str) -> Path:
+        return self._directory / f"{name}{next(self._numbers)}.log"
+
+
+def _end(processes: Sequence[Process]) -> None:
+    for process in processes:
+        process.ask_to_stop()
+    for process in processes:
+        process.end()
+        assert "Traceback" not in process.printed(), process.printed()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    require_redis()
+    redis = RedisServer()
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), redis, mongo_uri())
+    redis.start()
+    yield cluster
+    cluster.end_processes()
+    redis.kill()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(headers=API_HEADERS) as session:
+        yield session
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Hook]:
+    hook = Hook()
+    async with hook.serving():
+        yield hook

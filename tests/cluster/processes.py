@@ -1,0 +1,195 @@
+"""API processes and workers as an operator starts them, and a receiver of webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from tests.service import command, free_port, has_ended, outside_environ
+from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable
+
+START_SECONDS = 30
+STOP_SECONDS = 15
+PATIENCE_SECONDS = 20
+
+API_HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
+
+ENGINE_STARTED = "engine_started"
+WORKERS: Mapping[str, tuple[list[str], int]] = {
+    "threads": (command("worker"), 1),
+    "prefork": (command("worker", "--concurrency", "2"), 2),
+    "celery": ([sys.executable, "-m", "celery", "-A", "workers.app", "worker"], 1),
+}
+"""Ways to start a worker, each with how many engines it then has."""
+
+
+class Process:
+    """One command. `log` holds all that it printed, over several starts."""
+
+    def __init__(self, arguments: list[str], *, environ: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+        self._arguments = arguments
+        self._environ = outside_environ() | dict(environ)
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._arguments, stdout=log, stderr=subprocess.STDOUT, env=self._environ
+            )
+        return self.process
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Until the condition holds; what was printed when it does not come true."""
+        deadline = time.monotonic() + START_SECONDS
+        while not is_so():
+            if has_ended(self.running()) or time.monotonic() > deadline:
+                raise AssertionError(f"It did not start:\n{self.printed()}")
+
+    def printed(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+    def send(self, signal_number: signal.Signals) -> None:
+        self.running().send_signal(signal_number)
+
+    def exit_code(self) -> int:
+        """When it has ended by itself, or as it was asked to."""
+        try:
+            return self.running().wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"It did not stop:\n{self.printed()}") from None
+
+    def stop(self) -> int:
+        self.send(signal.SIGTERM)
+        return self.exit_code()
+
+    def ask_to_stop(self) -> None:
+        """No error when it has ended."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def end(self) -> None:
+        """See that it stops, as it was asked to."""
+        if self.process is not None and not has_ended(self.process, within_seconds=STOP_SECONDS):
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as a crash would. No error when it has ended."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def running(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None, "It was not started"
+        return self.process
+
+
+class Api(Process):
+    def __init__(self, *, processes: int, environ: Mapping[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        arguments = command("api", "--port", str(self.port), "--processes", str(processes))
+        super().__init__(arguments, environ=environ, log=log)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.launch()
+        with Client(self.url, timeout_seconds=2, pauses_seconds=()) as client:
+            self.wait_until(lambda: _answers(client))
+
+
+class Worker(Process):
+    def __init__(self, kind: str, *, environ: Mapping[str, str], log: Path) -> None:
+        arguments, self._engines = WORKERS[kind]
+        super().__init__(arguments, environ=environ, log=log)
+
+    def start(self) -> None:
+        """Start it and wait until its engines run."""
+        wanted = self.printed().count(ENGINE_STARTED) + self._engines
+        self.launch()
+        self.wait_until(lambda: self.printed().count(ENGINE_STARTED) >= wanted)
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.ping()
+    except (ServiceUnreachable, ServiceUnavailable):
+        return False
+    return True
+
+
+class Hook:
+    """A webhook; it answers while `may_answer` is set."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.queue = f"queue{self.port}"
+        """A queue of its own to subscribe it to."""
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.bodies: list[object] = []
+        self.delivery_ids: list[str] = []
+        self._came = asyncio.Condition()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        app = web.Application()
+        app.router.add_post("/", self._notify)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            yield
+        finally:
+            self.may_answer.set()
+            await runner.cleanup()
+
+    async def received(self, body: object, *, times: int = 1) -> float:
+        """Wait for a notification; how many seconds it took to come."""
+        began = time.monotonic()
+        async with asyncio.timeout(PATIENCE_SECONDS), self._came:
+            await self._came.wait_for(lambda: self.bodies.count(body) >= times)
+        return time.monotonic() - began
+
+    async def _notify(self, request: web.Request) -> web.Response:
+        self.bodies.append((await request.json())["body"])
+        self.delivery_ids.append(request.headers["webhook-id"])
+        async with self._came:
+            self._came.notify_all()
+        await self.may_answer.wait()
+        return web.Response(status=204)
+
+
+async def post(session: aiohttp.ClientSession, api: Api, queue: str, body: object) -> float:
+    """Post a message; how many seconds the answer took."""
+    began = time.monotonic()
+    url = f"{api.url}/v2/queues/{queue}/messages"
+    document = {"messages": [{"body": body, "ttl": 3600}]}
+    async with session.post(url, json=document) as answered:
+        assert answered.status == 201, await answered.text()
+    return time.monotonic() - began
+
+
+async def claim_nothing(session: aiohttp.ClientSession, api: Api) -> float:
+    """Claim from an empty queue; how many seconds the answer took."""
+    began = time.monotonic()
+    async with session.post(f"{api.url}/v2/queues/none/claims", json={"ttl": 60}) as answered:
+        assert answered.status == 204, await answered.text()
+    return time.monotonic() - began
+
+
+async def subscribe(session: aiohttp.ClientSession, api: Api, hook: Hook) -> None:
+    url = f"{api.url}/v2/queues/{hook.queue}/subscriptions"
+    async with session.post(url, json={"subscriber": hook.url, "ttl": 3600}) as answered:
+        assert answered.status == 201, await answered.text()

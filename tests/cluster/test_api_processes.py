@@ -1,0 +1,153 @@
+"""`zaqar-notify api`: several processes behind one address."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.cluster.conftest import Cluster
+from tests.cluster.processes import API_HEADERS, Api, post
+from tests.service import command, outside_environ
+
+WOKEN_SECONDS = 5
+ANY_PORT = ("--port", "0")
+STORE = {"ZAQAR_STORE_URI": "mongodb://127.0.0.1:1/?replicaSet=none"}
+FILE = {"ZAQAR_STORE_URI": "sqlite:////tmp/never-made.db"}
+BROKER = {"ZAQAR_BROKER_URI": "redis://127.0.0.1:1/0"}
+
+
+def refusal(arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    """What a start that fails prints: one sentence, no traceback, and exit code 1."""
+    ended = subprocess.run(
+        command(*arguments),
+        env=outside_environ() | dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", [("api", *ANY_PORT), ("worker",)], ids=["api", "worker"])
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        (BROKER, "ZAQAR_STORE_URI"),
+        (STORE, "ZAQAR_BROKER_URI"),
+        (STORE | {"ZAQAR_BROKER_URI": "memory://"}, "ZAQAR_BROKER_URI"),
+    ],
+)
+def test_a_setting_that_is_missing_or_wrong_is_named(
+    what: tuple[str, ...], environ: Mapping[str, str], named: str
+) -> None:
+    assert named in refusal(what, environ)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [("api", *ANY_PORT, "--processes", "2"), ("worker", "--concurrency", "2")],
+    ids=["api", "worker"],
+)
+def test_a_file_is_refused_as_the_store_of_several_processes(what: tuple[str, ...]) -> None:
+    assert "SQLite" in refusal(what, FILE | BROKER)
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster) -> Api:
+    """In two processes."""
+    api = cluster.api(processes=2)
+    api.wait_until(lambda: len(processes_of(api)) == 2)
+    return api
+
+
+def processes_of(api: Api) -> list[int]:
+    pid = api.running().pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def begin_post(
+    api: Api, queue: str, body: bytes
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send the head of a post, and wait until a process has read it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    headers = "".join(f"{name}: {value}\r\n" for name, value in API_HEADERS.items())
+    writer.write(
+        f"POST /v2/queues/{queue}/messages HTTP/1.1\r\nHost: service\r\n{headers}"
+        f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return reader, writer
+
+
+async def all_bodies(session: aiohttp.ClientSession, api: Api, queue: str) -> list[object]:
+    url = f"{api.url}/v2/queues/{queue}/messages?limit=20&echo=true"
+    async with session.get(url) as answered:
+        return [message["body"] for message in (await answered.json())["messages"]]
+
+
+async def test_requests_under_way_are_answered_when_all_processes_are_told_to_stop(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession
+) -> None:
+    body = b'{"messages": [{"body": "in flight", "ttl": 3600}]}'
+    begun = [await begin_post(api, "stopped", body) for _ in range(6)]
+
+    api.send(signal.SIGTERM)
+    for _, writer in begun:
+        writer.write(body)
+    answers = [await reader.read() for reader, _ in begun]
+
+    assert all(answer.startswith(b"HTTP/1.1 201 ") for answer in answers)
+    assert await asyncio.to_thread(api.exit_code) == 0
+    for _, writer in begun:
+        writer.close()
+    await asyncio.to_thread(api.start)
+    assert await all_bodies(session, api, "stopped") == ["in flight"] * 6
+
+
+async def test_a_process_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession
+) -> None:
+    await asyncio.to_thread(api.wait_until, lambda: len(processes_of(api)) == 2)
+    killed = processes_of(api)[0]
+    acknowledged: list[object] = []
+    for number in range(15):
+        if number == 5:
+            os.kill(killed, signal.SIGKILL)
+        try:
+            await post(session, api, "killed", number)
+        except aiohttp.ClientConnectionError:
+            continue
+        acknowledged.append(number)
+
+    assert len(acknowledged) >= 14
+    found = await all_bodies(session, api, "killed")
+    assert [body for body in found if body in acknowledged] == acknowledged
+    await asyncio.to_thread(
+        api.wait_until, lambda: len(processes_of(api)) == 2 and killed not in processes_of(api)
+    )
+
+
+async def test_a_long_poll_at_one_process_wakes_when_another_takes_a_post(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession
+) -> None:
+    other = await asyncio.to_thread(cluster.api)
+
+    async def poll() -> list[object]:
+        url = f"{other.url}/v2/queues/polled/messages?echo=true&wait=15"
+        async with session.get(url) as answered:
+            return [message["body"] for message in (await answered.json())["messages"]]
+
+    polling = asyncio.create_task(poll())
+    await post(session, api, "polled", "wake up")
+
+    assert await asyncio.wait_for(polling, WOKEN_SECONDS) == ["wake up"]

@@ -1,0 +1,156 @@
+"""The cluster's doorbell, against a real Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import Celery
+
+from api.doorbell import ANSWER_SECONDS, GATHER_SECONDS, PAUSE_SECONDS, BrokerDoorbell
+from tests.redis_server import RedisServer, require_redis
+from zaqar_notify.broker import DRAIN, KEY_PREFIX, MAX_WAITING, QUEUE, celery_application
+from zaqar_notify.settings import Settings
+
+PATIENCE_SECONDS = 10
+BLOCKED_SECONDS = 0.5
+"""A ring that waited for a broker that does not answer took at least this long."""
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    require_redis()
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def app(redis: RedisServer) -> Celery:
+    settings = Settings(store_uri="sqlite:///unused", broker_uri=redis.uri)
+    return celery_application(lambda: settings)
+
+
+@pytest.fixture
+def doorbell(app: Celery) -> Iterator[BrokerDoorbell]:
+    doorbell = BrokerDoorbell(app)
+    yield doorbell
+    doorbell.close()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+
+
+def waiting(redis: RedisServer) -> int:
+    """Rings that no worker has taken."""
+    return int(redis.client.llen(KEY_PREFIX + QUEUE))
+
+
+def next_ring(app: Celery) -> tuple[str, object]:
+    """The task and the arguments of the oldest ring, taken as a worker takes it."""
+    with app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as rings:
+        message = rings.get(timeout=PATIENCE_SECONDS)
+        message.ack()
+        return message.headers["task"], message.payload[0]
+
+
+def test_a_ring_names_the_task_and_the_partition(app: Celery, doorbell: BrokerDoorbell) -> None:
+    doorbell.ring(3)
+
+    assert next_ring(app) == (DRAIN, [3])
+
+
+def test_rings_for_one_partition_are_gathered(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
+    began = time.monotonic()
+    for _ in range(5000):
+        doorbell.ring(0)
+    took = time.monotonic() - began
+
+    doorbell.close()
+
+    assert 1 <= waiting(redis) <= 2 + took / GATHER_SECONDS
+
+
+def test_each_partition_gets_its_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
+    for partition in range(8):
+        doorbell.ring(partition)
+
+    until(lambda: waiting(redis) == 8)
+
+
+def test_rings_that_nobody_takes_do_not_pile_up(
+    redis: RedisServer, doorbell: BrokerDoorbell
+) -> None:
+    for partition in range(MAX_WAITING + 20):
+        doorbell.ring(partition)
+
+    until(lambda: doorbell.counts["spared"] == 20)
+    assert waiting(redis) == MAX_WAITING
+    assert doorbell.counts["sent"] == MAX_WAITING
+
+
+def test_a_ring_without_a_broker_is_sent_when_there_is_one(
+    redis: RedisServer, doorbell: BrokerDoorbell
+) -> None:
+    redis.kill()
+    doorbell.ring(0)
+    until(lambda: not doorbell.is_heard)
+
+    redis.start()
+
+    until(lambda: waiting(redis) == 1 and doorbell.is_heard)
+    assert doorbell.counts["dropped"] >= 1
+
+
+def test_a_flush_does_not_hurt_the_next_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
+    doorbell.ring(0)
+    until(lambda: waiting(redis) == 1)
+
+    redis.client.flushall()
+    doorbell.ring(0)
+
+    until(lambda: waiting(redis) == 1)
+
+
+def test_ringing_takes_no_time_whatever_the_broker_does(
+    redis: RedisServer, doorbell: BrokerDoorbell
+) -> None:
+    doorbell.ring(0)
+    until(lambda: waiting(redis) == 1)
+    redis.pause()
+
+    began = time.monotonic()
+    for partition in range(1000):
+        doorbell.ring(partition)
+    took = time.monotonic() - began
+
+    assert took < BLOCKED_SECONDS
+
+
+def test_closing_waits_for_a_broker_that_does_not_answer_only_so_long(
+    redis: RedisServer, app: Celery
+) -> None:
+    doorbell = BrokerDoorbell(app)
+    doorbell.ring(0)
+    until(lambda: waiting(redis) == 1)
+    redis.pause()
+    doorbell.ring(0)
+
+    began = time.monotonic()
+    doorbell.close()
+
+    assert time.monotonic() - began < 2 * ANSWER_SECONDS + PAUSE_SECONDS
+
+
+def test_what_is_rung_just_before_the_end_is_sent(redis: RedisServer, app: Celery) -> None:
+    doorbell = BrokerDoorbell(app)
+    doorbell.ring(0)
+
+    doorbell.close()
+
+    assert waiting(redis) == 1

@@ -1,0 +1,174 @@
+"""The processes of one command: kept, and stopped together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.processes import Process
+
+WORK = """
+import os, signal, sys
+from zaqar_notify import logs
+from zaqar_notify.cli.supervisor import Supervisor, tell_ready
+
+def say(word):
+    # In one write: several processes print to one file.
+    os.write(1, word.encode() + b"\\n")
+
+class Told(Exception):
+    pass
+
+def told(*_):
+    raise Told
+
+def work(place):
+    signal.signal(signal.SIGTERM, told)
+    tell_ready()
+    say(f"ready at {{place}}")
+    say("ready")
+    try:
+        while True:
+            signal.pause()
+    except Told:
+        {at_end}
+
+logs.configure("info", "text")
+Supervisor(
+    {work},
+    count={count},
+    stop_seconds={stop_seconds},
+    on_ready=lambda: say("serving"),
+    on_stop=lambda: say("stopping"),
+).run()
+"""
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[list[Process]]:
+    """Those that the test has started."""
+    started: list[Process] = []
+    yield started
+    for process in started:
+        process.kill()
+
+
+def supervised(
+    tmp_path: Path,
+    processes: list[Process],
+    *,
+    count: int = 2,
+    work: str = "work",
+    at_end: str = 'say("done")',
+    stop_seconds: float = 5,
+) -> Process:
+    program = WORK.format(work=work, count=count, at_end=at_end, stop_seconds=stop_seconds)
+    arguments = [sys.executable, "-c", program]
+    process = Process(arguments, environ={}, log=tmp_path / f"{len(processes)}.log")
+    processes.append(process)
+    process.launch()
+    return process
+
+
+def children(process: Process) -> list[int]:
+    pid = process.running().pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def wait_for(process: Process, word: str, times: int) -> None:
+    process.wait_until(lambda: process.printed().count(f"{word}\n") >= times)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_all_processes_are_told_to_stop_and_waited_for(
+    tmp_path: Path, processes: list[Process], signal_number: signal.Signals
+) -> None:
+    process = supervised(tmp_path, processes, count=3)
+    wait_for(process, "ready", 3)
+
+    process.send(signal_number)
+
+    assert process.exit_code() == 0
+    assert process.printed().count("done\n") == 3
+    assert process.printed().count("stopping\n") == 1
+
+
+def test_a_process_that_ends_is_started_again(tmp_path: Path, processes: list[Process]) -> None:
+    process = supervised(tmp_path, processes)
+    wait_for(process, "ready", 2)
+    first, second = children(process)
+
+    os.kill(second, signal.SIGKILL)
+
+    wait_for(process, "ready", 3)
+    now = children(process)
+    assert len(now) == 2
+    assert first in now
+    assert second not in now
+    assert process.printed().count("ready at 1\n") == 2
+    assert f"action=process_ended pid={second} exit_code=-9" in process.printed()
+    assert process.stop() == 0
+
+
+def test_a_process_that_keeps_ending_is_started_less_and_less_often(
+    tmp_path: Path, processes: list[Process]
+) -> None:
+    process = supervised(tmp_path, processes, count=1)
+    for number in range(3):
+        wait_for(process, "ready", number + 1)
+        os.kill(children(process)[0], signal.SIGKILL)
+
+    wait_for(process, "ready", 4)
+
+    pauses = [
+        float(line.rpartition("pause_seconds=")[2])
+        for line in process.printed().splitlines()
+        if "pause_seconds=" in line
+    ]
+    assert pauses == [0.1, 0.2, 0.4]
+    assert process.stop() == 0
+
+
+def test_a_first_process_that_never_gets_ready_ends_it_all_with_its_exit_code(
+    tmp_path: Path, processes: list[Process]
+) -> None:
+    process = supervised(tmp_path, processes, work="lambda place: sys.exit(7)")
+
+    assert process.exit_code() == 7
+    assert "serving" not in process.printed()
+
+
+def test_processes_end_when_their_parent_is_killed(
+    tmp_path: Path, processes: list[Process]
+) -> None:
+    process = supervised(tmp_path, processes)
+    wait_for(process, "ready", 2)
+    orphans = children(process)
+
+    process.kill()
+
+    process.launch()
+    process.wait_until(lambda: process.printed().count("done\n") == 2)
+    process.wait_until(lambda: not any(map(is_alive, orphans)))
+
+
+def test_a_process_that_does_not_stop_in_time_is_killed(
+    tmp_path: Path, processes: list[Process]
+) -> None:
+    process = supervised(tmp_path, processes, count=1, at_end="signal.pause()", stop_seconds=-4.5)
+    wait_for(process, "ready", 1)
+
+    assert process.stop() == 1

@@ -1,0 +1,96 @@
+"""Workers of a cluster: what was posted through an API process is delivered, whatever ends when."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import aiohttp
+import pytest
+
+from tests.cluster.conftest import Cluster
+from tests.cluster.processes import WORKERS, Api, Hook, post, subscribe
+
+SOON_SECONDS = 2
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster) -> Api:
+    return cluster.api()
+
+
+@pytest.fixture(autouse=True)
+def _workers_end_with_their_test(cluster: Cluster) -> Iterator[None]:
+    yield
+    cluster.end_workers()
+
+
+@pytest.mark.parametrize("kind", WORKERS)
+async def test_a_worker_delivers_what_an_api_process_took_and_stops_cleanly(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook, kind: str
+) -> None:
+    worker = await asyncio.to_thread(cluster.worker, kind)
+    await subscribe(session, api, hook)
+
+    await post(session, api, hook.queue, "hello")
+
+    assert await hook.received("hello") < SOON_SECONDS
+    assert await asyncio.to_thread(worker.stop) == 0
+
+
+@pytest.mark.parametrize("kind", ["threads", "prefork"])
+async def test_a_worker_told_to_stop_finishes_the_delivery_in_hand(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook, kind: str
+) -> None:
+    worker = await asyncio.to_thread(cluster.worker, kind)
+    await subscribe(session, api, hook)
+    hook.may_answer.clear()
+    await post(session, api, hook.queue, "first")
+    await hook.received("first")
+
+    worker.send(signal.SIGTERM)
+    await asyncio.sleep(0)
+    hook.may_answer.set()
+
+    assert await asyncio.to_thread(worker.exit_code) == 0
+    await asyncio.to_thread(worker.start)
+    await post(session, api, hook.queue, "second")
+    await hook.received("second")
+    assert hook.bodies == ["first", "second"]
+
+
+async def test_a_worker_that_can_not_finish_in_time_gives_back_what_it_has(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook
+) -> None:
+    environ = {"ZAQAR_SHUTDOWN_SECONDS": "0.5", "ZAQAR_DELIVERY_LEASE_SECONDS": "300"}
+    worker = await asyncio.to_thread(cluster.worker, environ=environ)
+    await subscribe(session, api, hook)
+    hook.may_answer.clear()
+    await post(session, api, hook.queue, "first")
+    await hook.received("first")
+
+    assert await asyncio.to_thread(worker.stop) == 0
+    hook.may_answer.set()
+    await asyncio.to_thread(worker.start)
+
+    await hook.received("first", times=2)
+    assert len(set(hook.delivery_ids)) == 1
+
+
+@pytest.mark.parametrize("kind", ["threads", "prefork"])
+async def test_what_a_killed_worker_had_in_hand_is_another_ones_when_the_lease_ends(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook, kind: str
+) -> None:
+    worker = await asyncio.to_thread(cluster.worker, kind)
+    await subscribe(session, api, hook)
+    hook.may_answer.clear()
+    await post(session, api, hook.queue, "hello")
+    await hook.received("hello")
+
+    worker.kill()
+    hook.may_answer.set()
+    await asyncio.to_thread(cluster.worker)
+
+    await hook.received("hello", times=2)
+    assert len(set(hook.delivery_ids)) == 1

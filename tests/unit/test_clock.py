@@ -1,0 +1,97 @@
+"""The store's clock, carried on by this host: what the host believes the time to be plays no part."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.clock import ManualClock
+from zaqar_notify.clock import StoreClock
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+class Seconds:
+    """What runs on by itself, whatever a host's clock says."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def seconds() -> Seconds:
+    return Seconds()
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def test_without_a_reading_it_is_the_hosts_clock(seconds: Seconds, clock: ManualClock) -> None:
+    store_clock = StoreClock(host=clock, seconds=seconds)
+
+    clock.advance(seconds=5)
+
+    assert store_clock.now() == clock.now()
+
+
+@pytest.mark.parametrize("skew", [-86400.0, -3.0, 3.0, 86400.0])
+def test_the_hosts_clock_changes_nothing_once_the_stores_is_known(
+    seconds: Seconds, skew: float
+) -> None:
+    host = ManualClock(after(skew))
+    store_clock = StoreClock(host=host, seconds=seconds)
+    store_clock.adjust(NOON, asked_at=99.9, answered_at=100.1)
+
+    host.advance(seconds=7 * skew)
+    seconds.now += 2.5
+
+    assert store_clock.now() == after(2.5)
+
+
+def test_the_store_is_taken_to_have_read_its_clock_half_way(seconds: Seconds) -> None:
+    store_clock = StoreClock(seconds=seconds)
+    store_clock.adjust(NOON, asked_at=96.0, answered_at=100.0)
+
+    assert store_clock.now() == after(2)
+
+
+def test_a_reading_that_may_agree_changes_nothing(seconds: Seconds) -> None:
+    store_clock = StoreClock(seconds=seconds)
+    store_clock.adjust(NOON, asked_at=100.0, answered_at=100.0)
+
+    drift = store_clock.adjust(after(10.9), asked_at=109.0, answered_at=111.0)
+
+    seconds.now = 120.0
+    assert drift == timedelta()
+    assert store_clock.now() == after(20)
+
+
+def test_a_reading_that_differs_puts_it_forward(seconds: Seconds) -> None:
+    store_clock = StoreClock(seconds=seconds)
+    store_clock.adjust(NOON, asked_at=100.0, answered_at=100.0)
+    seconds.now = 110.0
+
+    drift = store_clock.adjust(after(15), asked_at=110.0, answered_at=110.0)
+
+    assert drift == timedelta(seconds=5)
+    assert store_clock.now() == after(15)
+
+
+def test_it_waits_for_a_store_whose_clock_went_back(seconds: Seconds) -> None:
+    store_clock = StoreClock(seconds=seconds)
+    store_clock.adjust(NOON, asked_at=100.0, answered_at=100.0)
+    seconds.now = 110.0
+    assert store_clock.now() == after(10)
+
+    store_clock.adjust(after(8), asked_at=110.0, answered_at=110.0)
+
+    assert store_clock.now() == after(10)
+    seconds.now = 111.0
+    assert store_clock.now() == after(10)
+    seconds.now = 113.0
+    assert store_clock.now() == after(11)

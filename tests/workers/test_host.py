@@ -1,0 +1,141 @@
+"""The engine in a thread of its own, as a worker process has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clock import START
+from tests.cluster.processes import Hook
+from tests.workers.office import QUEUE, ClientPost, until
+from workers import host as host_module
+from workers.build import build_engine
+from workers.host import EngineHost
+from zaqar_notify.clock import SystemClock, new_id
+from zaqar_notify.models import NewMessage, Subscription
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.registry import open_storage
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        store_uri=f"sqlite://{tmp_path / 'store.db'}",
+        delivery_allow="127.0.0.0/8",
+        shutdown_seconds=5,
+    )
+
+
+@pytest.fixture
+def host(settings: Settings) -> Iterator[EngineHost]:
+    host = EngineHost(settings)
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Hook]:
+    hook = Hook()
+    async with hook.serving():
+        yield hook
+
+
+@pytest.fixture
+async def storage(settings: Settings) -> AsyncIterator[Storage]:
+    """The store, until the test closes it for others to use."""
+    storage = await open_storage(settings.store_uri)
+    yield storage
+    await storage.close()
+
+
+async def owe(storage: Storage, hook: Hook, settings: Settings) -> None:
+    """Leave a delivery for whoever has the store next."""
+    now = SystemClock().now()
+    subscription = Subscription(
+        id=new_id(),
+        queue=QUEUE,
+        subscriber=hook.url,
+        ttl=3600,
+        options={},
+        created_at=now,
+        expires_at=START,
+        confirmed=True,
+    )
+    await storage.subscriptions.create(subscription, now=now)
+    messages = [NewMessage(body=b'"hello"', ttl=3600)]
+    await storage.messages.post(QUEUE, ClientPost(messages, settings), now=now)
+
+
+async def test_it_delivers_what_is_owed_and_ends_when_told(
+    host: EngineHost, storage: Storage, hook: Hook, settings: Settings
+) -> None:
+    await owe(storage, hook, settings)
+    await storage.close()
+
+    host.start()
+    await hook.received("hello")
+    await asyncio.to_thread(host.stop)
+
+    again = await open_storage(settings.store_uri)
+    await again.close()
+
+
+async def test_it_waits_for_a_store_that_can_not_be_opened(
+    host: EngineHost,
+    storage: Storage,
+    hook: Hook,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(host_module, "PAUSE_SECONDS", 0.05)
+    await owe(storage, hook, settings)
+    with caplog.at_level(logging.ERROR):
+        host.start()
+        await until(lambda: "The engine can't run" in caplog.text)
+        assert "in use" in str(caplog.records[0].__dict__["error"])
+
+        await storage.close()
+
+        await hook.received("hello")
+
+
+async def test_it_runs_the_engine_again_after_a_defect(
+    host: EngineHost,
+    storage: Storage,
+    hook: Hook,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    defects = iter([ValueError("a defect")])
+
+    def build(*arguments: object) -> object:
+        for defect in defects:
+            raise defect
+        return build_engine(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(host_module, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(host_module, "build_engine", build)
+    await owe(storage, hook, settings)
+    await storage.close()
+
+    host.start()
+
+    await hook.received("hello")
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "The engine has failed"
+    ]
+
+
+async def test_ringing_and_stopping_after_the_end_does_nothing(host: EngineHost) -> None:
+    host.start()
+    await asyncio.to_thread(host.stop)
+
+    host.ring(0)
+    await asyncio.to_thread(host.stop)
