@@ -42,6 +42,7 @@ _MESSAGE_ID = istr("Zaqar-Message-Id")
 _SUBSCRIPTION_ID = istr("Zaqar-Subscription-Id")
 _QUEUE = istr("Zaqar-Queue")
 _ATTEMPT = istr("Zaqar-Attempt")
+_HOPS = istr("Zaqar-Hops")
 
 _OWN_HEADERS = {
     "Accept": "*/*",
@@ -72,6 +73,7 @@ _KEPT_HEADERS = frozenset(
         _SUBSCRIPTION_ID.lower(),
         _QUEUE.lower(),
         _ATTEMPT.lower(),
+        _HOPS.lower(),
     }
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -320,6 +322,8 @@ def _facts(delivery: Delivery, body: bytes) -> dict[istr, str]:
         _SUBSCRIPTION_ID: delivery.subscription.id,
         _QUEUE: delivery.subscription.queue.name,
         _ATTEMPT: str(delivery.attempt),
+        # Should the receiver be a queue again, ours or another service's, its posts count on.
+        _HOPS: str(delivery.hops + 1),
     }
     if delivery.secrets:
         facts[_SIGNATURE] = sign_webhook(delivery.secrets, delivery.id, timestamp, body)

@@ -59,11 +59,13 @@ class ClientPost(Post):
         client_id: str,
         idempotency_key: IdempotencyKey | None,
         request_id: str,
+        hops: int,
         settings: Settings,
     ) -> None:
         self.client_id = client_id
         self.idempotency_key = idempotency_key
         self._ref = ref
+        self._hops = hops
         self._messages = messages
         self._size = size
         self._request_id = request_id
@@ -97,6 +99,7 @@ class ClientPost(Post):
             messages,
             settings=self._settings,
             delayed_queue=self._delayed_queue,
+            hops=self._hops,
             request_id=self._request_id,
         )
 
@@ -174,17 +177,25 @@ async def post(
     client_id: str,
     idempotency_key: str | None = None,
     request_id: str = "",
+    hops: int = 0,
 ) -> list[str]:
     """Store the messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`; all of them or none.
 
     Args:
         idempotency_key: A second post with the same key and body stores nothing and is answered as
             the first.
+        hops: Queues that the messages have crossed, this one included, when a webhook of a queue's
+            subscription brings them. A loop of webhooks would multiply them for ever.
 
     Returns:
         Their ids, in order.
     """
     settings = service.settings
+    if hops > settings.delivery_max_hops:
+        raise ValidationFailed(
+            f"The messages crossed {hops - 1} queues already; at most {settings.delivery_max_hops} "
+            "are allowed; do queues notify each other in a loop?"
+        )
     messages = _read_messages(body, settings)
     post = ClientPost(
         ref,
@@ -193,6 +204,7 @@ async def post(
         client_id=client_id,
         idempotency_key=_remembered_as(idempotency_key, body, settings),
         request_id=request_id,
+        hops=hops,
         settings=settings,
     )
     posted = await service.storage.messages.post(ref, post, now=service.clock.now())

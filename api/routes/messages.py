@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 from api.answers import NO_CONTENT, Answer, at
@@ -12,8 +13,10 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.routes.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
 from api.shapes import message, messages, popped
 from zaqar_notify import messages as service_messages
-from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.errors import HeaderInvalid, ValidationFailed
 from zaqar_notify.service import Service
+
+_HOPS = re.compile(r"[0-9]{1,3}")
 
 IDS_IN_LOCATION = 20
 """A header that names more ids is more than common clients and proxies read."""
@@ -27,6 +30,7 @@ async def post(service: Service, call: Call) -> Answer:
         client_id=call.client_id,
         idempotency_key=call.header(b"idempotency-key"),
         request_id=call.request_id.decode("ascii"),
+        hops=_hops(call),
     )
     base = f"/v2/queues/{call.ref.name}/messages"
     resources = '","'.join([f"{base}/{message_id}" for message_id in ids])
@@ -35,6 +39,16 @@ async def post(service: Service, call: Call) -> Answer:
         f"{base}?ids={','.join(ids[:IDS_IN_LOCATION])}",
         f'{{"resources":["{resources}"]}}'.encode(),
     )
+
+
+def _hops(call: Call) -> int:
+    """What a webhook says of the message that it brings; clients of their own say nothing."""
+    text = call.header(b"zaqar-hops")
+    if text is None:
+        return 0
+    if not _HOPS.fullmatch(text):
+        raise HeaderInvalid("Invalid header value", "Zaqar-Hops must be a number of 1 to 3 digits")
+    return int(text)
 
 
 async def browse(service: Service, call: Call) -> Answer:
@@ -121,6 +135,12 @@ RESOURCES = (
                         "1 to 255 visible ASCII characters. A second post with this key and the same "
                         "body is answered as the first, and stores nothing.",
                         "order-1042",
+                    ),
+                    Parameter(
+                        "Zaqar-Hops",
+                        "Sent by webhooks of this service: queues that the messages have crossed. Past "
+                        "the limit the post is refused, so that webhooks in a loop come to an end.",
+                        1,
                     ),
                 ),
                 body=Body({"messages": [{"body": {"event": "hello"}, "ttl": 300, "delay": 0}]}),

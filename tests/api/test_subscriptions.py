@@ -521,3 +521,27 @@ async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: Manua
     }
     assert [one["message_id"] for one in second["undelivered"]] == [ids[1]]
     assert third == {"undelivered": [], "links": []}
+
+
+async def test_a_post_that_a_webhook_brings_counts_its_hops_on(api: Api) -> None:
+    await api.subscribe("q", HOOK)
+    document = {"messages": [{"body": 1}]}
+
+    brought = await api.post("/v2/queues/q/messages", document, headers={"Zaqar-Hops": "4"})
+    looping = await api.post("/v2/queues/q/messages", document, headers={"Zaqar-Hops": "5"})
+
+    assert brought.status == 201
+    assert (looping.status, looping.title) == (400, "Invalid API request")
+    assert "loop" in looping.json["description"]
+    [job] = await works(api, outbox_ref(0))
+    assert isinstance(job, FanOut)
+    assert job.hops == 4
+
+
+@pytest.mark.parametrize("hops", ["-1", "x", "1.5", "9999", "\xb2"])
+async def test_hops_that_are_no_number_are_refused(api: Api, hops: str) -> None:
+    headers = {"Zaqar-Hops": hops}
+
+    reply = await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}]}, headers=headers)
+
+    assert (reply.status, reply.title) == (400, "Invalid header value")

@@ -108,6 +108,15 @@ async def test_post_data_is_the_body_with_the_payload_put_in(
     assert request.body == body
 
 
+async def test_a_receiver_that_is_a_queue_again_is_told_the_hops(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    await webhook.deliver(delivery_to(receiver.url(), hops=2))
+
+    [request] = receiver.requests
+    assert request.headers["zaqar-hops"] == "3"
+
+
 async def test_a_confirmation_travels_as_a_notification_does(
     webhook: WebhookSink, receiver: Receiver
 ) -> None:
@@ -173,6 +182,7 @@ async def test_post_headers_replace_what_is_ours_to_give_away(
         "zaqar-subscription-id",
         "Zaqar-Queue",
         "Zaqar-Attempt",
+        "Zaqar-Hops",
         "",
         "X Y",
         "X:Y",
