@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
@@ -117,12 +118,7 @@ class Connection:
         options = _options(uri)
         if not unreliable:
             _refuse_weak(options)
-        try:
-            client: AsyncMongoClient[Document] = AsyncMongoClient(
-                uri, tz_aware=True, **_arguments(options, unreliable=unreliable)
-            )
-        except (ConfigurationError, ValueError) as error:
-            raise StartRefused(f"ZAQAR_STORE_URI can't be used: {error}") from error
+        client = _client(uri, _arguments(options, unreliable=unreliable))
         try:
             hello = await client.admin.command("hello")
             alone = _check(hello, unreliable=unreliable)
@@ -210,6 +206,16 @@ class Connection:
         )
 
 
+def _client(uri: str, arguments: dict[str, Any]) -> AsyncMongoClient[Document]:
+    try:
+        with warnings.catch_warnings():
+            # The library skips an option that it can't read; a promise may be among them.
+            warnings.simplefilter("error", UserWarning)
+            return AsyncMongoClient(uri, tz_aware=True, **arguments)
+    except (ConfigurationError, ValueError, UserWarning) as error:
+        raise StartRefused(f"ZAQAR_STORE_URI can't be used: {error}") from error
+
+
 def _exists(field: str) -> Document:
     return {field: {"$exists": True}}
 
@@ -267,7 +273,7 @@ def _refuse_weak(options: dict[str, str]) -> None:
             f"ZAQAR_STORE_URI has w={options['w']}, with which a fail-over loses acknowledged "
             "messages: write w=majority, or set ZAQAR_UNRELIABLE=true"
         )
-    if options.get("journal", options.get("j", "true")).lower() == "false":
+    if options.get("journal", "true").lower() == "false":
         raise StartRefused(
             "ZAQAR_STORE_URI has journal=false, with which a crash loses acknowledged messages: "
             "write journal=true, or set ZAQAR_UNRELIABLE=true"

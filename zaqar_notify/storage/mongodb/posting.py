@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 from bson import Int64
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
 
 from zaqar_notify.errors import IdempotencyKeyReused, StorageUnavailable
@@ -57,6 +57,8 @@ from zaqar_notify.storage.mongodb.records import (
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 POSTS_TOGETHER = 128
+MANY_QUEUES = 4
+"""From so many on, a group reserves with one command for all of its queues."""
 BLOCK_POSITIONS = 1 << 16
 """Positions are plentiful: no post needs to say beforehand how many it takes."""
 JOB_POSITIONS = 1 << 12
@@ -372,32 +374,61 @@ class Posting:
 
     async def _reserve(self, needs: dict[QueueRef, int]) -> dict[QueueRef, _Part]:
         """A block on each queue, with the queue's document as it is at that instant."""
-        parts = await asyncio.gather(*(self._reserve_one(ref, size) for ref, size in needs.items()))
-        return dict(zip(needs, parts, strict=True))
+        if len(needs) < MANY_QUEUES:
+            reserved = await asyncio.gather(
+                *(self._reserve_one(ref, positions) for ref, positions in needs.items())
+            )
+        else:
+            reserved = await self._reserve_many(needs)
+        return {
+            ref: _Part(record_of(ref, stored), _own_block(stored, self._records.writer))
+            for ref, stored in zip(needs, reserved, strict=True)
+        }
 
-    async def _reserve_one(self, ref: QueueRef, positions: int) -> _Part:
-        size = max(BLOCK_POSITIONS, positions + JOB_POSITIONS + 1)
+    async def _reserve_one(self, ref: QueueRef, positions: int) -> Document:
         writer = self._records.writer
-        stored = await self._connection.queues.find_one_and_update(
+        stored: Document | None = await self._connection.queues.find_one_and_update(
             {"_id": queue_key(ref)},
-            _reservation(writer, size),
-            {
-                "queue": 1,
-                "metadata": 1,
-                "created_at": 1,
-                "next": 1,
-                "subscribed_until": 1,
-                "turns": 1,
-                f"in_flight.{writer}": 1,
-            },
+            _reservation(writer, positions),
+            _reserved_fields(writer),
             upsert=True,
             return_document=ReturnDocument.AFTER,
             hint=BY_ID,
         )
         if stored is None:
             raise StorageUnavailable("MongoDB gave no answer to a reservation")
-        [block] = blocks_of(stored)
-        return _Part(record_of(ref, stored), block)
+        return stored
+
+    async def _reserve_many(self, needs: dict[QueueRef, int]) -> list[Document]:
+        """The same for many queues with two commands: no document is locked from one to the other,
+        so what is read is of the reservation's instant or later."""
+        queues, writer = self._connection.queues, self._records.writer
+        await queues.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": queue_key(ref)},
+                    _reservation(writer, positions),
+                    upsert=True,
+                    hint=BY_ID,
+                )
+                for ref, positions in needs.items()
+            ],
+            ordered=False,
+        )
+        keys = {queue_key(ref): ref for ref in needs}
+        found = await queues.find(
+            {"_id": {"$in": list(keys)}},
+            _reserved_fields(writer),
+            batch_size=len(keys),
+            hint=BY_ID,
+        ).to_list()
+        reserved = {
+            keys[stored["_id"]]: stored for stored in found if writer in stored["in_flight"]
+        }
+        for ref in needs.keys() - reserved.keys():
+            # It was purged or deleted in between.
+            reserved[ref] = await self._reserve_one(ref, needs[ref])
+        return [reserved[ref] for ref in needs]
 
     async def _remembered(self, calls: Sequence[Call[Asked, Posted]]) -> dict[bytes, _Remembered]:
         """The posts that are remembered under the group's keys, by their id."""
@@ -561,8 +592,19 @@ def _needs(calls: Iterable[Call[Asked, Posted]]) -> dict[QueueRef, int]:
     return needs
 
 
-def _reservation(writer: str, size: int) -> list[Document]:
+def _own_block(stored: Document, writer: str) -> Block:
+    [block] = [block for block in blocks_of(stored) if block.writer == writer]
+    return block
+
+
+def _reserved_fields(writer: str) -> Document:
+    fields = ("queue", "metadata", "created_at", "next", "subscribed_until", "turns")
+    return {**dict.fromkeys(fields, 1), f"in_flight.{writer}": 1}
+
+
+def _reservation(writer: str, positions: int) -> list[Document]:
     """The update that gives a writer its next block, on a document that may not exist yet."""
+    size = max(BLOCK_POSITIONS, positions + JOB_POSITIONS + 1)
     return [
         {
             "$set": {

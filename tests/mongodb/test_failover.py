@@ -1,0 +1,115 @@
+"""The primary dies: what was acknowledged is there once, what can't be done is said to be so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.clock import START
+from tests.contract.steps import bodies, claim, ids, page, post, subscribe
+from tests.mongod import ReplicaSet, require_mongod
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage
+
+PRODUCERS = 4
+POSTS_AFTER = 40
+
+
+@pytest.fixture(scope="module")
+def three_members() -> Iterator[ReplicaSet]:
+    require_mongod()
+    members = ReplicaSet(3)
+    members.start()
+    yield members
+    members.stop()
+
+
+async def test_posts_and_claims_outlive_the_primary(
+    three_members: ReplicaSet, queue: QueueRef
+) -> None:
+    storage = await MongoStorage.open(three_members.uri("failover"))
+    await subscribe(storage, queue)
+    acknowledged: list[str] = []
+    claimed: list[str] = []
+    is_busy, is_dead = asyncio.Event(), asyncio.Event()
+
+    async def produce(name: int) -> None:
+        left = POSTS_AFTER
+        number = 0
+        while left:
+            body = f"{name}/{number}"
+            number += 1
+            left -= is_dead.is_set()
+            try:
+                await post(storage, queue, bodies=[body])
+            except StorageUnavailable:
+                continue
+            acknowledged.append(body)
+            if len(acknowledged) == 50:
+                is_busy.set()
+
+    async def consume() -> None:
+        while not producing.done() or await claim_some():
+            await claim_some()
+
+    async def claim_some() -> bool:
+        try:
+            held = await claim(storage, queue, limit=10, ttl=3600)
+            if held is None:
+                return False
+            await storage.messages.delete_many(queue, ids(held), claim_ids=None, now=START)
+        except StorageUnavailable:
+            return True
+        claimed.extend(bodies(held))
+        return True
+
+    async with asyncio.timeout(60):
+        producing = asyncio.gather(*(produce(name) for name in range(PRODUCERS)))
+        consuming = asyncio.create_task(consume())
+        await is_busy.wait()
+        dead = three_members.wait_for_primary()
+        dead.kill()
+        is_dead.set()
+        await producing
+        await consuming
+        dead.start()
+
+    held = bodies(await page(storage, queue, limit=10_000, include_claimed=True))
+    consumed = Counter(claimed)
+    # A claim whose answer was lost holds its messages until it expires; they are not lost.
+    assert set(acknowledged) <= set(consumed) | set(held)
+    assert max(consumed.values()) == 1
+    assert max(Counter(acknowledged).values()) == 1
+    await storage.close()
+
+
+async def test_without_a_majority_every_call_says_so(
+    three_members: ReplicaSet, queue: QueueRef
+) -> None:
+    uri = three_members.uri("minority") + "&timeoutMS=700&serverSelectionTimeoutMS=300"
+    three_members.wait_for_primary()
+    storage = await MongoStorage.open(three_members.uri("minority"))
+    await post(storage, queue, bodies=["a"])
+    await storage.close()
+    storage = await MongoStorage.open(uri)
+    for member in three_members.members[1:]:
+        member.kill()
+
+    for call in (
+        lambda: post(storage, queue, bodies=["b"]),
+        lambda: claim(storage, queue),
+        lambda: storage.messages.purge(queue),
+        lambda: storage.queues.create(QueueRef("p", "new"), metadata={}, now=START),
+        lambda: subscribe(storage, queue),
+    ):
+        with pytest.raises(StorageUnavailable):
+            await call()
+
+    for member in three_members.members[1:]:
+        member.start()
+    three_members.wait_for_primary()
+    await storage.close()

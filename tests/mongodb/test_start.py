@@ -1,0 +1,132 @@
+"""What a start refuses, and with which sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+
+from tests.clock import START
+from tests.contract.steps import bodies, claim, page, post
+from tests.mongod import Mongod, require_mongod
+from tests.service import free_port
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.findings import Level
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage, connection
+from zaqar_notify.storage.registry import open_storage
+
+
+def with_options(uri: str, options: str) -> str:
+    return f"{uri}&{options}"
+
+
+@pytest.fixture
+def standalone(tmp_path: Path) -> Iterator[str]:
+    """The URI of a server that is no member of a replica set."""
+    require_mongod()
+    server = Mongod(tmp_path / "standalone", replica_set=False)
+    server.start()
+    yield f"mongodb://{server.address}/test"
+    server.kill()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("w=1", "w=1, with which a fail-over loses"),
+        ("w=0", "w=0, with which a fail-over loses"),
+        ("journal=false", "journal=false, with which a crash loses"),
+        ("readPreference=secondary", "only the primary knows"),
+    ],
+)
+async def test_a_weak_promise_in_the_uri_is_refused(uri: str, options: str, sentence: str) -> None:
+    with pytest.raises(StartRefused, match=sentence):
+        await open_storage(with_options(uri, options))
+
+
+@pytest.mark.parametrize(
+    "options", ["w=majority", "journal=true", "w=majority&journal=true", "retryWrites=true"]
+)
+async def test_a_strong_promise_in_the_uri_is_taken(uri: str, options: str) -> None:
+    storage = await open_storage(with_options(uri, options))
+    await storage.close()
+
+
+async def test_writes_wait_for_a_majority_and_its_journal(storage: MongoStorage) -> None:
+    concern = storage._connection.messages.write_concern
+
+    assert concern.document == {"w": "majority", "j": True}
+
+
+async def test_a_standalone_server_is_refused(standalone: str) -> None:
+    with pytest.raises(StartRefused, match=r"standalone server.*ZAQAR_UNRELIABLE=true"):
+        await open_storage(standalone)
+
+
+async def test_an_unreliable_service_takes_a_standalone_server(
+    standalone: str, queue: QueueRef
+) -> None:
+    storage = await open_storage(standalone, unreliable=True)
+
+    posted = await post(storage, queue, bodies=["a", "b"])
+    held = await claim(storage, queue, limit=1)
+    await storage.messages.delete_many(queue, posted.ids[1:], claim_ids=[], now=START)
+
+    assert held is not None
+    assert bodies(held) == ["a"]
+    assert bodies(await page(storage, queue, include_claimed=True)) == ["a"]
+    assert [finding.level for finding in await storage.diagnose()] == [Level.OK, Level.PROBLEM]
+    await storage.close()
+
+
+async def test_an_old_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "OLDEST_WIRE_VERSION", 1000)
+
+    with pytest.raises(StartRefused, match=r"too old: 6\.0 or later"):
+        await open_storage(uri)
+
+
+async def test_data_of_another_version_is_refused(uri: str) -> None:
+    storage = await open_storage(uri)
+    await storage.close()
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        client.get_default_database().schema.update_one({}, {"$set": {"version": 99}})
+
+    with pytest.raises(StartRefused, match="schema version 99; this release knows version 1"):
+        await open_storage(uri)
+
+
+async def test_a_server_that_is_not_there_is_refused_soon() -> None:
+    uri = f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0&timeoutMS=300"
+
+    with pytest.raises(StartRefused, match="gives no answer"):
+        await open_storage(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["mongodb://", "mongodb://host:port/", "mongodb://h/?j=true", "mongodb://h/?maxPoolSize=many"],
+)
+async def test_a_uri_that_cannot_be_read_is_refused(uri: str) -> None:
+    with pytest.raises(StartRefused, match="ZAQAR_STORE_URI can't be used"):
+        await open_storage(uri)
+
+
+async def test_the_store_s_clock_is_the_server_s(storage: MongoStorage) -> None:
+    first = await storage.read_clock()
+    second = await storage.read_clock()
+
+    assert first.tzinfo is not None
+    assert first <= second
+
+
+async def test_the_diagnosis_names_an_index_that_is_lacking(storage: MongoStorage) -> None:
+    await storage._connection.messages.drop_index("queue_due")
+
+    findings = await storage.diagnose()
+
+    assert any("messages lacks indexes: queue_due" in finding.sentence for finding in findings)
