@@ -59,6 +59,7 @@ async def test_headers_tell_what_was_delivered(webhook: WebhookSink, receiver: R
         "zaqar-subscription-id": "subscription1",
         "zaqar-queue": "q1",
         "zaqar-attempt": "3",
+        "zaqar-hops": "1",
     }
 
 
