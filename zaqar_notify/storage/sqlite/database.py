@@ -34,9 +34,13 @@ CHECKPOINT_PAGES = 1000
 """4 MB of WAL. A commit that makes the file grow costs twice one that writes over it, so a short file,
 soon full, is better than a long one; a hot page is still copied only once per hundreds of commits."""
 
-GATHER_TURNS = 3
-"""Turns of the event loop for which a group waits for company. A turn takes microseconds and reads the
-requests that have just arrived; with four clients it halves the CPU of a write (docs/decisions/0001)."""
+ENOUGH_WRITES = 8
+"""A group of so many waits for no more: the commit's cost is spread thin by then."""
+GATHER_SECONDS = 0.002
+"""How long a smaller group waits for the callers that were just answered to come back; the event
+loop's timers know whole milliseconds only (docs/decisions/0001)."""
+FEWEST_SKIPS, MOST_SKIPS = 16, 1024
+"""Groups that are not waited for after callers did not come back in time."""
 
 CACHE_KIB = 64 * 1024
 MMAP_BYTES = 1 << 30
@@ -73,6 +77,11 @@ class Database:
         self._alone: deque[_Pending[Any]] = deque()
         self._group: list[_Pending[Any]] = []
         self._busy = False
+        self._expected = 0
+        self._expected_until = 0.0
+        self._gathering: asyncio.TimerHandle | None = None
+        self._skips = 0
+        self._next_skips = FEWEST_SKIPS
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -156,6 +165,11 @@ class Database:
             self._busy = True
             self._idle.clear()
             self._gather()
+        elif self._gathering is not None and len(self._waiting) >= self._expected:
+            self._gathering.cancel()
+            self._gathering = None
+            self._next_skips = FEWEST_SKIPS
+            self._loop.call_soon(self._next_group)
         return await future
 
     def check_open(self) -> None:
@@ -173,12 +187,24 @@ class Database:
         self._writer.close()
         os.close(self._lock)
 
-    def _gather(self, turns: int = GATHER_TURNS) -> None:
-        """Begin the next group in so many turns of the loop."""
-        if turns:
-            self._loop.call_soon(self._gather, turns - 1)
+    def _gather(self) -> None:
+        """Begin the next group: soon, or when the callers that were just answered are back.
+
+        They tend to write again at once. A group that begins without them leaves two halves of the
+        callers taking turns at committing.
+        """
+        is_late = self._loop.time() >= self._expected_until
+        if is_late or self._skips or self._alone or len(self._waiting) >= self._expected:
+            self._skips = max(0, self._skips - 1)
+            self._loop.call_soon(self._next_group)
         else:
-            self._next_group()
+            self._gathering = self._loop.call_later(GATHER_SECONDS, self._stop_gathering)
+
+    def _stop_gathering(self) -> None:
+        self._gathering = None
+        self._skips = self._next_skips
+        self._next_skips = min(2 * self._next_skips, MOST_SKIPS)
+        self._next_group()
 
     def _next_group(self) -> None:
         """Run the statements of everything that waits, and hand the commit to the thread."""
@@ -228,7 +254,7 @@ class Database:
         actions = self._ended(committed=True)
         for pending in group:
             pending.settle()
-        self._rest()
+        self._rest(answered=len(group))
         for action in actions:
             action()
 
@@ -250,8 +276,10 @@ class Database:
         actions, self.after_commit = self.after_commit, []
         return actions
 
-    def _rest(self) -> None:
+    def _rest(self, answered: int = 0) -> None:
         """Go on with what arrived meanwhile, or fall idle."""
+        self._expected = min(len(self._waiting) + answered, ENOUGH_WRITES)
+        self._expected_until = self._loop.time() + GATHER_SECONDS
         if self._waiting or self._alone:
             self._gather()
             return
