@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime
 
 import apsw
@@ -16,6 +18,12 @@ from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
 from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
 
 CACHED_QUEUES = 10_000
+CACHED_METADATA_BYTES = 8 << 20
+"""As JSON; parsed it takes some ten times as much memory."""
+LOOKED_AT_BYTES = 1 << 18
+"""Rows that a list looks at before other requests have a turn: some milliseconds."""
+ROW_BYTES = 512
+"""What a row counts beside its metadata."""
 
 _SELECT = "SELECT id, metadata, created_at FROM queues WHERE project = ? AND name = ?"
 
@@ -25,6 +33,7 @@ class Record(msgspec.Struct, frozen=True):
 
     number: int
     queue: Queue
+    metadata_bytes: int
 
 
 class Records:
@@ -36,6 +45,7 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._committed: dict[QueueRef, Record | None] = {}
+        self._committed_bytes = 0
         self._changing: dict[QueueRef, Record | None] = {}
         database.after_end.append(self._ended)
 
@@ -70,21 +80,20 @@ class Records:
         return self.find(db, ref) or self.insert(db, ref, {}, now)
 
     def insert(self, db: apsw.Connection, ref: QueueRef, metadata: Document, now: int) -> Record:
+        text = to_json(metadata)
         db.execute(
             "INSERT INTO queues (project, name, metadata, created_at) VALUES (?, ?, ?, ?)",
-            (ref.project, ref.name, to_json(metadata), now),
+            (ref.project, ref.name, text, now),
         )
-        record = Record(db.last_insert_rowid(), Queue(ref, metadata, from_ms(now)))
+        record = Record(db.last_insert_rowid(), Queue(ref, metadata, from_ms(now)), len(text))
         self._changing[ref] = record
         return record
 
     def replace(self, db: apsw.Connection, record: Record, metadata: Document) -> None:
-        queue = record.queue
-        db.execute(
-            "UPDATE queues SET metadata = ? WHERE id = ?", (to_json(metadata), record.number)
-        )
+        queue, text = record.queue, to_json(metadata)
+        db.execute("UPDATE queues SET metadata = ? WHERE id = ?", (text, record.number))
         self._changing[queue.ref] = Record(
-            record.number, Queue(queue.ref, metadata, queue.created_at)
+            record.number, Queue(queue.ref, metadata, queue.created_at), len(text)
         )
 
     def renumber(self, db: apsw.Connection, record: Record) -> None:
@@ -98,9 +107,13 @@ class Records:
         self._changing[record.queue.ref] = None
 
     def _remember(self, ref: QueueRef, record: Record | None) -> None:
-        if len(self._committed) >= CACHED_QUEUES:
+        self._committed_bytes -= _bytes(self._committed.pop(ref, None))
+        is_full = self._committed_bytes + _bytes(record) > CACHED_METADATA_BYTES
+        if is_full or len(self._committed) >= CACHED_QUEUES:
             self._committed.clear()
+            self._committed_bytes = 0
         self._committed[ref] = record
+        self._committed_bytes += _bytes(record)
 
     def _ended(self, committed: bool) -> None:
         if committed:
@@ -159,16 +172,24 @@ class SQLiteQueues(QueueStore):
         metadata_equals: Document | None = None,
     ) -> list[Queue]:
         queues: list[Queue] = []
-        for queue in self._matching(project, marker or "", name_contains, metadata_equals):
-            queues.append(queue)
-            if len(queues) == limit:
-                break
+        matching = self._matching(project, marker or "", name_contains, metadata_equals)
+        async with aclosing(matching):
+            async for name, metadata, created_at in matching:
+                ref = QueueRef(project, name)
+                queues.append(Queue(ref, from_json(metadata), from_ms(created_at)))
+                if len(queues) == limit:
+                    break
         return queues
 
     async def count(
         self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
     ) -> int:
-        return sum(1 for _ in self._matching(project, "", name_contains, metadata_equals))
+        count = 0
+        matching = self._matching(project, "", name_contains, metadata_equals)
+        async with aclosing(matching):
+            async for _ in matching:
+                count += 1
+        return count
 
     async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
         record = self._records.get(ref)
@@ -177,26 +198,38 @@ class SQLiteQueues(QueueStore):
         number = record.number
         return await self._database.read_slowly(lambda db: _stats(db, number, to_ms(now)))
 
-    def _matching(
+    async def _matching(
         self, project: str, marker: str, name_contains: str, wanted: Document | None
-    ) -> Iterator[Queue]:
+    ) -> AsyncGenerator[tuple[str, str, int], None]:
+        """Rows by name: name, metadata, created_at."""
+        looked_at = 0
         with storage_errors():
             rows = self._database.read(
                 "SELECT name, metadata, created_at FROM queues "
                 "WHERE project = ? AND name > ? AND instr(name, ?) ORDER BY name",
                 (project, marker, name_contains),
             )
-            for name, metadata, created_at in rows:
-                queue = Queue(QueueRef(project, name), from_json(metadata), from_ms(created_at))
-                if not wanted or _has(queue.metadata, wanted):
-                    yield queue
+            try:
+                for name, metadata, created_at in rows:
+                    if not wanted or _has(from_json(metadata), wanted):
+                        yield name, metadata, created_at
+                    looked_at += ROW_BYTES + len(metadata)
+                    if looked_at > LOOKED_AT_BYTES:
+                        looked_at = 0
+                        await asyncio.sleep(0)
+            finally:
+                rows.close()
 
 
 def _record(ref: QueueRef, row: Row | None) -> Record | None:
     if row is None:
         return None
     number, metadata, created_at = row
-    return Record(number, Queue(ref, from_json(metadata), from_ms(created_at)))
+    return Record(number, Queue(ref, from_json(metadata), from_ms(created_at)), len(metadata))
+
+
+def _bytes(record: Record | None) -> int:
+    return 0 if record is None else record.metadata_bytes
 
 
 def _has(metadata: Document, wanted: Document) -> bool:
