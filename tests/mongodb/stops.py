@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zaqar_notify.storage.mongodb import MongoStorage, posting
+from zaqar_notify.storage.mongodb import MongoStorage, posting, remembering
 
 Insert = Callable[..., Awaitable[object]]
 
@@ -51,3 +51,4 @@ async def stopped_at_insert(
 
 def shorten_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     monkeypatch.setattr(posting, "DEADLINE_MS", ms)
+    monkeypatch.setattr(remembering, "WAIT_SECONDS", ms / 1000)

@@ -8,6 +8,7 @@ survives the loss of any process of ours and of a minority of the set's members.
     grouping.py       calls that arrive together are made together
     records.py        queues' documents: read in groups, and how far a queue can be read
     posting.py        commit groups: positions, messages, jobs, seals (docs/decisions/0004)
+    remembering.py    posts under an idempotency key
     leasing.py        the free messages of a queue, and who may have them
     queues.py messages.py claims.py subscriptions.py    the stores
     waiting.py        who waits for which queue
@@ -51,7 +52,7 @@ blocks, which have no `due` and are no part of any reading, and remembered posts
     reclaim_at                (TTL, partial) seals
 
     remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and
-    queue (12 bytes); fingerprint, of, first, count, last, expires_at
+    queue (12 bytes); fingerprint, first and count of its messages, the block they are in, expires_at
 
 Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document).
 

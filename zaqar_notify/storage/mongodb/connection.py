@@ -16,9 +16,11 @@ from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
     ConfigurationError,
+    DocumentTooLarge,
     DuplicateKeyError,
     InvalidOperation,
     PyMongoError,
+    WriteError,
 )
 from pymongo.read_concern import ReadConcern
 
@@ -73,6 +75,13 @@ def is_duplicate(error: PyMongoError) -> bool:
         wrong = error.details["writeErrors"]
         return bool(wrong) and all(one["code"] == DUPLICATE_KEY for one in wrong)
     return isinstance(error, DuplicateKeyError)
+
+
+def is_refused(error: PyMongoError) -> bool:
+    """Whether the server, or the library before it, has said no to a write for what is in it."""
+    if isinstance(error, BulkWriteError):
+        return bool(error.details["writeErrors"])
+    return isinstance(error, DocumentTooLarge | WriteError)
 
 
 async def rerun(write: Callable[[], Awaitable[T]]) -> T:

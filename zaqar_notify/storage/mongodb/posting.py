@@ -15,15 +15,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from bson import Int64
 from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from zaqar_notify.errors import IdempotencyKeyReused, StorageUnavailable
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
 from zaqar_notify.storage.mongodb.connection import (
@@ -32,14 +32,13 @@ from zaqar_notify.storage.mongodb.connection import (
     Connection,
     Document,
     is_duplicate,
+    is_refused,
     rerun,
     storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
     from_new_message,
     id_of,
-    key_id,
-    key_shard,
     new_queue_id,
     queue_key,
     to_id,
@@ -53,6 +52,12 @@ from zaqar_notify.storage.mongodb.records import (
     Records,
     blocks_of,
     record_of,
+)
+from zaqar_notify.storage.mongodb.remembering import (
+    Remembered,
+    RememberedPosts,
+    Remembering,
+    remembered_document,
 )
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
@@ -69,9 +74,6 @@ never go back on one queue, whatever the clock does."""
 DEADLINE_MS = 5_000
 """After which others give up waiting for a block's seal."""
 TRIES = 4
-KEY_SLACK = timedelta(hours=1)
-"""So much longer than its key lives the seal of a remembered post."""
-LOOK_SECONDS = 0.05
 
 _CLOCK = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 
@@ -129,22 +131,6 @@ class _Part:
         }
 
 
-class _Remembered(msgspec.Struct, frozen=True):
-    """A post that is remembered under its key; `block` is where its messages and their seal are."""
-
-    fingerprint: bytes
-    first: int
-    count: int
-    block: Block
-    is_sealed: bool
-
-    def answer(self, key: IdempotencyKey) -> Posted:
-        if self.fingerprint != key.fingerprint:
-            raise IdempotencyKeyReused(key.key)
-        ids = [to_id(self.block.queue, self.first + number) for number in range(self.count)]
-        return Posted(ids, owes_deliveries=False)
-
-
 class _Jobs(msgspec.Struct, frozen=True):
     """The jobs of one post."""
 
@@ -159,7 +145,7 @@ class _Group:
     def __init__(self, parts: dict[QueueRef, _Part]) -> None:
         self.parts = parts
         self.job_parts: dict[QueueRef, _Part] = {}
-        self.keys: dict[bytes, Document] = {}
+        self.keys: list[Document] = []
         self.jobs: list[_Jobs] = []
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
 
@@ -169,7 +155,7 @@ class _Group:
 
     def documents(self) -> list[Document]:
         """In the order in which they are inserted."""
-        documents = list(self.keys.values())
+        documents = list(self.keys)
         for part in self.all_parts:
             documents += part.documents
             documents.append(part.seal())
@@ -183,6 +169,7 @@ class Posting:
         self._connection = connection
         self._records = records
         self._waiting = waiting
+        self._keys = Remembering(connection, records)
         self._posts: Together[Asked, Posted] = Together(self._write, most=POSTS_TOGETHER)
         self._after: set[asyncio.Task[None]] = set()
         self._take_new_name()
@@ -217,11 +204,13 @@ class Posting:
     ) -> Sequence[Call[Asked, Posted]]:
         """Write the group, and return those to be tried again: somebody fenced one of its blocks, or
         came first with a key."""
+        asked = [call.ask for call in calls]
         remembered, parts = await asyncio.gather(
-            self._remembered(calls), self._reserve(_needs(calls))
+            self._keys.find([(one.ref, one.key, one.now) for one in asked if one.key is not None]),
+            self._reserve(_needs(asked)),
         )
         group = _Group(parts)
-        moved_before = await self._moved_before(calls, parts)
+        moved_before = await self._moved_before(asked, parts)
         for call in calls:
             try:
                 self._settle(group, call, remembered, moved_before)
@@ -231,12 +220,11 @@ class Posting:
         await self._create_queues(group)
         try:
             await self._connection.messages.insert_many(group.documents())
-        except ConnectionFailure:
-            # Whether it happened is unknown, and may yet be decided.
-            self._take_new_name()
-            raise
         except PyMongoError as error:
             self._take_new_name()
+            if not is_refused(error):
+                # Whether it happened is unknown, and may yet be decided.
+                raise
             await self._take_back(group)
             if is_duplicate(error):
                 return [call for call, _ in group.answers if not call.is_settled]
@@ -261,7 +249,7 @@ class Posting:
         self,
         group: _Group,
         call: Call[Asked, Posted],
-        remembered: dict[bytes, _Remembered],
+        remembered: RememberedPosts,
         moved_before: set[str],
     ) -> None:
         asked = call.ask
@@ -271,7 +259,7 @@ class Posting:
             return
         key = asked.key
         if key is not None:
-            before = remembered.get(key_id(asked.ref, key.key))
+            before = remembered.get((asked.ref, key.key))
             if before is not None:
                 self._repeat(group, call, key, before)
                 return
@@ -295,13 +283,12 @@ class Posting:
             asked.now,
         )
         if key is not None:
-            stored = _key_document(asked, key, part, positions[0], len(positions))
-            group.keys[stored["_id"]] = stored
-            part.seal_until = max(
-                part.seal_until,
-                part.block.deadline + timedelta(seconds=key.keep_seconds) + KEY_SLACK,
+            post = Remembered(
+                key.fingerprint, positions[0], len(positions), part.block, is_sealed=True
             )
-            remembered[stored["_id"]] = _remembered(stored, part.block, is_sealed=True)
+            group.keys.append(remembered_document(asked.ref, key, post, asked.now))
+            part.seal_until = max(part.seal_until, post.seal_until(key))
+            remembered[asked.ref, key.key] = post
         if jobs:
             group.jobs.append(_Jobs(asked.now, client_id, jobs))
         group.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
@@ -333,13 +320,13 @@ class Posting:
         group: _Group,
         call: Call[Asked, Posted],
         key: IdempotencyKey,
-        before: _Remembered,
+        before: Remembered,
     ) -> None:
         """Answer as the first post was, once that is certain to be stored."""
         if before.is_sealed:
             group.answers.append((call, before.answer(key)))
         else:
-            self._start(self._wait_for(call, key, before.block))
+            self._start(self._put_off(call, key, before))
 
     def _is_too_large(self, call: Call[Asked, Posted], part: _Part, count: int) -> bool:
         """Put the post off to a group with a larger block."""
@@ -430,40 +417,9 @@ class Posting:
             reserved[ref] = await self._reserve_one(ref, needs[ref])
         return [reserved[ref] for ref in needs]
 
-    async def _remembered(self, calls: Sequence[Call[Asked, Posted]]) -> dict[bytes, _Remembered]:
-        """The posts that are remembered under the group's keys, by their id."""
-        asked = {
-            key_id(call.ask.ref, call.ask.key.key): call.ask
-            for call in calls
-            if call.ask.key is not None
-        }
-        if not asked:
-            return {}
-        messages = self._connection.messages
-        shards = [key_shard(one.ref) for one in asked.values()]
-        found = await messages.find(
-            {"_id": {"$in": list(asked)}, "queue": {"$in": shards}}, hint=BY_ID
-        ).to_list()
-        forgotten = [one for one in found if one["expires_at"] <= asked[one["_id"]].now]
-        for one in forgotten:
-            await messages.delete_one(
-                {"_id": one["_id"], "queue": one["queue"], "last": one["last"]}
-            )
-        known = [one for one in found if one not in forgotten]
-        blocks = {one["_id"]: _block_of_key(one) for one in known}
-        seals = await self._records.find_seals(list(blocks.values()))
-        return {
-            one["_id"]: _remembered(
-                one, blocks[one["_id"]], is_sealed=seals.get(blocks[one["_id"]].seal_id, False)
-            )
-            for one in known
-        }
-
-    async def _moved_before(
-        self, calls: Sequence[Call[Asked, Posted]], parts: dict[QueueRef, _Part]
-    ) -> set[str]:
+    async def _moved_before(self, asked: Sequence[Asked], parts: dict[QueueRef, _Part]) -> set[str]:
         """The ids of messages that a move which was broken off brought here already."""
-        moves = [call.ask for call in calls if call.ask.moved]
+        moves = [one for one in asked if one.moved]
         if not moves:
             return set()
         found = self._connection.messages.find(
@@ -506,38 +462,25 @@ class Posting:
                     hint=BY_ID,
                 )
             )
-        for stored in group.keys.values():
-            await messages.delete_one(
-                {"_id": stored["_id"], "queue": stored["queue"], "last": stored["last"]}
-            )
+        for stored in group.keys:
+            await self._keys.remove(stored)
         try:
             await messages.insert_many([part.seal() for part in group.all_parts], ordered=False)
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise
 
-    async def _wait_for(self, call: Call[Asked, Posted], key: IdempotencyKey, block: Block) -> None:
+    async def _put_off(
+        self, call: Call[Asked, Posted], key: IdempotencyKey, before: Remembered
+    ) -> None:
         """Wait until another process has stored the post, or can't any more; then try again."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DEADLINE_MS / 1000
         try:
             with storage_errors():
-                while not await self._records.find_seals([block]):
-                    if loop.time() > deadline:
-                        break
-                    await asyncio.sleep(LOOK_SECONDS)
-                if not await self._records.fence(block, block.deadline):
-                    await self._forget(call.ask.ref, key, block)
+                await self._keys.decide(call.ask.ref, key, before)
         except StorageUnavailable as error:
             call.fail(error)
             return
         self._posts.put(call)
-
-    async def _forget(self, ref: QueueRef, key: IdempotencyKey, block: Block) -> None:
-        """Remove the key of a post that was never stored."""
-        await self._connection.messages.delete_one(
-            {"_id": key_id(ref, key.key), "queue": key_shard(ref), "last": block.last}
-        )
 
     # When it is done
 
@@ -557,38 +500,11 @@ class Posting:
         task.add_done_callback(self._after.discard)
 
 
-def _key_document(
-    asked: Asked, key: IdempotencyKey, part: _Part, first: int, count: int
-) -> Document:
-    block = part.block
-    return {
-        "_id": key_id(asked.ref, key.key),
-        "queue": key_shard(asked.ref),
-        "fingerprint": key.fingerprint,
-        "of": block.queue,
-        "head": block.first,
-        "last": block.last,
-        "first": first,
-        "count": count,
-        "deadline": block.deadline,
-        "expires_at": asked.now + timedelta(seconds=key.keep_seconds),
-    }
-
-
-def _block_of_key(stored: Document) -> Block:
-    size = stored["last"] - stored["head"] + 1
-    return Block("", stored["of"], "", stored["head"], size, 0, stored["deadline"])
-
-
-def _remembered(stored: Document, block: Block, *, is_sealed: bool) -> _Remembered:
-    return _Remembered(stored["fingerprint"], stored["first"], stored["count"], block, is_sealed)
-
-
-def _needs(calls: Iterable[Call[Asked, Posted]]) -> dict[QueueRef, int]:
+def _needs(asked: Iterable[Asked]) -> dict[QueueRef, int]:
     """For each queue how many positions the group asks for by name."""
     needs: dict[QueueRef, int] = {}
-    for call in calls:
-        needs[call.ask.ref] = needs.get(call.ask.ref, 0) + call.ask.positions
+    for one in asked:
+        needs[one.ref] = needs.get(one.ref, 0) + one.positions
     return needs
 
 

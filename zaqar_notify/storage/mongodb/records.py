@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
+from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from zaqar_notify.errors import StorageUnavailable
@@ -161,12 +162,11 @@ class Records:
         if not doubtful and not overdue:
             return []
         seals = await self.find_seals([block for block, _ in doubtful])
-        open_blocks = []
-        for block, now in doubtful:
-            if block.seal_id in seals:
-                continue
-            if block.deadline > now or not await self._fenced(block, now):
-                open_blocks.append(block)
+        unsealed = [(block, now) for block, now in doubtful if block.seal_id not in seals]
+        ended = await asyncio.gather(*(self._has_ended(block, now) for block, now in unsealed))
+        open_blocks = [
+            block for (block, _), has_ended in zip(unsealed, ended, strict=True) if not has_ended
+        ]
         await self._clear([block for block in overdue if block not in open_blocks])
         return open_blocks
 
@@ -187,8 +187,10 @@ class Records:
         )
         return {stored["_id"]: "fence" not in stored async for stored in found}
 
-    async def _fenced(self, block: Block, now: datetime) -> bool:
-        """Fence it, if the store lets us now; True: it is open no more."""
+    async def _has_ended(self, block: Block, now: datetime) -> bool:
+        """Whether a block without a seal is open no more: fenced, if it was time and the store could."""
+        if block.deadline > now:
+            return False
         try:
             await self.fence(block, now)
         except StorageUnavailable:
@@ -232,11 +234,16 @@ class Records:
 
     async def _clear(self, blocks: Sequence[Block]) -> None:
         """Remove slots that say nothing any more."""
-        for block in blocks:
-            slot = f"in_flight.{block.writer}"
-            await self._connection.hinted_queues.update_one(
-                {"_id": block.key, f"{slot}.first": block.first}, {"$unset": {slot: ""}}
+        clears = [
+            UpdateOne(
+                {"_id": block.key, f"in_flight.{block.writer}.first": block.first},
+                {"$unset": {f"in_flight.{block.writer}": ""}},
+                hint=BY_ID,
             )
+            for block in blocks
+        ]
+        if clears:
+            await self._connection.hinted_queues.bulk_write(clears, ordered=False)
 
 
 def blocks_of(stored: Document) -> list[Block]:

@@ -1,0 +1,137 @@
+"""Posts that are remembered under an idempotency key.
+
+The document of a key is the first of its group's insert, so of two processes that post under one key
+one is refused, by the `_id`. It is believed once the seal behind the post is there, and that is kept
+for longer than the key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+import msgspec
+
+from zaqar_notify.errors import IdempotencyKeyReused
+from zaqar_notify.models import Posted, QueueRef
+from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
+from zaqar_notify.storage.mongodb.records import Block, Records
+
+KEY_SLACK = timedelta(hours=1)
+"""So much longer than its key lives the seal of a remembered post."""
+WAIT_SECONDS = 5.0
+LOOK_SECONDS = 0.05
+"""How long, and how often, one looks for the seal of a post that another process is storing."""
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """A post under a key: `count` messages from the position `first` of a block."""
+
+    fingerprint: bytes
+    first: int
+    count: int
+    block: Block
+    is_sealed: bool
+
+    def answer(self, key: IdempotencyKey) -> Posted:
+        """What the first post was answered.
+
+        Raises:
+            IdempotencyKeyReused: That was another post.
+        """
+        if self.fingerprint != key.fingerprint:
+            raise IdempotencyKeyReused(key.key)
+        ids = [to_id(self.block.queue, self.first + number) for number in range(self.count)]
+        return Posted(ids, owes_deliveries=False)
+
+    def seal_until(self, key: IdempotencyKey) -> datetime:
+        return self.block.deadline + timedelta(seconds=key.keep_seconds) + KEY_SLACK
+
+
+RememberedPosts: TypeAlias = dict[tuple[QueueRef, str], Remembered]
+
+
+class Remembering:
+    def __init__(self, connection: Connection, records: Records) -> None:
+        self._messages = connection.messages
+        self._records = records
+
+    async def find(
+        self, asked: Sequence[tuple[QueueRef, IdempotencyKey, datetime]]
+    ) -> RememberedPosts:
+        """The posts under these keys, at the instant that each is asked for."""
+        if not asked:
+            return {}
+        named = {key_id(ref, key.key): (ref, key, now) for ref, key, now in asked}
+        found = await self._messages.find(
+            {
+                "_id": {"$in": list(named)},
+                "queue": {"$in": [key_shard(ref) for ref, _, _ in asked]},
+            },
+            hint=BY_ID,
+        ).to_list()
+        known = []
+        for stored in found:
+            if stored["expires_at"] > named[stored["_id"]][2]:
+                known.append((stored, _block(stored)))
+            else:
+                await self.remove(stored)
+        seals = await self._records.find_seals([block for _, block in known])
+        posts: RememberedPosts = {}
+        for stored, block in known:
+            ref, key, _ = named[stored["_id"]]
+            posts[ref, key.key] = Remembered(
+                stored["fingerprint"],
+                stored["first"],
+                stored["count"],
+                block,
+                is_sealed=seals.get(block.seal_id, False),
+            )
+        return posts
+
+    async def decide(self, ref: QueueRef, key: IdempotencyKey, post: Remembered) -> None:
+        """Wait until an unsealed post is stored; make sure that it never will be when it is late."""
+        block = post.block
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WAIT_SECONDS
+        while not await self._records.find_seals([block]):
+            if loop.time() > deadline:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        if not await self._records.fence(block, block.deadline):
+            await self.remove(
+                {"_id": key_id(ref, key.key), "queue": key_shard(ref), "last": block.last}
+            )
+
+    async def remove(self, stored: Document) -> None:
+        """Forget a key, unless it is another post's by now."""
+        await self._messages.delete_one(
+            {"_id": stored["_id"], "queue": stored["queue"], "last": stored["last"]}, hint=BY_ID
+        )
+
+
+def remembered_document(
+    ref: QueueRef, key: IdempotencyKey, post: Remembered, now: datetime
+) -> Document:
+    block = post.block
+    return {
+        "_id": key_id(ref, key.key),
+        "queue": key_shard(ref),
+        "fingerprint": key.fingerprint,
+        "of": block.queue,
+        "head": block.first,
+        "last": block.last,
+        "first": post.first,
+        "count": post.count,
+        "deadline": block.deadline,
+        "expires_at": now + timedelta(seconds=key.keep_seconds),
+    }
+
+
+def _block(stored: Document) -> Block:
+    size = stored["last"] - stored["head"] + 1
+    return Block("", stored["of"], "", stored["head"], size, 0, stored["deadline"])
