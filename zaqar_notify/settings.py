@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -242,6 +243,12 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return _words(value)
+
+    @field_validator("sendmail_command")
+    @classmethod
+    def _can_be_split(cls, value: str) -> str:
+        shlex.split(value)  # Its ValueError says what is wrong.
+        return value
 
     @field_validator("delivery_allow", "delivery_deny", mode="before")
     @classmethod

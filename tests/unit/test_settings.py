@@ -35,6 +35,13 @@ def test_the_environment_is_read() -> None:
     assert settings.smtp_port == 2525
 
 
+def test_a_command_that_is_no_command_line_is_refused_with_a_sentence() -> None:
+    sentence = refusal({"ZAQAR_SENDMAIL_COMMAND": "sendmail 'unbalanced"})
+
+    assert "ZAQAR_SENDMAIL_COMMAND" in sentence
+    assert "No closing quotation" in sentence
+
+
 def test_lists_are_separated_by_commas() -> None:
     settings = load_settings(
         {
