@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.registry import open_storage
+
+
+def modes_in(directory: Path) -> dict[str, str]:
+    return {path.name: oct(path.stat().st_mode & 0o777) for path in directory.iterdir()}
 
 
 @pytest.mark.parametrize("content", [b"S", b"not a database at all, but a text of some length" * 9])
@@ -41,3 +47,14 @@ async def test_a_store_of_a_later_release_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StartRefused, match="version 99"):
         await open_storage(f"sqlite://{tmp_path}/store.db")
+
+
+async def test_nobody_but_the_owner_can_read_the_messages(tmp_path: Path) -> None:
+    storage = await open_storage(f"sqlite://{tmp_path}/store.db")
+    await storage.queues.create(QueueRef("p1", "q1"), metadata={}, now=datetime.now(UTC))
+
+    modes = modes_in(tmp_path)
+
+    assert modes.keys() >= {"store.db", "store.db-wal"}
+    assert set(modes.values()) == {"0o600"}
+    await storage.close()

@@ -107,6 +107,7 @@ class Database:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = _lock(path)
+            _make_private(path)
         except OSError as error:
             raise StartRefused(
                 f"The data directory {path.parent} can't be used: {error.strerror}"
@@ -358,6 +359,12 @@ def _check_magic(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
             raise StartRefused(f"{path} is not a database, or what is left of one")
+
+
+def _make_private(path: Path) -> None:
+    """Create the file for its owner alone; SQLite gives the files beside it the same mode."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _connect(path: Path, *, readonly: bool) -> apsw.Connection:
