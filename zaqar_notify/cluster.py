@@ -26,10 +26,11 @@ def cluster_settings(settings: Settings) -> Settings:
         raise StartRefused(
             "ZAQAR_BROKER_URI is not set: name the broker that wakes the workers, as in redis://HOST:6379/0"
         )
-    scheme = settings.broker_uri.partition("://")[0]
-    if scheme not in BROKER_SCHEMES:
+    if settings.broker_uri.partition("://")[0] not in BROKER_SCHEMES:
+        # It is not repeated: what can't be read may have a password anywhere.
         raise StartRefused(
-            f"ZAQAR_BROKER_URI begins with {scheme[:20]!r}; it takes {', '.join(BROKER_SCHEMES)}"
+            "ZAQAR_BROKER_URI names no broker that this release knows: it begins with "
+            f"one of {', '.join(BROKER_SCHEMES)}, and ://"
         )
     return settings
 

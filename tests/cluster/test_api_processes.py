@@ -18,7 +18,6 @@ from tests.service import command, outside_environ
 
 WOKEN_SECONDS = 5
 ANY_PORT = ("--port", "0")
-STORE = {"ZAQAR_STORE_URI": "mongodb://127.0.0.1:1/?replicaSet=none"}
 FILE = {"ZAQAR_STORE_URI": "sqlite:////tmp/never-made.db"}
 BROKER = {"ZAQAR_BROKER_URI": "redis://127.0.0.1:1/0"}
 
@@ -39,18 +38,8 @@ def refusal(arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
 
 
 @pytest.mark.parametrize("what", [("api", *ANY_PORT), ("worker",)], ids=["api", "worker"])
-@pytest.mark.parametrize(
-    ("environ", "named"),
-    [
-        (BROKER, "ZAQAR_STORE_URI"),
-        (STORE, "ZAQAR_BROKER_URI"),
-        (STORE | {"ZAQAR_BROKER_URI": "memory://"}, "ZAQAR_BROKER_URI"),
-    ],
-)
-def test_a_setting_that_is_missing_or_wrong_is_named(
-    what: tuple[str, ...], environ: Mapping[str, str], named: str
-) -> None:
-    assert named in refusal(what, environ)
+def test_a_setting_that_is_missing_is_named(what: tuple[str, ...]) -> None:
+    assert "ZAQAR_STORE_URI" in refusal(what, BROKER)
 
 
 @pytest.mark.parametrize(

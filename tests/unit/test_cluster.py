@@ -1,0 +1,42 @@
+"""What a process of a cluster must be told."""
+
+from __future__ import annotations
+
+import pytest
+
+from zaqar_notify.cluster import cluster_settings
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings import Settings
+
+STORE = "mongodb://one,two,three/?replicaSet=rs0"
+BROKER = "redis://broker:6379/0"
+
+
+@pytest.mark.parametrize(
+    "broker", [BROKER, "rediss://broker/1", "amqp://broker//", "amqps://u:p@b/v"]
+)
+def test_a_store_and_a_broker_are_enough(broker: str) -> None:
+    settings = Settings(store_uri=STORE, broker_uri=broker)
+
+    assert cluster_settings(settings) is settings
+
+
+@pytest.mark.parametrize(
+    ("store", "broker", "said"),
+    [
+        ("", BROKER, "ZAQAR_STORE_URI is not set"),
+        (STORE, "", "ZAQAR_BROKER_URI is not set"),
+        (STORE, "memory://", "ZAQAR_BROKER_URI names no broker"),
+        (STORE, "broker:6379", "ZAQAR_BROKER_URI names no broker"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_named(store: str, broker: str, said: str) -> None:
+    with pytest.raises(StartRefused, match=said):
+        cluster_settings(Settings(store_uri=store, broker_uri=broker))
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(StartRefused) as refused:
+        cluster_settings(Settings(store_uri=STORE, broker_uri="redis:user:hunter2@broker"))
+
+    assert "hunter2" not in str(refused.value)
