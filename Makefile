@@ -7,10 +7,13 @@ DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8888
 
-.PHONY: up test faults check format bench clean
+.PHONY: up cluster test faults check format bench clean
 
 up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
+
+cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers on this machine
+	@exec $(BIN)/python deploy/local_cluster.py $(ARGS)
 
 test: $(VENV)/.developing ## every test
 	$(BIN)/python -m pytest $(ARGS)
@@ -23,6 +26,7 @@ check: $(VENV)/.developing ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zaqar-notify config --example | diff settings.example.env -
 
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
