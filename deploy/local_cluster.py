@@ -55,9 +55,9 @@ ELECTION_MS = 2000
 FIRST_PORT = 27117
 """Of the ports that are tried for MongoDB and Redis: below those that outgoing connections take."""
 
-SHUTDOWN_SECONDS = 3
+SHUTDOWN_SECONDS = 2
 """For requests and deliveries under way, so that all of it stops in 15 seconds."""
-API_STOP_SECONDS, WORKER_STOP_SECONDS, STORE_STOP_SECONDS = 4, 5, 5
+API_STOP_SECONDS, WORKER_STOP_SECONDS, STORE_STOP_SECONDS = 4, 4, 5
 
 FIXED = "cluster.json"
 
@@ -429,7 +429,7 @@ def _welcome(cluster: Cluster, wishes: Wishes) -> str:
         f"  {process.name:<10} {process.pid:>7}  {process.log}  {process.describes}".rstrip()
         for process in cluster.processes
     )
-    until = "with Ctrl-C" if wishes.seconds is None else f"after {wishes.seconds:g} seconds"
+    until = "with Ctrl-C" if wishes.seconds is None else f"after {wishes.seconds:g} s"
     return f"""zaqar-notify serves {url} (API: {url}/docs) from a cluster on this machine
 
   process        pid  log

@@ -14,7 +14,7 @@ from tests.deploy.local_cluster import STOP_SECONDS, LocalCluster
 from tests.deploy.webhooks import Webhooks, receiving
 from tests.mongod import require_mongod
 from tests.redis_server import require_redis
-from tests.service import free_port
+from tests.service import free_port, has_ended
 from zaqar_notify.client import Client
 from zaqar_notify.client.transport import PATIENT_PAUSES_SECONDS
 
@@ -162,4 +162,5 @@ def test_the_next_start_finds_the_messages_and_ends_when_its_time_is_over(
     cluster.start("--seconds", "1")
 
     assert bodies(client, "kept") == ["stays"]
-    assert cluster.process.wait(STOP_SECONDS) == 0
+    assert has_ended(cluster.process, within_seconds=STOP_SECONDS), cluster.printed()
+    assert cluster.process.wait() == 0
