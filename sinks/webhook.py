@@ -30,6 +30,7 @@ from zaqar_notify import __version__
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import sign_webhook
+from zaqar_notify.subscribers import MAX_POST_HEADERS_CHARACTERS
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """What `post_data` has where the payload goes; the quotes belong to it."""
@@ -78,7 +79,6 @@ _KEPT_HEADERS = frozenset(
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
-_MOST_POST_HEADERS_CHARACTERS = 8192
 _POST_DATA_GROWTH = 4
 """A body made by `post_data` may be this many times the largest body of a post: a template that
 repeats the placeholder could make gigabytes."""
@@ -277,8 +277,8 @@ def _post_headers(options: Document) -> tuple[tuple[str, str], ...]:
     if not isinstance(asked, dict) or not asked:
         return ()
     headers = tuple((name, value) for name, value in asked.items() if _may_set(name, value))
-    if sum(len(name) + len(value) for name, value in headers) > _MOST_POST_HEADERS_CHARACTERS:
-        raise _Unusable(f"post_headers have more than {_MOST_POST_HEADERS_CHARACTERS} characters")
+    if sum(len(name) + len(value) for name, value in headers) > MAX_POST_HEADERS_CHARACTERS:
+        raise _Unusable(f"post_headers have more than {MAX_POST_HEADERS_CHARACTERS} characters")
     return headers
 
 

@@ -21,11 +21,13 @@ from zaqar_notify.settings import Settings
 
 MAX_SUBSCRIBER_CHARACTERS = 2048
 MAX_OPTIONS_BYTES = 65536
+MAX_POST_HEADERS_CHARACTERS = 8192
 MIN_TTL_SECONDS = 60
 
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
 
 # What a mail sink can send to: ASCII, one @, and nothing that could start another recipient, a header
 # or an option of a mail command.
@@ -46,19 +48,19 @@ OPTIONS_SCHEMA: Document = {
             },
             "additionalProperties": {
                 "type": "string",
-                "pattern": r"^[^\r\n\0]*\Z",
-                "must": "be a string without line breaks",
+                "pattern": _ONE_LINE,
+                "must": "be a string without line breaks and control characters",
             },
         },
         "post_data": {"type": ["string", "null"], "must": "be a string"},
         "from": {
             "type": ["string", "null"],
-            "pattern": r"^[^\r\n\0]*\Z",
+            "pattern": _ONE_LINE,
             "must": "be a string of one line",
         },
         "subject": {
             "type": ["string", "null"],
-            "pattern": r"^[^\r\n\0]*\Z",
+            "pattern": _ONE_LINE,
             "must": "be a string of one line",
         },
     },
@@ -136,6 +138,13 @@ def check_options(value: object) -> Document:
     for fault in _options.iter_errors(value):
         place = " ".join(str(step)[:80] for step in fault.absolute_path)
         raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
+    headers = value.get("post_headers") or {}
+    characters = sum(len(name) + len(text) for name, text in headers.items())
+    if characters > MAX_POST_HEADERS_CHARACTERS:
+        raise ValidationFailed(
+            f"options: post_headers have {characters} characters; "
+            f"at most {MAX_POST_HEADERS_CHARACTERS} are allowed"
+        )
     return value
 
 
