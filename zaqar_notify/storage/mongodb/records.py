@@ -109,7 +109,7 @@ class Records:
         self._sealed: dict[str, int] = {}
         self.writer = ""
         """The present name of this process as a writer."""
-        self.on_read: Callable[[Record], None] = lambda _: None
+        self.on_read: Callable[[QueueRef, Record | None], None] = lambda _ref, _record: None
         """Told of each record that was read."""
 
     async def get(self, ref: QueueRef) -> Record | None:
@@ -141,7 +141,8 @@ class Records:
             records[ref] = _record(
                 ref, stored, [block for block in open_blocks if block.key == stored["_id"]]
             )
-            self.on_read(records[ref])
+        for ref in refs.values():
+            self.on_read(ref, records.get(ref))
         for call in group:
             call.answer(records.get(call.ask))
 

@@ -23,7 +23,8 @@ from zaqar_notify.storage.mongodb.records import Block, Record
 
 SOONEST_SECONDS = 0.02
 """So that a message that stays due (nobody may have it) doesn't keep its watchers busy."""
-LATEST_SECONDS = 10.0
+LATEST_SECONDS = 30.0
+"""So often the next instant is asked for again: another process may have brought it forward."""
 FIRST_LOOK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.0
 LOOKS_GROW_BY = 1.3
@@ -90,17 +91,22 @@ class Waiting:
         if watched is not None and watched.timer is not None:
             self._set_timer(watched, until)
 
-    def saw(self, record: Record) -> None:
-        """What a reading of the queue's document showed."""
-        watched = self._watched.get(record.ref)
+    def saw(self, ref: QueueRef, record: Record | None) -> None:
+        """What a reading of the queue's document showed; None: that there is none."""
+        watched = self._watched.get(ref)
         if watched is None:
             return
-        readable_to, turns = watched.seen or (record.readable_to, record.turns)
+        present = (0, 0) if record is None else (record.readable_to, record.turns)
+        before = watched.seen or present
         # Both only grow; a reading may be older than what this process has done since.
-        watched.seen = (max(readable_to, record.readable_to), max(turns, record.turns))
-        if watched.seen != (readable_to, turns):
-            watched.look_after = FIRST_LOOK_SECONDS
-            watched.wake(1)
+        watched.seen = (max(before[0], present[0]), max(before[1], present[1]))
+        if watched.seen == before:
+            return
+        watched.look_after = FIRST_LOOK_SECONDS
+        watched.wake(1)
+        if watched.timer is not None and not watched.is_asking:
+            # What came may be delayed, to an instant that the timer does not know.
+            self._ask_for_due(watched)
 
     def stop(self) -> None:
         """Wake every watch for good."""
@@ -122,7 +128,8 @@ class Waiting:
 
     def begin(self, watched: _Watched) -> None:
         """Somebody begins to wait for the queue."""
-        if watched.timer is None and not watched.is_asking:
+        if (watched.timer is None or watched.was_woken) and not watched.is_asking:
+            # Whoever was woken and waits again may have lost to a holder in another process.
             self._ask_for_due(watched)
         watched.look_after = FIRST_LOOK_SECONDS
         watched.look_at = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
@@ -157,6 +164,7 @@ class Waiting:
 
     def _ask_for_due(self, watched: _Watched) -> None:
         watched.is_asking = True
+        watched.was_woken = False
         task = asyncio.get_running_loop().create_task(self._set_timer_to_due(watched))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
@@ -203,6 +211,7 @@ class _Watched:
         """What the queue's document said last: how far it could be read, and its turn."""
         self.timer: asyncio.TimerHandle | None = None
         self.is_asking = False
+        self.was_woken = False
         self.look_after = FIRST_LOOK_SECONDS
         self.look_at = 0.0
 
@@ -212,6 +221,7 @@ class _Watched:
 
     def wake(self, consumers: int) -> None:
         """Wake every observer, and so many consumers that have no wake yet."""
+        self.was_woken = True
         for watch in self.watches:
             if not watch.exclusive:
                 watch.nudge()

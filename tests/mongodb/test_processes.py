@@ -1,0 +1,221 @@
+"""Two stores on one database, as two processes have them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+from pymongo.errors import AutoReconnect
+
+from tests.clock import START
+from tests.contract.steps import (
+    after,
+    bodies,
+    claim,
+    everything,
+    hold,
+    ids,
+    page,
+    post,
+    subscribe,
+)
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import DeadLetter, QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage
+
+SOON_SECONDS = 3.0
+"""A look comes within a second; this leaves room for a busy machine."""
+IN_TIME_SECONDS = 30.0
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+async def test_a_post_of_another_process_wakes(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef, exclusive: bool
+) -> None:
+    with storage.messages.watch(queue, exclusive=exclusive) as watch:
+        assert bodies(await page(storage, queue)) == []
+        waiting = asyncio.create_task(watch.changed(timeout_seconds=SOON_SECONDS))
+        await asyncio.sleep(0)
+
+        await post(other_storage, queue, bodies=["a"])
+
+        assert await waiting is True
+        assert bodies(await page(storage, queue)) == ["a"]
+
+
+async def test_a_post_of_another_process_between_look_and_wait_is_not_missed(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["before"])
+    await hold(storage, queue)
+    with storage.messages.watch(queue, exclusive=True) as watch:
+        assert await claim(storage, queue) is None
+
+        await post(other_storage, queue, bodies=["a"])
+
+        assert await watch.changed(timeout_seconds=SOON_SECONDS) is True
+
+
+async def test_a_release_in_another_process_wakes(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["a"])
+    held = await hold(other_storage, queue)
+    with storage.messages.watch(queue, exclusive=True) as watch:
+        assert await claim(storage, queue) is None
+
+        await other_storage.claims.release(queue, held.id, now=START)
+
+        assert await watch.changed(timeout_seconds=SOON_SECONDS) is True
+
+
+async def test_the_end_of_another_process_s_delay_wakes(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    with storage.messages.watch(queue, exclusive=True) as watch:
+        assert await claim(storage, queue, now=datetime.now(UTC)) is None
+        waiting = asyncio.create_task(watch.changed(timeout_seconds=SOON_SECONDS))
+        await asyncio.sleep(0)
+
+        await post(other_storage, queue, bodies=["a"], delay=1, now=datetime.now(UTC))
+
+        assert await waiting is True
+        async with asyncio.timeout(SOON_SECONDS):
+            while await claim(storage, queue, now=datetime.now(UTC)) is None:
+                assert await watch.changed(timeout_seconds=SOON_SECONDS)
+
+
+async def test_the_lapse_of_another_process_s_claim_wakes_a_consumer_that_lost_to_it(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    with storage.messages.watch(queue, exclusive=True) as watch:
+        assert await claim(storage, queue, now=datetime.now(UTC)) is None
+        waiting = asyncio.create_task(watch.changed(timeout_seconds=SOON_SECONDS))
+        await asyncio.sleep(0)
+        await post(other_storage, queue, bodies=["a"], now=datetime.now(UTC))
+        await hold(other_storage, queue, ttl=1, now=datetime.now(UTC))
+
+        assert await waiting is True
+        async with asyncio.timeout(SOON_SECONDS):
+            while await claim(storage, queue, now=datetime.now(UTC)) is None:
+                assert await watch.changed(timeout_seconds=SOON_SECONDS)
+
+
+async def test_claims_of_two_processes_are_exclusive_and_complete(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    sent = [f"{number}" for number in range(400)]
+    await post(storage, queue, bodies=sent)
+    held_now: set[str] = set()
+    consumed: list[str] = []
+
+    async def consume(seed: int) -> None:
+        dice = random.Random(seed)
+        mine = (storage, other_storage)[seed % 2]
+        while len(consumed) < len(sent):
+            held = await claim(mine, queue, limit=dice.randint(1, 10))
+            if held is None:
+                continue
+            assert held_now.isdisjoint(ids(held))
+            held_now.update(ids(held))
+            await asyncio.sleep(0)
+            held_now.difference_update(ids(held))
+            if dice.random() < 0.2:
+                await mine.claims.release(queue, held.id, now=START)
+            else:
+                consumed.extend(bodies(held))
+                await mine.messages.delete_many(queue, ids(held), claim_ids=[held.id], now=START)
+
+    async with asyncio.timeout(IN_TIME_SECONDS):
+        await asyncio.gather(*(consume(seed) for seed in range(8)))
+
+    assert sorted(consumed, key=int) == sent
+    assert await everything(storage, queue) == []
+
+
+async def test_pops_of_two_processes_take_every_message_once(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    sent = [f"{number}" for number in range(100)]
+    await post(storage, queue, bodies=sent)
+
+    popped: list[str] = []
+    while len(popped) < len(sent):
+        for some in await asyncio.gather(
+            *(one.messages.pop(queue, limit=7, now=START) for one in (storage, other_storage))
+        ):
+            popped += bodies(some)
+
+    assert sorted(popped, key=int) == sent
+
+
+async def test_what_one_process_settles_acts_on_the_next_post_of_another(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    before = await post(storage, queue, bodies=["before"])
+    subscribed = await subscribe(other_storage, queue)
+    during = await post(storage, queue, bodies=["during"])
+    await other_storage.subscriptions.delete(queue, subscribed.id)
+    later = await post(storage, queue, bodies=["later"])
+
+    owed = [posted.owes_deliveries for posted in (before, during, later)]
+    assert owed == [False, True, False]
+
+
+async def test_a_queue_deleted_by_one_process_is_empty_for_the_other_at_once(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    for _ in range(5):
+        await post(storage, queue, bodies=["a"])
+        await other_storage.queues.delete(queue)
+
+        assert await claim(storage, queue) is None
+        assert bodies(await page(storage, queue)) == []
+
+
+async def test_subscriptions_that_come_and_go_at_once_leave_the_queue_in_the_know(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    """A deletion that looks for what is left must not overlook one that is just being made."""
+    for number in range(10):
+        old = await subscribe(storage, queue, f"http://old/{number}")
+        _, new = await asyncio.gather(
+            storage.subscriptions.delete(queue, old.id),
+            subscribe(other_storage, queue, f"http://new/{number}"),
+        )
+
+        assert (await post(storage, queue, bodies=["a"])).owes_deliveries is True
+        await storage.subscriptions.delete(queue, new.id)
+        assert (await post(storage, queue, bodies=["a"])).owes_deliveries is False
+
+
+async def test_a_move_that_was_broken_off_brings_its_message_once(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy was made; the connection went before the original was removed."""
+    rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
+    await post(storage, queue, bodies=["poison"])
+    messages = storage._connection.messages
+    with monkeypatch.context() as broken:
+        broken.setattr(messages, "delete_many", refuse_claimed(messages.delete_many))
+        with pytest.raises(StorageUnavailable):
+            await claim(storage, queue, dead_letter=rule)
+
+    assert await claim(storage, queue, dead_letter=rule, now=after(59.999)) is None
+    assert await claim(storage, queue, dead_letter=rule, now=after(60)) is None
+
+    assert await everything(storage, queue, now=after(60)) == []
+    dead = bodies(await everything(storage, rule.queue, now=after(60)))
+    assert Counter(dead) == {"poison": 1}
+
+
+def refuse_claimed(delete_many: object) -> object:
+    async def fail(wanted: dict[str, object], **options: object) -> object:
+        if "claim" in wanted:
+            raise AutoReconnect("the connection went")
+        return await delete_many(wanted, **options)  # type: ignore[operator]
+
+    return fail
