@@ -1,7 +1,8 @@
-"""One connection of a client, with bounds on what it may send before a request can be looked at.
+"""One connection of a client, with bounds on what it may send, and on how long it may take.
 
-Uvicorn bounds neither the size of a request's head nor the time that a request takes to arrive: one
-client could fill the memory with headers that never end, or hold every connection that we may have.
+Uvicorn bounds neither the size of a request's head nor the time that a request takes to arrive, nor
+the time that an answer waits to be read: one client could fill the memory with headers that never end
+or with pages that it does not read, or hold every connection that we may have.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ MAX_HEAD_BYTES = 65536
 ARRIVAL_SECONDS = 60.0
 """Time for one request to arrive whole, and for a new connection's first one to begin to."""
 
+UNREAD_SECONDS = 30.0
+"""Time in which a client reads something of an answer that waits for it."""
+
 
 class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _arrival: asyncio.TimerHandle | None = None
+    _reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -28,6 +33,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_arrival()
+        self._stop_reading()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -37,6 +43,21 @@ class Connection(HttpToolsProtocol):
             if self.transport.is_closing():
                 return
         self._watch_arrival()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._stop_reading()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection; what its client has not read by now, it never will."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what can't be read as a request, in the contract's form."""
@@ -79,5 +100,20 @@ class Connection(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         self._arrival = None
-        if not self.transport.is_closing():
-            self.transport.close()
+        self.transport.abort()
+
+    def _watch_reading(self, unread: int) -> None:
+        self._stop_reading()
+        self._reading = self.loop.call_later(UNREAD_SECONDS, self._check_reading, unread)
+
+    def _check_reading(self, unread_before: int) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread < unread_before:
+            self._watch_reading(unread)
+        else:
+            self.transport.abort()
+
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
@@ -107,3 +108,53 @@ async def test_a_long_poll_may_take_longer_than_its_request_to_arrive(
     reply = await api.get("/v2/queues/q/messages?wait=1")
 
     assert reply.status == 200
+
+
+async def request_much(api: Api) -> socket.socket:
+    """A connection whose client has asked for a page of 5 MB, and has room for little of it."""
+    for _ in range(20):
+        await api.post_bodies("q", "x" * 250_000)
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", api.port))
+    request = b"GET /v2/queues/q/messages?echo=true&limit=20 HTTP/1.1\r\n%b\r\n" % IDENTITY
+    await loop.sock_sendall(client, request)
+    return client
+
+
+async def test_an_answer_that_is_not_read_loses_its_connection(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.05)
+    ended = asyncio.Event()
+    lose = connection.Connection.connection_lost
+
+    def lost(self: connection.Connection, error: Exception | None) -> None:
+        lose(self, error)
+        ended.set()
+
+    monkeypatch.setattr(connection.Connection, "connection_lost", lost)
+
+    client = await request_much(api)
+
+    async with asyncio.timeout(10):
+        await ended.wait()
+    client.close()
+
+
+async def test_an_answer_that_is_being_read_comes_whole(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.05)
+    client = await request_much(api)
+    loop = asyncio.get_running_loop()
+
+    received = 0
+    async with asyncio.timeout(20):
+        while received < 20 * 250_000 and (piece := await loop.sock_recv(client, 65536)):
+            received += len(piece)
+
+    assert received >= 20 * 250_000
+    client.close()
