@@ -111,10 +111,12 @@ class MongoMessages(MessageStore):
         with_held = include_claimed or include_delayed
         if with_held:
             conditions |= _states(now_ms, claimed=include_claimed, delayed=include_delayed)
+        end: int | None = None
         while True:
             record = await self._records.get(ref)
             if record is None:
                 return NOTHING
+            end = record.end if end is None else end
             with storage_errors():
                 start = 0 if marker is None else await self._after(record.id, marker)
                 if start is None:
@@ -124,7 +126,7 @@ class MongoMessages(MessageStore):
                     found = await self._in_order(wanted, limit)
                 else:
                     found = await self._free_in_order(record.id, wanted, limit, now_ms)
-            if len(found) == limit or not record.hides_some:
+            if len(found) == limit or not record.hides_some or record.readable_to >= end:
                 break
             # Another process's post, begun before one that was acknowledged, is still under way.
             await asyncio.sleep(HIDDEN_LOOK_SECONDS)

@@ -82,7 +82,8 @@ class Record(msgspec.Struct, frozen=True):
 
     `queue` is None when there is no such queue. Everything before the position `readable_to` is
     there or never will be. With `hides_some`, blocks behind it may be sealed already: a reader that
-    comes so far must look again, for what was acknowledged has to be seen.
+    comes so far must look again, for what was acknowledged has to be seen: until it can read to `end`,
+    behind which nothing was posted yet.
     """
 
     ref: QueueRef
@@ -90,6 +91,7 @@ class Record(msgspec.Struct, frozen=True):
     id: bytes
     queue: Queue | None
     readable_to: int
+    end: int
     hides_some: bool
     subscribed_until: datetime | None
     turns: int
@@ -277,6 +279,7 @@ def _record(ref: QueueRef, stored: Document, open_blocks: Sequence[Block]) -> Re
         stored["queue"],
         to_queue(ref, stored),
         min((block.after for block in open_blocks), default=end),
+        end,
         _is_gap_behind(open_blocks, end),
         stored.get("subscribed_until"),
         stored.get("turns", 0),
