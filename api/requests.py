@@ -86,6 +86,14 @@ class Call:
         return None if value is None else value.decode("latin-1")
 
     @property
+    def is_signed_for_its_path(self) -> bool:
+        """Whether a pre-signed URL was made for just this path, not for one above it.
+
+        Of an identified call: by then the signature has been verified.
+        """
+        return b"url-signature" in self._headers and self.header(b"url-paths") == self.path
+
+    @property
     def query(self) -> Query:
         return Query(self.query_string)
 

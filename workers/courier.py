@@ -201,10 +201,14 @@ class Courier:
         outcome = await self._ask(receiver.sink, delivery)
         ended = time.monotonic()
         answered = outcome.verdict is not Verdict.TRY_LATER
-        receiver.endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
+        endpoint = receiver.endpoint
+        was_suspect = endpoint.is_suspect
+        endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
         self.counts[receiver.scheme, outcome.verdict.value] += 1
         if outcome.verdict is not Verdict.DELIVERED or logger.isEnabledFor(logging.DEBUG):
-            _log(outcome, delivery)
+            _log(outcome, delivery, is_known=was_suspect)
+        if endpoint.is_suspect and not was_suspect:
+            _log_suspect(delivery)
         return outcome
 
     async def _ask(self, sink: Sink | None, delivery: Delivery) -> Outcome:
@@ -320,8 +324,11 @@ _LEVELS = {
 }
 
 
-def _log(outcome: Outcome, delivery: Delivery) -> None:
+def _log(outcome: Outcome, delivery: Delivery, *, is_known: bool) -> None:
+    """One record per try; of an endpoint known to fail, hundreds a second say nothing new."""
     level, sentence, action = _LEVELS[outcome.verdict]
+    if is_known and outcome.verdict is Verdict.TRY_LATER:
+        level = logging.DEBUG
     logger.log(
         level,
         sentence,
@@ -336,5 +343,18 @@ def _log(outcome: Outcome, delivery: Delivery) -> None:
             "status": outcome.status,
             "detail": outcome.detail,
             "request_id": delivery.request_id,
+        },
+    )
+
+
+def _log_suspect(delivery: Delivery) -> None:
+    logger.warning(
+        "A receiver fails again and again; it gets one try at a time until one succeeds, "
+        "and failed tries are logged at debug level",
+        extra={
+            "action": "endpoint_suspect",
+            "subscription_id": delivery.subscription.id,
+            "project": delivery.subscription.queue.project,
+            "queue": delivery.subscription.queue.name,
         },
     )

@@ -11,7 +11,8 @@ NotifyError
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
 ├── SubscriptionNotConfirmed    a confirmation that is no object           400
 ├── NotPermitted
-│   └── MessageIsClaimed        delete without the claim that holds it     403
+│   ├── MessageIsClaimed        delete without the claim that holds it     403
+│   └── ConfirmationNotSigned   to confirm is the subscriber's to do       403
 ├── DoesNotExist                                                           404
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
 │   │   SubscriptionDoesNotExist
@@ -95,6 +96,14 @@ class MessageIsClaimed(NotPermitted):
     def __init__(self, message_id: str) -> None:
         super().__init__(
             f"Message {message_id[:80]!r} is under a live claim; name it in claim_id to delete the message"
+        )
+
+
+class ConfirmationNotSigned(NotPermitted):
+    def __init__(self) -> None:
+        super().__init__(
+            "Only the subscriber can confirm, with the signed request that it was sent; "
+            "ask it again by repeating the POST of the subscription"
         )
 
 

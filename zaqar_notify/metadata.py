@@ -224,9 +224,11 @@ def _check_queue_name(key: str, value: object, settings: Settings) -> None:
         )
 
 
-def _check_boolean(key: str, value: object, settings: Settings) -> None:
+def _check_encrypt(key: str, value: object, settings: Settings) -> None:
     if not isinstance(value, bool):
         raise ValidationFailed(f"{key} must be true or false")
+    if value:
+        raise ValidationFailed(f"{key} must be false: this release encrypts no messages at rest")
 
 
 def _check_policy(key: str, value: object, settings: Settings) -> None:
@@ -241,6 +243,6 @@ _CHECKS: dict[str, _Check] = {
     DEAD_LETTER_QUEUE: _check_queue_name,
     DEAD_LETTER_TTL: _check_ttl,
     MAX_CLAIM_COUNT: _check_claim_count,
-    ENCRYPT: _check_boolean,
+    ENCRYPT: _check_encrypt,
     POLICY_KEY: _check_policy,
 }

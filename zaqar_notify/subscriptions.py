@@ -22,6 +22,7 @@ from zaqar_notify.delivery import (
     undelivered_ref,
 )
 from zaqar_notify.errors import (
+    ConfirmationNotSigned,
     SubscriptionDoesNotExist,
     SubscriptionNotChanged,
     SubscriptionNotConfirmed,
@@ -125,8 +126,17 @@ async def change(service: Service, ref: QueueRef, subscription_id: str, body: by
         await _send(service, ref, _confirmation(service, after, now))
 
 
-async def confirm(service: Service, ref: QueueRef, subscription_id: str, body: bytes) -> None:
-    """Set `{"confirmed": true | false}`; who leaves is sent a link to come back."""
+async def confirm(
+    service: Service, ref: QueueRef, subscription_id: str, body: bytes, *, is_signed: bool
+) -> None:
+    """Set `{"confirmed": true | false}`; who leaves is sent a link to come back.
+
+    Args:
+        is_signed: The request carries the signature that the subscriber was sent.
+
+    Raises:
+        ConfirmationNotSigned: Confirmation is required, and somebody else would give it.
+    """
     if not body:
         raise ValidationFailed('A JSON body is required: {"confirmed": true} or false')
     document = read_json(body)
@@ -135,6 +145,8 @@ async def confirm(service: Service, ref: QueueRef, subscription_id: str, body: b
     confirmed = document.get("confirmed")
     if not isinstance(confirmed, bool):
         raise ValidationFailed("confirmed must be true or false")
+    if confirmed and not is_signed and _asks_to_confirm(service.settings):
+        raise ConfirmationNotSigned
     now = service.clock.now()
     _, after = await _update(service, ref, subscription_id, {"confirmed": confirmed}, now)
     if not confirmed and _asks_to_confirm(service.settings):

@@ -59,7 +59,13 @@ async def delete(service: Service, call: Call) -> Answer:
 
 async def confirm(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
-    await subscriptions.confirm(service, call.ref, call.names["subscription_id"], body)
+    await subscriptions.confirm(
+        service,
+        call.ref,
+        call.names["subscription_id"],
+        body,
+        is_signed=call.is_signed_for_its_path,
+    )
     return at(HTTPStatus.NO_CONTENT, f"{_path(call)}/confirm")
 
 

@@ -373,6 +373,30 @@ async def test_the_confirmation_s_headers_confirm_with_any_client_id(start_api: 
     assert (await api.get(path)).json["confirmed"] is True
 
 
+async def test_nobody_but_the_subscriber_confirms_where_confirmation_is_required(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(**CONFIRMING)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    shared = (
+        await api.post("/v2/queues/q/share", {"paths": ["subscriptions"], "methods": ["PUT"]})
+    ).json
+    above = {
+        "URL-Signature": shared["signature"],
+        "URL-Methods": "PUT",
+        "URL-Paths": shared["paths"][0],
+        "URL-Expires": shared["expires"],
+        "X-Project-ID": shared["project"],
+    }
+
+    by_the_project = await api.put(f"{path}/confirm", {"confirmed": True})
+    by_a_share = await api.put(f"{path}/confirm", {"confirmed": True}, headers=above)
+
+    assert (by_the_project.status, by_a_share.status) == (403, 403)
+    assert by_the_project.json["title"] == "Not authorized"
+    assert (await api.get(path)).json["confirmed"] is False
+
+
 async def test_who_leaves_gets_a_way_back(start_api: StartApi) -> None:
     api = await start_api(**CONFIRMING)
     subscription_id = await api.subscribe("q", HOOK)

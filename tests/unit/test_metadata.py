@@ -64,7 +64,7 @@ def patch(metadata: Document, *operations: tuple[Any, ...]) -> Document:
         ("_dead_letter_queue", ["d", "d" * 64]),
         ("_dead_letter_queue_messages_ttl", [60, 1209600]),
         ("_max_claim_count", [0, 1, 2**63 - 1]),
-        ("_enable_encrypt_messages", [True, False]),
+        ("_enable_encrypt_messages", [False]),
         ("_retry_policy", [{}, {"minimum_delay": 1}]),
         ("_flavor", ["gold", "", 5, {"any": "thing"}]),
         ("mine", ["", 0, True, [], {"deep": [{"er": None}]}]),
@@ -87,6 +87,7 @@ def test_metadata_within_the_limits_is_kept_as_it_is(key: str, accepted: list[ob
         ("_dead_letter_queue_messages_ttl", [59, 1209601, ""], "from 60 to 1209600 seconds"),
         ("_max_claim_count", [-1, "3", True, 1.0, ""], "integer from 0 .* claims"),
         ("_enable_encrypt_messages", [0, 1, "true", ""], "true or false"),
+        ("_enable_encrypt_messages", [True], "encrypts no messages"),
         ("_retry_policy", ["", 5, [], {"minimum_delay": 25}], "_retry_policy"),
     ],
 )

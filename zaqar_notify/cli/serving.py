@@ -41,6 +41,7 @@ class Server(uvicorn.Server):
                 http=Connection,
                 loop="none",
                 lifespan="off",
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
