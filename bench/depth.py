@@ -27,7 +27,7 @@ import report
 import servers
 import uvloop
 
-from zaqar_notify.cli.serve import DATABASE
+from zaqar_notify.single import DATABASE
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import NewMessage, Queue, QueueRef
 from zaqar_notify.storage.base import Post, Storage
