@@ -32,6 +32,8 @@ Networks = tuple[Network, ...]
 Secrets = tuple[SecretStr, ...]
 
 Seconds = Annotated[int, Field(ge=0)]
+LeastMinute = Annotated[int, Field(ge=60)]
+"""Seconds that a client may name, too: the API takes no fewer."""
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -63,13 +65,13 @@ class Settings(BaseModel):
     )
 
     # Messages
-    default_message_ttl: Seconds = Field(
+    default_message_ttl: LeastMinute = Field(
         3600, description="Life of a message posted without ttl to a queue without one, seconds."
     )
     default_message_delay: Seconds = Field(
         0, description="Shown as a queue's default delay; posts are not delayed by it, seconds."
     )
-    max_message_ttl: Seconds = Field(1209600, description="Longest life of a message, seconds.")
+    max_message_ttl: LeastMinute = Field(1209600, description="Longest life of a message, seconds.")
     max_message_delay: Seconds = Field(900, description="Longest delay of a message, seconds.")
     max_messages_post_size: Count = Field(
         262144, description="Largest body of a post, bytes; a queue may ask for less."
@@ -85,14 +87,14 @@ class Settings(BaseModel):
     )
 
     # Claims
-    default_claim_ttl: Seconds = Field(
+    default_claim_ttl: LeastMinute = Field(
         300, description="Lease of a claim made without ttl, seconds."
     )
-    default_claim_grace: Seconds = Field(
+    default_claim_grace: LeastMinute = Field(
         60, description="Life past the lease for messages that would expire before, seconds."
     )
-    max_claim_ttl: Seconds = Field(43200, description="Longest lease, seconds.")
-    max_claim_grace: Seconds = Field(43200, description="Longest grace, seconds.")
+    max_claim_ttl: LeastMinute = Field(43200, description="Longest lease, seconds.")
+    max_claim_grace: LeastMinute = Field(43200, description="Longest grace, seconds.")
     max_messages_per_claim_or_pop: Count = Field(
         20, description="Most messages in one claim or pop."
     )
@@ -120,7 +122,7 @@ class Settings(BaseModel):
     )
 
     # Subscriptions
-    default_subscription_ttl: Seconds = Field(
+    default_subscription_ttl: LeastMinute = Field(
         3600, description="Life of a subscription made without ttl, seconds."
     )
     subscriber_types: Words = Field(
@@ -280,11 +282,13 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
     given = _given(os.environ if environ is None else environ)
     values: dict[str, object] = {name: value.text for name, value in given.items()}
     try:
-        return Settings(**(values | overrides))
+        settings = Settings(**(values | overrides))
     except ValidationError as error:
         for name, value in overrides.items():
             given[name] = Given(shown(value), "command line")
         raise StartRefused(_sentence(error, given)) from None
+    _refuse_contradictions(settings)
+    return settings
 
 
 def sources(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -340,6 +344,24 @@ def _given(environ: Mapping[str, str]) -> dict[str, Given]:
         elif variable(name) in in_file:
             given[name] = Given(in_file[variable(name)], f"file {path}")
     return given
+
+
+_AT_MOST = (
+    ("default_message_ttl", "max_message_ttl"),
+    ("default_message_delay", "max_message_delay"),
+    ("default_claim_ttl", "max_claim_ttl"),
+    ("default_claim_grace", "max_claim_grace"),
+    ("min_length_client_id", "max_length_client_id"),
+)
+
+
+def _refuse_contradictions(settings: Settings) -> None:
+    for lower, upper in _AT_MOST:
+        low, high = getattr(settings, lower), getattr(settings, upper)
+        if low > high:
+            raise StartRefused(
+                f"{variable(lower)}={low} is more than {variable(upper)}={high}; set both"
+            )
 
 
 def _read_file(path: str) -> dict[str, str]:

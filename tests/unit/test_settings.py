@@ -57,16 +57,16 @@ def test_lists_are_separated_by_commas() -> None:
 
 
 def test_the_environment_wins_over_the_file_and_the_command_line_over_both(file: Path) -> None:
-    file.write_text("ZAQAR_SMTP_PORT=1\nZAQAR_MAX_CLAIM_TTL=1\nZAQAR_MAX_CLAIM_GRACE=1\n")
+    file.write_text("ZAQAR_SMTP_PORT=1\nZAQAR_MAX_CLAIM_TTL=301\nZAQAR_MAX_CLAIM_GRACE=61\n")
     environ = {
         "ZAQAR_CONFIG_FILE": str(file),
         "ZAQAR_SMTP_PORT": "2",
-        "ZAQAR_MAX_CLAIM_TTL": "2",
+        "ZAQAR_MAX_CLAIM_TTL": "302",
     }
 
     settings = load_settings(environ, smtp_port=3)
 
-    assert (settings.smtp_port, settings.max_claim_ttl, settings.max_claim_grace) == (3, 2, 1)
+    assert (settings.smtp_port, settings.max_claim_ttl, settings.max_claim_grace) == (3, 302, 61)
 
 
 def test_sources_say_where_each_value_comes_from(file: Path) -> None:
@@ -94,7 +94,8 @@ def test_the_file_may_quote_and_comment_but_never_expands(file: Path) -> None:
     [
         ("ZAQAR_SMTP_PORT", "99999", "less than or equal to 65535"),
         ("ZAQAR_SMTP_PORT", "", "valid integer"),
-        ("ZAQAR_MAX_CLAIM_TTL", "-1", "greater than or equal to 0"),
+        ("ZAQAR_MAX_CLAIM_TTL", "10", "greater than or equal to 60"),
+        ("ZAQAR_MAX_MESSAGE_DELAY", "-1", "greater than or equal to 0"),
         ("ZAQAR_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("ZAQAR_DELIVERY_ALLOW", "10.0.0.1/8", "host bits set"),
         ("ZAQAR_ENABLE_CHECKSUM", "perhaps", "valid boolean"),
@@ -119,6 +120,14 @@ def test_all_wrong_values_are_named_at_once() -> None:
 def test_a_wrong_value_of_the_command_line_says_so() -> None:
     with pytest.raises(StartRefused, match=r"ZAQAR_SMTP_PORT='0' \(command line\) is wrong"):
         load_settings({}, smtp_port=0)
+
+
+def test_settings_that_contradict_each_other_are_refused_together() -> None:
+    sentence = refusal({"ZAQAR_DEFAULT_CLAIM_TTL": "600", "ZAQAR_MAX_CLAIM_TTL": "300"})
+
+    assert sentence == (
+        "ZAQAR_DEFAULT_CLAIM_TTL=600 is more than ZAQAR_MAX_CLAIM_TTL=300; set both"
+    )
 
 
 @pytest.mark.parametrize(

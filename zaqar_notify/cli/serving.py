@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from zaqar_notify.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies and clients keep an idle connection, so that they close it, not we."""
+
+MOST_FILES = 65_536
 
 
 class Companion(Protocol):
@@ -70,6 +73,7 @@ async def serve_until_stopped(
 
     Requests and deliveries are drained at the same time, each within `shutdown_seconds`.
     """
+    _raise_file_limit()
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -95,6 +99,14 @@ async def serve_until_stopped(
         await stopping.wait()
         await asyncio.gather(serving, companion.drain(server.shutdown_seconds))
         await running
+
+
+def _raise_file_limit() -> None:
+    """Each connection is a file, and shells give a process 1,024 of them unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _on_signals(stop: Callable[[], None]) -> None:
