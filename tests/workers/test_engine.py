@@ -553,6 +553,25 @@ async def test_a_receiver_that_keeps_failing_gets_one_try_at_a_time(office: Offi
     assert most == 1
 
 
+async def test_a_receiver_that_keeps_failing_is_warned_of_once_and_does_not_fill_the_log(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.settings = Settings(delivery_breaker_failures=3, delivery_concurrency_per_endpoint=2)
+    await office.subscribe("http://dead/")
+    office.sink.answers["http://dead/"] = always(TRY_LATER)
+    for number in range(20):
+        await office.post(b"%d" % number)
+
+    with caplog.at_level(logging.WARNING):
+        await office.work_off()
+
+    actions = [record.__dict__["action"] for record in caplog.records]
+    assert actions.count("endpoint_suspect") == 1
+    # Those that made it suspect, and at most those that were under way by then.
+    assert 3 <= actions.count("attempt_failed") <= 5
+    assert len(office.sink.deliveries) > 5
+
+
 async def test_a_job_that_nobody_can_finish_ends_in_the_poison_queue(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
