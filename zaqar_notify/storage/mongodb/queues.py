@@ -11,6 +11,7 @@ from pymongo.errors import DuplicateKeyError
 from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.base import QueueStore
+from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.mongodb.connection import (
     BY_CLAIM,
     BY_DUE,
@@ -195,7 +196,7 @@ class MongoQueues(QueueStore):
                 queue = to_queue(QueueRef(project, name), stored)
                 if queue is None or name_contains not in name:
                     continue
-                if not wanted or _has(queue.metadata, wanted):
+                if not wanted or has_metadata(queue.metadata, wanted):
                     yield queue
 
 
@@ -205,18 +206,3 @@ def _of_project(project: str, marker: str) -> Stored:
         "_id": {"$gt": f"{project}\0{marker}", "$lt": f"{project}\x01"},
         "metadata": {"$ne": None},
     }
-
-
-def _has(metadata: Document, wanted: Document) -> bool:
-    return all(
-        key in metadata and any(_same(metadata[key], one) for one in _alternatives(value))
-        for key, value in wanted.items()
-    )
-
-
-def _alternatives(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
-
-
-def _same(one: object, other: object) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)

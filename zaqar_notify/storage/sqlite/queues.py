@@ -14,6 +14,7 @@ import msgspec
 from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.base import QueueStore
+from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
 from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
 
@@ -211,7 +212,7 @@ class SQLiteQueues(QueueStore):
             )
             try:
                 for name, metadata, created_at in rows:
-                    if not wanted or _has(from_json(metadata), wanted):
+                    if not wanted or has_metadata(from_json(metadata), wanted):
                         yield name, metadata, created_at
                     looked_at += ROW_BYTES + len(metadata)
                     if looked_at > LOOKED_AT_BYTES:
@@ -230,21 +231,6 @@ def _record(ref: QueueRef, row: Row | None) -> Record | None:
 
 def _bytes(record: Record | None) -> int:
     return 0 if record is None else record.metadata_bytes
-
-
-def _has(metadata: Document, wanted: Document) -> bool:
-    return all(
-        key in metadata and any(_same(metadata[key], one) for one in _alternatives(value))
-        for key, value in wanted.items()
-    )
-
-
-def _alternatives(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
-
-
-def _same(one: object, other: object) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:

@@ -94,14 +94,15 @@ class _Watched:
         self._wake_consumers(count)
 
     def begin_to_wait(self, watch: _Watch) -> None:
-        self.watches[watch] = self.watches.pop(watch)
+        if watch in self.watches:
+            self.watches[watch] = self.watches.pop(watch)
 
     def leave(self, watch: _Watch) -> bool:
         """Watch no longer; whether it had been watching."""
         if watch not in self.watches:
             return False
         del self.watches[watch]
-        if watch.is_woken or watch.was_woken:
+        if watch.exclusive and (watch.is_woken or watch.was_woken):
             # There may be more than this consumer took, or it went before it looked.
             self._wake_consumers(1)
         return True
