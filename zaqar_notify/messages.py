@@ -19,7 +19,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.jsontext import MAX_DEPTH, check_depth_of_text, read_json
 from zaqar_notify.limits import check_ids, check_limit, check_range
-from zaqar_notify.metadata import MIN_TTL_SECONDS, message_rules
+from zaqar_notify.metadata import MIN_TTL_SECONDS, MessageRules, message_rules
 from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -47,7 +47,49 @@ class PostBody(msgspec.Struct):
 _post_body = msgspec.json.Decoder(PostBody)
 
 
-class ClientPost(Post):
+class QueuePost(Post):
+    """Messages for a queue whose subscribers are notified of them."""
+
+    def __init__(
+        self, ref: QueueRef, *, size: int, hops: int, request_id: str, settings: Settings
+    ) -> None:
+        self._ref = ref
+        self._size = size
+        self._hops = hops
+        self._request_id = request_id
+        self._settings = settings
+        self._delayed_queue = False
+
+    def _rules(self, queue: Queue | None) -> MessageRules:
+        """What the queue says about its messages.
+
+        Raises:
+            ValidationFailed: It takes none of this size.
+        """
+        rules = message_rules({} if queue is None else queue.metadata, self._settings)
+        if self._size > rules.max_post_size:
+            raise ValidationFailed(
+                f"The post has {self._size} bytes; queue {self._ref.name!r} takes at most "
+                f"{rules.max_post_size} bytes"
+            )
+        self._delayed_queue = rules.default_delay > 0
+        return rules
+
+    def jobs(
+        self, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[tuple[QueueRef, NewMessage]]:
+        return fan_out_jobs(
+            self._ref,
+            ids,
+            messages,
+            settings=self._settings,
+            delayed_queue=self._delayed_queue,
+            hops=self._hops,
+            request_id=self._request_id,
+        )
+
+
+class ClientPost(QueuePost):
     """The messages of a client's request."""
 
     def __init__(
@@ -62,24 +104,14 @@ class ClientPost(Post):
         hops: int,
         settings: Settings,
     ) -> None:
+        super().__init__(ref, size=size, hops=hops, request_id=request_id, settings=settings)
         self.client_id = client_id
         self.idempotency_key = idempotency_key
-        self._ref = ref
-        self._hops = hops
         self._messages = messages
-        self._size = size
-        self._request_id = request_id
-        self._settings = settings
         self._checksums = [_checksum(message.body, settings) for message in messages]
-        self._delayed_queue = False
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
-        rules = message_rules({} if queue is None else queue.metadata, self._settings)
-        if self._size > rules.max_post_size:
-            raise ValidationFailed(
-                f"The body has {self._size} bytes; this queue takes at most {rules.max_post_size} bytes"
-            )
-        self._delayed_queue = rules.default_delay > 0
+        rules = self._rules(queue)
         return [
             NewMessage(
                 bytes(message.body),
@@ -89,19 +121,6 @@ class ClientPost(Post):
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)
         ]
-
-    def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
-    ) -> Sequence[tuple[QueueRef, NewMessage]]:
-        return fan_out_jobs(
-            self._ref,
-            ids,
-            messages,
-            settings=self._settings,
-            delayed_queue=self._delayed_queue,
-            hops=self._hops,
-            request_id=self._request_id,
-        )
 
     def _delay(self, message: PostedMessage, default: int) -> int:
         delay = message.delay
@@ -113,7 +132,7 @@ class ClientPost(Post):
         return check_range("delay", delay, least=0, most=most, unit="seconds")
 
 
-class RelayedPost(Post):
+class RelayedPost(QueuePost):
     """One message on its way from another queue, stored once per delivery."""
 
     client_id = RELAY_CLIENT
@@ -128,45 +147,23 @@ class RelayedPost(Post):
         request_id: str,
         settings: Settings,
     ) -> None:
+        size = len(message.body)
+        super().__init__(ref, size=size, hops=hops, request_id=request_id, settings=settings)
         self.idempotency_key = IdempotencyKey(
             delivery_id,
             hashlib.sha256(message.body).digest(),
             settings.idempotency_keep_seconds,
         )
-        self._ref = ref
         self._message = message
-        self._hops = hops
-        self._request_id = request_id
-        self._settings = settings
-        self._delayed_queue = False
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         """The ttl and body are the message's own; a delay is the business of each queue."""
-        rules = message_rules({} if queue is None else queue.metadata, self._settings)
-        size = len(self._message.body)
-        if size > rules.max_post_size:
-            raise ValidationFailed(
-                f"The message has {size} bytes; queue {self._ref.name!r} takes at most {rules.max_post_size}"
-            )
-        self._delayed_queue = rules.default_delay > 0
+        rules = self._rules(queue)
         return [
             NewMessage(
                 self._message.body, self._message.ttl, rules.default_delay, self._message.checksum
             )
         ]
-
-    def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
-    ) -> Sequence[tuple[QueueRef, NewMessage]]:
-        return fan_out_jobs(
-            self._ref,
-            ids,
-            messages,
-            settings=self._settings,
-            delayed_queue=self._delayed_queue,
-            hops=self._hops,
-            request_id=self._request_id,
-        )
 
 
 async def post(
