@@ -39,12 +39,16 @@ ABSENT = (
 class Mongod:
     """One server. Started again it finds its data."""
 
-    def __init__(self, directory: Path, *, replica_set: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, replica_set: bool = True, role: str | None = None
+    ) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._directory = directory
-        self._options = ["--replSet", SET_NAME, "--oplogSize", "64"] if replica_set else []
+        name = role or SET_NAME
+        self._options = ["--replSet", name, "--oplogSize", "64"] if replica_set else []
+        self._options += [f"--{role}"] if role else []
         directory.mkdir()
 
     def start(self) -> None:
@@ -93,11 +97,19 @@ class Mongod:
 
 
 class ReplicaSet:
-    """A replica set of so many members, in a new directory that `stop` removes."""
+    """A replica set of so many members, in a new directory that `stop` removes.
 
-    def __init__(self, members: int = 1) -> None:
+    Args:
+        role: In a sharded cluster: `configsvr` or `shardsvr`. It is the set's name too.
+    """
+
+    def __init__(self, members: int = 1, *, role: str | None = None) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="zaqar-mongod-"))
-        self.members = [Mongod(self._directory / f"{number}") for number in range(members)]
+        self._role = role
+        self.name = role or SET_NAME
+        self.members = [
+            Mongod(self._directory / f"{number}", role=role) for number in range(members)
+        ]
 
     def start(self) -> None:
         """Start the members and wait until there is a primary."""
@@ -108,15 +120,16 @@ class ReplicaSet:
         ]
         # Elections in a second or two, not ten: members on one machine hear of a death at once.
         settings = {"electionTimeoutMillis": 1500, "heartbeatIntervalMillis": 500}
+        configuration: dict[str, Any] = {"_id": self.name, "members": hosts, "settings": settings}
+        if self._role == "configsvr":
+            configuration["configsvr"] = True
         with self.members[0].client() as client:
-            client.admin.command(
-                {"replSetInitiate": {"_id": SET_NAME, "members": hosts, "settings": settings}}
-            )
+            client.admin.command({"replSetInitiate": configuration})
         self.wait_for_primary()
 
     def uri(self, database: str = "") -> str:
         hosts = ",".join(member.address for member in self.members)
-        return f"mongodb://{hosts}/{database}?replicaSet={SET_NAME}"
+        return f"mongodb://{hosts}/{database}?replicaSet={self.name}"
 
     def wait_for_primary(self) -> Mongod:
         """The primary, as soon as there is one."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.mongod import mongo_uri
+from tests.mongodb.commands import Commands
+from tests.mongodb.routing import goes_astray
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
@@ -29,6 +31,14 @@ def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URI of a store that is this test's own."""
     uri_of_empty_store = DRIVERS[request.param]
     return uri_of_empty_store(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _commands_to_mongodb_find_their_shard(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    commands = Commands()
+    commands.listen(monkeypatch)
+    yield
+    assert [command for command in commands.sent if goes_astray(command)] == []
 
 
 @pytest.fixture

@@ -10,34 +10,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient, monitoring
 
-from tests.contract.steps import after, bodies, claim, everything, hold, page, post
+from tests.contract.steps import after, bodies, claim, hold, page, post
+from tests.mongodb.commands import Command, Commands
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, connection
-
-Command = dict[str, Any]
+from zaqar_notify.storage.mongodb import MongoStorage
 
 WAITING = 3000
 HELD = 500
 EXPLAINED = {"find": ("queues", "messages"), "update": ("messages",), "delete": ("messages",)}
 """By command the collections of interest; a reservation is by `_id` alone."""
-
-
-class Commands(monitoring.CommandListener):
-    """The commands that a store sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Command] = []
-
-    def started(self, event: monitoring.CommandStartedEvent) -> None:
-        self.sent.append(dict(event.command))
-
-    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Not of interest."""
-
-    def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Not of interest."""
 
 
 @pytest.fixture
@@ -49,11 +31,7 @@ def commands() -> Commands:
 async def storage(
     uri: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[MongoStorage]:
-    def client(*arguments: Any, **options: Any) -> Any:
-        return original(*arguments, event_listeners=[commands], **options)
-
-    original: Any = AsyncMongoClient
-    monkeypatch.setattr(connection, "AsyncMongoClient", client)
+    commands.listen(monkeypatch)
     storage = await MongoStorage.open(uri)
     yield storage
     await storage.close()
@@ -195,35 +173,3 @@ async def test_an_empty_claim_reads_next_to_nothing_however_much_is_held(
 
     # The queue's own document.
     assert_cheap(plans, examined=1)
-
-
-async def test_every_query_of_messages_names_its_queue(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
-) -> None:
-    """The shard key: a query without it would go to every shard."""
-    commands.sent.clear()
-    held = await hold(storage, full_queue, limit=3)
-    await storage.claims.renew(full_queue, held.id, ttl=60, grace=60, now=after(1))
-    await storage.claims.get(full_queue, held.id, now=after(1))
-    await storage.claims.release(full_queue, held.id, now=after(1))
-    await storage.messages.pop(full_queue, limit=3, now=after(1))
-    read = await everything(storage, full_queue, now=after(1))
-    await storage.messages.get(full_queue, [read[-1].id], now=after(1))
-    await storage.messages.delete(full_queue, read[-1].id, claim_id=None, now=after(1))
-    await storage.messages.delete_many(full_queue, [read[-2].id], claim_ids=None, now=after(1))
-    await storage.queues.stats(full_queue, now=after(1))
-
-    for sent in commands.sent:
-        assert all("queue" in condition for condition in conditions(sent)), sent
-
-
-def conditions(sent: Command) -> list[Command]:
-    """The filters of a command on messages."""
-    name = next(iter(sent))
-    if sent[name] != "messages" or name == "insert":
-        return []
-    if name == "find":
-        return [sent["filter"]]
-    if name == "aggregate":
-        return [sent["pipeline"][0]["$match"]]
-    return [statement["q"] for statement in sent[f"{name}s"]]

@@ -40,6 +40,11 @@ ANSWER_MS = 10_000
 SELECTION_MS = 5_000
 """How long a call waits for a primary, or for a connection of the pool."""
 DUPLICATE_KEY = 11000
+UNDECIDED = frozenset(
+    {6, 7, 50, 89, 91, 133, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436}
+)
+"""What a router answers for a document whose shard gave no answer, or changed its primary: the write
+may happen all the same."""
 
 _WEAK = {"0", "1"}
 
@@ -56,6 +61,9 @@ BY_QUEUE_EXPIRY = "queue_expires_at"
 DROPPED = "dropped"
 UNUSED = "unused_since"
 BY_ID = "_id_"
+
+SHARD_KEYS = {"queues": "_id", "messages": "queue", "subscriptions": "queue"}
+"""By collection, for a sharded cluster; by range, since unique indexes begin with them."""
 
 
 @contextlib.contextmanager
@@ -80,7 +88,8 @@ def is_duplicate(error: PyMongoError) -> bool:
 def is_refused(error: PyMongoError) -> bool:
     """Whether the server, or the library before it, has said no to a write for what is in it."""
     if isinstance(error, BulkWriteError):
-        return bool(error.details["writeErrors"])
+        wrong = error.details["writeErrors"]
+        return bool(wrong) and all(one["code"] not in UNDECIDED for one in wrong)
     return isinstance(error, DocumentTooLarge | WriteError)
 
 
@@ -175,6 +184,8 @@ class Connection:
                     "Add members until there are three.",
                 )
             )
+        if _is_router(hello):
+            findings += await self._diagnose_shards()
         for collection, indexes in self._indexes():
             there = await collection.index_information()
             lacking = [
@@ -189,6 +200,23 @@ class Connection:
                     )
                 )
         return findings
+
+    async def _diagnose_shards(self) -> list[Finding]:
+        whole = []
+        for name in SHARD_KEYS:
+            stats = await self.messages.database.command("collStats", name)
+            if not stats.get("sharded"):
+                whole.append(name)
+        if not whole:
+            return []
+        return [
+            warning(
+                "store",
+                f"Collections of the sharded cluster are not sharded: {', '.join(whole)}; they are "
+                "on one shard",
+                "Shard them as docs/operations.md says.",
+            )
+        ]
 
     def _indexes(self) -> list[tuple[Collection, list[IndexModel]]]:
         return [
@@ -229,8 +257,13 @@ def _exists(field: str) -> Document:
     return {field: {"$exists": True}}
 
 
+def _is_router(hello: Document) -> bool:
+    """Whether a sharded cluster's `mongos` answers."""
+    return hello.get("msg") == "isdbgrid"
+
+
 def _kind(hello: Document) -> str:
-    if hello.get("msg") == "isdbgrid":
+    if _is_router(hello):
         return "a sharded cluster"
     return f"replica set {hello['setName']}" if "setName" in hello else "standalone"
 
@@ -314,7 +347,7 @@ def _check(hello: Document, *, unreliable: bool) -> bool:
     """Whether the server is a standalone one, which only an unreliable service may use."""
     if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
         raise StartRefused("The MongoDB of ZAQAR_STORE_URI is too old: 6.0 or later is needed")
-    alone = "setName" not in hello and hello.get("msg") != "isdbgrid"
+    alone = "setName" not in hello and not _is_router(hello)
     if alone and not unreliable:
         raise StartRefused(
             "The MongoDB of ZAQAR_STORE_URI is a standalone server, which can lose acknowledged "

@@ -1,0 +1,56 @@
+"""Where a router of a sharded cluster would send a command: what its filter says of the shard key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.mongodb.commands import Command
+from zaqar_notify.storage.mongodb.connection import BY_EXPIRY, DROPPED, SHARD_KEYS, UNUSED
+
+OF_NO_DOCUMENTS = {"createIndexes", "listIndexes", "getMore", "killCursors", "collStats"}
+SWEPT_BY = {BY_EXPIRY, DROPPED, UNUSED}
+"""The indexes by which the sweep looks for what is over, on all shards: a few times a second at most,
+however much is posted. What it finds, it removes by shard key."""
+
+
+def goes_astray(command: Command) -> bool:
+    """Whether some part of the command does not name where its documents are."""
+    name = next(iter(command))
+    key = SHARD_KEYS.get(str(command[name]))
+    if key is None or name in OF_NO_DOCUMENTS:
+        return False
+    match name:
+        case "insert":
+            return not all(key in document for document in command["documents"])
+        case "find":
+            return not _is_bounded(command["filter"].get(key)) and not _sweeps(command)
+        case "aggregate":
+            return not _is_bounded(command["pipeline"][0]["$match"].get(key))
+        case "findAndModify":
+            return not _is_one(command["query"].get(key))
+        case "update" | "delete":
+            return not all(_finds_its_shard(part, key) for part in command[f"{name}s"])
+    raise AssertionError(f"Where does the command {name} go?")
+
+
+def _sweeps(find: Command) -> bool:
+    return find.get("hint") in SWEPT_BY
+
+
+def _finds_its_shard(part: Command, key: str) -> bool:
+    """A write to a single document is refused by a router that must ask more than one shard."""
+    condition = part["q"].get(key)
+    is_of_many = part.get("multi", False) or part.get("limit") == 0
+    return _is_bounded(condition) if is_of_many else _is_one(condition)
+
+
+def _is_bounded(condition: Any) -> bool:
+    """One value, several, or a range with two ends."""
+    if not isinstance(condition, dict):
+        return condition is not None
+    has_start, has_end = {"$gt", "$gte"} & condition.keys(), {"$lt", "$lte"} & condition.keys()
+    return "$in" in condition or bool(has_start and has_end)
+
+
+def _is_one(condition: Any) -> bool:
+    return condition is not None and not isinstance(condition, dict)
