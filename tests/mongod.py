@@ -46,6 +46,7 @@ class Mongod:
         self.address = f"127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._directory = directory
+        self.log = directory / "log"
         name = role or SET_NAME
         self._options = ["--replSet", name, "--oplogSize", "64"] if replica_set else []
         self._options += [f"--{role}"] if role else []

@@ -26,7 +26,14 @@ def redis() -> Iterator[RedisServer]:
 class Cluster:
     """What all processes are told, and the processes. All end with the tests of one module."""
 
-    def __init__(self, directory: Path, redis: RedisServer, store_uri: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        redis: RedisServer,
+        store_uri: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.redis = redis
         self._environ = {
             "ZAQAR_STORE_URI": store_uri,
@@ -35,6 +42,7 @@ class Cluster:
             "ZAQAR_DELIVERY_LEASE_SECONDS": "2",
             "ZAQAR_SHUTDOWN_SECONDS": "4",
             "ZAQAR_WEBHOOK_SECRET": "secret",
+            **(environ or {}),
         }
         self._directory = directory
         self._numbers = itertools.count()

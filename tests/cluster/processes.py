@@ -32,6 +32,10 @@ WORKERS: Mapping[str, tuple[list[str], int]] = {
 """Ways to start a worker, each with how many engines it then has."""
 
 
+class StartFailed(AssertionError):
+    """A process has ended, or does nothing, instead of its work."""
+
+
 class Process:
     """One command. `log` holds all that it printed, over several starts."""
 
@@ -49,11 +53,15 @@ class Process:
         return self.process
 
     def wait_until(self, is_so: Callable[[], bool]) -> None:
-        """Until the condition holds; what was printed when it does not come true."""
+        """Until the condition holds.
+
+        Raises:
+            StartFailed: It does not come true; with what was printed.
+        """
         deadline = time.monotonic() + START_SECONDS
         while not is_so():
             if has_ended(self.running()) or time.monotonic() > deadline:
-                raise AssertionError(f"It did not start:\n{self.printed()}")
+                raise StartFailed(f"It did not start:\n{self.printed()}")
 
     def printed(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
@@ -88,6 +96,13 @@ class Process:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def children(self) -> list[int]:
+        """The ids of the processes below it, oldest first."""
+        pid = self.running().pid
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
 
     def running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None, "It was not started"

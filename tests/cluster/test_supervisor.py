@@ -75,11 +75,6 @@ def supervised(
     return process
 
 
-def children(process: Process) -> list[int]:
-    pid = process.running().pid
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -109,12 +104,12 @@ def test_all_processes_are_told_to_stop_and_waited_for(
 def test_a_process_that_ends_is_started_again(tmp_path: Path, processes: list[Process]) -> None:
     process = supervised(tmp_path, processes)
     wait_for(process, "ready", 2)
-    first, second = children(process)
+    first, second = process.children()
 
     os.kill(second, signal.SIGKILL)
 
     wait_for(process, "ready", 3)
-    now = children(process)
+    now = process.children()
     assert len(now) == 2
     assert first in now
     assert second not in now
@@ -129,7 +124,7 @@ def test_a_process_that_keeps_ending_is_started_less_and_less_often(
     process = supervised(tmp_path, processes, count=1)
     for number in range(3):
         wait_for(process, "ready", number + 1)
-        os.kill(children(process)[0], signal.SIGKILL)
+        os.kill(process.children()[0], signal.SIGKILL)
 
     wait_for(process, "ready", 4)
 
@@ -156,7 +151,7 @@ def test_processes_end_when_their_parent_is_killed(
 ) -> None:
     process = supervised(tmp_path, processes)
     wait_for(process, "ready", 2)
-    orphans = children(process)
+    orphans = process.children()
 
     process.kill()
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tests.faults.history import (
     Claimed,
-    Crashed,
     Deleted,
     Delivered,
+    Fault,
     History,
     LeaseLost,
     Listed,
@@ -216,7 +216,7 @@ def check(
         observed: The queue whose messages stay, with its observers and subscribers.
         consumed: The queue whose messages were claimed and deleted, all of them.
         relayed: The queue that subscribes to `observed`.
-        subscribers: The webhooks that subscribe to `observed`.
+        subscribers: The webhooks and mailboxes that subscribe to `observed`.
     """
     posts = history.of(Posted)
     listings = {listed.queue: listed.keys for listed in history.of(Listed)}
@@ -256,10 +256,13 @@ def counts(history: History) -> dict[str, int]:
     posts, claims = history.of(Posted), history.of(Claimed)
     deliveries = history.of(Delivered)
     distinct = {(delivery.subscriber, delivery.key) for delivery in deliveries}
-    return {
-        "kills": len(history.of(Crashed)),
+    faults = Counter(fault.kind for fault in history.of(Fault))
+    return dict(sorted(faults.items())) | {
         "posts acknowledged": len(posts),
         "posts sent more than once": sum(post.tries > 1 for post in posts),
+        "seconds at most until a post was acknowledged": round(
+            max((post.acknowledged_at - post.began_at for post in posts), default=0)
+        ),
         "messages acknowledged": sum(len(post.keys) for post in posts),
         "messages observed": sum(len(page.keys) for page in history.of(Observed)),
         "claims": len(claims),

@@ -99,10 +99,13 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     at: float
 
 
-class Crashed(msgspec.Struct, frozen=True, tag=True):
-    """The process was killed."""
+class Fault(msgspec.Struct, frozen=True, tag=True):
+    """Something was done to a process: `kind` says what, as in "worker killed"."""
 
+    kind: str
     at: float
+    pause_seconds: float = 0
+    """For how long it stood still."""
 
 
 Event: TypeAlias = (
@@ -116,7 +119,7 @@ Event: TypeAlias = (
     | LeaseLost
     | Delivered
     | Refused
-    | Crashed
+    | Fault
 )
 Kind = TypeVar("Kind")
 

@@ -9,10 +9,10 @@ import pytest
 from tests.faults import checkers
 from tests.faults.history import (
     Claimed,
-    Crashed,
     Deleted,
     Delivered,
     Event,
+    Fault,
     History,
     LeaseLost,
     Listed,
@@ -192,7 +192,7 @@ SOUND: list[Event] = [
     Observed("observer", "events", ["e1", "e2"], at=2),
     claimed("1", "j1", at=2),
     Deleted("1", "j1", asked_at=3, answered_at=4),
-    Crashed(at=5),
+    Fault("process killed", at=5),
     delivered("x", "e1"),
     delivered("x", "e2"),
     delivered("x", "e2"),
@@ -242,7 +242,7 @@ def test_a_run_with_one_fault_has_its_complaint(events: list[Event], complaint: 
 def test_a_run_in_numbers() -> None:
     numbers = checkers.counts(History(SOUND))
 
-    assert numbers["kills"] == 1
+    assert numbers["process killed"] == 1
     assert numbers["messages acknowledged"] == 3
     assert numbers["deliveries taken"] == 3
     assert numbers["duplicate deliveries"] == 1

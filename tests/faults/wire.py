@@ -1,10 +1,11 @@
-"""HTTP clients that outlive the service: what gets no answer is asked again."""
+"""HTTP clients that outlive the service: what gets no answer is asked again, elsewhere if possible."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import aiohttp
@@ -12,7 +13,7 @@ import msgspec
 
 from zaqar_notify.clock import new_id
 
-REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30)
+TIMEOUT_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 """Between tries while the service is down."""
 
@@ -33,11 +34,24 @@ class Answer:
 
 
 class Wire:
-    """One client of the service: its own `Client-ID`, connections shared with the others."""
+    """One client of the service: its own `Client-ID`, connections shared with the others.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, project: str) -> None:
+    It knows several addresses of the service, perhaps, and stays with one until that fails it: an
+    answer of 503, or none within `timeout_seconds`. What was asked there may be done all the same,
+    and later than what is asked next.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        urls: Sequence[str],
+        project: str,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
         self._session = session
-        self._url = url
+        self._urls = deque(urls)
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._headers = {"Client-ID": new_id(), "X-Project-ID": project}
 
     async def ask(
@@ -67,6 +81,7 @@ class Wire:
                 assert status in expected, f"{method} {path}: {status} {text[:500]!r}"
                 return Answer(status, text, first_asked_at, asked_at, answered_at, tries)
             assert answered_at < first_asked_at + PATIENCE_SECONDS, f"{method} {path}: no answer"
+            self._urls.rotate(-1)
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _try(
@@ -75,10 +90,10 @@ class Wire:
         try:
             async with self._session.request(
                 method,
-                self._url + path,
+                self._urls[0] + path,
                 data=body,
                 headers={**self._headers, **headers},
-                timeout=REQUEST_TIMEOUT,
+                timeout=self._timeout,
             ) as response:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError):

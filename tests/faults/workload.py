@@ -26,6 +26,7 @@ LEASE_SECONDS = 300
 """Longer than a short run: a lease that ends by itself would hide one that was lost."""
 
 SHORTEST_LEASE_SECONDS = 60
+THINK_SECONDS = 0.04
 OBSERVED, CONSUMED, RELAYED = "events", "jobs", "copies"
 
 
@@ -66,13 +67,23 @@ _stats = msgspec.json.Decoder(Stats).decode
 class Workload:
     """The parts that clients play. They end, one kind after the other, once `stop` is called.
 
-    `lapses`: some consumers forget claims, whose messages come back when the lease has ended.
+    Args:
+        lapses: Some consumers forget claims, whose messages come back when the lease has ended.
+        think_seconds: A client's own work between two requests takes so long at most.
     """
 
-    def __init__(self, history: History, chance: random.Random, *, lapses: bool) -> None:
+    def __init__(
+        self,
+        history: History,
+        chance: random.Random,
+        *,
+        lapses: bool,
+        think_seconds: float = THINK_SECONDS,
+    ) -> None:
         self._history = history
         self._chance = chance
         self._lapses = lapses
+        self._think_seconds = think_seconds
         self._claim_ids: set[str] = set()
         self._is_stopping = asyncio.Event()
         self._no_more_posts = asyncio.Event()
@@ -113,7 +124,8 @@ class Workload:
             answer = await wire.ask("GET", path, expected={200})
             page = _page(answer.body)
             keys = [message.body for message in page.messages]
-            self._history.record(Observed(name, OBSERVED, keys, answer.answered_at))
+            if keys:
+                self._history.record(Observed(name, OBSERVED, keys, answer.answered_at))
             if page.links:
                 path = page.links[0].href
             elif is_last_look:
@@ -212,7 +224,8 @@ class Workload:
             expected={204, 404},
         )
         if answer.status == 204:
-            self._history.record(Renewed(claim_id, answer.asked_at, LEASE_SECONDS))
+            # A try without an answer may have been the last to take effect.
+            self._history.record(Renewed(claim_id, answer.first_asked_at, LEASE_SECONDS))
         else:
             self._lose(claim_id, answer)
 
@@ -222,19 +235,24 @@ class Workload:
         self._history.record(Released(claim_id, answer.first_asked_at))
 
     async def _delete(self, wire: Wire, messages: list[Found]) -> None:
+        """Delete messages of one claim: each by itself, or all at once."""
+        if len(messages) > 1 and self._chance.random() < 0.3:
+            ids = ",".join(message.id for message in messages)
+            path = f"/v2/queues/{CONSUMED}/messages?ids={ids}&claim_ids={messages[0].claim_id}"
+            self._deleted(messages, await wire.ask("DELETE", path, expected={204, 400, 403}))
+            return
         for message in messages:
             answer = await wire.ask("DELETE", message.href, expected={204, 400, 403})
-            if answer.status == 204:
-                self._history.record(
-                    Deleted(
-                        message.claim_id,
-                        message.body,
-                        answer.first_asked_at,
-                        answer.answered_at,
-                    )
-                )
-            else:
-                self._lose(message.claim_id, answer)
+            self._deleted([message], answer)
+
+    def _deleted(self, messages: list[Found], answer: Answer) -> None:
+        if answer.status != 204:
+            self._lose(messages[0].claim_id, answer)
+            return
+        for message in messages:
+            self._history.record(
+                Deleted(message.claim_id, message.body, answer.first_asked_at, answer.answered_at)
+            )
 
     def _lose(self, claim_id: str, answer: Answer) -> None:
         self._history.record(LeaseLost(claim_id, answer.answered_at))
@@ -251,4 +269,4 @@ class Workload:
 
     async def _think(self) -> None:
         """A client's own work between two requests."""
-        await asyncio.sleep(self._chance.uniform(0, 0.04))
+        await asyncio.sleep(self._chance.uniform(0, self._think_seconds))

@@ -1,0 +1,203 @@
+"""One crash test: clients at work while faults are made, then everything drained and checked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.faults.checkers import check, counts
+from tests.faults.history import Fault, History, Posted
+from tests.faults.receiver import Inbox, Mailbox, Receiver
+from tests.faults.wire import TIMEOUT_SECONDS, Wire
+from tests.faults.workload import CONSUMED, OBSERVED, RELAYED, THINK_SECONDS, Workload
+from zaqar_notify.clock import new_id
+
+LONG_SECONDS = 120
+"""Runs that last so long let leases lapse, too."""
+
+PROGRESS_SECONDS = 30
+WEBHOOKS = ("first", "second")
+MAILBOX = "mail"
+RETRY_SOON = {"retries_with_no_delay": 5, "minimum_delay": 1, "minimum_delay_retries": 60}
+
+
+class Trial:
+    """Clients, subscribers, and the history of what they saw.
+
+    Args:
+        seed: Of every choice. What processes do meanwhile is not repeated with it.
+        seconds: Under load and faults.
+        think_seconds: What clients take between two requests, at most.
+        timeout_seconds: For how long clients wait for an answer.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        seconds: float,
+        *,
+        think_seconds: float = THINK_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        print(f"\nseed {seed}, {seconds:g} s under load", flush=True)
+        is_long = seconds >= LONG_SECONDS
+        self.history = History()
+        self.chance = random.Random(seed)
+        self.seconds = seconds
+        self._drain_seconds = 150 if is_long else 60
+        self._timeout_seconds = timeout_seconds
+        self._workload = Workload(
+            self.history, self.chance, lapses=is_long, think_seconds=think_seconds
+        )
+        self._inbox = Inbox(self.history, self.chance)
+        self._receiver = Receiver(self._inbox)
+        self._mailbox = Mailbox(self._inbox)
+        self._began_at = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there has been load for long enough."""
+        return time.monotonic() > self._began_at + self.seconds
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What the service has to be told."""
+        return {
+            # What a killed process was at is done again once its lease has ended.
+            "ZAQAR_DELIVERY_LEASE_SECONDS": "3",
+            "ZAQAR_MESSAGE_DELETE_WITH_CLAIM_ID": "true",
+            "ZAQAR_SMTP_HOST": "127.0.0.1",
+            "ZAQAR_SMTP_PORT": str(self._mailbox.port),
+            "ZAQAR_SMTP_SENDER": "notify@example.org",
+        }
+
+    def record(self, kind: str, *, pause_seconds: float = 0) -> None:
+        """Note that a fault is about to be made."""
+        self.history.record(Fault(kind, time.monotonic(), pause_seconds))
+
+    @asynccontextmanager
+    async def kept_when_it_fails(
+        self, directory: Path, logs: Callable[[], Iterable[Path]]
+    ) -> AsyncIterator[None]:
+        """Save history and logs in the directory, and say so."""
+        try:
+            yield
+        except BaseException:
+            self._save(directory, logs())
+            raise
+
+    def _save(self, directory: Path, logs: Iterable[Path]) -> None:
+        directory.mkdir()
+        self.history.write(directory / "history.jsonl")
+        for number, log in enumerate(logs):
+            shutil.copyfile(log, directory / f"{number}-{log.name}")
+        print(f"history and logs: {directory}", flush=True)
+
+    async def run(self, urls: Sequence[str], make_faults: Callable[[], Awaitable[None]]) -> None:
+        """Let clients work at these addresses until `make_faults` returns; then check.
+
+        Raises:
+            AssertionError: A promise was broken; the first complaints.
+        """
+        connector = aiohttp.TCPConnector(limit=0)
+        async with (
+            self._receiver.serving(),
+            self._mailbox.serving(),
+            aiohttp.ClientSession(connector=connector) as session,
+        ):
+            wires = self._wires(session, urls)
+            await self._subscribe(wires[0])
+            self._began_at = time.monotonic()
+            await self._load(wires, make_faults)
+            await self._drain(wires[0])
+        self._report()
+        complaints = check(
+            self.history,
+            observed=OBSERVED,
+            consumed=CONSUMED,
+            relayed=RELAYED,
+            subscribers=[*WEBHOOKS, MAILBOX],
+        )
+        assert not complaints, "\n".join([f"{len(complaints)} complaints:", *complaints[:20]])
+
+    def _wires(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> list[Wire]:
+        """Clients, spread over the addresses."""
+        project = f"project-{new_id()}"
+        return [
+            Wire(
+                session,
+                [*urls[number % len(urls) :], *urls[: number % len(urls)]],
+                project,
+                timeout_seconds=self._timeout_seconds,
+            )
+            for number in range(10)
+        ]
+
+    async def _subscribe(self, wire: Wire) -> None:
+        webhooks = map(self._receiver.uri, WEBHOOKS)
+        for uri in (*webhooks, self._mailbox.uri(MAILBOX), f"queue:{RELAYED}"):
+            await wire.ask(
+                "POST",
+                f"/v2/queues/{OBSERVED}/subscriptions",
+                {"subscriber": uri, "ttl": 86400, "options": {"_retry_policy": RETRY_SOON}},
+                expected={201},
+            )
+
+    async def _load(self, wires: list[Wire], make_faults: Callable[[], Awaitable[None]]) -> None:
+        """Everybody at work until all that was posted has been looked at."""
+        workload = self._workload
+        async with asyncio.TaskGroup() as others:
+            progress = others.create_task(self._tell_progress())
+            others.create_task(workload.observe(wires[0], "polling observer", wait=0))
+            others.create_task(workload.observe(wires[1], "waiting observer", wait=1))
+            others.create_task(workload.consume(wires[2], "polling consumer", wait=0))
+            others.create_task(workload.consume(wires[3], "waiting consumer", wait=1))
+            others.create_task(workload.consume(wires[4], "other waiting consumer", wait=1))
+            async with asyncio.TaskGroup() as producers:
+                for number, queue in enumerate((OBSERVED, OBSERVED, OBSERVED, CONSUMED, CONSUMED)):
+                    wire, name = wires[5 + number], f"p{number}"
+                    producers.create_task(workload.produce(wire, queue, name))
+                await make_faults()
+                workload.stop()
+            workload.posts_are_over()
+            progress.cancel()
+
+    async def _tell_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            seconds = time.monotonic() - self._began_at
+            faults = Counter(fault.kind for fault in self.history.of(Fault))
+            made = ", ".join(f"{kind} {number}" for kind, number in sorted(faults.items()))
+            messages = sum(len(post.keys) for post in self.history.of(Posted))
+            print(f"{seconds:6.0f} s: {messages} messages acknowledged; {made}", flush=True)
+
+    async def _drain(self, wire: Wire) -> None:
+        """Let everything come to its end, and record what is left."""
+        workload, within_seconds = self._workload, self._drain_seconds
+        await workload.consume_the_rest(wire, within_seconds=within_seconds)
+        posts = self.history.of(Posted)
+        owed = {key for post in posts if post.queue == OBSERVED for key in post.keys}
+        # What does not come in time is found by the checkers.
+        await asyncio.gather(
+            *(
+                self._inbox.has_taken(subscriber, owed, within_seconds=within_seconds)
+                for subscriber in (*WEBHOOKS, MAILBOX)
+            ),
+            workload.has_total(wire, RELAYED, len(owed), within_seconds=within_seconds),
+        )
+        for queue in (OBSERVED, CONSUMED, RELAYED):
+            await workload.take_stock(wire, queue)
+
+    def _report(self) -> None:
+        numbers = counts(self.history)
+        numbers["claims nobody was told of"] = self._workload.adopted_claims
+        for name, number in numbers.items():
+            print(f"{number:8} {name}")
