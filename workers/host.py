@@ -15,6 +15,7 @@ import uvloop
 from workers.build import build_engine
 from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.health import Health
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -98,17 +99,18 @@ class EngineHost:
                 )
                 service.metrics.engine = engine
                 async with serving_metrics(service):
-                    await self._run_until_stopped(engine)
+                    await self._run_until_stopped(engine, service.health)
         finally:
             self._engine = None
             await storage.close()
 
-    async def _run_until_stopped(self, engine: Engine) -> None:
+    async def _run_until_stopped(self, engine: Engine, health: Health) -> None:
         running = asyncio.create_task(engine.run())
         stopping = asyncio.create_task(self._stop.wait())
         logger.info("The engine delivers", extra={"action": "engine_started"})
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        health.is_draining = True
         await engine.drain(self._settings.shutdown_seconds)
         await running
 

@@ -7,10 +7,12 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.clock import START
-from tests.cluster.processes import Hook
+from tests.cluster.processes import PATIENCE_SECONDS, Hook
+from tests.service import free_port
 from tests.workers.office import QUEUE, ClientPost, until
 from workers import host as host_module
 from workers.build import build_engine
@@ -28,6 +30,7 @@ def settings(tmp_path: Path) -> Settings:
         store_uri=f"sqlite://{tmp_path / 'store.db'}",
         delivery_allow="127.0.0.0/8",
         shutdown_seconds=5,
+        metrics_port=free_port(),
     )
 
 
@@ -71,6 +74,12 @@ async def owe(storage: Storage, hook: Hook, settings: Settings) -> None:
     await storage.messages.post(QUEUE, ClientPost(messages, settings), now=now)
 
 
+async def readiness(settings: Settings) -> int:
+    url = f"http://127.0.0.1:{settings.metrics_port}/readyz"
+    async with aiohttp.ClientSession() as session, session.get(url) as answered:
+        return answered.status
+
+
 async def test_it_delivers_what_is_owed_and_ends_when_told(
     host: EngineHost, storage: Storage, hook: Hook, settings: Settings
 ) -> None:
@@ -83,6 +92,26 @@ async def test_it_delivers_what_is_owed_and_ends_when_told(
 
     again = await open_storage(settings.store_uri)
     await again.close()
+
+
+async def test_it_is_not_ready_while_it_finishes_what_it_has_in_hand(
+    host: EngineHost, storage: Storage, hook: Hook, settings: Settings
+) -> None:
+    await owe(storage, hook, settings)
+    await storage.close()
+    hook.may_answer.clear()
+    host.start()
+    await hook.received("hello")
+    assert await readiness(settings) == 200
+
+    stopping = asyncio.create_task(asyncio.to_thread(host.stop))
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await readiness(settings) == 200:
+            assert not stopping.done()
+    assert await readiness(settings) == 503
+    hook.may_answer.set()
+    await stopping
 
 
 async def test_it_waits_for_a_store_that_can_not_be_opened(
