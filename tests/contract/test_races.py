@@ -135,6 +135,24 @@ async def test_an_observer_that_pages_misses_nothing_and_sees_each_producer_in_o
     assert observed == bodies(await everything(storage, queue))
 
 
+async def test_a_page_asked_for_after_a_post_has_it_however_many_read_meanwhile(
+    storage: Storage, queue: QueueRef
+) -> None:
+    posting = True
+
+    async def read() -> None:
+        while posting:
+            await page(storage, queue)
+
+    async with asyncio.TaskGroup() as readers:
+        for _ in range(8):
+            readers.create_task(read())
+        for number in range(20):
+            await post_one(storage, queue, body=f"{number}")
+            assert len((await page(storage, queue, limit=20)).messages) == number + 1
+        posting = False
+
+
 async def test_a_reader_sees_a_post_whole_or_not_at_all(storage: Storage, queue: QueueRef) -> None:
     done = False
 

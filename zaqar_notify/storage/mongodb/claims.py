@@ -6,10 +6,8 @@ of arrival, and one command with an update each.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 
 import msgspec
 
@@ -26,7 +24,7 @@ from zaqar_notify.storage.mongodb.connection import (
     storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import from_ms, queue_key, to_message, to_ms
-from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
@@ -66,7 +64,9 @@ class MongoClaims(ClaimStore):
         self._leasing = leasing
         self._posting = posting
         self._waiting = waiting
-        self._groups: dict[QueueRef, Together[Wanted, Claim | None]] = {}
+        self._claims: TogetherByKey[QueueRef, Wanted, Claim | None] = TogetherByKey(
+            self._claim, most=CLAIMS_TOGETHER
+        )
 
     async def create(
         self,
@@ -81,18 +81,10 @@ class MongoClaims(ClaimStore):
     ) -> Claim | None:
         most = None if dead_letter is None else dead_letter.max_claim_count
         lease = Lease.begun(claim_id, ttl, grace, now, most_claims=most)
-        group = self._groups.get(ref)
-        if group is None:
-            group = Together(partial(self._claim, ref), most=CLAIMS_TOGETHER)
-            self._groups[ref] = group
-        try:
-            return await group.call(Wanted(lease, limit, dead_letter, now))
-        finally:
-            if group.is_idle and self._groups.get(ref) is group:
-                del self._groups[ref]
+        return await self._claims.call(ref, Wanted(lease, limit, dead_letter, now))
 
     async def close(self) -> None:
-        await asyncio.gather(*(group.close() for group in self._groups.values()))
+        await self._claims.close()
 
     async def _claim(self, ref: QueueRef, calls: Sequence[Call[Wanted, Claim | None]]) -> None:
         with storage_errors():

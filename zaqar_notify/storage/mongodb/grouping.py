@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from zaqar_notify.errors import StorageUnavailable
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Call(Generic[Ask, Answer]):
@@ -98,3 +100,28 @@ class Together(Generic[Ask, Answer]):
         except Exception as error:  # Whatever it is, it is for those who wait, one by one.
             for call in group:
                 call.fail(error)
+
+
+class TogetherByKey(Generic[Key, Ask, Answer]):
+    """Groups of calls of one key each. Those of different keys go on beside each other."""
+
+    def __init__(
+        self, run: Callable[[Key, Sequence[Call[Ask, Answer]]], Awaitable[None]], *, most: int
+    ) -> None:
+        self._run = run
+        self._most = most
+        self._groups: dict[Key, Together[Ask, Answer]] = {}
+
+    async def call(self, key: Key, ask: Ask) -> Answer:
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Together(partial(self._run, key), most=self._most)
+        try:
+            return await group.call(ask)
+        finally:
+            if group.is_idle and self._groups.get(key) is group:
+                del self._groups[key]
+
+    async def close(self) -> None:
+        """Finish the calls there are. Those that still come fail with the connection's closing."""
+        await asyncio.gather(*(group.close() for group in self._groups.values()))

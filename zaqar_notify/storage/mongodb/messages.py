@@ -39,13 +39,14 @@ from zaqar_notify.storage.mongodb.documents import (
     to_ms,
     to_position,
 )
-from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 DELETES_TOGETHER = 500
+READERS_TOGETHER = 1000
 POP_SECONDS = 60
 """A pop that takes longer gives its messages back."""
 DUE_LOOK_SECONDS = 1.0
@@ -63,6 +64,17 @@ class Deletion(msgspec.Struct, frozen=True):
     message_id: str
     claim_id: str | None
     now: datetime
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which page; those who want the same may share it."""
+
+    ref: QueueRef
+    marker: str | None
+    limit: int
+    without_client: str | None
+    include_claimed: bool
+    include_delayed: bool
 
 
 class MongoMessages(MessageStore):
@@ -83,10 +95,14 @@ class MongoMessages(MessageStore):
         self._deletions: Together[Deletion, None] = Together(
             self._delete_group, most=DELETES_TOGETHER
         )
+        self._pages: TogetherByKey[Wanted, datetime, Page] = TogetherByKey(
+            self._share_page, most=READERS_TOGETHER
+        )
         self._due_looks: dict[bytes, float] = {}
 
     async def close(self) -> None:
         await self._deletions.close()
+        await self._pages.close()
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         return await self._posting.post(ref, post, now)
@@ -104,29 +120,26 @@ class MongoMessages(MessageStore):
         include_claimed: bool = False,
         include_delayed: bool = False,
     ) -> Page:
+        wanted = Wanted(ref, marker, limit, without_client, include_claimed, include_delayed)
+        return await self._pages.call(wanted, now)
+
+    async def _share_page(self, wanted: Wanted, calls: Sequence[Call[datetime, Page]]) -> None:
+        """Many observers that read the same page at the same time are one reader of the store."""
+        page = await self._page(wanted, max(call.ask for call in calls))
+        for call in calls:
+            call.answer(page)
+
+    async def _page(self, wanted: Wanted, now: datetime) -> Page:
         now_ms = to_ms(now)
-        conditions: Document = {"expires_at": {"$gt": now}}
-        if without_client is not None:
-            conditions["client"] = {"$ne": without_client}
-        with_held = include_claimed or include_delayed
-        if with_held:
-            conditions |= _states(now_ms, claimed=include_claimed, delayed=include_delayed)
         end: int | None = None
         while True:
-            record = await self._records.get(ref)
+            record = await self._records.get(wanted.ref)
             if record is None:
                 return NOTHING
             end = record.end if end is None else end
             with storage_errors():
-                start = 0 if marker is None else await self._after(record.id, marker)
-                if start is None:
-                    return NOTHING
-                wanted = {**_between(record, start), **conditions}
-                if with_held:
-                    found = await self._in_order(wanted, limit)
-                else:
-                    found = await self._free_in_order(record.id, wanted, limit, now_ms)
-            if len(found) == limit or not record.hides_some or record.readable_to >= end:
+                found = await self._read(wanted, record, now)
+            if len(found) == wanted.limit or not record.hides_some or record.readable_to >= end:
                 break
             # Another process's post, begun before one that was acknowledged, is still under way.
             await asyncio.sleep(HIDDEN_LOOK_SECONDS)
@@ -134,6 +147,22 @@ class MongoMessages(MessageStore):
             return NOTHING
         last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")
         return Page([to_message(stored, now_ms) for stored in found], to_id(record.id, last))
+
+    async def _read(self, wanted: Wanted, record: Record, now: datetime) -> list[Document]:
+        """The page, as far as the record lets read."""
+        marker, limit, now_ms = wanted.marker, wanted.limit, to_ms(now)
+        start = 0 if marker is None else await self._after(record.id, marker)
+        if start is None:
+            return []
+        conditions: Document = {**_between(record, start), "expires_at": {"$gt": now}}
+        if wanted.without_client is not None:
+            conditions["client"] = {"$ne": wanted.without_client}
+        if wanted.include_claimed or wanted.include_delayed:
+            conditions |= _states(
+                now_ms, claimed=wanted.include_claimed, delayed=wanted.include_delayed
+            )
+            return await self._in_order(conditions, limit)
+        return await self._free_in_order(record.id, conditions, limit, now_ms)
 
     async def _after(self, queue: bytes, marker: str) -> int | None:
         """The position behind a marker; None: it is no marker."""
