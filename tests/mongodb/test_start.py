@@ -14,9 +14,11 @@ from tests.clock import START
 from tests.contract.steps import bodies, claim, page, post
 from tests.mongod import Mongod, require_mongod
 from tests.service import free_port
+from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.findings import Level
+from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
+from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import MongoStorage, connection
 from zaqar_notify.storage.registry import open_storage
 
@@ -80,8 +82,28 @@ async def test_an_unreliable_service_takes_a_standalone_server(
     assert held is not None
     assert bodies(held) == ["a"]
     assert bodies(await page(storage, queue, include_claimed=True)) == ["a"]
-    assert [finding.level for finding in await storage.diagnose()] == [Level.OK, Level.PROBLEM]
     await storage.close()
+
+
+async def test_the_doctor_says_that_a_standalone_server_is_refused(standalone: str) -> None:
+    [refusal] = await _said_of_the_store(Settings(store_uri=standalone))
+
+    assert refusal.level is Level.PROBLEM
+    assert "ZAQAR_UNRELIABLE=true" in refusal.sentence
+
+
+async def test_the_doctor_warns_of_what_an_unreliable_service_takes(standalone: str) -> None:
+    findings = await _said_of_the_store(Settings(store_uri=f"{standalone}?w=1", unreliable=True))
+
+    answers, version, weak, alone = findings
+    assert [answers.level, version.level] == [Level.OK, Level.OK]
+    assert [weak.level, alone.level] == [Level.WARNING, Level.WARNING]
+    assert "w=1" in weak.sentence
+    assert "standalone" in alone.sentence
+
+
+async def _said_of_the_store(settings: Settings) -> list[Finding]:
+    return [finding for finding in await examine(settings, None) if finding.check == "store"]
 
 
 async def test_an_old_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

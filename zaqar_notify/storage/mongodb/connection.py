@@ -167,9 +167,18 @@ class Connection:
         build = await self.client.admin.command("buildInfo")
         hello = await self.client.admin.command("hello")
         findings = [ok("store", f"MongoDB {build['version']}, {_kind(hello)}")]
+        written = self.messages.write_concern.document.get("w")
+        if str(written) in _WEAK:
+            findings.append(
+                warning(
+                    "store",
+                    f"ZAQAR_STORE_URI has w={written}: a fail-over loses acknowledged messages",
+                    "Write w=majority, or leave it out.",
+                )
+            )
         if self.is_standalone:
             findings.append(
-                problem(
+                warning(
                     "store",
                     "The MongoDB is a standalone server: it can lose acknowledged messages",
                     "Make it a replica set; of one member, if need be.",
