@@ -1,6 +1,6 @@
 """The delivery engine: a consumer of the service's own queues.
 
-For each partition it claims jobs from `outbox` and deliveries from `retry`, makes the tries, writes
+For each partition, those that only other processes know of included, it claims jobs from `outbox` and deliveries from `retry`, makes the tries, writes
 down what is still owed, and only then deletes what it claimed. A crash anywhere repeats work and
 loses none.
 
@@ -44,6 +44,7 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, MessageType, QueueRef, Subscription
+from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage, Watch
 
@@ -128,11 +129,10 @@ class Engine:
             random=random,
             stop=self._stop,
         )
-        self._by_partition = {
-            partition: (self._consumer(outbox_ref(partition)), self._consumer(retry_ref(partition)))
-            for partition in range(settings.delivery_partitions)
-        }
-        self._consumers = [each for both in self._by_partition.values() for each in both]
+        self._by_partition: dict[int, tuple[Consumer, Consumer]] = {}
+        self._consumers: list[Consumer] = []
+        self._open_watches = contextlib.ExitStack()
+        self._unknown_rang = asyncio.Event()
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
@@ -155,6 +155,8 @@ class Engine:
         return sum(consumer.in_hand for consumer in self._consumers)
 
     def ring(self, partition: int) -> None:
+        if partition not in self._by_partition:
+            self._unknown_rang.set()
         for consumer in self._by_partition.get(partition, ()):
             consumer.bell.set()
 
@@ -163,9 +165,9 @@ class Engine:
         try:
             if self._stop.is_set():
                 return
-            with contextlib.ExitStack() as open_watches:
+            with self._open_watches:
                 async with asyncio.TaskGroup() as self._group:
-                    self._begin(open_watches)
+                    self._begin()
                     await self._ending.wait()
                     raise _Ended
         except* _Ended:
@@ -195,14 +197,10 @@ class Engine:
         self._ending.set()
         await self._over.wait()
 
-    def _begin(self, open_watches: contextlib.ExitStack) -> None:
-        self._consuming = len(self._consumers)
-        for consumer in self._consumers:
-            watch = open_watches.enter_context(
-                self._storage.messages.watch(consumer.ref, exclusive=True)
-            )
-            self._spawn(self._listen(consumer, watch))
-            self._spawn(self._consume(consumer))
+    def _begin(self) -> None:
+        for partition in range(self._settings.delivery_partitions):
+            self._take_on(partition)
+        self._spawn(self._take_on_others())
         self._spawn(self._renew_regularly())
         self._spawn(self._turn_away_regularly())
         self._spawn(
@@ -210,6 +208,35 @@ class Engine:
                 self._storage, clock=self._clock, settings=self._settings, stop=self._stop
             )
         )
+
+    def _take_on(self, partition: int) -> None:
+        """Deliver what is owed in this partition, too."""
+        both = self._consumer(outbox_ref(partition)), self._consumer(retry_ref(partition))
+        self._by_partition[partition] = both
+        for consumer in both:
+            self._consumers.append(consumer)
+            self._consuming += 1
+            watch = self._open_watches.enter_context(
+                self._storage.messages.watch(consumer.ref, exclusive=True)
+            )
+            self._spawn(self._listen(consumer, watch))
+            self._spawn(self._consume(consumer))
+
+    async def _take_on_others(self) -> None:
+        """Find the partitions of processes that were told another number of them, from time to time."""
+        look = partial(partitions_in_use, self._storage, self._settings)
+        while not self._stop.is_set():
+            self._unknown_rang.clear()
+            try:
+                found = await insist(look, self._stop)
+            except StorageUnavailable:
+                return  # Only when stopping: see `insist`.
+            if self._stop.is_set():
+                return
+            for partition in found:
+                if partition not in self._by_partition:
+                    self._take_on(partition)
+            await _rung(self._unknown_rang)
 
     def _consumer(self, ref: QueueRef) -> Consumer:
         return Consumer(

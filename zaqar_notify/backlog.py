@@ -17,6 +17,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, outbox_ref, retry_ref
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
 
@@ -87,7 +88,7 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
     """
     owed = [
         await _owed_in(storage, ref, queue, partition, now)
-        for partition in range(settings.delivery_partitions)
+        for partition in await partitions_in_use(storage, settings)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
     poison = await storage.queues.stats(POISON.queue, now=now)

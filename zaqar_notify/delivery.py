@@ -156,12 +156,16 @@ _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
 
+OUTBOX_PREFIX = "outbox."
+RETRY_PREFIX = "retry."
+
+
 def outbox_ref(partition: int) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"outbox.{partition}")
+    return QueueRef(INTERNAL_PROJECT, f"{OUTBOX_PREFIX}{partition}")
 
 
 def retry_ref(partition: int) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"retry.{partition}")
+    return QueueRef(INTERNAL_PROJECT, f"{RETRY_PREFIX}{partition}")
 
 
 def held_ref(subscription_id: str) -> QueueRef:

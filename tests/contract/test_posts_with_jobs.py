@@ -54,6 +54,16 @@ async def test_with_a_subscription_the_post_writes_its_job(
     assert (job.ttl, job.posted_at, job.expires_at) == (86_400, START, after(86_400))
 
 
+async def test_a_job_creates_its_queue(storage: Storage, queue: QueueRef) -> None:
+    await subscribe(storage, queue)
+    assert await storage.queues.get(OUTBOX) is None
+
+    await post(storage, queue, bodies=["a"])
+
+    listed = await storage.queues.list(OUTBOX.project, marker=None, limit=10)
+    assert OUTBOX in [found.ref for found in listed]
+
+
 async def test_many_subscriptions_make_one_job(storage: Storage, queue: QueueRef) -> None:
     for number in range(5):
         await subscribe(storage, queue, f"http://{number}")

@@ -25,12 +25,15 @@ from tests.workers.office import (
     until_stored,
 )
 from workers.consumer import MAX_PER_CLAIM
+from workers.engine import LOOK_SECONDS
 from zaqar_notify.delivery import (
     MAX_CLAIMS,
     POISON,
     Owed,
     confirmation_job,
     held_ref,
+    outbox_ref,
+    partition_of,
     replay_job,
 )
 from zaqar_notify.models import (
@@ -52,6 +55,16 @@ ONE_RETRY = {
         "retry_backoff_function": "arithmetic",
     }
 }
+
+
+MORE_PARTITIONS = 8
+OTHER_PARTITION = partition_of(QUEUE, MORE_PARTITIONS)
+
+
+@pytest.fixture
+def with_more_partitions(office: Office) -> Office:
+    """A process of the same cluster that was told another number."""
+    return Office(office.storage, office.clock, Settings(delivery_partitions=MORE_PARTITIONS))
 
 
 async def test_every_subscriber_gets_a_message_once(office: Office) -> None:
@@ -88,6 +101,35 @@ async def test_a_running_engine_delivers_what_is_posted(office: Office) -> None:
     assert office.sink.bodies("http://receiver") == [b"1", b"2"]
     assert engine.counts == {("http", "delivered"): 2}
     assert office.sink.is_closed
+
+
+async def test_what_others_owe_in_partitions_of_theirs_is_delivered(
+    office: Office, with_more_partitions: Office
+) -> None:
+    await office.subscribe("http://receiver")
+    await with_more_partitions.post(b'"before"')
+
+    async with office.open():
+        await office.sink.received(1)
+        await with_more_partitions.post(b'"meanwhile"')
+        await office.sink.received(2)
+
+    assert office.sink.bodies("http://receiver") == [b'"before"', b'"meanwhile"']
+    assert await office.all_in(outbox_ref(OTHER_PARTITION)) == []
+
+
+async def test_a_ring_for_a_partition_of_others_has_it_looked_for(
+    office: Office, with_more_partitions: Office
+) -> None:
+    await office.subscribe("http://receiver")
+    async with office.open() as engine:
+        await until(lambda: engine.in_hand == 0)
+        await with_more_partitions.post(b"1")
+
+        engine.ring(OTHER_PARTITION)
+
+        async with asyncio.timeout(LOOK_SECONDS / 2):
+            await office.sink.received(1)
 
 
 @pytest.mark.parametrize(

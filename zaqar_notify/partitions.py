@@ -1,0 +1,42 @@
+"""Which parts owed deliveries are split into, whoever split them.
+
+Processes may be told different numbers of partitions: while a new number is rolled out, by mistake, or
+because it was lowered and something is owed in one of the old. So what counts is the store: the
+internal queue of a partition exists from the first thing that was owed in it.
+"""
+
+from __future__ import annotations
+
+from zaqar_notify.delivery import OUTBOX_PREFIX, RETRY_PREFIX
+from zaqar_notify.models import INTERNAL_PROJECT
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+LISTED_AT_ONCE = 100
+
+
+async def partitions_in_use(storage: Storage, settings: Settings) -> list[int]:
+    """The partitions of the settings, and all others that something was ever owed in; in order.
+
+    Two short reads of an index.
+
+    Raises:
+        StorageUnavailable: No answer came.
+    """
+    found = set(range(settings.delivery_partitions))
+    for prefix in (OUTBOX_PREFIX, RETRY_PREFIX):
+        found |= await _of_queues(storage, prefix)
+    return sorted(found)
+
+
+async def _of_queues(storage: Storage, prefix: str) -> set[int]:
+    """The numbers that the names of internal queues end with."""
+    numbers: set[int] = set()
+    marker = prefix
+    while True:
+        queues = await storage.queues.list(INTERNAL_PROJECT, marker=marker, limit=LISTED_AT_ONCE)
+        names = [queue.ref.name for queue in queues if queue.ref.name.startswith(prefix)]
+        numbers.update(int(name.removeprefix(prefix)) for name in names)
+        if len(names) < LISTED_AT_ONCE:
+            return numbers
+        marker = names[-1]
