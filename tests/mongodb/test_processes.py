@@ -22,7 +22,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 
@@ -210,6 +210,52 @@ async def test_a_move_that_was_broken_off_brings_its_message_once(
     assert await everything(storage, queue, now=after(60)) == []
     dead = bodies(await everything(storage, rule.queue, now=after(60)))
     assert Counter(dead) == {"poison": 1}
+
+
+async def test_a_deletion_that_stops_halfway_holds_nobody_up(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    posted = await post(storage, queue, bodies=["a", "b", "c"])
+    has_stopped = asyncio.Event()
+
+    async def stop(*_: object, **__: object) -> None:
+        has_stopped.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(storage._connection.messages, "delete_many", stop)
+    deletion = asyncio.create_task(
+        storage.messages.delete_many(queue, posted.ids[:2], claim_ids=[], now=START)
+    )
+    await has_stopped.wait()
+    deletion.cancel()
+
+    assert bodies(await hold(other_storage, queue, ttl=300)) == ["c"]
+    assert await claim(other_storage, queue, now=after(59.999)) is None
+    assert bodies(await hold(other_storage, queue, now=after(60))) == ["a", "b"]
+
+
+async def test_of_a_deletion_and_a_claim_at_the_same_time_one_has_all(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    for _ in range(20):
+        posted = await post(storage, queue, bodies=["a", "b", "c"])
+
+        refused, claimed = await asyncio.gather(
+            storage.messages.delete_many(queue, posted.ids, claim_ids=[], now=START),
+            claim(other_storage, queue, limit=1),
+            return_exceptions=True,
+        )
+
+        there = bodies(await everything(storage, queue))
+        if claimed is None:
+            assert (refused, there) == (None, [])
+        else:
+            assert isinstance(refused, ClaimNotHeld)
+            assert there == ["a", "b", "c"]
+        await storage.messages.purge(queue)
 
 
 def refuse_claimed(delete_many: object) -> object:

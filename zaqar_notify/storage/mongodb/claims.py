@@ -25,7 +25,7 @@ from zaqar_notify.storage.mongodb.connection import (
 )
 from zaqar_notify.storage.mongodb.documents import from_ms, queue_key, to_message, to_ms
 from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
-from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
+from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
 from zaqar_notify.storage.mongodb.waiting import Waiting
@@ -205,12 +205,7 @@ class MongoClaims(ClaimStore):
         record = await self._records.get(ref)
         if record is None:
             return
-        change: Document = {
-            "$set": {"due": 0, "held_until": 0},
-            "$unset": {"claim": "", "claim_ttl": ""},
-        }
-        if not counted:
-            change["$inc"] = {"claim_count": -1}
+        change = RELEASE if counted else {**RELEASE, "$inc": {"claim_count": -1}}
         held = _live(record, claim_id, to_ms(now))
         with storage_errors():
             released = await rerun(

@@ -15,6 +15,7 @@ import msgspec
 from pymongo import DESCENDING, UpdateMany
 
 from zaqar_notify.storage.mongodb.connection import (
+    BY_CLAIM,
     BY_DUE,
     BY_ID,
     Connection,
@@ -26,6 +27,10 @@ from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
 FREED_AT_ONCE = 500
 """What fell due is freed in writes of this many, some milliseconds each."""
 
+RELEASE: Document = {
+    "$set": {"due": FREE, "held_until": 0},
+    "$unset": {"claim": "", "claim_ttl": ""},
+}
 IN_ORDER = [("due", 1), ("_id", 1)]
 
 
@@ -167,6 +172,11 @@ class Leasing:
             sort=[("_id", 1)],
             hint=BY_ID,
         ).to_list()
+
+    async def give_back(self, queue: bytes, lease: Lease) -> None:
+        """Free what the lease has taken."""
+        held = {"queue": queue, "claim": lease.claim_id}
+        await rerun(lambda: self._messages.update_many(held, RELEASE, hint=BY_CLAIM))
 
     async def remove_expired(self, queue: bytes, ids: Sequence[bytes], now: int) -> None:
         await rerun(

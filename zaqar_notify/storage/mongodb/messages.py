@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 
 import msgspec
 from pymongo import DeleteMany
-from pymongo.asynchronous.client_session import AsyncClientSession
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
@@ -47,8 +47,8 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 
 DELETES_TOGETHER = 500
 READERS_TOGETHER = 1000
-POP_SECONDS = 60
-"""A pop that takes longer gives its messages back."""
+REMOVAL_SECONDS = 60
+"""A removal of several that takes longer gives back what it holds."""
 DUE_LOOK_SECONDS = 1.0
 """A page begun at a marker sees what fell due after it; so often it asks for what is before, too."""
 DUE_LOOKS_KEPT = 10_000
@@ -224,7 +224,6 @@ class MongoMessages(MessageStore):
         queue: bytes,
         ids: Iterable[str],
         condition: Document,
-        session: AsyncClientSession | None = None,
     ) -> list[Document]:
         """The messages of those ids that meet the condition, in order."""
         own, foreign = _places(queue, ids)
@@ -232,13 +231,11 @@ class MongoMessages(MessageStore):
         if own:
             found = await self._messages.find(
                 {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}, **condition},
-                session=session,
                 hint=BY_ID,
             ).to_list()
         if foreign:
             found += await self._messages.find(
                 {"queue": queue, "moved_id": {"$in": foreign}, **condition},
-                session=session,
                 hint=BY_MOVED_ID,
             ).to_list()
         found.sort(key=_by_position)
@@ -364,28 +361,59 @@ class MongoMessages(MessageStore):
         record = await self._records.get(ref)
         if record is None:
             return
-        queue = record.id
-
-        async def delete(session: AsyncClientSession | None) -> None:
-            found = await self._find(queue, ids, {"expires_at": {"$gt": now}}, session)
-            for stored in found:
-                holder = live_claim(stored, to_ms(now))
-                if claim_ids is not None and holder is not None and holder not in claim_ids:
-                    raise ClaimNotHeld(", ".join(claim_ids), id_of(stored))
-            if found:
-                await self._messages.delete_many(
-                    {"queue": queue, "_id": {"$in": [stored["_id"] for stored in found]}},
-                    session=session,
-                    hint=BY_ID,
-                )
-
         with storage_errors():
-            if self._connection.is_standalone:
-                await delete(None)
+            if claim_ids is None:
+                await self._delete_whoever_holds(record.id, ids)
+            else:
+                await self._delete_unless_held(record.id, ids, claim_ids, now)
+
+    async def _delete_whoever_holds(self, queue: bytes, ids: Sequence[str]) -> None:
+        own, foreign = _places(queue, ids)
+        statements = []
+        if own:
+            wanted = {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}}
+            statements.append(DeleteMany(wanted, hint=BY_ID))
+        if foreign:
+            wanted = {"queue": queue, "moved_id": {"$in": foreign}}
+            statements.append(DeleteMany(wanted, hint=BY_MOVED_ID))
+        if statements:
+            await rerun(lambda: self._messages.bulk_write(statements, ordered=False))
+
+    async def _delete_unless_held(
+        self, queue: bytes, ids: Sequence[str], claim_ids: Sequence[str], now: datetime
+    ) -> None:
+        """Delete all, or none when one is under another claim.
+
+        No claim must come between the look and the deletion, so what is free is held meanwhile. A
+        transaction would do that too, but a process that is killed or paused inside one leaves its
+        messages locked: for a minute and a half, all claims on the queue wait for them in vain.
+        """
+        now_ms = to_ms(now)
+        lease = _removal(now)
+        holders = [*claim_ids, lease.claim_id]
+        for _ in range(TRIES):
+            found = await self._find(queue, ids, {"expires_at": {"$gt": now}})
+            if not found:
                 return
-            # All or none, and no claim comes between the look and the deletion.
-            async with self._connection.client.start_session() as session:
-                await session.with_transaction(delete)
+            for stored in found:
+                holder = live_claim(stored, now_ms)
+                if holder is not None and holder not in holders:
+                    raise ClaimNotHeld(", ".join(claim_ids), id_of(stored))
+            free = [stored["_id"] for stored in found if stored["held_until"] <= now_ms]
+            if free and len(await self._leasing.take(queue, [(lease, free)])) < len(free):
+                await self._leasing.give_back(queue, lease)
+                continue
+            ours = {
+                "queue": queue,
+                "_id": {"$in": [stored["_id"] for stored in found]},
+                # None: it is delayed.
+                "claim": {"$in": [*holders, None]},
+            }
+            result = await rerun(partial(self._messages.delete_many, ours, hint=BY_ID))
+            # Another claim has what is left, perhaps: ours came to its end meanwhile.
+            if result.deleted_count == len(found):
+                return
+        raise StorageUnavailable("The messages change hands too often")
 
     async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
         record = await self._records.get(ref)
@@ -411,8 +439,7 @@ class MongoMessages(MessageStore):
 
     async def _take_away(self, queue: bytes, ids: Sequence[bytes], now: datetime) -> list[Document]:
         """Hold messages, so that nobody else has them, and remove them."""
-        lease = Lease.begun(new_id(), POP_SECONDS, 0, now, is_counted=False)
-        lease = msgspec.structs.replace(lease, kept_until=0)
+        lease = _removal(now)
         held = await self._leasing.take(queue, [(lease, ids)])
         if held:
             await rerun(
@@ -475,6 +502,12 @@ def _states(now: int, *, claimed: bool, delayed: bool) -> Document:
         return {"due": {"$exists": True}}
     held = {"claim": {"$exists": claimed}}
     return {"due": {"$exists": True}, "$or": [{"held_until": {"$lte": now}}, held]}
+
+
+def _removal(now: datetime) -> Lease:
+    """A hold on messages that are about to be removed; it doesn't lengthen their lives."""
+    lease = Lease.begun(new_id(), REMOVAL_SECONDS, 0, now, is_counted=False)
+    return msgspec.structs.replace(lease, kept_until=0)
 
 
 def _expected(claim_id: str | None, instants: Sequence[int]) -> Document:
