@@ -8,16 +8,18 @@ Four services run side by side, each on a store of its own, and take turns:
   claimed              1,000,000 messages, the first 100,000 of them under live claims
   expired              the same behind 100,000 messages that have expired
 
-The sweep, which would remove the expired ones within seconds, is off in all four.
+On SQLite that is four times `zaqar-notify up`, on MongoDB four API processes with four databases of
+one server. The sweep, which would remove the expired ones within seconds, is off in all of them.
 """
 
 import argparse
 import contextlib
-import shutil
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -41,9 +43,8 @@ CYCLES = 200
 SHORT = CYCLES * 10
 BODY = load.dumps({"seq": 0, "pad": "x" * 80})
 DAY_SECONDS = 86400
-MINUTES = 5
 SECONDS = 2
-"""A trial of one request after another needs no more."""
+"""At most: a trial of one request after another needs no more."""
 NEVER = {"ZAQAR_SWEEP_SECONDS": str(DAY_SECONDS)}
 
 OPERATIONS = {
@@ -61,20 +62,79 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def compare(a: argparse.Namespace, directory: Path) -> tuple[str, dict]:
-    """The table as Markdown, and all its figures."""
-    began = time.perf_counter()
-    middles = uvloop.run(_fill_all(a, directory))
-    print(f"depth: stores filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """The tables as Markdown, and all their figures."""
+    stores = {"SQLite": _sqlite, "MongoDB": _mongodb}
+    texts, results = [], {}
+    for done, (name, running_on) in enumerate(stores.items()):
+        until = load.share(deadline, left=len(stores) - done)
+        results[name] = _compare(a, running_on(directory / name), until)
+        texts += [f"On {name}:", _table(a, results[name])]
+    facts = report.facts(report.machine(), report.up(), report.cluster(), report.mongod())
+    return "\n\n".join((facts, *texts)), results
+
+
+class Stores(ABC):
+    """Where the four queues are."""
+
+    @abstractmethod
+    def uri(self, label: str) -> str:
+        """Of the store of that service."""
+
+    @abstractmethod
+    def serve(self, label: str) -> AbstractContextManager[servers.Server]:
+        """A service on it that does not sweep."""
+
+
+class SQLite(Stores):
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def uri(self, label: str) -> str:
+        directory = self._directory / label
+        directory.mkdir(parents=True, exist_ok=True)
+        return f"sqlite://{directory / DATABASE}"
+
+    def serve(self, label: str) -> AbstractContextManager[servers.Server]:
+        return servers.zaqar_notify(self._directory / label, label=label, settings=NEVER)
+
+
+class MongoDB(Stores):
+    def __init__(self, directory: Path, store: servers.Mongod) -> None:
+        self._directory = directory
+        self._store = store
+
+    def uri(self, label: str) -> str:
+        return self._store.uri(label)
+
+    def serve(self, label: str) -> AbstractContextManager[servers.Server]:
+        # Without a worker nobody sweeps.
+        return servers.cluster(
+            self._directory / label, self._store, label=label, database=label, workers=0
+        )
+
+
+@contextlib.contextmanager
+def _sqlite(directory: Path) -> Iterator[Stores]:
+    yield SQLite(directory)
+
+
+@contextlib.contextmanager
+def _mongodb(directory: Path) -> Iterator[Stores]:
+    with servers.mongod(directory / "mongod") as store:
+        yield MongoDB(directory, store)
+
+
+def _compare(
+    a: argparse.Namespace, opening: AbstractContextManager[Stores], deadline: float
+) -> dict:
     with contextlib.ExitStack() as stack:
-        running = [
-            stack.enter_context(
-                servers.zaqar_notify(directory / label, label=label, settings=NEVER)
-            )
-            for label in middles
-        ]
-        results = uvloop.run(_measure(a, running, middles))
-    return _table(a, results), results
+        stores = stack.enter_context(opening)
+        began = time.perf_counter()
+        middles = uvloop.run(_fill_all(a, stores))
+        print(f"depth: stores filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
+        running = [stack.enter_context(stores.serve(label)) for label in middles]
+        return uvloop.run(_measure(a, running, middles, deadline))
 
 
 class _Filling(Post):
@@ -92,8 +152,8 @@ class _Filling(Post):
         return ()
 
 
-async def _fill_all(a: argparse.Namespace, directory: Path) -> dict[str, str]:
-    """Make the four stores.
+async def _fill_all(a: argparse.Namespace, stores: Stores) -> dict[str, str]:
+    """Fill the four stores.
 
     Returns:
         For each the id of a message in the middle of the queue.
@@ -101,17 +161,14 @@ async def _fill_all(a: argparse.Namespace, directory: Path) -> dict[str, str]:
     ref, now = QueueRef(a.project, QUEUE), datetime.now(UTC)
     some = a.depth // 10
     middles = {}
-    for label in ("short", "waiting", "expired"):
-        (directory / label).mkdir()
-    async with _store(directory / "short") as store:
+    async with _store(stores.uri("short")) as store:
         middles["short"] = await _post(store, ref, SHORT, now=now)
-    async with _store(directory / "waiting") as store:
+    async with _store(stores.uri("waiting")) as store:
         middles["waiting"] = await _post(store, ref, a.depth, now=now)
-    shutil.copytree(directory / "waiting", directory / "claimed")
-    middles["claimed"] = middles["waiting"]
-    async with _store(directory / "claimed") as store:
+    async with _store(stores.uri("claimed")) as store:
+        middles["claimed"] = await _post(store, ref, a.depth, now=now)
         await _claim(store, ref, some, now=now)
-    async with _store(directory / "expired") as store:
+    async with _store(stores.uri("expired")) as store:
         await _post(store, ref, some, now=now - timedelta(days=1), ttl=60)
         middles["expired"] = await _post(store, ref, a.depth, now=now)
         await _claim(store, ref, some, now=now)
@@ -119,8 +176,8 @@ async def _fill_all(a: argparse.Namespace, directory: Path) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _store(directory: Path):
-    store = await open_storage(f"sqlite://{directory / DATABASE}")
+async def _store(uri: str):
+    store = await open_storage(uri)
     try:
         yield store
     finally:
@@ -149,11 +206,13 @@ async def _claim(store: Storage, ref: QueueRef, count: int, *, now: datetime) ->
 
 
 async def _measure(
-    a: argparse.Namespace, running: list[servers.Server], middles: dict[str, str]
+    a: argparse.Namespace,
+    running: list[servers.Server],
+    middles: dict[str, str],
+    deadline: float,
 ) -> dict:
     """Every operation at every depth: `{operation: {depth: result}}`."""
-    contexts = {each.label: load.Ctx(a, each.url, each.pids) for each in running}
-    deadline = time.perf_counter() + 60 * MINUTES
+    contexts = {each.label: load.Ctx(a, each.url, each.parts) for each in running}
     results = {}
     for done, operation in enumerate(OPERATIONS):
         runs = {
@@ -177,7 +236,9 @@ async def _trial(operation: str, ctx: load.Ctx, middle: str) -> dict:
         }[operation]
         await load.timed_loop(ctx, client, 1, 0.3, lambda: request)
         clocks = load.Clocks(ctx)
-        latencies, errors = await load.timed_loop(ctx, client, 1, SECONDS, lambda: request)
+        latencies, errors = await load.timed_loop(
+            ctx, client, 1, min(ctx.a.seconds, SECONDS), lambda: request
+        )
         wall, cpu = clocks.stop(len(latencies))
         return load.row(latencies, errors, wall, cpu)
 

@@ -40,6 +40,9 @@ from orjson import dumps, loads
 HERE = os.path.dirname(os.path.abspath(__file__))
 TICK = os.sysconf("SC_CLK_TCK")
 CORES = os.cpu_count()
+PART_CPU = "cpu_ms_per_op_of_"
+PART_SHARE = "cpu_of_"
+"""Begin the names of the figures of each part of a server."""
 
 
 # ---------------------------------------------------------------- HTTP client
@@ -167,23 +170,22 @@ def _stat(pid):
     return int(rest[1]), sum(map(int, rest[11:15]))  # ppid, own + reaped children
 
 
-def tree_cpu(roots):
-    """CPU seconds used so far by these processes and all below them."""
-    if not roots:
-        return None
+def trees_cpu(parts):
+    """CPU seconds used so far by each part: its processes, and all below them."""
     parents, used = {}, {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 parents[int(name)], used[int(name)] = _stat(int(name))
-    total = 0
+    part_of = {root: part for part, roots in parts.items() for root in roots}
+    totals = dict.fromkeys(parts, 0)
     for pid in used:
         p = pid
-        while p and p not in roots:
+        while p and p not in part_of:
             p = parents.get(p, 0)
-        if p in roots:
-            total += used[pid]
-    return total / TICK
+        if p in part_of:
+            totals[part_of[p]] += used[pid]
+    return {part: total / TICK for part, total in totals.items()}
 
 
 def machine_cpu():
@@ -201,7 +203,7 @@ class Clocks:
     def __init__(self, ctx, sink_cpu=None):
         self.ctx = ctx
         self.t, self.own, self.all = time.perf_counter(), own_cpu(), machine_cpu()
-        self.server, self.sink0 = tree_cpu(ctx.server_pids), sink_cpu
+        self.parts, self.sink0 = trees_cpu(ctx.parts), sink_cpu
 
     def stop(self, ops, sink_cpu=None):
         wall = time.perf_counter() - self.t
@@ -211,10 +213,14 @@ class Clocks:
         d = {"cpu_load": own / wall, "cpu_machine": every / wall}
         if sink_cpu is not None:
             d["cpu_sink"] = sink / wall
-        if self.server is not None:
-            srv = tree_cpu(self.ctx.server_pids) - self.server
+        if self.parts:
+            parts = {part: s - self.parts[part] for part, s in trees_cpu(self.ctx.parts).items()}
+            srv = sum(parts.values())
             d["cpu_server"] = srv / wall
             d["server_cpu_ms_per_op"] = 1000 * srv / ops if ops else None
+            for part, seconds in parts.items():
+                d[PART_SHARE + part] = seconds / wall
+                d[PART_CPU + part] = 1000 * seconds / ops if ops else None
             d["cpu_other"] = max(0.0, every - own - sink - srv) / wall
         return wall, d
 
@@ -249,11 +255,14 @@ class Errors(dict):
 
 
 class Ctx:
-    """One server under test: the options, where it listens, and whose CPU it costs."""
+    """One server under test: the options, where it listens, and whose CPU it costs.
 
-    def __init__(self, a, base_url, server_pids, sink=None):
+    `parts` has the roots of the process trees of each part of the server, stores included.
+    """
+
+    def __init__(self, a, base_url, parts, sink=None):
         self.a = a
-        self.base_url, self.server_pids, self.sink = base_url, set(server_pids), sink
+        self.base_url, self.parts, self.sink = base_url, parts, sink
         self.headers = {
             "X-Project-ID": a.project,
             "Content-Type": "application/json",
@@ -812,7 +821,7 @@ def add_options(parser):
 
 async def measure(a):
     sink = Sink() if "fanout" in a.scenarios else None
-    ctx = Ctx(a, a.base_url, a.server_pid, sink)
+    ctx = Ctx(a, a.base_url, {"processes": a.server_pid} if a.server_pid else {}, sink)
     results = {}
     try:
         for name, scenario in plan(a):

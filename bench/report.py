@@ -3,11 +3,14 @@
 import importlib.metadata
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 import apsw
 import load
-from servers import FLOOR, OURS, PEER
+from servers import FLOOR, OURS, Server
+
+from deploy import programs
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs/performance.md"
 
@@ -28,8 +31,18 @@ UNIT = {
     "mixed": "message",
     "fanout": "delivery",
 }
+CPU = "server_cpu_ms_per_op"
 HOW_MANY = {"c": "{} at a time", "S": "to {} webhooks"}
-LIBRARIES = ("uvicorn", "httptools", "uvloop", "fastapi", "starlette", "msgspec", "orjson", "apsw")
+LIBRARIES = (
+    "uvicorn",
+    "httptools",
+    "uvloop",
+    "fastapi",
+    "starlette",
+    "msgspec",
+    "orjson",
+    "aiohttp",
+)
 
 
 def put(section: str, text: str, document: Path = DOCUMENT) -> None:
@@ -50,52 +63,35 @@ def title(name: str) -> str:
     return f"{WHAT[scenario]}, {how_many}"
 
 
-def cpu_table(results: dict) -> str:
+def cpu_table(results: dict, peers: list[str]) -> str:
     """CPU of the server and its store per operation, and how many times cheaper we are."""
-    rows = [row("ms of server CPU", "per", PEER, OURS, "ratio"), row(*["---"] * 5)]
-    for name, line in results.items():
-        unit = UNIT.get(name.split()[0])
-        if unit is None:  # too few operations for the kernel's clock
-            continue
-        costs = {
-            label: each["summary"]["server_cpu_ms_per_op"]
-            for label, each in line.items()
-            if each["summary"].get("server_cpu_ms_per_op")
-        }
-        compared = PEER in costs and OURS in costs
-        times = costs[PEER]["median"] / costs[OURS]["median"] if compared else None
-        rows.append(
-            row(
-                title(name),
-                unit,
-                spread(costs.get(PEER)),
-                spread(costs.get(OURS)),
-                f"**{times:.1f}**" if times else "–",
-            )
-        )
+    ratios = [f"{_short(peer)} ÷ ours" for peer in peers]
+    head = ("ms of server CPU", "per", *peers, OURS, *ratios)
+    rows = [row(*head), row(*["---"] * len(head))]
+    for name, line in _with_cpu(results).items():
+        costs = {label: each["summary"].get(CPU) for label, each in line.items()}
+        times = [_times(costs[peer], costs[OURS]) for peer in peers]
+        cells = [spread(costs[label]) for label in (*peers, OURS)]
+        rows.append(row(title(name), UNIT[name.split()[0]], *cells, *times))
         if FLOOR in costs:
-            rows.append(
-                row(
-                    "*the same answered by a bare uvicorn route*",
-                    unit,
-                    "",
-                    spread(costs[FLOOR]),
-                    "",
-                )
-            )
+            cells = [*[""] * len(peers), spread(costs[FLOOR]), *[""] * len(peers)]
+            rows.append(row("*the same answered by a bare uvicorn route*", "request", *cells))
     return "\n".join(rows)
 
 
-def speed_table(results: dict) -> str:
-    """Rates and latencies, ours after the peer's, and everything that went wrong."""
-    head = ("", "per second", "p50 ms", "p99 ms", "errors, lost, duplicated")
-    rows = [row(f"{PEER} → {OURS}", *head[1:]), row(*["---"] * 5)]
+def speed_table(results: dict, peers: list[str]) -> str:
+    """Rates and latencies, ours after the peers', and everything that went wrong."""
+    labels = (*peers, OURS)
+    head = ("per second", f"ours ÷ {_short(peers[-1])}", "p50 ms", "p99 ms")
+    rows = [row(" → ".join(labels), *head, "errors, lost, duplicated"), row(*["---"] * 6)]
     for name, line in results.items():
-        summaries = [line[label]["summary"] for label in (PEER, OURS) if label in line]
+        summaries = [line[label]["summary"] for label in labels]
+        rates = [load.rate(each) for each in summaries]
         rows.append(
             row(
                 title(name),
-                " → ".join(f"{load.rate(each)['median']:,.0f}" for each in summaries),
+                " → ".join(f"{rate['median']:,.0f}" for rate in rates),
+                _times(rates[-1], rates[-2]),
                 " → ".join(median(each.get("p50_ms")) for each in summaries),
                 " → ".join(median(each.get("p99_ms")) for each in summaries),
                 " → ".join(trouble(each) for each in summaries),
@@ -104,26 +100,113 @@ def speed_table(results: dict) -> str:
     return "\n".join(rows)
 
 
-def facts(a, peer_facts: str, results: dict) -> str:
-    """What the figures rest on; nothing in it names the machine or its owner."""
-    versions = " · ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
-    trials = [
-        trial for line in results.values() for each in line.values() for trial in each["trials"]
-    ]
-    others = max(load.noise(trial) for trial in trials)
-    lines = [
-        f"{load.CORES} cores ({_processor()}), Linux {_kernel()}, Python {platform.python_version()}, "
-        "shared by server, load and receiver.",
-        f"{OURS} {importlib.metadata.version('zaqar-notify')} · {versions} · SQLite "
-        f"{apsw.sqlite_lib_version()}. `zaqar-notify up`, one process, default settings, SQLite with "
-        "`synchronous=FULL` on disk.",
-        *([f"{PEER}: {peer_facts}"] if peer_facts else []),
-        f"Bodies of {a.size:,} bytes; median of {a.trials} trials (least–most), of {a.seconds:g} s "
+def parts_table(results: dict, servers: list[Server]) -> str:
+    """Which of its processes the CPU of an operation is spent in."""
+    columns = [(server.label, part) for server in servers for part in server.parts]
+    heads = [f"{label}: {part}" for label, part in columns]
+    rows = [row("ms of server CPU", "per", *heads), row(*["---"] * (len(heads) + 2))]
+    for name, line in _with_cpu(results).items():
+        cells = [
+            median(line[label]["summary"].get(load.PART_CPU + part)) for label, part in columns
+        ]
+        rows.append(row(title(name), UNIT[name.split()[0]], *cells))
+    return "\n".join(rows)
+
+
+def sizes_table(results: dict) -> str:
+    """CPU per operation, and rates, of one service in several sizes."""
+    labels = list(next(iter(results.values())))
+    rows = [row("", "per", *labels), row(*["---"] * (len(labels) + 2))]
+    for name, line in _with_cpu(results).items():
+        cells = []
+        for label in labels:
+            summary = line[label]["summary"]
+            went_wrong = "" if trouble(summary) == "0" else f", {trouble(summary)}"
+            rate = load.rate(summary)["median"]
+            cells.append(f"{median(summary.get(CPU))} ms, {rate:,.0f}/s{went_wrong}")
+        rows.append(row(title(name), UNIT[name.split()[0]], *cells))
+    return "\n".join(rows)
+
+
+def facts(*lines: str) -> str:
+    """What the figures rest on."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def machine() -> str:
+    """Nothing in it names the machine or its owner."""
+    return (
+        f"{load.CORES} cores ({_processor()}), Linux {_kernel()}, Python "
+        f"{platform.python_version()}, shared by server, store, load and receiver."
+    )
+
+
+def up() -> str:
+    return (
+        f"{_versions(*LIBRARIES, 'apsw')} · SQLite {apsw.sqlite_lib_version()}. `zaqar-notify up`, "
+        "one process, default settings, SQLite with `synchronous=FULL` on disk."
+    )
+
+
+def cluster() -> str:
+    return (
+        f"{_versions(*LIBRARIES, 'pymongo', 'celery', 'redis')}. `zaqar-notify api` and `zaqar-notify "
+        "worker`, default settings; the broker is Redis "
+        f"{_version_in(programs.redis_server())} as in `make cluster`."
+    )
+
+
+def mongod() -> str:
+    return (
+        f"MongoDB {_version_in(programs.mongod())}, a replica set of one member on disk, cache of "
+        "1 GB, `minSnapshotHistoryWindowInSeconds=0`; we write with `w=majority, j=true`."
+    )
+
+
+def peer(server: Server) -> str:
+    return f"{server.label}: {server.facts}"
+
+
+def trials(a, results: dict) -> str:
+    """Sizes and how many trials, and how quiet the machine was."""
+    lines = [each for line in results.values() for each in line.values()]
+    counts = [len(each["trials"]) for each in lines]
+    count = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
+    others = max(load.noise(trial) for each in lines for trial in each["trials"])
+    return (
+        f"Bodies of {a.size:,} bytes; median of {count} trials (least–most), of {a.seconds:g} s "
         f"where timed; consume {a.consume_messages:,} and mixed {a.mixed_messages:,} messages, "
         f"fan-out about {a.fanout_deliveries:,} deliveries a trial. "
-        f"Others on the machine used {others:.2f} of a core at most.",
-    ]
-    return "\n".join(f"- {line}" for line in lines)
+        f"Others on the machine used {others:.2f} of a core at most."
+    )
+
+
+def _versions(*libraries: str) -> str:
+    names = ("zaqar-notify", *libraries)
+    return " · ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+def _version_in(program: Path) -> str:
+    """What `program --version` says."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return re.search(r"\d+\.\d+\.\d+", said)[0]
+
+
+def _with_cpu(results: dict) -> dict:
+    """Without lines of too few operations for the kernel's clock."""
+    return {name: line for name, line in results.items() if name.split()[0] in UNIT}
+
+
+def _times(more: dict | None, less: dict | None) -> str:
+    """How many times the second median the first one is."""
+    if not more or not less or not less["median"]:
+        return "–"
+    return f"**{more['median'] / less['median']:.1f}**"
+
+
+def _short(label: str) -> str:
+    """`Zaqar on MongoDB` in a narrow column."""
+    return label.rpartition(" on ")[2]
 
 
 def row(*cells: str) -> str:

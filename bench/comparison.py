@@ -1,0 +1,129 @@
+"""The scenarios of `load.py` on several servers, in turns: ours, a real Zaqar, ours in other sizes."""
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import load
+import report
+import servers
+import uvloop
+
+OF_ONE_MONGODB = ("post1", "post10", "list", "consume", "mixed", "fanout", "fanout_paced")
+OF_PROCESSES = ("post1", "list", "consume", "fanout")
+SIZES = ((1, 1), (2, 1), (2, 2))
+"""API processes and workers of our cluster."""
+
+
+def sqlite(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """`zaqar-notify up` beside Zaqar on Redis."""
+    with contextlib.ExitStack() as stack:
+        peer = stack.enter_context(servers.zaqar(directory / "zaqar", a.out / "zaqar-venv"))
+        ours = stack.enter_context(servers.zaqar_notify(directory / "zaqar-notify"))
+        running = [peer, ours, stack.enter_context(servers.bare_route(directory))]
+        results = uvloop.run(_measure(a, running, deadline))
+    text = [
+        report.facts(report.machine(), report.up(), report.peer(peer), report.trials(a, results)),
+        report.cpu_table(results, [peer.label]),
+        report.speed_table(results, [peer.label]),
+    ]
+    return "\n\n".join(text), results
+
+
+def mongodb(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """Our cluster beside Zaqar on the same MongoDB, and beside Zaqar on Redis."""
+    a = _many_at_a_time(a, OF_ONE_MONGODB)
+    venv = a.out / "zaqar-venv"
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(servers.mongod(directory / "mongod"))
+        peers = [
+            stack.enter_context(
+                servers.zaqar(directory / "redis", venv, label=servers.PEER_ON_REDIS)
+            ),
+            stack.enter_context(
+                servers.zaqar(
+                    directory / "mongodb", venv, label=servers.PEER_ON_MONGODB, store=store
+                )
+            ),
+        ]
+        ours = stack.enter_context(servers.cluster(directory / "zaqar-notify", store))
+        results = uvloop.run(_measure(a, [*peers, ours], deadline))
+    labels = [peer.label for peer in peers]
+    text = [
+        report.facts(
+            report.machine(),
+            report.cluster(),
+            report.mongod(),
+            *map(report.peer, peers),
+            report.trials(a, results),
+        ),
+        report.cpu_table(results, labels),
+        report.speed_table(results, labels),
+        report.parts_table(results, [peers[-1], ours]),
+    ]
+    return "\n\n".join(text), results
+
+
+def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """Our cluster with more API processes and more workers."""
+    a = _many_at_a_time(a, OF_PROCESSES)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(servers.mongod(directory / "mongod"))
+        running = [
+            stack.enter_context(
+                servers.cluster(
+                    directory / f"cluster{number}",
+                    store,
+                    label=f"API × {count}, worker × {workers}",
+                    database=f"cluster{number}",
+                    processes=count,
+                    workers=workers,
+                )
+            )
+            for number, (count, workers) in enumerate(SIZES)
+        ]
+        results = uvloop.run(_measure(a, running, deadline))
+    text = [
+        report.facts(
+            report.machine(),
+            report.cluster(),
+            report.mongod(),
+            report.trials(a, results),
+        ),
+        report.sizes_table(results),
+    ]
+    return "\n\n".join(text), results
+
+
+def _many_at_a_time(a: argparse.Namespace, scenarios: Sequence[str]) -> argparse.Namespace:
+    """Without the lines of one client at a time, and with those scenarios only."""
+    wanted = [name for name in load.words(a.scenarios) if name in scenarios]
+    return argparse.Namespace(
+        **vars(a)
+        | {
+            "scenarios": ",".join(wanted),
+            "concurrency": [count for count in a.concurrency if count > 1],
+            "consumers": [count for count in a.consumers if count > 1],
+        }
+    )
+
+
+async def _measure(
+    a: argparse.Namespace, running: Sequence[servers.Server], deadline: float
+) -> dict:
+    """Every line of every scenario: `{line: {server's label: result}}`."""
+    lines = list(load.plan(a))
+    results = {}
+    with contextlib.closing(load.Sink()) as sink:
+        contexts = {each.label: load.Ctx(a, each.url, each.parts, sink) for each in running}
+        for done, (name, scenario) in enumerate(lines):
+            runs = {
+                label: partial(scenario, context)
+                for label, context in contexts.items()
+                if label != servers.FLOOR or name.startswith("post1 ")
+            }
+            until = load.share(deadline, left=len(lines) - done)
+            results[name] = await load.repeat(a, name, runs, deadline=until)
+    return results
