@@ -28,6 +28,8 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.settings import Settings, load_settings
 from zaqar_notify.storage.registry import open_storage
 
+PULSE_SECONDS = 1.0
+
 QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "amqp")
 """Loggers with a line for every ring."""
 
@@ -96,6 +98,37 @@ class EngineStep(bootsteps.StartStopStep):
 
 
 app.steps["worker"].add(EngineStep)
+
+
+class PulseStep(bootsteps.StartStopStep):
+    """Wakes the loop that waits for rings every second, so that it sees that it is to stop.
+
+    After a signal Python waits on where it waited; on AMQP that may be for 10 seconds.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._pulse: Any = None
+
+    def include_if(self, parent: Any) -> bool:
+        return parent.hub is not None
+
+    def start(self, parent: Any) -> None:
+        self._pulse = parent.hub.call_repeatedly(PULSE_SECONDS, _wake)
+
+    def stop(self, parent: Any) -> None:
+        if self._pulse is not None:
+            parent.hub.timer.cancel(self._pulse)
+            self._pulse = None
+
+
+def _wake() -> None:
+    """Nothing else."""
+
+
+app.steps["consumer"].add(PulseStep)
 
 
 @signals.worker_process_init.connect
