@@ -124,5 +124,5 @@ class Mailbox:
         key = str(json.loads(mail.get_content())["body"])
         if self._inbox.refuses(subscriber, key) is not None:
             return "451 Try again later"
-        await self._inbox.take(subscriber, key, mail["Message-ID"])
+        await self._inbox.take(subscriber, key, str(mail["Message-ID"]))
         return "250 OK"

@@ -23,7 +23,7 @@ from tests.redis_server import RedisServer, require_redis
 SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "40"))
 SEED = int(os.environ.get("ZAQAR_TEST_FAULT_SEED") or secrets.randbits(32))
 
-THINK_SECONDS = 0.5
+THINK_SECONDS = 0.3
 """Two cores carry all of it, and what is owed must be delivered in the end."""
 
 TIMEOUT_SECONDS = 5.0
