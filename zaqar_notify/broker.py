@@ -57,7 +57,6 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "event_serializer": "json",
         "accept_content": ["json"],
-        "worker_pool": "threads",
         "worker_concurrency": 1,
         "worker_prefetch_multiplier": 1,
         "worker_disable_rate_limits": True,

@@ -24,10 +24,12 @@ PATIENCE_SECONDS = 20
 API_HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
 
 ENGINE_STARTED = "engine_started"
+CELERY = [sys.executable, "-m", "celery", "-A", "workers.app"]
 WORKERS: Mapping[str, tuple[list[str], int]] = {
     "threads": (command("worker"), 1),
     "prefork": (command("worker", "--concurrency", "2"), 2),
-    "celery": ([sys.executable, "-m", "celery", "-A", "workers.app", "worker"], 1),
+    "celery": ([*CELERY, "worker", "--concurrency", "2"], 2),
+    "celery threads": ([*CELERY, "worker", "--pool", "threads"], 1),
 }
 """Ways to start a worker, each with how many engines it then has."""
 

@@ -39,7 +39,7 @@ async def test_a_worker_delivers_what_an_api_process_took_and_stops_cleanly(
     assert await asyncio.to_thread(worker.stop) == 0
 
 
-@pytest.mark.parametrize("kind", ["threads", "prefork"])
+@pytest.mark.parametrize("kind", ["threads", "prefork", "celery"])
 async def test_a_worker_told_to_stop_finishes_the_delivery_in_hand(
     cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook, kind: str
 ) -> None:
@@ -60,11 +60,12 @@ async def test_a_worker_told_to_stop_finishes_the_delivery_in_hand(
     assert hook.bodies == ["first", "second"]
 
 
+@pytest.mark.parametrize("kind", ["threads", "prefork", "celery"])
 async def test_a_worker_that_can_not_finish_in_time_gives_back_what_it_has(
-    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook, kind: str
 ) -> None:
     environ = {"ZAQAR_SHUTDOWN_SECONDS": "0.5", "ZAQAR_DELIVERY_LEASE_SECONDS": "300"}
-    worker = await asyncio.to_thread(cluster.worker, environ=environ)
+    worker = await asyncio.to_thread(cluster.worker, kind, environ=environ)
     await subscribe(session, api, hook)
     hook.may_answer.clear()
     await post(session, api, hook.queue, "first")
