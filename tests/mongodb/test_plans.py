@@ -5,12 +5,14 @@ The queries are the driver's own, caught on their way and explained.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from tests.clock import START
 from tests.contract.steps import after, bodies, claim, hold, page, post
 from tests.mongodb.commands import Command, Commands
 from zaqar_notify.models import QueueRef
@@ -76,6 +78,11 @@ async def explain(database: Any, command: Command) -> Command:
     return plan
 
 
+def sent_to(commands: Commands) -> list[str]:
+    """Each command's name and collection."""
+    return [" ".join(map(str, next(iter(sent.items())))) for sent in commands.sent]
+
+
 def stages(plan: Command) -> list[str]:
     """The names of all stages of the winning plan, outermost first."""
     names: list[str] = []
@@ -106,16 +113,31 @@ async def test_a_claim_reads_as_many_as_it_takes(
     assert_cheap(plans, examined=10)
 
 
-async def test_a_claim_looks_at_the_head_in_the_index_alone(
+async def test_a_claim_that_nobody_crosses_is_two_reads_and_one_write(
     storage: MongoStorage, commands: Commands, full_queue: QueueRef
 ) -> None:
-    async with explained(storage, commands) as plans:
-        await hold(storage, full_queue, limit=10)
+    commands.sent.clear()
 
-    heads = [plan for plan in plans if plan["command"].get("hint") == "queue_due"]
-    assert len(heads) == 1
-    assert "FETCH" not in stages(heads[0])
-    assert heads[0]["executionStats"]["totalDocsExamined"] == 0
+    await hold(storage, full_queue, limit=10)
+
+    assert sent_to(commands) == ["find queues", "find messages", "update messages"]
+
+
+async def test_deletions_under_claims_are_one_write(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    claims = [await hold(storage, full_queue, limit=10) for _ in range(2)]
+    commands.sent.clear()
+
+    await asyncio.gather(
+        *(
+            storage.messages.delete(full_queue, message.id, claim_id=held.id, now=START)
+            for held in claims
+            for message in held.messages
+        )
+    )
+
+    assert sent_to(commands) == ["delete messages"]
 
 
 async def test_a_page_reads_as_many_as_it_shows(

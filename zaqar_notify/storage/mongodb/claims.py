@@ -15,6 +15,7 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, DeadLetter, QueueRef
 from zaqar_notify.storage.base import ClaimStore
+from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.connection import (
     BY_CLAIM,
     BY_ID,
@@ -58,6 +59,7 @@ class MongoClaims(ClaimStore):
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
+        gathering: Gathering,
     ) -> None:
         self._connection = connection
         self._records = records
@@ -65,7 +67,7 @@ class MongoClaims(ClaimStore):
         self._posting = posting
         self._waiting = waiting
         self._claims: TogetherByKey[QueueRef, Wanted, Claim | None] = TogetherByKey(
-            self._claim, most=CLAIMS_TOGETHER
+            self._claim, most=CLAIMS_TOGETHER, gathering=gathering
         )
 
     async def create(
@@ -103,21 +105,22 @@ class MongoClaims(ClaimStore):
         after: bytes | None = None
         while lacking := [claim for claim in claims if claim.lacks]:
             limit = min(sum(claim.lacks for claim in lacking), LOOKED_AT_ONCE)
-            ids = await self._leasing.first_free(record.id, now, limit=limit, after=after)
-            if not ids:
+            free = await self._leasing.first_free(record.id, now, limit=limit, after=after)
+            if not free:
                 return
-            after = ids[-1]
-            shares = _share(ids, lacking)
+            after = free[-1]["_id"]
+            shares = _share(free, lacking)
             found = await self._leasing.take(
                 record.id, [(claim.lease, share) for claim, share in shares]
             )
             for claim, share in shares:
                 won = [stored for stored in found if stored["claim"] == claim.lease.claim_id]
                 claim.won += won
-                lost = set(share).difference(stored["_id"] for stored in won)
+                taken = {stored["_id"] for stored in won}
+                lost = [stored["_id"] for stored in share if stored["_id"] not in taken]
                 if lost:
-                    await self._put_away(record, claim, sorted(lost))
-            if len(ids) < limit:
+                    await self._put_away(record, claim, lost)
+            if len(free) < limit:
                 return
 
     async def _put_away(self, record: Record, claim: Wanted, lost: Sequence[bytes]) -> None:
@@ -134,14 +137,14 @@ class MongoClaims(ClaimStore):
                 "claim_count": {"$gte": rule.max_claim_count},
                 "held_until": {"$lte": now},
             },
-            {"_id": 1},
+            sort=[("_id", 1)],
             hint=BY_ID,
         ).to_list()
         if found:
-            await self._move(record, [stored["_id"] for stored in found], rule, claim.now)
+            await self._move(record, found, rule, claim.now)
 
     async def _move(
-        self, record: Record, ids: Sequence[bytes], to: DeadLetter, now: datetime
+        self, record: Record, poison: Sequence[Document], to: DeadLetter, now: datetime
     ) -> None:
         """Move messages to the dead-letter queue: hold, copy under the ids they have, remove.
 
@@ -149,7 +152,7 @@ class MongoClaims(ClaimStore):
         next claim begins again; what is there already is not copied twice.
         """
         lease = Lease.begun(new_id(), MOVE_SECONDS, 0, now, is_counted=False)
-        held = await self._leasing.take(record.id, [(lease, ids)])
+        held = await self._leasing.take(record.id, [(lease, poison)])
         if not held:
             return
         await self._posting.move(to.queue, held, ttl=to.ttl, now=now)
@@ -231,12 +234,14 @@ def _claim(wanted: Wanted) -> Claim | None:
     return Claim(lease.claim_id, lease.ttl, from_ms(lease.ends_at), messages)
 
 
-def _share(ids: Sequence[bytes], claims: Sequence[Wanted]) -> list[tuple[Wanted, Sequence[bytes]]]:
+def _share(
+    free: Sequence[Document], claims: Sequence[Wanted]
+) -> list[tuple[Wanted, Sequence[Document]]]:
     """The messages in order among the claims in the order of their arrival."""
-    shares: list[tuple[Wanted, Sequence[bytes]]] = []
+    shares: list[tuple[Wanted, Sequence[Document]]] = []
     start = 0
     for claim in claims:
-        share = ids[start : start + claim.lacks]
+        share = free[start : start + claim.lacks]
         start += len(share)
         if share:
             shares.append((claim, share))

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.storage.gathering import Gathering
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
@@ -47,10 +48,16 @@ class Together(Generic[Ask, Answer]):
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Call[Ask, Answer]]], Awaitable[None]], *, most: int
+        self,
+        run: Callable[[Sequence[Call[Ask, Answer]]], Awaitable[None]],
+        *,
+        most: int,
+        gathering: Gathering | None = None,
     ) -> None:
+        """`gathering`: groups wait for callers that it expects; None: they begin at once."""
         self._run = run
         self._most = most
+        self._gathering = gathering
         self._waiting: deque[Call[Ask, Answer]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._closed = False
@@ -69,6 +76,8 @@ class Together(Generic[Ask, Answer]):
     def put(self, call: Call[Ask, Answer]) -> None:
         """Let the call be part of the next group."""
         self._waiting.append(call)
+        if self._gathering is not None:
+            self._gathering.came()
         if self._task is None:
             # The task starts in the next turn of the loop: requests read in this one share it.
             self._task = asyncio.get_running_loop().create_task(self._run_groups())
@@ -81,8 +90,13 @@ class Together(Generic[Ask, Answer]):
 
     async def _run_groups(self) -> None:
         try:
-            while group := self._next_group():
+            while self._waiting:
+                if self._gathering is not None:
+                    await _gathered(self._gathering)
+                group = self._next_group()
                 await self._run_group(group)
+                if self._gathering is not None:
+                    self._gathering.answered(len(group), waiting=len(self._waiting))
         finally:
             self._task = None
 
@@ -95,6 +109,8 @@ class Together(Generic[Ask, Answer]):
         return group
 
     async def _run_group(self, group: list[Call[Ask, Answer]]) -> None:
+        if not group:
+            return
         try:
             await self._run(group)
         except Exception as error:  # Whatever it is, it is for those who wait, one by one.
@@ -102,20 +118,33 @@ class Together(Generic[Ask, Answer]):
                 call.fail(error)
 
 
+async def _gathered(gathering: Gathering) -> None:
+    may_begin = asyncio.Event()
+    gathering.begin(may_begin.set)
+    await may_begin.wait()
+
+
 class TogetherByKey(Generic[Key, Ask, Answer]):
     """Groups of calls of one key each. Those of different keys go on beside each other."""
 
     def __init__(
-        self, run: Callable[[Key, Sequence[Call[Ask, Answer]]], Awaitable[None]], *, most: int
+        self,
+        run: Callable[[Key, Sequence[Call[Ask, Answer]]], Awaitable[None]],
+        *,
+        most: int,
+        gathering: Gathering | None = None,
     ) -> None:
         self._run = run
         self._most = most
+        self._gathering = gathering
         self._groups: dict[Key, Together[Ask, Answer]] = {}
 
     async def call(self, key: Key, ask: Ask) -> Answer:
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Together(partial(self._run, key), most=self._most)
+            group = self._groups[key] = Together(
+                partial(self._run, key), most=self._most, gathering=self._gathering
+            )
         try:
             return await group.call(ask)
         finally:

@@ -66,16 +66,30 @@ class Lease(msgspec.Struct, frozen=True):
         return cls(claim_id, ttl, start, ends_at, kept_until, most_claims, is_counted)
 
     def update(self) -> Document:
-        held: Document = {
+        change: Document = {
+            "$set": self._hold(),
+            "$max": {"expires_at": from_ms(self.kept_until)},
+        }
+        if self.is_counted:
+            change["$inc"] = {"claim_count": 1}
+        return change
+
+    def _hold(self) -> Document:
+        return {
             "claim": self.claim_id,
             "claim_ttl": self.ttl,
             "held_until": self.ends_at,
             "due": -self.ends_at,
         }
-        change: Document = {"$set": held, "$max": {"expires_at": from_ms(self.kept_until)}}
-        if self.is_counted:
-            change["$inc"] = {"claim_count": 1}
-        return change
+
+    def held(self, free: Document) -> Document:
+        """A free message as the update leaves it."""
+        return {
+            **free,
+            **self._hold(),
+            "expires_at": max(free["expires_at"], from_ms(self.kept_until)),
+            "claim_count": free["claim_count"] + self.is_counted,
+        }
 
     def guard(self) -> Document:
         """What a message must be, still, to be taken."""
@@ -95,22 +109,21 @@ class Leasing:
 
     async def first_free(
         self, queue: bytes, now: int, *, limit: int, after: bytes | None = None
-    ) -> list[bytes]:
-        """The ids of the first messages among the free, from the index alone."""
+    ) -> list[Document]:
+        """The first messages among the free, in order."""
         while True:
             wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
             if after is not None:
                 wanted["_id"] = {"$gt": after}
             found = await self._messages.find(
                 wanted,
-                {"_id": 1, "due": 1},
                 sort=IN_ORDER,
                 limit=limit,
                 batch_size=limit,
                 hint=BY_DUE,
             ).to_list()
             if not found or found[0]["due"] == FREE:
-                return [stored["_id"] for stored in found]
+                return found
             await self.free_what_fell_due(queue, now)
 
     async def free_what_fell_due(self, queue: bytes, now: int) -> None:
@@ -147,26 +160,33 @@ class Leasing:
         return None if found is None else -found["due"]
 
     async def take(
-        self, queue: bytes, wanted: Sequence[tuple[Lease, Sequence[bytes]]]
+        self, queue: bytes, wanted: Sequence[tuple[Lease, Sequence[Document]]]
     ) -> list[Document]:
         """Give each lease what it wants of what is still to be had; the messages won, in order.
 
-        What another process took meanwhile is left to it.
+        What another process took meanwhile is left to it. Should it have given it back, too, then the
+        claim count that is returned is behind by one.
         """
         updates = [
             UpdateMany(
-                {"queue": queue, "_id": {"$in": list(ids)}, **lease.guard()},
+                {
+                    "queue": queue,
+                    "_id": {"$in": [stored["_id"] for stored in share]},
+                    **lease.guard(),
+                },
                 lease.update(),
                 hint=BY_ID,
             )
-            for lease, ids in wanted
+            for lease, share in wanted
         ]
         # A second run changes nothing of what the first one took: that is held now.
-        await rerun(lambda: self._messages.bulk_write(updates, ordered=False))
+        result = await rerun(lambda: self._messages.bulk_write(updates, ordered=False))
+        if result.modified_count == sum(len(share) for _, share in wanted):
+            return [lease.held(stored) for lease, share in wanted for stored in share]
         return await self._messages.find(
             {
                 "queue": queue,
-                "_id": {"$in": [place for _, ids in wanted for place in ids]},
+                "_id": {"$in": [stored["_id"] for _, share in wanted for stored in share]},
                 "claim": {"$in": [lease.claim_id for lease, _ in wanted]},
             },
             sort=[("_id", 1)],

@@ -14,6 +14,7 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
 from zaqar_notify.models import Message, Page, Posted, QueueRef
 from zaqar_notify.storage.base import MessageStore, Post, Watch
+from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.connection import (
     BY_CLAIM,
     BY_DUE,
@@ -85,6 +86,7 @@ class MongoMessages(MessageStore):
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
+        gathering: Gathering,
     ) -> None:
         self._connection = connection
         self._messages = connection.messages
@@ -93,7 +95,7 @@ class MongoMessages(MessageStore):
         self._posting = posting
         self._waiting = waiting
         self._deletions: Together[Deletion, None] = Together(
-            self._delete_group, most=DELETES_TOGETHER
+            self._delete_group, most=DELETES_TOGETHER, gathering=gathering
         )
         self._pages: TogetherByKey[Wanted, datetime, Page] = TogetherByKey(
             self._share_page, most=READERS_TOGETHER
@@ -252,15 +254,60 @@ class MongoMessages(MessageStore):
         await self._deletions.call(Deletion(ref, message_id, claim_id, now))
 
     async def _delete_group(self, calls: Sequence[Call[Deletion, None]]) -> None:
-        """One command for all that go as expected; what is left is looked at one by one."""
+        """One command when all goes as expected; what is left is looked at one by one."""
+        deletions = [call.ask for call in calls]
+        if not await self._delete_expected(deletions):
+            await self._delete_what_is_left(calls)
+            return
+        for call in calls:
+            call.answer(None)
+
+    async def _delete_expected(self, deletions: Sequence[Deletion]) -> bool:
+        """Delete what is free or under the claim that is named; whether that was all of them.
+
+        A queue that was purged since its id was remembered has other ids now: what is deleted then
+        was left behind.
+        """
+        refs = distinct_refs(deletion.ref for deletion in deletions)
+        found = await asyncio.gather(*(self._records.remembered_id(ref) for ref in refs))
+        queues = dict(zip(refs, found, strict=True))
+        shares: dict[tuple[bytes, str | None], list[tuple[bytes, int]]] = {}
+        for one in deletions:
+            queue, position = queues[one.ref], to_position(one.message_id)
+            if queue is None or position is None:
+                continue
+            if not is_of(queue, one.message_id):
+                return False
+            share = shares.setdefault((queue, one.claim_id), [])
+            share.append((place(queue, position), to_ms(one.now)))
+        places = {where for share in shares.values() for where, _ in share}
+        if not places:
+            return True
+        # One statement for all, walking along their ids, is cheaper than one for each claim.
+        wanted = {
+            "queue": {"$in": list({queue for queue, _ in shares})},
+            "_id": {"$in": list(places)},
+            "$or": [
+                {
+                    "_id": {"$in": [where for where, _ in share]},
+                    **_expected(claim_id, [now for _, now in share]),
+                }
+                for (_, claim_id), share in shares.items()
+            ],
+        }
+        with storage_errors():
+            result = await rerun(lambda: self._messages.delete_many(wanted, hint=BY_ID))
+        return result.deleted_count == len(places)
+
+    async def _delete_what_is_left(self, calls: Sequence[Call[Deletion, None]]) -> None:
         refs = distinct_refs(call.ask.ref for call in calls)
         found = await self._records.get_many(refs)
-        records = {ref: record for ref, record in zip(refs, found, strict=True) if record}
+        records = dict(zip(refs, found, strict=True))
         with storage_errors():
-            left = await self._delete_expected(records, [call.ask for call in calls])
+            there = await self._still_there(records, [call.ask for call in calls])
         for call in calls:
-            record = records.get(call.ask.ref)
-            if record is None or (call.ask.ref, call.ask.message_id) not in left:
+            record = records[call.ask.ref]
+            if record is None or (call.ask.ref, call.ask.message_id) not in there:
                 call.answer(None)
                 continue
             try:
@@ -271,47 +318,29 @@ class MongoMessages(MessageStore):
             else:
                 call.answer(None)
 
-    async def _delete_expected(
-        self, records: dict[QueueRef, Record], deletions: Sequence[Deletion]
+    async def _still_there(
+        self, records: dict[QueueRef, Record | None], deletions: Sequence[Deletion]
     ) -> set[tuple[QueueRef, str]]:
-        """Delete what is free or under the claim that is named; the others, and moved ones."""
-        left: set[tuple[QueueRef, str]] = set()
-        places: dict[tuple[QueueRef, str], bytes] = {}
-        shares: dict[tuple[QueueRef, str | None], list[Deletion]] = {}
+        """Which of them are there, and those that came from other queues, which may be."""
+        there: set[tuple[QueueRef, str]] = set()
+        named: dict[bytes, tuple[QueueRef, str]] = {}
         for one in deletions:
-            record = records.get(one.ref)
-            position = to_position(one.message_id)
+            record, position = records[one.ref], to_position(one.message_id)
             if record is None or position is None:
                 continue
-            if not is_of(record.id, one.message_id):
-                left.add((one.ref, one.message_id))
-                continue
-            places[one.ref, one.message_id] = place(record.id, position)
-            shares.setdefault((one.ref, one.claim_id), []).append(one)
-        if not places:
-            return left
-        statements = [
-            DeleteMany(
-                {
-                    "queue": records[ref].id,
-                    "_id": {"$in": list({places[ref, one.message_id] for one in share})},
-                    **_expected(claim_id, [to_ms(one.now) for one in share]),
-                },
-                hint=BY_ID,
-            )
-            for (ref, claim_id), share in shares.items()
-        ]
-        result = await rerun(lambda: self._messages.bulk_write(statements, ordered=False))
-        if result.deleted_count == len(places):
-            return left
-        queues = {records[ref].id for ref, _ in places}
-        still = self._messages.find(
-            {"queue": {"$in": list(queues)}, "_id": {"$in": list(places.values())}},
+            if is_of(record.id, one.message_id):
+                named[place(record.id, position)] = (one.ref, one.message_id)
+            else:
+                there.add((one.ref, one.message_id))
+        if not named:
+            return there
+        queues = {record.id for record in records.values() if record is not None}
+        found = self._messages.find(
+            {"queue": {"$in": list(queues)}, "_id": {"$in": list(named)}},
             {"_id": 1},
             hint=BY_ID,
         )
-        there = {stored["_id"] async for stored in still}
-        return left | {named for named, where in places.items() if where in there}
+        return there | {named[stored["_id"]] async for stored in found}
 
     async def _delete_with_care(self, record: Record, deletion: Deletion) -> None:
         """Delete one message, or say why not."""
@@ -399,7 +428,7 @@ class MongoMessages(MessageStore):
                 holder = live_claim(stored, now_ms)
                 if holder is not None and holder not in holders:
                     raise ClaimNotHeld(", ".join(claim_ids), id_of(stored))
-            free = [stored["_id"] for stored in found if stored["held_until"] <= now_ms]
+            free = [stored for stored in found if stored["held_until"] <= now_ms]
             if free and len(await self._leasing.take(queue, [(lease, free)])) < len(free):
                 await self._leasing.give_back(queue, lease)
                 continue
@@ -425,22 +454,25 @@ class MongoMessages(MessageStore):
         with storage_errors():
             while len(popped) < limit:
                 lacking = limit - len(popped)
-                ids = await self._leasing.first_free(record.id, now_ms, limit=lacking, after=after)
-                if not ids:
+                free = await self._leasing.first_free(record.id, now_ms, limit=lacking, after=after)
+                if not free:
                     break
-                after = ids[-1]
-                taken = await self._take_away(record.id, ids, now)
+                after = free[-1]["_id"]
+                taken = await self._take_away(record.id, free, now)
                 popped += taken
-                if len(taken) < len(ids):
+                if len(taken) < len(free):
+                    ids = [stored["_id"] for stored in free]
                     await self._leasing.remove_expired(record.id, ids, now_ms)
-                if len(ids) < lacking:
+                if len(free) < lacking:
                     break
         return [to_message({**stored, "held_until": 0}, now_ms) for stored in popped]
 
-    async def _take_away(self, queue: bytes, ids: Sequence[bytes], now: datetime) -> list[Document]:
+    async def _take_away(
+        self, queue: bytes, free: Sequence[Document], now: datetime
+    ) -> list[Document]:
         """Hold messages, so that nobody else has them, and remove them."""
         lease = _removal(now)
-        held = await self._leasing.take(queue, [(lease, ids)])
+        held = await self._leasing.take(queue, [(lease, free)])
         if held:
             await rerun(
                 lambda: self._messages.delete_many(

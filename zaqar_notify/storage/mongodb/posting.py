@@ -26,6 +26,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.connection import (
     BY_ID,
     BY_MOVED_ID,
@@ -165,12 +166,16 @@ class _Group:
 class Posting:
     """The writes that append to queues."""
 
-    def __init__(self, connection: Connection, records: Records, waiting: Waiting) -> None:
+    def __init__(
+        self, connection: Connection, records: Records, waiting: Waiting, gathering: Gathering
+    ) -> None:
         self._connection = connection
         self._records = records
         self._waiting = waiting
         self._keys = Remembering(connection, records)
-        self._posts: Together[Asked, Posted] = Together(self._write, most=POSTS_TOGETHER)
+        self._posts: Together[Asked, Posted] = Together(
+            self._write, most=POSTS_TOGETHER, gathering=gathering
+        )
         self._after: set[asyncio.Task[None]] = set()
         self._take_new_name()
 
@@ -406,7 +411,7 @@ class Posting:
         found = await queues.find(
             {"_id": {"$in": list(keys)}},
             _reserved_fields(writer),
-            batch_size=len(keys),
+            limit=len(keys),
             hint=BY_ID,
         ).to_list()
         reserved = {

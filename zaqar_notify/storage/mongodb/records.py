@@ -39,6 +39,7 @@ FENCE_LIFE = timedelta(days=30)
 BROKEN_OFF = timedelta(minutes=2)
 """So long after its deadline, a block without a seal was certainly never sealed."""
 REMEMBERED_SEALS = 10_000
+REMEMBERED_QUEUES = 10_000
 
 _FIELDS = {
     "queue": 1,
@@ -109,6 +110,7 @@ class Records:
             self._read_group, most=READ_TOGETHER
         )
         self._sealed: dict[str, int] = {}
+        self._ids: dict[QueueRef, bytes] = {}
         self.writer = ""
         """The present name of this process as a writer."""
         self.on_read: Callable[[QueueRef, Record | None], None] = lambda _ref, _record: None
@@ -120,6 +122,14 @@ class Records:
 
     async def get_many(self, refs: Iterable[QueueRef]) -> list[Record | None]:
         return await asyncio.gather(*(self.get(ref) for ref in refs))
+
+    async def remembered_id(self, ref: QueueRef) -> bytes | None:
+        """The queue's id as it was when last read, for what harms nothing when it is another now."""
+        known = self._ids.get(ref)
+        if known is not None:
+            return known
+        record = await self.get(ref)
+        return None if record is None else record.id
 
     async def close(self) -> None:
         await self._reads.close()
@@ -134,7 +144,11 @@ class Records:
         refs = {queue_key(call.ask): call.ask for call in group}
         with storage_errors():
             found = await self._connection.durable_queues.find(
-                {"_id": {"$in": list(refs)}}, _FIELDS, batch_size=len(refs), hint=BY_ID
+                # The limit saves asking whether there are more.
+                {"_id": {"$in": list(refs)}},
+                _FIELDS,
+                limit=len(refs),
+                hint=BY_ID,
             ).to_list()
             open_blocks = await self._open_blocks(found)
         records: dict[QueueRef, Record] = {}
@@ -143,8 +157,15 @@ class Records:
             records[ref] = _record(
                 ref, stored, [block for block in open_blocks if block.key == stored["_id"]]
             )
+        if len(self._ids) > REMEMBERED_QUEUES:
+            self._ids.clear()
         for ref in refs.values():
-            self.on_read(ref, records.get(ref))
+            record = records.get(ref)
+            self.on_read(ref, record)
+            if record is None:
+                self._ids.pop(ref, None)
+            else:
+                self._ids[ref] = record.id
         for call in group:
             call.answer(records.get(call.ask))
 

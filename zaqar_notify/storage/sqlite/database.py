@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import apsw
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.storage.gathering import Gathering
 
 SCHEMA_VERSION = 1
 MAGIC = b"SQLite format 3\0"
@@ -35,12 +36,8 @@ CHECKPOINT_PAGES = 1000
 soon full, is better than a long one; a hot page is still copied only once per hundreds of commits."""
 
 ENOUGH_WRITES = 8
-"""A group of so many waits for no more: the commit's cost is spread thin by then."""
 GATHER_SECONDS = 0.002
-"""How long a smaller group waits for the callers that were just answered to come back; the event
-loop's timers know whole milliseconds only (docs/decisions/0001)."""
-FEWEST_SKIPS, MOST_SKIPS = 16, 1024
-"""Groups that are not waited for after callers did not come back in time."""
+"""How groups of writes wait for callers (docs/decisions/0001)."""
 
 CACHE_KIB = 64 * 1024
 MMAP_BYTES = 1 << 30
@@ -77,11 +74,7 @@ class Database:
         self._alone: deque[_Pending[Any]] = deque()
         self._group: list[_Pending[Any]] = []
         self._busy = False
-        self._expected = 0
-        self._expected_until = 0.0
-        self._gathering: asyncio.TimerHandle | None = None
-        self._skips = 0
-        self._next_skips = FEWEST_SKIPS
+        self._gathering = Gathering(seconds=GATHER_SECONDS, enough=ENOUGH_WRITES)
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -162,15 +155,11 @@ class Database:
         future: asyncio.Future[T] = self._loop.create_future()
         pending = _Pending(write, future)
         self._waiting.append(pending)
+        self._gathering.came()
         if not self._busy:
             self._busy = True
             self._idle.clear()
             self._gather()
-        elif self._gathering is not None and len(self._waiting) >= self._expected:
-            self._gathering.cancel()
-            self._gathering = None
-            self._next_skips = FEWEST_SKIPS
-            self._loop.call_soon(self._next_group)
         return await future
 
     def check_open(self) -> None:
@@ -189,23 +178,11 @@ class Database:
         os.close(self._lock)
 
     def _gather(self) -> None:
-        """Begin the next group: soon, or when the callers that were just answered are back.
-
-        They tend to write again at once. A group that begins without them leaves two halves of the
-        callers taking turns at committing.
-        """
-        is_late = self._loop.time() >= self._expected_until
-        if is_late or self._skips or self._alone or len(self._waiting) >= self._expected:
-            self._skips = max(0, self._skips - 1)
+        """Begin the next group: soon, or when the callers that were just answered are back."""
+        if self._alone:
             self._loop.call_soon(self._next_group)
         else:
-            self._gathering = self._loop.call_later(GATHER_SECONDS, self._stop_gathering)
-
-    def _stop_gathering(self) -> None:
-        self._gathering = None
-        self._skips = self._next_skips
-        self._next_skips = min(2 * self._next_skips, MOST_SKIPS)
-        self._next_group()
+            self._gathering.begin(self._next_group)
 
     def _next_group(self) -> None:
         """Run the statements of everything that waits, and hand the commit to the thread."""
@@ -279,8 +256,7 @@ class Database:
 
     def _rest(self, answered: int = 0) -> None:
         """Go on with what arrived meanwhile, or fall idle."""
-        self._expected = min(len(self._waiting) + answered, ENOUGH_WRITES)
-        self._expected_until = self._loop.time() + GATHER_SECONDS
+        self._gathering.answered(answered, waiting=len(self._waiting))
         if self._waiting or self._alone:
             self._gather()
             return
