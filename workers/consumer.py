@@ -189,17 +189,8 @@ class Consumer:
             self._is_deleting = False
 
     async def _delete(self, batch: list[Taken]) -> None:
-        try:
-            await self._storage.messages.delete_many(
-                self.ref,
-                [taken.message.id for taken in batch],
-                claim_ids=list({taken.claim_id for taken in batch}),
-                now=self._clock.now(),
-            )
-        except ClaimNotHeld:
-            # One lease has lapsed and another worker has that job; the others' jobs can go.
-            for taken in batch:
-                await self._delete_one(taken)
+        """Deletions that are asked for together are one write of the store."""
+        await asyncio.gather(*(self._delete_one(taken) for taken in batch))
 
     async def _delete_one(self, taken: Taken) -> None:
         try:
