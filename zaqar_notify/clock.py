@@ -25,6 +25,32 @@ def running_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+FORWARD_SECONDS = 0.1
+"""A host's clock that is ahead of us by more has been put forward."""
+
+
+class SteadyClock:
+    """The host's clock; put forward, this one follows, and put back, it goes on as before.
+
+    So a lease never lasts longer than was promised. For a process that has its store alone.
+    """
+
+    def __init__(
+        self, *, host: Clock | None = None, seconds: Callable[[], float] = running_seconds
+    ) -> None:
+        self._host = SystemClock() if host is None else host
+        self._seconds = seconds
+        self._instant, self._at = self._host.now(), seconds()
+
+    def now(self) -> datetime:
+        now = self._instant + timedelta(seconds=self._seconds() - self._at)
+        of_host = self._host.now()
+        if (of_host - now).total_seconds() <= FORWARD_SECONDS:
+            return now
+        self._instant, self._at = of_host, self._seconds()
+        return of_host
+
+
 class StoreClock:
     """The store's clock, carried on between readings by `seconds`. It never goes back.
 

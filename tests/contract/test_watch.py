@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.clock import ManualClock
 from tests.contract.steps import bodies, claim, hold, page, post, together
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.base import Storage, Watch
@@ -179,6 +180,16 @@ async def test_a_delay_s_end_wakes(storage: Storage, queue: QueueRef) -> None:
 
     with storage.messages.watch(queue, exclusive=True) as watch:
         assert await take_one(storage, queue, watch) == "a"
+
+
+async def test_whether_a_delay_has_ended_is_asked_of_the_storage_s_clock(
+    storage: Storage, queue: QueueRef
+) -> None:
+    storage.clock = ManualClock(now() + timedelta(seconds=600))
+    await post(storage, queue, bodies=["a"], delay=600, now=now())
+
+    with storage.messages.watch(queue, exclusive=True) as watch:
+        assert await woken(watch)
 
 
 async def test_the_end_of_a_delay_begun_during_the_wait_wakes_before_later_ones(

@@ -1,4 +1,4 @@
-"""The store's clock, carried on by this host: what the host believes the time to be plays no part."""
+"""Clocks that go on by themselves, whatever is done to the host's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.clock import ManualClock
-from zaqar_notify.clock import StoreClock
+from zaqar_notify.clock import FORWARD_SECONDS, SteadyClock, StoreClock
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -95,3 +95,53 @@ def test_it_waits_for_a_store_whose_clock_went_back(seconds: Seconds) -> None:
     assert store_clock.now() == after(10)
     seconds.now = 113.0
     assert store_clock.now() == after(11)
+
+
+@pytest.fixture
+def steady(seconds: Seconds, clock: ManualClock) -> SteadyClock:
+    return SteadyClock(host=clock, seconds=seconds)
+
+
+def pass_together(seconds: Seconds, clock: ManualClock, by: float) -> None:
+    seconds.now += by
+    clock.advance(seconds=by)
+
+
+def test_a_steady_clock_is_the_hosts_while_nobody_sets_that(
+    seconds: Seconds, clock: ManualClock, steady: SteadyClock
+) -> None:
+    pass_together(seconds, clock, 7.5)
+
+    assert steady.now() == clock.now()
+
+
+def test_a_steady_clock_goes_on_when_the_hosts_is_put_back(
+    seconds: Seconds, clock: ManualClock, steady: SteadyClock
+) -> None:
+    before = steady.now()
+
+    clock.advance(seconds=-3600)
+    assert steady.now() == before
+    pass_together(seconds, clock, 60)
+
+    assert steady.now() == before + timedelta(seconds=60)
+
+
+def test_a_steady_clock_follows_when_the_hosts_is_put_forward(
+    seconds: Seconds, clock: ManualClock, steady: SteadyClock
+) -> None:
+    clock.advance(seconds=3600)
+    assert steady.now() == clock.now()
+    pass_together(seconds, clock, 60)
+
+    assert steady.now() == clock.now()
+
+
+def test_a_steady_clock_that_is_a_little_behind_does_not_jump(
+    clock: ManualClock, steady: SteadyClock
+) -> None:
+    before = steady.now()
+
+    clock.advance(seconds=FORWARD_SECONDS)
+
+    assert steady.now() == before

@@ -20,7 +20,7 @@ from api.app import create_app
 from workers.build import build_engine
 from zaqar_notify import logs
 from zaqar_notify.cli.serving import Server, listen, serve_until_stopped, url_of
-from zaqar_notify.clock import SystemClock
+from zaqar_notify.clock import SteadyClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings, sources
@@ -44,8 +44,8 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket, data: Path) -> None:
-    clock = SystemClock()
     storage = await open_storage(settings.store_uri)
+    storage.clock = clock = SteadyClock()
     engine = build_engine(storage, settings, clock)
     service = Service(storage=storage, settings=settings, clock=clock, doorbell=engine)
     service.metrics.engine = engine

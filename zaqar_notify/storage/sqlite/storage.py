@@ -42,7 +42,7 @@ class SQLiteStorage(Storage):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = Waiting(lambda ref: messages.next_due_at(ref))
+        self._waiting = Waiting(lambda ref: messages.next_due_at(ref), lambda: self.clock.now())
         records = Records(database)
         removals = Removals(database)
         messages = SQLiteMessages(database, records, Positions(database), removals, self._waiting)

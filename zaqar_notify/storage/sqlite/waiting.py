@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Watch
@@ -19,8 +19,18 @@ LATEST_SECONDS = 3600.0
 
 
 class Waiting:
-    def __init__(self, next_due: Callable[[QueueRef], datetime | None]) -> None:
+    """The watches of this process.
+
+    Args:
+        next_due: The instant at which the queue's next held message falls due.
+        now: The present instant, by the clock that callers go by.
+    """
+
+    def __init__(
+        self, next_due: Callable[[QueueRef], datetime | None], now: Callable[[], datetime]
+    ) -> None:
         self._next_due = next_due
+        self._now = now
         self._watched: dict[QueueRef, _Watched] = {}
         self.stopped = False
 
@@ -54,7 +64,7 @@ class Waiting:
         if watched.timer is not None:
             watched.timer.cancel()
         due_at = self._next_due(watched.ref)
-        wait = LATEST_SECONDS if due_at is None else (due_at - datetime.now(UTC)).total_seconds()
+        wait = LATEST_SECONDS if due_at is None else (due_at - self._now()).total_seconds()
         loop = asyncio.get_running_loop()
         watched.timer = loop.call_later(
             min(max(wait, SOONEST_SECONDS), LATEST_SECONDS), self._due, watched
