@@ -33,6 +33,9 @@ PULSE_SECONDS = 1.0
 QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "amqp")
 """Loggers with a line for every ring."""
 
+RECEIPTS = "celery.worker.request"
+"""The logger that calls it critical when the broker can't be told that a ring was taken."""
+
 
 @functools.cache
 def worker_settings() -> Settings:
@@ -163,6 +166,12 @@ def _configure_logging(**_: object) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(RECEIPTS).addFilter(_is_of_interest)
+
+
+def _is_of_interest(record: logging.LogRecord) -> bool:
+    """Not that the broker went away between a ring and its receipt: it rings once more, or never."""
+    return not str(record.msg).startswith("Couldn't ack")
 
 
 async def _try_store(settings: Settings) -> None:

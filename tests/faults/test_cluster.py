@@ -41,7 +41,7 @@ async def test_every_promise_is_kept_when_any_process_is_killed_or_paused(tmp_pa
 
     async with (
         servers(store, redis),
-        trial.kept_when_it_fails(tmp_path / "failed", logs),
+        trial.kept_when_it_fails(logs),
         processes(tmp_path, trial, store, redis) as cluster,
     ):
         apis = [cluster.api(), cluster.api(processes=2)]

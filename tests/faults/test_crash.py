@@ -32,7 +32,7 @@ async def test_every_promise_is_kept_when_the_process_is_killed(tmp_path: Path) 
             service.kill()
             await asyncio.to_thread(service.start)
 
-    async with trial.kept_when_it_fails(tmp_path / "failed", lambda: [service.log]):
+    async with trial.kept_when_it_fails(lambda: [service.log]):
         await asyncio.to_thread(service.start)
         try:
             await trial.run([service.url], crash_often)

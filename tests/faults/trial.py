@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -48,6 +49,7 @@ class Trial:
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         print(f"\nseed {seed}, {seconds:g} s under load", flush=True)
+        self._seed = seed
         is_long = seconds >= LONG_SECONDS
         self.history = History()
         self.chance = random.Random(seed)
@@ -84,18 +86,16 @@ class Trial:
         self.history.record(Fault(kind, time.monotonic(), pause_seconds))
 
     @asynccontextmanager
-    async def kept_when_it_fails(
-        self, directory: Path, logs: Callable[[], Iterable[Path]]
-    ) -> AsyncIterator[None]:
-        """Save history and logs in the directory, and say so."""
+    async def kept_when_it_fails(self, logs: Callable[[], Iterable[Path]]) -> AsyncIterator[None]:
+        """Save history and logs where no later run removes them, and say so."""
         try:
             yield
         except BaseException:
-            self._save(directory, logs())
+            self._save(logs())
             raise
 
-    def _save(self, directory: Path, logs: Iterable[Path]) -> None:
-        directory.mkdir()
+    def _save(self, logs: Iterable[Path]) -> None:
+        directory = Path(tempfile.mkdtemp(prefix=f"zaqar-faults-{self._seed}-"))
         self.history.write(directory / "history.jsonl")
         for number, log in enumerate(logs):
             shutil.copyfile(log, directory / f"{number}-{log.name}")
