@@ -2,8 +2,7 @@
 
 What this process does itself wakes at once. What other processes do is found by looking: while
 somebody waits, the documents of all queues waited for are read together, one read however many wait,
-50 ms after the last change and then ever less often, down to once a second. A queue has an entry
-only while somebody watches it.
+50 ms after the last change and then ever less often, down to once a second.
 
 What becomes visible with time (a claim's expiry, a delay's end) is met by a timer at the earliest such
 instant; another process may have brought that instant forward, so it is asked for again now and then.
@@ -17,12 +16,10 @@ from datetime import datetime
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Watch
 from zaqar_notify.storage.mongodb.documents import from_ms
 from zaqar_notify.storage.mongodb.records import Block, Record
+from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
-SOONEST_SECONDS = 0.02
-"""So that a message that stays due (nobody may have it) doesn't keep its watchers busy."""
 LATEST_SECONDS = 30.0
 """So often the next instant is asked for again: another process may have brought it forward."""
 FIRST_LOOK_SECONDS = 0.05
@@ -30,7 +27,7 @@ LAST_LOOK_SECONDS = 1.0
 LOOKS_GROW_BY = 1.3
 
 
-class Waiting:
+class Waiting(Watches["_Watched"]):
     """The watches of this process.
 
     Args:
@@ -45,19 +42,12 @@ class Waiting:
         next_due: Callable[[QueueRef], Awaitable[int | None]],
         now: Callable[[], datetime],
     ) -> None:
+        super().__init__()
         self._look = look
         self._next_due = next_due
         self._now = now
-        self._watched: dict[QueueRef, _Watched] = {}
         self._looking: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
-        self.stopped = False
-
-    def watch(self, ref: QueueRef, *, exclusive: bool) -> Watch:
-        watched = self._watched.get(ref)
-        if watched is None:
-            watched = self._watched[ref] = _Watched(ref)
-        return _Watch(self, watched, exclusive)
 
     def posted(self, ref: QueueRef, block: Block, visible: int) -> None:
         """This process has stored a block, with so many messages that can be had at once."""
@@ -69,12 +59,6 @@ class Waiting:
             watched.seen = (block.last + 1, watched.seen[1])
         if visible:
             watched.wake(visible)
-
-    def visible(self, ref: QueueRef, count: int = 1) -> None:
-        """So many messages of the queue have become visible, or may have."""
-        watched = self._watched.get(ref)
-        if watched is not None:
-            watched.wake(count)
 
     def released(self, ref: QueueRef, count: int, turns: int) -> None:
         """This process has given back so many messages, in that turn of the queue."""
@@ -109,12 +93,7 @@ class Waiting:
             self._ask_for_due(watched)
 
     def stop(self) -> None:
-        """Wake every watch for good."""
-        self.stopped = True
-        for watched in self._watched.values():
-            watched.stop_timer()
-            for watch in watched.watches:
-                watch.nudge()
+        super().stop()
         if self._looking is not None:
             self._looking.cancel()
 
@@ -126,8 +105,10 @@ class Waiting:
         if tasks:
             await asyncio.wait(tasks)
 
-    def begin(self, watched: _Watched) -> None:
-        """Somebody begins to wait for the queue."""
+    def _new(self, ref: QueueRef) -> _Watched:
+        return _Watched(ref)
+
+    def _begin(self, watched: _Watched) -> None:
         if (watched.timer is None or watched.was_woken) and not watched.is_asking:
             # Whoever was woken and waits again may have lost to a holder in another process.
             self._ask_for_due(watched)
@@ -135,11 +116,6 @@ class Waiting:
         watched.look_at = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_while_waited_for())
-
-    def forget(self, watched: _Watched) -> None:
-        watched.stop_timer()
-        if self._watched.get(watched.ref) is watched:
-            del self._watched[watched.ref]
 
     # What other processes do
 
@@ -201,94 +177,16 @@ class Waiting:
             self._ask_for_due(watched)
 
 
-class _Watched:
-    """One queue's watches, with those that consume in the order they began to wait."""
-
+class _Watched(Watched):
     def __init__(self, ref: QueueRef) -> None:
-        self.ref = ref
-        self.watches: dict[_Watch, None] = {}
+        super().__init__(ref)
         self.seen: tuple[int, int] | None = None
         """What the queue's document said last: how far it could be read, and its turn."""
-        self.timer: asyncio.TimerHandle | None = None
         self.is_asking = False
         self.was_woken = False
         self.look_after = FIRST_LOOK_SECONDS
         self.look_at = 0.0
 
-    @property
-    def is_waited_for(self) -> bool:
-        return any(watch.is_waiting for watch in self.watches)
-
     def wake(self, consumers: int) -> None:
-        """Wake every observer, and so many consumers that have no wake yet."""
         self.was_woken = True
-        for watch in self.watches:
-            if not watch.exclusive:
-                watch.nudge()
-        self.wake_consumers(consumers)
-
-    def wake_consumers(self, count: int) -> None:
-        """Those who wait come first, the longest waiting before all."""
-        idle = [watch for watch in self.watches if watch.exclusive and not watch.is_woken]
-        for watch in sorted(idle, key=lambda one: not one.is_waiting)[:count]:
-            watch.nudge()
-
-    def stop_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
-class _Watch(Watch):
-    def __init__(self, waiting: Waiting, watched: _Watched, exclusive: bool) -> None:
-        self.exclusive = exclusive
-        self.is_woken = False
-        self._was_woken = False
-        self._waiting = waiting
-        self._watched = watched
-        self._waiter: asyncio.Future[None] | None = None
-        watched.watches[self] = None
-
-    @property
-    def is_waiting(self) -> bool:
-        return self._waiter is not None
-
-    async def changed(self, *, timeout_seconds: float) -> bool:
-        if not self.is_woken and not self._waiting.stopped:
-            await self._wait(timeout_seconds)
-        woken, self.is_woken = self.is_woken, False
-        self._was_woken = self._was_woken or woken
-        return woken and not self._waiting.stopped
-
-    async def _wait(self, timeout_seconds: float) -> None:
-        watches = self._watched.watches
-        if self in watches:
-            # To the end of the line.
-            del watches[self]
-            watches[self] = None
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        self._waiting.begin(self._watched)
-        handle = loop.call_later(timeout_seconds, self._stop_waiting)
-        try:
-            await self._waiter
-        finally:
-            handle.cancel()
-            self._waiter = None
-
-    def nudge(self) -> None:
-        self.is_woken = True
-        self._stop_waiting()
-
-    def close(self) -> None:
-        if self._watched.watches.pop(self, self) is self:
-            return
-        if not self._watched.watches:
-            self._waiting.forget(self._watched)
-        elif self.exclusive and (self.is_woken or self._was_woken):
-            # There may be more than this consumer took, or it went before it looked.
-            self._watched.wake_consumers(1)
-
-    def _stop_waiting(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        super().wake(consumers)
