@@ -1,8 +1,8 @@
 """The delivery engine: a consumer of the service's own queues.
 
-For each partition, those that only other processes know of included, it claims jobs from `outbox` and deliveries from `retry`, makes the tries, writes
-down what is still owed, and only then deletes what it claimed. A crash anywhere repeats work and
-loses none.
+For each partition, those that only other processes know of included, it claims jobs from `outbox` and
+deliveries from `retry`, makes the tries, writes down what is still owed, and only then deletes what
+it claimed. A crash anywhere repeats work and loses none.
 
 Memory is bounded whatever the backlog: from each internal queue at most `delivery_concurrency`
 messages are in hand, in all at most `MAX_BYTES_IN_HAND` plus one claim per internal queue (32 posts
@@ -155,10 +155,12 @@ class Engine:
         return sum(consumer.in_hand for consumer in self._consumers)
 
     def ring(self, partition: int) -> None:
+        """Take jobs of the partition; what falls due in its retry queue is found without a ring."""
         if partition not in self._by_partition:
             self._unknown_rang.set()
-        for consumer in self._by_partition.get(partition, ()):
-            consumer.bell.set()
+            return
+        outbox, _ = self._by_partition[partition]
+        outbox.bell.set()
 
     async def run(self) -> None:
         """Deliver until `drain` is called. Closes the sinks at the end."""

@@ -234,7 +234,8 @@ def confirmation_job(
     owed = OwedMessage(new_id(), message.ttl, msgspec.Raw(message.body))
     ref = subscription.queue
     delivery = OwedDelivery(VERSION, ref.project, ref.name, subscription.id, owed, kind=kind)
-    return _record(retry_ref(partition_of(ref, settings.delivery_partitions)), delivery)
+    # Workers are rung for the outbox alone.
+    return _record(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
 
 
 def replay_job(subscription: Subscription, settings: Settings) -> Record:

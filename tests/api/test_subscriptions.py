@@ -18,7 +18,6 @@ from zaqar_notify.delivery import (
     outbox_ref,
     parcels,
     read_work,
-    retry_ref,
     undelivered_record,
 )
 from zaqar_notify.models import MessageType, Outcome, QueueRef, Subscription, Verdict
@@ -40,7 +39,7 @@ async def confirmations(api: Api) -> list[dict[str, Any]]:
     """The payloads of the confirmations that are owed."""
     return [
         msgspec.json.decode(parcel.payload)
-        for work in await works(api, retry_ref(0))
+        for work in await works(api, outbox_ref(0))
         if isinstance(work, OwedDelivery) and work.kind is not MessageType.NOTIFICATION
         for parcel in parcels(work)
     ]

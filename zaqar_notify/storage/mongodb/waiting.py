@@ -22,6 +22,8 @@ from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
 LATEST_SECONDS = 30.0
 """So often the next instant is asked for again: another process may have brought it forward."""
+ASK_SECONDS = 0.5
+"""Between two such questions about one queue: a busy one changes a hundred times a second."""
 FIRST_LOOK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.0
 LOOKS_GROW_BY = 1.3
@@ -146,7 +148,10 @@ class Waiting(Watches["_Watched"]):
         task.add_done_callback(self._asking.discard)
 
     async def _set_timer_to_due(self, watched: _Watched) -> None:
+        loop = asyncio.get_running_loop()
         try:
+            await asyncio.sleep(watched.asked_at + ASK_SECONDS - loop.time())
+            watched.asked_at = loop.time()
             until = await self._next_due(watched.ref)
         except StorageUnavailable:
             until = None
@@ -183,6 +188,7 @@ class _Watched(Watched):
         self.seen: tuple[int, int] | None = None
         """What the queue's document said last: how far it could be read, and its turn."""
         self.is_asking = False
+        self.asked_at = -ASK_SECONDS
         self.was_woken = False
         self.look_after = FIRST_LOOK_SECONDS
         self.look_at = 0.0
