@@ -31,7 +31,7 @@ WAIT_SECONDS = 20
 SETTLE_SECONDS = 5
 """Until the process looks for news as rarely as it ever does."""
 POST_EVERY_SECONDS = 0.25
-ANSWERS_PER_SECOND = 1000
+ANSWERS_PER_SECOND = 300
 """At most: with fewer posts where each is answered to many, as this is not about load."""
 LATE_SECONDS = 5
 """After the last post; what has not come by then counts as not answered."""
@@ -56,7 +56,7 @@ def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[st
         results = uvloop.run(_measure(a, waiting, posting, deadline))
     text = [
         report.facts(report.machine(), report.cluster(), report.mongod()),
-        _table(a, results),
+        _table(results),
     ]
     return "\n\n".join(text), results
 
@@ -73,6 +73,8 @@ class Polls:
     latencies: list[float] = field(default_factory=list)
     errors: load.Errors = field(default_factory=load.Errors)
     came: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+    """A poll that is answered at the very moment of its cancellation is told by this to end."""
 
     async def wait_for(self, answers: int, *, timeout_seconds: float) -> None:
         """Until so many messages were in answers, or the time is over."""
@@ -85,7 +87,7 @@ class Polls:
     async def claim(self, queue: str, wait: int) -> None:
         """Ask for a message, again and again; whoever gets one keeps it."""
         client_id, body = str(uuid.uuid4()), dumps({"ttl": 300, "grace": 60})
-        while True:
+        while not self.is_over:
             path = f"{self.ctx.q(queue)}/claims?limit=1&wait={wait}"
             status, answer = await self._ask("POST", path, body, client_id)
             wait = WAIT_SECONDS
@@ -95,7 +97,7 @@ class Polls:
     async def observe(self, queue: str, wait: int) -> None:
         """Ask for what is new, again and again."""
         client_id, marker = str(uuid.uuid4()), ""
-        while True:
+        while not self.is_over:
             path = f"{self.ctx.q(queue)}/messages?wait={wait}{marker}"
             status, answer = await self._ask("GET", path, None, client_id)
             wait = WAIT_SECONDS
@@ -141,9 +143,9 @@ async def _measure(
         until = load.share(deadline, left=len(lines) - done)
         seconds = (until - time.perf_counter() - SETTLE_SECONDS) / 2
         seconds = min(max(seconds, SHORTEST_SECONDS), a.poll_seconds)
-        name = f"{kind} {queues}"
-        results[name] = await _line(ours, other, kind, pollers, queues, seconds)
-        print(f"pollers {name}: {results[name]}", file=sys.stderr, flush=True)
+        line = await _line(ours, other, kind, pollers, queues, seconds)
+        results[f"{kind} {queues}"] = line
+        print(_row(kind, line), file=sys.stderr, flush=True)
     return results
 
 
@@ -165,12 +167,13 @@ async def _line(
         figures = {"pollers": pollers, "queues": queues} | cpu
         figures["asked_per_s"] = (polls.asked - asked) / wall
         if pollers:
-            share = pollers // queues if kind == "messages" else 1
-            figures |= await _post(other, producer, polls, names, share=share, seconds=seconds)
+            observers = pollers if kind == "messages" else 0
+            figures |= await _post(other, producer, polls, names, observers, seconds)
+        polls.is_over = True
         for task in tasks:
             task.cancel()
         for ended in await asyncio.gather(*tasks, return_exceptions=True):
-            if not isinstance(ended, asyncio.CancelledError):
+            if isinstance(ended, Exception):
                 raise ended
     return figures
 
@@ -180,22 +183,26 @@ async def _post(
     producer: load.RawClient,
     polls: Polls,
     names: list[str],
-    *,
-    share: int,
+    observers: int,
     seconds: float,
 ) -> dict:
-    """Post for so many seconds, each message answered to `share` polls, and wait for the answers."""
-    pause = max(POST_EVERY_SECONDS, share / ANSWERS_PER_SECOND)
-    client_id = str(uuid.uuid4())
+    """Post for so many seconds, and wait for the answers.
+
+    Args:
+        observers: How many polls observe the queues, each getting every message; 0: all claim.
+    """
+    pause = max(POST_EVERY_SECONDS, observers / len(names) / ANSWERS_PER_SECOND)
+    client_id, expected = str(uuid.uuid4()), 0
     for number in range(int(seconds / pause)):
         path = f"{other.q(names[number % len(names)])}/messages"
         polls.sent.append(time.perf_counter())
+        # As many as were dealt to that queue.
+        expected += len(range(number % len(names), observers, len(names))) if observers else 1
         body = dumps({"messages": [{"ttl": 300, "body": {"seq": number}}]})
         status, answer = await producer.request("POST", path, body, client_id)
         if status != 201:
             raise SystemExit(f"pollers: POST answered {status} {answer[:300]!r}")
         await asyncio.sleep(pause)
-    expected = len(polls.sent) * share
     await polls.wait_for(expected, timeout_seconds=LATE_SECONDS)
     return {
         "posts": len(polls.sent),
@@ -207,30 +214,30 @@ async def _post(
     }
 
 
-def _table(a: argparse.Namespace, results: dict[str, dict]) -> str:
+def _table(results: dict[str, dict]) -> str:
     head = ("waiting", "API, % of a core", "mongod, % of a core", "asked again, per s")
-    rows = [
-        report.row(*head, "answers", "p50 ms", "p99 ms"),
-        report.row(*["---"] * 7),
-    ]
-    for name, line in results.items():
-        shares = [f"{100 * line[load.PART_SHARE + part]:.1f}" for part in ("API", "mongod")]
-        cells = [_title(name, line), *shares, f"{line['asked_per_s']:.0f}"]
-        if "answers" in line:
-            missing = line["expected"] - line["answers"]
-            cells += [
-                f"{line['answers']:,}" + (f" ({missing:,} missing)" if missing else ""),
-                report.number(line["p50_ms"]),
-                report.number(line["p99_ms"]),
-            ]
-        else:
-            cells += ["–"] * 3
-        rows.append(report.row(*cells))
-    return "\n".join(rows)
+    rows = [report.row(*head, "answers", "p50 ms", "p99 ms"), report.row(*["---"] * 7)]
+    return "\n".join([*rows, *(_row(name.split()[0], line) for name, line in results.items())])
 
 
-def _title(name: str, line: dict) -> str:
-    kind = name.split()[0]
+def _row(kind: str, line: dict) -> str:
+    shares = [f"{100 * line[load.PART_SHARE + part]:.1f}" for part in ("API", "mongod")]
+    answers, p50, p99 = ("–",) * 3
+    if line.get("answers"):
+        answers, p50, p99 = (
+            f"{line['answers']:,}",
+            report.number(line["p50_ms"]),
+            report.number(line["p99_ms"]),
+        )
+    if missing := line.get("expected", 0) - line.get("answers", 0):
+        answers += f" ({missing:,} missing)"
+    if line.get("errors"):
+        answers += f" (errors {line['errors']})"
+    asked = f"{line['asked_per_s']:.0f}"
+    return report.row(_title(kind, line), *shares, asked, answers, p50, p99)
+
+
+def _title(kind: str, line: dict) -> str:
     if not line["pollers"]:
         return "nobody"
     queues = "one queue" if line["queues"] == 1 else f"{line['queues']:,} queues"

@@ -162,14 +162,11 @@ def mongod(directory: Path) -> Iterator[Mongod]:
             f"{programs.MONGOD_VARIABLE}"
         )
     command = [program, *MONGOD_OPTIONS, "--bind_ip", HOST, "--port", port, "--dbpath", directory]
-    with (
-        _process(command, directory / "log", lambda: _member_answers(port)) as process,
-        _member(port) as member,
-    ):
-        address = f"{HOST}:{port}"
-        only = {"_id": 0, "host": address}
-        member.admin.command({"replSetInitiate": {"_id": SET_NAME, "members": [only]}})
-        started = Mongod(process.pid, address)
+    with _process(command, directory / "log", lambda: _member_answers(port)) as process:
+        started = Mongod(process.pid, f"{HOST}:{port}")
+        only = {"_id": 0, "host": started.address}
+        with _member(port) as member:
+            member.admin.command({"replSetInitiate": {"_id": SET_NAME, "members": [only]}})
         with pymongo.MongoClient(started.uri()) as client:
             client.admin.command("ping")  # as soon as it is the primary
         yield started
