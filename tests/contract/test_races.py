@@ -143,6 +143,7 @@ async def test_a_page_asked_for_after_a_post_has_it_however_many_read_meanwhile(
     async def read() -> None:
         while posting:
             await page(storage, queue)
+            await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as readers:
         for _ in range(8):

@@ -9,6 +9,8 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+from bson import Int64
+
 from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef, Subscription
 from zaqar_notify.storage.mongodb.connection import Document as Stored
 
@@ -16,6 +18,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 FREE = 0
 """`due` of a message that is among the free; it sorts after what fell due (negative)."""
+POSITIONS_PER_MS = 1 << 20
+SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
+"""The position of the server's present, in an update. New positions are not before it, so that those
+of a queue that comes back are new ones. They never go back on one queue, whatever the clock does."""
 QUEUE_ID_BYTES = 12
 SALT_BYTES = 4
 _ID = re.compile(r"[0-9a-f]{24}", re.ASCII)

@@ -2,8 +2,8 @@
 
 For a group of posts there is one reservation a queue, which also returns the queue's document, and
 one insert for all messages, jobs and remembered keys, with a seal behind each queue's part. Jobs come
-before the messages that they are about: a message that is there has its job. Nothing is acknowledged
-before all of it is sealed by a majority.
+before the messages that they are about, in places of their own (`jobs`): a message that is there has
+its job. Nothing is acknowledged before all of it is sealed by a majority.
 
 The writer of a group has a name, and under it one slot on each queue's document; the next
 reservation overwrites it. After a group whose fate is unknown the process takes a new name, so that
@@ -38,6 +38,7 @@ from zaqar_notify.storage.mongodb.connection import (
     storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
+    SERVER_POSITION,
     from_new_message,
     id_of,
     new_queue_id,
@@ -46,6 +47,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_moved,
 )
 from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.records import (
     SEAL_LIFE,
     Block,
@@ -67,16 +69,9 @@ MANY_QUEUES = 4
 """From so many on, a group reserves with one command for all of its queues."""
 BLOCK_POSITIONS = 1 << 16
 """Positions are plentiful: no post needs to say beforehand how many it takes."""
-JOB_POSITIONS = 1 << 12
-"""So many of them are kept for jobs, when posts and jobs go to the same queue."""
-POSITIONS_PER_MS = 1 << 20
-"""Positions follow the server's clock, so that those of a queue that comes back are new ones. They
-never go back on one queue, whatever the clock does."""
 DEADLINE_MS = 5_000
 """After which others give up waiting for a block's seal."""
 TRIES = 4
-
-_CLOCK = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 
 
 class Asked(msgspec.Struct):
@@ -109,8 +104,8 @@ class _Part:
 
     @property
     def room(self) -> int:
-        """How many messages of posts still fit in."""
-        return self.block.last - JOB_POSITIONS - self._next
+        """How many messages still fit in."""
+        return self.block.last - self._next
 
     def positions(self, count: int) -> list[int]:
         """The next free positions; they are taken by `add`."""
@@ -145,19 +140,21 @@ class _Group:
 
     def __init__(self, parts: dict[QueueRef, _Part]) -> None:
         self.parts = parts
-        self.job_parts: dict[QueueRef, _Part] = {}
         self.keys: list[Document] = []
         self.jobs: list[_Jobs] = []
+        self.stored_jobs: dict[QueueRef, list[Document]] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
 
-    @property
-    def all_parts(self) -> list[_Part]:
-        return [*self.job_parts.values(), *self.parts.values()]
+    def jobs_and_messages(self) -> list[Document]:
+        jobs = [stored for together in self.stored_jobs.values() for stored in together]
+        return [*jobs, *(stored for part in self.parts.values() for stored in part.documents)]
 
     def documents(self) -> list[Document]:
         """In the order in which they are inserted."""
         documents = list(self.keys)
-        for part in self.all_parts:
+        for together in self.stored_jobs.values():
+            documents += together
+        for part in self.parts.values():
             documents += part.documents
             documents.append(part.seal())
         return documents
@@ -173,6 +170,7 @@ class Posting:
         self._records = records
         self._waiting = waiting
         self._keys = Remembering(connection, records)
+        self._job_places = JobPlaces(connection, waiting)
         self._posts: Together[Asked, Posted] = Together(
             self._write, most=POSTS_TOGETHER, gathering=gathering
         )
@@ -192,6 +190,7 @@ class Posting:
         await self._posts.close()
         while self._after:
             await asyncio.wait(self._after)
+        await self._job_places.close()
 
     def _take_new_name(self) -> None:
         self._records.writer = f"w{secrets.token_hex(6)}"
@@ -342,25 +341,18 @@ class Posting:
         return True
 
     async def _add_jobs(self, group: _Group) -> None:
-        needs: dict[QueueRef, int] = {}
-        for post in group.jobs:
-            for ref, _ in post.jobs:
-                needs[ref] = needs.get(ref, 0) + 1
-        # A writer has one block on a queue: jobs for a queue of the group go into the one it has.
-        group.job_parts = await self._reserve(
-            {ref: count for ref, count in needs.items() if ref not in group.parts}
-        )
+        by_queue: dict[QueueRef, list[tuple[_Jobs, NewMessage]]] = {}
         for post in group.jobs:
             for ref, job in post.jobs:
-                part = group.job_parts[ref] if ref in group.job_parts else group.parts[ref]
-                stored = from_new_message(
-                    job,
-                    queue=part.block.queue,
-                    position=part.positions(1)[0],
-                    client_id=post.client_id,
-                    now=post.now,
+                by_queue.setdefault(ref, []).append((post, job))
+        for ref, jobs in by_queue.items():
+            queue, first = await self._job_places.take(ref, len(jobs))
+            group.stored_jobs[ref] = [
+                from_new_message(
+                    job, queue=queue, position=position, client_id=post.client_id, now=post.now
                 )
-                part.add([stored], post.now)
+                for position, (post, job) in enumerate(jobs, first)
+            ]
 
     # The steps that ask the store
 
@@ -447,7 +439,7 @@ class Posting:
                         "$unset": {"unused_since": ""},
                     },
                 )
-                for part in group.all_parts
+                for part in group.parts.values()
                 if part.record.queue is None and part.documents
             )
         )
@@ -455,12 +447,12 @@ class Posting:
     async def _take_back(self, group: _Group) -> None:
         """Remove what a group wrote that can't be acknowledged, and end its blocks."""
         messages = self._connection.messages
-        documents = [stored for part in group.all_parts for stored in part.documents]
+        documents = group.jobs_and_messages()
         if documents:
             await rerun(
                 lambda: messages.delete_many(
                     {
-                        "queue": {"$in": [part.block.queue for part in group.all_parts]},
+                        "queue": {"$in": list({stored["queue"] for stored in documents})},
                         "_id": {"$in": [stored["_id"] for stored in documents]},
                         "fence": {"$exists": False},
                     },
@@ -470,7 +462,9 @@ class Posting:
         for stored in group.keys:
             await self._keys.remove(stored)
         try:
-            await messages.insert_many([part.seal() for part in group.all_parts], ordered=False)
+            await messages.insert_many(
+                [part.seal() for part in group.parts.values()], ordered=False
+            )
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise
@@ -490,14 +484,19 @@ class Posting:
     # When it is done
 
     def _written(self, group: _Group) -> None:
-        for part in group.all_parts:
+        for part in group.parts.values():
             self._records.sealed(part.block)
         for call, posted in group.answers:
             call.answer(posted)
-        for part in group.all_parts:
+        for part in group.parts.values():
             self._waiting.posted(part.record.ref, part.block, part.visible)
             if part.delayed_to:
                 self._waiting.held(part.record.ref, min(part.delayed_to))
+        for ref, jobs in group.stored_jobs.items():
+            delayed_to = [job["held_until"] for job in jobs if job["held_until"]]
+            self._job_places.stored(ref, len(jobs) - len(delayed_to))
+            if delayed_to:
+                self._waiting.held(ref, min(delayed_to))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -525,7 +524,7 @@ def _reserved_fields(writer: str) -> Document:
 
 def _reservation(writer: str, positions: int) -> list[Document]:
     """The update that gives a writer its next block, on a document that may not exist yet."""
-    size = max(BLOCK_POSITIONS, positions + JOB_POSITIONS + 1)
+    size = max(BLOCK_POSITIONS, positions + 1)
     return [
         {
             "$set": {
@@ -539,7 +538,7 @@ def _reservation(writer: str, positions: int) -> list[Document]:
                     ]
                 },
                 f"in_flight.{writer}": {
-                    "first": {"$max": ["$next", _CLOCK]},
+                    "first": {"$max": ["$next", SERVER_POSITION]},
                     "size": size,
                     "after": {"$ifNull": ["$next", Int64(0)]},
                     "deadline": {"$add": ["$$NOW", DEADLINE_MS]},

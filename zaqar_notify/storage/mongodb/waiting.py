@@ -62,6 +62,12 @@ class Waiting(Watches["_Watched"]):
         if visible:
             watched.wake(visible)
 
+    def came(self, ref: QueueRef, visible: int) -> None:
+        """This process has stored so many messages that can be had at once, in no block."""
+        watched = self._watched.get(ref)
+        if watched is not None and visible:
+            watched.wake(visible)
+
     def released(self, ref: QueueRef, count: int, turns: int) -> None:
         """This process has given back so many messages, in that turn of the queue."""
         watched = self._watched.get(ref)

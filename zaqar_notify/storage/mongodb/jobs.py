@@ -1,0 +1,107 @@
+"""Places for jobs on internal queues: positions taken by the thousand, used by many groups.
+
+Jobs are claimed and never paged through, so no reader needs to know which of them are still on their
+way: no block that a seal has to end. That saves every post to a queue with subscriptions a durable write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+from bson import Int64
+from pymongo import ReturnDocument
+from pymongo.errors import PyMongoError
+
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
+from zaqar_notify.storage.mongodb.waiting import Waiting
+
+RANGE_POSITIONS = 1 << 16
+RANGE_SECONDS = 1.0
+"""After which another range is taken, behind everybody's: jobs are claimed by position, so those of a
+process with an old range would come before all others."""
+ANNOUNCE_SECONDS = 0.25
+"""Between two announcements on one queue, which is also rung for, as a rule."""
+
+
+class _Range(msgspec.Struct):
+    queue: bytes
+    next: int
+    end: int
+    until: float
+
+
+class JobPlaces:
+    def __init__(self, connection: Connection, waiting: Waiting) -> None:
+        self._connection = connection
+        self._waiting = waiting
+        self._ranges: dict[QueueRef, _Range] = {}
+        self._noted: set[QueueRef] = set()
+        self._announcing: dict[QueueRef, asyncio.Task[None]] = {}
+
+    async def take(self, ref: QueueRef, count: int) -> tuple[bytes, int]:
+        """The queue's id, and the first of so many positions in a row that are nobody else's."""
+        present = asyncio.get_running_loop().time()
+        places = self._ranges.get(ref)
+        if places is None or places.end - places.next < count or places.until <= present:
+            places = await self._new_range(ref, count, until=present + RANGE_SECONDS)
+            self._ranges[ref] = places
+        first = places.next
+        places.next += count
+        return places.queue, first
+
+    def stored(self, ref: QueueRef, visible: int) -> None:
+        """So many jobs are there: wake those who wait, here and soon in other processes."""
+        self._waiting.came(ref, visible)
+        self._noted.add(ref)
+        if ref not in self._announcing:
+            task = asyncio.get_running_loop().create_task(self._announce(ref))
+            self._announcing[ref] = task
+
+    async def close(self) -> None:
+        tasks = list(self._announcing.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _new_range(self, ref: QueueRef, count: int, *, until: float) -> _Range:
+        size = max(RANGE_POSITIONS, count)
+        stored: Document | None = await self._connection.queues.find_one_and_update(
+            {"_id": queue_key(ref)},
+            [
+                {
+                    "$set": {
+                        "queue": {"$ifNull": ["$queue", {"$literal": new_queue_id()}]},
+                        "metadata": {"$ifNull": ["$metadata", "{}"]},
+                        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
+                        "unused_since": "$$REMOVE",
+                        "next": {"$add": [{"$max": ["$next", SERVER_POSITION]}, Int64(size)]},
+                    }
+                }
+            ],
+            {"queue": 1, "next": 1},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            hint=BY_ID,
+        )
+        if stored is None:
+            raise StorageUnavailable("MongoDB gave no answer to a reservation")
+        return _Range(stored["queue"], stored["next"] - size, stored["next"], until)
+
+    async def _announce(self, ref: QueueRef) -> None:
+        try:
+            while ref in self._noted:
+                self._noted.discard(ref)
+                # Those who wait look by themselves, too.
+                with suppress(PyMongoError):
+                    await self._connection.hinted_queues.update_one(
+                        {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, hint=BY_ID
+                    )
+                await asyncio.sleep(ANNOUNCE_SECONDS)
+        finally:
+            del self._announcing[ref]
