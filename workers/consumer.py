@@ -21,6 +21,8 @@ MAX_PER_CLAIM = 32
 """Jobs in one claim. With posts of 256 KiB that is 8 MiB at once; more would save little."""
 
 MAX_PER_DELETION = 200
+FINISH_SECONDS = 0.02
+"""Finished jobs are gathered for so long: nobody waits for their deletion."""
 
 Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
 
@@ -180,6 +182,7 @@ class Consumer:
     async def _delete_finished(self) -> None:
         try:
             while self._finished:
+                await self._stop.pause(FINISH_SECONDS)
                 batch = self._finished[:MAX_PER_DELETION]
                 del self._finished[:MAX_PER_DELETION]
                 await insist(partial(self._delete, batch), self._stop)
