@@ -175,7 +175,7 @@ class Consumer:
             grace=0,
             limit=limit,
             now=self._clock.now(),
-            dead_letter=POISON,
+            dead_letter=lambda _: POISON,
         )
         return None if claim is None else (claim.id, claim.messages)
 

@@ -57,9 +57,6 @@ async def create(
     claim_id = new_id()
 
     async def claim() -> Claim | None:
-        queue = await storage.queues.get(ref)
-        if queue is None:
-            return None
         return await storage.claims.create(
             ref,
             claim_id=claim_id,
@@ -67,7 +64,7 @@ async def create(
             grace=grace,
             limit=limit,
             now=service.clock.now(),
-            dead_letter=dead_letter(ref, queue.metadata),
+            dead_letter=lambda queue: dead_letter(ref, queue.metadata),
         )
 
     async def give_back(claim: Claim) -> None:

@@ -187,7 +187,7 @@ async def claim(
         grace=grace,
         limit=limit,
         now=now,
-        dead_letter=dead_letter,
+        dead_letter=lambda _: dead_letter,
     )
 
 

@@ -17,7 +17,8 @@ from tests.contract.steps import (
     post,
     post_one,
 )
-from zaqar_notify.models import DeadLetter, Message, Queue, QueueRef
+from zaqar_notify.clock import new_id
+from zaqar_notify.models import DeadLetter, Document, Message, Queue, QueueRef
 from zaqar_notify.storage.base import Storage
 
 LEASE = 60
@@ -296,3 +297,33 @@ async def test_a_moved_message_can_move_on(storage: Storage, queue: QueueRef) ->
 
     assert await everything(storage, first_rule.queue) == []
     assert ids(await page(storage, second_rule.queue)) == [message_id]
+
+
+async def test_the_rule_is_made_of_the_queue_s_present_record(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["a"])
+    records: list[Queue] = []
+
+    def no_rule(record: Queue) -> None:
+        records.append(record)
+
+    async def claim_by(metadata: Document) -> None:
+        await storage.queues.update(queue, lambda _: metadata)
+        await storage.claims.create(
+            queue,
+            claim_id=new_id(),
+            ttl=60,
+            grace=60,
+            limit=1,
+            now=START,
+            dead_letter=no_rule,
+        )
+
+    await claim_by({"_max_claim_count": 1})
+    await claim_by({"_max_claim_count": 2})
+
+    assert [record.metadata for record in records] == [
+        {"_max_claim_count": 1},
+        {"_max_claim_count": 2},
+    ]

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import msgspec
 
@@ -265,6 +265,9 @@ class MessageStore(ABC):
         """Begin to watch a queue; `exclusive` for those who will claim, so that few race for little."""
 
 
+DeadLetterRule: TypeAlias = Callable[[Queue], DeadLetter | None]
+
+
 class ClaimStore(ABC):
     @abstractmethod
     async def create(
@@ -276,7 +279,7 @@ class ClaimStore(ABC):
         grace: int,
         limit: int,
         now: datetime,
-        dead_letter: DeadLetter | None = None,
+        dead_letter: DeadLetterRule | None = None,
     ) -> Claim | None:
         """Lease up to `limit` visible messages, oldest first.
 
@@ -284,8 +287,8 @@ class ClaimStore(ABC):
         fewer than exist. Each message's `claim_count` goes up by one. A message whose expiry is
         before claim expiry + `grace` is extended to that; its shown `ttl` stays as posted.
 
-        With `dead_letter`, a visible message that was claimed `max_claim_count` times already is not
-        leased but appended to that queue, which is created when absent, in the same write: free,
+        `dead_letter` is asked for its rule with the queue's present record. With one, a visible
+        message that was claimed `max_claim_count` times already is not leased but appended to that queue, which is created when absent, in the same write: free,
         same id, body and posting instant, claim count 0, expiring its (new) ttl after `now`.
 
         Args:

@@ -13,8 +13,8 @@ import msgspec
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist
-from zaqar_notify.models import Claim, DeadLetter, QueueRef
-from zaqar_notify.storage.base import ClaimStore
+from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
+from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.connection import (
     BY_CLAIM,
@@ -42,9 +42,17 @@ class Wanted(msgspec.Struct):
 
     lease: Lease
     limit: int
-    dead_letter: DeadLetter | None
+    rule: DeadLetterRule | None
     now: datetime
+    dead_letter: DeadLetter | None = None
     won: list[Document] = []
+
+    def settle(self, queue: Queue) -> None:
+        """Go by what the queue says at present."""
+        self.dead_letter = None if self.rule is None else self.rule(queue)
+        if self.dead_letter is not None:
+            most = self.dead_letter.max_claim_count
+            self.lease = msgspec.structs.replace(self.lease, most_claims=most)
 
     @property
     def lacks(self) -> int:
@@ -79,10 +87,9 @@ class MongoClaims(ClaimStore):
         grace: int,
         limit: int,
         now: datetime,
-        dead_letter: DeadLetter | None = None,
+        dead_letter: DeadLetterRule | None = None,
     ) -> Claim | None:
-        most = None if dead_letter is None else dead_letter.max_claim_count
-        lease = Lease.begun(claim_id, ttl, grace, now, most_claims=most)
+        lease = Lease.begun(claim_id, ttl, grace, now)
         return await self._claims.call(ref, Wanted(lease, limit, dead_letter, now))
 
     async def close(self) -> None:
@@ -92,6 +99,8 @@ class MongoClaims(ClaimStore):
         with storage_errors():
             record = await self._records.get(ref)
             if record is not None and record.queue is not None:
+                for call in calls:
+                    call.ask.settle(record.queue)
                 await self._fill(record, [call.ask for call in calls])
         for call in calls:
             call.answer(_claim(call.ask))

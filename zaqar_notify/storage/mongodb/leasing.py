@@ -57,13 +57,12 @@ class Lease(msgspec.Struct, frozen=True):
         grace: int,
         now: datetime,
         *,
-        most_claims: int | None = None,
         is_counted: bool = True,
     ) -> Lease:
         start = to_ms(now)
         ends_at = start + ttl * 1000
         kept_until = ends_at + grace * 1000
-        return cls(claim_id, ttl, start, ends_at, kept_until, most_claims, is_counted)
+        return cls(claim_id, ttl, start, ends_at, kept_until, is_counted=is_counted)
 
     def update(self) -> Document:
         change: Document = {

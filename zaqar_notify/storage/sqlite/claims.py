@@ -12,7 +12,7 @@ import msgspec
 
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
-from zaqar_notify.storage.base import ClaimStore
+from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
 from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, marks
 from zaqar_notify.storage.sqlite.queues import Records
@@ -76,7 +76,7 @@ class SQLiteClaims(ClaimStore):
         grace: int,
         limit: int,
         now: datetime,
-        dead_letter: DeadLetter | None = None,
+        dead_letter: DeadLetterRule | None = None,
     ) -> Claim | None:
         if self._records.get(ref) is None:
             return None
@@ -90,11 +90,12 @@ class SQLiteClaims(ClaimStore):
                 return None, False
             if not self._messages.free_fallen_due(db, record.number, ref, now_ms):
                 return None, True
-            most = None if dead_letter is None else dead_letter.max_claim_count
+            rule = None if dead_letter is None else dead_letter(record.queue)
+            most = None if rule is None else rule.max_claim_count
             found = self._messages.look(db, record.number, limit, now_ms, most)
             take_out(db, found.expired)
-            if dead_letter is not None:
-                self._move(db, found.exhausted, dead_letter, now_ms)
+            if rule is not None:
+                self._move(db, found.exhausted, rule, now_ms)
             if not found.taken:
                 return None, found.is_cut
             return self._hold(db, ref, record.number, lease, found.taken), False
