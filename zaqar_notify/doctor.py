@@ -97,7 +97,7 @@ async def _store(settings: Settings) -> list[Finding]:
         return await asyncio.to_thread(diagnose, Path(unquote(parts.path)))
     try:
         async with asyncio.timeout(4 * ANSWER_SECONDS):
-            storage = await open_storage(uri, unreliable=settings.unreliable)
+            storage = await open_storage(uri, unreliable=settings.unreliable, prepare=False)
             try:
                 return await _answers(storage, uri)
             finally:

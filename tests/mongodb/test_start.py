@@ -150,9 +150,17 @@ async def test_the_store_s_clock_is_the_server_s(storage: MongoStorage) -> None:
     assert first <= second
 
 
-async def test_the_diagnosis_names_an_index_that_is_lacking(storage: MongoStorage) -> None:
+async def test_the_doctor_names_an_index_that_is_lacking(storage: MongoStorage, uri: str) -> None:
     await storage._connection.messages.drop_index("queue_due")
 
-    findings = await storage.diagnose()
+    findings = await _said_of_the_store(Settings(store_uri=uri))
 
     assert any("messages lacks indexes: queue_due" in finding.sentence for finding in findings)
+
+
+async def test_the_doctor_makes_no_database(uri: str) -> None:
+    findings = await _said_of_the_store(Settings(store_uri=uri))
+
+    assert any("not there yet" in finding.sentence for finding in findings)
+    with pymongo.MongoClient[dict[str, Any]](uri) as client:
+        assert client.get_default_database().list_collection_names() == []

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pymongo import ASCENDING, AsyncMongoClient, IndexModel, ReturnDocument, WriteConcern
+from pymongo import ASCENDING, AsyncMongoClient, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     AutoReconnect,
@@ -126,8 +126,11 @@ class Connection:
         self.hinted_messages = self.messages.with_options(write_concern=hint)
 
     @classmethod
-    async def open(cls, uri: str, *, unreliable: bool) -> Connection:
+    async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:
         """Connect, check the deployment, and make the indexes.
+
+        Args:
+            prepare: False: change nothing.
 
         Raises:
             StartRefused: It can't be reached, could lose what it acknowledged, is too old, or holds
@@ -141,7 +144,9 @@ class Connection:
             hello = await client.admin.command("hello")
             alone = _check(hello, unreliable=unreliable)
             connection = cls(client, _database(uri), alone=alone)
-            await connection._prepare()
+            await connection._refuse_other_version()
+            if prepare:
+                await connection._prepare()
         except PyMongoError as error:
             await client.close()
             raise StartRefused(
@@ -156,10 +161,8 @@ class Connection:
         await self.client.close()
 
     async def server_now(self) -> datetime:
-        stored = await self.schema.find_one({"_id": SCHEMA}, {"now": "$$NOW"})
-        if stored is None:
-            raise StorageUnavailable("The database has lost its schema document")
-        now: datetime = stored["now"]
+        hello = await self.client.admin.command("hello", codec_options=self.client.codec_options)
+        now: datetime = hello["localTime"]
         return now
 
     async def diagnose(self) -> list[Finding]:
@@ -195,6 +198,9 @@ class Connection:
             )
         if _is_router(hello):
             findings += await self._diagnose_shards()
+        if await self.schema.find_one({"_id": SCHEMA}) is None:
+            findings.append(ok("store", "The database is not there yet; the first start makes it"))
+            return findings
         for collection, indexes in self._indexes():
             there = await collection.index_information()
             lacking = [
@@ -234,19 +240,18 @@ class Connection:
             (self.subscriptions, _SUBSCRIPTION_INDEXES),
         ]
 
-    async def _prepare(self) -> None:
-        schema = await self.schema.find_one_and_update(
-            {"_id": SCHEMA},
-            {"$setOnInsert": {"version": SCHEMA_VERSION}},
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        version = None if schema is None else schema["version"]
-        if version != SCHEMA_VERSION:
+    async def _refuse_other_version(self) -> None:
+        schema = await self.schema.find_one({"_id": SCHEMA})
+        if schema is not None and schema["version"] != SCHEMA_VERSION:
             raise StartRefused(
-                f"The database is of schema version {version}; "
+                f"The database is of schema version {schema['version']}; "
                 f"this release knows version {SCHEMA_VERSION}"
             )
+
+    async def _prepare(self) -> None:
+        await self.schema.update_one(
+            {"_id": SCHEMA}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True
+        )
         await asyncio.gather(
             *(collection.create_indexes(indexes) for collection, indexes in self._indexes())
         )

@@ -63,16 +63,19 @@ class MongoStorage(Storage):
         self._closed = False
 
     @classmethod
-    async def open(cls, uri: str, *, unreliable: bool = False) -> MongoStorage:
+    async def open(
+        cls, uri: str, *, unreliable: bool = False, prepare: bool = True
+    ) -> MongoStorage:
         """Connect to the database that `uri` names, and make its indexes.
 
         Args:
             unreliable: Take a deployment that can lose what it acknowledged.
+            prepare: False: change nothing, for those who only look at it.
 
         Raises:
             StartRefused: It can't be used; the sentence says why.
         """
-        return cls(await Connection.open(uri, unreliable=unreliable))
+        return cls(await Connection.open(uri, unreliable=unreliable, prepare=prepare))
 
     async def ping(self) -> None:
         with storage_errors():
