@@ -129,10 +129,14 @@ class Waiting(Watches["_Watched"]):
 
     async def _look_while_waited_for(self) -> None:
         loop = asyncio.get_running_loop()
+        looked_at = 0.0
         try:
             while waited_for := [one for one in self._watched.values() if one.is_waited_for]:
-                await asyncio.sleep(max(0.0, min(one.look_at for one in waited_for) - loop.time()))
-                due = [one for one in waited_for if one.look_at <= loop.time() + SOONEST_SECONDS]
+                soonest = min(one.look_at for one in waited_for)
+                # Never at once after the last look: thousands of queues make a few large reads.
+                await asyncio.sleep(max(soonest, looked_at + FIRST_LOOK_SECONDS) - loop.time())
+                looked_at = loop.time()
+                due = [one for one in waited_for if one.look_at <= looked_at + SOONEST_SECONDS]
                 for watched in due:
                     watched.look_after = min(watched.look_after * LOOKS_GROW_BY, LAST_LOOK_SECONDS)
                     watched.look_at = loop.time() + watched.look_after
