@@ -18,7 +18,7 @@ from celery import Celery
 
 from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
 
-GATHER_SECONDS = 0.02
+GATHER_SECONDS = 0.05
 """Between rings: the workers are at work already then, and a ring costs all of us a millisecond."""
 
 PAUSE_SECONDS = 1.0
