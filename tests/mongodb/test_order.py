@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from tests.contract.steps import (
     subscribe,
 )
 from tests.mongodb.stops import shorten_deadline, stopped_at_insert
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 
 CHAOS_SECONDS = 6
@@ -190,6 +191,36 @@ async def test_a_post_and_its_job_are_redone_together(
         assert posted.ids[0] in ids(await everything(storage, queue))
     assert Counter(bodies(await everything(storage, queue))) == {"slow": 2, "other": 1}
     assert len(await everything(storage, OUTBOX)) == 4
+
+
+async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    await subscribe(storage, queue)
+    take_back = storage._posting._take_back
+    seen: list[list[Message]] = []
+
+    async def look_and_take_back(group: Any) -> None:
+        seen.append(await everything(other_storage, OUTBOX))
+        await take_back(group)
+
+    monkeypatch.setattr(storage._posting, "_take_back", look_and_take_back)
+    async with stopped_at_insert(storage) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["other"])
+        await everything(other_storage, queue)
+        [job] = await everything(other_storage, OUTBOX)
+
+        stopped.go_on.set()
+        await slow
+
+    assert [[one.id for one in jobs] for jobs in seen] == [[job.id]]
+    assert len(await everything(other_storage, OUTBOX)) == 2
 
 
 async def test_a_key_whose_first_post_is_under_way_in_another_process_is_answered_as_that(

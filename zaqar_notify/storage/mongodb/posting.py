@@ -1,9 +1,8 @@
 """Commit groups: what is posted while a write is under way is written together in the next.
 
 For a group of posts there is one reservation a queue, which also returns the queue's document, and
-one insert for all messages, jobs and remembered keys, with a seal behind each queue's part. Jobs come
-before the messages that they are about, in places of their own (`jobs`): a message that is there has
-its job. Nothing is acknowledged before all of it is sealed by a majority.
+one ordered insert: remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
+queue's block. Nothing is acknowledged before all of it is sealed by a majority.
 
 The writer of a group has a name, and under it one slot on each queue's document; the next
 reservation overwrites it. After a group whose fate is unknown the process takes a new name, so that
@@ -145,19 +144,19 @@ class _Group:
         self.stored_jobs: dict[QueueRef, list[Document]] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
 
-    def jobs_and_messages(self) -> list[Document]:
+    def messages_and_jobs(self) -> list[Document]:
+        messages = [stored for part in self.parts.values() for stored in part.documents]
         jobs = [stored for together in self.stored_jobs.values() for stored in together]
-        return [*jobs, *(stored for part in self.parts.values() for stored in part.documents)]
+        return [*messages, *jobs]
 
     def documents(self) -> list[Document]:
-        """In the order in which they are inserted."""
-        documents = list(self.keys)
-        for together in self.stored_jobs.values():
-            documents += together
-        for part in self.parts.values():
-            documents += part.documents
-            documents.append(part.seal())
-        return documents
+        """In the order in which they are inserted.
+
+        A block that was fenced refuses its first message, and with it all that follows: no job of a
+        post that is about to be done anew is ever seen.
+        """
+        seals = [part.seal() for part in self.parts.values()]
+        return [*self.keys, *self.messages_and_jobs(), *seals]
 
 
 class Posting:
@@ -447,7 +446,7 @@ class Posting:
     async def _take_back(self, group: _Group) -> None:
         """Remove what a group wrote that can't be acknowledged, and end its blocks."""
         messages = self._connection.messages
-        documents = group.jobs_and_messages()
+        documents = group.messages_and_jobs()
         if documents:
             await rerun(
                 lambda: messages.delete_many(
