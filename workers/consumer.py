@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -21,8 +22,10 @@ MAX_PER_CLAIM = 32
 """Jobs in one claim. With posts of 256 KiB that is 8 MiB at once; more would save little."""
 
 MAX_PER_DELETION = 200
-FINISH_SECONDS = 0.02
-"""Finished jobs are gathered for so long: nobody waits for their deletion."""
+FINISH_SECONDS = 0.01
+ENOUGH_FINISHED = 16
+"""Finished jobs are gathered for so long, or until there are so many: nobody waits for their deletion,
+but should this process be killed before it, they are done once more."""
 
 Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
 
@@ -85,6 +88,7 @@ class Consumer:
         # Messages in hand, by claim.
         self._leases: dict[str, int] = {}
         self._finished: list[Taken] = []
+        self._is_enough_finished = asyncio.Event()
         self._is_deleting = False
 
     async def take(self, limit: int) -> list[Taken]:
@@ -111,6 +115,8 @@ class Consumer:
     def finish(self, taken: Taken) -> None:
         """Delete it soon, together with what else is finished by then."""
         self._finished.append(taken)
+        if len(self._finished) >= ENOUGH_FINISHED:
+            self._is_enough_finished.set()
         if not self._is_deleting:
             self._is_deleting = True
             self._spawn(self._delete_finished())
@@ -182,7 +188,10 @@ class Consumer:
     async def _delete_finished(self) -> None:
         try:
             while self._finished:
-                await self._stop.pause(FINISH_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FINISH_SECONDS):
+                        await self._is_enough_finished.wait()
+                self._is_enough_finished.clear()
                 batch = self._finished[:MAX_PER_DELETION]
                 del self._finished[:MAX_PER_DELETION]
                 await insist(partial(self._delete, batch), self._stop)
