@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 import uuid
@@ -78,21 +79,21 @@ class StoreClock:
     def adjust(self, instant: datetime, *, asked_at: float, answered_at: float) -> timedelta:
         """Learn that the store's clock said `instant` at some time between two of our `seconds`.
 
-        A reading that agrees with what we believed, as far as it can tell, changes nothing: a slow
-        answer would only make a good estimate worse.
+        It moves by no more than that proves: where in a slow answer the store read its clock is not
+        known, and half the time of an answer that was held up would be a step of seconds.
 
         Returns:
             By how much this clock was put forward, or held back until the store's has caught up.
         """
         middle = (asked_at + answered_at) / 2
-        if self._instant is not None:
-            drift = instant - self._estimate(middle)
-            if abs(drift.total_seconds()) <= (answered_at - asked_at) / 2:
-                return timedelta()
-        else:
-            drift = timedelta()
-        self._instant, self._at = instant, middle
-        return drift
+        if self._instant is None:
+            self._instant, self._at = instant, middle
+            return timedelta()
+        drift = (instant - self._estimate(middle)).total_seconds()
+        excess = max(0.0, abs(drift) - (answered_at - asked_at) / 2)
+        step = timedelta(seconds=math.copysign(excess, drift))
+        self._instant += step
+        return step
 
     def _estimate(self, seconds: float) -> datetime:
         if self._instant is None:

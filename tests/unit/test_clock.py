@@ -71,6 +71,20 @@ def test_a_reading_that_may_agree_changes_nothing(seconds: Seconds) -> None:
     assert store_clock.now() == after(20)
 
 
+@pytest.mark.parametrize(("read_at", "step"), [(14.9, 0), (15.1, 0.1), (9.9, -0.1)])
+def test_a_slow_answer_moves_it_by_no_more_than_is_certain(
+    seconds: Seconds, read_at: float, step: float
+) -> None:
+    store_clock = StoreClock(seconds=seconds)
+    store_clock.adjust(NOON, asked_at=100.0, answered_at=100.0)
+
+    drift = store_clock.adjust(after(read_at), asked_at=110.0, answered_at=115.0)
+
+    seconds.now = 120.0
+    assert drift == timedelta(seconds=step)
+    assert store_clock.now() == after(20 + step)
+
+
 def test_a_reading_that_differs_puts_it_forward(seconds: Seconds) -> None:
     store_clock = StoreClock(seconds=seconds)
     store_clock.adjust(NOON, asked_at=100.0, answered_at=100.0)
