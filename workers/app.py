@@ -36,6 +36,8 @@ QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "amqp")
 RECEIPTS = "celery.worker.request"
 """The logger that calls it critical when the broker can't be told that a ring was taken."""
 
+WARNINGS = "py.warnings"
+
 
 @functools.cache
 def worker_settings() -> Settings:
@@ -167,11 +169,17 @@ def _configure_logging(**_: object) -> None:
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger(RECEIPTS).addFilter(_is_of_interest)
+    logging.getLogger(WARNINGS).addFilter(_is_no_plan_of_celery)
 
 
 def _is_of_interest(record: logging.LogRecord) -> bool:
     """Not that the broker went away between a ring and its receipt: it rings once more, or never."""
     return not str(record.msg).startswith("Couldn't ack")
+
+
+def _is_no_plan_of_celery(record: logging.LogRecord) -> bool:
+    """Not what Celery 6 may do by itself on a lost connection: nine lines each time it is lost."""
+    return "CPendingDeprecationWarning" not in record.getMessage()
 
 
 async def _try_store(settings: Settings) -> None:

@@ -63,6 +63,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_eta_task_limit": 100,
         "worker_max_memory_per_child": MAX_CHILD_KIB,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_prefetch_count_reduction": False,
         "worker_soft_shutdown_timeout": settings.shutdown_seconds,
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,

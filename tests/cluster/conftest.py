@@ -75,12 +75,17 @@ class Cluster:
         return self._directory / f"{name}{next(self._numbers)}.log"
 
 
+UNWANTED = ("Traceback", "DeprecationWarning")
+"""In logs: nobody is helped by them."""
+
+
 def _end(processes: Sequence[Process]) -> None:
     for process in processes:
         process.ask_to_stop()
     for process in processes:
         process.end()
-        assert "Traceback" not in process.printed(), process.printed()
+        printed = process.printed()
+        assert not any(word in printed for word in UNWANTED), printed
 
 
 @pytest.fixture(scope="module")
