@@ -24,6 +24,9 @@ PATIENCE_SECONDS = 20
 API_HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
 
 ENGINE_STARTED = "engine_started"
+REACHED_BROKER = " ready."
+"""What Celery says when it hears rings."""
+
 CELERY = [sys.executable, "-m", "celery", "-A", "workers.app"]
 WORKERS: Mapping[str, tuple[list[str], int]] = {
     "threads": (command("worker"), 1),
@@ -135,6 +138,12 @@ class Worker(Process):
         wanted = self.printed().count(ENGINE_STARTED) + self._engines
         self.launch()
         self.wait_until(lambda: self.printed().count(ENGINE_STARTED) >= wanted)
+
+    def start_whole(self) -> None:
+        """Start it and wait until it has reached the broker, too."""
+        wanted = self.printed().count(REACHED_BROKER) + 1
+        self.start()
+        self.wait_until(lambda: self.printed().count(REACHED_BROKER) >= wanted)
 
 
 def _answers(client: Client) -> bool:

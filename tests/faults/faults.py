@@ -172,13 +172,17 @@ async def paused(pid: int) -> AsyncIterator[None]:
 async def start_again(process: Process) -> None:
     """Start a process, again and again while the store lets it not.
 
+    A worker is not well before it has reached the broker: should a child of it die before that,
+    Celery takes it for one that can't start, and ends.
+
     Raises:
         StartFailed: It took too long.
     """
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:
         try:
-            await asyncio.to_thread(process.start)
+            start = process.start_whole if isinstance(process, Worker) else process.start
+            await asyncio.to_thread(start)
         except StartFailed:
             process.kill()
             if time.monotonic() > deadline:
