@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -18,8 +19,10 @@ from celery import Celery
 
 from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
 
+OFTEN_PER_SECOND = 100
 GATHER_SECONDS = 0.05
-"""Between rings: the workers are at work already then, and a ring costs all of us a millisecond."""
+"""Between rings when they are wanted more often than that: the workers are at work already then, and a
+ring costs all of us a millisecond."""
 
 PAUSE_SECONDS = 1.0
 """Before the broker is tried again."""
@@ -39,6 +42,7 @@ class BrokerDoorbell:
         self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._line: _Line | None = None
+        self._demand = _Demand()
         self.is_heard = True
         """Whether the broker took the last ring."""
         self.counts: Counter[str] = Counter()
@@ -48,6 +52,7 @@ class BrokerDoorbell:
         self._thread.start()
 
     def ring(self, partition: int) -> None:
+        self._demand.count += 1
         if partition not in self._noted:
             self._noted.add(partition)
             self._notes.put(partition)
@@ -61,7 +66,8 @@ class BrokerDoorbell:
     def _ring_on(self) -> None:
         while partitions := self._next():
             if self._send(partitions):
-                self._closing.wait(GATHER_SECONDS)
+                if self._demand.is_high():
+                    self._closing.wait(GATHER_SECONDS)
                 continue
             if self._closing.is_set():
                 break
@@ -113,6 +119,22 @@ class BrokerDoorbell:
         if not self.is_heard:
             logger.info("The broker answers again", extra={"action": "broker_available"})
         self.is_heard = True
+
+
+class _Demand:
+    """How often rings are wanted of late. Others count; the doorbell's thread looks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._since = time.monotonic()
+
+    def is_high(self) -> bool:
+        now = time.monotonic()
+        seconds = now - self._since
+        is_high = self.count > OFTEN_PER_SECOND * max(seconds, GATHER_SECONDS)
+        if seconds > GATHER_SECONDS:
+            self.count, self._since = 0, now
+        return is_high
 
 
 class _Line:

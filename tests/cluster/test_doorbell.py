@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from celery import Celery
 
+import api.doorbell
 from api.doorbell import ANSWER_SECONDS, GATHER_SECONDS, PAUSE_SECONDS, BrokerDoorbell
 from tests.redis_server import RedisServer, require_redis
 from zaqar_notify.broker import DRAIN, KEY_PREFIX, MAX_WAITING, QUEUE, celery_application
@@ -16,6 +17,8 @@ from zaqar_notify.settings import Settings
 PATIENCE_SECONDS = 10
 BLOCKED_SECONDS = 0.5
 """A ring that waited for a broker that does not answer took at least this long."""
+
+SELDOM = 5
 
 
 @pytest.fixture
@@ -74,6 +77,24 @@ def test_rings_for_one_partition_are_gathered(redis: RedisServer, doorbell: Brok
     doorbell.close()
 
     assert 1 <= waiting(redis) <= 2 + took / GATHER_SECONDS
+
+
+def test_rings_that_are_seldom_wanted_are_sent_at_once(
+    redis: RedisServer, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.doorbell, "GATHER_SECONDS", 3600)
+    monkeypatch.setattr(api.doorbell, "OFTEN_PER_SECOND", SELDOM / 3600)
+    doorbell = BrokerDoorbell(app)
+
+    for number in range(SELDOM):
+        doorbell.ring(0)
+        until(lambda: waiting(redis) == number + 1)  # noqa: B023 - called at once
+    for _ in range(100):
+        doorbell.ring(0)
+    doorbell.close()
+
+    # One that begins the gathering, and what was gathered.
+    assert waiting(redis) <= SELDOM + 2
 
 
 def test_each_partition_gets_its_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
