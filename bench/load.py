@@ -802,7 +802,7 @@ def add_options(parser):
     add("--trials", type=int, default=5)
     add("--seconds", type=float, default=3, help="length of one timed trial")
     add("--concurrency", type=ints, default=[1, 16, 64])
-    add("--consumers", type=ints, default=[1, 4, 16])
+    add("--consumers", type=ints, default=[1, 4, 16, 64])
     add("--consume-messages", type=int, default=3000)
     add("--pairs", type=ints, default=[4], help="producers = consumers in 'mixed'")
     add("--mixed-messages", type=int, default=2000)
