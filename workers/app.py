@@ -19,6 +19,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
+from kombu.transport.redis import QoS
 
 from workers.host import EngineHost
 from zaqar_notify import logs
@@ -49,6 +50,10 @@ def worker_settings() -> Settings:
 
 
 app = celery_application(worker_settings)
+
+# The broker puts back by itself, after a minute, what was not acknowledged. At the end of a connection
+# kombu would do it at once; when the broker is gone, that ends the worker.
+QoS.restore_at_shutdown = False
 
 
 class Office:
