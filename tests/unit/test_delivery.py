@@ -321,7 +321,7 @@ def test_a_confirmation_carries_what_confirms_it(
         path=path,
         now=NOW,
     )
-    assert (ref.name, delivery.kind, delivery.attempt) == ("retry.0", kind, 1)
+    assert (ref.name, delivery.kind, delivery.attempt) == ("outbox.0", kind, 1)
 
 
 def test_a_confirmation_without_public_url_has_no_link() -> None:
