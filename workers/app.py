@@ -19,7 +19,7 @@ from typing import Any
 from celery import bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from kombu.transport.redis import QoS
+from celery.worker.request import Request
 
 from workers.host import EngineHost
 from zaqar_notify import logs
@@ -34,11 +34,6 @@ PULSE_SECONDS = 1.0
 QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "amqp")
 """Loggers with a line for every ring."""
 
-RECEIPTS = "celery.worker.request"
-"""The logger that calls it critical when the broker can't be told that a ring was taken."""
-
-WARNINGS = "py.warnings"
-
 
 @functools.cache
 def worker_settings() -> Settings:
@@ -50,10 +45,6 @@ def worker_settings() -> Settings:
 
 
 app = celery_application(worker_settings)
-
-# The broker puts back by itself, after a minute, what was not acknowledged. At the end of a connection
-# kombu would do it at once; when the broker is gone, that ends the worker.
-QoS.restore_at_shutdown = False
 
 
 class Office:
@@ -79,12 +70,20 @@ class Office:
 office = Office()
 
 
-@app.task(name=DRAIN)
+class Ring(Request):
+    """A ring as the worker has it. The broker forgot it when it gave it away."""
+
+    def acknowledge(self) -> None:
+        """Say nothing to the broker: it asks for nothing, and its connection may be another by now."""
+        self.acknowledged = True
+
+
+@app.task(name=DRAIN, Request=Ring)
 def drain(partition: int) -> None:
     """Tell this process's engine that the partition has work.
 
     Returns at once. The engine bounds what is in hand by itself; a task that waited for it would
-    hold back the next ring, hold up the shutdown, and be sent again by the broker when it took long.
+    hold back the next ring, and hold up the shutdown.
     """
     office.ring(partition)
 
@@ -173,18 +172,6 @@ def _configure_logging(**_: object) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(RECEIPTS).addFilter(_is_of_interest)
-    logging.getLogger(WARNINGS).addFilter(_is_no_plan_of_celery)
-
-
-def _is_of_interest(record: logging.LogRecord) -> bool:
-    """Not that the broker went away between a ring and its receipt: it rings once more, or never."""
-    return not str(record.msg).startswith("Couldn't ack")
-
-
-def _is_no_plan_of_celery(record: logging.LogRecord) -> bool:
-    """Not what Celery 6 may do by itself on a lost connection: nine lines each time it is lost."""
-    return "CPendingDeprecationWarning" not in record.getMessage()
 
 
 async def _try_store(settings: Settings) -> None:

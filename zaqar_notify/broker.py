@@ -46,14 +46,22 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_pool_acquire_timeout": 1,
         "task_queues": [
-            Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, max_length=MAX_WAITING, durable=True)
+            Queue(
+                QUEUE,
+                Exchange(QUEUE),
+                routing_key=QUEUE,
+                max_length=MAX_WAITING,
+                durable=True,
+                # A ring that is lost with its worker is made up for as any lost ring is. A receipt is
+                # four commands more, and one that comes after the broker was away ends the worker:
+                # kombu looks for the connection that it had.
+                no_ack=True,
+            )
         ],
         "task_default_queue": QUEUE,
         "task_default_delivery_mode": "transient",
         "task_publish_retry": False,
         "task_ignore_result": True,
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
         "task_serializer": "json",
         "event_serializer": "json",
         "accept_content": ["json"],
@@ -62,7 +70,9 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_disable_rate_limits": True,
         "worker_eta_task_limit": 100,
         "worker_max_memory_per_child": MAX_CHILD_KIB,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Nothing is acknowledged late, so there is nothing to cancel. Without these a lost connection
+        # is good for a dozen lines in the log.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_enable_prefetch_count_reduction": False,
         "worker_soft_shutdown_timeout": settings.shutdown_seconds,
         "worker_enable_remote_control": False,
@@ -77,8 +87,6 @@ def _transport_options(broker_uri: str) -> dict[str, Any]:
         return {"confirm_publish": False}
     return {
         "global_keyprefix": KEY_PREFIX,
-        # What an ended worker had taken and not acknowledged is put back after so many seconds.
-        "visibility_timeout": 60,
         # Without these a broker that goes without a word is waited for as long as a minute, or ever.
         "socket_timeout": 10,
         "socket_connect_timeout": 3,

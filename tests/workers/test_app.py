@@ -1,12 +1,11 @@
-"""What Celery's worker says beside what the engine says."""
+"""What a worker does with a ring, beside telling its engine."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 
 import pytest
-from celery.worker import request
+from celery import Celery
 from kombu.message import Message
 
 from tests.redis_server import RedisServer, require_redis
@@ -26,39 +25,45 @@ def redis() -> Iterator[RedisServer]:
     server.kill()
 
 
-class LostConnection:
-    """A broker's channel after the broker is gone."""
-
-    no_ack_consumers = None
-
-    def basic_ack(self, *_: object, **__: object) -> None:
-        raise ConnectionError("the broker went away")
-
-
-def test_a_ring_whose_receipt_is_lost_is_no_event(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = logging.getLogger(request.__name__)
-    monkeypatch.setattr(logger, "filters", [app._is_of_interest])
-
-    Message(channel=LostConnection()).ack_log_error(logger, (ConnectionError,))
-    logger.error("something else")
-
-    assert logger.name == app.RECEIPTS
-    assert [record.message for record in caplog.records] == ["something else"]
-
-
-def test_a_broker_that_goes_away_with_a_ring_in_hand_is_no_event(redis: RedisServer) -> None:
+@pytest.fixture
+def celery(redis: RedisServer) -> Celery:
     settings = Settings(store_uri="sqlite:///unused", broker_uri=redis.uri)
-    celery = celery_application(lambda: settings)
-    celery.send_task(DRAIN, args=(1,))
-    with celery.connection_for_read() as connection:
-        channel = connection.default_channel
-        queue = celery.amqp.queues[QUEUE].bind(channel)
-        connection.Consumer(queue, channel=channel, callbacks=[lambda *_: None]).consume()
-        connection.drain_events(timeout=PATIENCE_SECONDS)
-        redis.kill()
-        # As kombu leaves it when it has noticed the loss before Celery.
-        connection.transport.client = None
+    return celery_application(lambda: settings)
 
-        connection.maybe_close_channel(channel)
+
+def take_ring(celery: Celery) -> Message:
+    """A ring that was sent, as the worker's consumer gets it."""
+    celery.send_task(DRAIN, args=(1,))
+    rings: list[Message] = []
+    with celery.connection_for_read() as connection:
+        queue = celery.amqp.queues[QUEUE].bind(connection.default_channel)
+        take = connection.Consumer(queue, on_message=rings.append)
+        take.consume()
+        connection.drain_events(timeout=PATIENCE_SECONDS)
+    [ring] = rings
+    return ring
+
+
+def test_the_broker_forgets_a_ring_that_it_gives_away(redis: RedisServer, celery: Celery) -> None:
+    take_ring(celery)
+
+    keys = [str(key) for key in redis.client.scan_iter()]
+
+    assert [key for key in keys if "bind" not in key] == []
+
+
+def test_a_ring_needs_no_broker_any_more(redis: RedisServer, celery: Celery) -> None:
+    message = take_ring(celery)
+    redis.kill()
+
+    def tell_broker(*_: object) -> None:
+        message.ack()
+
+    @celery.task(name=DRAIN)
+    def drain(_partition: int) -> None:
+        """Nothing: it is not run."""
+
+    ring = app.Ring(message, on_ack=tell_broker, app=celery, task=drain)
+    ring.acknowledge()
+
+    assert ring.acknowledged
