@@ -6,14 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
+
+import msgspec
 
 from workers.insist import Stop, insist
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import MAX_CLAIMS, POISON
 from zaqar_notify.errors import ClaimDoesNotExist, ClaimNotHeld, MessageIsClaimed
-from zaqar_notify.models import Message, QueueRef
+from zaqar_notify.models import Claim, Message, QueueRef
 from zaqar_notify.storage.base import Storage
 
 logger = logging.getLogger(__name__)
@@ -42,15 +45,20 @@ class Taken:
         self.claim_id = claim_id
         self.message = message
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is still ours to do. Once it is not, it never is again: it is somebody else's."""
+        return self._consumer.holds(self.claim_id)
+
     def part_begins(self) -> None:
         self._parts += 1
 
     def part_ends(self) -> None:
-        """Its results are recorded. With the last part the job is deleted."""
+        """Its results are recorded, or the job is not ours any more. With the last part it is deleted."""
         self._parts -= 1
         if self._parts:
             return
-        if self._has_failed:
+        if self._has_failed or not self.is_held:
             self._consumer.let_go(self)
         else:
             self._consumer.finish(self)
@@ -59,6 +67,13 @@ class Taken:
         """Its results are not recorded. The job is kept, to be claimed anew when its lease lapses."""
         self._has_failed = True
         self.part_ends()
+
+
+class _Lease(msgspec.Struct):
+    """Of one claim: until when, and how many of its messages are in hand."""
+
+    ends_at: datetime
+    in_hand: int
 
 
 class Consumer:
@@ -85,8 +100,8 @@ class Consumer:
         self._stop = stop
         self._spawn = spawn
         self._tell_freed = freed
-        # Messages in hand, by claim.
-        self._leases: dict[str, int] = {}
+        self._leases: dict[str, _Lease] = {}
+        """By claim; those that lapsed are not in it."""
         self._finished: list[Taken] = []
         self._is_enough_finished = asyncio.Event()
         self._is_deleting = False
@@ -97,20 +112,29 @@ class Consumer:
         Raises:
             StorageUnavailable: The stop came before the store's answer.
         """
-        claim = await insist(lambda: self._claim(min(limit, MAX_PER_CLAIM)), self._stop)
+        claim = await insist(partial(self._claim, min(limit, MAX_PER_CLAIM)), self._stop)
         if claim is None:
             return []
-        claim_id, messages = claim
-        self._leases[claim_id] = len(messages)
-        self.in_hand += len(messages)
-        self.bytes_in_hand += sum(len(message.body) for message in messages)
-        for message in messages:
+        self._leases[claim.id] = _Lease(claim.expires_at, len(claim.messages))
+        self.in_hand += len(claim.messages)
+        self.bytes_in_hand += sum(len(message.body) for message in claim.messages)
+        for message in claim.messages:
             if message.claim_count >= MAX_CLAIMS:
                 logger.error(
                     "A job is claimed for the last time; should it fail again, it is put aside",
                     extra={"action": "job_poisonous", "queue": self.ref.name, "job": message.id},
                 )
-        return [Taken(self, claim_id, message) for message in messages]
+        return [Taken(self, claim.id, message) for message in claim.messages]
+
+    def holds(self, claim_id: str) -> bool:
+        """Whether its lease still runs. One that lapsed is not renewed any more."""
+        lease = self._leases.get(claim_id)
+        if lease is None:
+            return False
+        if self._clock.now() < lease.ends_at:
+            return True
+        self._lose(claim_id)
+        return False
 
     def finish(self, taken: Taken) -> None:
         """Delete it soon, together with what else is finished by then."""
@@ -125,11 +149,11 @@ class Consumer:
         """Count it no longer; if it was not deleted, its lease lapses."""
         self.in_hand -= 1
         self.bytes_in_hand -= len(taken.message.body)
-        left = self._leases.get(taken.claim_id, 0) - 1
-        if left > 0:
-            self._leases[taken.claim_id] = left
-        else:
-            self._leases.pop(taken.claim_id, None)
+        lease = self._leases.get(taken.claim_id)
+        if lease is not None:
+            lease.in_hand -= 1
+            if not lease.in_hand:
+                del self._leases[taken.claim_id]
         self._tell_freed()
 
     async def renew(self) -> None:
@@ -138,18 +162,20 @@ class Consumer:
         Raises:
             StorageUnavailable: Some may not be prolonged.
         """
-        for claim_id in list(self._leases):
+        for claim_id, lease in list(self._leases.items()):
+            if not self.holds(claim_id):
+                continue
+            now = self._clock.now()
             try:
                 await self._storage.claims.renew(
-                    self.ref, claim_id, ttl=self._lease_seconds, grace=0, now=self._clock.now()
+                    self.ref, claim_id, ttl=self._lease_seconds, grace=0, now=now
                 )
             except ClaimDoesNotExist:
-                # Finished meanwhile, or lapsed: what it held is then claimed and done once more.
-                if self._leases.pop(claim_id, None):
-                    logger.warning(
-                        "A lease has lapsed; its jobs are done once more",
-                        extra={"action": "lease_lost", "queue": self.ref.name},
-                    )
+                # Finished meanwhile, or lapsed.
+                if claim_id in self._leases:
+                    self._lose(claim_id)
+            else:
+                lease.ends_at = now + timedelta(seconds=self._lease_seconds)
 
     async def put_back(self, taken: Sequence[Taken]) -> None:
         """Release a claim none of which was begun, uncounted."""
@@ -173,8 +199,15 @@ class Consumer:
             del self._leases[claim_id]
         self.in_hand = self.bytes_in_hand = 0
 
-    async def _claim(self, limit: int) -> tuple[str, list[Message]] | None:
-        claim = await self._storage.claims.create(
+    def _lose(self, claim_id: str) -> None:
+        del self._leases[claim_id]
+        logger.warning(
+            "A lease has lapsed; its jobs are done once more",
+            extra={"action": "lease_lost", "queue": self.ref.name},
+        )
+
+    async def _claim(self, limit: int) -> Claim | None:
+        return await self._storage.claims.create(
             self.ref,
             claim_id=new_id(),
             ttl=self._lease_seconds,
@@ -183,7 +216,6 @@ class Consumer:
             now=self._clock.now(),
             dead_letter=lambda _: POISON,
         )
-        return None if claim is None else (claim.id, claim.messages)
 
     async def _delete_finished(self) -> None:
         try:

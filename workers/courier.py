@@ -140,9 +140,13 @@ class Courier:
         )
 
     async def go_round(self, round_: Round) -> None:
+        """Try each message and record what is still owed, unless the job is somebody else's by then:
+        who does all of it anew."""
         records: list[Record] = []
         receiver = round_.receiver
         for number, parcel in enumerate(round_.parcels):
+            if not round_.taken.is_held:
+                return
             if receiver.is_gone:
                 records.append(self._held(parcel, receiver.subscription))
                 continue
@@ -154,14 +158,15 @@ class Courier:
                 rest = round_.parcels[number + 1 :]
                 records += self._deferred(rest, receiver, round_.attempt)
                 break
-        if records:
+        if records and round_.taken.is_held:
             await self.write(records)
 
     async def defer(self, rounds: Iterable[Round]) -> None:
         """Write rounds that can't start now to the retry queue; their attempt number stays."""
         records: list[Record] = []
         for round_ in rounds:
-            records += self._deferred(round_.parcels, round_.receiver, round_.attempt)
+            if round_.taken.is_held:
+                records += self._deferred(round_.parcels, round_.receiver, round_.attempt)
         await self.write(records)
 
     async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:

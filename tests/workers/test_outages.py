@@ -100,6 +100,75 @@ async def test_a_lapsed_lease_repeats_the_job_and_harms_nobody(
     assert "lease_lost" in {record.__dict__["action"] for record in caplog.records}
 
 
+async def test_what_waits_when_its_lease_lapses_is_not_begun(office: Office) -> None:
+    office.settings = Settings(delivery_concurrency=2, delivery_concurrency_per_endpoint=1)
+    await office.subscribe("http://slow")
+    hanging = office.sink.answers["http://slow"] = Hanging()
+    await office.post(b"1")
+    await office.post(b"2")
+
+    async with office.open() as late:
+        await until(lambda: late.in_hand == 2)
+        await office.sink.received(1)
+        office.clock.advance(seconds=office.settings.delivery_lease_seconds)
+        hanging.let_go.set()
+        await until(lambda: late.in_hand == 0)
+
+        assert office.sink.bodies("http://slow") == [b"1"]
+        await office.settled()
+
+    assert office.sink.bodies("http://slow") == [b"1", b"1", b"2"]
+
+
+async def test_the_rest_of_a_post_is_not_tried_when_the_lease_has_lapsed(office: Office) -> None:
+    office.settings = Settings(delivery_concurrency=1)
+    await office.subscribe("http://slow")
+    hanging = office.sink.answers["http://slow"] = Hanging()
+    await office.post(b"1", b"2")
+
+    async with office.open() as late:
+        await office.sink.received(1)
+        office.clock.advance(seconds=office.settings.delivery_lease_seconds)
+        hanging.let_go.set()
+        await until(lambda: late.in_hand == 0)
+
+        assert office.sink.bodies("http://slow") == [b"1"]
+
+
+async def test_a_failure_is_not_recorded_when_the_lease_has_lapsed(office: Office) -> None:
+    office.settings = Settings(delivery_concurrency=1)
+    await office.subscribe("http://ill")
+    hanging = office.sink.answers["http://ill"] = Hanging(TRY_LATER)
+    await office.post(b"1")
+
+    async with office.open() as late:
+        await office.sink.received(1)
+        office.clock.advance(seconds=office.settings.delivery_lease_seconds)
+        hanging.let_go.set()
+        await until(lambda: late.in_hand == 0)
+
+        assert late.written.total() == 0
+
+
+async def test_what_waits_too_long_is_not_put_off_when_its_lease_has_lapsed(
+    office: Office,
+) -> None:
+    office.settings = Settings(delivery_concurrency=2, delivery_concurrency_per_endpoint=1)
+    await office.subscribe("http://slow")
+    hanging = office.sink.answers["http://slow"] = Hanging()
+    await office.post(b"1")
+    await office.post(b"2")
+
+    async with office.open() as late:
+        await until(lambda: late.in_hand == 2)
+        await office.sink.received(1)
+        office.clock.advance(seconds=office.settings.delivery_lease_seconds)
+        await until(lambda: late.in_hand == 1)
+
+        assert late.written.total() == 0
+        hanging.let_go.set()
+
+
 @pytest.mark.usefixtures("_no_pause")
 async def test_what_is_owed_is_recorded_when_the_store_answers_again(
     office: Office, monkeypatch: pytest.MonkeyPatch
