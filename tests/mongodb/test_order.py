@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from tests.contract.steps import (
     OUTBOX,
@@ -28,8 +29,11 @@ from tests.contract.steps import (
     subscribe,
 )
 from tests.mongodb.stops import shorten_deadline, stopped_at_insert
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.mongodb.documents import queue_key
+from zaqar_notify.storage.mongodb.records import blocks_of
 
 CHAOS_SECONDS = 6
 PRODUCERS = 3
@@ -279,6 +283,59 @@ async def test_a_key_whose_writer_died_half_way_is_free_again(
     assert ids(await everything(other_storage, queue)) == posted.ids
     dying.cancel()
     ending.set()
+
+
+async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer to it was given up; the server gets to it behind the next post's reservation."""
+    shorten_deadline(monkeypatch, 200)
+    queues = storage._connection.queues
+    reserve = queues.find_one_and_update
+    given_up: list[Any] = []
+
+    async def give_up(*arguments: Any, **options: Any) -> None:
+        given_up.append((arguments, options))
+        raise AutoReconnect("no answer came in time")
+
+    with monkeypatch.context() as silent:
+        silent.setattr(queues, "find_one_and_update", give_up)
+        with pytest.raises(StorageUnavailable):
+            await post(storage, queue, bodies=["refused"])
+    async with stopped_at_insert(storage) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
+        await stopped.begun.wait()
+        [(arguments, options)] = given_up
+        await reserve(*arguments, **options)
+        await post(other_storage, queue, bodies=["a"])
+        passed = await page(other_storage, queue)
+        stopped.go_on.set()
+        await slow
+
+    late = await page(other_storage, queue, marker=passed.marker)
+    assert bodies(passed) + bodies(late) == bodies(await everything(other_storage, queue))
+    assert bodies(late) == ["slow"]
+
+
+async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    """Who read the key of a post that was refused must not believe that the post is stored."""
+    connection = storage._connection
+    async with stopped_at_insert(storage) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
+        await stopped.begun.wait()
+        stored = await connection.queues.find_one({"_id": queue_key(queue)})
+        assert stored is not None
+        [block] = [one for one in blocks_of(stored) if one.writer == storage._records.writer]
+        await post(other_storage, queue, bodies=["a"], key=idempotency_key())
+        stopped.go_on.set()
+        await slow
+
+    assert await storage._records.find_seals([block]) == {block.seal_id: False}
 
 
 async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(

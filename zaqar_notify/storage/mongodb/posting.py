@@ -208,10 +208,17 @@ class Posting:
         """Write the group, and return those to be tried again: somebody fenced one of its blocks, or
         came first with a key."""
         asked = [call.ask for call in calls]
-        remembered, parts = await asyncio.gather(
-            self._keys.find([(one.ref, one.key, one.now) for one in asked if one.key is not None]),
-            self._reserve(_needs(asked)),
-        )
+        try:
+            remembered, parts = await asyncio.gather(
+                self._keys.find(
+                    [(one.ref, one.key, one.now) for one in asked if one.key is not None]
+                ),
+                self._reserve(_needs(asked)),
+            )
+        except BaseException:
+            # The reservation may yet be made, over the one that the next group makes.
+            self._take_new_name()
+            raise
         group = _Group(parts)
         moved_before = await self._moved_before(asked, parts)
         for call in calls:
@@ -357,19 +364,19 @@ class Posting:
 
     async def _reserve(self, needs: dict[QueueRef, int]) -> dict[QueueRef, _Part]:
         """A block on each queue, with the queue's document as it is at that instant."""
+        writer = self._records.writer
         if len(needs) < MANY_QUEUES:
             reserved = await asyncio.gather(
-                *(self._reserve_one(ref, positions) for ref, positions in needs.items())
+                *(self._reserve_one(ref, positions, writer) for ref, positions in needs.items())
             )
         else:
-            reserved = await self._reserve_many(needs)
+            reserved = await self._reserve_many(needs, writer)
         return {
-            ref: _Part(record_of(ref, stored), _own_block(stored, self._records.writer))
+            ref: _Part(record_of(ref, stored), _own_block(stored, writer))
             for ref, stored in zip(needs, reserved, strict=True)
         }
 
-    async def _reserve_one(self, ref: QueueRef, positions: int) -> Document:
-        writer = self._records.writer
+    async def _reserve_one(self, ref: QueueRef, positions: int, writer: str) -> Document:
         stored: Document | None = await self._connection.queues.find_one_and_update(
             {"_id": queue_key(ref)},
             _reservation(writer, positions),
@@ -382,10 +389,10 @@ class Posting:
             raise StorageUnavailable("MongoDB gave no answer to a reservation")
         return stored
 
-    async def _reserve_many(self, needs: dict[QueueRef, int]) -> list[Document]:
+    async def _reserve_many(self, needs: dict[QueueRef, int], writer: str) -> list[Document]:
         """The same for many queues with two commands: no document is locked from one to the other,
         so what is read is of the reservation's instant or later."""
-        queues, writer = self._connection.queues, self._records.writer
+        queues = self._connection.queues
         await queues.bulk_write(
             [
                 UpdateOne(
@@ -410,7 +417,7 @@ class Posting:
         }
         for ref in needs.keys() - reserved.keys():
             # It was purged or deleted in between.
-            reserved[ref] = await self._reserve_one(ref, needs[ref])
+            reserved[ref] = await self._reserve_one(ref, needs[ref], writer)
         return [reserved[ref] for ref in needs]
 
     async def _moved_before(self, asked: Sequence[Asked], parts: dict[QueueRef, _Part]) -> set[str]:
@@ -418,7 +425,9 @@ class Posting:
         moves = [one for one in asked if one.moved]
         if not moves:
             return set()
-        found = self._connection.messages.find(
+        # Ends what was broken off: a copy in a block that is still open may be taken away again.
+        await self._records.get_many([move.ref for move in moves])
+        found = self._connection.durable_messages.find(
             {
                 "queue": {"$in": [parts[move.ref].block.queue for move in moves]},
                 "moved_id": {"$in": [id_of(stored) for move in moves for stored in move.moved]},
@@ -461,8 +470,9 @@ class Posting:
         for stored in group.keys:
             await self._keys.remove(stored)
         try:
+            # Fences: a key that leads here is not to be believed.
             await messages.insert_many(
-                [part.seal() for part in group.parts.values()], ordered=False
+                [{**part.seal(), "fence": True} for part in group.parts.values()], ordered=False
             )
         except BulkWriteError as error:
             if not is_duplicate(error):
@@ -532,7 +542,8 @@ def _reservation(writer: str, positions: int) -> list[Document]:
                 "unused_since": {
                     "$cond": [
                         {"$eq": [{"$ifNull": ["$metadata", None]}, None]},
-                        {"$ifNull": ["$unused_since", "$$NOW"]},
+                        # Anew each time: what is about to be written must not be forgotten.
+                        "$$NOW",
                         "$$REMOVE",
                     ]
                 },

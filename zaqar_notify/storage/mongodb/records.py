@@ -221,11 +221,12 @@ class Records:
             return False
         return True
 
-    async def fence(self, block: Block, now: datetime) -> bool:
+    async def fence(self, block: Block, now: datetime, *, keeps_seal: bool = False) -> bool:
         """End the block, whatever its writer does from now on.
 
         Args:
             now: The server's instant of the read that showed the block.
+            keeps_seal: Its seal, if it ever had one, is there still.
 
         Returns:
             Whether its writer had sealed it before.
@@ -239,10 +240,16 @@ class Records:
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
-            seals = await self.find_seals([block])
-            if seals.get(block.seal_id):
+            seal = await self._connection.durable_messages.find_one(
+                {"queue": block.queue, "_id": block.seal_id},
+                {"fence": 1, "now": "$$NOW"},
+                hint=BY_ID,
+            )
+            if seal is not None and "fence" not in seal:
                 return True
-            if now < block.deadline + BROKEN_OFF:
+            # By the instant of this look: we may have slept since the one that showed the block.
+            is_soon = seal is not None and seal["now"] < block.deadline + BROKEN_OFF
+            if is_soon or keeps_seal:
                 # Its insert was broken off: nothing of it was acknowledged, and never will be.
                 await rerun(
                     lambda: messages.delete_many(

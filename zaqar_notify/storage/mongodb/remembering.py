@@ -102,7 +102,7 @@ class Remembering:
             if loop.time() > deadline:
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        if not await self._records.fence(block, block.deadline):
+        if not await self._records.fence(block, block.deadline, keeps_seal=True):
             await self.remove(
                 {"_id": key_id(ref, key.key), "queue": key_shard(ref), "last": block.last}
             )
