@@ -27,6 +27,8 @@ from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
 FREED_AT_ONCE = 500
 """What fell due is freed in writes of this many, some milliseconds each."""
 
+REMOVED_AT_ONCE = 500
+
 RELEASE: Document = {
     "$set": {"due": FREE, "held_until": 0},
     "$unset": {"claim": "", "claim_ttl": ""},
@@ -109,7 +111,9 @@ class Leasing:
     async def first_free(
         self, queue: bytes, now: int, *, limit: int, after: bytes | None = None
     ) -> list[Document]:
-        """The first messages among the free, in order."""
+        """The first messages among the free, in order. Those that have expired are removed, unless
+        some come before one that has not."""
+        instant = from_ms(now)
         while True:
             wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
             if after is not None:
@@ -121,9 +125,12 @@ class Leasing:
                 batch_size=limit,
                 hint=BY_DUE,
             ).to_list()
-            if not found or found[0]["due"] == FREE:
+            if found and all(stored["expires_at"] <= instant for stored in found):
+                await self._remove_expired_head(queue, now, after)
+            elif found and found[0]["due"] != FREE:
+                await self.free_what_fell_due(queue, now)
+            else:
                 return found
-            await self.free_what_fell_due(queue, now)
 
     async def free_what_fell_due(self, queue: bytes, now: int) -> None:
         """Each hold is freed once, so the cost belongs to the claim or the delay that made it."""
@@ -146,6 +153,26 @@ class Leasing:
                     hint=BY_ID,
                 )
             if len(found) < FREED_AT_ONCE:
+                return
+
+    async def _remove_expired_head(self, queue: bytes, now: int, after: bytes | None) -> None:
+        """As many as expired together are removed in a few writes, however few are asked for."""
+        wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
+        if after is not None:
+            wanted["_id"] = {"$gt": after}
+        while True:
+            found = await self._messages.find(
+                wanted,
+                {"expires_at": 1},
+                sort=IN_ORDER,
+                limit=REMOVED_AT_ONCE,
+                batch_size=REMOVED_AT_ONCE,
+                hint=BY_DUE,
+            ).to_list()
+            expired = [one["_id"] for one in found if one["expires_at"] <= from_ms(now)]
+            if expired:
+                await self.remove_expired(queue, expired, now)
+            if len(expired) < REMOVED_AT_ONCE:
                 return
 
     async def next_due(self, queue: bytes) -> int | None:

@@ -17,6 +17,7 @@ from zaqar_notify.storage.mongodb.connection import (
     BY_ID,
     Collection,
     Connection,
+    Document,
     rerun,
     storage_errors,
 )
@@ -122,7 +123,7 @@ class MongoStorage(Storage):
             return await self._leasing.next_due(record.id)
 
     async def _remove_left_behind(self, limit: int) -> int:
-        """Messages of queues that were deleted or purged."""
+        """Messages of queues that were deleted or purged; `limit` when there may be more of them."""
         connection = self._connection
         stored = await connection.queues.find_one(
             {"dropped": {"$exists": True}}, {"dropped": 1}, hint="dropped"
@@ -135,13 +136,11 @@ class MongoStorage(Storage):
         ).to_list()
         await _remove(connection.messages, [queue], [one["_id"] for one in found])
         if len(found) < limit:
+            # In one write: a sweep of another process would meet what is left between two.
             await connection.queues.update_one(
-                {"_id": stored["_id"]}, {"$pull": {"dropped": queue}}
+                {"_id": stored["_id"], "dropped": queue}, _without_dropped(queue)
             )
-            await connection.queues.update_one(
-                {"_id": stored["_id"], "dropped": {"$size": 0}}, {"$unset": {"dropped": ""}}
-            )
-        return max(len(found), 1)
+        return limit
 
     async def _forget_unused(self, now: datetime, limit: int) -> int:
         queues = self._connection.queues
@@ -155,6 +154,15 @@ class MongoStorage(Storage):
         for stored in found:
             await queues.delete_one({**unused, "_id": stored["_id"]})
         return len(found)
+
+
+def _without_dropped(queue: bytes) -> list[Document]:
+    """The update that takes a former queue off the list, and the list away with the last one."""
+    left = {"$filter": {"input": "$dropped", "cond": {"$ne": ["$$this", queue]}}}
+    return [
+        {"$set": {"dropped": left}},
+        {"$set": {"dropped": {"$cond": [{"$eq": ["$dropped", []]}, "$$REMOVE", "$dropped"]}}},
+    ]
 
 
 async def _remove_expired(collection: Collection, now: datetime, limit: int) -> int:

@@ -1,0 +1,122 @@
+"""What deleted and purged queues leave behind, and who takes it away when."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.clock import ManualClock
+from tests.contract.steps import after, bodies, claim, everything, post
+from tests.mongodb.commands import Commands
+from workers.duties import sweep
+from workers.insist import Stop
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage, leasing
+from zaqar_notify.storage.mongodb.documents import queue_key
+
+PURGES = 3
+
+
+async def purge_several(storage: MongoStorage, queue: QueueRef) -> None:
+    for number in range(PURGES):
+        await post(storage, queue, bodies=[f"{number}"])
+        await storage.messages.purge(queue)
+
+
+async def document_of(storage: MongoStorage, queue: QueueRef) -> dict[str, Any]:
+    stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
+    assert stored is not None
+    return stored
+
+
+async def test_one_sweep_takes_away_all_that_purges_left_behind(
+    storage: MongoStorage, queue: QueueRef
+) -> None:
+    await purge_several(storage, queue)
+    former = (await document_of(storage, queue))["dropped"]
+    assert len(former) == PURGES
+
+    await sweep(storage, clock=ManualClock(), stop=Stop())
+
+    assert "dropped" not in await document_of(storage, queue)
+    left = {"queue": {"$in": former}, "due": {"$exists": True}}
+    assert await storage._connection.messages.count_documents(left) == 0
+
+
+async def test_no_process_ever_meets_an_empty_list_of_former_queues(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    lists: list[object] = []
+    stages = [{"$match": {"documentKey._id": queue_key(queue), "operationType": "update"}}]
+    async with await storage._connection.durable_queues.watch(stages) as changes:
+        await purge_several(storage, queue)
+        for _ in range(PURGES):
+            await asyncio.gather(
+                sweep(storage, clock=ManualClock(), stop=Stop()),
+                sweep(other_storage, clock=ManualClock(), stop=Stop()),
+            )
+        # The last of the changes, by which one knows that there are no more.
+        await storage._connection.queues.update_one(
+            {"_id": queue_key(queue)}, {"$set": {"end": True}}
+        )
+        async for change in changes:
+            updated = change["updateDescription"]["updatedFields"]
+            if "end" in updated:
+                break
+            if "dropped" in updated:
+                lists.append(updated["dropped"])
+
+    assert lists
+    assert [] not in lists
+
+
+async def test_a_queue_that_comes_back_just_as_it_is_forgotten_keeps_its_messages(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was deleted two days ago; the sweep comes between a post's reservation and its insert."""
+    now = datetime.now(UTC)
+    await post(storage, queue, bodies=["old"], now=now)
+    await storage.queues.delete(queue)
+    await sweep(storage, clock=ManualClock(now), stop=Stop())
+    await storage._connection.queues.update_one(
+        {"_id": queue_key(queue)}, {"$set": {"unused_since": now - timedelta(days=2)}}
+    )
+    posting = storage._posting
+    create_queues = posting._create_queues
+
+    async def sweep_first(group: Any) -> None:
+        await sweep(other_storage, clock=ManualClock(now), stop=Stop())
+        await create_queues(group)
+
+    monkeypatch.setattr(posting, "_create_queues", sweep_first)
+    await post(storage, queue, bodies=["new"], now=now)
+
+    assert bodies(await everything(other_storage, queue, now=now)) == ["new"]
+
+
+async def test_many_that_expired_together_cost_a_small_claim_few_commands(
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leasing, "REMOVED_AT_ONCE", 100)
+    commands = Commands()
+    commands.listen(monkeypatch)
+    storage = await MongoStorage.open(uri)
+    try:
+        await post(storage, queue, bodies=[f"{number}" for number in range(250)], ttl=60)
+        await post(storage, queue, bodies=["a"], now=after(61))
+        commands.sent.clear()
+
+        claimed = await claim(storage, queue, limit=1, now=after(61))
+
+        assert claimed is not None
+        assert bodies(claimed) == ["a"]
+        # The record; the first look; three looks and removals; one more look, and the claim.
+        assert len(commands.sent) == 1 + 1 + 3 * 2 + 1 + 1
+    finally:
+        await storage.close()
