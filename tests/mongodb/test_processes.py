@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 from pymongo.errors import AutoReconnect
 
 from tests.clock import START
@@ -22,6 +24,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
+from tests.mongodb.stops import shorten_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -192,6 +195,85 @@ async def test_subscriptions_that_come_and_go_at_once_leave_the_queue_in_the_kno
         assert (await post(storage, queue, bodies=["a"])).owes_deliveries is False
 
 
+async def test_a_subscription_whose_process_died_right_after_storing_it_is_notified(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collection = storage._connection.subscriptions
+    monkeypatch.setattr(collection, "insert_one", and_then_die(collection.insert_one))
+    with pytest.raises(StorageUnavailable):
+        await subscribe(storage, queue)
+
+    assert (await post(other_storage, queue, bodies=["a"])).owes_deliveries is True
+
+
+async def test_a_subscription_prolonged_by_a_process_that_died_right_after_is_notified(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = await subscribe(storage, queue, ttl=60)
+    collection = storage._connection.subscriptions
+    monkeypatch.setattr(collection, "replace_one", and_then_die(collection.replace_one))
+    with pytest.raises(StorageUnavailable):
+        await storage.subscriptions.update(
+            queue, made.id, lambda it: replace(it, ttl=600, expires_at=after(600)), now=START
+        )
+
+    posted = await post(other_storage, queue, bodies=["a"], now=after(61))
+    assert posted.owes_deliveries is True
+
+
+async def test_claims_that_won_are_answered_though_the_poison_can_not_be_put_away(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post(storage, queue, bodies=["poison"])
+    await hold(storage, queue, ttl=1)
+    await post(storage, queue, bodies=["good"])
+    rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=1, ttl=None)
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailable("no answer")
+
+    monkeypatch.setattr(storage._posting, "move", fail)
+
+    held = await hold(storage, queue, dead_letter=rule, now=after(2))
+
+    assert bodies(held) == ["good"]
+
+
+async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first reader of the dead-letter queue takes such a copy away."""
+    shorten_deadline(monkeypatch, 200)
+    rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
+    await post(storage, queue, bodies=["poison"])
+    messages = storage._connection.messages
+    insert = messages.insert_many
+
+    async def insert_the_copy(documents: list[dict[str, object]], **_: object) -> None:
+        await insert(documents[:1])
+        raise AutoReconnect("the connection went")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(messages, "insert_many", insert_the_copy)
+        with pytest.raises(StorageUnavailable):
+            await claim(storage, queue, dead_letter=rule)
+    await asyncio.sleep(0.3)  # Until the deadline of its block has passed.
+
+    assert await claim(storage, queue, dead_letter=rule, now=after(60)) is None
+
+    assert await everything(other_storage, queue, now=after(60)) == []
+    assert bodies(await everything(other_storage, rule.queue, now=after(60))) == ["poison"]
+
+
 async def test_a_move_that_was_broken_off_brings_its_message_once(
     storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +338,16 @@ async def test_of_a_deletion_and_a_claim_at_the_same_time_one_has_all(
             assert isinstance(refused, ClaimNotHeld)
             assert there == ["a", "b", "c"]
         await storage.messages.purge(queue)
+
+
+def and_then_die(step: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+    """The step is made, and nothing after it."""
+
+    async def made(*arguments: object, **options: object) -> object:
+        await step(*arguments, **options)
+        raise StorageUnavailable("the process has ended")
+
+    return made
 
 
 def refuse_claimed(delete_many: object) -> object:

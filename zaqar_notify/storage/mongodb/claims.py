@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.errors import ClaimDoesNotExist
+from zaqar_notify.errors import ClaimDoesNotExist, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
@@ -96,12 +96,18 @@ class MongoClaims(ClaimStore):
         await self._claims.close()
 
     async def _claim(self, ref: QueueRef, calls: Sequence[Call[Wanted, Claim | None]]) -> None:
-        with storage_errors():
-            record = await self._records.get(ref)
-            if record is not None and record.queue is not None:
-                for call in calls:
-                    call.ask.settle(record.queue)
-                await self._fill(record, [call.ask for call in calls])
+        try:
+            with storage_errors():
+                record = await self._records.get(ref)
+                if record is not None and record.queue is not None:
+                    for call in calls:
+                        call.ask.settle(record.queue)
+                    await self._fill(record, [call.ask for call in calls])
+        except StorageUnavailable as error:
+            # What was won before is leased, and nobody else can have it.
+            for call in calls:
+                if not call.ask.won:
+                    call.fail(error)
         for call in calls:
             call.answer(_claim(call.ask))
         held = [call.ask.lease.ends_at for call in calls if call.ask.won]

@@ -1,9 +1,10 @@
 """Subscriptions, by project and queue name.
 
 A post must know in its reservation whether the queue has a subscription. So the queue's document says
-until when: raised after a subscription is stored and before that is acknowledged, lowered after one
-is removed, unless another change came between. It may be too late an instant, which costs a job for
-nobody; never one too early.
+until when: raised before a subscription is stored, so that one whose process ends is notified, too,
+and once more after it, in case it was lowered meanwhile; lowered after one is removed, unless another
+change came between. It may be too late an instant, which costs a job for nobody; one too early only
+for as long as a subscription is not acknowledged.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class MongoSubscriptions(SubscriptionStore):
             existing = await self._by_subscriber(ref, subscription.subscriber, now)
             if existing is None:
                 await self._queue_store.create(ref, metadata={}, now=now)
+                await self._raise(ref, subscription.expires_at)
                 if await self._insert(subscription):
                     await self._raise(ref, subscription.expires_at)
                     return subscription
@@ -156,6 +158,8 @@ class MongoSubscriptions(SubscriptionStore):
         """Replace it and tell the queue; False: another change came between."""
         ref = present.queue
         before = from_subscription(present)
+        if changed.expires_at > present.expires_at:
+            await self._raise(ref, changed.expires_at)
         with storage_errors():
             try:
                 result = await self._subscriptions.replace_one(before, from_subscription(changed))

@@ -80,7 +80,7 @@ class Waiting(Watches["_Watched"]):
     def held(self, ref: QueueRef, until: int) -> None:
         """Messages of the queue are held until that millisecond."""
         watched = self._watched.get(ref)
-        if watched is not None and watched.timer is not None:
+        if watched is not None and (watched.timer is not None or watched.is_asking):
             self._set_timer(watched, until)
 
     def saw(self, ref: QueueRef, record: Record | None) -> None:
