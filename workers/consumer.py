@@ -15,7 +15,12 @@ import msgspec
 from workers.insist import Stop, insist
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import MAX_CLAIMS, POISON
-from zaqar_notify.errors import ClaimDoesNotExist, ClaimNotHeld, MessageIsClaimed
+from zaqar_notify.errors import (
+    ClaimDoesNotExist,
+    ClaimNotHeld,
+    MessageIsClaimed,
+    StorageUnavailable,
+)
 from zaqar_notify.models import Claim, Message, QueueRef
 from zaqar_notify.storage.base import Storage
 
@@ -178,13 +183,19 @@ class Consumer:
                 lease.ends_at = now + timedelta(seconds=self._lease_seconds)
 
     async def put_back(self, taken: Sequence[Taken]) -> None:
-        """Release a claim none of which was begun, uncounted."""
-        for claim_id in {each.claim_id for each in taken}:
-            await self._storage.claims.release(
-                self.ref, claim_id, now=self._clock.now(), counted=False
-            )
-        for each in taken:
-            self.let_go(each)
+        """Release a claim none of which was begun, uncounted.
+
+        Raises:
+            StorageUnavailable: It comes back when its lease lapses.
+        """
+        try:
+            for claim_id in {each.claim_id for each in taken}:
+                await self._storage.claims.release(
+                    self.ref, claim_id, now=self._clock.now(), counted=False
+                )
+        finally:
+            for each in taken:
+                self.let_go(each)
 
     async def give_back(self) -> None:
         """Release all that is in hand, uncounted: this worker stops.
@@ -226,7 +237,13 @@ class Consumer:
                 self._is_enough_finished.clear()
                 batch = self._finished[:MAX_PER_DELETION]
                 del self._finished[:MAX_PER_DELETION]
-                await insist(partial(self._delete, batch), self._stop)
+                try:
+                    await insist(partial(self._delete, batch), self._stop)
+                except StorageUnavailable as error:  # Only when stopping: see `insist`.
+                    logger.warning(
+                        "Finished jobs could not be deleted; they are done once more",
+                        extra={"action": "storage_unavailable", "error": str(error)},
+                    )
                 for taken in batch:
                     self.let_go(taken)
         finally:

@@ -23,6 +23,7 @@ from zaqar_notify.delivery import (
     by_queue,
     delivery_id,
     held_record,
+    replay_job,
     retry_record,
     undelivered_record,
 )
@@ -160,6 +161,8 @@ class Courier:
                 break
         if records and round_.taken.is_held:
             await self.write(records)
+            if receiver.is_gone:
+                await self._replay_if_enabled(receiver.subscription)
 
     async def defer(self, rounds: Iterable[Round]) -> None:
         """Write rounds that can't start now to the retry queue; their attempt number stays."""
@@ -172,6 +175,12 @@ class Courier:
     async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:
         """Keep deliveries for a disabled subscription until they are replayed."""
         await self.write([self._held(parcel, subscription) for parcel in parcels])
+        await self._replay_if_enabled(subscription)
+
+    async def order_replay(self, subscription: Subscription, *, delay: int = 0) -> None:
+        """Have what is held for it delivered, `delay` seconds from now."""
+        ref, job = replay_job(subscription, self._settings, delay=delay)
+        await insist(partial(self._post, ref, [job]), self._stop)
 
     async def write(self, records: Iterable[Record]) -> None:
         """Store records durably; perhaps twice when the store failed in between.
@@ -183,6 +192,18 @@ class Courier:
             for portion in _portions(messages):
                 await insist(partial(self._post, ref, portion), self._stop)
                 self.written[ref.name.partition(".")[0]] += len(portion)
+
+    async def _replay_if_enabled(self, subscription: Subscription) -> None:
+        """Who enabled it meanwhile had replayed what was held before this."""
+        find = partial(
+            self._storage.subscriptions.get,
+            subscription.queue,
+            subscription.id,
+            now=self._clock.now(),
+        )
+        current = await insist(find, self._stop)
+        if current is not None and current.disabled_at is None:
+            await self.order_replay(current)
 
     async def _post(self, ref: QueueRef, messages: list[NewMessage]) -> None:
         await self._storage.messages.post(ref, Owed(messages), now=self._clock.now())

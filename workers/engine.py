@@ -177,6 +177,7 @@ class Engine:
         finally:
             await self._sinks.close()
             self._over.set()
+            self._freed.set()
 
     async def drain(self, timeout_seconds: float) -> None:
         """Stop claiming, let what is in hand finish for so long, give back the rest, and end `run`."""
@@ -188,7 +189,7 @@ class Engine:
             return
         try:
             async with asyncio.timeout(timeout_seconds):
-                while self.in_hand or self._consuming:
+                while (self.in_hand or self._consuming) and not self._over.is_set():
                     self._freed.clear()
                     await self._freed.wait()
         except TimeoutError:
@@ -260,7 +261,11 @@ class Engine:
         changed = partial(watch.changed, timeout_seconds=LOOK_SECONDS)
         while not self._stop.is_set():
             began = time.monotonic()
-            if await insist(changed, self._stop):
+            try:
+                has_changed = await insist(changed, self._stop)
+            except StorageUnavailable:
+                return  # Only when stopping: see `insist`.
+            if has_changed:
                 consumer.bell.set()
             elif time.monotonic() - began < LOOK_SECONDS / 2:
                 return  # The store is closing, and answers at once from now on.
@@ -270,6 +275,8 @@ class Engine:
             while not self._stop.is_set():
                 consumer.bell.clear()
                 room = await self._room_for(consumer)
+                if self._stop.is_set():
+                    return
                 taken = await consumer.take(room)
                 if self._stop.is_set():
                     await consumer.put_back(taken)
@@ -365,10 +372,15 @@ class Engine:
         """Give the lanes what they take of the jobs for one subscription; return the rest."""
         if self._settings.require_confirmation and not subscription.confirmed:
             return []
-        meant = [load for load in loads if subscription.created_at <= load.posted_by]
+        meant = [
+            load
+            for load in loads
+            if subscription.created_at <= load.posted_by and load.taken.is_held
+        ]
         if subscription.disabled_at is not None:
-            for load in meant:
-                await self._courier.hold(load.parcels, subscription)
+            if meant:
+                owed = [parcel for load in meant for parcel in load.parcels]
+                await self._courier.hold(owed, subscription)
             return []
         receiver = self._courier.receiver(subscription)
         turned_away = []
@@ -389,6 +401,8 @@ class Engine:
         receivers: dict[tuple[QueueRef, str], Receiver | None] = {}
         turned_away = []
         for taken, owed in batch:
+            if not taken.is_held:
+                continue
             ref = QueueRef(owed.project, owed.queue)
             key = (ref, owed.subscription_id)
             if key not in receivers:
@@ -430,12 +444,16 @@ class Engine:
         """Move what is held back to the retry queue, for as long as the subscription is enabled."""
         ref = QueueRef(replay.project, replay.queue)
         held = held_ref(replay.subscription_id)
-        while True:
+        while taken.is_held:
             subscription = await self._find_subscription(ref, replay.subscription_id)
             if subscription is None or subscription.disabled_at is not None:
                 return
             messages = await insist(partial(self._claim_held, held), self._stop)
             if not messages:
+                if await insist(partial(self._is_any_held, held), self._stop):
+                    # Somebody's replay is under way, or broke off: its lease tells by ending.
+                    delay = self._settings.delivery_lease_seconds
+                    await self._courier.order_replay(subscription, delay=delay)
                 return
             await self._courier.write(
                 replayed_record(message.body, replay, settings=self._settings)
@@ -453,6 +471,12 @@ class Engine:
             now=self._clock.now(),
         )
         return [] if claim is None else claim.messages
+
+    async def _is_any_held(self, held: QueueRef) -> bool:
+        page = await self._storage.messages.page(
+            held, marker=None, limit=1, now=self._clock.now(), include_claimed=True
+        )
+        return bool(page.messages)
 
     async def _delete_held(self, held: QueueRef, messages: Sequence[Message]) -> None:
         ids = [message.id for message in messages]

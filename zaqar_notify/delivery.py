@@ -238,11 +238,11 @@ def confirmation_job(
     return _record(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
 
 
-def replay_job(subscription: Subscription, settings: Settings) -> Record:
+def replay_job(subscription: Subscription, settings: Settings, *, delay: int = 0) -> Record:
     """The job that delivers what was held, for a subscription that is enabled again."""
     ref = subscription.queue
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
-    return _record(outbox, Replay(VERSION, ref.project, ref.name, subscription.id))
+    return _record(outbox, Replay(VERSION, ref.project, ref.name, subscription.id), delay=delay)
 
 
 def notification(queue_name: str, message: NewMessage, *, delayed_queue: bool) -> bytes:

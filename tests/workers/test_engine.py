@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from tests.workers.office import (
+    DEADLINE_SECONDS,
     DELIVERED,
     GONE,
     OUTBOX,
@@ -284,6 +286,81 @@ async def enable(office: Office, subscription_id: str) -> None:
     )
 
 
+async def test_what_a_replay_had_in_hand_when_its_worker_died_is_replayed_later(
+    office: Office,
+) -> None:
+    subscription = await office.subscribe("http://receiver")
+    office.sink.answers["http://receiver"] = always(GONE)
+    await office.post(b"1")
+    await office.work_off()
+    del office.sink.answers["http://receiver"]
+    await enable(office, subscription.id)
+    lease = office.settings.delivery_lease_seconds
+    await office.storage.claims.create(
+        held_ref(subscription.id),
+        claim_id="the dead worker's",
+        ttl=lease,
+        grace=0,
+        limit=1,
+        now=office.clock.now(),
+    )
+
+    ref, job = replay_job(subscription, office.settings)
+    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await office.work_off()
+    assert len(office.sink.deliveries) == 1
+
+    office.clock.advance(seconds=lease)
+    await office.work_off()
+    assert office.sink.bodies("http://receiver") == [b"1", b"1"]
+    assert await office.all_in(OUTBOX) == []
+
+
+async def test_what_is_held_after_its_subscription_was_enabled_again_is_delivered(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enabled between the receiver's answer and the record of what is held for it."""
+    subscription = await office.subscribe("http://receiver")
+    answers = iter([GONE, DELIVERED])
+
+    async def answer(_delivery: Delivery) -> Outcome:
+        return next(answers)
+
+    office.sink.answers["http://receiver"] = answer
+    update = office.storage.subscriptions.update
+
+    async def update_and_enable(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.undo()
+        disabled = await update(*args, **kwargs)
+        await enable(office, subscription.id)
+        return disabled
+
+    monkeypatch.setattr(office.storage.subscriptions, "update", update_and_enable)
+    await office.post(b"1")
+    await office.work_off()
+
+    assert office.sink.bodies("http://receiver") == [b"1", b"1"]
+    assert await office.all_in(held_ref(subscription.id)) == []
+
+
+async def test_what_is_held_by_an_old_look_at_its_subscription_is_delivered(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was disabled when it was read, and enabled again before anything was held for it."""
+    await office.subscribe("http://receiver")
+    look = office.storage.subscriptions.list
+
+    async def old_look(*args: Any, **kwargs: Any) -> Any:
+        return [replace(one, disabled_at=one.created_at) for one in await look(*args, **kwargs)]
+
+    monkeypatch.setattr(office.storage.subscriptions, "list", old_look)
+    await office.post(b"1", b"2")
+    await office.post(b"3")
+    await office.work_off()
+
+    assert sorted(office.sink.bodies("http://receiver")) == [b"1", b"2", b"3"]
+
+
 async def test_replay_of_a_disabled_subscription_leaves_what_is_held(office: Office) -> None:
     subscription = await office.subscribe("http://receiver")
     office.sink.answers["http://receiver"] = always(GONE)
@@ -489,6 +566,34 @@ async def test_drain_waits_for_tries_under_way(office: Office) -> None:
     await run
 
     assert await office.all_in(OUTBOX) == []
+
+
+async def test_a_full_engine_that_stops_takes_nothing_more(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.settings = Settings(delivery_concurrency=1)
+    await office.subscribe("http://slow")
+    hanging = office.sink.answers["http://slow"] = Hanging()
+    for number in range(3):
+        await office.post(b"%d" % number)
+    async with office.open() as engine:
+        await office.sink.received(1)
+        claims = office.storage.claims
+        limits: list[int] = []
+        create = claims.create
+
+        async def noted(*args: Any, **kwargs: Any) -> Any:
+            limits.append(kwargs["limit"])
+            return await create(*args, **kwargs)
+
+        monkeypatch.setattr(claims, "create", noted)
+        drain = asyncio.create_task(engine.drain(DEADLINE_SECONDS))
+        await asyncio.sleep(0)
+        hanging.let_go.set()
+        await drain
+
+    assert limits == []
+    assert len(office.sink.deliveries) == 1
 
 
 async def test_an_engine_that_was_drained_before_it_ran_ends_at_once(office: Office) -> None:

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import pytest
 
 from tests.workers.office import (
+    DEADLINE_SECONDS,
     OUTBOX,
     RETRY,
     TRY_LATER,
@@ -212,6 +213,26 @@ async def test_a_worker_stops_while_the_store_gives_no_answer(
     del office.sink.answers["http://ill"]
     await office.work_off()
     assert len(office.sink.deliveries) == 2
+
+
+async def test_a_worker_stops_while_what_it_finished_can_not_be_deleted(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await office.subscribe("http://receiver")
+    hanging = office.sink.answers["http://receiver"] = Hanging()
+    await office.post(b"1")
+    messages = office.storage.messages
+    monkeypatch.setattr(messages, "delete", failing_first(messages.delete, times=10**9))
+
+    async with office.open() as engine:
+        await office.sink.received(1)
+        drain = asyncio.create_task(engine.drain(DEADLINE_SECONDS))
+        await asyncio.sleep(0)
+        hanging.let_go.set()
+        await drain
+        assert engine.in_hand == 0
+
+    assert len(await office.all_in(OUTBOX)) == 1
 
 
 async def test_the_engine_sweeps_what_has_expired(storage: Storage, office: Office) -> None:
