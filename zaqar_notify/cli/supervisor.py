@@ -138,9 +138,11 @@ class Supervisor:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            place = next(place for place in self._places if place.pid == pid)
-            place.pid = 0
-            self._note_end(place, pid, os.waitstatus_to_exitcode(status))
+            # As process 1 of a container it inherits others' orphans, too.
+            place = next((place for place in self._places if place.pid == pid), None)
+            if place is not None:
+                place.pid = 0
+                self._note_end(place, pid, os.waitstatus_to_exitcode(status))
 
     def _note_end(self, place: _Place, pid: int, exit_code: int) -> None:
         if self._stopping_since is not None:
