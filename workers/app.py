@@ -178,7 +178,7 @@ async def _try_store(settings: Settings) -> None:
     try:
         storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
     except StorageUnavailable:
-        return  # It may come; the engine waits for it.
+        return  # It answered, and then it did not: the engine tries again.
     await storage.close()
 
 

@@ -15,6 +15,7 @@ import uvloop
 from workers.build import build_engine
 from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.files import raise_file_limit
 from zaqar_notify.health import Health
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
@@ -43,6 +44,7 @@ class EngineHost:
 
     def start(self) -> None:
         """Begin; returns at once. While the store can't be opened, it is tried again and again."""
+        raise_file_limit()
         self._thread.start()
 
     def ring(self, partition: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import resource
 import shlex
 import shutil
 import stat
@@ -21,9 +20,10 @@ import aiosmtplib
 
 from zaqar_notify import __version__
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import Finding, ok, problem, warning
 from zaqar_notify.settings import Network, Settings, shown, sources, variable
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, LOOPBACK
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -31,8 +31,6 @@ ANSWER_SECONDS = 5
 """How long a store, a broker or a relay is waited for."""
 
 WORRYING_SKEW_SECONDS = 1.0
-HARMFUL_SKEW_SECONDS = 5.0
-"""The delivery engine takes clocks to agree so far; see `workers.engine.CLOCK_SKEW`."""
 
 METADATA_SERVICES = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
 """Where clouds tell a machine its own secrets."""
@@ -68,7 +66,7 @@ def _single_process(settings: Settings, data: Path) -> Settings:
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
             "broker_uri": "",
-            "delivery_allow": settings.delivery_allow or LOOPBACK,
+            "delivery_allow": allowed_networks(settings),
         }
     )
 
@@ -134,8 +132,6 @@ def clock_finding(ahead_seconds: float) -> Finding:
     remedy = (
         "Let all hosts keep time by NTP; leases and delays keep to the store's clock all the same"
     )
-    if abs(ahead_seconds) > HARMFUL_SKEW_SECONDS:
-        return problem("clock", sentence, remedy)
     if abs(ahead_seconds) > WORRYING_SKEW_SECONDS:
         return warning("clock", sentence, remedy)
     return ok("clock", sentence)
@@ -188,7 +184,7 @@ async def _broker(settings: Settings, *, is_needed: bool) -> list[Finding]:
         return [_silent_broker(uri, error)]
 
 
-def _silent_broker(uri: str, error: Exception) -> Finding:
+def _silent_broker(uri: str, error: BaseException) -> Finding:
     return problem(
         "broker",
         f"{shown(uri)} gives no answer: {type(error).__name__}",
@@ -237,9 +233,15 @@ def _other_broker(settings: Settings) -> list[Finding]:
     from zaqar_notify.broker import celery_application
 
     connection = celery_application(lambda: settings).connection_for_write()
+    # A refused password or virtual host is an error of the transport's own.
+    refusals: tuple[type[BaseException], ...] = (
+        KombuError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+    )
     try:
         connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
-    except KombuError as error:
+    except refusals as error:
         return [_silent_broker(settings.broker_uri, error)]
     finally:
         connection.release()
@@ -389,14 +391,13 @@ def _confirmation(settings: Settings, *, is_single: bool) -> list[Finding]:
 
 
 def _files(settings: Settings) -> list[Finding]:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    tries = settings.delivery_concurrency
-    sentence = f"{soft} files may be open (ulimit -n), for {tries} tries at once"
-    remedy = "Raise LimitNOFILE (ulimit -n), or lower ZAQAR_DELIVERY_CONCURRENCY"
-    if soft == resource.RLIM_INFINITY:
+    files, tries = attainable_files(), settings.delivery_concurrency
+    if files is None:
         return [ok("limits", "Any number of files may be open")]
-    if soft < tries + OTHER_FILES:
+    sentence = f"{files} files may be open (ulimit -Hn), for {tries} tries at once"
+    remedy = "Raise LimitNOFILE (ulimit -Hn), or lower ZAQAR_DELIVERY_CONCURRENCY"
+    if files < tries + OTHER_FILES:
         return [problem("limits", sentence, remedy)]
-    if soft < 2 * (tries + OTHER_FILES):
+    if files < 2 * (tries + OTHER_FILES):
         return [warning("limits", sentence, remedy)]
     return [ok("limits", sentence)]

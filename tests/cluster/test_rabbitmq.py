@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import pytest
@@ -153,3 +154,18 @@ async def test_the_doctor_hears_it(amqp_uri: str) -> None:
 
     [broker] = [finding for finding in findings if finding.check == "broker"]
     assert broker.level is Level.OK
+
+
+@pytest.mark.parametrize("part", ["password", "virtual host"])
+async def test_the_doctor_says_that_it_refuses_us(amqp_uri: str, part: str) -> None:
+    parts = urlsplit(amqp_uri)
+    if part == "password":
+        refused = parts._replace(netloc=f"nobody:wrong@{parts.hostname}:{parts.port or 5672}")
+    else:
+        refused = parts._replace(path="/no-such-host")
+
+    findings = await examine(Settings(broker_uri=urlunsplit(refused)), None)
+
+    [broker] = [finding for finding in findings if finding.check == "broker"]
+    assert broker.level is Level.PROBLEM
+    assert "wrong" not in broker.sentence

@@ -166,6 +166,20 @@ async def test_a_request_that_has_begun_is_answered_and_kept(
     assert await all_bodies(session, service) == ["in flight"]
 
 
+async def test_a_request_whose_body_takes_its_time_is_answered_and_kept(
+    service: Service, session: aiohttp.ClientSession
+) -> None:
+    """The engine has nothing to finish and is done long before."""
+    begun = await Begun.post(service, "/v2/queues/q/messages", message("in flight"))
+
+    ask_to_stop(service)
+    await asyncio.sleep(1)
+    await begun.send_body()
+
+    assert (await begun.answer()).startswith(b"HTTP/1.1 201 ")
+    assert await exit_code(service) == 0
+
+
 @SIGNALS
 async def test_long_polls_end_at_once_with_what_there_is(
     service: Service, signal_number: signal.Signals

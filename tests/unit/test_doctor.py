@@ -289,7 +289,8 @@ async def test_a_sendmail_command_has_to_be_there(data: Path, command: str, leve
 @pytest.mark.parametrize(
     ("allow", "deny", "level", "shown"),
     [
-        ("", "", OK, "127.0.0.0/8"),
+        (None, "", OK, "127.0.0.0/8"),
+        ("", "", OK, "public addresses only"),
         ("10.0.0.0/8", "", OK, "10.0.0.0/8"),
         ("0.0.0.0/0", "", WARNING, "0.0.0.0/0"),
         ("::/0", "", WARNING, "::/0"),
@@ -298,9 +299,10 @@ async def test_a_sendmail_command_has_to_be_there(data: Path, command: str, leve
     ],
 )
 async def test_what_deliveries_may_reach_beside_public_addresses_is_said(
-    data: Path, allow: str, deny: str, level: Level, shown: str
+    data: Path, allow: str | None, deny: str, level: Level, shown: str
 ) -> None:
-    finding = await one_found("guard", data, delivery_allow=allow, delivery_deny=deny)
+    given = {} if allow is None else {"delivery_allow": allow}
+    finding = await one_found("guard", data, delivery_deny=deny, **given)
 
     assert finding.level is level
     assert shown in finding.sentence
@@ -355,8 +357,7 @@ async def test_few_files_for_many_tries_are_said(
         (0.0, OK, "behind"),
         (1.0, OK, "ahead of"),
         (-1.01, WARNING, "1.01 s behind"),
-        (5.0, WARNING, "5.00 s ahead of"),
-        (-5.01, PROBLEM, "5.01 s behind"),
+        (3600.0, WARNING, "3600.00 s ahead of"),
     ],
 )
 def test_a_clock_that_is_off_is_said(ahead: float, level: Level, words: str) -> None:

@@ -23,8 +23,8 @@ from zaqar_notify.cli.serving import Server, listen, serve_until_stopped, url_of
 from zaqar_notify.clock import SteadyClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings, sources
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, LOOPBACK
+from zaqar_notify.settings import Settings
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks
 from zaqar_notify.storage.registry import open_storage
 
 logger = logging.getLogger(__name__)
@@ -74,9 +74,7 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
     return settings.model_copy(
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
-            "delivery_allow": LOOPBACK
-            if sources()["delivery_allow"] == "default"
-            else settings.delivery_allow,
+            "delivery_allow": allowed_networks(settings),
             "signed_url_secrets": signed_url_secrets,
             "webhook_secret": webhook_secret,
         }

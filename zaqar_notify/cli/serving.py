@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -16,14 +15,13 @@ from fastapi import FastAPI
 
 from api.connection import Connection
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.files import raise_file_limit
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies and clients keep an idle connection, so that they close it, not we."""
-
-MOST_FILES = 65_536
 
 
 class Companion(Protocol):
@@ -73,18 +71,21 @@ async def serve_until_stopped(
 
     Requests and deliveries are drained at the same time, each within `shutdown_seconds`.
     """
-    _raise_file_limit()
+    raise_file_limit()
     stopping = asyncio.Event()
 
     def stop() -> None:
-        if stopping.is_set():
-            server.force_exit = True
         stopping.set()
         server.should_exit = True
         service.health.is_draining = True
         service.storage.stop_waiting()
 
-    _on_signals(stop)
+    def stop_or_hurry() -> None:
+        """A second signal means "at once"."""
+        server.force_exit = stopping.is_set()
+        stop()
+
+    _on_signals(stop_or_hurry)
     # What start-up made lives until the end; collections need not look at it again.
     gc.collect()
     gc.freeze()
@@ -99,14 +100,6 @@ async def serve_until_stopped(
         await stopping.wait()
         await asyncio.gather(serving, companion.drain(server.shutdown_seconds))
         await running
-
-
-def _raise_file_limit() -> None:
-    """Each connection is a file, and shells give a process 1,024 of them unless it asks for more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _on_signals(stop: Callable[[], None]) -> None:

@@ -1,0 +1,24 @@
+"""How many files a process may have open: each connection is one."""
+
+from __future__ import annotations
+
+import resource
+
+MOST_FILES = 65_536
+
+
+def attainable_files() -> int | None:
+    """What `raise_file_limit` gives this process; None: any number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return None
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    return max(soft, most)
+
+
+def raise_file_limit() -> None:
+    """Shells and service managers give a process 1,024 of them unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = attainable_files()
+    if files is not None and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
