@@ -25,7 +25,7 @@ KEEP_SECONDS = 5.0
 """How long a look serves, at least."""
 
 KEEP_FACTOR = 10
-"""A look serves so many times as long as it took."""
+"""A look serves so many times as long as it took; one that the store did not answer cost it nothing."""
 
 LOOK_SECONDS = 10.0
 """How long a look may take."""
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Owed(msgspec.Struct, frozen=True):
     """What waits in one internal queue, being worked on or not.
 
-    `overdue_seconds` says for how long the first that is due has been due; 0 when none is.
+    `overdue_seconds` says for how long the oldest that is due has been due; 0 when none is.
     """
 
     queue: str
@@ -61,23 +61,31 @@ class BacklogView:
         self._looking = asyncio.Lock()
 
     async def look(self, storage: Storage, settings: Settings, clock: Clock) -> Backlog | None:
-        """What is owed; None when the store gave no answer."""
+        """What is owed; None when that could not be counted."""
         async with self._looking:
             began = time.monotonic()
             if began < self._fresh_until:
                 return self._last
+            self._last, cost = None, 0.0
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     self._last = await count_owed(storage, settings, clock.now())
-            except (StorageUnavailable, TimeoutError) as error:
-                self._last = None
-                logger.warning(
-                    "What is owed could not be counted",
-                    extra={"action": "storage_unavailable", "error": str(error) or "time is over"},
-                )
-            ended = time.monotonic()
-            self._fresh_until = ended + max(KEEP_SECONDS, KEEP_FACTOR * (ended - began))
+            except StorageUnavailable as error:
+                _log_failure(str(error))
+            except TimeoutError:
+                _log_failure("time is over")
+                cost = LOOK_SECONDS
+            else:
+                cost = time.monotonic() - began
+            self._fresh_until = time.monotonic() + max(KEEP_SECONDS, KEEP_FACTOR * cost)
             return self._last
+
+
+def _log_failure(error: str) -> None:
+    logger.warning(
+        "What is owed could not be counted",
+        extra={"action": "storage_unavailable", "error": error},
+    )
 
 
 async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Backlog:

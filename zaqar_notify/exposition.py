@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from zaqar_notify import __version__
 from zaqar_notify.backlog import Backlog
+from zaqar_notify.health import store_answers
 from zaqar_notify.metrics import (
     BUCKETS_SECONDS,
     OTHER,
@@ -36,16 +37,25 @@ _BOUNDS = [*(f"{bound:g}" for bound in BUCKETS_SECONDS), "+Inf"]
 
 async def exposition(service: Service) -> bytes:
     """All metrics of this process, in Prometheus' text format."""
-    backlog = await service.metrics.backlog.look(service.storage, service.settings, service.clock)
+    is_store_up = await store_answers(service.storage)
+    backlog = None
+    if is_store_up:
+        view = service.metrics.backlog
+        backlog = await view.look(service.storage, service.settings, service.clock)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Counts(service.metrics, backlog, service.settings.subscriber_types))
+    registry.register(
+        _Counts(service.metrics, is_store_up, backlog, service.settings.subscriber_types)
+    )
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
 class _Counts(Collector):
-    def __init__(self, metrics: Metrics, backlog: Backlog | None, schemes: Words) -> None:
+    def __init__(
+        self, metrics: Metrics, is_store_up: bool, backlog: Backlog | None, schemes: Words
+    ) -> None:
         self._metrics = metrics
+        self._is_store_up = is_store_up
         self._backlog = backlog
         self._schemes = schemes
 
@@ -64,7 +74,11 @@ class _Counts(Collector):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
         if metrics.engine is not None:
             yield from _deliveries(metrics.engine, self._schemes)
-        yield from _backlog(self._backlog)
+        yield GaugeMetricFamily(
+            "zaqar_notify_store_up", "Whether the store answers.", value=self._is_store_up
+        )
+        if self._backlog is not None:
+            yield from _backlog(self._backlog)
         if metrics.broker is not None:
             yield from _broker(metrics.broker)
 
@@ -141,19 +155,12 @@ def _broker(broker: BrokerCounts) -> Iterator[Metric]:
     yield rings
 
 
-def _backlog(backlog: Backlog | None) -> Iterator[Metric]:
-    yield GaugeMetricFamily(
-        "zaqar_notify_store_up",
-        "Whether the store answered when it was last asked.",
-        value=backlog is not None,
-    )
-    if backlog is None:
-        return
+def _backlog(backlog: Backlog) -> Iterator[Metric]:
     labels = ["queue", "partition"]
     owed = GaugeMetricFamily("zaqar_notify_owed", "Jobs and deliveries owed.", labels=labels)
     overdue = GaugeMetricFamily(
         "zaqar_notify_owed_overdue_seconds",
-        "For how long the first that is due has been due.",
+        "For how long the oldest that is due has been due.",
         labels=labels,
     )
     for part in backlog.owed:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PORTS = 16
 """How many are tried, from `metrics_port` on: the processes of one host share the setting."""
 
+STOP_SECONDS = 1.0
+"""How long a scrape under way may hold up the end of the process."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,7 +51,7 @@ async def serving_metrics(service: Service) -> AsyncIterator[int | None]:
     app.add_routes(
         [web.get("/metrics", metrics), web.get("/healthz", is_alive), web.get("/readyz", is_ready)]
     )
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
         yield await _listen(runner, service.settings.metrics_host, service.settings.metrics_port)

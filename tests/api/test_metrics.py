@@ -15,7 +15,10 @@ from tests.api.conftest import PROJECT, Api, StartApi
 from tests.clock import ManualClock
 from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
+from zaqar_notify import health
+from zaqar_notify.backlog import Backlog
 from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, outbox_ref, retry_ref
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.metrics import METHODS
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef
@@ -196,14 +199,70 @@ async def test_a_store_that_is_away_leaves_the_other_metrics(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
-    monkeypatch.setattr(backlog_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(api.service.storage.queues, "stats", lambda *_, **__: never.wait())
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(api.service.storage, "ping", never.wait)
 
     samples = await scrape(api)
 
     assert samples("store_up") == 0
     assert samples("owed", queue="outbox", partition="0") is None
     assert samples("posts_total") == 0
+
+
+async def test_a_store_that_is_back_is_up_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> None:
+        raise StorageUnavailable("no answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(api.service.storage, "ping", refuse)
+        assert (await scrape(api))("store_up") == 0
+
+    samples = await scrape(api)
+
+    assert samples("store_up") == 1
+    assert samples("owed", queue="outbox", partition="0") == 0
+
+
+async def test_a_count_that_takes_too_long_is_not_shown_and_makes_no_alarm(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+    monkeypatch.setattr(backlog_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(api.service.storage.queues, "stats", lambda *_, **__: never.wait())
+
+    samples = await scrape(api)
+
+    assert samples("store_up") == 1
+    assert samples("owed", queue="outbox", partition="0") is None
+
+
+async def test_a_count_that_failed_is_made_again_soon_and_one_that_took_long_is_not(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, service = api.service.metrics.backlog, api.service
+
+    async def look() -> Backlog | None:
+        return await view.look(service.storage, service.settings, service.clock)
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise StorageUnavailable("no answer")
+
+    monkeypatch.setattr(backlog_module, "KEEP_SECONDS", 0)
+    with monkeypatch.context() as away:
+        away.setattr(service.storage.queues, "stats", refuse)
+        assert await look() is None
+    assert await look() is not None
+
+    never = asyncio.Event()
+    view = backlog_module.BacklogView()
+    with monkeypatch.context() as slow:
+        slow.setattr(backlog_module, "LOOK_SECONDS", 0.05)
+        slow.setattr(backlog_module, "KEEP_FACTOR", 1000)
+        slow.setattr(service.storage.queues, "stats", lambda *_, **__: never.wait())
+        assert await look() is None
+    assert await look() is None
 
 
 async def test_metrics_can_be_switched_off(start_api: StartApi) -> None:
