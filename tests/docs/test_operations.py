@@ -20,7 +20,7 @@ from zaqar_notify.clock import SystemClock
 from zaqar_notify.exposition import exposition
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.single import KEYS
+from zaqar_notify.single import DATABASE, KEYS
 from zaqar_notify.storage.registry import open_storage
 
 PAGE = read("operations.md")
@@ -124,6 +124,20 @@ def test_what_was_backed_up_while_running_can_be_restored(tmp_path: Path) -> Non
     assert (tmp_path / "data" / KEYS).stat().st_mode & 0o077 == 0
 
 
+def test_a_backup_of_a_damaged_database_fails_and_leaves_the_last_one(tmp_path: Path) -> None:
+    data, backup = tmp_path / "data", tmp_path / "backup"
+    data.mkdir()
+    backup.mkdir()
+    (data / DATABASE).write_bytes(b"not a database" * 1000)
+    (data / KEYS).touch()
+    (backup / DATABASE).write_text("the last good one")
+
+    with pytest.raises(subprocess.CalledProcessError):
+        _run(_block("backup"), tmp_path)
+
+    assert (backup / DATABASE).read_text() == "the last good one"
+
+
 def _signing_secret(client: Client) -> str:
     subscription_id = client.subscribe("orders", "http://127.0.0.1:9/hook", ttl=600)
     return client.signing_secret("orders", subscription_id)
@@ -140,4 +154,4 @@ def _run(script: str, directory: Path) -> None:
         ("/var/backups/zaqar-notify", str(directory / "backup")),
     ):
         script = script.replace(documented, here)
-    subprocess.run(["sh", "-e", "-c", script], check=True)
+    subprocess.run(["sh", "-c", script], check=True)

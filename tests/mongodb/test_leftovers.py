@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.clock import ManualClock
 from tests.contract.steps import after, bodies, claim, everything, post
 from tests.mongodb.commands import Commands
 from workers.duties import sweep
 from workers.insist import Stop
-from zaqar_notify.models import QueueRef
+from zaqar_notify.cli import app
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, outbox_ref
+from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage, leasing
 from zaqar_notify.storage.mongodb.documents import queue_key
 
@@ -120,3 +124,25 @@ async def test_many_that_expired_together_cost_a_small_claim_few_commands(
         assert len(commands.sent) == 1 + 1 + 3 * 2 + 1 + 1
     finally:
         await storage.close()
+
+
+async def test_the_command_gives_back_what_was_put_aside(
+    uri: str, storage: MongoStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = {"job": "fan_out", "version": 99, "project": "p", "queue": "orders"}
+    message = NewMessage(body=json.dumps(later).encode(), ttl=OWED_TTL_SECONDS)
+    await storage.messages.post(POISON.queue, Owed([message]), now=datetime.now(UTC))
+    monkeypatch.setenv("ZAQAR_STORE_URI", uri)
+
+    shown = await asyncio.to_thread(CliRunner().invoke, app, ["poison"])
+    given_back = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "--retry", "--json"])
+    nothing = await asyncio.to_thread(CliRunner().invoke, app, ["poison"])
+
+    heading, line = shown.stdout.splitlines()
+    assert heading.split()[:4] == ["ID", "JOB", "PROJECT", "QUEUE"]
+    assert line.split()[1:5] == ["fan_out", "p", "orders", "-"]
+    assert given_back.exit_code == 0
+    assert json.loads(given_back.stdout)[0]["queue"] == "orders"
+    assert nothing.stdout == ""
+    [job] = await everything(storage, outbox_ref(0), now=datetime.now(UTC))
+    assert json.loads(job.body) == later

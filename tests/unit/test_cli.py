@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -17,6 +18,10 @@ from zaqar_notify.cli import app
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.config_command import example_file, markdown_page
 from zaqar_notify.client import RawJson
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
+from zaqar_notify.models import NewMessage
+from zaqar_notify.single import DATABASE
+from zaqar_notify.storage.registry import open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +159,36 @@ def test_client_commands_import_nothing_that_serves() -> None:
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
 
     assert loaded.stdout == b"set()\n"
+
+
+def test_poison_in_a_data_directory_is_shown_and_dropped(tmp_path: Path) -> None:
+    async def put_one_aside() -> None:
+        storage = await open_storage(f"sqlite://{tmp_path / DATABASE}")
+        message = NewMessage(body=b'"not a job"', ttl=OWED_TTL_SECONDS)
+        await storage.messages.post(POISON.queue, Owed([message]), now=storage.clock.now())
+        await storage.close()
+
+    asyncio.run(put_one_aside())
+    data = ("--data", str(tmp_path))
+
+    assert len(run("poison", *data).stdout.splitlines()) == 2
+    assert run("poison", *data, "--retry").exit_code == 1
+    assert run("poison", *data, "--drop").exit_code == 0
+    assert run("poison", *data).stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        ((), 1, "ZAQAR_STORE_URI is not set"),
+        (("--data", "no-such-directory"), 1, "There is no zaqar-notify.db in"),
+        (("--retry", "--drop"), 2, "not both"),
+    ],
+)
+def test_poison_needs_to_know_where_and_what(
+    arguments: tuple[str, ...], exit_code: int, said: str
+) -> None:
+    result = run("poison", *arguments)
+
+    assert result.exit_code == exit_code
+    assert said in result.output

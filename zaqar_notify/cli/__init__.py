@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 
 from zaqar_notify import __version__
-from zaqar_notify.cli import client_commands, config_command, doctor_command, server_commands
+from zaqar_notify.cli import (
+    client_commands,
+    config_command,
+    doctor_command,
+    poison_command,
+    server_commands,
+)
 from zaqar_notify.cli.commands import Commands, ServiceAddress
 from zaqar_notify.client import DEFAULT_PROJECT, DEFAULT_URL
 
@@ -28,6 +34,7 @@ server_commands.register(app)
 client_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)
+poison_command.register(app)
 
 
 def main() -> None:

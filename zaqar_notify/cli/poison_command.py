@@ -1,0 +1,89 @@
+"""`zaqar-notify poison`: jobs that nobody could finish, and what is to become of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from msgspec.structs import astuple
+
+from zaqar_notify.cli.commands import REFUSED
+from zaqar_notify.cli.output import print_json, print_table
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.settings import Settings, load_settings
+from zaqar_notify.single import DATABASE
+
+HEADINGS = ("ID", "JOB", "PROJECT", "QUEUE", "SUBSCRIPTION_ID", "BYTES", "POSTED_AT")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(poison)
+
+
+def poison(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data directory of a single process, which is to be stopped meanwhile; without "
+            "it the store of ZAQAR_STORE_URI.",
+            show_default=False,
+        ),
+    ] = None,
+    job: Annotated[
+        str | None, typer.Option(help="Only the one with this id.", show_default=False)
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Give them back to the workers.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove them for good.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Show the jobs that were claimed ten times and never finished, or end their waiting.
+
+    Bodies are never shown. Exit code 1 when one can't be given back.
+    """
+    if retry and drop:
+        raise typer.BadParameter("take --retry or --drop, not both")
+    settings = load_settings()
+    uri = settings.store_uri if data is None else f"sqlite://{(data / DATABASE).resolve()}"
+    if not uri:
+        raise StartRefused("ZAQAR_STORE_URI is not set: name the store, or say --data DIR")
+    if data is not None and not (data / DATABASE).exists():
+        raise StartRefused(f"There is no {DATABASE} in {data}")
+    try:
+        is_done = asyncio.run(_run(settings, uri, job, retry=retry, drop=drop, as_json=as_json))
+    except StorageUnavailable as error:
+        raise StartRefused(f"The store gives no answer: {error}") from error
+    if not is_done:
+        raise typer.Exit(REFUSED)
+
+
+async def _run(
+    settings: Settings, uri: str, job: str | None, *, retry: bool, drop: bool, as_json: bool
+) -> bool:
+    # Only who opens a store pays for its driver.
+    from zaqar_notify import poison
+    from zaqar_notify.storage.clock import store_clock
+    from zaqar_notify.storage.registry import open_storage
+
+    storage = await open_storage(uri, unreliable=settings.unreliable)
+    is_done = True
+    found = []
+    try:
+        async with store_clock(storage) as clock:
+            async for what, message in poison.put_aside(storage, job=job, now=clock.now()):
+                found.append(what)
+                if drop:
+                    await poison.drop(storage, message, now=clock.now())
+                elif retry:
+                    is_done &= await poison.give_back(
+                        storage, what, message, settings=settings, now=clock.now()
+                    )
+    finally:
+        await storage.close()
+    if as_json:
+        print_json(found)
+    elif found:
+        rows = [[str(value) or "-" for value in astuple(what)] for what in found]
+        print_table(HEADINGS, rows)
+    return is_done

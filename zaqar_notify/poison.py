@@ -1,0 +1,100 @@
+"""What was put aside because nobody could finish it: seen, given back, or removed by an operator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import msgspec
+
+from zaqar_notify.delivery import (
+    OWED_TTL_SECONDS,
+    POISON,
+    Owed,
+    outbox_ref,
+    partition_of,
+    retry_ref,
+)
+from zaqar_notify.models import Message, NewMessage, QueueRef
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+PAGE = 100
+
+
+class PutAside(msgspec.Struct, frozen=True):
+    """A job without its messages. The texts are empty where it can't be read."""
+
+    id: str
+    job: str
+    project: str
+    queue: str
+    subscription_id: str
+    bytes: int
+    posted_at: datetime
+
+
+class _Head(msgspec.Struct):
+    """What a job of any version begins with."""
+
+    job: str = ""
+    project: str = ""
+    queue: str = ""
+    subscription_id: str = ""
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+async def put_aside(
+    storage: Storage, *, job: str | None, now: datetime
+) -> AsyncIterator[tuple[PutAside, Message]]:
+    """All of them, oldest first, or the one with the id `job`."""
+    marker: str | None = None
+    while True:
+        page = await storage.messages.page(
+            POISON.queue, marker=marker, limit=PAGE, now=now, include_claimed=True
+        )
+        for message in page.messages:
+            if job in {None, message.id}:
+                yield _described(message), message
+        if len(page.messages) < PAGE:
+            return
+        marker = page.marker
+
+
+async def give_back(
+    storage: Storage, what: PutAside, message: Message, *, settings: Settings, now: datetime
+) -> bool:
+    """Let the workers try it again; False: it can't be read, so nobody knows where it belongs.
+
+    Broken off in between, it is in both places, and its deliveries may come twice.
+    """
+    if not what.queue:
+        return False
+    partition = partition_of(QueueRef(what.project, what.queue), settings.delivery_partitions)
+    ref = retry_ref(partition) if what.job == "deliver" else outbox_ref(partition)
+    again = NewMessage(body=message.body, ttl=OWED_TTL_SECONDS)
+    await storage.messages.post(ref, Owed([again]), now=now)
+    await drop(storage, message, now=now)
+    return True
+
+
+async def drop(storage: Storage, message: Message, *, now: datetime) -> None:
+    await storage.messages.delete_many(POISON.queue, [message.id], claim_ids=None, now=now)
+
+
+def _described(message: Message) -> PutAside:
+    try:
+        head = _head.decode(message.body)
+    except msgspec.DecodeError:
+        head = _Head()
+    return PutAside(
+        message.id,
+        head.job,
+        head.project,
+        head.queue,
+        head.subscription_id,
+        len(message.body),
+        message.posted_at,
+    )
