@@ -16,7 +16,8 @@ def cluster_settings(settings: Settings) -> Settings:
     """The settings, if a process of a cluster can start with them.
 
     Raises:
-        StartRefused: No store or broker is named, or a broker of no kind that we know.
+        StartRefused: No store or broker is named, or a broker of no kind that we know; or subscribers
+            are to confirm, and nothing signs what they confirm with.
     """
     if not settings.store_uri:
         raise StartRefused(
@@ -31,6 +32,11 @@ def cluster_settings(settings: Settings) -> Settings:
         raise StartRefused(
             "ZAQAR_BROKER_URI names no broker that this release knows: it begins with "
             f"one of {', '.join(BROKER_SCHEMES)}, and ://"
+        )
+    if settings.require_confirmation and not settings.signed_url_secrets:
+        raise StartRefused(
+            "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it nobody could tell a "
+            "subscriber's confirmation from anybody's"
         )
     return settings
 

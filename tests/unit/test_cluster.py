@@ -35,6 +35,14 @@ def test_what_is_missing_or_wrong_is_named(store: str, broker: str, said: str) -
         cluster_settings(Settings(store_uri=store, broker_uri=broker))
 
 
+def test_confirmations_that_nothing_signs_are_refused() -> None:
+    given = {"store_uri": STORE, "broker_uri": BROKER, "require_confirmation": True}
+
+    with pytest.raises(StartRefused, match="ZAQAR_SIGNED_URL_SECRETS"):
+        cluster_settings(Settings(**given))
+    assert cluster_settings(Settings(**given, signed_url_secrets="secret")).require_confirmation
+
+
 def test_a_password_is_not_repeated() -> None:
     with pytest.raises(StartRefused) as refused:
         cluster_settings(Settings(store_uri=STORE, broker_uri="redis:user:hunter2@broker"))
