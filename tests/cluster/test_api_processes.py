@@ -17,6 +17,8 @@ from tests.cluster.processes import API_HEADERS, Api, post
 from tests.service import command, outside_environ
 
 WOKEN_SECONDS = 5
+WAITS_SECONDS = 1
+"""Until a request that was sent is certain to wait."""
 ANY_PORT = ("--port", "0")
 FILE = {"ZAQAR_STORE_URI": "sqlite:////tmp/never-made.db"}
 BROKER = {"ZAQAR_BROKER_URI": "redis://127.0.0.1:1/0"}
@@ -137,6 +139,8 @@ async def test_a_long_poll_at_one_process_wakes_when_another_takes_a_post(
             return [message["body"] for message in (await answered.json())["messages"]]
 
     polling = asyncio.create_task(poll())
+    await asyncio.sleep(WAITS_SECONDS)
+    assert not polling.done()
     await post(session, api, "polled", "wake up")
 
     assert await asyncio.wait_for(polling, WOKEN_SECONDS) == ["wake up"]

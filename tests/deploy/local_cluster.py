@@ -21,6 +21,7 @@ STOP_SECONDS = 15
 """What it promises."""
 
 _ROW = re.compile(r"^  ([a-z]+(?:-\d)?) +(\d+)  \S+\.log(?:  (\S*))?", re.MULTILINE)
+_REPLACED = re.compile(r"^(\S+) is process (\d+) now$", re.MULTILINE)
 
 
 class LocalCluster:
@@ -73,8 +74,10 @@ class LocalCluster:
             assert time.monotonic() < deadline, self.printed()
 
     def pids(self) -> dict[str, int]:
-        """The processes of the start, by name."""
-        return {name: int(pid) for name, pid, _ in _ROW.findall(self.printed())}
+        """Its present processes, by name."""
+        printed = self.printed()
+        first = {name: int(pid) for name, pid, _ in _ROW.findall(printed)}
+        return first | {name: int(pid) for name, pid in _REPLACED.findall(printed)}
 
     def primary(self) -> str:
         """The name of the MongoDB member that takes writes."""

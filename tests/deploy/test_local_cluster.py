@@ -143,7 +143,9 @@ def test_a_missing_program_is_refused_with_what_to_do(
     assert "There is no mongod: install it" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_all_of_it(cluster: LocalCluster, client: Client) -> None:
+def test_ctrl_c_stops_all_of_it_and_the_next_start_finds_the_messages(
+    cluster: LocalCluster, client: Client
+) -> None:
     client.post("kept", "stays")
     pids = cluster.pids()
 
@@ -152,15 +154,9 @@ def test_ctrl_c_stops_all_of_it(cluster: LocalCluster, client: Client) -> None:
     assert not [name for name, pid in pids.items() if is_running(pid)]
     assert "killed" not in cluster.printed()
 
-
-def test_the_next_start_finds_the_messages_and_ends_when_its_time_is_over(
-    cluster: LocalCluster, client: Client
-) -> None:
-    assert cluster.process is not None
-    cluster.end()
-
     cluster.start("--seconds", "1")
 
     assert bodies(client, "kept") == ["stays"]
+    assert cluster.process is not None
     assert has_ended(cluster.process, within_seconds=STOP_SECONDS), cluster.printed()
     assert cluster.process.wait() == 0

@@ -208,12 +208,19 @@ def renamed(deliveries: Sequence[Delivered]) -> list[str]:
 
 
 def check(
-    history: History, *, observed: str, consumed: str, relayed: str, subscribers: Sequence[str]
+    history: History,
+    *,
+    observed: str,
+    observers: Sequence[str],
+    consumed: str,
+    relayed: str,
+    subscribers: Sequence[str],
 ) -> list[str]:
     """Everything that is wrong with a drained run.
 
     Args:
         observed: The queue whose messages stay, with its observers and subscribers.
+        observers: Their names.
         consumed: The queue whose messages were claimed and deleted, all of them.
         relayed: The queue that subscribes to `observed`.
         subscribers: The webhooks and mailboxes that subscribe to `observed`.
@@ -229,8 +236,9 @@ def check(
     complaints += strange(events, on_queue, f"on {observed}")
     complaints += doubled(on_queue, f"on {observed}")
     complaints += out_of_order(post_of, on_queue, f"on {observed}")
-    for observer, seen in _seen(history).items():
-        complaints += missed(on_queue, seen, observer)
+    seen = _seen(history)
+    for observer in observers:
+        complaints += missed(on_queue, seen[observer], observer)
     claimed = [key for claim in claims for key in claim.keys]
     complaints += lost(jobs, claimed, "in any claim")
     complaints += strange(jobs, claimed, "in a claim")

@@ -204,7 +204,12 @@ SOUND: list[Event] = [
 
 def check(events: list[Event]) -> list[str]:
     return checkers.check(
-        History(events), observed="events", consumed="jobs", relayed="copies", subscribers=["x"]
+        History(events),
+        observed="events",
+        observers=["observer"],
+        consumed="jobs",
+        relayed="copies",
+        subscribers=["x"],
     )
 
 
@@ -222,6 +227,7 @@ def test_a_sound_run_has_no_complaints() -> None:
         (without(0, posted("e1", "e2", "e3")), "e3 was acknowledged and is not on events"),
         (without(0, posted("e2", "e1")), "not in the order of their post"),
         (without(2, Observed("observer", "events", ["e2"], at=2)), "e1 was acknowledged"),
+        (without(2), "e1 was acknowledged and is not among what observer saw"),
         (without(3), "j1 was acknowledged and is not in any claim"),
         (without(3, claimed("1", "j1", at=2), claimed("2", "j1", at=2)), "held by claim"),
         (without(5, claimed("2", "j1", at=5)), "after its deletion"),

@@ -27,6 +27,8 @@ LONG_SECONDS = 120
 PROGRESS_SECONDS = 30
 WEBHOOKS = ("first", "second")
 MAILBOX = "mail"
+OBSERVERS = ("polling observer", "waiting observer")
+"""By place how many seconds each waits for a page."""
 RETRY_SOON = {"retries_with_no_delay": 5, "minimum_delay": 1, "minimum_delay_retries": 60}
 
 
@@ -119,9 +121,11 @@ class Trial:
             await self._load(wires, make_faults)
             await self._drain(wires[0])
         self._report()
+        assert self.history.of(Fault), "Nothing was killed: give it more seconds"
         complaints = check(
             self.history,
             observed=OBSERVED,
+            observers=OBSERVERS,
             consumed=CONSUMED,
             relayed=RELAYED,
             subscribers=[*WEBHOOKS, MAILBOX],
@@ -156,8 +160,8 @@ class Trial:
         workload = self._workload
         async with asyncio.TaskGroup() as others:
             progress = others.create_task(self._tell_progress())
-            others.create_task(workload.observe(wires[0], "polling observer", wait=0))
-            others.create_task(workload.observe(wires[1], "waiting observer", wait=1))
+            for number, observer in enumerate(OBSERVERS):
+                others.create_task(workload.observe(wires[number], observer, wait=number))
             others.create_task(workload.consume(wires[2], "polling consumer", wait=0))
             others.create_task(workload.consume(wires[3], "waiting consumer", wait=1))
             others.create_task(workload.consume(wires[4], "other waiting consumer", wait=1))
