@@ -33,11 +33,12 @@ from zaqar_notify.storage.mongodb.grouping import Call, Together
 
 READ_TOGETHER = 1000
 SEAL_LIFE = timedelta(minutes=10)
-"""A seal is kept at least so long; after a deadline, its slot is looked at for as long at most."""
+"""A seal is kept so long after its block's deadline, or longer."""
 FENCE_LIFE = timedelta(days=30)
 """A writer that slept longer than this is stopped by nothing."""
 BROKEN_OFF = timedelta(minutes=2)
-"""So long after its deadline, a block without a seal was certainly never sealed."""
+"""Until so long after its deadline, a block without a seal was certainly never sealed: then all that is
+in it can go. Later it may be that its seal has been reclaimed."""
 REMEMBERED_SEALS = 10_000
 REMEMBERED_QUEUES = 10_000
 
