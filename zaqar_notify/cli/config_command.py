@@ -64,7 +64,8 @@ def markdown_page() -> str:
     lines += [
         "",
         "The commands that call a service (`post`, `tail`, `claim`, …) read `ZAQAR_URL`, `ZAQAR_PROJECT`",
-        "and `ZAQAR_CLIENT_ID` from the environment, in place of their options.",
+        "and `ZAQAR_CLIENT_ID` from the environment, in place of their options; `receive` reads",
+        "`ZAQAR_RECEIVE_SECRET`.",
     ]
     return "\n".join(lines) + "\n"
 
