@@ -7,6 +7,9 @@ import logging
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
 
+MOST_POST_BYTES = 12 << 20
+"""A post's job is one document, of which MongoDB takes 16 MiB."""
+
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 logger = logging.getLogger(__name__)
@@ -16,8 +19,8 @@ def cluster_settings(settings: Settings) -> Settings:
     """The settings, if a process of a cluster can start with them.
 
     Raises:
-        StartRefused: No store or broker is named, or a broker of no kind that we know; or subscribers
-            are to confirm, and nothing signs what they confirm with.
+        StartRefused: No store or broker is named, or a broker of no kind that we know; subscribers are
+            to confirm, and nothing signs what they confirm with; posts are larger than MongoDB takes.
     """
     if not settings.store_uri:
         raise StartRefused(
@@ -37,6 +40,11 @@ def cluster_settings(settings: Settings) -> Settings:
         raise StartRefused(
             "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it nobody could tell a "
             "subscriber's confirmation from anybody's"
+        )
+    if settings.max_messages_post_size > MOST_POST_BYTES and not is_sqlite(settings):
+        raise StartRefused(
+            f"ZAQAR_MAX_MESSAGES_POST_SIZE is {settings.max_messages_post_size}; on MongoDB it may be "
+            f"{MOST_POST_BYTES} at most"
         )
     return settings
 

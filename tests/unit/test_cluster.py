@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zaqar_notify.cluster import cluster_settings
+from zaqar_notify.cluster import MOST_POST_BYTES, cluster_settings
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
 
@@ -41,6 +41,14 @@ def test_confirmations_that_nothing_signs_are_refused() -> None:
     with pytest.raises(StartRefused, match="ZAQAR_SIGNED_URL_SECRETS"):
         cluster_settings(Settings(**given))
     assert cluster_settings(Settings(**given, signed_url_secrets="secret")).require_confirmation
+
+
+def test_posts_larger_than_a_document_are_refused() -> None:
+    given = {"store_uri": STORE, "broker_uri": BROKER}
+
+    assert cluster_settings(Settings(**given, max_messages_post_size=MOST_POST_BYTES))
+    with pytest.raises(StartRefused, match=f"may be {MOST_POST_BYTES} at most"):
+        cluster_settings(Settings(**given, max_messages_post_size=MOST_POST_BYTES + 1))
 
 
 def test_a_password_is_not_repeated() -> None:
