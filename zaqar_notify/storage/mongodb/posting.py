@@ -308,6 +308,8 @@ class Posting:
     ) -> None:
         asked = call.ask
         moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
+        if self._is_too_large(call, part, len(moved)):
+            return
         moved_before.update(id_of(stored) for stored in moved)
         positions = part.positions(len(moved))
         part.add(
