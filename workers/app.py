@@ -16,9 +16,11 @@ import functools
 import logging
 from typing import Any
 
+from billiard.exceptions import WorkerLostError
 from celery import bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.worker import state
 from celery.worker.request import Request
 
 from workers.host import EngineHost
@@ -76,6 +78,14 @@ class Ring(Request):
     def acknowledge(self) -> None:
         """Say nothing to the broker: it asks for nothing, and its connection may be another by now."""
         self.acknowledged = True
+
+    def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
+        """Nor of a process that was killed with it: the pool has said so, and its jobs come back."""
+        error = exc_info.exception
+        if isinstance(getattr(error, "exc", error), (WorkerLostError, SystemExit)):
+            state.task_ready(self)
+        else:
+            super().on_failure(exc_info, *args, **kwargs)
 
 
 @app.task(name=DRAIN, Request=Ring)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
 from celery import Celery
+from celery.worker import state
 from kombu.message import Message
 
 from tests.redis_server import RedisServer, require_redis
@@ -50,6 +53,42 @@ def test_the_broker_forgets_a_ring_that_it_gives_away(redis: RedisServer, celery
     keys = [str(key) for key in redis.client.scan_iter()]
 
     assert [key for key in keys if "bind" not in key] == []
+
+
+@pytest.mark.parametrize("error", [WorkerLostError("signal 9"), SystemExit(1)])
+def test_a_ring_that_is_lost_with_its_process_is_no_failure(
+    celery: Celery, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    ring = ring_of(celery)
+    state.reserved_requests.add(ring)
+
+    ring.on_failure(raised(error))
+
+    assert ring not in state.reserved_requests
+    assert caplog.records == []
+
+
+def test_a_ring_that_fails_is_one(celery: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    ring = ring_of(celery)
+
+    ring.on_failure(raised(ValueError("a defect")))
+
+    assert "a defect" in caplog.text
+
+
+def raised(error: BaseException) -> ExceptionInfo:
+    try:
+        raise error
+    except BaseException:
+        return ExceptionInfo()
+
+
+def ring_of(celery: Celery) -> app.Ring:
+    @celery.task(name=DRAIN)
+    def drain(_partition: int) -> None:
+        """Nothing: it is not run."""
+
+    return app.Ring(take_ring(celery), app=celery, task=drain)
 
 
 def test_a_ring_needs_no_broker_any_more(redis: RedisServer, celery: Celery) -> None:
