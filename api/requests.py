@@ -86,12 +86,14 @@ class Call:
         return None if value is None else value.decode("latin-1")
 
     @property
-    def is_signed_for_its_path(self) -> bool:
-        """Whether a pre-signed URL was made for just this path, not for one above it.
+    def signed_paths(self) -> list[str]:
+        """What a pre-signed URL was made for; nothing without one.
 
         Of an identified call: by then the signature has been verified.
         """
-        return b"url-signature" in self._headers and self.header(b"url-paths") == self.path
+        if b"url-signature" not in self._headers:
+            return []
+        return (self.header(b"url-paths") or "").split(",")
 
     @property
     def query(self) -> Query:

@@ -37,7 +37,7 @@ from zaqar_notify.models import (
     Verdict,
 )
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import sign_url
+from zaqar_notify.signing import confirmation_paths, sign_url
 from zaqar_notify.storage.base import Post
 
 VERSION = 1
@@ -390,7 +390,7 @@ def _confirmation(
 ) -> bytes:
     """Zaqar's payload, whose keys its receivers copy into the headers of the confirming request."""
     queue = subscription.queue.name
-    path = f"/v2/queues/{queue}/subscriptions/{subscription.id}/confirm"
+    paths = confirmation_paths(subscription)
     if kind is MessageType.UNSUBSCRIBE_CONFIRMATION:
         expires_at = now + timedelta(seconds=settings.default_subscription_ttl)
         sentence = (
@@ -402,19 +402,19 @@ def _confirmation(
         sentence = f"You have chosen to subscribe to the queue: {queue}"
     signature = sign_url(
         settings.signed_url_secrets[0].get_secret_value(),
-        paths=[path],
+        paths=paths,
         methods=["PUT"],
         project=subscription.queue.project,
         expires=expires_at,
     )
-    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + path}
+    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + paths[0]}
     payload = {
         **(link if settings.public_url else {}),
         "Message_Type": kind.value,
         "Message": sentence,
         "URL-Signature": signature,
         "URL-Methods": "PUT",
-        "URL-Paths": path,
+        "URL-Paths": ",".join(paths),
         "X-Project-ID": subscription.queue.project,
         "URL-Expires": expires_at.strftime(_EXPIRES_FORMAT),
         "SubscribeBody": {"confirmed": True},

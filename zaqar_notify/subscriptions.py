@@ -6,6 +6,7 @@ wants no more; what was held for it meanwhile is then delivered.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -16,6 +17,7 @@ from zaqar_notify.delivery import (
     Record,
     Undelivered,
     confirmation_job,
+    held_ref,
     partition_of,
     read_undelivered,
     replay_job,
@@ -34,7 +36,7 @@ from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import webhook_secrets
+from zaqar_notify.signing import confirmation_paths, webhook_secrets
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
 
 CHANGEABLE = ("subscriber", "ttl", "options")
@@ -58,8 +60,8 @@ class SigningSecret(msgspec.Struct, frozen=True):
 async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
     """Subscribe `{"subscriber", "ttl"?, "options"?}`; the queue is created when absent.
 
-    An unconfirmed subscription of the same subscriber gets the new ttl and options, and is asked
-    again to confirm.
+    An unconfirmed subscription of the same subscriber gets the new ttl and options, is enabled, and
+    is asked again to confirm.
 
     Raises:
         SubscriptionExists: One of the same subscriber is confirmed.
@@ -77,6 +79,8 @@ async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
         expires_at=now + timedelta(seconds=ttl),
     )
     subscription = await service.storage.subscriptions.create(wanted, now=now)
+    if subscription.id != wanted.id:
+        await _send(service, ref, replay_job(subscription, settings))
     if _asks_to_confirm(settings):
         await _send(service, ref, _confirmation(service, subscription, now))
     return subscription
@@ -121,21 +125,28 @@ async def change(service: Service, ref: QueueRef, subscription_id: str, body: by
         changes["expires_at"] = now + timedelta(seconds=changes["ttl"])
     if "options" in values:
         changes["options"] = check_options(values["options"])
-    before, after = await _update(service, ref, subscription_id, changes, now)
-    if _asks_to_confirm(settings) and after.subscriber != before.subscriber:
+    after = await _update(service, ref, subscription_id, changes, now)
+    # Even if this changed nothing: a request that broke off before it asked is repeated.
+    if _asks_to_confirm(settings) and "subscriber" in values and not after.confirmed:
         await _send(service, ref, _confirmation(service, after, now))
 
 
 async def confirm(
-    service: Service, ref: QueueRef, subscription_id: str, body: bytes, *, is_signed: bool
+    service: Service,
+    ref: QueueRef,
+    subscription_id: str,
+    body: bytes,
+    *,
+    signed_paths: Sequence[str],
 ) -> None:
     """Set `{"confirmed": true | false}`; who leaves is sent a link to come back.
 
     Args:
-        is_signed: The request carries the signature that the subscriber was sent.
+        signed_paths: What the signature that the request carries was made for.
 
     Raises:
-        ConfirmationNotSigned: Confirmation is required, and somebody else would give it.
+        ConfirmationNotSigned: Confirmation is required, and the request does not carry the signature
+            that this subscriber was sent.
     """
     if not body:
         raise ValidationFailed('A JSON body is required: {"confirmed": true} or false')
@@ -145,10 +156,15 @@ async def confirm(
     confirmed = document.get("confirmed")
     if not isinstance(confirmed, bool):
         raise ValidationFailed("confirmed must be true or false")
-    if confirmed and not is_signed and _asks_to_confirm(service.settings):
-        raise ConfirmationNotSigned
+
+    def check(subscription: Subscription) -> None:
+        is_due = confirmed and _asks_to_confirm(service.settings)
+        if is_due and sorted(signed_paths) != confirmation_paths(subscription):
+            raise ConfirmationNotSigned
+
     now = service.clock.now()
-    _, after = await _update(service, ref, subscription_id, {"confirmed": confirmed}, now)
+    changes = {"confirmed": confirmed}
+    after = await _update(service, ref, subscription_id, changes, now, check=check)
     if not confirmed and _asks_to_confirm(service.settings):
         farewell = MessageType.UNSUBSCRIBE_CONFIRMATION
         job = confirmation_job(after, farewell, settings=service.settings, now=now)
@@ -157,6 +173,9 @@ async def confirm(
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
     await service.storage.subscriptions.delete(ref, subscription_id)
+    # What it missed is nobody's any more. Not in one write: a request that broke off is repeated.
+    await service.storage.queues.delete(held_ref(subscription_id))
+    await service.storage.queues.delete(undelivered_ref(subscription_id))
 
 
 async def secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:
@@ -203,13 +222,18 @@ async def undelivered(
 
 
 async def _update(
-    service: Service, ref: QueueRef, subscription_id: str, changes: Document, now: datetime
-) -> tuple[Subscription, Subscription]:
-    """Change the subscription and enable it; what it was and what it is."""
-    before: list[Subscription] = []
+    service: Service,
+    ref: QueueRef,
+    subscription_id: str,
+    changes: Document,
+    now: datetime,
+    *,
+    check: Callable[[Subscription], None] = lambda _: None,
+) -> Subscription:
+    """Change the subscription, if the check of what it was raises nothing, and enable it."""
 
     def changed(subscription: Subscription) -> Subscription:
-        before[:] = [subscription]
+        check(subscription)
         values = dict(changes)
         if values.get("subscriber", subscription.subscriber) != subscription.subscriber:
             values["confirmed"] = False
@@ -222,7 +246,7 @@ async def _update(
     if after.disabled_at is None:
         # Even if it was enabled before: whoever repeats a request that broke off here gets it done.
         await _send(service, ref, replay_job(after, service.settings))
-    return before[0], after
+    return after
 
 
 async def _send(service: Service, ref: QueueRef, record: Record) -> None:

@@ -64,7 +64,7 @@ async def confirm(service: Service, call: Call) -> Answer:
         call.ref,
         call.names["subscription_id"],
         body,
-        is_signed=call.is_signed_for_its_path,
+        signed_paths=call.signed_paths,
     )
     return at(HTTPStatus.NO_CONTENT, f"{_path(call)}/confirm")
 

@@ -15,12 +15,23 @@ from zaqar_notify.delivery import (
     OwedDelivery,
     Replay,
     delivery_id,
+    held_ref,
     outbox_ref,
     parcels,
     read_work,
     undelivered_record,
+    undelivered_ref,
 )
-from zaqar_notify.models import MessageType, Outcome, QueueRef, Subscription, Verdict
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import (
+    Document,
+    MessageType,
+    NewMessage,
+    Outcome,
+    QueueRef,
+    Subscription,
+    Verdict,
+)
 
 SUBSCRIPTIONS = "/v2/queues/q/subscriptions"
 HOOK = "http://example.org/hook"
@@ -353,15 +364,18 @@ async def test_a_new_subscriber_is_asked_when_confirmation_is_required_and_can_b
     assert api.service.doorbell.rings == asked
 
 
+def signed_headers(payload: Document) -> dict[str, str]:
+    """What its receiver copies into the confirming request."""
+    names = ("URL-Signature", "URL-Methods", "URL-Paths", "URL-Expires", "X-Project-ID")
+    return {name: payload[name] for name in names}
+
+
 async def test_the_confirmation_s_headers_confirm_with_any_client_id(start_api: StartApi) -> None:
     api = await start_api(**CONFIRMING)
     subscription_id = await api.subscribe("q", HOOK)
     path = f"{SUBSCRIPTIONS}/{subscription_id}"
     [payload] = await confirmations(api)
-    headers = {
-        name: payload[name]
-        for name in ("URL-Signature", "URL-Methods", "URL-Paths", "URL-Expires", "X-Project-ID")
-    }
+    headers = signed_headers(payload)
 
     elsewhere = await api.get(path, headers=headers)
     reply = await api.put(f"{path}/confirm", payload["SubscribeBody"], headers=headers)
@@ -394,6 +408,66 @@ async def test_nobody_but_the_subscriber_confirms_where_confirmation_is_required
     assert (by_the_project.status, by_a_share.status) == (403, 403)
     assert by_the_project.json["title"] == "Not authorized"
     assert (await api.get(path)).json["confirmed"] is False
+
+
+async def test_a_link_confirms_nothing_for_another_subscriber(start_api: StartApi) -> None:
+    """Else who has a receiver could confirm in the name of anybody."""
+    api = await start_api(**CONFIRMING)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    [payload] = await confirmations(api)
+    headers = signed_headers(payload)
+
+    await api.patch(path, {"subscriber": f"{HOOK}/victim"})
+    reply = await api.put(f"{path}/confirm", {"confirmed": True}, headers=headers)
+
+    assert reply.status == 403
+    assert (await api.get(path)).json["confirmed"] is False
+    _, asked = await confirmations(api)
+    again = await api.put(f"{path}/confirm", {"confirmed": True}, headers=signed_headers(asked))
+    assert again.status == 204
+
+
+async def test_a_change_that_broke_off_before_it_asked_asks_when_it_is_repeated(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = await start_api(**CONFIRMING)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    change = {"subscriber": f"{HOOK}/2"}
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailable("no answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(api.service.storage.messages, "post", fail)
+        assert (await api.patch(path, change)).status == 503
+    assert (await api.patch(path, change)).status == 204
+
+    assert len(await confirmations(api)) == 2
+
+
+async def test_who_subscribes_again_after_it_was_disabled_gets_what_was_held(api: Api) -> None:
+    subscription_id = await api.subscribe("q", HOOK)
+    await disable(api, subscription_id)
+
+    await api.subscribe("q", HOOK)
+
+    assert not await is_disabled(api, subscription_id)
+    assert await replays(api) == [subscription_id]
+
+
+async def test_what_a_deleted_subscription_missed_is_deleted_with_it(api: Api) -> None:
+    subscription_id = await api.subscribe("q", HOOK)
+    missed = [NewMessage(b"{}", 60)]
+    now = api.service.clock.now()
+    refs = (held_ref(subscription_id), undelivered_ref(subscription_id))
+    for ref in refs:
+        await api.service.storage.messages.post(ref, Owed(missed), now=now)
+
+    await api.delete(f"{SUBSCRIPTIONS}/{subscription_id}")
+
+    for ref in refs:
+        page = await api.service.storage.messages.page(ref, marker=None, limit=1, now=now)
+        assert page.messages == []
 
 
 async def test_who_leaves_gets_a_way_back(start_api: StartApi) -> None:

@@ -37,7 +37,7 @@ from zaqar_notify.models import (
     Verdict,
 )
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import verify_url
+from zaqar_notify.signing import confirmation_paths, verify_url
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 QUEUE = QueueRef("project1", "q1")
@@ -297,13 +297,14 @@ def test_a_confirmation_carries_what_confirms_it(
     payload = json.loads(parcel.payload)
 
     signature = payload.pop("URL-Signature")
-    path = "/v2/queues/q1/subscriptions/s1/confirm"
+    path, whose = confirmation_paths(SUBSCRIPTION)
+    assert path == "/v2/queues/q1/subscriptions/s1/confirm"
     assert payload == {
         "WSGISubscribeURL": f"https://host/prefix{path}",
         "Message_Type": kind.value,
         "Message": sentence,
         "URL-Methods": "PUT",
-        "URL-Paths": path,
+        "URL-Paths": f"{path},{whose}",
         "X-Project-ID": "project1",
         "URL-Expires": expires,
         "SubscribeBody": {"confirmed": True},
@@ -313,7 +314,7 @@ def test_a_confirmation_carries_what_confirms_it(
     verify_url(
         ["key"],
         signature=signature,
-        paths_header=path,
+        paths_header=f"{path},{whose}",
         methods_header="PUT",
         expires_header=expires,
         project="project1",

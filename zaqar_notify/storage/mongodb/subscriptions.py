@@ -63,6 +63,7 @@ class MongoSubscriptions(SubscriptionStore):
                 ttl=subscription.ttl,
                 expires_at=subscription.expires_at,
                 options=subscription.options,
+                disabled_at=None,
             )
             if await self._replace(existing, renewed):
                 await self._queue_store.create(ref, metadata={}, now=now)
@@ -167,7 +168,8 @@ class MongoSubscriptions(SubscriptionStore):
                 return False
             if not result.matched_count:
                 return False
-        await self._raise(ref, changed.expires_at)
+        if changed.expires_at != present.expires_at:
+            await self._raise(ref, changed.expires_at)
         if changed.expires_at < present.expires_at:
             with storage_errors():
                 await self._lower(ref)

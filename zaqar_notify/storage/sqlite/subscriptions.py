@@ -48,6 +48,7 @@ class SQLiteSubscriptions(SubscriptionStore):
                     ttl=subscription.ttl,
                     expires_at=subscription.expires_at,
                     options=subscription.options,
+                    disabled_at=None,
                 )
             self._records.ensure(db, ref, now_ms)
             db.execute(_REPLACE, from_subscription(stored))
