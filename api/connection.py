@@ -22,8 +22,14 @@ UNREAD_SECONDS = 30.0
 """Time in which a client reads something of an answer that waits for it."""
 
 
+MAX_CHUNKED_BYTES = 65536
+"""What may follow the head of a request of no stated length. We read nothing of it, and end such a
+connection with the answer; but the library below keeps what comes behind it as headers."""
+
+
 class Connection(HttpToolsProtocol):
     _head_bytes = 0
+    _chunked_bytes = 0
     _arrival: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
 
@@ -73,12 +79,22 @@ class Connection(HttpToolsProtocol):
         super().data_received(piece)
         if not self._is_in_head():
             self._head_bytes = 0
+            self._bound_chunked(len(piece))
         elif was_in_head:
             self._head_bytes += len(piece)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response(
                     f"The request line and headers have more than {MAX_HEAD_BYTES} bytes"
                 )
+
+    def _bound_chunked(self, size: int) -> None:
+        cycle = self.cycle
+        if cycle is None or not cycle.more_body:
+            self._chunked_bytes = 0
+        elif any(name == b"transfer-encoding" for name, _ in cycle.scope["headers"]):
+            self._chunked_bytes += size
+            if self._chunked_bytes > MAX_CHUNKED_BYTES:
+                self.transport.abort()
 
     def _is_in_head(self) -> bool:
         """Whether a request has begun and its headers are not complete."""

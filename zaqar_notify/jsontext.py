@@ -110,7 +110,10 @@ def _has_large_exponent(zeros: bytes) -> bool:
 
 def _check_large_numbers(body: bytes) -> None:
     try:
-        json.loads(body, parse_int=_integer_within_limits, parse_float=_number_within_limits)
+        # As text: from bytes it would guess the encoding, wrong ones too.
+        json.loads(
+            body.decode(), parse_int=_integer_within_limits, parse_float=_number_within_limits
+        )
     except json.JSONDecodeError as error:
         raise _not_json(error) from error
     except RecursionError as error:

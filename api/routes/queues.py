@@ -15,7 +15,7 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.routes.examples import MESSAGE_ID
 from api.shapes import age, instant, message_href
 from zaqar_notify import queues
-from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.errors import BodyInvalid, ValidationFailed
 from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.metadata import shown
 from zaqar_notify.models import Document, OldestNewest
@@ -40,7 +40,10 @@ async def show(service: Service, call: Call) -> Answer:
 
 
 async def patch(service: Service, call: Call) -> Answer:
-    body = await call.body(service.settings.max_queue_metadata)
+    try:
+        body = await call.body(service.settings.max_queue_metadata)
+    except ValidationFailed as error:
+        raise BodyInvalid(str(error)) from error
     content_type = call.header(b"content-type")
     return document(await queues.patch(service, call.ref, body, content_type=content_type))
 

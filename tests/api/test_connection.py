@@ -158,3 +158,30 @@ async def test_an_answer_that_is_being_read_comes_whole(
 
     assert received >= 20 * 250_000
     client.close()
+
+
+@pytest.mark.parametrize(
+    "piece", [b"1000\r\n" + b"v" * 4096 + b"\r\n", b"0\r\n" + b"a: b\r\n" * 1000]
+)
+async def test_what_follows_a_request_of_no_stated_length_is_bounded(
+    api: Api, piece: bytes
+) -> None:
+    """Chunks, or headers behind the last one: kept by the server while a long poll waits."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(
+        b"GET /v2/queues/q/messages?wait=20 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+        + IDENTITY
+        + b"\r\n"
+    )
+    writer.write(piece)
+    more = piece if piece[0:1] == b"1" else b"a: b\r\n" * 1000
+    try:
+        async with asyncio.timeout(10):
+            while not reader.at_eof() and not writer.is_closing():
+                writer.write(more)
+                await writer.drain()
+                await asyncio.sleep(0)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()

@@ -61,6 +61,7 @@ def test_whatever_json_can_say_is_read_as_it_was_written(value: object) -> None:
         (b'["ab\xff"]', "not UTF-8, at byte 4"),
         (b'["\xed\xa0\x80"]', "not UTF-8, at byte 2"),
         (b"[1111111111111111111", "not JSON"),
+        (b"[\x00" + b"9" * 20 + b"]]]", "not JSON"),
         (b"1", "object or array"),
         (b'"x"', "object or array"),
         (b"null", "object or array"),

@@ -184,6 +184,8 @@ def test_good_options_are_kept_as_they_are(options: Document) -> None:
         ({"post_headers": {"X": "a\tb"}}, "control characters"),
         ({"post_headers": {"X": "x" * 8192}}, "8193 characters; at most 8192"),
         ({"post_headers": {f"X{i}": "x" * 98 for i in range(100)}}, "at most 8192"),
+        ({"post_headers": {f"X{i}": "" for i in range(257)}}, "are 257; at most 256"),
+        ({"post_headers": {f"X{i}": 1 for i in range(3000)}}, "at most 8192"),
         ({"post_headers": {"X\r\nY": "a"}}, "post_headers must have names of HTTP headers"),
         ({"post_headers": {"": "a"}}, "post_headers must have names of HTTP headers"),
         ({"post_headers": {"X Y": "a"}}, "post_headers must have names of HTTP headers"),
