@@ -34,12 +34,11 @@ async def first_found(
         give_back: Undoes a look that found something for a caller who hung up meanwhile.
     """
     with watch:
-        found = await look()
-        if found is not None:
-            return found
         leaving = asyncio.ensure_future(wait.hung_up())
         try:
-            found = await _look_on_changes(look, watch, wait.seconds, leaving)
+            found = await look()
+            if found is None:
+                found = await _look_on_changes(look, watch, wait.seconds, leaving)
         finally:
             await _end(leaving)
         if found is not None and leaving.done() and not leaving.cancelled():

@@ -190,6 +190,42 @@ async def test_nothing_is_claimed_or_counted_for_clients_that_hung_up(
     assert (await api.post(CLAIMS)).status == 201
 
 
+async def test_a_first_look_that_finds_while_the_client_hangs_up_is_taken_back_uncounted(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.post_bodies("q", 1)
+    store = api.service.storage.claims
+    create, release = store.create, store.release
+    claimed, gone, released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def create_slowly(*args: object, **options: object) -> Claim | None:
+        claimed.set()
+        await gone.wait()
+        return await create(*args, **options)  # type: ignore[arg-type]
+
+    async def note_release(*args: object, **options: object) -> None:
+        await release(*args, **options)  # type: ignore[arg-type]
+        released.set()
+
+    monkeypatch.setattr(store, "create", create_slowly)
+    monkeypatch.setattr(store, "release", note_release)
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(
+        f"POST {CLAIMS}?wait=20 HTTP/1.1\r\nHost: x\r\nClient-ID: {CLIENT_ID}\r\n"
+        f"X-Project-ID: {PROJECT}\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(10):
+        await claimed.wait()
+        writer.close()
+        await writer.wait_closed()
+        # The server learns of it from its socket; a request on another one comes after that.
+        await api.get("/v2/ping")
+        gone.set()
+        await released.wait()
+
+    assert await counts(api) == [0]
+
+
 async def test_a_claim_made_while_the_client_hung_up_is_taken_back_uncounted(
     api: Api, waiters: Waiters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
