@@ -89,10 +89,6 @@ _IPV4_AT_THE_END = tuple(
     )
 )
 
-_LOOKUP_THREADS = 16
-"""Name look-ups under way at once. A look-up can't be interrupted, so slow name servers get threads
-of their own, not the ones that the rest of the process shares."""
-
 
 class AddressForbidden(OSError):
     """The address guard refuses a connection. An OSError, because the client library turns those
@@ -145,11 +141,17 @@ class AddressGuard:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves names of which every address is permitted."""
+    """Resolves names of which every address is permitted.
 
-    def __init__(self, guard: AddressGuard) -> None:
+    Args:
+        lookups: How many are under way at once. One can't be interrupted, so slow name servers get
+            threads of their own, as many as there are tries: with fewer, the names of one tenant would
+            hold up everybody's.
+    """
+
+    def __init__(self, guard: AddressGuard, *, lookups: int) -> None:
         self._guard = guard
-        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="name-lookup")
+        self._threads = ThreadPoolExecutor(lookups, thread_name_prefix="name-lookup")
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

@@ -115,6 +115,7 @@ class WebhookSink(Sink):
         self._tls = tls
         self._connect_seconds = settings.delivery_connect_timeout_seconds
         self._total_seconds = settings.delivery_timeout_seconds
+        self._most_tries = settings.delivery_concurrency
         self._most_connections = _KEPT_PER_TRY * settings.delivery_concurrency
         self._most_body_bytes = _POST_DATA_GROWTH * settings.max_messages_post_size
         self._clients: _Clients | None = None
@@ -154,7 +155,7 @@ class WebhookSink(Sink):
 
     def _open(self) -> _Clients:
         """Open the clients within the running loop."""
-        resolver = GuardedResolver(self._guard)
+        resolver = GuardedResolver(self._guard, lookups=self._most_tries)
         return _Clients(
             resolver=resolver,
             keeping=self._session(resolver, keepalive_timeout=_KEEP_ALIVE_SECONDS),

@@ -290,6 +290,8 @@ class Courier:
         now = self._clock.now()
 
         def disabled(current: Subscription) -> Subscription:
+            if current.subscriber != subscription.subscriber:
+                return current  # Another receiver by now, who said nothing of the kind.
             return msgspec.structs.replace(current, disabled_at=now)
 
         update = partial(

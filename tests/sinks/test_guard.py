@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -11,6 +13,7 @@ from aiohttp.abc import ResolveResult
 from hypothesis import given
 from hypothesis.strategies import ip_addresses, sampled_from
 
+from sinks import guard as guard_module
 from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
 from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
@@ -310,3 +313,29 @@ def _resolve_every_name_to(monkeypatch: pytest.MonkeyPatch, addresses: Sequence[
         ]
 
     monkeypatch.setattr("sinks.guard.socket.getaddrinfo", getaddrinfo)
+
+
+async def test_names_whose_servers_hang_do_not_hold_up_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    let_go = threading.Event()
+    look_up = guard_module._look_up
+
+    def hang_for_some(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+        if host.startswith("hanging"):
+            let_go.wait()
+        return look_up("127.0.0.1", port, family)
+
+    monkeypatch.setattr(guard_module, "_look_up", hang_for_some)
+    tries = Settings().delivery_concurrency
+    resolver = GuardedResolver(AddressGuard(allow=LOOPBACK), lookups=tries)
+    hanging = [
+        asyncio.create_task(resolver.resolve(f"hanging{number}")) for number in range(tries - 1)
+    ]
+    try:
+        async with asyncio.timeout(10):
+            assert await resolver.resolve("well")
+    finally:
+        let_go.set()
+        await asyncio.gather(*hanging)
+        await resolver.close()

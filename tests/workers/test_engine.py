@@ -343,6 +343,36 @@ async def test_what_is_held_after_its_subscription_was_enabled_again_is_delivere
     assert await office.all_in(held_ref(subscription.id)) == []
 
 
+async def test_a_late_answer_of_the_former_receiver_disables_nobody(office: Office) -> None:
+    subscription = await office.subscribe("http://former")
+    hanging = office.sink.answers["http://former"] = Hanging(GONE)
+    await office.post(b"1")
+
+    async with office.open():
+        await office.sink.received(1)
+        await office.storage.subscriptions.update(
+            QUEUE,
+            subscription.id,
+            lambda current: replace(current, subscriber="http://present"),
+            now=office.clock.now(),
+        )
+        hanging.let_go.set()
+        await office.settled()
+
+    assert office.sink.bodies("http://present") == [b"1"]
+
+
+async def test_a_subscription_made_before_the_clock_was_put_back_is_served(office: Office) -> None:
+    office.clock.advance(seconds=3600)
+    await office.subscribe("http://receiver")
+    office.clock.advance(seconds=-3600)
+
+    await office.post(b"1")
+    await office.work_off()
+
+    assert office.sink.bodies("http://receiver") == [b"1"]
+
+
 async def test_what_is_held_by_an_old_look_at_its_subscription_is_delivered(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
