@@ -446,6 +446,36 @@ async def test_a_relayed_message_is_stored_once_per_delivery(api: Api) -> None:
     assert page.json["messages"][0]["ttl"] == 100
 
 
+async def test_a_relayed_message_lives_no_longer_than_a_message_may(start_api: StartApi) -> None:
+    """A confirmation has the ttl of its subscription: thousands of years, perhaps."""
+    api = await start_api(max_message_ttl="86400")
+    message = NewMessage(b"{}", 251_000_000_000)
+
+    await messages.relay(api.service, QueueRef(PROJECT, "q"), message, delivery_id="d", hops=1)
+
+    [stored] = (await api.get("/v2/queues/q/messages?echo=true")).json["messages"]
+    assert stored["ttl"] == 86400
+
+
+async def test_a_relayed_message_has_a_checksum_where_messages_have_one(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(enable_checksum="true")
+    await api.post_bodies("posted", {"a": 1})
+
+    await messages.relay(
+        api.service,
+        QueueRef(PROJECT, "relayed"),
+        NewMessage(b'{"a":1}', 60),
+        delivery_id="d",
+        hops=1,
+    )
+
+    [posted] = (await api.get("/v2/queues/posted/messages?echo=true")).json["messages"]
+    [relayed] = (await api.get("/v2/queues/relayed/messages?echo=true")).json["messages"]
+    assert relayed["checksum"] == posted["checksum"]
+
+
 async def test_a_relayed_message_meets_the_target_s_size_and_delay(api: Api) -> None:
     await api.put("/v2/queues/small", {"_max_messages_post_size": 5})
     await api.put("/v2/queues/slow", {"_default_message_delay": 10})
