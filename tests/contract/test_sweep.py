@@ -34,6 +34,18 @@ async def test_an_empty_store_has_nothing_to_sweep(storage: Storage) -> None:
     assert await storage.sweep(now=START, limit=10) == 0
 
 
+async def test_a_sweep_that_says_it_is_done_has_left_no_former_queue(
+    storage: Storage, queue: QueueRef
+) -> None:
+    for number in range(5):
+        await post(storage, queue, bodies=[f"{number}"])
+        await storage.messages.purge(queue)
+
+    await sweep_all(storage, now=START, limit=10)
+
+    assert await storage.sweep(now=START, limit=10) == 0
+
+
 async def test_expired_messages_are_removed_and_counted(storage: Storage, queue: QueueRef) -> None:
     await post(storage, queue, bodies=["a", "b", "c"], ttl=60)
     await post(storage, queue, bodies=["kept"], ttl=61)

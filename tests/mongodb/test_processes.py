@@ -155,6 +155,22 @@ async def test_pops_of_two_processes_take_every_message_once(
     assert sorted(popped, key=int) == sent
 
 
+async def test_what_was_popped_is_answered_though_the_store_fails_then(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post(storage, queue, bodies=["expired"], ttl=60)
+    await post(storage, queue, bodies=["a"])
+
+    async def fail(*_: object, **__: object) -> None:
+        raise AutoReconnect("the connection went")
+
+    monkeypatch.setattr(storage._leasing, "remove_expired", fail)
+
+    popped = await storage.messages.pop(queue, limit=2, now=after(61))
+
+    assert bodies(popped) == ["a"]
+
+
 async def test_what_one_process_settles_acts_on_the_next_post_of_another(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
-from zaqar_notify.errors import StartRefused
+from tests.contract.steps import page, post
+from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.sqlite.messages import IN_ORDER
 
 
 def modes_in(directory: Path) -> dict[str, str]:
@@ -58,3 +62,24 @@ async def test_nobody_but_the_owner_can_read_the_messages(tmp_path: Path) -> Non
     assert modes.keys() >= {"store.db", "store.db-wal"}
     assert set(modes.values()) == {"0o600"}
     await storage.close()
+
+
+async def test_a_read_that_fails_at_its_first_row_is_no_answer(tmp_path: Path) -> None:
+    storage: Any = await open_storage(f"sqlite://{tmp_path}/store.db")
+    queue = QueueRef("p", "q")
+    await post(storage, queue, bodies=["a"])
+    database = storage._database
+
+    class Broken:
+        def execute(self, statement: str, bindings: Any) -> apsw.Cursor:
+            if statement in IN_ORDER.values():
+                raise apsw.IOError("disk I/O error")
+            return reader.execute(statement, bindings)
+
+    reader, database._reader = database._reader, Broken()
+    try:
+        with pytest.raises(StorageUnavailable):
+            await page(storage, queue)
+    finally:
+        database._reader = reader
+        await storage.close()

@@ -451,20 +451,27 @@ class MongoMessages(MessageStore):
         now_ms = to_ms(now)
         popped: list[Document] = []
         after: bytes | None = None
-        with storage_errors():
-            while len(popped) < limit:
-                lacking = limit - len(popped)
-                free = await self._leasing.first_free(record.id, now_ms, limit=lacking, after=after)
-                if not free:
-                    break
-                after = free[-1]["_id"]
-                taken = await self._take_away(record.id, free, now)
-                popped += taken
-                if len(taken) < len(free):
-                    ids = [stored["_id"] for stored in free]
-                    await self._leasing.remove_expired(record.id, ids, now_ms)
-                if len(free) < lacking:
-                    break
+        try:
+            with storage_errors():
+                while len(popped) < limit:
+                    lacking = limit - len(popped)
+                    free = await self._leasing.first_free(
+                        record.id, now_ms, limit=lacking, after=after
+                    )
+                    if not free:
+                        break
+                    after = free[-1]["_id"]
+                    taken = await self._take_away(record.id, free, now)
+                    popped += taken
+                    if len(taken) < len(free):
+                        ids = [stored["_id"] for stored in free]
+                        await self._leasing.remove_expired(record.id, ids, now_ms)
+                    if len(free) < lacking:
+                        break
+        except StorageUnavailable:
+            # What was popped before is gone from the queue: its caller has it, or nobody.
+            if not popped:
+                raise
         return [to_message({**stored, "held_until": 0}, now_ms) for stored in popped]
 
     async def _take_away(

@@ -120,10 +120,11 @@ class Database:
     def read(self, statement: str, bindings: Bindings = ()) -> apsw.Cursor:
         """Rows of a short, indexed query, as they are asked for.
 
-        Errors arise while iterating, so wrap the loop in `storage_errors`. Close (or exhaust) the
+        Errors arise while iterating, too, so wrap the loop in `storage_errors`. Close (or exhaust) the
         cursor soon: it pins a snapshot.
         """
-        return self._reader.execute(statement, bindings)
+        with storage_errors():
+            return self._reader.execute(statement, bindings)
 
     def read_one(self, statement: str, bindings: tuple[object, ...] = ()) -> Row | None:
         with storage_errors():

@@ -25,7 +25,7 @@ class Removals:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._loop = asyncio.get_running_loop()
-        self._changing: list[int] = []
+        self._changing: set[int] = set()
         self._taken_out: Collection[int] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._taking_out: asyncio.Task[None] | None = None
@@ -37,7 +37,7 @@ class Removals:
     def add(self, db: apsw.Connection, positions: Sequence[int]) -> None:
         """Delete these messages, for writes of any store."""
         db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", [(one,) for one in positions])
-        self._changing += positions
+        self._changing.update(positions)
 
     def has(self, position: int) -> bool:
         """For writes: whether the message is deleted."""
@@ -49,7 +49,7 @@ class Removals:
             if self._taken_out:
                 # A new set: a reader may be on a snapshot in which these rows still are.
                 self.removed = self.removed.difference(self._taken_out)
-        self._changing = []
+        self._changing = set()
         self._taken_out = ()
         self._plan()
 

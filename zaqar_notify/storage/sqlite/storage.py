@@ -92,7 +92,7 @@ class SQLiteStorage(Storage):
 
 
 def _remove_left_behind(db: apsw.Connection, limit: int) -> int:
-    """Messages of queues that were deleted or purged."""
+    """Messages of queues that were deleted or purged; `limit` when there may be more of them."""
     number = db.execute("SELECT id FROM dropped_queues LIMIT 1").get
     if number is None:
         return 0
@@ -103,4 +103,4 @@ def _remove_left_behind(db: apsw.Connection, limit: int) -> int:
     take_out(db, positions)
     if len(positions) < limit:
         db.execute("DELETE FROM dropped_queues WHERE id = ?", (number,))
-    return max(len(positions), 1)
+    return limit
