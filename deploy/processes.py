@@ -101,7 +101,8 @@ class Process:
             async with asyncio.timeout(within_seconds):
                 await _end_of(process)
         except TimeoutError:
-            process.kill()
+            # With its children: it may not have had the time to end them.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return False
         return True

@@ -241,6 +241,7 @@ def _body(content: str, is_text: bool, where: str) -> RawJson:
     if is_text:
         return RawJson(json.dumps(content))
     try:
+        content.encode()  # Bytes of an argument that are no UTF-8 arrive as halves of characters.
         return RawJson(content)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(

@@ -27,7 +27,11 @@ def print_json(document: object) -> None:
 
 def body_line(message: Message) -> str:
     """A message's body on one line, without characters that a terminal would act on."""
-    text = bytes(message.raw).decode()
+    return printable(bytes(message.raw).decode())
+
+
+def printable(text: str) -> str:
+    """The text on one line, without characters that a terminal would act on."""
     return "".join(map(_printable, text))
 
 

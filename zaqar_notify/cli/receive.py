@@ -8,6 +8,7 @@ from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from zaqar_notify.cli.output import printable
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.signing import is_signed
 
@@ -58,9 +59,11 @@ def _handler(
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
-            lines = [f"{self.command} {self.path}"]
+            lines = [f"{self.command} {printable(self.path)}"]
             lines += [
-                f"  {name}: {self.headers[name]}" for name in SHOWN_HEADERS if name in self.headers
+                f"  {name}: {printable(self.headers[name])}"
+                for name in SHOWN_HEADERS
+                if name in self.headers
             ]
             if secret:
                 lines.append(f"  signature: {_judge(secret, self.headers, body)}")
@@ -84,6 +87,7 @@ def _judge(secret: str, headers: Message, body: bytes) -> str:
 def _pretty(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+        pretty = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
     except ValueError:
-        return text
+        return printable(text)
+    return "\n".join(map(printable, pretty.splitlines()))
