@@ -74,7 +74,8 @@ async def test_a_read_that_fails_at_its_first_row_is_no_answer(tmp_path: Path) -
         def execute(self, statement: str, bindings: Any) -> apsw.Cursor:
             if statement in IN_ORDER.values():
                 raise apsw.IOError("disk I/O error")
-            return reader.execute(statement, bindings)
+            cursor: apsw.Cursor = reader.execute(statement, bindings)
+            return cursor
 
     reader, database._reader = database._reader, Broken()
     try:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import requests
 from typer.testing import CliRunner, Result
 
 from tests.service import free_port, outside_environ
@@ -17,6 +21,7 @@ from zaqar_notify import __version__
 from zaqar_notify.cli import app
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.config_command import example_file, markdown_page
+from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
 from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
 from zaqar_notify.models import NewMessage
@@ -55,6 +60,7 @@ def test_help_names_every_command() -> None:
         (["post", "q", "hello"], "BODY is not JSON"),
         (["post", "q", "hello"], "use --text"),
         (["post", "q", "NaN"], "NaN is not JSON"),
+        (["post", "q", '"\udcff"'], "BODY is not JSON"),
         (["post", "q", "[" * 100_000], "BODY is not JSON"),
         (["tail", "q", "--count", "0"], "--count"),
         (["claim", "q", "--wait", "21"], "--wait"),
@@ -192,3 +198,35 @@ def test_poison_needs_to_know_where_and_what(
 
     assert result.exit_code == exit_code
     assert said in result.output
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_what_a_sender_sends_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    port = free_port()
+    receiving = threading.Thread(
+        target=receive,
+        kwargs={"host": "127.0.0.1", "port": port, "secret": "", "status": 204, "count": 2},
+    )
+    receiving.start()
+    deadline = time.monotonic() + 10
+    while not is_listening(port):
+        assert time.monotonic() < deadline
+
+    for body in (b"\x1b[2J", b'{"a": "\x1b[2J", "b": 1}'):
+        answered = requests.post(
+            f"http://127.0.0.1:{port}/%1b",
+            data=body,
+            headers={"Zaqar-Queue": "q\x9b2J"},
+            timeout=10,
+        )
+        assert answered.status_code == 204
+    receiving.join(10)
+
+    printed = capsys.readouterr().out
+    assert "Zaqar-Queue: q" in printed
+    assert "\\u001b[2J" in printed
+    assert not {"\x1b", "\x9b"} & set(printed)
