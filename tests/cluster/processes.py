@@ -103,15 +103,23 @@ class Process:
             self.process.wait()
 
     def children(self) -> list[int]:
-        """The ids of the processes below it, oldest first."""
+        """The ids of the processes below it that live, oldest first."""
         pid = self.running().pid
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
+        children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return [child for child in children if is_alive(child)]
 
     def running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None, "It was not started"
         return self.process
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and not only its parent's memory of it."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 class Api(Process):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.processes import Process
+from tests.cluster.processes import Process, is_alive
 
 WORK = """
 import os, signal, sys
@@ -73,14 +73,6 @@ def supervised(
     processes.append(process)
     process.launch()
     return process
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def wait_for(process: Process, word: str, times: int) -> None:
