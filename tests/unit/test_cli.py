@@ -24,6 +24,7 @@ from zaqar_notify.cli.config_command import example_file, markdown_page
 from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
 from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import NewMessage
 from zaqar_notify.single import DATABASE
 from zaqar_notify.storage.registry import open_storage
@@ -230,3 +231,18 @@ def test_what_a_sender_sends_is_printed_as_text(capsys: pytest.CaptureFixture[st
     assert "Zaqar-Queue: q" in printed
     assert "\\u001b[2J" in printed
     assert not {"\x1b", "\x9b"} & set(printed)
+
+
+def test_a_store_that_goes_away_during_the_start_ends_it_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_storage: object) -> None:
+        raise StorageUnavailable("the connection was reset")
+
+    (tmp_path / DATABASE).touch()
+    monkeypatch.setattr("zaqar_notify.storage.sqlite.storage.SQLiteStorage.read_clock", fail)
+
+    result = run("poison", "--data", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output == "The store gives no answer: the connection was reset\n"

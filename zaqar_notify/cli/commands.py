@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from zaqar_notify.client import ClientError, ServiceUnreachable
-from zaqar_notify.errors import StartRefused
+from zaqar_notify.errors import StartRefused, StorageUnavailable
 
 REFUSED = 1
 UNREACHABLE = 3
@@ -35,6 +35,8 @@ class Commands(TyperGroup):
             _end(error, UNREACHABLE)
         except (ClientError, StartRefused) as error:
             _end(error, REFUSED)
+        except StorageUnavailable as error:
+            _end(StartRefused(f"The store gives no answer: {error}"), REFUSED)
 
 
 def _end(error: Exception, exit_code: int) -> NoReturn:

@@ -11,7 +11,7 @@ from msgspec.structs import astuple
 
 from zaqar_notify.cli.commands import REFUSED
 from zaqar_notify.cli.output import print_json, print_table
-from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings, load_settings
 from zaqar_notify.single import DATABASE
 
@@ -50,11 +50,7 @@ def poison(
         raise StartRefused("ZAQAR_STORE_URI is not set: name the store, or say --data DIR")
     if data is not None and not (data / DATABASE).exists():
         raise StartRefused(f"There is no {DATABASE} in {data}")
-    try:
-        is_done = asyncio.run(_run(settings, uri, job, retry=retry, drop=drop, as_json=as_json))
-    except StorageUnavailable as error:
-        raise StartRefused(f"The store gives no answer: {error}") from error
-    if not is_done:
+    if not asyncio.run(_run(settings, uri, job, retry=retry, drop=drop, as_json=as_json)):
         raise typer.Exit(REFUSED)
 
 
