@@ -172,10 +172,14 @@ async def confirm(
 
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
-    await service.storage.subscriptions.delete(ref, subscription_id)
-    # What it missed is nobody's any more. Not in one write: a request that broke off is repeated.
-    await service.storage.queues.delete(held_ref(subscription_id))
-    await service.storage.queues.delete(undelivered_ref(subscription_id))
+    """Delete it, with what it missed. No error if there is no such subscription."""
+    subscriptions, now = service.storage.subscriptions, service.clock.now()
+    # What was missed is found by the id alone, so the id must be known to be of this queue.
+    is_ours = await subscriptions.get(ref, subscription_id, now=now) is not None
+    await subscriptions.delete(ref, subscription_id)
+    if is_ours:
+        await service.storage.queues.delete(held_ref(subscription_id))
+        await service.storage.queues.delete(undelivered_ref(subscription_id))
 
 
 async def secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:

@@ -455,7 +455,17 @@ async def test_who_subscribes_again_after_it_was_disabled_gets_what_was_held(api
     assert await replays(api) == [subscription_id]
 
 
-async def test_what_a_deleted_subscription_missed_is_deleted_with_it(api: Api) -> None:
+@pytest.mark.parametrize(
+    ("path", "project", "left"),
+    [
+        (SUBSCRIPTIONS, PROJECT, 0),
+        (SUBSCRIPTIONS, "another", 2),
+        ("/v2/queues/another/subscriptions", PROJECT, 2),
+    ],
+)
+async def test_what_a_subscription_missed_is_deleted_with_it_and_by_nobody_else(
+    api: Api, path: str, project: str, left: int
+) -> None:
     subscription_id = await api.subscribe("q", HOOK)
     missed = [NewMessage(b"{}", 60)]
     now = api.service.clock.now()
@@ -463,11 +473,13 @@ async def test_what_a_deleted_subscription_missed_is_deleted_with_it(api: Api) -
     for ref in refs:
         await api.service.storage.messages.post(ref, Owed(missed), now=now)
 
-    await api.delete(f"{SUBSCRIPTIONS}/{subscription_id}")
+    reply = await api.delete(f"{path}/{subscription_id}", headers={"X-Project-ID": project})
 
-    for ref in refs:
-        page = await api.service.storage.messages.page(ref, marker=None, limit=1, now=now)
-        assert page.messages == []
+    assert reply.status == 204
+    pages = [
+        await api.service.storage.messages.page(ref, marker=None, limit=1, now=now) for ref in refs
+    ]
+    assert sum(len(page.messages) for page in pages) == left
 
 
 async def test_who_leaves_gets_a_way_back(start_api: StartApi) -> None:
