@@ -108,7 +108,7 @@ class ClientPost(QueuePost):
         self.client_id = client_id
         self.idempotency_key = idempotency_key
         self._messages = messages
-        self._checksums = [_checksum(bytes(message.body), settings) for message in messages]
+        self._checksums = [_checksum(message.body, settings) for message in messages]
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         rules = self._rules(queue)
@@ -155,7 +155,7 @@ class RelayedPost(QueuePost):
             settings.idempotency_keep_seconds,
         )
         self._message = message
-        self._checksum = _checksum(message.body, settings)
+        self._checksum = _checksum(msgspec.Raw(message.body), settings)
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         """The body is the message's own, and the ttl as far as a message may live: a confirmation has its
@@ -352,12 +352,12 @@ def _remembered_as(key: str | None, body: bytes, settings: Settings) -> Idempote
     return IdempotencyKey(key, fingerprint, settings.idempotency_keep_seconds)
 
 
-def _checksum(body: bytes, settings: Settings) -> str | None:
+def _checksum(body: msgspec.Raw, settings: Settings) -> str | None:
     """MD5 over the body as Python's `json.dumps` writes it by default; null bodies have none."""
     if not settings.enable_checksum:
         return None
     try:
-        value = json.loads(body)
+        value = json.loads(bytes(body))
         if value is None:
             return None
         text = json.dumps(value)

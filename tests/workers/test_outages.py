@@ -121,26 +121,14 @@ async def test_what_waits_when_its_lease_lapses_is_not_begun(office: Office) -> 
     assert office.sink.bodies("http://slow") == [b"1", b"1", b"2"]
 
 
-async def test_the_rest_of_a_post_is_not_tried_when_the_lease_has_lapsed(office: Office) -> None:
-    office.settings = Settings(delivery_concurrency=1)
-    await office.subscribe("http://slow")
-    hanging = office.sink.answers["http://slow"] = Hanging()
-    await office.post(b"1", b"2")
-
-    async with office.open() as late:
-        await office.sink.received(1)
-        office.clock.advance(seconds=office.settings.delivery_lease_seconds)
-        hanging.let_go.set()
-        await until(lambda: late.in_hand == 0)
-
-        assert office.sink.bodies("http://slow") == [b"1"]
-
-
-async def test_a_failure_is_not_recorded_when_the_lease_has_lapsed(office: Office) -> None:
+@pytest.mark.parametrize("bodies", [[b"1"], [b"1", b"2"]])
+async def test_what_fails_when_the_lease_has_lapsed_is_not_recorded_and_the_rest_not_tried(
+    office: Office, bodies: list[bytes]
+) -> None:
     office.settings = Settings(delivery_concurrency=1)
     await office.subscribe("http://ill")
     hanging = office.sink.answers["http://ill"] = Hanging(TRY_LATER)
-    await office.post(b"1")
+    await office.post(*bodies)
 
     async with office.open() as late:
         await office.sink.received(1)
@@ -148,6 +136,7 @@ async def test_a_failure_is_not_recorded_when_the_lease_has_lapsed(office: Offic
         hanging.let_go.set()
         await until(lambda: late.in_hand == 0)
 
+        assert office.sink.bodies("http://ill") == [b"1"]
         assert late.written.total() == 0
 
 
