@@ -283,17 +283,19 @@ class MongoMessages(MessageStore):
         places = {where for share in shares.values() for where, _ in share}
         if not places:
             return True
-        # One statement for all, walking along their ids, is cheaper than one for each claim.
+        expected = [
+            {
+                "_id": {"$in": [where for where, _ in share]},
+                **_expected(claim_id, [now for _, now in share]),
+            }
+            for (_, claim_id), share in shares.items()
+        ]
+        # One statement for all, walking along their ids, is cheaper than one for each claim. An `$or`
+        # in it would have the server weigh other ways to walk: a sixth of the command's cost.
         wanted = {
             "queue": {"$in": list({queue for queue, _ in shares})},
             "_id": {"$in": list(places)},
-            "$or": [
-                {
-                    "_id": {"$in": [where for where, _ in share]},
-                    **_expected(claim_id, [now for _, now in share]),
-                }
-                for (_, claim_id), share in shares.items()
-            ],
+            "$nor": [{"$nor": expected}],
         }
         with storage_errors():
             result = await rerun(lambda: self._messages.delete_many(wanted, hint=BY_ID))
