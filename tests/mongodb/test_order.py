@@ -208,9 +208,9 @@ async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
     take_back = storage._posting._take_back
     seen: list[list[Message]] = []
 
-    async def look_and_take_back(group: Any) -> None:
+    async def look_and_take_back(*arguments: Any) -> None:
         seen.append(await everything(other_storage, OUTBOX))
-        await take_back(group)
+        await take_back(*arguments)
 
     monkeypatch.setattr(storage._posting, "_take_back", look_and_take_back)
     async with stopped_at_insert(storage) as stopped:
@@ -293,7 +293,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
 ) -> None:
     """The answer to it was given up; the server gets to it behind the next post's reservation."""
     shorten_deadline(monkeypatch, 200)
-    queues = storage._connection.queues
+    queues = storage._connection.leading_queues
     reserve = queues.find_one_and_update
     given_up: list[Any] = []
 

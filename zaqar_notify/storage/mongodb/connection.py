@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
@@ -39,6 +40,8 @@ ANSWER_MS = 10_000
 """How long a call may take, its retries through an election included."""
 SELECTION_MS = 5_000
 """How long a call waits for a primary, or for a connection of the pool."""
+TERM_SECONDS = 1.0
+"""In so short a time no server is deposed, undoes what it wrote, and is elected again."""
 DUPLICATE_KEY = 11000
 UNDECIDED = frozenset(
     {6, 7, 50, 89, 91, 133, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436}
@@ -105,10 +108,35 @@ async def rerun(write: Callable[[], Awaitable[T]]) -> T:
         return await write()
 
 
+class Term:
+    """A stretch of time in which the client knew one primary.
+
+    What a server is asked to write in a term stands on what it was asked to write before: a majority
+    that has the last of it has all, so only that need be waited for.
+    """
+
+    def __init__(self, client: AsyncMongoClient[Document]) -> None:
+        """It begins now."""
+        self._client = client
+        # Each news of a server makes another one.
+        self._topology = client.topology_description
+        self._since = time.monotonic()
+
+    @property
+    def has_lasted(self) -> bool:
+        """False when in doubt: after any news of the servers, and after a second."""
+        return (
+            self._client.topology_description is self._topology
+            and time.monotonic() < self._since + TERM_SECONDS
+        )
+
+
 class Connection:
     """The client and the collections. Made by `open`, in the loop (and process) that uses it."""
 
-    def __init__(self, client: AsyncMongoClient[Document], database: str, *, alone: bool) -> None:
+    def __init__(
+        self, client: AsyncMongoClient[Document], database: str, *, alone: bool, routed: bool
+    ) -> None:
         self.client = client
         self.is_standalone = alone
         names = client[database]
@@ -124,6 +152,9 @@ class Connection:
         self.hinted_queues = self.queues.with_options(write_concern=hint)
         """For writes that only save others some work: nothing is wrong when they are lost."""
         self.hinted_messages = self.messages.with_options(write_concern=hint)
+        # Behind a router, the client does not see the terms of primaries.
+        self.leading_queues = self.queues if routed else self.hinted_queues
+        """For writes that a durable one follows, within the same `Term`."""
 
     @classmethod
     async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:
@@ -143,7 +174,7 @@ class Connection:
         try:
             hello = await client.admin.command("hello")
             alone = _check(hello, unreliable=unreliable)
-            connection = cls(client, _database(uri), alone=alone)
+            connection = cls(client, _database(uri), alone=alone, routed=_is_router(hello))
             await connection._refuse_other_version()
             if prepare:
                 await connection._prepare()
@@ -159,6 +190,9 @@ class Connection:
 
     async def close(self) -> None:
         await self.client.close()
+
+    def term(self) -> Term:
+        return Term(self.client)
 
     async def server_now(self) -> datetime:
         hello = await self.client.admin.command("hello", codec_options=self.client.codec_options)

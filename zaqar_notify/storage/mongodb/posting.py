@@ -2,7 +2,8 @@
 
 For a group of posts there is one reservation a queue, which also returns the queue's document, and
 one ordered insert: remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
-queue's block. Nothing is acknowledged before all of it is sealed by a majority.
+queue's block. Nothing is acknowledged before all of it is sealed by a majority. The reservation does
+not wait for one: the insert does so for both, unless the primary may have changed in between.
 
 The writer of a group has a name, and under it one slot on each queue's document; the next
 reservation overwrites it. After a group whose fate is unknown the process takes a new name, so that
@@ -29,6 +30,7 @@ from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.connection import (
     BY_ID,
     BY_MOVED_ID,
+    Collection,
     Connection,
     Document,
     is_duplicate,
@@ -208,12 +210,15 @@ class Posting:
         """Write the group, and return those to be tried again: somebody fenced one of its blocks, or
         came first with a key."""
         asked = [call.ask for call in calls]
+        # Keys and moved messages are believed by those who find them, acknowledged or not.
+        is_believed = any(one.key is not None or one.moved for one in asked)
+        term = self._connection.term()
         try:
             remembered, parts = await asyncio.gather(
                 self._keys.find(
                     [(one.ref, one.key, one.now) for one in asked if one.key is not None]
                 ),
-                self._reserve(_needs(asked)),
+                self._reserve(_needs(asked), durable=is_believed),
             )
         except BaseException:
             # The reservation may yet be made, over the one that the next group makes.
@@ -228,18 +233,22 @@ class Posting:
                 call.fail(error)
         await self._add_jobs(group)
         await self._create_queues(group)
+        documents = group.documents()
         try:
-            await self._connection.messages.insert_many(group.documents())
+            await self._connection.messages.insert_many(documents)
         except PyMongoError as error:
             self._take_new_name()
             if not is_refused(error):
                 # Whether it happened is unknown, and may yet be decided.
                 raise
-            await self._take_back(group)
+            await self._take_back(group, await self._inserted(group, documents, error))
             if is_duplicate(error):
                 return [call for call, _ in group.answers if not call.is_settled]
             await self._write_alone(group, error)
             return []
+        if not (is_believed or term.has_lasted or await self._holds_blocks(group)):
+            await self._remove(group.messages_and_jobs())
+            raise StorageUnavailable("The primary changed in the middle of the post")
         self._written(group)
         return []
 
@@ -364,63 +373,20 @@ class Posting:
 
     # The steps that ask the store
 
-    async def _reserve(self, needs: dict[QueueRef, int]) -> dict[QueueRef, _Part]:
+    async def _reserve(self, needs: dict[QueueRef, int], *, durable: bool) -> dict[QueueRef, _Part]:
         """A block on each queue, with the queue's document as it is at that instant."""
         writer = self._records.writer
+        queues = self._connection.queues if durable else self._connection.leading_queues
         if len(needs) < MANY_QUEUES:
             reserved = await asyncio.gather(
-                *(self._reserve_one(ref, positions, writer) for ref, positions in needs.items())
+                *(_reserve_one(queues, ref, positions, writer) for ref, positions in needs.items())
             )
         else:
-            reserved = await self._reserve_many(needs, writer)
+            reserved = await _reserve_many(queues, needs, writer)
         return {
             ref: _Part(record_of(ref, stored), _own_block(stored, writer))
             for ref, stored in zip(needs, reserved, strict=True)
         }
-
-    async def _reserve_one(self, ref: QueueRef, positions: int, writer: str) -> Document:
-        stored: Document | None = await self._connection.queues.find_one_and_update(
-            {"_id": queue_key(ref)},
-            _reservation(writer, positions),
-            _reserved_fields(writer),
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-            hint=BY_ID,
-        )
-        if stored is None:
-            raise StorageUnavailable("MongoDB gave no answer to a reservation")
-        return stored
-
-    async def _reserve_many(self, needs: dict[QueueRef, int], writer: str) -> list[Document]:
-        """The same for many queues with two commands: no document is locked from one to the other,
-        so what is read is of the reservation's instant or later."""
-        queues = self._connection.queues
-        await queues.bulk_write(
-            [
-                UpdateOne(
-                    {"_id": queue_key(ref)},
-                    _reservation(writer, positions),
-                    upsert=True,
-                    hint=BY_ID,
-                )
-                for ref, positions in needs.items()
-            ],
-            ordered=False,
-        )
-        keys = {queue_key(ref): ref for ref in needs}
-        found = await queues.find(
-            {"_id": {"$in": list(keys)}},
-            _reserved_fields(writer),
-            limit=len(keys),
-            hint=BY_ID,
-        ).to_list()
-        reserved = {
-            keys[stored["_id"]]: stored for stored in found if writer in stored["in_flight"]
-        }
-        for ref in needs.keys() - reserved.keys():
-            # It was purged or deleted in between.
-            reserved[ref] = await self._reserve_one(ref, needs[ref], writer)
-        return [reserved[ref] for ref in needs]
 
     async def _moved_before(self, asked: Sequence[Asked], parts: dict[QueueRef, _Part]) -> set[str]:
         """The ids of messages that a move which was broken off brought here already."""
@@ -454,31 +420,66 @@ class Posting:
             )
         )
 
-    async def _take_back(self, group: _Group) -> None:
+    async def _holds_blocks(self, group: _Group) -> bool:
+        """Whether the group's blocks are its own by the document of each queue.
+
+        A primary that does not know of a reservation gives the block again, unless it has given
+        those behind it already.
+        """
+        held = await asyncio.gather(*(self._holds(part.block) for part in group.parts.values()))
+        return all(held)
+
+    async def _holds(self, block: Block) -> bool:
+        result = await self._connection.queues.update_one(
+            {
+                "_id": block.key,
+                "queue": block.queue,
+                "$or": [
+                    {f"in_flight.{block.writer}.first": block.first},
+                    {"next": {"$lte": block.first}},
+                ],
+            },
+            {"$max": {"next": Int64(block.last + 1)}},
+            hint=BY_ID,
+        )
+        return bool(result.matched_count)
+
+    async def _inserted(
+        self, group: _Group, documents: Sequence[Document], error: PyMongoError
+    ) -> Sequence[Document]:
+        """What was inserted of a group that was refused; others may have the places of the rest."""
+        if isinstance(error, BulkWriteError):
+            return documents[: error.details["nInserted"]]
+        # The library refused it; what it had sent by then, it does not say.
+        return documents if await self._holds_blocks(group) else ()
+
+    async def _take_back(self, group: _Group, inserted: Sequence[Document]) -> None:
         """Remove what a group wrote that can't be acknowledged, and end its blocks."""
-        messages = self._connection.messages
-        documents = group.messages_and_jobs()
-        if documents:
-            await rerun(
-                lambda: messages.delete_many(
-                    {
-                        "queue": {"$in": list({stored["queue"] for stored in documents})},
-                        "_id": {"$in": [stored["_id"] for stored in documents]},
-                        "fence": {"$exists": False},
-                    },
-                    hint=BY_ID,
-                )
-            )
+        await self._remove(inserted)
         for stored in group.keys:
             await self._keys.remove(stored)
         try:
             # Fences: a key that leads here is not to be believed.
-            await messages.insert_many(
+            await self._connection.messages.insert_many(
                 [{**part.seal(), "fence": True} for part in group.parts.values()], ordered=False
             )
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise
+
+    async def _remove(self, documents: Sequence[Document]) -> None:
+        if not documents:
+            return
+        await rerun(
+            lambda: self._connection.messages.delete_many(
+                {
+                    "queue": {"$in": list({stored["queue"] for stored in documents})},
+                    "_id": {"$in": [stored["_id"] for stored in documents]},
+                    "fence": {"$exists": False},
+                },
+                hint=BY_ID,
+            )
+        )
 
     async def _put_off(
         self, call: Call[Asked, Posted], key: IdempotencyKey, before: Remembered
@@ -521,6 +522,51 @@ def _needs(asked: Iterable[Asked]) -> dict[QueueRef, int]:
     for one in asked:
         needs[one.ref] = needs.get(one.ref, 0) + one.positions
     return needs
+
+
+async def _reserve_one(queues: Collection, ref: QueueRef, positions: int, writer: str) -> Document:
+    stored: Document | None = await queues.find_one_and_update(
+        {"_id": queue_key(ref)},
+        _reservation(writer, positions),
+        _reserved_fields(writer),
+        upsert=True,
+        return_document=ReturnDocument.AFTER,
+        hint=BY_ID,
+    )
+    if stored is None:
+        raise StorageUnavailable("MongoDB gave no answer to a reservation")
+    return stored
+
+
+async def _reserve_many(
+    queues: Collection, needs: dict[QueueRef, int], writer: str
+) -> list[Document]:
+    """The same for many queues with two commands: no document is locked from one to the other,
+    so what is read is of the reservation's instant or later."""
+    await queues.bulk_write(
+        [
+            UpdateOne(
+                {"_id": queue_key(ref)},
+                _reservation(writer, positions),
+                upsert=True,
+                hint=BY_ID,
+            )
+            for ref, positions in needs.items()
+        ],
+        ordered=False,
+    )
+    keys = {queue_key(ref): ref for ref in needs}
+    found = await queues.find(
+        {"_id": {"$in": list(keys)}},
+        _reserved_fields(writer),
+        limit=len(keys),
+        hint=BY_ID,
+    ).to_list()
+    reserved = {keys[stored["_id"]]: stored for stored in found if writer in stored["in_flight"]}
+    for ref in needs.keys() - reserved.keys():
+        # It was purged or deleted in between.
+        reserved[ref] = await _reserve_one(queues, ref, needs[ref], writer)
+    return [reserved[ref] for ref in needs]
 
 
 def _own_block(stored: Document, writer: str) -> Block:

@@ -1,0 +1,236 @@
+"""Reservations wait for no majority: what becomes of a post whose reservation the next primary lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from bson import Int64
+
+from tests.contract.steps import (
+    OUTBOX,
+    bodies,
+    claim,
+    everything,
+    idempotency_key,
+    ids,
+    page,
+    post,
+    subscribe,
+)
+from tests.mongod import ReplicaSet, require_mongod
+from tests.mongodb.commands import Command, Commands
+from tests.mongodb.stops import stopped_at_insert
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import Posted, QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage, connection
+from zaqar_notify.storage.mongodb.documents import queue_key
+
+# The library leaves connections behind whose making was cut short; they go with the garbage.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+FAR = Int64(2**62)
+"""A position that no clock has come to: there, a block begins where the one before it ends."""
+ALONE = {"w": 1}
+
+
+@pytest.fixture(scope="module")
+def three_members() -> Iterator[ReplicaSet]:
+    require_mongod()
+    members = ReplicaSet(3)
+    members.start()
+    yield members
+    members.stop()
+    gc.collect()
+
+
+async def test_a_post_whose_reservation_died_with_the_primary_keeps_its_place(
+    three_members: ReplicaSet, queue: QueueRef
+) -> None:
+    storage = await MongoStorage.open(three_members.uri("terms"))
+    await post(storage, queue, bodies=["a"])
+
+    await post_over_an_election(storage, three_members, queue, body="b")
+
+    assert bodies(await page(storage, queue)) == ["a", "b"]
+    await post(storage, queue, bodies=["c"])
+    assert bodies(await everything(storage, queue)) == ["a", "b", "c"]
+    await storage.close()
+
+
+async def test_a_post_that_comes_behind_others_under_the_next_primary_is_refused_and_gone(
+    three_members: ReplicaSet, queue: QueueRef
+) -> None:
+    """Readers may have passed its place."""
+    storage = await MongoStorage.open(three_members.uri("terms"))
+    other_storage = await MongoStorage.open(three_members.uri("terms"))
+    await post(storage, queue, bodies=["a"])
+
+    with pytest.raises(StorageUnavailable, match="The primary changed"):
+        await post_over_an_election(
+            storage,
+            three_members,
+            queue,
+            body="b",
+            meanwhile=lambda: post(other_storage, queue, bodies=["c"]),
+        )
+
+    assert bodies(await page(storage, queue)) == ["a", "c"]
+    await post(storage, queue, bodies=["d"])
+    held = await claim(other_storage, queue)
+    assert held is not None
+    assert bodies(held) == ["a", "c", "d"]
+    await storage.close()
+    await other_storage.close()
+
+
+async def test_a_post_that_is_refused_leaves_no_job(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    doubt_every_term(monkeypatch)
+    await subscribe(storage, queue)
+    await post(storage, queue, bodies=["a"])
+    async with reservation_lost(storage, queue, body="b") as posting:
+        await post(other_storage, queue, bodies=["c"])
+
+    with pytest.raises(StorageUnavailable):
+        await posting
+
+    assert bodies(await everything(storage, queue)) == ["a", "c"]
+    assert len(await everything(storage, OUTBOX)) == 2
+
+
+async def test_a_post_in_doubt_whose_reservation_is_there_is_acknowledged(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    doubt_every_term(monkeypatch)
+    async with stopped_at_insert(storage) as stopped:
+        posting = asyncio.create_task(post(storage, queue, bodies=["a"]))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["b"])
+        stopped.go_on.set()
+        posted = await posting
+
+    everybody = await everything(other_storage, queue)
+    assert bodies(everybody) == ["a", "b"]
+    assert ids(everybody)[:1] == posted.ids
+
+
+async def test_a_post_whose_block_another_was_given_removes_nothing_of_that(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    """The first message of the other has its place; behind that there was room for its own."""
+    await post(storage, queue, bodies=["a"])
+    await storage._connection.queues.update_one(
+        {"_id": queue_key(queue)}, {"$set": {"next": FAR}}
+    )
+    async with reservation_lost(storage, queue, body="late", count=3) as posting:
+        first = await post(other_storage, queue, bodies=["early 1", "early 2"])
+
+    late = await posting
+
+    assert min(late.ids) > max(first.ids)
+    everybody = bodies(await everything(storage, queue))
+    assert everybody == ["a", "early 1", "early 2", "late", "late", "late"]
+
+
+async def test_a_post_waits_for_the_majority_once(
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Commands()
+    commands.listen(monkeypatch)
+    storage = await MongoStorage.open(uri)
+    await post(storage, queue, bodies=["a"])
+    commands.sent.clear()
+
+    await post(storage, queue, bodies=["b"])
+
+    assert [next(iter(command)) for command in commands.sent] == ["findAndModify", "insert"]
+    assert [waits(command) for command in commands.sent] == [False, True]
+    await storage.close()
+
+
+@pytest.mark.parametrize("is_routed", [False, True])
+async def test_a_reservation_that_others_come_to_rely_on_is_durable(
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, is_routed: bool
+) -> None:
+    """Under a key others answer as the post was, even when its process ends; and who asks a router
+    does not see which primary answers."""
+    commands = Commands()
+    commands.listen(monkeypatch)
+    if is_routed:
+        monkeypatch.setattr(connection, "_is_router", lambda _: True)
+    storage = await MongoStorage.open(uri)
+    commands.sent.clear()
+
+    await post(storage, queue, bodies=["a"], key=None if is_routed else idempotency_key())
+
+    [reservation] = [command for command in commands.sent if "findAndModify" in command]
+    assert waits(reservation)
+    await storage.close()
+
+
+def waits(command: Command) -> bool:
+    return bool(command.get("writeConcern") != ALONE)
+
+
+def doubt_every_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "TERM_SECONDS", 0.0)
+
+
+async def nothing() -> None:
+    pass
+
+
+async def post_over_an_election(
+    storage: MongoStorage,
+    members: ReplicaSet,
+    queue: QueueRef,
+    *,
+    body: str,
+    meanwhile: Callable[[], Awaitable[object]] = nothing,
+) -> Posted:
+    """A post that reserves at a primary nobody hears any more, and inserts at the next."""
+    primary = await asyncio.to_thread(members.wait_for_primary)
+    others = [member for member in members.members if member is not primary]
+    for member in others:
+        member.kill()
+    async with stopped_at_insert(storage) as stopped:
+        posting = asyncio.create_task(post(storage, queue, bodies=[body]))
+        await stopped.begun.wait()
+        primary.kill()
+        for member in others:
+            await asyncio.to_thread(member.start)
+        await asyncio.to_thread(members.wait_for_primary)
+        await meanwhile()
+        stopped.go_on.set()
+        try:
+            return await posting
+        finally:
+            await asyncio.to_thread(primary.start)
+
+
+@asynccontextmanager
+async def reservation_lost(
+    storage: MongoStorage, queue: QueueRef, *, body: str, count: int = 1
+) -> AsyncIterator[asyncio.Task[Posted]]:
+    """A post that goes on at the end of the block, its reservation undone as by an election."""
+    queues: Any = storage._connection.queues
+    before = await queues.find_one({"_id": queue_key(queue)})
+    async with stopped_at_insert(storage) as stopped:
+        posting = asyncio.create_task(post(storage, queue, bodies=[body] * count))
+        await stopped.begun.wait()
+        await queues.replace_one({"_id": queue_key(queue)}, before)
+        yield posting
+        stopped.go_on.set()
+        await asyncio.wait((posting,))
