@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zaqar_notify.storage.mongodb import MongoStorage, posting, remembering
+from zaqar_notify.storage.mongodb import MongoStorage, connection, posting, remembering
 
 Insert = Callable[..., Awaitable[object]]
 
@@ -52,3 +52,8 @@ async def stopped_at_insert(
 def shorten_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     monkeypatch.setattr(posting, "DEADLINE_MS", ms)
     monkeypatch.setattr(remembering, "WAIT_SECONDS", ms / 1000)
+
+
+def make_terms_last(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """After so long a writer doubts that the primary is the one it reserved at."""
+    monkeypatch.setattr(connection, "TERM_SECONDS", seconds)

@@ -28,7 +28,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from tests.mongodb.stops import shorten_deadline, stopped_at_insert
+from tests.mongodb.stops import make_terms_last, shorten_deadline, stopped_at_insert
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -155,11 +155,14 @@ async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_wa
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Who is told that it is past, and in doubt about its reservation, finds its slot."""
     shorten_deadline(monkeypatch, 200)
+    make_terms_last(monkeypatch, 0.2)
     async with stopped_at_insert(storage, after=True) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
         await stopped.begun.wait()
         await post(other_storage, queue, bodies=["a"])
+        await asyncio.sleep(0.3)
 
         assert bodies(await page(other_storage, queue)) == ["slow", "a"]
 
@@ -293,7 +296,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
 ) -> None:
     """The answer to it was given up; the server gets to it behind the next post's reservation."""
     shorten_deadline(monkeypatch, 200)
-    queues = storage._connection.leading_queues
+    queues = storage._connection.quick_queues
     reserve = queues.find_one_and_update
     given_up: list[Any] = []
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from bson import Int64
 
+from tests.clock import START
 from tests.contract.steps import (
     OUTBOX,
     bodies,
@@ -24,18 +25,20 @@ from tests.contract.steps import (
 )
 from tests.mongod import ReplicaSet, require_mongod
 from tests.mongodb.commands import Command, Commands
-from tests.mongodb.stops import stopped_at_insert
+from tests.mongodb.stops import make_terms_last, shorten_deadline, stopped_at_insert
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage, connection
 from zaqar_notify.storage.mongodb.documents import queue_key
+from zaqar_notify.storage.mongodb.posting import MANY_QUEUES
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 FAR = Int64(2**62)
 """A position that no clock has come to: there, a block begins where the one before it ends."""
-ALONE = {"w": 1}
+MAJORITY = {"w": "majority", "j": True}
+IN_TIME_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +52,10 @@ def three_members() -> Iterator[ReplicaSet]:
 
 
 async def test_a_post_whose_reservation_died_with_the_primary_keeps_its_place(
-    three_members: ReplicaSet, queue: QueueRef
+    three_members: ReplicaSet, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The news of the election is what tells its writer to look."""
+    make_terms_last(monkeypatch, 10 * IN_TIME_SECONDS)
     storage = await MongoStorage.open(three_members.uri("terms"))
     await post(storage, queue, bodies=["a"])
 
@@ -70,7 +75,7 @@ async def test_a_post_that_comes_behind_others_under_the_next_primary_is_refused
     other_storage = await MongoStorage.open(three_members.uri("terms"))
     await post(storage, queue, bodies=["a"])
 
-    with pytest.raises(StorageUnavailable, match="The primary changed"):
+    with pytest.raises(StorageUnavailable, match="the primary changed"):
         await post_over_an_election(
             storage,
             three_members,
@@ -94,7 +99,7 @@ async def test_a_post_that_is_refused_leaves_no_job(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    doubt_every_term(monkeypatch)
+    make_terms_last(monkeypatch, 0)
     await subscribe(storage, queue)
     await post(storage, queue, bodies=["a"])
     async with reservation_lost(storage, queue, body="b") as posting:
@@ -107,13 +112,31 @@ async def test_a_post_that_is_refused_leaves_no_job(
     assert len(await everything(storage, OUTBOX)) == 2
 
 
+async def test_a_post_whose_lost_reservation_showed_no_subscription_is_refused_when_there_is_one(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has no job for it."""
+    make_terms_last(monkeypatch, 0)
+    await post(storage, queue, bodies=["a"])
+    async with reservation_lost(storage, queue, body="b") as posting:
+        await subscribe(other_storage, queue)
+
+    with pytest.raises(StorageUnavailable):
+        await posting
+
+    assert bodies(await everything(storage, queue)) == ["a"]
+
+
 async def test_a_post_in_doubt_whose_reservation_is_there_is_acknowledged(
     storage: MongoStorage,
     other_storage: MongoStorage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    doubt_every_term(monkeypatch)
+    make_terms_last(monkeypatch, 0)
     async with stopped_at_insert(storage) as stopped:
         posting = asyncio.create_task(post(storage, queue, bodies=["a"]))
         await stopped.begun.wait()
@@ -129,24 +152,88 @@ async def test_a_post_in_doubt_whose_reservation_is_there_is_acknowledged(
 async def test_a_post_whose_block_another_was_given_removes_nothing_of_that(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
-    """The first message of the other has its place; behind that there was room for its own."""
+    """The first place is free again, and the other's second message has the next."""
     await post(storage, queue, bodies=["a"])
-    await storage._connection.queues.update_one(
-        {"_id": queue_key(queue)}, {"$set": {"next": FAR}}
-    )
+    await far_ahead(storage, queue)
     async with reservation_lost(storage, queue, body="late", count=3) as posting:
         first = await post(other_storage, queue, bodies=["early 1", "early 2"])
+        await other_storage.messages.delete(queue, first.ids[0], claim_id=None, now=START)
 
     late = await posting
 
     assert min(late.ids) > max(first.ids)
     everybody = bodies(await everything(storage, queue))
-    assert everybody == ["a", "early 1", "early 2", "late", "late", "late"]
+    assert everybody == ["a", "early 2", "late", "late", "late"]
+
+
+async def test_a_key_does_not_believe_the_seal_of_another_writer_in_its_block(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That writer's reservation was lost, and its block given to the post under the key."""
+    shorten_deadline(monkeypatch, 200)
+    make_terms_last(monkeypatch, 0)
+    await post(storage, queue, bodies=["a"])
+    await far_ahead(storage, queue)
+    messages = other_storage._connection.messages
+    insert = messages.insert_many
+    half_done, ending = asyncio.Event(), asyncio.Event()
+
+    async def insert_the_key(documents: list[dict[str, object]]) -> object:
+        await insert(documents[:1])
+        half_done.set()
+        return await ending.wait()
+
+    monkeypatch.setattr(messages, "insert_many", insert_the_key)
+    async with reservation_lost(storage, queue, body="lost") as posting:
+        key = idempotency_key()
+        dying = asyncio.create_task(post(other_storage, queue, bodies=["b"], key=key))
+        await half_done.wait()
+    with pytest.raises(StorageUnavailable):
+        await posting
+
+    posted = await post(storage, queue, bodies=["b"], key=key)
+
+    dying.cancel()
+    ending.set()
+    everybody = await everything(storage, queue)
+    assert bodies(everybody) == ["a", "b"]
+    assert ids(everybody)[1:] == posted.ids
+
+
+async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    take_back = storage._posting._take_back
+    again: list[Posted] = []
+
+    async def repeat_and_take_back(*arguments: Any) -> None:
+        again.append(await post(other_storage, queue, bodies=["a"], key=idempotency_key()))
+        await take_back(*arguments)
+
+    monkeypatch.setattr(storage._posting, "_take_back", repeat_and_take_back)
+    async with stopped_at_insert(storage) as stopped:
+        slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
+        await stopped.begun.wait()
+        await post(other_storage, queue, bodies=["b"])
+        await everything(other_storage, queue)
+        stopped.go_on.set()
+        posted = await slow
+
+    assert [one.ids for one in again] == [posted.ids]
+    assert bodies(await everything(storage, queue)) == ["b", "a"]
 
 
 async def test_a_post_waits_for_the_majority_once(
     uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection.Term, "has_lasted", True)
     commands = Commands()
     commands.listen(monkeypatch)
     storage = await MongoStorage.open(uri)
@@ -160,9 +247,9 @@ async def test_a_post_waits_for_the_majority_once(
     await storage.close()
 
 
-@pytest.mark.parametrize("is_routed", [False, True])
+@pytest.mark.parametrize(("has_key", "is_routed"), [(True, False), (False, True)])
 async def test_a_reservation_that_others_come_to_rely_on_is_durable(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, is_routed: bool
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, has_key: bool, is_routed: bool
 ) -> None:
     """Under a key others answer as the post was, even when its process ends; and who asks a router
     does not see which primary answers."""
@@ -173,19 +260,42 @@ async def test_a_reservation_that_others_come_to_rely_on_is_durable(
     storage = await MongoStorage.open(uri)
     commands.sent.clear()
 
-    await post(storage, queue, bodies=["a"], key=None if is_routed else idempotency_key())
+    await post(storage, queue, bodies=["a"], key=idempotency_key() if has_key else None)
 
     [reservation] = [command for command in commands.sent if "findAndModify" in command]
     assert waits(reservation)
     await storage.close()
 
 
+async def test_many_queues_are_reserved_durably(
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read of them must not be from before."""
+    commands = Commands()
+    commands.listen(monkeypatch)
+    storage = await MongoStorage.open(uri)
+    commands.sent.clear()
+
+    await asyncio.gather(
+        *(
+            post(storage, QueueRef(queue.project, f"{number}"), bodies=["a"])
+            for number in range(MANY_QUEUES)
+        )
+    )
+
+    [reservation, *_] = [command for command in commands.sent if command.get("update") == "queues"]
+    assert len(reservation["updates"]) == MANY_QUEUES
+    assert waits(reservation)
+    await storage.close()
+
+
 def waits(command: Command) -> bool:
-    return bool(command.get("writeConcern") != ALONE)
+    return bool(command.get("writeConcern") == MAJORITY)
 
 
-def doubt_every_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "TERM_SECONDS", 0.0)
+async def far_ahead(storage: MongoStorage, queue: QueueRef) -> None:
+    """From now on, who reserves after a reservation that was lost is given its very block."""
+    await storage._connection.queues.update_one({"_id": queue_key(queue)}, {"$set": {"next": FAR}})
 
 
 async def nothing() -> None:
@@ -205,7 +315,7 @@ async def post_over_an_election(
     others = [member for member in members.members if member is not primary]
     for member in others:
         member.kill()
-    async with stopped_at_insert(storage) as stopped:
+    async with asyncio.timeout(IN_TIME_SECONDS), stopped_at_insert(storage) as stopped:
         posting = asyncio.create_task(post(storage, queue, bodies=[body]))
         await stopped.begun.wait()
         primary.kill()

@@ -234,7 +234,7 @@ class MongoClaims(ClaimStore):
 
     async def _announce(self, ref: QueueRef, count: int) -> None:
         """Wake those who wait, here and in other processes."""
-        stored = await self._connection.hinted_queues.find_one_and_update(
+        stored = await self._connection.quick_queues.find_one_and_update(
             {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, {"turns": 1}, return_document=True
         )
         if stored is not None:

@@ -139,6 +139,10 @@ class Connection:
     ) -> None:
         self.client = client
         self.is_standalone = alone
+        self.hides_primary = (
+            routed or not client.topology_description.topology_type_name.startswith("ReplicaSet")
+        )
+        """Whether the client can't tell which server answers, so that no `Term` means anything."""
         names = client[database]
         self.schema: Collection = names["schema"]
         self.queues: Collection = names["queues"]
@@ -148,13 +152,11 @@ class Connection:
         self.durable_queues = self.queues.with_options(read_concern=durable)
         """For reads that must not see what a fail-over could take back."""
         self.durable_messages = self.messages.with_options(read_concern=durable)
-        hint = WriteConcern(w=1)
-        self.hinted_queues = self.queues.with_options(write_concern=hint)
-        """For writes that only save others some work: nothing is wrong when they are lost."""
-        self.hinted_messages = self.messages.with_options(write_concern=hint)
-        # Behind a router, the client does not see the terms of primaries.
-        self.leading_queues = self.queues if routed else self.hinted_queues
-        """For writes that a durable one follows, within the same `Term`."""
+        quick = WriteConcern(w=1)
+        self.quick_queues = self.queues.with_options(write_concern=quick)
+        """For writes that only save others some work, so that nothing is wrong when they are lost, and
+        for those that a durable one follows within the same `Term`."""
+        self.quick_messages = self.messages.with_options(write_concern=quick)
 
     @classmethod
     async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:

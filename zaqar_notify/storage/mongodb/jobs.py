@@ -99,7 +99,7 @@ class JobPlaces:
                 self._noted.discard(ref)
                 # Those who wait look by themselves, too.
                 with suppress(PyMongoError):
-                    await self._connection.hinted_queues.update_one(
+                    await self._connection.quick_queues.update_one(
                         {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, hint=BY_ID
                     )
                 await asyncio.sleep(ANNOUNCE_SECONDS)

@@ -106,7 +106,7 @@ class Lease(msgspec.Struct, frozen=True):
 class Leasing:
     def __init__(self, connection: Connection) -> None:
         self._messages = connection.messages
-        self._hinted = connection.hinted_messages
+        self._quick = connection.quick_messages
 
     async def first_free(
         self, queue: bytes, now: int, *, limit: int, after: bytes | None = None
@@ -143,7 +143,7 @@ class Leasing:
                 hint=BY_DUE,
             ).to_list()
             if found:
-                await self._hinted.update_many(
+                await self._quick.update_many(
                     {
                         "queue": queue,
                         "_id": {"$in": [stored["_id"] for stored in found]},

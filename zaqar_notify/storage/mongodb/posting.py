@@ -50,6 +50,7 @@ from zaqar_notify.storage.mongodb.documents import (
 from zaqar_notify.storage.mongodb.grouping import Call, Together
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.records import (
+    FENCE_LIFE,
     SEAL_LIFE,
     Block,
     Record,
@@ -67,7 +68,9 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 
 POSTS_TOGETHER = 128
 MANY_QUEUES = 4
-"""From so many on, a group reserves with one command for all of its queues."""
+"""From so many on, a group reserves with one command for all of its queues, and a read of what came
+of it: durably, or another primary might answer the read."""
+SETTINGS = ("metadata", "subscribed_until")
 BLOCK_POSITIONS = 1 << 16
 """Positions are plentiful: no post needs to say beforehand how many it takes."""
 DEADLINE_MS = 5_000
@@ -91,11 +94,15 @@ class Asked(msgspec.Struct):
 
 
 class _Part:
-    """One queue's part of a group: its block, and what goes into it."""
+    """One queue's part of a group: its block, and what goes into it.
 
-    def __init__(self, record: Record, block: Block) -> None:
+    `settings` are those fields of the queue's document by which it is decided what that is.
+    """
+
+    def __init__(self, record: Record, block: Block, settings: Document) -> None:
         self.record = record
         self.block = block
+        self.settings = settings
         self.documents: list[Document] = []
         self.visible = 0
         self.delayed_to: list[int] = []
@@ -124,7 +131,17 @@ class _Part:
         return {
             "_id": self.block.seal_id,
             "queue": self.block.queue,
+            "writer": self.block.writer,
             "reclaim_at": self.seal_until,
+        }
+
+    def fence(self) -> Document:
+        """In the place of the seal."""
+        return {
+            "_id": self.block.seal_id,
+            "queue": self.block.queue,
+            "fence": True,
+            "reclaim_at": self.block.deadline + FENCE_LIFE,
         }
 
 
@@ -210,15 +227,20 @@ class Posting:
         """Write the group, and return those to be tried again: somebody fenced one of its blocks, or
         came first with a key."""
         asked = [call.ask for call in calls]
-        # Keys and moved messages are believed by those who find them, acknowledged or not.
-        is_believed = any(one.key is not None or one.moved for one in asked)
+        needs = _needs(asked)
+        is_durable = (
+            len(needs) >= MANY_QUEUES
+            # Keys and moved messages are believed by those who find them, acknowledged or not.
+            or any(one.key is not None or one.moved for one in asked)
+            or self._connection.hides_primary
+        )
         term = self._connection.term()
         try:
             remembered, parts = await asyncio.gather(
                 self._keys.find(
                     [(one.ref, one.key, one.now) for one in asked if one.key is not None]
                 ),
-                self._reserve(_needs(asked), durable=is_believed),
+                self._reserve(needs, durable=is_durable),
             )
         except BaseException:
             # The reservation may yet be made, over the one that the next group makes.
@@ -233,22 +255,21 @@ class Posting:
                 call.fail(error)
         await self._add_jobs(group)
         await self._create_queues(group)
-        documents = group.documents()
         try:
-            await self._connection.messages.insert_many(documents)
+            await self._connection.messages.insert_many(group.documents())
         except PyMongoError as error:
             self._take_new_name()
             if not is_refused(error):
                 # Whether it happened is unknown, and may yet be decided.
                 raise
-            await self._take_back(group, await self._inserted(group, documents, error))
+            await self._take_back(group, await self._inserted(group, error))
             if is_duplicate(error):
                 return [call for call, _ in group.answers if not call.is_settled]
             await self._write_alone(group, error)
             return []
-        if not (is_believed or term.has_lasted or await self._holds_blocks(group)):
+        if not (is_durable or term.has_lasted or await self._holds_blocks(group)):
             await self._remove(group.messages_and_jobs())
-            raise StorageUnavailable("The primary changed in the middle of the post")
+            raise StorageUnavailable("The queue or the primary changed in the middle of the post")
         self._written(group)
         return []
 
@@ -376,7 +397,7 @@ class Posting:
     async def _reserve(self, needs: dict[QueueRef, int], *, durable: bool) -> dict[QueueRef, _Part]:
         """A block on each queue, with the queue's document as it is at that instant."""
         writer = self._records.writer
-        queues = self._connection.queues if durable else self._connection.leading_queues
+        queues = self._connection.queues if durable else self._connection.quick_queues
         if len(needs) < MANY_QUEUES:
             reserved = await asyncio.gather(
                 *(_reserve_one(queues, ref, positions, writer) for ref, positions in needs.items())
@@ -384,7 +405,11 @@ class Posting:
         else:
             reserved = await _reserve_many(queues, needs, writer)
         return {
-            ref: _Part(record_of(ref, stored), _own_block(stored, writer))
+            ref: _Part(
+                record_of(ref, stored),
+                _own_block(stored, writer),
+                {name: stored.get(name) for name in SETTINGS},
+            )
             for ref, stored in zip(needs, reserved, strict=True)
         }
 
@@ -424,19 +449,20 @@ class Posting:
         """Whether the group's blocks are its own by the document of each queue.
 
         A primary that does not know of a reservation gives the block again, unless it has given
-        those behind it already.
+        those behind it already, or the queue is not what the lost reservation showed.
         """
-        held = await asyncio.gather(*(self._holds(part.block) for part in group.parts.values()))
+        held = await asyncio.gather(*(self._holds(part) for part in group.parts.values()))
         return all(held)
 
-    async def _holds(self, block: Block) -> bool:
+    async def _holds(self, part: _Part) -> bool:
+        block = part.block
         result = await self._connection.queues.update_one(
             {
                 "_id": block.key,
                 "queue": block.queue,
                 "$or": [
                     {f"in_flight.{block.writer}.first": block.first},
-                    {"next": {"$lte": block.first}},
+                    {"next": {"$lte": block.first}, **part.settings},
                 ],
             },
             {"$max": {"next": Int64(block.last + 1)}},
@@ -444,12 +470,12 @@ class Posting:
         )
         return bool(result.matched_count)
 
-    async def _inserted(
-        self, group: _Group, documents: Sequence[Document], error: PyMongoError
-    ) -> Sequence[Document]:
-        """What was inserted of a group that was refused; others may have the places of the rest."""
+    async def _inserted(self, group: _Group, error: PyMongoError) -> Sequence[Document]:
+        """Which messages and jobs were inserted of a group that was refused; others may have the
+        places of the rest."""
+        documents = group.messages_and_jobs()
         if isinstance(error, BulkWriteError):
-            return documents[: error.details["nInserted"]]
+            return documents[: max(0, error.details["nInserted"] - len(group.keys))]
         # The library refused it; what it had sent by then, it does not say.
         return documents if await self._holds_blocks(group) else ()
 
@@ -459,15 +485,16 @@ class Posting:
         for stored in group.keys:
             await self._keys.remove(stored)
         try:
-            # Fences: a key that leads here is not to be believed.
+            # A key that leads here is not to be believed.
             await self._connection.messages.insert_many(
-                [{**part.seal(), "fence": True} for part in group.parts.values()], ordered=False
+                [part.fence() for part in group.parts.values()], ordered=False
             )
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise
 
     async def _remove(self, documents: Sequence[Document]) -> None:
+        """Remove messages, but not what has come to their places since."""
         if not documents:
             return
         await rerun(
@@ -475,7 +502,8 @@ class Posting:
                 {
                     "queue": {"$in": list({stored["queue"] for stored in documents})},
                     "_id": {"$in": [stored["_id"] for stored in documents]},
-                    "fence": {"$exists": False},
+                    "client": {"$in": list({stored["client"] for stored in documents})},
+                    "posted_at": {"$in": list({stored["posted_at"] for stored in documents})},
                 },
                 hint=BY_ID,
             )

@@ -6,6 +6,9 @@ appear in it, so readers stop before the first open block. A block whose deadlin
 *fenced*: whoever comes by takes the places of its first message and of its seal, so that whatever
 its writer does afterwards fails. Of a fence and a seal one comes first, by the unique `_id`; no
 clock is trusted with that, only with how long one waits (docs/decisions/0004).
+
+A seal names its writer. One of another writer comes from a reservation that an election undid: it
+says nothing of the block, and what is acknowledged is never in it.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from zaqar_notify.storage.mongodb.grouping import Call, Together
 READ_TOGETHER = 1000
 SEAL_LIFE = timedelta(minutes=10)
 """A seal is kept so long after its block's deadline, or longer."""
+SLOT_LIFE = timedelta(minutes=2)
+"""Nor is the slot of a sealed block cleared before: its writer may have to look for it."""
 FENCE_LIFE = timedelta(days=30)
 """A writer that slept longer than this is stopped by nothing."""
 BROKEN_OFF = timedelta(minutes=2)
@@ -110,7 +115,7 @@ class Records:
         self._reads: Together[QueueRef, Record | None] = Together(
             self._read_group, most=READ_TOGETHER
         )
-        self._sealed: dict[str, int] = {}
+        self._sealed: dict[tuple[str, str], int] = {}
         self._ids: dict[QueueRef, bytes] = {}
         self.writer = ""
         """The present name of this process as a writer."""
@@ -136,10 +141,10 @@ class Records:
         await self._reads.close()
 
     def sealed(self, block: Block) -> None:
-        """This process knows that the block is sealed."""
+        """This process knows that the block is sealed, as it will ever be."""
         if len(self._sealed) >= REMEMBERED_SEALS:
             self._sealed.clear()
-        self._sealed[block.key] = block.first
+        self._sealed[block.key, block.writer] = block.first
 
     async def _read_group(self, group: Sequence[Call[QueueRef, Record | None]]) -> None:
         refs = {queue_key(call.ask): call.ask for call in group}
@@ -172,45 +177,51 @@ class Records:
 
     async def _open_blocks(self, found: Sequence[Document]) -> list[Block]:
         """The blocks of these documents that are open, after those past their deadline were fenced."""
-        doubtful = [
-            (block, stored["now"])
-            for stored in found
-            for block in blocks_of(stored)
-            if not self._knows_sealed(block)
-        ]
-        overdue = [
-            block
-            for stored in found
-            for block in blocks_of(stored)
-            if block.deadline <= stored["now"]
-        ]
-        if not doubtful and not overdue:
-            return []
+        slots = [(block, stored["now"]) for stored in found for block in blocks_of(stored)]
+        doubtful = [(block, now) for block, now in slots if not self._knows_sealed(block)]
         seals = await self.find_seals([block for block, _ in doubtful])
+        for block, _ in doubtful:
+            if seals.get(block.seal_id):
+                self.sealed(block)
         unsealed = [(block, now) for block, now in doubtful if block.seal_id not in seals]
         ended = await asyncio.gather(*(self._has_ended(block, now) for block, now in unsealed))
         open_blocks = [
             block for (block, _), has_ended in zip(unsealed, ended, strict=True) if not has_ended
         ]
-        await self._clear([block for block in overdue if block not in open_blocks])
+        await self._clear(
+            [
+                block
+                for block, now in slots
+                if block not in open_blocks and self._is_done_with(block, now)
+            ]
+        )
         return open_blocks
 
+    def _is_done_with(self, block: Block, now: datetime) -> bool:
+        life = SLOT_LIFE if self._knows_sealed(block) else timedelta()
+        return block.deadline + life <= now
+
     def _knows_sealed(self, block: Block) -> bool:
-        return block.writer == self.writer and self._sealed.get(block.key, 0) >= block.first
+        return self._sealed.get((block.key, block.writer), 0) >= block.first
 
     async def find_seals(self, blocks: Sequence[Block]) -> dict[bytes, bool]:
         """By id, the seals that exist of these blocks; True: it is genuine, False: it is a fence's."""
         if not blocks:
             return {}
+        writers = {block.seal_id: block.writer for block in blocks}
         found = self._connection.durable_messages.find(
             {
                 "queue": {"$in": [block.queue for block in blocks]},
-                "_id": {"$in": [block.seal_id for block in blocks]},
+                "_id": {"$in": list(writers)},
             },
-            {"fence": 1},
+            {"fence": 1, "writer": 1},
             hint=BY_ID,
         )
-        return {stored["_id"]: "fence" not in stored async for stored in found}
+        return {
+            stored["_id"]: "fence" not in stored
+            async for stored in found
+            if "fence" in stored or stored["writer"] == writers[stored["_id"]]
+        }
 
     async def _has_ended(self, block: Block, now: datetime) -> bool:
         """Whether a block without a seal is open no more: fenced, if it was time and the store could."""
@@ -241,6 +252,7 @@ class Records:
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
+            await self._fence_seal_of_another(block, fence)
             seal = await self._connection.durable_messages.find_one(
                 {"queue": block.queue, "_id": block.seal_id},
                 {"fence": 1, "now": "$$NOW"},
@@ -264,6 +276,17 @@ class Records:
                 )
         return False
 
+    async def _fence_seal_of_another(self, block: Block, fence: Document) -> None:
+        await self._connection.messages.update_one(
+            {
+                "queue": block.queue,
+                "_id": block.seal_id,
+                "writer": {"$exists": True, "$ne": block.writer},
+            },
+            {"$set": fence, "$unset": {"writer": ""}},
+            hint=BY_ID,
+        )
+
     async def _clear(self, blocks: Sequence[Block]) -> None:
         """Remove slots that say nothing any more."""
         clears = [
@@ -275,7 +298,7 @@ class Records:
             for block in blocks
         ]
         if clears:
-            await self._connection.hinted_queues.bulk_write(clears, ordered=False)
+            await self._connection.quick_queues.bulk_write(clears, ordered=False)
 
 
 def blocks_of(stored: Document) -> list[Block]:

@@ -104,14 +104,18 @@ class Remembering:
             await asyncio.sleep(LOOK_SECONDS)
         if not await self._records.fence(block, block.deadline, keeps_seal=True):
             await self.remove(
-                {"_id": key_id(ref, key.key), "queue": key_shard(ref), "last": block.last}
+                {
+                    "_id": key_id(ref, key.key),
+                    "queue": key_shard(ref),
+                    "last": block.last,
+                    "writer": block.writer,
+                }
             )
 
     async def remove(self, stored: Document) -> None:
         """Forget a key, unless it is another post's by now."""
-        await self._messages.delete_one(
-            {"_id": stored["_id"], "queue": stored["queue"], "last": stored["last"]}, hint=BY_ID
-        )
+        same = {name: stored[name] for name in ("_id", "queue", "last", "writer")}
+        await self._messages.delete_one(same, hint=BY_ID)
 
 
 def remembered_document(
@@ -125,6 +129,7 @@ def remembered_document(
         "of": block.queue,
         "head": block.first,
         "last": block.last,
+        "writer": block.writer,
         "first": post.first,
         "count": post.count,
         "deadline": block.deadline,
@@ -134,4 +139,4 @@ def remembered_document(
 
 def _block(stored: Document) -> Block:
     size = stored["last"] - stored["head"] + 1
-    return Block("", stored["of"], "", stored["head"], size, 0, stored["deadline"])
+    return Block("", stored["of"], stored["writer"], stored["head"], size, 0, stored["deadline"])
