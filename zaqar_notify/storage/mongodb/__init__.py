@@ -42,6 +42,8 @@ blocks, which have no `due` and are no part of any reading, and remembered posts
     claim, claim_ttl  the claim of that hold, if it is one
     moved_id          the id of a message that comes from another queue
     reclaim_at        of seals: when the server removes them by itself
+    writer            of seals and remembered posts: the name of the writer of their block
+    fence             of what stands in the place of a seal, or of a first message
 
     _id                       pages that include held messages, reads and deletes by id
     queue, due, _id           claims, pops, pages: what fell due, then what is free, in order;
