@@ -71,6 +71,7 @@ MANY_QUEUES = 4
 """From so many on, a group reserves with one command for all of its queues, and a read of what came
 of it: durably, or another primary might answer the read."""
 SETTINGS = ("metadata", "subscribed_until")
+"""Fields of a queue's document that say what becomes of a post."""
 BLOCK_POSITIONS = 1 << 16
 """Positions are plentiful: no post needs to say beforehand how many it takes."""
 DEADLINE_MS = 5_000
@@ -94,10 +95,7 @@ class Asked(msgspec.Struct):
 
 
 class _Part:
-    """One queue's part of a group: its block, and what goes into it.
-
-    `settings` are those fields of the queue's document by which it is decided what that is.
-    """
+    """One queue's part of a group: its block, and what goes into it by the queue's settings."""
 
     def __init__(self, record: Record, block: Block, settings: Document) -> None:
         self.record = record
@@ -590,7 +588,9 @@ async def _reserve_many(
         limit=len(keys),
         hint=BY_ID,
     ).to_list()
-    reserved = {keys[stored["_id"]]: stored for stored in found if writer in stored["in_flight"]}
+    reserved = {
+        keys[stored["_id"]]: stored for stored in found if writer in stored.get("in_flight", {})
+    }
     for ref in needs.keys() - reserved.keys():
         # It was purged or deleted in between.
         reserved[ref] = await _reserve_one(queues, ref, needs[ref], writer)
