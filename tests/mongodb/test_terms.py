@@ -28,6 +28,7 @@ from tests.mongodb.commands import Command, Commands
 from tests.mongodb.stops import make_terms_last, shorten_deadline, stopped_at_insert
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
+from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb import MongoStorage, connection
 from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.mongodb.posting import MANY_QUEUES
@@ -177,28 +178,41 @@ async def test_a_key_does_not_believe_the_seal_of_another_writer_in_its_block(
     make_terms_last(monkeypatch, 0)
     await post(storage, queue, bodies=["a"])
     await far_ahead(storage, queue)
-    messages = other_storage._connection.messages
-    insert = messages.insert_many
-    half_done, ending = asyncio.Event(), asyncio.Event()
-
-    async def insert_the_key(documents: list[dict[str, object]]) -> object:
-        await insert(documents[:1])
-        half_done.set()
-        return await ending.wait()
-
-    monkeypatch.setattr(messages, "insert_many", insert_the_key)
-    async with reservation_lost(storage, queue, body="lost") as posting:
-        key = idempotency_key()
-        dying = asyncio.create_task(post(other_storage, queue, bodies=["b"], key=key))
-        await half_done.wait()
+    async with (
+        reservation_lost(storage, queue, body="lost") as posting,
+        killed_behind_its_key(other_storage, queue, body="b", key=idempotency_key()),
+    ):
+        pass
     with pytest.raises(StorageUnavailable):
         await posting
 
-    posted = await post(storage, queue, bodies=["b"], key=key)
+    posted = await post(storage, queue, bodies=["b"], key=idempotency_key())
 
-    dying.cancel()
-    ending.set()
     everybody = await everything(storage, queue)
+    assert bodies(everybody) == ["a", "b"]
+    assert ids(everybody)[1:] == posted.ids
+
+
+async def test_a_writer_that_is_given_its_lost_block_again_has_no_seal_in_it(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shorten_deadline(monkeypatch, 200)
+    make_terms_last(monkeypatch, 0)
+    await post(storage, queue, bodies=["a"])
+    await far_ahead(storage, queue)
+    async with reservation_lost(storage, queue, body="lost") as posting:
+        await subscribe(other_storage, queue)
+    with pytest.raises(StorageUnavailable):
+        await posting
+    async with killed_behind_its_key(storage, queue, body="b", key=idempotency_key()):
+        pass
+
+    posted = await post(other_storage, queue, bodies=["b"], key=idempotency_key())
+
+    everybody = await everything(other_storage, queue)
     assert bodies(everybody) == ["a", "b"]
     assert ids(everybody)[1:] == posted.ids
 
@@ -328,6 +342,30 @@ async def post_over_an_election(
             return await posting
         finally:
             await asyncio.to_thread(primary.start)
+
+
+@asynccontextmanager
+async def killed_behind_its_key(
+    storage: MongoStorage, queue: QueueRef, *, body: str, key: IdempotencyKey
+) -> AsyncIterator[None]:
+    """A post of whose insert only the key is made."""
+    messages: Any = storage._connection.messages
+    insert = messages.insert_many
+    half_done = asyncio.Event()
+
+    async def insert_the_key(documents: list[dict[str, object]]) -> None:
+        await insert(documents[:1])
+        half_done.set()
+        await asyncio.Event().wait()
+
+    messages.insert_many = insert_the_key
+    dying = asyncio.create_task(post(storage, queue, bodies=[body], key=key))
+    await half_done.wait()
+    messages.insert_many = insert
+    yield
+    for task in (dying, storage._posting._posts._task):
+        assert task is not None
+        task.cancel()
 
 
 @asynccontextmanager

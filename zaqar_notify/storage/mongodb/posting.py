@@ -3,7 +3,7 @@
 For a group of posts there is one reservation a queue, which also returns the queue's document, and
 one ordered insert: remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
 queue's block. Nothing is acknowledged before all of it is sealed by a majority. The reservation does
-not wait for one: the insert does so for both, unless the primary may have changed in between.
+not wait for one, as a rule: the insert does so for both, unless the primary may have changed in between.
 
 The writer of a group has a name, and under it one slot on each queue's document; the next
 reservation overwrites it. After a group whose fate is unknown the process takes a new name, so that
@@ -50,12 +50,12 @@ from zaqar_notify.storage.mongodb.documents import (
 from zaqar_notify.storage.mongodb.grouping import Call, Together
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.records import (
-    FENCE_LIFE,
     SEAL_LIFE,
     Block,
     Record,
     Records,
     blocks_of,
+    fence_at,
     record_of,
 )
 from zaqar_notify.storage.mongodb.remembering import (
@@ -131,15 +131,6 @@ class _Part:
             "queue": self.block.queue,
             "writer": self.block.writer,
             "reclaim_at": self.seal_until,
-        }
-
-    def fence(self) -> Document:
-        """In the place of the seal."""
-        return {
-            "_id": self.block.seal_id,
-            "queue": self.block.queue,
-            "fence": True,
-            "reclaim_at": self.block.deadline + FENCE_LIFE,
         }
 
 
@@ -260,14 +251,13 @@ class Posting:
             if not is_refused(error):
                 # Whether it happened is unknown, and may yet be decided.
                 raise
-            await self._take_back(group, await self._inserted(group, error))
+            await self._take_back(group, _inserted(group, error))
             if is_duplicate(error):
                 return [call for call, _ in group.answers if not call.is_settled]
             await self._write_alone(group, error)
             return []
-        if not (is_durable or term.has_lasted or await self._holds_blocks(group)):
-            await self._remove(group.messages_and_jobs())
-            raise StorageUnavailable("The queue or the primary changed in the middle of the post")
+        if not (is_durable or term.has_lasted):
+            await self._make_sure(group)
         self._written(group)
         return []
 
@@ -443,6 +433,23 @@ class Posting:
             )
         )
 
+    async def _make_sure(self, group: _Group) -> None:
+        """Remove the group, unless its blocks are its own.
+
+        Raises:
+            StorageUnavailable: They are not, or nobody can say.
+        """
+        holds = False
+        try:
+            holds = await self._holds_blocks(group)
+        finally:
+            if not holds:
+                # A block that is given to us again must not have our seal already.
+                self._take_new_name()
+        if not holds:
+            await self._remove(group.messages_and_jobs())
+            raise StorageUnavailable("The queue or the primary changed in the middle of the post")
+
     async def _holds_blocks(self, group: _Group) -> bool:
         """Whether the group's blocks are its own by the document of each queue.
 
@@ -468,28 +475,22 @@ class Posting:
         )
         return bool(result.matched_count)
 
-    async def _inserted(self, group: _Group, error: PyMongoError) -> Sequence[Document]:
-        """Which messages and jobs were inserted of a group that was refused; others may have the
-        places of the rest."""
-        documents = group.messages_and_jobs()
-        if isinstance(error, BulkWriteError):
-            return documents[: max(0, error.details["nInserted"] - len(group.keys))]
-        # The library refused it; what it had sent by then, it does not say.
-        return documents if await self._holds_blocks(group) else ()
-
     async def _take_back(self, group: _Group, inserted: Sequence[Document]) -> None:
         """Remove what a group wrote that can't be acknowledged, and end its blocks."""
         await self._remove(inserted)
         for stored in group.keys:
             await self._keys.remove(stored)
+        blocks = [part.block for part in group.parts.values()]
         try:
             # A key that leads here is not to be believed.
             await self._connection.messages.insert_many(
-                [part.fence() for part in group.parts.values()], ordered=False
+                [fence_at(block, block.seal_id, block.deadline) for block in blocks], ordered=False
             )
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise
+            for block in blocks:
+                await self._records.fence_seal_of_another(block, block.deadline)
 
     async def _remove(self, documents: Sequence[Document]) -> None:
         """Remove messages, but not what has come to their places since."""
@@ -595,6 +596,15 @@ async def _reserve_many(
         # It was purged or deleted in between.
         reserved[ref] = await _reserve_one(queues, ref, needs[ref], writer)
     return [reserved[ref] for ref in needs]
+
+
+def _inserted(group: _Group, error: PyMongoError) -> Sequence[Document]:
+    """Which messages and jobs were inserted of a group that was refused."""
+    documents = group.messages_and_jobs()
+    if isinstance(error, BulkWriteError):
+        return documents[: max(0, error.details["nInserted"] - len(group.keys))]
+    # The library refused it; what it had sent by then, it does not say.
+    return documents
 
 
 def _own_block(stored: Document, writer: str) -> Block:

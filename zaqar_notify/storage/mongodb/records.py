@@ -39,6 +39,7 @@ SEAL_LIFE = timedelta(minutes=10)
 """A seal is kept so long after its block's deadline, or longer."""
 SLOT_LIFE = timedelta(minutes=2)
 """Nor is the slot of a sealed block cleared before: its writer may have to look for it."""
+NO_TIME = timedelta()
 FENCE_LIFE = timedelta(days=30)
 """A writer that slept longer than this is stopped by nothing."""
 BROKEN_OFF = timedelta(minutes=2)
@@ -179,27 +180,28 @@ class Records:
         """The blocks of these documents that are open, after those past their deadline were fenced."""
         slots = [(block, stored["now"]) for stored in found for block in blocks_of(stored)]
         doubtful = [(block, now) for block, now in slots if not self._knows_sealed(block)]
-        seals = await self.find_seals([block for block, _ in doubtful])
-        for block, _ in doubtful:
-            if seals.get(block.seal_id):
+        # True: sealed; False: fenced; None: open.
+        states = await self._states(doubtful) if doubtful else {}
+        for block, is_sealed in states.items():
+            if is_sealed:
                 self.sealed(block)
-        unsealed = [(block, now) for block, now in doubtful if block.seal_id not in seals]
-        ended = await asyncio.gather(*(self._has_ended(block, now) for block, now in unsealed))
-        open_blocks = [
-            block for (block, _), has_ended in zip(unsealed, ended, strict=True) if not has_ended
-        ]
+        open_blocks = [block for block, is_sealed in states.items() if is_sealed is None]
         await self._clear(
             [
                 block
                 for block, now in slots
-                if block not in open_blocks and self._is_done_with(block, now)
+                if block not in open_blocks
+                and block.deadline + (NO_TIME if states.get(block) is False else SLOT_LIFE) <= now
             ]
         )
         return open_blocks
 
-    def _is_done_with(self, block: Block, now: datetime) -> bool:
-        life = SLOT_LIFE if self._knows_sealed(block) else timedelta()
-        return block.deadline + life <= now
+    async def _states(self, blocks: Sequence[tuple[Block, datetime]]) -> dict[Block, bool | None]:
+        seals = await self.find_seals([block for block, _ in blocks])
+        states = {block: seals.get(block.seal_id) for block, _ in blocks}
+        unsealed = [(block, now) for block, now in blocks if states[block] is None]
+        ends = await asyncio.gather(*(self._end(block, now) for block, now in unsealed))
+        return states | {block: end for (block, _), end in zip(unsealed, ends, strict=True)}
 
     def _knows_sealed(self, block: Block) -> bool:
         return self._sealed.get((block.key, block.writer), 0) >= block.first
@@ -220,18 +222,17 @@ class Records:
         return {
             stored["_id"]: "fence" not in stored
             async for stored in found
-            if "fence" in stored or stored["writer"] == writers[stored["_id"]]
+            if "fence" in stored or stored.get("writer") == writers[stored["_id"]]
         }
 
-    async def _has_ended(self, block: Block, now: datetime) -> bool:
-        """Whether a block without a seal is open no more: fenced, if it was time and the store could."""
+    async def _end(self, block: Block, now: datetime) -> bool | None:
+        """Fence a block without a seal, if it is time and the store can."""
         if block.deadline > now:
-            return False
+            return None
         try:
-            await self.fence(block, now)
+            return await self.fence(block, now)
         except StorageUnavailable:
-            return False
-        return True
+            return None
 
     async def fence(self, block: Block, now: datetime, *, keeps_seal: bool = False) -> bool:
         """End the block, whatever its writer does from now on.
@@ -243,8 +244,7 @@ class Records:
         Returns:
             Whether its writer had sealed it before.
         """
-        fence = {"queue": block.queue, "fence": True, "reclaim_at": now + FENCE_LIFE}
-        places = [{"_id": block.head_id, **fence}, {"_id": block.seal_id, **fence}]
+        places = [fence_at(block, block.head_id, now), fence_at(block, block.seal_id, now)]
         messages = self._connection.messages
         with storage_errors():
             try:
@@ -252,7 +252,7 @@ class Records:
             except BulkWriteError as error:
                 if not is_duplicate(error):
                     raise
-            await self._fence_seal_of_another(block, fence)
+            await self.fence_seal_of_another(block, now)
             seal = await self._connection.durable_messages.find_one(
                 {"queue": block.queue, "_id": block.seal_id},
                 {"fence": 1, "now": "$$NOW"},
@@ -276,14 +276,14 @@ class Records:
                 )
         return False
 
-    async def _fence_seal_of_another(self, block: Block, fence: Document) -> None:
+    async def fence_seal_of_another(self, block: Block, now: datetime) -> None:
         await self._connection.messages.update_one(
             {
                 "queue": block.queue,
                 "_id": block.seal_id,
                 "writer": {"$exists": True, "$ne": block.writer},
             },
-            {"$set": fence, "$unset": {"writer": ""}},
+            {"$set": fence_at(block, block.seal_id, now), "$unset": {"writer": ""}},
             hint=BY_ID,
         )
 
@@ -299,6 +299,10 @@ class Records:
         ]
         if clears:
             await self._connection.quick_queues.bulk_write(clears, ordered=False)
+
+
+def fence_at(block: Block, place_id: bytes, now: datetime) -> Document:
+    return {"_id": place_id, "queue": block.queue, "fence": True, "reclaim_at": now + FENCE_LIFE}
 
 
 def blocks_of(stored: Document) -> list[Block]:
