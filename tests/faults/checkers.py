@@ -22,6 +22,7 @@ from tests.faults.history import (
     Refused,
     Released,
     Renewed,
+    Unanswered,
 )
 
 CLOCK_MARGIN_SECONDS = 1
@@ -174,7 +175,10 @@ def undead(claims: Sequence[Claimed], deletions: Sequence[Deleted]) -> list[str]
 
 
 def undelivered(
-    acknowledged: Sequence[str], deliveries: Sequence[Delivered], subscribers: Iterable[str]
+    acknowledged: Sequence[str],
+    deliveries: Sequence[Delivered],
+    subscribers: Iterable[str],
+    unanswered: Iterable[str] = (),
 ) -> list[str]:
     """Messages that a subscriber never took, and deliveries of what nobody posted."""
     taken: dict[str, list[str]] = defaultdict(list)
@@ -183,7 +187,7 @@ def undelivered(
     complaints = []
     for subscriber in subscribers:
         complaints += lost(acknowledged, taken[subscriber], f"with {subscriber}")
-        complaints += strange(acknowledged, taken[subscriber], f"with {subscriber}")
+        complaints += strange([*acknowledged, *unanswered], taken[subscriber], f"with {subscriber}")
     return complaints
 
 
@@ -227,21 +231,26 @@ def check(
     """
     posts = history.of(Posted)
     listings = {listed.queue: listed.keys for listed in history.of(Listed)}
+    # These may be there or not, and need not be seen by everybody.
+    unanswered = {key for post in history.of(Unanswered) for key in post.keys}
     post_of = posts_by_key(posts)
     claims = history.of(Claimed)
     events = _acknowledged(posts, observed)
     jobs = _acknowledged(posts, consumed)
     on_queue = listings[observed]
     complaints = lost(events, on_queue, f"on {observed}")
-    complaints += strange(events, on_queue, f"on {observed}")
+    complaints += strange([*events, *unanswered], on_queue, f"on {observed}")
     complaints += doubled(on_queue, f"on {observed}")
     complaints += out_of_order(post_of, on_queue, f"on {observed}")
     seen = _seen(history)
     for observer in observers:
-        complaints += missed(on_queue, seen[observer], observer)
+        listing, seen_by = (
+            [key for key in keys if key not in unanswered] for keys in (on_queue, seen[observer])
+        )
+        complaints += missed(listing, seen_by, observer)
     claimed = [key for claim in claims for key in claim.keys]
     complaints += lost(jobs, claimed, "in any claim")
-    complaints += strange(jobs, claimed, "in a claim")
+    complaints += strange([*jobs, *unanswered], claimed, "in a claim")
     complaints += [f"{key} is left on {consumed}" for key in listings[consumed]]
     for claim in claims:
         complaints += out_of_order(post_of, claim.keys, f"in claim {claim.claim_id}")
@@ -251,10 +260,10 @@ def check(
     complaints += cut_short(claims, renewals, releases, history.of(LeaseLost))
     complaints += undead(claims, deletions)
     deliveries = history.of(Delivered)
-    complaints += undelivered(events, deliveries, subscribers)
+    complaints += undelivered(events, deliveries, subscribers, unanswered)
     complaints += renamed(deliveries)
     complaints += lost(events, listings[relayed], f"on {relayed}")
-    complaints += strange(events, listings[relayed], f"on {relayed}")
+    complaints += strange([*events, *unanswered], listings[relayed], f"on {relayed}")
     complaints += doubled(listings[relayed], f"on {relayed}")
     return complaints
 
@@ -271,6 +280,7 @@ def counts(history: History) -> dict[str, int]:
         "seconds at most until a post was acknowledged": round(
             max((post.acknowledged_at - post.began_at for post in posts), default=0)
         ),
+        "posts sent once that got no answer": len(history.of(Unanswered)),
         "messages acknowledged": sum(len(post.keys) for post in posts),
         "messages observed": sum(len(page.keys) for page in history.of(Observed)),
         "claims": len(claims),

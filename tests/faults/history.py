@@ -1,7 +1,8 @@
 """What clients and receivers saw of the service, in the order of one clock.
 
 Instants are seconds of the test process's monotonic clock. A *key* names a message, and is its body.
-Only what was answered is recorded: a request without an answer may or may not have had an effect.
+But for posts only what was answered is recorded: a request without an answer may or may not have
+had an effect.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ class Posted(msgspec.Struct, frozen=True, tag=True):
     began_at: float
     acknowledged_at: float
     tries: int = 1
+
+
+class Unanswered(msgspec.Struct, frozen=True, tag=True):
+    """A post was sent once and got no answer, or 503: it may have been stored, whole or not."""
+
+    queue: str
+    keys: list[str]
 
 
 class Observed(msgspec.Struct, frozen=True, tag=True):
@@ -110,6 +118,7 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
 
 Event: TypeAlias = (
     Posted
+    | Unanswered
     | Observed
     | Listed
     | Claimed

@@ -20,6 +20,7 @@ from tests.faults.history import (
     Posted,
     Released,
     Renewed,
+    Unanswered,
 )
 
 
@@ -219,6 +220,22 @@ def without(position: int, *instead: Event) -> list[Event]:
 
 def test_a_sound_run_has_no_complaints() -> None:
     assert check(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [],
+        [Listed("events", ["e1", "u1", "e2"])],
+        [Observed("observer", "events", ["u1"], at=3)],
+        [delivered("x", "u1"), Listed("copies", ["e1", "e2", "u1"])],
+        [claimed("2", "u2", at=6), Deleted("2", "u2", asked_at=7, answered_at=8)],
+    ],
+)
+def test_a_post_that_got_no_answer_may_be_seen_or_not(seen: list[Event]) -> None:
+    posts = [Unanswered("events", ["u1"]), Unanswered("jobs", ["u2"])]
+
+    assert check([*SOUND, *posts, *seen]) == []
 
 
 @pytest.mark.parametrize(

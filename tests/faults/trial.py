@@ -25,6 +25,8 @@ LONG_SECONDS = 120
 """Runs that last so long let leases lapse, too."""
 
 PROGRESS_SECONDS = 30
+WITHOUT_KEYS = ("p1", "p4")
+"""Producers on either queue whose posts have no idempotency key."""
 WEBHOOKS = ("first", "second")
 MAILBOX = "mail"
 OBSERVERS = ("polling observer", "waiting observer")
@@ -168,7 +170,8 @@ class Trial:
             async with asyncio.TaskGroup() as producers:
                 for number, queue in enumerate((OBSERVED, OBSERVED, OBSERVED, CONSUMED, CONSUMED)):
                     wire, name = wires[5 + number], f"p{number}"
-                    producers.create_task(workload.produce(wire, queue, name))
+                    has_keys = name not in WITHOUT_KEYS
+                    producers.create_task(workload.produce(wire, queue, name, has_keys=has_keys))
                 await make_faults()
                 workload.stop()
             workload.posts_are_over()
@@ -195,7 +198,12 @@ class Trial:
                 self._inbox.has_taken(subscriber, owed, within_seconds=within_seconds)
                 for subscriber in (*WEBHOOKS, MAILBOX)
             ),
-            workload.has_total(wire, RELAYED, len(owed), within_seconds=within_seconds),
+            workload.has_total(
+                wire,
+                RELAYED,
+                await workload.total(wire, OBSERVED),
+                within_seconds=within_seconds,
+            ),
         )
         for queue in (OBSERVED, CONSUMED, RELAYED):
             await workload.take_stock(wire, queue)

@@ -81,8 +81,28 @@ class Wire:
                 assert status in expected, f"{method} {path}: {status} {text[:500]!r}"
                 return Answer(status, text, first_asked_at, asked_at, answered_at, tries)
             assert answered_at < first_asked_at + PATIENCE_SECONDS, f"{method} {path}: no answer"
-            self._urls.rotate(-1)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await self._turn_away()
+
+    async def ask_once(
+        self, method: str, path: str, document: object, *, expected: Collection[int]
+    ) -> Answer | None:
+        """Ask; None: there was no answer.
+
+        Raises:
+            AssertionError: The answer is not as `expected`.
+        """
+        asked_at = time.monotonic()
+        answer = await self._try(method, path, msgspec.json.encode(document), {})
+        if answer is None:
+            await self._turn_away()
+            return None
+        status, text = answer
+        assert status in expected, f"{method} {path}: {status} {text[:500]!r}"
+        return Answer(status, text, asked_at, asked_at, time.monotonic(), tries=1)
+
+    async def _turn_away(self) -> None:
+        self._urls.rotate(-1)
+        await asyncio.sleep(PAUSE_SECONDS)
 
     async def _try(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]

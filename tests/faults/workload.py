@@ -18,6 +18,7 @@ from tests.faults.history import (
     Posted,
     Released,
     Renewed,
+    Unanswered,
 )
 from tests.faults.wire import Answer, Wire
 from zaqar_notify.clock import new_id
@@ -97,23 +98,34 @@ class Workload:
         """Let observers and consumers end when they find nothing more."""
         self._no_more_posts.set()
 
-    async def produce(self, wire: Wire, queue: str, name: str) -> None:
-        """Post numbered messages one post after another, each until it is acknowledged."""
+    async def produce(self, wire: Wire, queue: str, name: str, *, has_keys: bool) -> None:
+        """Post numbered messages one post after another.
+
+        With idempotency keys each is posted until it is acknowledged, otherwise once.
+        """
         number = 0
         while not self._is_stopping.is_set():
             size = self._chance.choice((1, 1, 1, 2, 5))
             keys = [f"{name}:{n}" for n in range(number, number + size)]
             number += size
-            answer = await wire.ask(
-                "POST",
-                f"/v2/queues/{queue}/messages",
-                {"messages": [{"body": key, "ttl": 3600} for key in keys]},
-                headers={"Idempotency-Key": new_id()},
-                expected={201},
-            )
-            self._history.record(
-                Posted(queue, keys, answer.first_asked_at, answer.answered_at, answer.tries)
-            )
+            path = f"/v2/queues/{queue}/messages"
+            document = {"messages": [{"body": key, "ttl": 3600} for key in keys]}
+            if has_keys:
+                answer: Answer | None = await wire.ask(
+                    "POST",
+                    path,
+                    document,
+                    headers={"Idempotency-Key": new_id()},
+                    expected={201},
+                )
+            else:
+                answer = await wire.ask_once("POST", path, document, expected={201})
+            if answer is None:
+                self._history.record(Unanswered(queue, keys))
+            else:
+                self._history.record(
+                    Posted(queue, keys, answer.first_asked_at, answer.answered_at, answer.tries)
+                )
             await self._think()
 
     async def observe(self, wire: Wire, name: str, *, wait: int) -> None:
