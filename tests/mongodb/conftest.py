@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.mongod import mongo_uri
+from tests.mongod import ReplicaSet, mongo_uri, require_mongod
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -30,6 +31,18 @@ async def other_storage(uri: str) -> AsyncIterator[MongoStorage]:
     storage = await MongoStorage.open(uri)
     yield storage
     await storage.close()
+
+
+@pytest.fixture(scope="module")
+def three_members() -> Iterator[ReplicaSet]:
+    """A set whose members a test may kill; it starts them again."""
+    require_mongod()
+    members = ReplicaSet(3)
+    members.start()
+    yield members
+    members.stop()
+    # The library leaves connections behind whose making was cut short; they go with the garbage.
+    gc.collect()
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
-"""Stopping a writer between its reservation and its insert, or right after the insert."""
+"""Stopping a writer between its reservation and its insert, in the insert, or right after it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from zaqar_notify.models import Posted
 from zaqar_notify.storage.mongodb import MongoStorage, connection, posting, remembering
 
 Insert = Callable[..., Awaitable[object]]
@@ -49,7 +50,32 @@ async def stopped_at_insert(
         stopped.go_on.set()
 
 
-def shorten_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
+async def kill_in_insert(
+    storage: MongoStorage, posting: Coroutine[Any, Any, Posted], *, behind: int
+) -> None:
+    """Let a post's process die when so many documents of its insert are made."""
+    messages: Any = storage._connection.messages
+    insert: Insert = messages.insert_many
+    half_done = asyncio.Event()
+
+    async def insert_some(documents: list[dict[str, object]]) -> None:
+        await insert(documents[:behind])
+        half_done.set()
+        await asyncio.Event().wait()
+
+    messages.insert_many = insert_some
+    caller = asyncio.create_task(posting)
+    await half_done.wait()
+    messages.insert_many = insert
+    writer = storage._posting._posts._task
+    assert writer is not None
+    for task in (caller, writer):
+        task.cancel()
+    await asyncio.wait((caller, writer))
+
+
+def set_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
+    """So long others wait for a block's seal."""
     monkeypatch.setattr(posting, "DEADLINE_MS", ms)
     monkeypatch.setattr(remembering, "WAIT_SECONDS", ms / 1000)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
 from tests.clock import START
 from tests.contract.steps import bodies, claim, ids, page, post, subscribe
-from tests.mongod import ReplicaSet, require_mongod
+from tests.mongod import ReplicaSet
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -21,16 +19,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 PRODUCERS = 4
 POSTS_AFTER = 40
-
-
-@pytest.fixture(scope="module")
-def three_members() -> Iterator[ReplicaSet]:
-    require_mongod()
-    members = ReplicaSet(3)
-    members.start()
-    yield members
-    members.stop()
-    gc.collect()
 
 
 async def test_posts_and_claims_outlive_the_primary(

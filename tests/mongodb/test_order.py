@@ -28,12 +28,17 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from tests.mongodb.stops import make_terms_last, shorten_deadline, stopped_at_insert
+from tests.mongodb.stops import (
+    kill_in_insert,
+    make_terms_last,
+    set_deadline,
+    stopped_at_insert,
+)
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.documents import queue_key
-from zaqar_notify.storage.mongodb.records import blocks_of
+from zaqar_notify.storage.mongodb.records import Block, blocks_of
 
 CHAOS_SECONDS = 6
 PRODUCERS = 3
@@ -115,7 +120,7 @@ async def test_readers_pass_the_block_of_a_writer_that_was_killed(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     async with stopped_at_insert(storage) as stopped:
         dying = asyncio.create_task(post(storage, queue, bodies=["never"]))
         await stopped.begun.wait()
@@ -133,7 +138,7 @@ async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_rea
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     async with stopped_at_insert(storage) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["slow 1", "slow 2"]))
         await stopped.begun.wait()
@@ -149,20 +154,24 @@ async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_rea
     assert bodies(await everything(storage, queue)) == ["a", "slow 1", "slow 2"]
 
 
+@pytest.mark.parametrize("looks_too_early", [False, True])
 async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_was(
     storage: MongoStorage,
     other_storage: MongoStorage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
+    looks_too_early: bool,
 ) -> None:
-    """Who is told that it is past, and in doubt about its reservation, finds its slot."""
-    shorten_deadline(monkeypatch, 200)
-    make_terms_last(monkeypatch, 0.2)
+    """In doubt about its reservation it finds its slot, which no reader removes: neither one that
+    sees its seal, nor one that meets the seal when it is about to end the block."""
+    set_deadline(monkeypatch, 0)
+    make_terms_last(monkeypatch, 0)
     async with stopped_at_insert(storage, after=True) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
         await stopped.begun.wait()
         await post(other_storage, queue, bodies=["a"])
-        await asyncio.sleep(0.3)
+        if looks_too_early:
+            see_no_seal_at_first(other_storage, monkeypatch)
 
         assert bodies(await page(other_storage, queue)) == ["slow", "a"]
 
@@ -178,7 +187,7 @@ async def test_a_post_and_its_job_are_redone_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The outbox is fenced while the post's own queue is not: neither may be left behind."""
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     await subscribe(storage, queue)
     for fenced in (OUTBOX, queue):
         async with stopped_at_insert(storage) as stopped:
@@ -206,7 +215,7 @@ async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     await subscribe(storage, queue)
     take_back = storage._posting._take_back
     seen: list[list[Message]] = []
@@ -265,27 +274,15 @@ async def test_a_key_whose_writer_died_half_way_is_free_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only the key was written: the insert was broken off behind it."""
-    shorten_deadline(monkeypatch, 200)
-    messages = storage._connection.messages
-    insert = messages.insert_many
-    half_done, ending = asyncio.Event(), asyncio.Event()
-
-    async def insert_the_first(documents: list[dict[str, object]]) -> object:
-        await insert(documents[:1])
-        half_done.set()
-        return await ending.wait()
-
-    monkeypatch.setattr(messages, "insert_many", insert_the_first)
-    dying = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
-    await half_done.wait()
+    set_deadline(monkeypatch, 200)
+    dying = post(storage, queue, bodies=["a"], key=idempotency_key())
+    await kill_in_insert(storage, dying, behind=1)
 
     posted = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
     again = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
 
     assert posted.ids == again.ids
     assert ids(await everything(other_storage, queue)) == posted.ids
-    dying.cancel()
-    ending.set()
 
 
 async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
@@ -295,7 +292,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The answer to it was given up; the server gets to it behind the next post's reservation."""
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     queues = storage._connection.quick_queues
     reserve = queues.find_one_and_update
     given_up: list[Any] = []
@@ -327,13 +324,10 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
     """Who read the key of a post that was refused must not believe that the post is stored."""
-    connection = storage._connection
     async with stopped_at_insert(storage) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
         await stopped.begun.wait()
-        stored = await connection.queues.find_one({"_id": queue_key(queue)})
-        assert stored is not None
-        [block] = [one for one in blocks_of(stored) if one.writer == storage._records.writer]
+        block = await present_block(storage, queue)
         await post(other_storage, queue, bodies=["a"], key=idempotency_key())
         stopped.go_on.set()
         await slow
@@ -347,25 +341,12 @@ async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shorten_deadline(monkeypatch, 200)
-    messages = storage._connection.messages
-    insert = messages.insert_many
-    half_done, ending = asyncio.Event(), asyncio.Event()
-
-    async def insert_half(documents: list[dict[str, object]]) -> object:
-        await insert(documents[:2])
-        half_done.set()
-        return await ending.wait()
-
-    monkeypatch.setattr(messages, "insert_many", insert_half)
-    dying = asyncio.create_task(post(storage, queue, bodies=["1", "2", "3"]))
-    await half_done.wait()
+    set_deadline(monkeypatch, 200)
+    await kill_in_insert(storage, post(storage, queue, bodies=["1", "2", "3"]), behind=2)
     await post(other_storage, queue, bodies=["whole"])
 
     assert bodies(await page(other_storage, queue)) == ["whole"]
     assert bodies(await everything(other_storage, queue)) == ["whole"]
-    dying.cancel()
-    ending.set()
 
 
 async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(
@@ -406,6 +387,24 @@ async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(
     assert max(Counter(stored).values()) == 1
     for task, sent in by_task(acknowledged).items():
         assert sent == [body for body in stored if task_of(body) == task and body in set(sent)]
+
+
+async def present_block(storage: MongoStorage, queue: QueueRef) -> Block:
+    """The block that the store's writer reserved last."""
+    stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
+    assert stored is not None
+    [block] = [one for one in blocks_of(stored) if one.writer == storage._records.writer]
+    return block
+
+
+def see_no_seal_at_first(storage: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_seals = storage._records.find_seals
+
+    async def look_too_early(_: object) -> dict[bytes, bool]:
+        monkeypatch.setattr(storage._records, "find_seals", find_seals)
+        return {}
+
+    monkeypatch.setattr(storage._records, "find_seals", look_too_early)
 
 
 async def observe(

@@ -24,7 +24,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from tests.mongodb.stops import shorten_deadline
+from tests.mongodb.stops import set_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage, posting
@@ -268,7 +268,7 @@ async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first reader of the dead-letter queue takes such a copy away."""
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     await post(storage, queue, bodies=["poison"])
     messages = storage._connection.messages

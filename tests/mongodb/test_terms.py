@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,12 +22,16 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from tests.mongod import ReplicaSet, require_mongod
+from tests.mongod import ReplicaSet
 from tests.mongodb.commands import Command, Commands
-from tests.mongodb.stops import make_terms_last, shorten_deadline, stopped_at_insert
+from tests.mongodb.stops import (
+    kill_in_insert,
+    make_terms_last,
+    set_deadline,
+    stopped_at_insert,
+)
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
-from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb import MongoStorage, connection
 from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.mongodb.posting import MANY_QUEUES
@@ -40,16 +43,6 @@ FAR = Int64(2**62)
 """A position that no clock has come to: there, a block begins where the one before it ends."""
 MAJORITY = {"w": "majority", "j": True}
 IN_TIME_SECONDS = 60
-
-
-@pytest.fixture(scope="module")
-def three_members() -> Iterator[ReplicaSet]:
-    require_mongod()
-    members = ReplicaSet(3)
-    members.start()
-    yield members
-    members.stop()
-    gc.collect()
 
 
 async def test_a_post_whose_reservation_died_with_the_primary_keeps_its_place(
@@ -154,8 +147,7 @@ async def test_a_post_whose_block_another_was_given_removes_nothing_of_that(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
     """The first place is free again, and the other's second message has the next."""
-    await post(storage, queue, bodies=["a"])
-    await far_ahead(storage, queue)
+    await post_far_ahead(storage, queue, body="a")
     async with reservation_lost(storage, queue, body="late", count=3) as posting:
         first = await post(other_storage, queue, bodies=["early 1", "early 2"])
         await other_storage.messages.delete(queue, first.ids[0], claim_id=None, now=START)
@@ -174,23 +166,19 @@ async def test_a_key_does_not_believe_the_seal_of_another_writer_in_its_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """That writer's reservation was lost, and its block given to the post under the key."""
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     make_terms_last(monkeypatch, 0)
-    await post(storage, queue, bodies=["a"])
-    await far_ahead(storage, queue)
-    async with (
-        reservation_lost(storage, queue, body="lost") as posting,
-        killed_behind_its_key(other_storage, queue, body="b", key=idempotency_key()),
-    ):
-        pass
+    await post_far_ahead(storage, queue, body="a")
+    async with reservation_lost(storage, queue, body="lost") as posting:
+        dying = post(other_storage, queue, bodies=["b"], key=idempotency_key())
+        await kill_in_insert(other_storage, dying, behind=1)
     with pytest.raises(StorageUnavailable):
         await posting
 
     posted = await post(storage, queue, bodies=["b"], key=idempotency_key())
 
-    everybody = await everything(storage, queue)
-    assert bodies(everybody) == ["a", "b"]
-    assert ids(everybody)[1:] == posted.ids
+    assert bodies(await everything(storage, queue)) == ["a", "b"]
+    assert ids(await everything(storage, queue))[1:] == posted.ids
 
 
 async def test_a_writer_that_is_given_its_lost_block_again_has_no_seal_in_it(
@@ -199,22 +187,42 @@ async def test_a_writer_that_is_given_its_lost_block_again_has_no_seal_in_it(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     make_terms_last(monkeypatch, 0)
-    await post(storage, queue, bodies=["a"])
-    await far_ahead(storage, queue)
+    await post_far_ahead(storage, queue, body="a")
     async with reservation_lost(storage, queue, body="lost") as posting:
         await subscribe(other_storage, queue)
     with pytest.raises(StorageUnavailable):
         await posting
-    async with killed_behind_its_key(storage, queue, body="b", key=idempotency_key()):
-        pass
+    dying = post(storage, queue, bodies=["b"], key=idempotency_key())
+    await kill_in_insert(storage, dying, behind=1)
 
     posted = await post(other_storage, queue, bodies=["b"], key=idempotency_key())
 
-    everybody = await everything(other_storage, queue)
-    assert bodies(everybody) == ["a", "b"]
-    assert ids(everybody)[1:] == posted.ids
+    assert bodies(await everything(storage, queue)) == ["a", "b"]
+    assert ids(await everything(storage, queue))[1:] == posted.ids
+
+
+async def test_readers_do_not_wait_for_a_block_that_is_refused_for_the_seal_of_another(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is of a writer whose reservation of the block was lost."""
+    set_deadline(monkeypatch, 1000 * 2 * IN_TIME_SECONDS)
+    make_terms_last(monkeypatch, 0)
+    await post_far_ahead(storage, queue, body="a")
+    async with stopped_at_insert(other_storage) as stopped:
+        async with reservation_lost(storage, queue, body="lost") as lost:
+            posting = asyncio.create_task(post(other_storage, queue, bodies=["b"]))
+            await stopped.begun.wait()
+        with pytest.raises(StorageUnavailable):
+            await lost
+    await posting
+
+    async with asyncio.timeout(IN_TIME_SECONDS):
+        assert bodies(await page(storage, queue)) == ["a", "b"]
 
 
 async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
@@ -223,7 +231,7 @@ async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shorten_deadline(monkeypatch, 200)
+    set_deadline(monkeypatch, 200)
     take_back = storage._posting._take_back
     again: list[Posted] = []
 
@@ -261,20 +269,21 @@ async def test_a_post_waits_for_the_majority_once(
     await storage.close()
 
 
-@pytest.mark.parametrize(("has_key", "is_routed"), [(True, False), (False, True)])
+@pytest.mark.parametrize("reason", ["key", "router", "one member"])
 async def test_a_reservation_that_others_come_to_rely_on_is_durable(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, has_key: bool, is_routed: bool
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    """Under a key others answer as the post was, even when its process ends; and who asks a router
-    does not see which primary answers."""
+    """Under a key others answer as the post was, even when its process ends; and who asks a router,
+    or one member by its address, does not see which primary answers."""
     commands = Commands()
     commands.listen(monkeypatch)
-    if is_routed:
+    if reason == "router":
         monkeypatch.setattr(connection, "_is_router", lambda _: True)
-    storage = await MongoStorage.open(uri)
+    options = "&directConnection=true" if reason == "one member" else ""
+    storage = await MongoStorage.open(uri + options)
     commands.sent.clear()
 
-    await post(storage, queue, bodies=["a"], key=idempotency_key() if has_key else None)
+    await post(storage, queue, bodies=["a"], key=idempotency_key() if reason == "key" else None)
 
     [reservation] = [command for command in commands.sent if "findAndModify" in command]
     assert waits(reservation)
@@ -307,8 +316,9 @@ def waits(command: Command) -> bool:
     return bool(command.get("writeConcern") == MAJORITY)
 
 
-async def far_ahead(storage: MongoStorage, queue: QueueRef) -> None:
+async def post_far_ahead(storage: MongoStorage, queue: QueueRef, *, body: str) -> None:
     """From now on, who reserves after a reservation that was lost is given its very block."""
+    await post(storage, queue, bodies=[body])
     await storage._connection.queues.update_one({"_id": queue_key(queue)}, {"$set": {"next": FAR}})
 
 
@@ -342,30 +352,6 @@ async def post_over_an_election(
             return await posting
         finally:
             await asyncio.to_thread(primary.start)
-
-
-@asynccontextmanager
-async def killed_behind_its_key(
-    storage: MongoStorage, queue: QueueRef, *, body: str, key: IdempotencyKey
-) -> AsyncIterator[None]:
-    """A post of whose insert only the key is made."""
-    messages: Any = storage._connection.messages
-    insert = messages.insert_many
-    half_done = asyncio.Event()
-
-    async def insert_the_key(documents: list[dict[str, object]]) -> None:
-        await insert(documents[:1])
-        half_done.set()
-        await asyncio.Event().wait()
-
-    messages.insert_many = insert_the_key
-    dying = asyncio.create_task(post(storage, queue, bodies=[body], key=key))
-    await half_done.wait()
-    messages.insert_many = insert
-    yield
-    for task in (dying, storage._posting._posts._task):
-        assert task is not None
-        task.cancel()
 
 
 @asynccontextmanager
