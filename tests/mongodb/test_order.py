@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import random
 import signal
@@ -35,10 +36,10 @@ from tests.mongodb.stops import (
     stopped_at_insert,
 )
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import Message, QueueRef
+from zaqar_notify.models import Message, Posted, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.documents import queue_key
-from zaqar_notify.storage.mongodb.records import Block, blocks_of
+from zaqar_notify.storage.mongodb.records import Block, blocks_of, fence_at
 
 CHAOS_SECONDS = 6
 PRODUCERS = 3
@@ -318,6 +319,44 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
     late = await page(other_storage, queue, marker=passed.marker)
     assert bodies(passed) + bodies(late) == bodies(await everything(other_storage, queue))
     assert bodies(late) == ["slow"]
+
+
+async def test_what_a_refused_group_has_sealed_stays(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One queue's block was fenced between the seals: others believe what is in the other's."""
+    fenced = QueueRef(queue.project, "fenced")
+    take_back = storage._posting._take_back
+    again: list[Posted] = []
+
+    async def repeat_and_take_back(*arguments: Any) -> None:
+        again.append(await post(other_storage, queue, bodies=["a"], key=idempotency_key()))
+        await take_back(*arguments)
+
+    monkeypatch.setattr(storage._posting, "_take_back", repeat_and_take_back)
+    await subscribe(storage, queue)
+    await subscribe(storage, fenced)
+    async with stopped_at_insert(storage) as stopped:
+        posting = asyncio.gather(
+            post(storage, queue, bodies=["a"], key=idempotency_key()),
+            post(storage, fenced, bodies=["b"]),
+        )
+        await stopped.begun.wait()
+        block = await present_block(storage, fenced)
+        await storage._connection.messages.insert_one(
+            fence_at(block, block.seal_id, block.deadline)
+        )
+        stopped.go_on.set()
+        first, second = await posting
+
+    assert [one.ids for one in again] == [first.ids]
+    assert ids(await everything(storage, queue)) == first.ids
+    assert ids(await everything(storage, fenced)) == second.ids
+    jobs = [json.loads(job.body)["ids"] for job in await everything(storage, OUTBOX)]
+    assert sorted(jobs) == sorted([first.ids, second.ids])
 
 
 async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(

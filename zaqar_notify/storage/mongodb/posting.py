@@ -101,7 +101,11 @@ class _Part:
         self.record = record
         self.block = block
         self.settings = settings
+        self.keys: list[Document] = []
         self.documents: list[Document] = []
+        self.jobs: list[_Jobs] = []
+        self.stored_jobs: dict[QueueRef, list[Document]] = {}
+        self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
         self.visible = 0
         self.delayed_to: list[int] = []
         self.seal_until = block.deadline + SEAL_LIFE
@@ -147,14 +151,30 @@ class _Group:
 
     def __init__(self, parts: dict[QueueRef, _Part]) -> None:
         self.parts = parts
-        self.keys: list[Document] = []
-        self.jobs: list[_Jobs] = []
-        self.stored_jobs: dict[QueueRef, list[Document]] = {}
-        self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
+
+    @property
+    def blocks(self) -> list[Block]:
+        return [part.block for part in self.parts.values()]
+
+    @property
+    def keys(self) -> list[Document]:
+        return [stored for part in self.parts.values() for stored in part.keys]
+
+    @property
+    def answers(self) -> list[tuple[Call[Asked, Posted], Posted]]:
+        return [answer for part in self.parts.values() for answer in part.answers]
+
+    def stored_jobs(self) -> dict[QueueRef, list[Document]]:
+        """By the queue that they are on."""
+        jobs: dict[QueueRef, list[Document]] = {}
+        for part in self.parts.values():
+            for ref, stored in part.stored_jobs.items():
+                jobs.setdefault(ref, []).extend(stored)
+        return jobs
 
     def messages_and_jobs(self) -> list[Document]:
         messages = [stored for part in self.parts.values() for stored in part.documents]
-        jobs = [stored for together in self.stored_jobs.values() for stored in together]
+        jobs = [stored for together in self.stored_jobs().values() for stored in together]
         return [*messages, *jobs]
 
     def documents(self) -> list[Document]:
@@ -165,6 +185,12 @@ class _Group:
         """
         seals = [part.seal() for part in self.parts.values()]
         return [*self.keys, *self.messages_and_jobs(), *seals]
+
+    def divided(self, inserted: int) -> tuple[_Group, _Group]:
+        """The parts whose seals are among the first so many documents, and the others."""
+        seals = inserted - len(self.keys) - len(self.messages_and_jobs())
+        parts, sealed = list(self.parts.items()), max(0, seals)
+        return _Group(dict(parts[:sealed])), _Group(dict(parts[sealed:]))
 
 
 class Posting:
@@ -251,14 +277,18 @@ class Posting:
             if not is_refused(error):
                 # Whether it happened is unknown, and may yet be decided.
                 raise
-            await self._take_back(group, _inserted(group, error))
+            inserted = _inserted(group, error)
+            # What has its seal is complete: others may have believed it, and rely on it.
+            sealed, refused = group.divided(inserted)
+            await self._take_back(
+                refused, refused.messages_and_jobs()[: max(0, inserted - len(group.keys))]
+            )
+            await self._acknowledge(sealed, sure=is_durable or term.has_lasted)
             if is_duplicate(error):
-                return [call for call, _ in group.answers if not call.is_settled]
-            await self._write_alone(group, error)
+                return [call for call, _ in refused.answers if not call.is_settled]
+            await self._write_alone(refused, error)
             return []
-        if not (is_durable or term.has_lasted):
-            await self._make_sure(group)
-        self._written(group)
+        await self._acknowledge(group, sure=is_durable or term.has_lasted)
         return []
 
     async def _write_alone(self, group: _Group, error: PyMongoError) -> None:
@@ -283,13 +313,13 @@ class Posting:
         asked = call.ask
         part = group.parts[asked.ref]
         if asked.post is None:
-            self._settle_moved(group, call, part, moved_before)
+            self._settle_moved(part, call, moved_before)
             return
         key = asked.key
         if key is not None:
             before = remembered.get((asked.ref, key.key))
             if before is not None:
-                self._repeat(group, call, key, before)
+                self._repeat(part, call, key, before)
                 return
         messages = asked.post.settle(part.record.queue)
         if self._is_too_large(call, part, len(messages)):
@@ -314,16 +344,14 @@ class Posting:
             post = Remembered(
                 key.fingerprint, positions[0], len(positions), part.block, is_sealed=True
             )
-            group.keys.append(remembered_document(asked.ref, key, post, asked.now))
+            part.keys.append(remembered_document(asked.ref, key, post, asked.now))
             part.seal_until = max(part.seal_until, post.seal_until(key))
             remembered[asked.ref, key.key] = post
         if jobs:
-            group.jobs.append(_Jobs(asked.now, client_id, jobs))
-        group.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
+            part.jobs.append(_Jobs(asked.now, client_id, jobs))
+        part.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
 
-    def _settle_moved(
-        self, group: _Group, call: Call[Asked, Posted], part: _Part, moved_before: set[str]
-    ) -> None:
+    def _settle_moved(self, part: _Part, call: Call[Asked, Posted], moved_before: set[str]) -> None:
         asked = call.ask
         moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
         if self._is_too_large(call, part, len(moved)):
@@ -343,18 +371,14 @@ class Posting:
             ],
             asked.now,
         )
-        group.answers.append((call, Posted([], owes_deliveries=False)))
+        part.answers.append((call, Posted([], owes_deliveries=False)))
 
     def _repeat(
-        self,
-        group: _Group,
-        call: Call[Asked, Posted],
-        key: IdempotencyKey,
-        before: Remembered,
+        self, part: _Part, call: Call[Asked, Posted], key: IdempotencyKey, before: Remembered
     ) -> None:
         """Answer as the first post was, once that is certain to be stored."""
         if before.is_sealed:
-            group.answers.append((call, before.answer(key)))
+            part.answers.append((call, before.answer(key)))
         else:
             self._start(self._put_off(call, key, before))
 
@@ -367,18 +391,18 @@ class Posting:
         return True
 
     async def _add_jobs(self, group: _Group) -> None:
-        by_queue: dict[QueueRef, list[tuple[_Jobs, NewMessage]]] = {}
-        for post in group.jobs:
-            for ref, job in post.jobs:
-                by_queue.setdefault(ref, []).append((post, job))
+        by_queue: dict[QueueRef, list[tuple[_Part, _Jobs, NewMessage]]] = {}
+        for part in group.parts.values():
+            for post in part.jobs:
+                for ref, job in post.jobs:
+                    by_queue.setdefault(ref, []).append((part, post, job))
         for ref, jobs in by_queue.items():
             queue, first = await self._job_places.take(ref, len(jobs))
-            group.stored_jobs[ref] = [
-                from_new_message(
+            for position, (part, post, job) in enumerate(jobs, first):
+                stored = from_new_message(
                     job, queue=queue, position=position, client_id=post.client_id, now=post.now
                 )
-                for position, (post, job) in enumerate(jobs, first)
-            ]
+                part.stored_jobs.setdefault(ref, []).append(stored)
 
     # The steps that ask the store
 
@@ -480,7 +504,7 @@ class Posting:
         await self._remove(inserted)
         for stored in group.keys:
             await self._keys.remove(stored)
-        blocks = [part.block for part in group.parts.values()]
+        blocks = group.blocks
         try:
             # A key that leads here is not to be believed.
             await self._connection.messages.insert_many(
@@ -522,6 +546,12 @@ class Posting:
 
     # When it is done
 
+    async def _acknowledge(self, group: _Group, *, sure: bool) -> None:
+        """Answer what is sealed, once its blocks are certain to be its own."""
+        if not sure:
+            await self._make_sure(group)
+        self._written(group)
+
     def _written(self, group: _Group) -> None:
         for part in group.parts.values():
             self._records.sealed(part.block)
@@ -531,7 +561,7 @@ class Posting:
             self._waiting.posted(part.record.ref, part.block, part.visible)
             if part.delayed_to:
                 self._waiting.held(part.record.ref, min(part.delayed_to))
-        for ref, jobs in group.stored_jobs.items():
+        for ref, jobs in group.stored_jobs().items():
             delayed_to = [job["held_until"] for job in jobs if job["held_until"]]
             self._job_places.stored(ref, len(jobs) - len(delayed_to))
             if delayed_to:
@@ -598,13 +628,12 @@ async def _reserve_many(
     return [reserved[ref] for ref in needs]
 
 
-def _inserted(group: _Group, error: PyMongoError) -> Sequence[Document]:
-    """Which messages and jobs were inserted of a group that was refused."""
-    documents = group.messages_and_jobs()
+def _inserted(group: _Group, error: PyMongoError) -> int:
+    """How many documents were inserted of a group that was refused, at most."""
     if isinstance(error, BulkWriteError):
-        return documents[: max(0, error.details["nInserted"] - len(group.keys))]
-    # The library refused it; what it had sent by then, it does not say.
-    return documents
+        return int(error.details["nInserted"])
+    # The library refused it, and does not say what it had sent by then: not the end, at any rate.
+    return len(group.keys) + len(group.messages_and_jobs())
 
 
 def _own_block(stored: Document, writer: str) -> Block:
