@@ -14,7 +14,7 @@ import sys
 from tests.contract.steps import post
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, posting
+from zaqar_notify.storage.mongodb import MongoStorage, reserving
 
 TASKS = 3
 DEADLINE_MS = 300
@@ -34,7 +34,7 @@ async def produce(storage: MongoStorage, queue: QueueRef, label: str) -> None:
 
 
 async def main(uri: str, project: str, name: str, label: str) -> None:
-    posting.DEADLINE_MS = DEADLINE_MS
+    reserving.DEADLINE_MS = DEADLINE_MS
     storage = await MongoStorage.open(uri)
     queue = QueueRef(project, name)
     await asyncio.gather(*(produce(storage, queue, f"{label}.{task}") for task in range(TASKS)))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zaqar_notify.models import Posted
-from zaqar_notify.storage.mongodb import MongoStorage, connection, posting, remembering
+from zaqar_notify.storage.mongodb import MongoStorage, connection, remembering, reserving
 
 Insert = Callable[..., Awaitable[object]]
 
@@ -21,6 +21,19 @@ class Stopped:
     def __init__(self) -> None:
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
+
+
+def before_taking_back(
+    storage: MongoStorage, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[object]]
+) -> None:
+    """Do something when the store's writer is about to remove what it was refused."""
+    take_back = storage._posting._take_back
+
+    async def do_and_take_back(*arguments: Any) -> None:
+        await do()
+        await take_back(*arguments)
+
+    monkeypatch.setattr(storage._posting, "_take_back", do_and_take_back)
 
 
 @asynccontextmanager
@@ -51,7 +64,7 @@ async def stopped_at_insert(
 
 
 async def kill_in_insert(
-    storage: MongoStorage, posting: Coroutine[Any, Any, Posted], *, behind: int
+    storage: MongoStorage, post: Coroutine[Any, Any, Posted], *, behind: int
 ) -> None:
     """Let a post's process die when so many documents of its insert are made."""
     messages: Any = storage._connection.messages
@@ -64,7 +77,7 @@ async def kill_in_insert(
         await asyncio.Event().wait()
 
     messages.insert_many = insert_some
-    caller = asyncio.create_task(posting)
+    caller = asyncio.create_task(post)
     await half_done.wait()
     messages.insert_many = insert
     writer = storage._posting._posts._task
@@ -76,10 +89,10 @@ async def kill_in_insert(
 
 def set_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     """So long others wait for a block's seal."""
-    monkeypatch.setattr(posting, "DEADLINE_MS", ms)
+    monkeypatch.setattr(reserving, "DEADLINE_MS", ms)
     monkeypatch.setattr(remembering, "WAIT_SECONDS", ms / 1000)
 
 
-def make_terms_last(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+def set_term(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """After so long a writer doubts that the primary is the one it reserved at."""
     monkeypatch.setattr(connection, "TERM_SECONDS", seconds)

@@ -30,16 +30,17 @@ from tests.contract.steps import (
     subscribe,
 )
 from tests.mongodb.stops import (
+    before_taking_back,
     kill_in_insert,
-    make_terms_last,
     set_deadline,
+    set_term,
     stopped_at_insert,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.documents import queue_key
-from zaqar_notify.storage.mongodb.records import Block, blocks_of, fence_at
+from zaqar_notify.storage.mongodb.records import Block, State, blocks_of, fence_at
 
 CHAOS_SECONDS = 6
 PRODUCERS = 3
@@ -166,7 +167,7 @@ async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_wa
     """In doubt about its reservation it finds its slot, which no reader removes: neither one that
     sees its seal, nor one that meets the seal when it is about to end the block."""
     set_deadline(monkeypatch, 0)
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     async with stopped_at_insert(storage, after=True) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
         await stopped.begun.wait()
@@ -218,14 +219,12 @@ async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
 ) -> None:
     set_deadline(monkeypatch, 200)
     await subscribe(storage, queue)
-    take_back = storage._posting._take_back
     seen: list[list[Message]] = []
 
-    async def look_and_take_back(*arguments: Any) -> None:
+    async def look() -> None:
         seen.append(await everything(other_storage, OUTBOX))
-        await take_back(*arguments)
 
-    monkeypatch.setattr(storage._posting, "_take_back", look_and_take_back)
+    before_taking_back(storage, monkeypatch, look)
     async with stopped_at_insert(storage) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
         await stopped.begun.wait()
@@ -329,14 +328,12 @@ async def test_what_a_refused_group_has_sealed_stays(
 ) -> None:
     """One queue's block was fenced between the seals: others believe what is in the other's."""
     fenced = QueueRef(queue.project, "fenced")
-    take_back = storage._posting._take_back
     again: list[Posted] = []
 
-    async def repeat_and_take_back(*arguments: Any) -> None:
+    async def repeat() -> None:
         again.append(await post(other_storage, queue, bodies=["a"], key=idempotency_key()))
-        await take_back(*arguments)
 
-    monkeypatch.setattr(storage._posting, "_take_back", repeat_and_take_back)
+    before_taking_back(storage, monkeypatch, repeat)
     await subscribe(storage, queue)
     await subscribe(storage, fenced)
     async with stopped_at_insert(storage) as stopped:
@@ -346,9 +343,7 @@ async def test_what_a_refused_group_has_sealed_stays(
         )
         await stopped.begun.wait()
         block = await present_block(storage, fenced)
-        await storage._connection.messages.insert_one(
-            fence_at(block, block.seal_id, block.deadline)
-        )
+        await storage._connection.messages.insert_one(fence_at(block, block.seal_id))
         stopped.go_on.set()
         first, second = await posting
 
@@ -371,7 +366,7 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
         stopped.go_on.set()
         await slow
 
-    assert await storage._records.find_seals([block]) == {block.seal_id: False}
+    assert await storage._records.find_ends([block]) == {block: State.FENCED}
 
 
 async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
@@ -437,13 +432,13 @@ async def present_block(storage: MongoStorage, queue: QueueRef) -> Block:
 
 
 def see_no_seal_at_first(storage: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    find_seals = storage._records.find_seals
+    find_ends = storage._records.find_ends
 
-    async def look_too_early(_: object) -> dict[bytes, bool]:
-        monkeypatch.setattr(storage._records, "find_seals", find_seals)
+    async def look_too_early(_: object) -> dict[Block, State]:
+        monkeypatch.setattr(storage._records, "find_ends", find_ends)
         return {}
 
-    monkeypatch.setattr(storage._records, "find_seals", look_too_early)
+    monkeypatch.setattr(storage._records, "find_ends", look_too_early)
 
 
 async def observe(

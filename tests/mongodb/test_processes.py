@@ -27,7 +27,7 @@ from tests.contract.steps import (
 from tests.mongodb.stops import set_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, posting
+from zaqar_notify.storage.mongodb import MongoStorage, reserving
 
 SOON_SECONDS = 3.0
 """A look comes within a second; this leaves room for a busy machine."""
@@ -293,7 +293,7 @@ async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
 async def test_a_move_that_is_larger_than_a_block_is_given_a_larger_one(
     storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(posting, "BLOCK_POSITIONS", 4)
+    monkeypatch.setattr(reserving, "BLOCK_POSITIONS", 4)
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     sent = [f"{number}" for number in range(6)]
     await post(storage, queue, bodies=sent)

@@ -25,16 +25,17 @@ from tests.contract.steps import (
 from tests.mongod import ReplicaSet
 from tests.mongodb.commands import Command, Commands
 from tests.mongodb.stops import (
+    before_taking_back,
     kill_in_insert,
-    make_terms_last,
     set_deadline,
+    set_term,
     stopped_at_insert,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage, connection
 from zaqar_notify.storage.mongodb.documents import queue_key
-from zaqar_notify.storage.mongodb.posting import MANY_QUEUES
+from zaqar_notify.storage.mongodb.reserving import MANY_QUEUES
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -49,7 +50,7 @@ async def test_a_post_whose_reservation_died_with_the_primary_keeps_its_place(
     three_members: ReplicaSet, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The news of the election is what tells its writer to look."""
-    make_terms_last(monkeypatch, 10 * IN_TIME_SECONDS)
+    set_term(monkeypatch, 10 * IN_TIME_SECONDS)
     storage = await MongoStorage.open(three_members.uri("terms"))
     await post(storage, queue, bodies=["a"])
 
@@ -93,7 +94,7 @@ async def test_a_post_that_is_refused_leaves_no_job(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     await subscribe(storage, queue)
     await post(storage, queue, bodies=["a"])
     async with reservation_lost(storage, queue, body="b") as posting:
@@ -113,7 +114,7 @@ async def test_a_post_whose_lost_reservation_showed_no_subscription_is_refused_w
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has no job for it."""
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     await post(storage, queue, bodies=["a"])
     async with reservation_lost(storage, queue, body="b") as posting:
         await subscribe(other_storage, queue)
@@ -130,7 +131,7 @@ async def test_a_post_in_doubt_whose_reservation_is_there_is_acknowledged(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     async with stopped_at_insert(storage) as stopped:
         posting = asyncio.create_task(post(storage, queue, bodies=["a"]))
         await stopped.begun.wait()
@@ -167,7 +168,7 @@ async def test_a_key_does_not_believe_the_seal_of_another_writer_in_its_block(
 ) -> None:
     """That writer's reservation was lost, and its block given to the post under the key."""
     set_deadline(monkeypatch, 200)
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     await post_far_ahead(storage, queue, body="a")
     async with reservation_lost(storage, queue, body="lost") as posting:
         dying = post(other_storage, queue, bodies=["b"], key=idempotency_key())
@@ -188,7 +189,7 @@ async def test_a_writer_that_is_given_its_lost_block_again_has_no_seal_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 200)
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     await post_far_ahead(storage, queue, body="a")
     async with reservation_lost(storage, queue, body="lost") as posting:
         await subscribe(other_storage, queue)
@@ -211,7 +212,7 @@ async def test_readers_do_not_wait_for_a_block_that_is_refused_for_the_seal_of_a
 ) -> None:
     """It is of a writer whose reservation of the block was lost."""
     set_deadline(monkeypatch, 1000 * 2 * IN_TIME_SECONDS)
-    make_terms_last(monkeypatch, 0)
+    set_term(monkeypatch, 0)
     await post_far_ahead(storage, queue, body="a")
     async with stopped_at_insert(other_storage) as stopped:
         async with reservation_lost(storage, queue, body="lost") as lost:
@@ -232,14 +233,12 @@ async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 200)
-    take_back = storage._posting._take_back
     again: list[Posted] = []
 
-    async def repeat_and_take_back(*arguments: Any) -> None:
+    async def repeat() -> None:
         again.append(await post(other_storage, queue, bodies=["a"], key=idempotency_key()))
-        await take_back(*arguments)
 
-    monkeypatch.setattr(storage._posting, "_take_back", repeat_and_take_back)
+    before_taking_back(storage, monkeypatch, repeat)
     async with stopped_at_insert(storage) as stopped:
         slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
         await stopped.begun.wait()

@@ -7,7 +7,9 @@ survives the loss of any process of ours and of a minority of the set's members.
     documents.py      between documents and models; ids and positions
     grouping.py       calls that arrive together are made together
     records.py        queues' documents: read in groups, and how far a queue can be read
-    posting.py        commit groups: positions, messages, jobs, seals (docs/decisions/0004)
+    reserving.py      blocks of positions for writers
+    post_group.py     what one group of posts writes
+    posting.py        commit groups: blocks, messages, jobs, seals (docs/decisions/0004)
     remembering.py    posts under an idempotency key
     leasing.py        the free messages of a queue, and who may have them
     queues.py messages.py claims.py subscriptions.py    the stores
@@ -32,8 +34,8 @@ Collection `queues`; one document a queue, kept a day after the queue's deletion
     dropped           (sparse) the sweep
     unused_since      (sparse) the sweep
 
-Collection `messages`. Shard key `queue`, in every query of a request. It holds also the seals of
-blocks, which have no `due` and are no part of any reading, and remembered posts.
+Collection `messages`. Shard key `queue`, in every query of a request. It holds also the seals and
+fences of blocks, which have no `due` and are no part of any reading, and remembered posts.
 
     _id               queue and position: 12 and 8 bytes, so that its order is the queue's order
     queue, client, ttl, posted_at, expires_at, claim_count, checksum, body
@@ -41,7 +43,7 @@ blocks, which have no `due` and are no part of any reading, and remembered posts
     held_until        the millisecond at which its claim or delay ends, or ended; 0: never held
     claim, claim_ttl  the claim of that hold, if it is one
     moved_id          the id of a message that comes from another queue
-    reclaim_at        of seals: when the server removes them by itself
+    reclaim_at        of seals and fences: when the server removes them by itself
     writer            of seals and remembered posts: the name of the writer of their block
     fence             of what stands in the place of a seal, or of a first message
 
@@ -51,7 +53,7 @@ blocks, which have no `due` and are no part of any reading, and remembered posts
     queue, claim, held_until  (partial) what a claim holds; how many are claimed
     queue, moved_id           (partial, unique) messages from other queues by id
     expires_at                the sweep
-    reclaim_at                (TTL, partial) seals
+    reclaim_at                (TTL, partial) seals and fences
 
     remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and
     queue (12 bytes); fingerprint, first and count of its messages, the block they are in, expires_at

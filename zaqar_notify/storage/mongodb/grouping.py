@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.storage.gathering import Gathering
@@ -116,6 +116,13 @@ class Together(Generic[Ask, Answer]):
         except Exception as error:  # Whatever it is, it is for those who wait, one by one.
             for call in group:
                 call.fail(error)
+
+
+async def all_of(coroutines: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """What they return, one beside the other. One alone needs no task for that."""
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
+    return await asyncio.gather(*coroutines)
 
 
 async def _gathered(gathering: Gathering) -> None:

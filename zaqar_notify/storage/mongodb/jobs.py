@@ -1,7 +1,7 @@
 """Places for jobs on internal queues: positions taken by the thousand, used by many groups.
 
 Jobs are claimed and never paged through, so no reader needs to know which of them are still on their
-way: no block that a seal has to end. That saves every post to a queue with subscriptions a durable write.
+way: no block that a seal has to end. That saves every post to a queue with subscriptions a reservation.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_ms,
     to_position,
 )
-from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey
+from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey, all_of
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
@@ -269,7 +269,7 @@ class MongoMessages(MessageStore):
         was left behind.
         """
         refs = distinct_refs(deletion.ref for deletion in deletions)
-        found = await asyncio.gather(*(self._records.remembered_id(ref) for ref in refs))
+        found = await all_of([self._records.remembered_id(ref) for ref in refs])
         queues = dict(zip(refs, found, strict=True))
         shares: dict[tuple[bytes, str | None], list[tuple[bytes, int]]] = {}
         for one in deletions:

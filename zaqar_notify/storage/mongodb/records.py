@@ -13,7 +13,7 @@ says nothing of the block, and what is acknowledged is never in it.
 
 from __future__ import annotations
 
-import asyncio
+import enum
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
@@ -32,14 +32,13 @@ from zaqar_notify.storage.mongodb.connection import (
     storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import place, queue_key, to_queue
-from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 
 READ_TOGETHER = 1000
 SEAL_LIFE = timedelta(minutes=10)
 """A seal is kept so long after its block's deadline, or longer."""
 SLOT_LIFE = timedelta(minutes=2)
-"""Nor is the slot of a sealed block cleared before: its writer may have to look for it."""
-NO_TIME = timedelta()
+"""So long after its deadline a sealed block keeps its slot: its writer may have to look for it."""
 FENCE_LIFE = timedelta(days=30)
 """A writer that slept longer than this is stopped by nothing."""
 BROKEN_OFF = timedelta(minutes=2)
@@ -58,6 +57,15 @@ _FIELDS = {
     "turns": 1,
     "now": "$$NOW",
 }
+_END_FIELDS = {"fence": 1, "writer": 1}
+
+
+class State(enum.Enum):
+    """What is known of a block: whether messages may still appear in it, and whether any are there."""
+
+    OPEN = enum.auto()
+    SEALED = enum.auto()
+    FENCED = enum.auto()
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -128,7 +136,7 @@ class Records:
         return await self._reads.call(ref)
 
     async def get_many(self, refs: Iterable[QueueRef]) -> list[Record | None]:
-        return await asyncio.gather(*(self.get(ref) for ref in refs))
+        return await all_of([self.get(ref) for ref in refs])
 
     async def remembered_id(self, ref: QueueRef) -> bytes | None:
         """The queue's id as it was when last read, for what harms nothing when it is another now."""
@@ -142,7 +150,7 @@ class Records:
         await self._reads.close()
 
     def sealed(self, block: Block) -> None:
-        """This process knows that the block is sealed, as it will ever be."""
+        """Remember that the block is sealed, and ask the store no more."""
         if len(self._sealed) >= REMEMBERED_SEALS:
             self._sealed.clear()
         self._sealed[block.key, block.writer] = block.first
@@ -178,94 +186,83 @@ class Records:
 
     async def _open_blocks(self, found: Sequence[Document]) -> list[Block]:
         """The blocks of these documents that are open, after those past their deadline were fenced."""
-        slots = [(block, stored["now"]) for stored in found for block in blocks_of(stored)]
-        doubtful = [(block, now) for block, now in slots if not self._knows_sealed(block)]
-        # True: sealed; False: fenced; None: open.
-        states = await self._states(doubtful) if doubtful else {}
-        for block, is_sealed in states.items():
-            if is_sealed:
-                self.sealed(block)
-        open_blocks = [block for block, is_sealed in states.items() if is_sealed is None]
+        read_at = {block: stored["now"] for stored in found for block in blocks_of(stored)}
+        states = await self._states(read_at)
         await self._clear(
-            [
-                block
-                for block, now in slots
-                if block not in open_blocks
-                and block.deadline + (NO_TIME if states.get(block) is False else SLOT_LIFE) <= now
-            ]
+            [block for block, state in states.items() if _is_over(block, state, read_at[block])]
         )
-        return open_blocks
+        return [block for block, state in states.items() if state is State.OPEN]
 
-    async def _states(self, blocks: Sequence[tuple[Block, datetime]]) -> dict[Block, bool | None]:
-        seals = await self.find_seals([block for block, _ in blocks])
-        states = {block: seals.get(block.seal_id) for block, _ in blocks}
-        unsealed = [(block, now) for block, now in blocks if states[block] is None]
-        ends = await asyncio.gather(*(self._end(block, now) for block, now in unsealed))
-        return states | {block: end for (block, _), end in zip(unsealed, ends, strict=True)}
+    async def _states(self, read_at: dict[Block, datetime]) -> dict[Block, State]:
+        """What becomes of these blocks, which were read at these instants of the server."""
+        states = {block: State.SEALED for block in read_at if self._knows_sealed(block)}
+        doubtful = [block for block in read_at if block not in states]
+        if not doubtful:
+            return states
+        ends = await self.find_ends(doubtful)
+        unended = [block for block in doubtful if block not in ends]
+        ended = await all_of([self._end(block, read_at[block]) for block in unended])
+        ends |= zip(unended, ended, strict=True)
+        for block, state in ends.items():
+            if state is State.SEALED:
+                self.sealed(block)
+        return states | ends
 
     def _knows_sealed(self, block: Block) -> bool:
         return self._sealed.get((block.key, block.writer), 0) >= block.first
 
-    async def find_seals(self, blocks: Sequence[Block]) -> dict[bytes, bool]:
-        """By id, the seals that exist of these blocks; True: it is genuine, False: it is a fence's."""
+    async def find_ends(self, blocks: Sequence[Block]) -> dict[Block, State]:
+        """Which of these blocks have ended, and how."""
         if not blocks:
             return {}
-        writers = {block.seal_id: block.writer for block in blocks}
         found = self._connection.durable_messages.find(
             {
                 "queue": {"$in": [block.queue for block in blocks]},
-                "_id": {"$in": list(writers)},
+                "_id": {"$in": [block.seal_id for block in blocks]},
             },
-            {"fence": 1, "writer": 1},
+            _END_FIELDS,
             hint=BY_ID,
         )
-        return {
-            stored["_id"]: "fence" not in stored
-            async for stored in found
-            if "fence" in stored or stored.get("writer") == writers[stored["_id"]]
+        seals = {stored["_id"]: stored async for stored in found}
+        states = {
+            block: _end_of(block, seals[block.seal_id])
+            for block in blocks
+            if block.seal_id in seals
         }
+        return {block: state for block, state in states.items() if state is not State.OPEN}
 
-    async def _end(self, block: Block, now: datetime) -> bool | None:
+    async def _end(self, block: Block, now: datetime) -> State:
         """Fence a block without a seal, if it is time and the store can."""
         if block.deadline > now:
-            return None
+            return State.OPEN
         try:
-            return await self.fence(block, now)
+            return await self.fence(block)
         except StorageUnavailable:
-            return None
+            return State.OPEN
 
-    async def fence(self, block: Block, now: datetime, *, keeps_seal: bool = False) -> bool:
-        """End the block, whatever its writer does from now on.
+    async def fence(self, block: Block, *, keeps_seal: bool = False) -> State:
+        """End the block, whatever its writer does from now on, unless it has sealed it.
 
         Args:
-            now: The server's instant of the read that showed the block.
             keeps_seal: Its seal, if it ever had one, is there still.
-
-        Returns:
-            Whether its writer had sealed it before.
         """
-        places = [fence_at(block, block.head_id, now), fence_at(block, block.seal_id, now)]
-        messages = self._connection.messages
         with storage_errors():
-            try:
-                await messages.insert_many(places, ordered=False)
-            except BulkWriteError as error:
-                if not is_duplicate(error):
-                    raise
-            await self.fence_seal_of_another(block, now)
+            await self.take_places(
+                [fence_at(block, block.head_id), fence_at(block, block.seal_id)], [block]
+            )
             seal = await self._connection.durable_messages.find_one(
                 {"queue": block.queue, "_id": block.seal_id},
-                {"fence": 1, "now": "$$NOW"},
+                {**_END_FIELDS, "now": "$$NOW"},
                 hint=BY_ID,
             )
-            if seal is not None and "fence" not in seal:
-                return True
+            if seal is not None and _end_of(block, seal) is State.SEALED:
+                return State.SEALED
             # By the instant of this look: we may have slept since the one that showed the block.
             is_soon = seal is not None and seal["now"] < block.deadline + BROKEN_OFF
             if is_soon or keeps_seal:
                 # Its insert was broken off: nothing of it was acknowledged, and never will be.
                 await rerun(
-                    lambda: messages.delete_many(
+                    lambda: self._connection.messages.delete_many(
                         {
                             "queue": block.queue,
                             "_id": {"$gte": block.head_id, "$lt": block.seal_id},
@@ -274,16 +271,26 @@ class Records:
                         hint=BY_ID,
                     )
                 )
-        return False
+        return State.FENCED
 
-    async def fence_seal_of_another(self, block: Block, now: datetime) -> None:
+    async def take_places(self, fences: Sequence[Document], blocks: Sequence[Block]) -> None:
+        """Insert fences of these blocks where nothing stands yet, or the seal of another writer."""
+        try:
+            await self._connection.messages.insert_many(fences, ordered=False)
+        except BulkWriteError as error:
+            if not is_duplicate(error):
+                raise
+            for block in blocks:
+                await self._replace_seal_of_another(block)
+
+    async def _replace_seal_of_another(self, block: Block) -> None:
         await self._connection.messages.update_one(
             {
                 "queue": block.queue,
                 "_id": block.seal_id,
                 "writer": {"$exists": True, "$ne": block.writer},
             },
-            {"$set": fence_at(block, block.seal_id, now), "$unset": {"writer": ""}},
+            {"$set": fence_at(block, block.seal_id), "$unset": {"writer": ""}},
             hint=BY_ID,
         )
 
@@ -301,8 +308,27 @@ class Records:
             await self._connection.quick_queues.bulk_write(clears, ordered=False)
 
 
-def fence_at(block: Block, place_id: bytes, now: datetime) -> Document:
-    return {"_id": place_id, "queue": block.queue, "fence": True, "reclaim_at": now + FENCE_LIFE}
+def fence_at(block: Block, place_id: bytes) -> Document:
+    return {
+        "_id": place_id,
+        "queue": block.queue,
+        "fence": True,
+        "reclaim_at": block.deadline + FENCE_LIFE,
+    }
+
+
+def _end_of(block: Block, stored: Document) -> State:
+    """What the document in the place of its seal says of a block."""
+    if "fence" in stored:
+        return State.FENCED
+    # Of another writer it comes from a reservation that was lost, seal or not.
+    return State.SEALED if stored.get("writer") == block.writer else State.OPEN
+
+
+def _is_over(block: Block, state: State, now: datetime) -> bool:
+    """Whether nobody needs the block's slot any more."""
+    kept = SLOT_LIFE if state is State.SEALED else timedelta()
+    return state is not State.OPEN and block.deadline + kept <= now
 
 
 def blocks_of(stored: Document) -> list[Block]:

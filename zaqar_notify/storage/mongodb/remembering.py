@@ -19,13 +19,16 @@ from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
-from zaqar_notify.storage.mongodb.records import Block, Records
+from zaqar_notify.storage.mongodb.records import Block, Records, State
 
 KEY_SLACK = timedelta(hours=1)
 """So much longer than its key lives the seal of a remembered post."""
 WAIT_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 """How long, and how often, one looks for the seal of a post that another process is storing."""
+
+
+_IDENTITY = ("_id", "queue", "last", "writer")
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -80,7 +83,7 @@ class Remembering:
                 known.append((stored, _block(stored)))
             else:
                 await self.remove(stored)
-        seals = await self._records.find_seals([block for _, block in known])
+        ends = await self._records.find_ends([block for _, block in known])
         posts: RememberedPosts = {}
         for stored, block in known:
             ref, key, _ = named[stored["_id"]]
@@ -89,7 +92,7 @@ class Remembering:
                 stored["first"],
                 stored["count"],
                 block,
-                is_sealed=seals.get(block.seal_id, False),
+                is_sealed=ends.get(block) is State.SEALED,
             )
         return posts
 
@@ -98,24 +101,16 @@ class Remembering:
         block = post.block
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WAIT_SECONDS
-        while not await self._records.find_seals([block]):
+        while not await self._records.find_ends([block]):
             if loop.time() > deadline:
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        if not await self._records.fence(block, block.deadline, keeps_seal=True):
-            await self.remove(
-                {
-                    "_id": key_id(ref, key.key),
-                    "queue": key_shard(ref),
-                    "last": block.last,
-                    "writer": block.writer,
-                }
-            )
+        if await self._records.fence(block, keeps_seal=True) is State.FENCED:
+            await self.remove(_identity(ref, key, block))
 
     async def remove(self, stored: Document) -> None:
         """Forget a key, unless it is another post's by now."""
-        same = {name: stored[name] for name in ("_id", "queue", "last", "writer")}
-        await self._messages.delete_one(same, hint=BY_ID)
+        await self._messages.delete_one({name: stored[name] for name in _IDENTITY}, hint=BY_ID)
 
 
 def remembered_document(
@@ -123,17 +118,24 @@ def remembered_document(
 ) -> Document:
     block = post.block
     return {
-        "_id": key_id(ref, key.key),
-        "queue": key_shard(ref),
+        **_identity(ref, key, block),
         "fingerprint": key.fingerprint,
         "of": block.queue,
         "head": block.first,
-        "last": block.last,
-        "writer": block.writer,
         "first": post.first,
         "count": post.count,
         "deadline": block.deadline,
         "expires_at": now + timedelta(seconds=key.keep_seconds),
+    }
+
+
+def _identity(ref: QueueRef, key: IdempotencyKey, block: Block) -> Document:
+    """What tells a key's document from that of another post under the same key."""
+    return {
+        "_id": key_id(ref, key.key),
+        "queue": key_shard(ref),
+        "last": block.last,
+        "writer": block.writer,
     }
 
 
