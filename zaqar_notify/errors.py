@@ -171,7 +171,7 @@ class ServiceStopping(NotifyError):
 
 
 class StorageUnavailable(NotifyError):
-    """No answer came from the store; whether the write happened is unknown."""
+    """No answer came from the store, or it changed meanwhile; the write may have happened or not."""
 
 
 class StartRefused(Exception):

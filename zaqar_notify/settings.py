@@ -58,7 +58,7 @@ class Settings(BaseModel):
     )
     unreliable: bool = Field(
         False,
-        description="Accept a store that can lose acknowledged writes: a standalone MongoDB, or a weak write concern in its URI.",
+        description="Accept a store that can lose acknowledged writes: a standalone MongoDB, one older than 6.0, or a weak write concern in its URI.",
     )
     broker_uri: str = Field(
         "", description="Celery broker that wakes the workers: redis://HOST:PORT/N or amqp://…"

@@ -9,10 +9,12 @@ from typing import Any
 
 import pymongo
 import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
 
 from tests.clock import START
 from tests.contract.steps import bodies, claim, page, post
-from tests.mongod import Mongod, require_mongod
+from tests.mongod import Mongod, ReplicaSet, require_mongod
 from tests.service import free_port
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
@@ -35,6 +37,20 @@ def standalone(tmp_path: Path) -> Iterator[str]:
     server.start()
     yield f"mongodb://{server.address}/test"
     server.kill()
+
+
+@pytest.fixture
+def old_features() -> Iterator[str]:
+    """The URI of a set that has the feature compatibility version of the release before."""
+    require_mongod()
+    members = ReplicaSet()
+    members.start()
+    with members.members[0].client() as client:
+        if not client.server_info()["version"].startswith("6.0."):
+            pytest.skip("NOT RUN: MongoDB 6.0 alone can be set back to 5.0")
+        client.admin.command("setFeatureCompatibilityVersion", "5.0")
+    yield members.uri("test")
+    members.stop()
 
 
 @pytest.mark.parametrize(
@@ -109,8 +125,39 @@ async def _said_of_the_store(settings: Settings) -> list[Finding]:
 async def test_an_old_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "OLDEST_WIRE_VERSION", 1000)
 
-    with pytest.raises(StartRefused, match=r"too old: 6\.0 or later"):
+    with pytest.raises(StartRefused, match=r"too old: take 6\.0 or later.*ZAQAR_UNRELIABLE=true"):
         await open_storage(uri)
+
+    storage = await open_storage(uri, unreliable=True)
+    await storage.close()
+
+
+async def test_a_server_with_the_features_of_an_older_one_is_refused(old_features: str) -> None:
+    """A set stays so after an upgrade until somebody says that there is no way back."""
+    with pytest.raises(
+        StartRefused, match=r"feature compatibility version 5\.0: raise it.*ZAQAR_UNRELIABLE=true"
+    ):
+        await open_storage(old_features)
+
+    storage = await open_storage(old_features, unreliable=True)
+    await storage.close()
+
+
+async def test_a_server_that_does_not_tell_its_feature_version_is_taken(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account of one database may not ask."""
+    original = AsyncDatabase.command
+
+    async def command(self: Any, name: Any, *arguments: Any, **options: Any) -> Any:
+        if name == "getParameter":
+            raise OperationFailure("not authorized on admin to execute command", code=13)
+        return await original(self, name, *arguments, **options)
+
+    monkeypatch.setattr(AsyncDatabase, "command", command)
+
+    storage = await open_storage(uri)
+    await storage.close()
 
 
 async def test_data_of_another_version_is_refused(uri: str) -> None:

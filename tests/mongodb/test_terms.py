@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from bson import Int64
+from pymongo.topology_description import TOPOLOGY_TYPE
 
 from tests.clock import START
 from tests.contract.steps import (
@@ -34,6 +35,7 @@ from tests.mongodb.stops import (
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage, connection
+from zaqar_notify.storage.mongodb.connection import hides_primary
 from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.mongodb.reserving import MANY_QUEUES
 
@@ -254,6 +256,7 @@ async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
 async def test_a_post_waits_for_the_majority_once(
     uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A word of a monitor that comes just then has the writer look once more.
     monkeypatch.setattr(connection.Term, "has_lasted", True)
     commands = Commands()
     commands.listen(monkeypatch)
@@ -268,25 +271,31 @@ async def test_a_post_waits_for_the_majority_once(
     await storage.close()
 
 
-@pytest.mark.parametrize("reason", ["key", "router", "one member"])
+@pytest.mark.parametrize(("options", "has_key"), [("", True), ("&directConnection=true", False)])
 async def test_a_reservation_that_others_come_to_rely_on_is_durable(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, reason: str
+    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, options: str, has_key: bool
 ) -> None:
-    """Under a key others answer as the post was, even when its process ends; and who asks a router,
-    or one member by its address, does not see which primary answers."""
+    """Under a key others answer as the post was, even when its process ends; and who asks one member
+    by its address does not see which primary answers."""
     commands = Commands()
     commands.listen(monkeypatch)
-    if reason == "router":
-        monkeypatch.setattr(connection, "_is_router", lambda _: True)
-    options = "&directConnection=true" if reason == "one member" else ""
     storage = await MongoStorage.open(uri + options)
     commands.sent.clear()
 
-    await post(storage, queue, bodies=["a"], key=idempotency_key() if reason == "key" else None)
+    await post(storage, queue, bodies=["a"], key=idempotency_key() if has_key else None)
 
     [reservation] = [command for command in commands.sent if "findAndModify" in command]
     assert waits(reservation)
     await storage.close()
+
+
+def test_only_a_client_of_a_replica_set_sees_its_primary() -> None:
+    kinds = TOPOLOGY_TYPE._fields
+
+    assert [kind for kind in kinds if not hides_primary(kind)] == [
+        "ReplicaSetNoPrimary",
+        "ReplicaSetWithPrimary",
+    ]
 
 
 async def test_many_queues_are_reserved_durably(

@@ -20,6 +20,7 @@ from pymongo.errors import (
     DocumentTooLarge,
     DuplicateKeyError,
     InvalidOperation,
+    OperationFailure,
     PyMongoError,
     WriteError,
 )
@@ -34,7 +35,8 @@ DATABASE = "zaqar_notify"
 """When the URI names none."""
 
 OLDEST_WIRE_VERSION = 17
-"""MongoDB 6.0, the oldest that this driver is tested with."""
+OLDEST_FEATURES = (6, 0)
+"""MongoDB 6.0 is the oldest that this driver is tested with: its servers, and their feature version."""
 
 ANSWER_MS = 10_000
 """How long a call may take, its retries through an election included."""
@@ -118,13 +120,13 @@ class Term:
     def __init__(self, client: AsyncMongoClient[Document]) -> None:
         """It begins now."""
         self._client = client
-        # Each news of a server makes another one.
+        # Each answer of a monitor makes another one, whether anything has changed or not.
         self._topology = client.topology_description
         self._since = time.monotonic()
 
     @property
     def has_lasted(self) -> bool:
-        """False when in doubt: after any news of the servers, and after a second."""
+        """False when in doubt: after any word of the servers' monitors, and after a second."""
         return (
             self._client.topology_description is self._topology
             and time.monotonic() < self._since + TERM_SECONDS
@@ -134,15 +136,10 @@ class Term:
 class Connection:
     """The client and the collections. Made by `open`, in the loop (and process) that uses it."""
 
-    def __init__(
-        self, client: AsyncMongoClient[Document], database: str, *, alone: bool, routed: bool
-    ) -> None:
+    def __init__(self, client: AsyncMongoClient[Document], database: str, *, alone: bool) -> None:
         self.client = client
         self.is_standalone = alone
-        self.hides_primary = (
-            routed or not client.topology_description.topology_type_name.startswith("ReplicaSet")
-        )
-        """Whether the client can't tell which server answers, so that no `Term` means anything."""
+        self.hides_primary = hides_primary(client.topology_description.topology_type_name)
         names = client[database]
         self.schema: Collection = names["schema"]
         self.queues: Collection = names["queues"]
@@ -176,7 +173,9 @@ class Connection:
         try:
             hello = await client.admin.command("hello")
             alone = _check(hello, unreliable=unreliable)
-            connection = cls(client, _database(uri), alone=alone, routed=_is_router(hello))
+            if not unreliable:
+                await _refuse_old_features(client)
+            connection = cls(client, _database(uri), alone=alone)
             await connection._refuse_other_version()
             if prepare:
                 await connection._prepare()
@@ -307,6 +306,40 @@ def _exists(field: str) -> Document:
     return {field: {"$exists": True}}
 
 
+def hides_primary(topology: str) -> bool:
+    """Whether a client of this kind of topology can't tell which server answers.
+
+    Then no `Term` means anything: behind a router, and with one member asked by its address.
+    """
+    return not topology.startswith("ReplicaSet")
+
+
+async def _feature_version(client: AsyncMongoClient[Document]) -> str | None:
+    """What the server lets its clients use; None: it is not for us to know."""
+    try:
+        answer = await client.admin.command("getParameter", featureCompatibilityVersion=1)
+    except OperationFailure:
+        # A router has none, and an account of the database alone may not ask.
+        return None
+    version: str = answer["featureCompatibilityVersion"]["version"]
+    return version
+
+
+async def _refuse_old_features(client: AsyncMongoClient[Document]) -> None:
+    version = await _feature_version(client)
+    if version is not None and _numbers(version) < OLDEST_FEATURES:
+        oldest = ".".join(map(str, OLDEST_FEATURES))
+        raise StartRefused(
+            f"The MongoDB of ZAQAR_STORE_URI has the feature compatibility version {version}: raise it "
+            f"to {oldest} (db.adminCommand({{setFeatureCompatibilityVersion: '{oldest}'}})), or set "
+            "ZAQAR_UNRELIABLE=true"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
 def _is_router(hello: Document) -> bool:
     """Whether a sharded cluster's `mongos` answers."""
     return hello.get("msg") == "isdbgrid"
@@ -395,8 +428,10 @@ def _arguments(options: dict[str, str], *, unreliable: bool) -> dict[str, Any]:
 
 def _check(hello: Document, *, unreliable: bool) -> bool:
     """Whether the server is a standalone one, which only an unreliable service may use."""
-    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
-        raise StartRefused("The MongoDB of ZAQAR_STORE_URI is too old: 6.0 or later is needed")
+    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION and not unreliable:
+        raise StartRefused(
+            "The MongoDB of ZAQAR_STORE_URI is too old: take 6.0 or later, or set ZAQAR_UNRELIABLE=true"
+        )
     alone = "setName" not in hello and not _is_router(hello)
     if alone and not unreliable:
         raise StartRefused(
