@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.mongod import ReplicaSet, mongo_uri, require_mongod
+from tests.mongodb.commands import Commands
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -16,6 +17,14 @@ from zaqar_notify.storage.mongodb import MongoStorage
 @pytest.fixture
 def uri() -> str:
     return mongo_uri()
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """What is sent by the stores that are opened after this: name it before `storage`."""
+    commands = Commands()
+    commands.listen(monkeypatch)
+    return commands
 
 
 @pytest.fixture

@@ -72,7 +72,8 @@ async def kill_in_insert(
     half_done = asyncio.Event()
 
     async def insert_some(documents: list[dict[str, object]]) -> None:
-        await insert(documents[:behind])
+        if behind:
+            await insert(documents[:behind])
         half_done.set()
         await asyncio.Event().wait()
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from tests.mongodb.stops import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.mongodb import MongoStorage, records
 from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.mongodb.records import Block, State, blocks_of, fence_at
 
@@ -154,6 +155,38 @@ async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_rea
     assert bodies(late) == ["slow 1", "slow 2"]
     assert ids(late) == posted.ids
     assert bodies(await everything(storage, queue)) == ["a", "slow 1", "slow 2"]
+
+
+async def test_the_slot_of_a_fenced_block_goes_at_once(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_deadline(monkeypatch, 0)
+    await kill_in_insert(storage, post(storage, queue, bodies=["a"]), behind=0)
+    assert await slots(storage, queue) == {storage._records.writer}
+
+    await page(other_storage, queue)
+
+    assert await slots(storage, queue) == set()
+
+
+async def test_the_slot_of_a_sealed_block_goes_when_its_writer_needs_it_no_more(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_deadline(monkeypatch, 0)
+    await post(storage, queue, bodies=["a"])
+    await page(other_storage, queue)
+    assert await slots(storage, queue) == {storage._records.writer}
+
+    monkeypatch.setattr(records, "SLOT_LIFE", timedelta())
+    await page(other_storage, queue)
+
+    assert await slots(storage, queue) == set()
 
 
 @pytest.mark.parametrize("looks_too_early", [False, True])
@@ -429,6 +462,13 @@ async def present_block(storage: MongoStorage, queue: QueueRef) -> Block:
     assert stored is not None
     [block] = [one for one in blocks_of(stored) if one.writer == storage._records.writer]
     return block
+
+
+async def slots(storage: MongoStorage, queue: QueueRef) -> set[str]:
+    """The writers who have one on the queue's document."""
+    stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
+    assert stored is not None
+    return set(stored["in_flight"])
 
 
 def see_no_seal_at_first(storage: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:

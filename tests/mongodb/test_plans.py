@@ -24,19 +24,9 @@ EXPLAINED = {"find": ("queues", "messages"), "update": ("messages",), "delete": 
 """By command the collections of interest; a reservation is by `_id` alone."""
 
 
-@pytest.fixture
-def commands() -> Commands:
-    return Commands()
-
-
-@pytest.fixture
-async def storage(
-    uri: str, commands: Commands, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[MongoStorage]:
-    commands.listen(monkeypatch)
-    storage = await MongoStorage.open(uri)
-    yield storage
-    await storage.close()
+@pytest.fixture(autouse=True)
+def _all_is_heard(commands: Commands) -> None:
+    """From before the store is opened."""
 
 
 @pytest.fixture

@@ -48,12 +48,26 @@ MAJORITY = {"w": "majority", "j": True}
 IN_TIME_SECONDS = 60
 
 
+@pytest.fixture
+async def on_three(three_members: ReplicaSet) -> AsyncIterator[tuple[MongoStorage, MongoStorage]]:
+    """The stores of two processes on a set whose members can be killed."""
+    three_members.wait_for_primary()
+    uri = three_members.uri("terms")
+    storage, other_storage = await MongoStorage.open(uri), await MongoStorage.open(uri)
+    yield storage, other_storage
+    await storage.close()
+    await other_storage.close()
+
+
 async def test_a_post_whose_reservation_died_with_the_primary_keeps_its_place(
-    three_members: ReplicaSet, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    three_members: ReplicaSet,
+    on_three: tuple[MongoStorage, MongoStorage],
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The news of the election is what tells its writer to look."""
     set_term(monkeypatch, 10 * IN_TIME_SECONDS)
-    storage = await MongoStorage.open(three_members.uri("terms"))
+    storage, _ = on_three
     await post(storage, queue, bodies=["a"])
 
     await post_over_an_election(storage, three_members, queue, body="b")
@@ -61,15 +75,13 @@ async def test_a_post_whose_reservation_died_with_the_primary_keeps_its_place(
     assert bodies(await page(storage, queue)) == ["a", "b"]
     await post(storage, queue, bodies=["c"])
     assert bodies(await everything(storage, queue)) == ["a", "b", "c"]
-    await storage.close()
 
 
 async def test_a_post_that_comes_behind_others_under_the_next_primary_is_refused_and_gone(
-    three_members: ReplicaSet, queue: QueueRef
+    three_members: ReplicaSet, on_three: tuple[MongoStorage, MongoStorage], queue: QueueRef
 ) -> None:
     """Readers may have passed its place."""
-    storage = await MongoStorage.open(three_members.uri("terms"))
-    other_storage = await MongoStorage.open(three_members.uri("terms"))
+    storage, other_storage = on_three
     await post(storage, queue, bodies=["a"])
 
     with pytest.raises(StorageUnavailable, match="the primary changed"):
@@ -86,8 +98,6 @@ async def test_a_post_that_comes_behind_others_under_the_next_primary_is_refused
     held = await claim(other_storage, queue)
     assert held is not None
     assert bodies(held) == ["a", "c", "d"]
-    await storage.close()
-    await other_storage.close()
 
 
 async def test_a_post_that_is_refused_leaves_no_job(
@@ -109,17 +119,26 @@ async def test_a_post_that_is_refused_leaves_no_job(
     assert len(await everything(storage, OUTBOX)) == 2
 
 
-async def test_a_post_whose_lost_reservation_showed_no_subscription_is_refused_when_there_is_one(
+@pytest.mark.parametrize(
+    "change",
+    [
+        subscribe,
+        lambda storage, queue: storage.queues.update(queue, lambda _: {"max_messages": 1}),
+    ],
+    ids=["subscription", "metadata"],
+)
+async def test_a_post_is_refused_when_the_queue_is_not_what_its_lost_reservation_showed(
     storage: MongoStorage,
     other_storage: MongoStorage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[MongoStorage, QueueRef], Awaitable[object]],
 ) -> None:
-    """It has no job for it."""
+    """It lacks a job, or broke a rule that was made meanwhile."""
     set_term(monkeypatch, 0)
     await post(storage, queue, bodies=["a"])
     async with reservation_lost(storage, queue, body="b") as posting:
-        await subscribe(other_storage, queue)
+        await change(other_storage, queue)
 
     with pytest.raises(StorageUnavailable):
         await posting
@@ -254,13 +273,10 @@ async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
 
 
 async def test_a_post_waits_for_the_majority_once(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A word of a monitor that comes just then has the writer look once more.
     monkeypatch.setattr(connection.Term, "has_lasted", True)
-    commands = Commands()
-    commands.listen(monkeypatch)
-    storage = await MongoStorage.open(uri)
     await post(storage, queue, bodies=["a"])
     commands.sent.clear()
 
@@ -268,25 +284,32 @@ async def test_a_post_waits_for_the_majority_once(
 
     assert [next(iter(command)) for command in commands.sent] == ["findAndModify", "insert"]
     assert [waits(command) for command in commands.sent] == [False, True]
-    await storage.close()
 
 
-@pytest.mark.parametrize(("options", "has_key"), [("", True), ("&directConnection=true", False)])
-async def test_a_reservation_that_others_come_to_rely_on_is_durable(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch, options: str, has_key: bool
+async def test_a_reservation_under_a_key_is_durable(
+    commands: Commands, storage: MongoStorage, queue: QueueRef
 ) -> None:
-    """Under a key others answer as the post was, even when its process ends; and who asks one member
-    by its address does not see which primary answers."""
-    commands = Commands()
-    commands.listen(monkeypatch)
-    storage = await MongoStorage.open(uri + options)
+    """Others answer as the post was, even when its process ends."""
     commands.sent.clear()
 
-    await post(storage, queue, bodies=["a"], key=idempotency_key() if has_key else None)
+    await post(storage, queue, bodies=["a"], key=idempotency_key())
 
     [reservation] = [command for command in commands.sent if "findAndModify" in command]
     assert waits(reservation)
+
+
+async def test_a_reservation_through_one_member_is_durable(
+    commands: Commands, uri: str, queue: QueueRef
+) -> None:
+    """Asked by its address, it does not say when another is the primary."""
+    storage = await MongoStorage.open(uri + "&directConnection=true")
+    commands.sent.clear()
+
+    await post(storage, queue, bodies=["a"])
+
     await storage.close()
+    [reservation] = [command for command in commands.sent if "findAndModify" in command]
+    assert waits(reservation)
 
 
 def test_only_a_client_of_a_replica_set_sees_its_primary() -> None:
@@ -299,12 +322,9 @@ def test_only_a_client_of_a_replica_set_sees_its_primary() -> None:
 
 
 async def test_many_queues_are_reserved_durably(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, storage: MongoStorage, queue: QueueRef
 ) -> None:
     """What is read of them must not be from before."""
-    commands = Commands()
-    commands.listen(monkeypatch)
-    storage = await MongoStorage.open(uri)
     commands.sent.clear()
 
     await asyncio.gather(
@@ -317,7 +337,6 @@ async def test_many_queues_are_reserved_durably(
     [reservation, *_] = [command for command in commands.sent if command.get("update") == "queues"]
     assert len(reservation["updates"]) == MANY_QUEUES
     assert waits(reservation)
-    await storage.close()
 
 
 def waits(command: Command) -> bool:
