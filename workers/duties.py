@@ -1,4 +1,6 @@
-"""Periodic duties. Each is idempotent, so several workers may do them at once."""
+"""Periodic duties. Of all workers one at a time has its turn, which ends by itself. Each duty is
+idempotent: should it take longer than the turn, another worker may do it as well.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from zaqar_notify.storage.base import Storage
 
 logger = logging.getLogger(__name__)
 
+SWEEP = "sweep"
 SWEEP_ROWS = 500
 """Rows of each kind removed at once: a batch holds up other writes for a few milliseconds."""
 
@@ -22,7 +25,8 @@ async def sweep_regularly(
     """Reclaim the space of what has expired, until the stop."""
     while not stop.is_set():
         try:
-            await sweep(storage, clock=clock, stop=stop)
+            if await storage.take_turn(SWEEP, seconds=settings.sweep_seconds, now=clock.now()):
+                await sweep(storage, clock=clock, stop=stop)
         except StorageUnavailable as error:
             logger.warning(
                 "The sweep got no answer from the store",

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.clock import ManualClock
+from tests.clock import START, ManualClock
 from tests.contract.steps import after, bodies, claim, everything, post
 from tests.mongodb.commands import Commands
-from workers.duties import sweep
+from tests.workers.office import until
+from workers.duties import SWEEP, sweep, sweep_regularly
 from workers.insist import Stop
 from zaqar_notify.cli import app
 from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, outbox_ref
 from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import MongoStorage, leasing
 from zaqar_notify.storage.mongodb.documents import queue_key
 
@@ -105,25 +107,53 @@ async def test_a_queue_that_comes_back_just_as_it_is_forgotten_keeps_its_message
 
 
 async def test_many_that_expired_together_cost_a_small_claim_few_commands(
-    uri: str, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leasing, "REMOVED_AT_ONCE", 100)
-    commands = Commands()
-    commands.listen(monkeypatch)
-    storage = await MongoStorage.open(uri)
-    try:
-        await post(storage, queue, bodies=[f"{number}" for number in range(250)], ttl=60)
-        await post(storage, queue, bodies=["a"], now=after(61))
-        commands.sent.clear()
+    await post(storage, queue, bodies=[f"{number}" for number in range(250)], ttl=60)
+    await post(storage, queue, bodies=["a"], now=after(61))
+    commands.sent.clear()
 
-        claimed = await claim(storage, queue, limit=1, now=after(61))
+    claimed = await claim(storage, queue, limit=1, now=after(61))
 
-        assert claimed is not None
-        assert bodies(claimed) == ["a"]
-        # The record; the first look; three looks and removals; one more look, and the claim.
-        assert len(commands.sent) == 1 + 1 + 3 * 2 + 1 + 1
-    finally:
-        await storage.close()
+    assert claimed is not None
+    assert bodies(claimed) == ["a"]
+    # The record; the first look; three looks and removals; one more look, and the claim.
+    assert len(commands.sent) == 1 + 1 + 3 * 2 + 1 + 1
+
+
+async def test_the_sweep_falls_to_one_worker_at_a_time(
+    storage: MongoStorage, other_storage: MongoStorage
+) -> None:
+    for instant in (START, after(1), after(2)):
+        turns = await asyncio.gather(
+            *(
+                one.take_turn(SWEEP, seconds=1, now=instant)
+                for one in (storage, other_storage, storage)
+            )
+        )
+
+        assert sorted(turns) == [False, False, True]
+    assert not await storage.take_turn(SWEEP, seconds=1, now=after(2.9))
+
+
+async def test_a_worker_leaves_the_sweep_to_the_one_whose_turn_it_is(
+    storage: MongoStorage, commands: Commands, other_storage: MongoStorage
+) -> None:
+    await storage.take_turn(SWEEP, seconds=3600, now=START)
+    commands.sent.clear()
+    stop = Stop()
+    sweeping = asyncio.create_task(
+        sweep_regularly(
+            other_storage, clock=ManualClock(), settings=Settings(sweep_seconds=0.01), stop=stop
+        )
+    )
+
+    await until(lambda: len(commands.sent) >= 3)
+    stop.set()
+    await sweeping
+
+    assert {command.get("update") for command in commands.sent} == {"duties"}
 
 
 async def test_the_command_gives_back_what_was_put_aside(

@@ -413,6 +413,17 @@ class Storage(ABC):
         """
         return []
 
+    async def take_turn(self, duty: str, *, seconds: float, now: datetime) -> bool:
+        """Whether a periodic duty falls to the caller, who then has it for so long.
+
+        Of all processes on the store one is told so at a time. A store that serves a single process
+        may leave this out.
+
+        Raises:
+            StorageUnavailable: It gave no answer.
+        """
+        return True
+
     @abstractmethod
     async def ping(self) -> None:
         """Ask the store for an answer.

@@ -65,6 +65,11 @@ Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document
     queue, expires_at how long the queue has a subscription
     expires_at        the sweep
 
+Collection `duties`: whose turn it is with a periodic duty. Lost, two may do it at once.
+
+    _id               the duty
+    until             instant from which it is anybody's
+
 Collection `schema`: the version of all this.
 """
 

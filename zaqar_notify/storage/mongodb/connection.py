@@ -154,6 +154,7 @@ class Connection:
         """For writes that only save others some work, so that nothing is wrong when they are lost, and
         for those that a durable one follows within the same `Term`."""
         self.quick_messages = self.messages.with_options(write_concern=quick)
+        self.duties: Collection = names["duties"].with_options(write_concern=quick)
 
     @classmethod
     async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from pymongo.errors import DuplicateKeyError
+
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
@@ -90,6 +92,18 @@ class MongoStorage(Storage):
     async def diagnose(self) -> list[Finding]:
         with storage_errors():
             return await self._connection.diagnose()
+
+    async def take_turn(self, duty: str, *, seconds: float, now: datetime) -> bool:
+        with storage_errors():
+            try:
+                await self._connection.duties.update_one(
+                    {"_id": duty, "until": {"$lte": now}},
+                    {"$set": {"until": now + timedelta(seconds=seconds)}},
+                    upsert=True,
+                )
+            except DuplicateKeyError:
+                return False
+        return True
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
         with storage_errors():
