@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from zaqar_notify.models import Posted
 from zaqar_notify.storage.mongodb import MongoStorage, connection, remembering, reserving
 
 Insert = Callable[..., Awaitable[object]]
@@ -29,9 +28,9 @@ def before_taking_back(
     """Do something when the store's writer is about to remove what it was refused."""
     take_back = storage._posting._take_back
 
-    async def do_and_take_back(*arguments: Any) -> None:
+    async def do_and_take_back(*arguments: Any, **options: Any) -> None:
         await do()
-        await take_back(*arguments)
+        await take_back(*arguments, **options)
 
     monkeypatch.setattr(storage._posting, "_take_back", do_and_take_back)
 
@@ -64,9 +63,9 @@ async def stopped_at_insert(
 
 
 async def kill_in_insert(
-    storage: MongoStorage, post: Coroutine[Any, Any, Posted], *, behind: int
+    storage: MongoStorage, post: Coroutine[Any, Any, object], *, behind: int
 ) -> None:
-    """Let a post's process die when so many documents of its insert are made."""
+    """Let the process of a post (or a move) die when so many documents of its insert are made."""
     messages: Any = storage._connection.messages
     insert: Insert = messages.insert_many
     half_done = asyncio.Event()
@@ -79,7 +78,9 @@ async def kill_in_insert(
 
     messages.insert_many = insert_some
     caller = asyncio.create_task(post)
-    await half_done.wait()
+    waiting = asyncio.create_task(half_done.wait())
+    await asyncio.wait((caller, waiting), return_when=asyncio.FIRST_COMPLETED)
+    assert not caller.done(), caller
     messages.insert_many = insert
     writer = storage._posting._posts._task
     assert writer is not None

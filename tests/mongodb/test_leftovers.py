@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.clock import START, ManualClock
-from tests.contract.steps import after, bodies, claim, everything, post
+from tests.contract.steps import after, bodies, claim, everything, idempotency_key, post, subscribe
 from tests.mongodb.commands import Commands
 from tests.workers.office import until
 from workers.duties import SWEEP, sweep, sweep_regularly
@@ -120,6 +120,29 @@ async def test_many_that_expired_together_cost_a_small_claim_few_commands(
     assert bodies(claimed) == ["a"]
     # The record; the first look; three looks and removals; one more look, and the claim.
     assert len(commands.sent) == 1 + 1 + 3 * 2 + 1 + 1
+
+
+async def test_the_server_removes_nothing_by_itself_but_seals_and_fences(
+    storage: MongoStorage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue)
+    await post(storage, queue, bodies=["a"], ttl=60, key=idempotency_key())
+    ttl_indexes: dict[str, dict[str, Any]] = {}
+    for collection in (
+        storage._connection.queues,
+        storage._connection.messages,
+        storage._connection.subscriptions,
+    ):
+        for name, index in (await collection.index_information()).items():
+            if "expireAfterSeconds" in index:
+                ttl_indexes[f"{collection.name}.{name}"] = index
+
+    [(name, index)] = ttl_indexes.items()
+    assert name == "messages.reclaim_at"
+    assert index["key"] == [("reclaim_at", 1)]
+    assert index["expireAfterSeconds"] == 0
+    reclaimed = await storage._connection.messages.find({"reclaim_at": {"$exists": True}}).to_list()
+    assert {"due" in stored or "fingerprint" in stored for stored in reclaimed} == {False}
 
 
 async def test_the_sweep_falls_to_one_worker_at_a_time(

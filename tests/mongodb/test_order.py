@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, BulkWriteError
 
 from tests.contract.steps import (
     OUTBOX,
+    after,
     bodies,
     claim,
     everything,
@@ -213,6 +214,23 @@ async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_wa
         stopped.go_on.set()
         await slow
     assert bodies(await everything(other_storage, queue)) == ["slow", "a"]
+
+
+async def test_a_subscription_waits_for_a_post_that_does_not_know_of_it(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    """Once it is acknowledged, whatever is posted is for it."""
+    async with stopped_at_insert(storage) as stopped:
+        posting = asyncio.create_task(post(storage, queue, bodies=["a"]))
+        await stopped.begun.wait()
+        subscribing = asyncio.create_task(subscribe(other_storage, queue))
+
+        done, _ = await asyncio.wait([subscribing], timeout=0.2)
+
+        assert done == set()
+        stopped.go_on.set()
+        await posting
+    await subscribing
 
 
 async def test_a_post_and_its_job_are_redone_together(
@@ -414,6 +432,75 @@ async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
 
     assert bodies(await page(other_storage, queue)) == ["whole"]
     assert bodies(await everything(other_storage, queue)) == ["whole"]
+
+
+async def test_what_a_reader_did_not_come_to_remove_is_removed_by_the_next(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader ended when it had fenced the block of an insert that was broken off."""
+    set_deadline(monkeypatch, 0)
+    await kill_in_insert(storage, post(storage, queue, bodies=["1", "2", "3"]), behind=2)
+    block = await present_block(storage, queue)
+    await storage._records.take_places(
+        [fence_at(block, block.head_id), fence_at(block, block.seal_id)], [block]
+    )
+
+    assert bodies(await everything(other_storage, queue)) == []
+
+
+async def test_a_fence_whose_majority_is_in_doubt_ends_no_block(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fence of another process stood in the way, and may be undone with its primary."""
+    set_deadline(monkeypatch, 0)
+    await kill_in_insert(storage, post(storage, queue, bodies=["a"]), behind=0)
+    block = await present_block(storage, queue)
+    messages = storage._connection.messages
+
+    async def insert_in_doubt(_: object, **__: object) -> None:
+        taken = {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 189}]}
+        raise BulkWriteError(taken)
+
+    monkeypatch.setattr(messages, "insert_many", insert_in_doubt)
+    with pytest.raises(StorageUnavailable):
+        await storage._records.fence(block, keeps_seal=timedelta())
+
+
+async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody read the queue for so long that its last block's slot is still there."""
+    set_deadline(monkeypatch, 0)
+    monkeypatch.setattr(records, "BROKEN_OFF", timedelta(days=-1))
+    await post(storage, queue, bodies=["a"])
+    block = await present_block(storage, queue)
+    await storage._connection.messages.delete_one({"_id": block.seal_id})
+
+    assert bodies(await page(other_storage, queue)) == ["a"]
+
+
+async def test_a_key_that_outlives_its_seal_removes_nothing(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its life is counted by the posting process, and that of the seal by the server."""
+    set_deadline(monkeypatch, 0)
+    key = idempotency_key(keep_seconds=0)
+    await post(storage, queue, bodies=["a"], key=key)
+    block = await present_block(storage, queue)
+    await storage._connection.messages.delete_one({"_id": block.seal_id})
+
+    await post(other_storage, queue, bodies=["a"], key=key, now=after(-1))
+
+    assert bodies(await everything(storage, queue)) == ["a", "a"]
 
 
 async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(

@@ -24,7 +24,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from tests.mongodb.stops import set_deadline
+from tests.mongodb.stops import kill_in_insert, set_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage, reserving
@@ -321,6 +321,27 @@ async def test_a_move_that_was_broken_off_brings_its_message_once(
     assert await everything(storage, queue, now=after(60)) == []
     dead = bodies(await everything(storage, rule.queue, now=after(60)))
     assert Counter(dead) == {"poison": 1}
+
+
+async def test_copies_that_another_move_relies_on_are_taken_back_by_nobody(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither by the writer that sleeps behind them, nor by a reader who ends its block."""
+    set_deadline(monkeypatch, 200)
+    dead = QueueRef(queue.project, "dead")
+    await post(storage, queue, bodies=["poison"])
+    held = await storage._connection.messages.find({"client": "producer"}).to_list()
+    moving = storage._posting.move(dead, held, ttl=None, now=START)
+    await kill_in_insert(storage, moving, behind=len(held))
+    copies = await storage._connection.messages.find({"moved_id": {"$exists": True}}).to_list()
+
+    await other_storage._posting.move(dead, held, ttl=None, now=START)
+    await storage._posting._remove(copies)
+
+    assert bodies(await everything(storage, dead)) == ["poison"]
 
 
 async def test_a_deletion_that_stops_halfway_holds_nobody_up(

@@ -101,9 +101,19 @@ async def test_a_shard_takes_these_keys_for_the_indexes_of_a_start_and_no_others
     ("code", "is_no"), [(11000, True), (10334, True), (6, False), (91, False), (11602, False)]
 )
 def test_a_router_that_lost_its_shard_has_refused_nothing(code: int, is_no: bool) -> None:
-    error = BulkWriteError({"writeErrors": [{"code": code}]})
+    error = BulkWriteError({"writeErrors": [{"code": code}], "writeConcernErrors": []})
 
     assert connection.is_refused(error) is is_no
+
+
+def test_a_no_that_may_be_undone_is_none() -> None:
+    """The primary steps down: what stood in the way was its alone, perhaps."""
+    error = BulkWriteError(
+        {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 189}]}
+    )
+
+    assert not connection.is_refused(error)
+    assert not connection.is_duplicate(error)
 
 
 class ShardedServers:

@@ -165,17 +165,24 @@ async def test_a_post_in_doubt_whose_reservation_is_there_is_acknowledged(
     assert ids(everybody)[:1] == posted.ids
 
 
-async def test_a_post_whose_block_another_was_given_removes_nothing_of_that(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+async def test_a_post_whose_block_another_was_given_takes_nothing_of_that(
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first place is free again, and the other's second message has the next."""
+    """The first place is free again, and the other's second message has the next. Its seal stays one."""
+    set_term(monkeypatch, 0)
     await post_far_ahead(storage, queue, body="a")
+    two = ["early 1", "early 2"]
     async with reservation_lost(storage, queue, body="late", count=3) as posting:
-        first = await post(other_storage, queue, bodies=["early 1", "early 2"])
+        first = await post(other_storage, queue, bodies=two, key=idempotency_key())
         await other_storage.messages.delete(queue, first.ids[0], claim_id=None, now=START)
 
     late = await posting
+    again = await post(storage, queue, bodies=two, key=idempotency_key())
 
+    assert again.ids == first.ids
     assert min(late.ids) > max(first.ids)
     everybody = bodies(await everything(storage, queue))
     assert everybody == ["a", "early 2", "late", "late", "late"]
@@ -241,6 +248,7 @@ async def test_readers_do_not_wait_for_a_block_that_is_refused_for_the_seal_of_a
             await stopped.begun.wait()
         with pytest.raises(StorageUnavailable):
             await lost
+        monkeypatch.setattr(connection.Term, "has_lasted", True)
     await posting
 
     async with asyncio.timeout(IN_TIME_SECONDS):

@@ -46,6 +46,7 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     reclaim_at        of seals and fences: when the server removes them by itself
     writer            of seals and remembered posts: the name of the writer of their block
     fence             of what stands in the place of a seal, or of a first message
+    kept              of a message from another queue: somebody relied on its being here
 
     _id                       pages that include held messages, reads and deletes by id
     queue, due, _id           claims, pops, pages: what fell due, then what is free, in order;

@@ -85,17 +85,28 @@ def storage_errors() -> Iterator[None]:
 def is_duplicate(error: PyMongoError) -> bool:
     """Whether a write was refused for an `_id` or unique value that is there already."""
     if isinstance(error, BulkWriteError):
-        wrong = error.details["writeErrors"]
-        return bool(wrong) and all(one["code"] == DUPLICATE_KEY for one in wrong)
+        return _are_all(error, lambda code: code == DUPLICATE_KEY)
     return isinstance(error, DuplicateKeyError)
 
 
 def is_refused(error: PyMongoError) -> bool:
     """Whether the server, or the library before it, has said no to a write for what is in it."""
     if isinstance(error, BulkWriteError):
-        wrong = error.details["writeErrors"]
-        return bool(wrong) and all(one["code"] not in UNDECIDED for one in wrong)
+        return _are_all(error, lambda code: code not in UNDECIDED)
     return isinstance(error, DocumentTooLarge | WriteError)
+
+
+def _are_all(error: BulkWriteError, is_such: Callable[[int], bool]) -> bool:
+    """Whether all that is wrong is such errors of single writes, and a majority knows of it.
+
+    Without one, what stood in the way may be undone, and what was written, too.
+    """
+    wrong = error.details["writeErrors"]
+    return (
+        bool(wrong)
+        and all(is_such(one["code"]) for one in wrong)
+        and not error.details["writeConcernErrors"]
+    )
 
 
 async def rerun(write: Callable[[], Awaitable[T]]) -> T:

@@ -43,7 +43,7 @@ from zaqar_notify.storage.mongodb.documents import (
 from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey, all_of
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
-from zaqar_notify.storage.mongodb.records import Record, Records
+from zaqar_notify.storage.mongodb.records import LOOK_SECONDS, Record, Records
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 DELETES_TOGETHER = 500
@@ -53,8 +53,6 @@ REMOVAL_SECONDS = 60
 DUE_LOOK_SECONDS = 1.0
 """A page begun at a marker sees what fell due after it; so often it asks for what is before, too."""
 DUE_LOOKS_KEPT = 10_000
-HIDDEN_LOOK_SECONDS = 0.003
-"""Between looks at a post that is under way and hides others; it takes milliseconds."""
 TRIES = 10
 
 NOTHING = Page([], None)
@@ -144,7 +142,7 @@ class MongoMessages(MessageStore):
             if len(found) == wanted.limit or not record.hides_some or record.readable_to >= end:
                 break
             # Another process's post, begun before one that was acknowledged, is still under way.
-            await asyncio.sleep(HIDDEN_LOOK_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS)
         if not found:
             return NOTHING
         last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")

@@ -117,7 +117,7 @@ class Group:
         """In the order in which they are inserted.
 
         A block that was fenced refuses its first message, and with it all that follows: no job of a
-        post that is about to be done anew is ever seen.
+        post that is about to be done anew is seen, unless the fence comes in the middle of the insert.
         """
         seals = [part.seal() for part in self.parts.values()]
         return [*self.keys, *self.messages_and_jobs(), *seals]

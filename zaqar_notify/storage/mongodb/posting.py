@@ -2,12 +2,12 @@
 
 For a group of posts there is one reservation a queue (`reserving`), and one ordered insert
 (`post_group`): remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
-queue's block. Nothing is acknowledged before all of it is sealed by a majority. The reservation does
+queue's block. No part of it is acknowledged before a majority has its seal. The reservation does
 not wait for one, as a rule: the insert does so for both, unless the primary may have changed in between.
 
 The writer of a group has a name, and under it one slot on each queue's document; the next
-reservation overwrites it. After a group whose fate is unknown the process takes a new name, so that
-its old slots stay until somebody fences them.
+reservation overwrites it. After a group that was refused, or whose fate is unknown, the process takes
+a new name, so that its old slots stay until somebody sees how their blocks have ended.
 """
 
 from __future__ import annotations
@@ -127,8 +127,10 @@ class Posting:
             return []
         # What has its seal is complete: others may have believed it, and rely on it.
         sealed, refused, written = group.divided(_inserted(group, refusal))
-        await self._take_back(refused, written)
-        await self._acknowledge(sealed, is_sure=is_sure)
+        try:
+            await self._acknowledge(sealed, is_sure=is_sure)
+        finally:
+            await self._take_back(refused, written, is_sure=is_sure)
         if is_duplicate(refusal):
             return [call for call, _ in refused.answers if not call.is_settled]
         await self._write_alone(refused, refusal)
@@ -294,14 +296,20 @@ class Posting:
             return set()
         # Ends what was broken off: a copy in a block that is still open may be taken away again.
         await self._records.get_many([move.ref for move in moves])
-        found = self._connection.durable_messages.find(
-            {
-                "queue": {"$in": [group.parts[move.ref].block.queue for move in moves]},
-                "moved_id": {"$in": [id_of(stored) for move in moves for stored in move.moved]},
-            },
-            {"moved_id": 1},
-            hint=BY_MOVED_ID,
+        wanted = {
+            "queue": {"$in": [group.parts[move.ref].block.queue for move in moves]},
+            "moved_id": {"$in": [id_of(stored) for move in moves for stored in move.moved]},
+        }
+        messages = self._connection.durable_messages
+        if await messages.find_one(wanted, {"_id": 1}, hint=BY_MOVED_ID) is None:
+            return set()
+        # From now on whoever takes back the move that brought them leaves them here.
+        await rerun(
+            lambda: self._connection.messages.update_many(
+                wanted, {"$set": {"kept": True}}, hint=BY_MOVED_ID
+            )
         )
+        found = messages.find({**wanted, "kept": True}, {"moved_id": 1}, hint=BY_MOVED_ID)
         return {stored["moved_id"] async for stored in found}
 
     async def _create_queues(self, group: Group) -> None:
@@ -337,14 +345,16 @@ class Posting:
             await self._remove(group.messages_and_jobs())
             raise StorageUnavailable("The queue or the primary changed in the middle of the post")
 
-    async def _take_back(self, group: Group, inserted: Sequence[Document]) -> None:
+    async def _take_back(
+        self, group: Group, inserted: Sequence[Document], *, is_sure: bool
+    ) -> None:
         """Remove what a group wrote that can't be acknowledged, and end its blocks."""
         await self._remove(inserted)
         for stored in group.keys:
             await self._keys.remove(stored)
         # A key that leads here is not to be believed.
         fences = [fence_at(block, block.seal_id) for block in group.blocks]
-        await self._records.take_places(fences, group.blocks)
+        await self._records.take_places(fences, group.blocks if is_sure else [])
 
     async def _remove(self, documents: Sequence[Document]) -> None:
         """Remove messages, but not what has come to their places since."""
@@ -357,6 +367,7 @@ class Posting:
                     "_id": {"$in": [stored["_id"] for stored in documents]},
                     "client": {"$in": list({stored["client"] for stored in documents})},
                     "posted_at": {"$in": list({stored["posted_at"] for stored in documents})},
+                    "kept": {"$exists": False},
                 },
                 hint=BY_ID,
             )

@@ -8,11 +8,12 @@ its writer does afterwards fails. Of a fence and a seal one comes first, by the 
 clock is trusted with that, only with how long one waits (docs/decisions/0004).
 
 A seal names its writer. One of another writer comes from a reservation that an election undid: it
-says nothing of the block, and what is acknowledged is never in it.
+says nothing of the block.
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -44,6 +45,8 @@ FENCE_LIFE = timedelta(days=30)
 BROKEN_OFF = timedelta(minutes=2)
 """Until so long after its deadline, a block without a seal was certainly never sealed: then all that is
 in it can go. Later it may be that its seal has been reclaimed."""
+LOOK_SECONDS = 0.003
+"""Between looks at a post that is under way; it takes milliseconds."""
 REMEMBERED_SEALS = 10_000
 REMEMBERED_QUEUES = 10_000
 
@@ -61,7 +64,7 @@ _END_FIELDS = {"fence": 1, "writer": 1}
 
 
 class State(enum.Enum):
-    """What is known of a block: whether messages may still appear in it, and whether any are there."""
+    """Whether messages may still appear in a block, and if not, how it ended."""
 
     OPEN = enum.auto()
     SEALED = enum.auto()
@@ -138,6 +141,14 @@ class Records:
     async def get_many(self, refs: Iterable[QueueRef]) -> list[Record | None]:
         return await all_of([self.get(ref) for ref in refs])
 
+    async def until_posted(self, ref: QueueRef) -> None:
+        """Wait for the posts that are under way: they may not know what the document says since."""
+        record = await self.get(ref)
+        end = 0 if record is None else record.end
+        while record is not None and record.readable_to < end:
+            await asyncio.sleep(LOOK_SECONDS)
+            record = await self.get(ref)
+
     async def remembered_id(self, ref: QueueRef) -> bytes | None:
         """The queue's id as it was when last read, for what harms nothing when it is another now."""
         known = self._ids.get(ref)
@@ -195,14 +206,20 @@ class Records:
 
     async def _states(self, read_at: dict[Block, datetime]) -> dict[Block, State]:
         """What becomes of these blocks, which were read at these instants of the server."""
-        states = {block: State.SEALED for block in read_at if self._knows_sealed(block)}
-        doubtful = [block for block in read_at if block not in states]
+        states = {
+            block: State.SEALED if self._knows_sealed(block) else State.OPEN for block in read_at
+        }
+        doubtful = [block for block, state in states.items() if state is State.OPEN]
         if not doubtful:
             return states
         ends = await self.find_ends(doubtful)
-        unended = [block for block in doubtful if block not in ends]
-        ended = await all_of([self._end(block, read_at[block]) for block in unended])
-        ends |= zip(unended, ended, strict=True)
+        # Also what is fenced: who did that may not have come to remove what was in it.
+        late = [
+            block
+            for block in doubtful
+            if ends.get(block) is not State.SEALED and block.deadline <= read_at[block]
+        ]
+        ends |= zip(late, await all_of([self._end(block) for block in late]), strict=True)
         for block, state in ends.items():
             if state is State.SEALED:
                 self.sealed(block)
@@ -231,20 +248,18 @@ class Records:
         }
         return {block: state for block, state in states.items() if state is not State.OPEN}
 
-    async def _end(self, block: Block, now: datetime) -> State:
-        """Fence a block without a seal, if it is time and the store can."""
-        if block.deadline > now:
-            return State.OPEN
+    async def _end(self, block: Block) -> State:
+        """Fence a block, if the store can."""
         try:
-            return await self.fence(block)
+            return await self.fence(block, keeps_seal=BROKEN_OFF)
         except StorageUnavailable:
             return State.OPEN
 
-    async def fence(self, block: Block, *, keeps_seal: bool = False) -> State:
+    async def fence(self, block: Block, *, keeps_seal: timedelta) -> State:
         """End the block, whatever its writer does from now on, unless it has sealed it.
 
         Args:
-            keeps_seal: Its seal, if it ever had one, is there still.
+            keeps_seal: For so long after its deadline its seal is there, if it ever had one.
         """
         with storage_errors():
             await self.take_places(
@@ -255,11 +270,12 @@ class Records:
                 {**_END_FIELDS, "now": "$$NOW"},
                 hint=BY_ID,
             )
-            if seal is not None and _end_of(block, seal) is State.SEALED:
+            if seal is None:
+                return State.OPEN
+            if _end_of(block, seal) is State.SEALED:
                 return State.SEALED
             # By the instant of this look: we may have slept since the one that showed the block.
-            is_soon = seal is not None and seal["now"] < block.deadline + BROKEN_OFF
-            if is_soon or keeps_seal:
+            if seal["now"] < block.deadline + keeps_seal:
                 # Its insert was broken off: nothing of it was acknowledged, and never will be.
                 await rerun(
                     lambda: self._connection.messages.delete_many(
@@ -267,6 +283,7 @@ class Records:
                             "queue": block.queue,
                             "_id": {"$gte": block.head_id, "$lt": block.seal_id},
                             "fence": {"$exists": False},
+                            "kept": {"$exists": False},
                         },
                         hint=BY_ID,
                     )
@@ -274,7 +291,10 @@ class Records:
         return State.FENCED
 
     async def take_places(self, fences: Sequence[Document], blocks: Sequence[Block]) -> None:
-        """Insert fences of these blocks where nothing stands yet, or the seal of another writer."""
+        """Insert fences where nothing stands yet, and in these blocks for the seal of another writer.
+
+        Their reservations must be certain to stand: or else the other's seal may be the genuine one.
+        """
         try:
             await self._connection.messages.insert_many(fences, ordered=False)
         except BulkWriteError as error:

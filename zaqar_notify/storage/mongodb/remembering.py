@@ -105,7 +105,8 @@ class Remembering:
             if loop.time() > deadline:
                 break
             await asyncio.sleep(LOOK_SECONDS)
-        if await self._records.fence(block, keeps_seal=True) is State.FENCED:
+        life = timedelta(seconds=key.keep_seconds)
+        if await self._records.fence(block, keeps_seal=life) is State.FENCED:
             await self.remove(_identity(ref, key, block))
 
     async def remove(self, stored: Document) -> None:

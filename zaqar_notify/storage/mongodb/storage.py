@@ -62,7 +62,7 @@ class MongoStorage(Storage):
         self.queues = queues
         self.messages = messages
         self.claims = claims
-        self.subscriptions = MongoSubscriptions(connection, queues)
+        self.subscriptions = MongoSubscriptions(connection, self._records, queues)
         self._closed = False
 
     @classmethod

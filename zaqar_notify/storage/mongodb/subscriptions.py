@@ -4,7 +4,8 @@ A post must know in its reservation whether the queue has a subscription. So the
 until when: raised before a subscription is stored, so that one whose process ends is notified, too,
 and once more after it, in case it was lowered meanwhile; lowered after one is removed, unless another
 change came between. It may be too late an instant, which costs a job for nobody; one too early only
-for as long as a subscription is not acknowledged.
+for as long as a subscription is not acknowledged. Nor is it before the posts are stored that were under
+way when it was raised: the subscription is not for them.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ from zaqar_notify.storage.mongodb.documents import (
     to_subscription,
 )
 from zaqar_notify.storage.mongodb.queues import MongoQueues
+from zaqar_notify.storage.mongodb.records import Records
 
 
 class MongoSubscriptions(SubscriptionStore):
-    def __init__(self, connection: Connection, queues: MongoQueues) -> None:
+    def __init__(self, connection: Connection, records: Records, queues: MongoQueues) -> None:
+        self._records = records
         self._queues = connection.queues
         self._subscriptions = connection.subscriptions
         self._queue_store = queues
@@ -187,6 +190,7 @@ class MongoSubscriptions(SubscriptionStore):
                 },
                 upsert=True,
             )
+        await self._records.until_posted(ref)
 
     async def _lower(self, ref: QueueRef) -> None:
         """Let the queue have a subscription for as long as its longest lives, not longer."""
