@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
 
-from tests.cluster.processes import API_HEADERS, Api, Hook, Process, Worker
-from tests.mongod import mongo_uri
+from tests.cluster.cluster import Cluster, empty_cluster
+from tests.cluster.processes import API_HEADERS, Hook
 from tests.redis_server import RedisServer, require_redis
 
 
@@ -23,80 +21,10 @@ def redis() -> Iterator[RedisServer]:
     server.kill()
 
 
-class Cluster:
-    """What all processes are told, and the processes. All end with the tests of one module."""
-
-    def __init__(
-        self,
-        directory: Path,
-        redis: RedisServer,
-        store_uri: str,
-        *,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        self.redis = redis
-        self._environ = {
-            "ZAQAR_STORE_URI": store_uri,
-            "ZAQAR_BROKER_URI": redis.uri,
-            "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8",
-            "ZAQAR_DELIVERY_LEASE_SECONDS": "2",
-            "ZAQAR_SHUTDOWN_SECONDS": "4",
-            "ZAQAR_WEBHOOK_SECRET": "secret",
-            **(environ or {}),
-        }
-        self._directory = directory
-        self._numbers = itertools.count()
-        self._apis: list[Api] = []
-        self._workers: list[Worker] = []
-
-    def api(self, *, processes: int = 1) -> Api:
-        """An API that answers."""
-        api = Api(processes=processes, environ=self._environ, log=self._log("api"))
-        self._apis.append(api)
-        api.start()
-        return api
-
-    def worker(self, kind: str = "threads", *, environ: Mapping[str, str] | None = None) -> Worker:
-        """A worker whose engines run."""
-        told = self._environ | dict(environ or {})
-        worker = Worker(kind, environ=told, log=self._log("worker"))
-        self._workers.append(worker)
-        worker.start()
-        return worker
-
-    def end_workers(self) -> None:
-        _end(self._workers)
-
-    def end_processes(self) -> None:
-        _end(self._apis)
-        _end(self._workers)
-
-    def _log(self, name: str) -> Path:
-        return self._directory / f"{name}{next(self._numbers)}.log"
-
-
-UNWANTED = ("Traceback", "DeprecationWarning")
-"""In logs: nobody is helped by them."""
-
-
-def _end(processes: Sequence[Process]) -> None:
-    for process in processes:
-        process.ask_to_stop()
-    for process in processes:
-        process.end()
-        printed = process.printed()
-        assert not any(word in printed for word in UNWANTED), printed
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    require_redis()
-    redis = RedisServer()
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"), redis, mongo_uri())
-    redis.start()
-    yield cluster
-    cluster.end_processes()
-    redis.kill()
+    with empty_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

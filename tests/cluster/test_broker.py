@@ -8,7 +8,7 @@ import time
 import aiohttp
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, claim_nothing, post, subscribe
 from tests.redis_server import RedisServer
 from workers.engine import LOOK_SECONDS

@@ -19,7 +19,7 @@ import pytest
 from celery import Celery
 
 from api.doorbell import BrokerDoorbell
-from tests.cluster.conftest import Cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.processes import PATIENCE_SECONDS, WORKERS, Api, Hook, post, subscribe
 from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.processes import WORKERS, Api, Hook, post, subscribe
 
 SOON_SECONDS = 2

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.cluster import Cluster
 from tests.faults.faults import Faults
 from tests.faults.trial import Trial
 from tests.mongod import ReplicaSet, require_mongod

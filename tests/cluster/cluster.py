@@ -1,0 +1,90 @@
+"""Redis, a database of MongoDB, and the processes that share them, each started by a test."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.cluster.processes import Api, Process, Worker
+from tests.mongod import mongo_uri
+from tests.redis_server import RedisServer, require_redis
+
+
+class Cluster:
+    """What all processes are told, and the processes."""
+
+    def __init__(
+        self,
+        directory: Path,
+        redis: RedisServer,
+        store_uri: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.redis = redis
+        self._environ = {
+            "ZAQAR_STORE_URI": store_uri,
+            "ZAQAR_BROKER_URI": redis.uri,
+            "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8",
+            "ZAQAR_DELIVERY_LEASE_SECONDS": "2",
+            "ZAQAR_SHUTDOWN_SECONDS": "4",
+            "ZAQAR_WEBHOOK_SECRET": "secret",
+            **(environ or {}),
+        }
+        self._directory = directory
+        self._numbers = itertools.count()
+        self._apis: list[Api] = []
+        self._workers: list[Worker] = []
+
+    def api(self, *, processes: int = 1) -> Api:
+        """An API that answers."""
+        api = Api(processes=processes, environ=self._environ, log=self._log("api"))
+        self._apis.append(api)
+        api.start()
+        return api
+
+    def worker(self, kind: str = "threads", *, environ: Mapping[str, str] | None = None) -> Worker:
+        """A worker whose engines run."""
+        told = self._environ | dict(environ or {})
+        worker = Worker(kind, environ=told, log=self._log("worker"))
+        self._workers.append(worker)
+        worker.start()
+        return worker
+
+    def end_workers(self) -> None:
+        _end(self._workers)
+
+    def end_processes(self) -> None:
+        _end(self._apis)
+        _end(self._workers)
+
+    def _log(self, name: str) -> Path:
+        return self._directory / f"{name}{next(self._numbers)}.log"
+
+
+UNWANTED = ("Traceback", "DeprecationWarning")
+"""In logs: nobody is helped by them."""
+
+
+def _end(processes: Sequence[Process]) -> None:
+    for process in processes:
+        process.ask_to_stop()
+    for process in processes:
+        process.end()
+        printed = process.printed()
+        assert not any(word in printed for word in UNWANTED), printed
+
+
+@contextmanager
+def empty_cluster(directory: Path) -> Iterator[Cluster]:
+    """One whose Redis runs and whose processes end with it. Skips, or fails, where a program is missing."""
+    require_redis()
+    redis = RedisServer()
+    cluster = Cluster(directory, redis, mongo_uri())
+    with ExitStack() as ends:
+        ends.callback(redis.kill)
+        redis.start()
+        ends.callback(cluster.end_processes)
+        yield cluster
