@@ -1,23 +1,49 @@
-"""One running service for all client libraries; each test has a project of its own."""
+"""Every test of a client runs against both shapes of the service; each test has a project of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.clients.caller import Caller
+from tests.cluster.cluster import empty_cluster
 from tests.service import Service
 from zaqar_notify.clock import new_id
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("clients") / "data")
+@contextmanager
+def single_process(directory: Path) -> Iterator[str]:
+    service = Service(directory / "data")
     service.start()
-    yield service
+    yield service.url
     assert service.stop() == 0
     assert "Traceback" not in service.log.read_text()
+
+
+@contextmanager
+def api_and_worker(directory: Path) -> Iterator[str]:
+    with empty_cluster(directory) as cluster:
+        api, worker = cluster.api(), cluster.worker()
+        yield api.url
+        assert (api.stop(), worker.stop()) == (0, 0)
+
+
+SHAPES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": single_process,
+    "mongodb": api_and_worker,
+}
+
+
+# Not of the session: the cluster's database goes when the next package asks for one of its own.
+@pytest.fixture(scope="package", params=SHAPES)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a service that all tests of the clients share."""
+    running = SHAPES[request.param]
+    with running(tmp_path_factory.mktemp("clients")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -26,6 +52,6 @@ def project() -> str:
 
 
 @pytest.fixture
-def caller(service: Service, project: str) -> Iterator[Caller]:
-    with Caller(service.url, project) as caller:
+def caller(url: str, project: str) -> Iterator[Caller]:
+    with Caller(url, project) as caller:
         yield caller

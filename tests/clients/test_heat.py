@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.caller import Caller
-from tests.service import Service
 
 PATCH_TYPE = {"Content-Type": "application/openstack-messaging-v2.0-json-patch"}
 HUGE_TTL = 220367260800
@@ -15,9 +14,9 @@ HUGE_TTL = 220367260800
 
 
 @pytest.fixture
-def guest(service: Service) -> Iterator[Caller]:
+def guest(url: str) -> Iterator[Caller]:
     """A server of the stack, with nothing but what it was given."""
-    with Caller(service.url, None) as guest:
+    with Caller(url, None) as guest:
         yield guest
 
 

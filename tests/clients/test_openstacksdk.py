@@ -13,7 +13,6 @@ from openstack import exceptions as sdk_exceptions
 from openstack.message.v2 import claim as sdk_claim
 
 from tests.clients.caller import Caller
-from tests.service import Service
 
 pytestmark = [
     # The SDK warns of its own use of what it deprecates.
@@ -37,9 +36,9 @@ class NoAuth(noauth.NoAuth):  # type: ignore[misc, unused-ignore]
 
 
 @pytest.fixture
-def sdk(service: Service, project: str) -> Iterator[Any]:
+def sdk(url: str, project: str) -> Iterator[Any]:
     """The `message` proxy of a live connection."""
-    session = keystone.Session(auth=NoAuth(f"{service.url}/v2", project))
+    session = keystone.Session(auth=NoAuth(f"{url}/v2", project))
     live = connection.Connection(session=session)
     yield live.message
     live.close()
@@ -59,12 +58,12 @@ def claim(sdk: Any, *, ttl: int = 60, limit: int = 10) -> Any:
 # Discovery
 
 
-def test_the_version_is_discovered_from_the_bare_endpoint(service: Service) -> None:
+def test_the_version_is_discovered_from_the_bare_endpoint(url: str) -> None:
     session = keystone.Session()
 
-    found = discover.Discover(session, service.url, authenticated=False)
+    found = discover.Discover(session, url, authenticated=False)
 
-    assert found.url_for("2") == f"{service.url}/v2/"
+    assert found.url_for("2") == f"{url}/v2/"
     session.session.close()
 
 

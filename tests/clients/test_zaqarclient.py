@@ -8,7 +8,7 @@ import pytest
 from zaqarclient.queues import client as zaqarclient
 from zaqarclient.transport import errors
 
-from tests.service import Service
+from tests.clients.caller import Caller
 
 RESERVED_DEFAULTS = {
     "_max_messages_post_size": 262144,
@@ -28,21 +28,21 @@ pytestmark = [
 ]
 
 
-def connect(service: Service, project: str) -> Any:
+def connect(url: str, project: str) -> Any:
     """A client object; each has a `Client-ID` of its own."""
     auth = {"backend": "noauth", "options": {"os_project_id": project}}
-    return zaqarclient.Client(service.url, version=2, conf={"auth_opts": auth})
+    return zaqarclient.Client(url, version=2, conf={"auth_opts": auth})
 
 
 @pytest.fixture
-def client(service: Service, project: str) -> Any:
-    return connect(service, project)
+def client(url: str, project: str) -> Any:
+    return connect(url, project)
 
 
 @pytest.fixture
-def observer(service: Service, project: str) -> Any:
+def observer(url: str, project: str) -> Any:
     """Another client of the same project: sees what the first one posted without `echo`."""
-    return connect(service, project)
+    return connect(url, project)
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def test_the_home_document_names_the_resources(client: Any) -> None:
     assert resources["rel/ping"]["hints"]["allow"] == ["GET"]
 
 
-def test_without_a_project_the_client_s_own_default_is_accepted(service: Service) -> None:
+def test_without_a_project_the_client_s_own_default_is_accepted(url: str) -> None:
     client = zaqarclient.Client(
-        service.url, version=2, conf={"auth_opts": {"backend": "noauth", "options": {}}}
+        url, version=2, conf={"auth_opts": {"backend": "noauth", "options": {}}}
     )
 
     assert client.ping() is True
@@ -499,10 +499,23 @@ def test_deleting_a_subscription_twice_passes(client: Any) -> None:
         client.subscription("jobs", id=subscription.id)
 
 
+def test_what_is_posted_to_a_queue_is_delivered_to_its_subscribers(
+    client: Any, queue: Any, caller: Caller
+) -> None:
+    client.subscription("jobs", subscriber="queue:copies", ttl=600)
+
+    post(queue, {"job": 1})
+
+    # The library can not wait for messages.
+    claim = caller.call("POST", "/v2/queues/copies/claims?wait=20", {"ttl": 60, "grace": 60})
+    assert claim.status_code == 201
+    assert [message["body"] for message in claim.json()["messages"]] == [{"job": 1}]
+
+
 # Pre-signed URLs
 
 
-def signed_client(service: Service, queue: Any, **share: Any) -> Any:
+def signed_client(url: str, queue: Any, **share: Any) -> Any:
     signed = queue.signed_url(**share)
     options = {
         "signature": signed["signature"],
@@ -512,23 +525,23 @@ def signed_client(service: Service, queue: Any, **share: Any) -> Any:
         "os_project_id": signed["project"],
     }
     return zaqarclient.Client(
-        service.url,
+        url,
         version=2,
         conf={"auth_opts": {"backend": "signed-url", "options": options}},
     )
 
 
-def test_a_signed_url_lets_another_client_read_the_queue(service: Service, queue: Any) -> None:
+def test_a_signed_url_lets_another_client_read_the_queue(url: str, queue: Any) -> None:
     post(queue, "a", "b")
 
-    reader = signed_client(service, queue, paths=["messages"], ttl_seconds=600, methods=["GET"])
+    reader = signed_client(url, queue, paths=["messages"], ttl_seconds=600, methods=["GET"])
 
     assert bodies(reader.queue("jobs").messages()) == ["a", "b"]
 
 
-def test_a_signed_url_admits_the_methods_it_names_only(service: Service, queue: Any) -> None:
+def test_a_signed_url_admits_the_methods_it_names_only(url: str, queue: Any) -> None:
     post(queue, "a")
-    reader = signed_client(service, queue, paths=["messages"], methods=["GET", "POST"])
+    reader = signed_client(url, queue, paths=["messages"], methods=["GET", "POST"])
 
     reader.queue("jobs").post({"body": "b", "ttl": 60})
 
@@ -538,13 +551,11 @@ def test_a_signed_url_admits_the_methods_it_names_only(service: Service, queue: 
 
 
 @pytest.mark.parametrize("path", ["claims", "subscriptions"])
-def test_a_signed_url_admits_the_paths_it_names_only(
-    service: Service, queue: Any, path: str
-) -> None:
+def test_a_signed_url_admits_the_paths_it_names_only(url: str, queue: Any, path: str) -> None:
     post(queue, "a")
     methods = ["GET", "POST"]
 
-    reader = signed_client(service, queue, paths=[path], methods=methods).queue("jobs")
+    reader = signed_client(url, queue, paths=[path], methods=methods).queue("jobs")
 
     with pytest.raises(errors.ResourceNotFound):
         reader.messages()
@@ -552,17 +563,17 @@ def test_a_signed_url_admits_the_paths_it_names_only(
         reader.post({"body": "b", "ttl": 60})
 
 
-def test_a_signed_url_is_good_for_its_queue_only(service: Service, queue: Any) -> None:
-    reader = signed_client(service, queue, paths=["messages"], methods=["GET"])
+def test_a_signed_url_is_good_for_its_queue_only(url: str, queue: Any) -> None:
+    reader = signed_client(url, queue, paths=["messages"], methods=["GET"])
 
     with pytest.raises(errors.ResourceNotFound):
         reader.queue("others").messages()
 
 
-def test_a_signed_claim_consumes_messages(service: Service, queue: Any) -> None:
+def test_a_signed_claim_consumes_messages(url: str, queue: Any) -> None:
     post(queue, "a")
     worker = signed_client(
-        service, queue, paths=["claims", "messages"], methods=["GET", "POST", "DELETE"]
+        url, queue, paths=["claims", "messages"], methods=["GET", "POST", "DELETE"]
     ).queue("jobs")
 
     [message] = worker.claim(ttl=60, grace=60)

@@ -30,6 +30,7 @@ class Cluster:
             "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8",
             "ZAQAR_DELIVERY_LEASE_SECONDS": "2",
             "ZAQAR_SHUTDOWN_SECONDS": "4",
+            "ZAQAR_SIGNED_URL_SECRETS": "secret",
             "ZAQAR_WEBHOOK_SECRET": "secret",
             **(environ or {}),
         }
