@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import aiohttp
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.conftest import PROJECT, Api, StartApi
 from tests.clock import ManualClock
+from tests.samples import Samples
 from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
 from zaqar_notify import health
@@ -25,24 +25,6 @@ from zaqar_notify.models import NewMessage, QueueRef
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
 MESSAGES = "/v2/queues/{queue_name}/messages"
-
-
-class Samples:
-    """The samples of an exposition, by name and labels."""
-
-    def __init__(self, text: str) -> None:
-        self.all = {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def __call__(self, name: str, **labels: str) -> float | None:
-        return self.all.get((f"zaqar_notify_{name}", frozenset(labels.items())))
-
-    def labels(self, name: str) -> set[str]:
-        """The values of a label, over all samples."""
-        return {value for _, pairs in self.all for key, value in pairs if key == name}
 
 
 async def scrape(api: Api) -> Samples:
