@@ -58,8 +58,7 @@ class Cluster:
         _end(self._workers)
 
     def end_processes(self) -> None:
-        _end(self._apis)
-        _end(self._workers)
+        _end([*self._apis, *self._workers])
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}{next(self._numbers)}.log"
@@ -74,6 +73,8 @@ def _end(processes: Sequence[Process]) -> None:
         process.ask_to_stop()
     for process in processes:
         process.end()
+    # Not before all have ended: what is wrong with one is not to leave another behind.
+    for process in processes:
         printed = process.printed()
         assert not any(word in printed for word in UNWANTED), printed
 
