@@ -7,7 +7,7 @@ one that suits the service.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from tests.faults.history import (
     Claimed,
@@ -83,14 +83,21 @@ def _split_posts(post_of: Mapping[str, Posted], keys: Sequence[str], where: str)
     ]
 
 
-def missed(listing: Sequence[str], seen: Sequence[str], observer: str) -> list[str]:
-    """Where an observer saw something else than the queue's messages, each once and in order."""
-    if list(listing) == list(seen):
-        return []
-    complaints = lost(listing, seen, f"among what {observer} saw")
-    complaints += strange(listing, seen, f"among what {observer} saw")
-    complaints += doubled(seen, f"among what {observer} saw")
-    return complaints or [f"{observer} saw the queue's messages in another order"]
+def missed(
+    listing: Sequence[str], seen: Sequence[str], unanswered: Set[str], observer: str
+) -> list[str]:
+    """Where an observer saw something else than the queue's messages, each once and in order.
+
+    What is `unanswered` may be on the queue or not, and be seen or not, but by nobody twice.
+    """
+    where = f"among what {observer} saw"
+    complaints = doubled(seen, where)
+    listed, found = ([key for key in keys if key not in unanswered] for keys in (listing, seen))
+    complaints += lost(listed, found, where)
+    complaints += strange(listed, found, where)
+    if complaints or listed == found:
+        return complaints
+    return [f"{observer} saw the queue's messages in another order"]
 
 
 def shared(
@@ -178,7 +185,7 @@ def undelivered(
     acknowledged: Sequence[str],
     deliveries: Sequence[Delivered],
     subscribers: Iterable[str],
-    unanswered: Iterable[str] = (),
+    unanswered: Iterable[str],
 ) -> list[str]:
     """Messages that a subscriber never took, and deliveries of what nobody posted."""
     taken: dict[str, list[str]] = defaultdict(list)
@@ -231,26 +238,23 @@ def check(
     """
     posts = history.of(Posted)
     listings = {listed.queue: listed.keys for listed in history.of(Listed)}
-    # These may be there or not, and need not be seen by everybody.
-    unanswered = {key for post in history.of(Unanswered) for key in post.keys}
     post_of = posts_by_key(posts)
     claims = history.of(Claimed)
-    events = _acknowledged(posts, observed)
-    jobs = _acknowledged(posts, consumed)
+    events, jobs = _keys_on(observed, posts), _keys_on(consumed, posts)
+    # These may be on their queue or not, and need not be seen by everybody there.
+    unanswered = history.of(Unanswered)
+    maybe_events, maybe_jobs = set(_keys_on(observed, unanswered)), _keys_on(consumed, unanswered)
     on_queue = listings[observed]
     complaints = lost(events, on_queue, f"on {observed}")
-    complaints += strange([*events, *unanswered], on_queue, f"on {observed}")
+    complaints += strange([*events, *maybe_events], on_queue, f"on {observed}")
     complaints += doubled(on_queue, f"on {observed}")
     complaints += out_of_order(post_of, on_queue, f"on {observed}")
     seen = _seen(history)
     for observer in observers:
-        listing, seen_by = (
-            [key for key in keys if key not in unanswered] for keys in (on_queue, seen[observer])
-        )
-        complaints += missed(listing, seen_by, observer)
+        complaints += missed(on_queue, seen[observer], maybe_events, observer)
     claimed = [key for claim in claims for key in claim.keys]
     complaints += lost(jobs, claimed, "in any claim")
-    complaints += strange([*jobs, *unanswered], claimed, "in a claim")
+    complaints += strange([*jobs, *maybe_jobs], claimed, "in a claim")
     complaints += [f"{key} is left on {consumed}" for key in listings[consumed]]
     for claim in claims:
         complaints += out_of_order(post_of, claim.keys, f"in claim {claim.claim_id}")
@@ -260,10 +264,10 @@ def check(
     complaints += cut_short(claims, renewals, releases, history.of(LeaseLost))
     complaints += undead(claims, deletions)
     deliveries = history.of(Delivered)
-    complaints += undelivered(events, deliveries, subscribers, unanswered)
+    complaints += undelivered(events, deliveries, subscribers, maybe_events)
     complaints += renamed(deliveries)
     complaints += lost(events, listings[relayed], f"on {relayed}")
-    complaints += strange([*events, *unanswered], listings[relayed], f"on {relayed}")
+    complaints += strange([*events, *maybe_events], listings[relayed], f"on {relayed}")
     complaints += doubled(listings[relayed], f"on {relayed}")
     return complaints
 
@@ -295,7 +299,7 @@ def counts(history: History) -> dict[str, int]:
     }
 
 
-def _acknowledged(posts: Sequence[Posted], queue: str) -> list[str]:
+def _keys_on(queue: str, posts: Iterable[Posted | Unanswered]) -> list[str]:
     return [key for post in posts if post.queue == queue for key in post.keys]
 
 

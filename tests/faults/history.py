@@ -21,7 +21,7 @@ class Posted(msgspec.Struct, frozen=True, tag=True):
     keys: list[str]
     began_at: float
     acknowledged_at: float
-    tries: int = 1
+    tries: int
 
 
 class Unanswered(msgspec.Struct, frozen=True, tag=True):
@@ -112,8 +112,8 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
 
     kind: str
     at: float
-    pause_seconds: float = 0
-    """For how long it stood still."""
+    pause_seconds: float
+    """For how long it stood still; 0 when it was killed."""
 
 
 Event: TypeAlias = (
