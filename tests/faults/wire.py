@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import msgspec
@@ -39,6 +39,9 @@ class Wire:
     It knows several addresses of the service, perhaps, and stays with one until that fails it: an
     answer of 503, or none within `timeout_seconds`. What was asked there may be done all the same,
     and later than what is asked next.
+
+    Nothing is between it and the service: a 503 is the service's own, and has to say in how many
+    seconds to come again.
     """
 
     def __init__(
@@ -68,31 +71,33 @@ class Wire:
         Raises:
             AssertionError: The answer is not as `expected`, or none came in time.
         """
-        body = None if document is None else msgspec.json.encode(document)
         first_asked_at = time.monotonic()
         tries = 0
         while True:
             tries += 1
-            asked_at = time.monotonic()
-            answer = await self._try(method, path, body, headers or {})
-            answered_at = time.monotonic()
+            answer = await self.ask_once(method, path, document, expected=expected, headers=headers)
             if answer is not None:
-                status, text = answer
-                assert status in expected, f"{method} {path}: {status} {text[:500]!r}"
-                return Answer(status, text, first_asked_at, asked_at, answered_at, tries)
-            assert answered_at < first_asked_at + PATIENCE_SECONDS, f"{method} {path}: no answer"
-            await self._turn_away()
+                return replace(answer, first_asked_at=first_asked_at, tries=tries)
+            waited = time.monotonic() - first_asked_at
+            assert waited < PATIENCE_SECONDS, f"{method} {path}: no answer"
 
     async def ask_once(
-        self, method: str, path: str, document: object, *, expected: Collection[int]
+        self,
+        method: str,
+        path: str,
+        document: object = None,
+        *,
+        expected: Collection[int],
+        headers: Mapping[str, str] | None = None,
     ) -> Answer | None:
-        """Ask; None: there was no answer.
+        """Ask; None: there was no answer, or 503.
 
         Raises:
-            AssertionError: The answer is not as `expected`.
+            AssertionError: The answer is not as `expected`, or is a 503 without `Retry-After`.
         """
+        body = None if document is None else msgspec.json.encode(document)
         asked_at = time.monotonic()
-        answer = await self._try(method, path, msgspec.json.encode(document), {})
+        answer = await self._try(method, path, body, headers or {})
         if answer is None:
             await self._turn_away()
             return None
@@ -118,4 +123,8 @@ class Wire:
                 text = await response.read()
         except (aiohttp.ClientError, TimeoutError, ConnectionError):
             return None
-        return None if response.status == UNAVAILABLE else (response.status, text)
+        if response.status != UNAVAILABLE:
+            return response.status, text
+        retry_after = response.headers.get("Retry-After", "")
+        assert retry_after.isdecimal(), f"{method} {path}: 503, Retry-After is {retry_after!r}"
+        return None

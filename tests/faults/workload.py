@@ -110,16 +110,9 @@ class Workload:
             number += size
             path = f"/v2/queues/{queue}/messages"
             document = {"messages": [{"body": key, "ttl": 3600} for key in keys]}
-            if has_keys:
-                answer: Answer | None = await wire.ask(
-                    "POST",
-                    path,
-                    document,
-                    headers={"Idempotency-Key": new_id()},
-                    expected={201},
-                )
-            else:
-                answer = await wire.ask_once("POST", path, document, expected={201})
+            ask = wire.ask if has_keys else wire.ask_once
+            headers = {"Idempotency-Key": new_id()} if has_keys else {}
+            answer = await ask("POST", path, document, headers=headers, expected={201})
             if answer is None:
                 self._history.record(Unanswered(queue, keys))
             else:
