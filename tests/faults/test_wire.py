@@ -45,6 +45,7 @@ async def test_what_gets_no_answer_is_asked_again_with_the_same_headers(
     answered = await wire.ask("POST", PATH, {}, headers={"Idempotency-Key": "k"}, expected={201})
 
     assert answered.tries == 3
+    assert wire.answers_of_503 == 1
     assert answered.first_asked_at < answered.asked_at
     assert [request.headers["idempotency-key"] for request in receiver.requests] == ["k"] * 3
 

@@ -122,7 +122,7 @@ class Trial:
             self._began_at = time.monotonic()
             await self._load(wires, make_faults)
             await self._drain(wires[0])
-        self._report()
+        self._report(wires)
         assert self.history.of(Fault), "Nothing was killed: give it more seconds"
         complaints = check(
             self.history,
@@ -208,8 +208,9 @@ class Trial:
         for queue in (OBSERVED, CONSUMED, RELAYED):
             await workload.take_stock(wire, queue)
 
-    def _report(self) -> None:
+    def _report(self, wires: Sequence[Wire]) -> None:
         numbers = counts(self.history)
         numbers["claims nobody was told of"] = self._workload.adopted_claims
+        numbers["answers of 503"] = sum(wire.answers_of_503 for wire in wires)
         for name, number in numbers.items():
             print(f"{number:8} {name}")

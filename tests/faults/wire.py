@@ -56,6 +56,7 @@ class Wire:
         self._urls = deque(urls)
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._headers = {"Client-ID": new_id(), "X-Project-ID": project}
+        self.answers_of_503 = 0
 
     async def ask(
         self,
@@ -127,4 +128,5 @@ class Wire:
             return response.status, text
         retry_after = response.headers.get("Retry-After", "")
         assert retry_after.isdecimal(), f"{method} {path}: 503, Retry-After is {retry_after!r}"
+        self.answers_of_503 += 1
         return None
