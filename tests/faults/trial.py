@@ -100,10 +100,11 @@ class Trial:
 
     def _save(self, logs: Iterable[Path]) -> None:
         directory = Path(tempfile.mkdtemp(prefix=f"zaqar-faults-{self._seed}-"))
-        self.history.write(directory / "history.jsonl")
+        history = directory / "history.jsonl"
+        self.history.write(history)
+        print(f"seed {self._seed}: history, with logs beside it, in {history}", flush=True)
         for number, log in enumerate(logs):
             shutil.copyfile(log, directory / f"{number}-{log.name}")
-        print(f"history and logs: {directory}", flush=True)
 
     async def run(self, urls: Sequence[str], make_faults: Callable[[], Awaitable[None]]) -> None:
         """Let clients work at these addresses until `make_faults` returns; then check.
