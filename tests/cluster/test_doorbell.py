@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from celery import Celery
+from celery.backends.base import DisabledBackend
+from kombu.message import Message
 
 import api.doorbell
 from api.doorbell import ANSWER_SECONDS, GATHER_SECONDS, PAUSE_SECONDS, BrokerDoorbell
@@ -54,18 +57,32 @@ def waiting(redis: RedisServer) -> int:
     return int(redis.client.llen(KEY_PREFIX + QUEUE))
 
 
-def next_ring(app: Celery) -> tuple[str, object]:
-    """The task and the arguments of the oldest ring, taken as a worker takes it."""
+def next_ring(app: Celery) -> Message:
+    """The oldest ring, taken as a worker takes it."""
     with app.connection_for_read() as connection, connection.SimpleQueue(QUEUE) as rings:
-        message = rings.get(timeout=PATIENCE_SECONDS)
+        message: Message = rings.get(timeout=PATIENCE_SECONDS)
         message.ack()
-        return message.headers["task"], message.payload[0]
+        return message
 
 
 def test_a_ring_names_the_task_and_the_partition(app: Celery, doorbell: BrokerDoorbell) -> None:
     doorbell.ring(3)
 
-    assert next_ring(app) == (DRAIN, [3])
+    ring = next_ring(app)
+    assert (ring.headers["task"], ring.payload[0]) == (DRAIN, [3])
+
+
+def test_nothing_is_put_off_by_the_broker_and_nothing_comes_back_through_it(
+    app: Celery, doorbell: BrokerDoorbell
+) -> None:
+    doorbell.ring(3)
+
+    ring = next_ring(app)
+    headers: dict[str, Any] = ring.headers
+    assert (headers["eta"], headers["expires"], headers["retries"]) == (None, None, 0)
+    assert "expiration" not in ring.properties
+    assert isinstance(app.backend, DisabledBackend)
+    assert app.conf.task_ignore_result
 
 
 def test_rings_for_one_partition_are_gathered(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
