@@ -170,7 +170,7 @@ class _Line:
 
 
 def _bounds(app: Celery) -> dict[str, Any]:
-    if app.conf.broker_url.startswith("amqp"):
+    if app.conf["broker_url"].startswith("amqp"):
         return {"read_timeout": ANSWER_SECONDS, "write_timeout": ANSWER_SECONDS}
     return {
         "socket_timeout": ANSWER_SECONDS,

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
+from celery.loaders.app import AppLoader
+from kombu import Connection, Exchange, Queue
 
 from zaqar_notify.settings import Settings
 
@@ -30,9 +31,32 @@ MAX_CHILD_KIB = 1 << 20
 """A prefork child is replaced, having drained, when it has taken so much memory."""
 
 
+class OurSettingsAlone(AppLoader):
+    """Reads no module of settings, whatever `CELERY_CONFIG_MODULE` names."""
+
+    def read_configuration(self, env: str = "") -> dict[str, Any]:
+        return {}
+
+
+class Application(Celery):
+    """Knows our broker only, and no result backend.
+
+    Celery would take `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND`, meant for another application
+    on the host, before what it is configured with.
+    """
+
+    backend_cls = "disabled"
+
+    def connection_for_read(self, url: str | None = None, **options: Any) -> Connection:
+        return super().connection_for_read(self.conf["broker_url"], **options)
+
+    def connection_for_write(self, url: str | None = None, **options: Any) -> Connection:
+        return super().connection_for_write(self.conf["broker_url"], **options)
+
+
 def celery_application(settings: Callable[[], Settings]) -> Celery:
     """A Celery application on the broker of `settings`, which are asked for when first needed."""
-    app = Celery("zaqar-notify", set_as_current=False)
+    app = Application("zaqar-notify", loader=OurSettingsAlone, set_as_current=False)
     app.add_defaults(lambda: _configuration(settings()))
     return app
 

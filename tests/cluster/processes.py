@@ -36,6 +36,17 @@ WORKERS: Mapping[str, tuple[list[str], int]] = {
 }
 """Ways to start a worker, each with how many engines it then has."""
 
+NOWHERE = "redis://127.0.0.1:1/0"
+CELERY_VARIABLES: Mapping[str, str] = {
+    "CELERY_BROKER_URL": NOWHERE,
+    "CELERY_BROKER_READ_URL": NOWHERE,
+    "CELERY_BROKER_WRITE_URL": NOWHERE,
+    "CELERY_RESULT_BACKEND": NOWHERE,
+    "CELERY_CONFIG_MODULE": "not_there",
+    "CELERY_LOADER": "default",
+}
+"""What another application on the host may be told, and ours is not to heed."""
+
 
 class StartFailed(AssertionError):
     """A process has ended, or does nothing, instead of its work."""

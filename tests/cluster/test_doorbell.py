@@ -13,6 +13,7 @@ from kombu.message import Message
 
 import api.doorbell
 from api.doorbell import ANSWER_SECONDS, GATHER_SECONDS, PAUSE_SECONDS, BrokerDoorbell
+from tests.cluster.processes import CELERY_VARIABLES
 from tests.redis_server import RedisServer, require_redis
 from zaqar_notify.broker import DRAIN, KEY_PREFIX, MAX_WAITING, QUEUE, celery_application
 from zaqar_notify.settings import Settings
@@ -83,6 +84,22 @@ def test_nothing_is_put_off_by_the_broker_and_nothing_comes_back_through_it(
     assert "expiration" not in ring.properties
     assert isinstance(app.backend, DisabledBackend)
     assert app.conf.task_ignore_result
+
+
+def test_what_celery_finds_in_the_environment_changes_neither_broker_nor_backend(
+    redis: RedisServer, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CELERY_VARIABLES.items():
+        monkeypatch.setenv(name, value)
+
+    doorbell = BrokerDoorbell(app)
+    doorbell.ring(0)
+    doorbell.close()
+
+    connections = (app.connection_for_read(), app.connection_for_write(), app.connection())
+    assert {connection.port for connection in connections} == {redis.port}
+    assert isinstance(app.backend, DisabledBackend)
+    assert waiting(redis) == 1
 
 
 def test_rings_for_one_partition_are_gathered(redis: RedisServer, doorbell: BrokerDoorbell) -> None:

@@ -10,7 +10,15 @@ import aiohttp
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.processes import WORKERS, Api, Hook, post, subscribe
+from tests.cluster.processes import (
+    CELERY_VARIABLES,
+    REACHED_BROKER,
+    WORKERS,
+    Api,
+    Hook,
+    post,
+    subscribe,
+)
 
 SOON_SECONDS = 2
 
@@ -37,6 +45,15 @@ async def test_a_worker_delivers_what_an_api_process_took_and_stops_cleanly(
 
     assert await hook.received("hello") < SOON_SECONDS
     assert await asyncio.to_thread(worker.stop) == 0
+
+
+@pytest.mark.parametrize("kind", ["threads", "celery"])
+def test_a_worker_hears_the_broker_of_our_settings_whatever_celery_is_told(
+    cluster: Cluster, kind: str
+) -> None:
+    worker = cluster.worker(kind, environ=CELERY_VARIABLES)
+
+    worker.wait_until(lambda: REACHED_BROKER in worker.printed())
 
 
 @pytest.mark.parametrize("kind", ["threads", "prefork", "celery"])
