@@ -1,4 +1,4 @@
-"""What `/metrics` shows."""
+"""What a process shows at /metrics, to be asked for by name and labels."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state
 from celery.worker.request import Request
 
+from workers.hearing import Hearing
 from workers.host import EngineHost
 from zaqar_notify import logs
 from zaqar_notify.broker import DRAIN, celery_application
@@ -53,10 +54,11 @@ class Office:
     """Holds the engine of this process, from when the process is known to be one that delivers."""
 
     def __init__(self) -> None:
+        self.hearing = Hearing()
         self._host: EngineHost | None = None
 
     def open(self) -> None:
-        self._host = EngineHost(worker_settings())
+        self._host = EngineHost(worker_settings(), self.hearing)
         self._host.start()
 
     def ring(self, partition: int) -> None:
@@ -119,6 +121,18 @@ class EngineStep(bootsteps.StartStopStep):
 app.steps["worker"].add(EngineStep)
 
 
+class HearingStep(bootsteps.StartStopStep):
+    """Notes whether the broker is heard. Stopped, and started anew, when the connection is lost."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        office.hearing.note(is_heard=True)
+
+    def stop(self, parent: Any) -> None:
+        office.hearing.note(is_heard=False)
+
+
 class PulseStep(bootsteps.StartStopStep):
     """Wakes the loop that waits for rings every second, so that it sees that it is to stop.
 
@@ -147,7 +161,7 @@ def _wake() -> None:
     """Nothing else."""
 
 
-app.steps["consumer"].add(PulseStep)
+app.steps["consumer"].update({HearingStep, PulseStep})
 
 
 @signals.worker_process_init.connect

@@ -17,6 +17,7 @@ from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.health import Health
+from zaqar_notify.metrics import BrokerCounts
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -35,8 +36,9 @@ STOP_SECONDS = 5.0
 class EngineHost:
     """Made and started in the process that delivers: nothing of it survives a fork."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, broker: BrokerCounts) -> None:
         self._settings = settings
+        self._broker = broker
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._engine: Engine | None = None
@@ -100,6 +102,7 @@ class EngineHost:
                     storage=storage, settings=self._settings, clock=clock, doorbell=engine
                 )
                 service.metrics.engine = engine
+                service.metrics.broker = self._broker
                 async with serving_metrics(service):
                     await self._run_until_stopped(engine, service.health)
         finally:

@@ -142,7 +142,7 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
 def _broker(broker: BrokerCounts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "zaqar_notify_broker_up",
-        "Whether the broker took the last wake-up of the workers.",
+        "Whether the broker took the last wake-up of the workers; in a worker, whether it is heard.",
         value=broker.is_heard,
     )
     rings = CounterMetricFamily(

@@ -43,12 +43,14 @@ class DeliveryCounts(Protocol):
 
 
 class BrokerCounts(Protocol):
-    """What a doorbell that rings through a broker can tell."""
+    """What a process of a cluster can tell of the broker."""
 
-    is_heard: bool
-    """Whether the broker took the last ring."""
+    @property
+    def is_heard(self) -> bool:
+        """Whether the broker took the last ring; in a worker, whether rings would be heard."""
+
     counts: Counter[str]
-    """Rings since the start, by what came of them: sent, spared, dropped."""
+    """Rings since the start, by what came of them: sent, spared, dropped. A worker does not ring."""
 
 
 class Tally:
@@ -98,4 +100,4 @@ class Metrics:
         self.engine: DeliveryCounts | None = None
         """Of a process that delivers."""
         self.broker: BrokerCounts | None = None
-        """Of a process that rings."""
+        """Of a process that rings, or is rung."""

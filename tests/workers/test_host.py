@@ -16,6 +16,7 @@ from tests.service import free_port
 from tests.workers.office import QUEUE, ClientPost, until
 from workers import host as host_module
 from workers.build import build_engine
+from workers.hearing import Hearing
 from workers.host import EngineHost
 from zaqar_notify.clock import SystemClock, new_id
 from zaqar_notify.models import NewMessage, Subscription
@@ -36,7 +37,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def host(settings: Settings) -> Iterator[EngineHost]:
-    host = EngineHost(settings)
+    host = EngineHost(settings, Hearing())
     yield host
     host.stop()
 
