@@ -39,9 +39,10 @@ class Cluster:
         self._apis: list[Api] = []
         self._workers: list[Worker] = []
 
-    def api(self, *, processes: int = 1) -> Api:
+    def api(self, *, processes: int = 1, environ: Mapping[str, str] | None = None) -> Api:
         """An API that answers."""
-        api = Api(processes=processes, environ=self._environ, log=self._log("api"))
+        told = self._environ | dict(environ or {})
+        api = Api(processes=processes, environ=told, log=self._log("api"))
         self._apis.append(api)
         api.start()
         return api

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 import aiohttp
 import pytest
 
-from tests.cluster.conftest import Cluster
-from tests.cluster.processes import PATIENCE_SECONDS, Process
+from tests.cluster.cluster import Cluster
+from tests.cluster.processes import PATIENCE_SECONDS, Hook, Process, post, subscribe
 from tests.samples import Samples
 from tests.service import free_port
 
@@ -73,3 +73,36 @@ async def test_a_worker_shows_whether_it_hears_the_broker_and_is_ready_without(
     assert {await readiness(session, port) for port in ports} == {200}
     await asyncio.to_thread(cluster.redis.start)
     await until_all_show(session, ports, lambda samples: samples("broker_up") == 1)
+
+
+async def test_a_worker_counts_its_tries_by_scheme_and_verdict(
+    cluster: Cluster, session: aiohttp.ClientSession, hook: Hook, shown: Mapping[str, str]
+) -> None:
+    api = await asyncio.to_thread(cluster.api)
+    worker = await asyncio.to_thread(cluster.worker, environ=shown)
+    await subscribe(session, api, hook)
+
+    await post(session, api, hook.queue, "hello")
+    await hook.received("hello")
+
+    await until_all_show(
+        session,
+        ports_of(worker),
+        lambda samples: samples("tries_total", scheme="http", verdict="delivered") == 1,
+    )
+
+
+async def test_an_api_process_shows_whether_the_broker_takes_its_rings(
+    cluster: Cluster, session: aiohttp.ClientSession, hook: Hook, shown: Mapping[str, str]
+) -> None:
+    api = await asyncio.to_thread(cluster.api, environ=shown)
+    ports = ports_of(api)
+    await subscribe(session, api, hook)
+    await post(session, api, hook.queue, "heard")
+    await until_all_show(session, ports, lambda samples: samples("rings_total", result="sent") == 1)
+    assert (await scrape(session, ports[0]))("broker_up") == 1
+
+    cluster.redis.kill()
+    await post(session, api, hook.queue, "not heard")
+
+    await until_all_show(session, ports, lambda samples: samples("broker_up") == 0)
