@@ -11,6 +11,10 @@ from datetime import UTC, datetime
 
 import orjson
 
+QUIET = ("uvicorn", "pymongo")
+"""Loggers that are kept to their warnings: one speaks of starting and stopping, which we say ourselves,
+and one shows the commands to MongoDB when debugging, with bodies and subscribers in them."""
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
@@ -19,8 +23,9 @@ def configure(level: str, style: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Its messages speak of starting and stopping, which we say ourselves.
-    logging.getLogger("uvicorn").setLevel(max(logging.getLogger().level, logging.WARNING))
+    logging.captureWarnings(True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))
 
 
 def facts(record: logging.LogRecord) -> dict[str, object]:
