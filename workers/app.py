@@ -177,7 +177,6 @@ def _close_in_child(**_: object) -> None:
 @signals.worker_init.connect
 def _refuse_what_can_not_work(sender: Any, **_: object) -> None:
     """End a start that can't succeed, with a sentence, before there are children to end."""
-    _configure_logging()
     settings = worker_settings()
     try:
         if _forks(sender) and is_sqlite(settings):
@@ -190,6 +189,7 @@ def _refuse_what_can_not_work(sender: Any, **_: object) -> None:
     warn_of_unsigned_webhooks(settings)
 
 
+@signals.celeryd_init.connect
 @signals.setup_logging.connect
 def _configure_logging(**_: object) -> None:
     settings = worker_settings()
