@@ -53,18 +53,19 @@ class StartFailed(AssertionError):
 
 
 class Process:
-    """One command. `log` holds all that it printed, over several starts."""
+    """One command. `log` holds its standard error, over several starts."""
 
     def __init__(self, arguments: list[str], *, environ: Mapping[str, str], log: Path) -> None:
         self.log = log
+        self._output = log.with_suffix(".out")
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
         self._environ = outside_environ() | dict(environ)
 
     def launch(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
+        with self._output.open("ab") as output, self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._arguments, stdout=log, stderr=subprocess.STDOUT, env=self._environ
+                self._arguments, stdout=output, stderr=log, env=self._environ
             )
         return self.process
 
@@ -80,7 +81,8 @@ class Process:
                 raise StartFailed(f"It did not start:\n{self.printed()}")
 
     def printed(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
+        """What it said and what it logged."""
+        return "".join(file.read_text() for file in (self._output, self.log) if file.exists())
 
     def send(self, signal_number: signal.Signals) -> None:
         self.running().send_signal(signal_number)
