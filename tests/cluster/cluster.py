@@ -39,18 +39,34 @@ class Cluster:
         self._apis: list[Api] = []
         self._workers: list[Worker] = []
 
-    def api(self, *, processes: int = 1, environ: Mapping[str, str] | None = None) -> Api:
-        """An API that answers."""
-        told = self._environ | dict(environ or {})
-        api = Api(processes=processes, environ=told, log=self._log("api"))
+    def api(
+        self,
+        *,
+        processes: int = 1,
+        environ: Mapping[str, str] | None = None,
+        ahead_seconds: float = 0.0,
+    ) -> Api:
+        """An API that answers, on a host whose clock is so far ahead."""
+        api = Api(
+            processes=processes,
+            environ=self._environ | dict(environ or {}),
+            log=self._log("api"),
+            ahead_seconds=ahead_seconds,
+        )
         self._apis.append(api)
         api.start()
         return api
 
-    def worker(self, kind: str = "threads", *, environ: Mapping[str, str] | None = None) -> Worker:
-        """A worker whose engines run."""
+    def worker(
+        self,
+        kind: str = "threads",
+        *,
+        environ: Mapping[str, str] | None = None,
+        ahead_seconds: float = 0.0,
+    ) -> Worker:
+        """A worker whose engines run, on a host whose clock is so far ahead."""
         told = self._environ | dict(environ or {})
-        worker = Worker(kind, environ=told, log=self._log("worker"))
+        worker = Worker(kind, environ=told, log=self._log("worker"), ahead_seconds=ahead_seconds)
         self._workers.append(worker)
         worker.start()
         return worker

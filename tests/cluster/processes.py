@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
+from tests.cluster.skewed import skewed
 from tests.service import command, free_port, has_ended, outside_environ
 from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable
 
@@ -136,10 +137,20 @@ def is_alive(pid: int) -> bool:
 
 
 class Api(Process):
-    def __init__(self, *, processes: int, environ: Mapping[str, str], log: Path) -> None:
+    """`ahead_seconds`: by how much its host's clock is."""
+
+    def __init__(
+        self,
+        *,
+        processes: int,
+        environ: Mapping[str, str],
+        log: Path,
+        ahead_seconds: float = 0.0,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         arguments = command("api", "--port", str(self.port), "--processes", str(processes))
+        arguments = skewed(arguments, ahead_seconds=ahead_seconds)
         super().__init__(arguments, environ=environ, log=log)
 
     def start(self) -> None:
@@ -150,8 +161,13 @@ class Api(Process):
 
 
 class Worker(Process):
-    def __init__(self, kind: str, *, environ: Mapping[str, str], log: Path) -> None:
+    """`ahead_seconds`: by how much its host's clock is."""
+
+    def __init__(
+        self, kind: str, *, environ: Mapping[str, str], log: Path, ahead_seconds: float = 0.0
+    ) -> None:
         arguments, self._engines = WORKERS[kind]
+        arguments = skewed(arguments, ahead_seconds=ahead_seconds)
         super().__init__(arguments, environ=environ, log=log)
 
     def start(self) -> None:

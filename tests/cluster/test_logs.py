@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.processes import REACHED_BROKER, WORKERS, Hook, Process, subscribe
 
 JSON = {"ZAQAR_LOG_FORMAT": "json"}
