@@ -244,11 +244,14 @@ async def post(session: aiohttp.ClientSession, api: Api, queue: str, body: objec
     return time.monotonic() - began
 
 
-async def claim_nothing(session: aiohttp.ClientSession, api: Api) -> float:
-    """Claim from an empty queue; how many seconds the answer took."""
+async def claim(session: aiohttp.ClientSession, api: Api, queue: str, body: object) -> float:
+    """Claim the oldest message, which is to have this body; how many seconds the answer took."""
     began = time.monotonic()
-    async with session.post(f"{api.url}/v2/queues/none/claims", json={"ttl": 60}) as answered:
-        assert answered.status == 204, await answered.text()
+    url = f"{api.url}/v2/queues/{queue}/claims?limit=1"
+    async with session.post(url, json={"ttl": 60}) as answered:
+        assert answered.status == 201, await answered.text()
+        [message] = (await answered.json())["messages"]
+    assert message["body"] == body
     return time.monotonic() - began
 
 

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, claim_nothing, post, subscribe
+from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, claim, post, subscribe
 from tests.redis_server import RedisServer
 from workers.engine import LOOK_SECONDS
 from zaqar_notify.broker import KEY_PREFIX, QUEUE
@@ -49,16 +49,24 @@ def _ring_was_taken(redis: RedisServer) -> bool:
     return rung and waiting == 0 and listening > 0
 
 
+async def slowest_of_posts_and_claims(
+    session: aiohttp.ClientSession, api: Api, queue: str
+) -> float:
+    """Seconds that the slowest took. Each post rings the doorbell, and a claim takes its message."""
+    seconds = 0.0
+    for number in range(TRIES):
+        seconds = max(seconds, await post(session, api, queue, number))
+        seconds = max(seconds, await claim(session, api, queue, number))
+    return seconds
+
+
 async def test_without_a_broker_requests_are_as_quick_and_deliveries_go_on(
     cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook
 ) -> None:
     await subscribe(session, api, hook)
     cluster.redis.kill()
 
-    slowest = 0.0
-    for number in range(TRIES):
-        slowest = max(slowest, await post(session, api, hook.queue, number))
-        slowest = max(slowest, await claim_nothing(session, api))
+    slowest = await slowest_of_posts_and_claims(session, api, hook.queue)
 
     assert slowest < BLOCKED_SECONDS
     assert await hook.received(TRIES - 1) < LOOK_SECONDS + SOON_SECONDS
@@ -72,10 +80,11 @@ async def test_a_broker_that_does_not_answer_holds_up_nothing(
 ) -> None:
     await subscribe(session, api, hook)
     await post(session, api, hook.queue, "before")
+    await claim(session, api, hook.queue, "before")
     await until_a_ring_was_taken(cluster.redis)
     cluster.redis.pause()
 
-    slowest = max([await post(session, api, hook.queue, number) for number in range(TRIES)])
+    slowest = await slowest_of_posts_and_claims(session, api, hook.queue)
 
     assert slowest < BLOCKED_SECONDS
     assert await hook.received(TRIES - 1) < LOOK_SECONDS + SOON_SECONDS
