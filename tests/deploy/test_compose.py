@@ -35,6 +35,13 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 LOCAL_IMAGE = "zaqar-notify:local"
 OURS = [name for name, service in SERVICES.items() if service["image"] == LOCAL_IMAGE]
 OTHERS = [name for name in SERVICES if name not in OURS]
+STORES = {
+    "mongo1": {"/data/db", "/data/configdb"},
+    "mongo2": {"/data/db", "/data/configdb"},
+    "mongo3": {"/data/db", "/data/configdb"},
+    "redis": {"/data"},
+}
+"""And the directories that each writes to."""
 EXACT_TAG = re.compile(r"[a-z][\w./-]*:v?\d+\.\d+\.\d+(-[\w.-]+)?")
 
 
@@ -96,6 +103,39 @@ def test_what_waits_for_a_service_waits_for_its_health(name: str) -> None:
         assert dependency == {"condition": "service_healthy"}
 
 
+def kept_in_volumes(name: str) -> dict[str, str]:
+    """Directories of the service that outlive its container, each with the volume's name."""
+    mounts = [volume.split(":") for volume in SERVICES[name]["volumes"]]
+    return {target: source for source, target, *_ in mounts if source in COMPOSE["volumes"]}
+
+
+def test_what_stores_keep_outlives_their_containers() -> None:
+    kept = {name: kept_in_volumes(name) for name in STORES}
+    volumes = [volume for directories in kept.values() for volume in directories.values()]
+
+    assert {name: set(directories) for name, directories in kept.items()} == STORES
+    assert len(set(volumes)) == len(volumes), "No two stores share one"
+
+
+def test_health_is_asked_for_where_it_is_answered() -> None:
+    api_port = SERVICES["api"]["command"][SERVICES["api"]["command"].index("--port") + 1]
+    ports = {"api": api_port, "worker": environment("worker")["ZAQAR_METRICS_PORT"]}
+
+    for name in OURS:
+        program, *_, code = SERVICES[name]["healthcheck"]["test"][1:]
+        assert program == "python"
+        assert f"urlopen('http://127.0.0.1:{ports[name]}/readyz', timeout=4)" in code
+
+
+def test_the_first_members_health_check_makes_the_set_when_the_others_are_well() -> None:
+    _, program, *options, script = SERVICES["mongo1"]["healthcheck"]["test"]
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["mongo1"]["volumes"])
+
+    assert (program, options[-1]) == ("mongosh", "--file")
+    assert mounts["./deploy/replica-set.js"] == script
+    assert set(SERVICES["mongo1"]["depends_on"]) == {"mongo2", "mongo3"}
+
+
 def test_images_are_pinned_to_a_release() -> None:
     for name in OTHERS:
         assert EXACT_TAG.fullmatch(SERVICES[name]["image"]), name
@@ -142,7 +182,7 @@ def test_stores_can_be_reached_by_our_services_only() -> None:
     stores = {name for name, service in SERVICES.items() if service["networks"] == ["stores"]}
 
     assert COMPOSE["networks"]["stores"] == {"internal": True}
-    assert stores == {"mongo1", "mongo2", "mongo3", "redis"}
+    assert stores == set(STORES)
     assert {name for name, service in SERVICES.items() if "stores" in service["networks"]} == {
         *stores,
         *OURS,
@@ -192,6 +232,16 @@ def test_the_image_has_no_root_and_no_shell_between_it_and_signals() -> None:
     assert instructions["VOLUME"] == '["/data"]'
     assert re.search(r'HEALTHCHECK .*\\\n +CMD \["python", .*/healthz', last)
     assert accepts(yaml.safe_load(instructions["CMD"]))
+
+
+def test_the_image_has_nothing_of_its_build_but_what_was_installed() -> None:
+    built, _, last = DOCKERFILE.rpartition("\nFROM ")
+    base = last.split()[0]
+    copied = re.findall(r"^(?:COPY|ADD) (.*)$", last, re.MULTILINE)
+
+    assert re.search(rf"^FROM {base} AS build$", built, re.MULTILINE)
+    assert copied == ["--from=build /opt/zaqar-notify /opt/zaqar-notify"]
+    assert "pip" not in last
 
 
 def test_the_image_is_built_from_what_is_let_through_to_it() -> None:
