@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.cluster.processes import Api, Process, Worker
+from tests.cluster.skewed import skewed
 from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
+from tests.service import command, outside_environ
+
+COMMAND_SECONDS = 60
 
 
 class Cluster:
@@ -70,6 +75,17 @@ class Cluster:
         self._workers.append(worker)
         worker.start()
         return worker
+
+    def run(self, *arguments: str, ahead_seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
+        """A command of ours to its end, on a host whose clock is so far ahead."""
+        return subprocess.run(
+            skewed(command(*arguments), ahead_seconds=ahead_seconds),
+            env=outside_environ() | self._environ,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
 
     def end_workers(self) -> None:
         _end(self._workers)
