@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,11 @@ OF_ONE_MONGODB = ("post1", "post10", "list", "consume", "mixed", "fanout", "fano
 OF_PROCESSES = ("post1", "list", "consume", "fanout")
 SIZES = ((1, 1), (2, 1), (2, 2))
 """API processes and workers of our cluster."""
+
+OF_BROKER = {"scenarios": "post1,consume", "concurrency": [16], "consumers": [16]}
+"""Other sizes would show the same: what is looked for is a difference, and there should be none."""
+NOBODY = "http://127.0.0.1:9/hook"
+"""A subscriber who is told nothing, since no worker runs."""
 
 
 def sqlite(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
@@ -97,6 +104,38 @@ def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[
     return "\n\n".join(text), results
 
 
+def broker(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """Our cluster with its Redis, and with a Redis that was killed.
+
+    Queues have a subscriber, so each post rings. There is no worker: with rings it would deliver at
+    other moments than without, and take a core from the requests for it.
+    """
+    a = argparse.Namespace(**vars(a) | OF_BROKER)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(servers.mongod(directory / "mongod"))
+        running, stopped = (
+            stack.enter_context(
+                servers.cluster(
+                    directory / database, store, label=label, database=database, workers=0
+                )
+            )
+            for database, label in (("running", "with Redis"), ("stopped", "Redis stopped"))
+        )
+        [killed] = stopped.parts["Redis"]
+        os.kill(killed, signal.SIGKILL)
+        results = uvloop.run(_measure(a, [running, stopped], deadline, subscriber=NOBODY))
+    text = [
+        report.facts(
+            report.machine(),
+            report.cluster(),
+            report.mongod(),
+            report.trials(a, results),
+        ),
+        report.change_table(results, running.label, stopped.label),
+    ]
+    return "\n\n".join(text), results
+
+
 def _many_at_a_time(a: argparse.Namespace, scenarios: Sequence[str]) -> argparse.Namespace:
     """Without the lines of one client at a time, and with those scenarios only."""
     wanted = [name for name in load.words(a.scenarios) if name in scenarios]
@@ -111,13 +150,19 @@ def _many_at_a_time(a: argparse.Namespace, scenarios: Sequence[str]) -> argparse
 
 
 async def _measure(
-    a: argparse.Namespace, running: Sequence[servers.Server], deadline: float
+    a: argparse.Namespace,
+    running: Sequence[servers.Server],
+    deadline: float,
+    *,
+    subscriber: str | None = None,
 ) -> dict:
     """Every line of every scenario: `{line: {server's label: result}}`."""
     lines = list(load.plan(a))
     results = {}
     with contextlib.closing(load.Sink()) as sink:
-        contexts = {each.label: load.Ctx(a, each.url, each.parts, sink) for each in running}
+        contexts = {
+            each.label: load.Ctx(a, each.url, each.parts, sink, subscriber) for each in running
+        }
         for done, (name, scenario) in enumerate(lines):
             runs = {
                 label: partial(scenario, context)

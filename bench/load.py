@@ -257,12 +257,14 @@ class Errors(dict):
 class Ctx:
     """One server under test: the options, where it listens, and whose CPU it costs.
 
-    `parts` has the roots of the process trees of each part of the server, stores included.
+    `parts` has the roots of the process trees of each part of the server, stores included. A
+    `subscriber` is subscribed to every new queue.
     """
 
-    def __init__(self, a, base_url, parts, sink=None):
+    def __init__(self, a, base_url, parts, sink=None, subscriber=None):
         self.a = a
         self.base_url, self.parts, self.sink = base_url, parts, sink
+        self.subscriber = subscriber
         self.headers = {
             "X-Project-ID": a.project,
             "Content-Type": "application/json",
@@ -281,7 +283,20 @@ async def new_queue(ctx, c):
     st, body = await c.request("PUT", ctx.q(name), b"{}", str(uuid.uuid4()))
     if st not in (201, 204):
         raise SystemExit(f"PUT queue answered {st} {body[:300]!r}")
+    if ctx.subscriber:
+        await subscribe(ctx, c, name, ctx.subscriber)
     return name
+
+
+async def subscribe(ctx, c, name, subscriber):
+    st, body = await c.request(
+        "POST",
+        ctx.q(name) + "/subscriptions",
+        dumps({"subscriber": subscriber, "ttl": 3600, "options": {}}),
+        str(uuid.uuid4()),
+    )
+    if st not in (200, 201):
+        raise SystemExit(f"subscribe answered {st} {body[:300]!r}")
 
 
 async def drop_queue(ctx, c, name):
@@ -543,16 +558,8 @@ async def sink_state(sc, run, latencies=False):
 
 async def fan_setup(ctx, c, sink, run, subs):
     name = await new_queue(ctx, c)
-    cid = str(uuid.uuid4())
     for i in range(subs):
-        st, b = await c.request(
-            "POST",
-            ctx.q(name) + "/subscriptions",
-            dumps({"subscriber": f"{sink.url}/hook/{run}/{i}", "ttl": 3600, "options": {}}),
-            cid,
-        )
-        if st not in (200, 201):
-            raise SystemExit(f"subscribe answered {st} {b[:300]!r}")
+        await subscribe(ctx, c, name, f"{sink.url}/hook/{run}/{i}")
     return name
 
 

@@ -128,6 +128,27 @@ def sizes_table(results: dict) -> str:
     return "\n".join(rows)
 
 
+def change_table(results: dict, before: str, after: str) -> str:
+    """CPU per operation and rates of one service in two states, and the second's part of the first."""
+    heads = [
+        *(f"ms of server CPU, {before}", after, "second ÷ first"),
+        *(f"per second, {before}", after, "second ÷ first"),
+        "errors, lost, duplicated",
+    ]
+    rows = [row("", "per", *heads), row(*["---"] * (len(heads) + 2))]
+    for name, line in _with_cpu(results).items():
+        summaries = [line[label]["summary"] for label in (before, after)]
+        costs = [each[CPU] for each in summaries]
+        rates = [load.rate(each) for each in summaries]
+        cells = [
+            *(*map(spread, costs), _part(*costs)),
+            *(*map(spread, rates), _part(*rates)),
+            " → ".join(map(trouble, summaries)),
+        ]
+        rows.append(row(title(name), UNIT[name.split()[0]], *cells))
+    return "\n".join(rows)
+
+
 def facts(*lines: str) -> str:
     """What the figures rest on."""
     return "\n".join(f"- {line}" for line in lines)
@@ -202,6 +223,11 @@ def _times(more: dict | None, less: dict | None) -> str:
     if not more or not less or not less["median"]:
         return "–"
     return f"**{more['median'] / less['median']:.1f}**"
+
+
+def _part(first: dict, second: dict) -> str:
+    """Which part of the first median the second one is, where they hardly differ."""
+    return f"**{second['median'] / first['median']:.2f}**"
 
 
 def _short(label: str) -> str:

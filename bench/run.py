@@ -12,10 +12,11 @@ Sections:
   processes   our cluster with one and two API processes, and one and two workers
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
   pollers     a thousand long polls that wait: what they cost, and how soon they are answered
+  broker      our cluster with Redis, and with a Redis that was killed
 
 Zaqar is installed from PyPI at the first run; `mongod` and `redis-server` are those that the tests
 use. Results go to --out: `results.md` and, with every trial, `results.json`. The scenarios of the first
-three sections are those of `load.py`.
+three sections and of the last are those of `load.py`.
 """
 
 import argparse
@@ -72,6 +73,7 @@ SECTIONS = {
     "processes": Section(comparison.processes, 5),
     "depth": Section(depth.compare, 6),
     "pollers": Section(pollers.compare, 3),
+    "broker": Section(comparison.broker, 2),
 }
 
 
