@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 
 import aiohttp
 import pytest
 
 from tests.cluster.cluster import Cluster, empty_cluster
-from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, post, subscribe
+from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, Process, post, subscribe
 from tests.mongod import ReplicaSet, require_mongod
 from tests.samples import Samples
 from tests.service import free_port
@@ -51,19 +52,25 @@ async def until_status(session: aiohttp.ClientSession, url: str, wanted: int) ->
             pass
 
 
-async def scrape(session: aiohttp.ClientSession, address: str) -> Samples:
-    async with session.get(f"{address}/metrics") as answered:
+async def scrape(session: aiohttp.ClientSession, url: str) -> Samples:
+    async with session.get(f"{url}/metrics") as answered:
         return Samples(await answered.text())
 
 
 async def until_shown(
-    session: aiohttp.ClientSession, api: Api, name: str, value: float, **labels: str
+    session: aiohttp.ClientSession, url: str, name: str, value: float, **labels: str
 ) -> Samples:
     """Wait until the metrics have the sample with this value; all that they have then."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (samples := await scrape(session, api.url))(name, **labels) != value:
+        while (samples := await scrape(session, url))(name, **labels) != value:
             pass
     return samples
+
+
+def metrics_urls(process: Process) -> list[str]:
+    """Where its processes show their metrics, as they have logged."""
+    ports = re.findall(r"action=metrics_served .*port=(\d+)", process.printed())
+    return [f"http://127.0.0.1:{port}" for port in ports]
 
 
 async def test_a_cluster_that_is_well_is_ready_and_every_operation_of_its_store_works(
@@ -85,13 +92,13 @@ async def test_what_is_owed_and_for_how_long_is_shown_until_a_worker_has_deliver
 ) -> None:
     await subscribe(session, api, hook)
     await post(session, api, hook.queue, "older")
-    one = await until_shown(session, api, "owed", 1, **OUTBOX)
+    one = await until_shown(session, api.url, "owed", 1, **OUTBOX)
     await post(session, api, hook.queue, "newer")
-    two = await until_shown(session, api, "owed", 2, **OUTBOX)
+    two = await until_shown(session, api.url, "owed", 2, **OUTBOX)
 
     port = free_port()
     await asyncio.to_thread(cluster.worker, environ={"ZAQAR_METRICS_PORT": str(port)})
-    none = await until_shown(session, api, "owed", 0, **OUTBOX)
+    none = await until_shown(session, api.url, "owed", 0, **OUTBOX)
 
     overdue = [samples("owed_overdue_seconds", **OUTBOX) or 0 for samples in (one, two, none)]
     assert overdue[1] > overdue[0]
@@ -110,10 +117,31 @@ async def test_a_broker_that_is_away_is_shown_until_it_is_back(
 
     await post(session, api, hook.queue, "hello")
 
-    await until_shown(session, api, "broker_up", 0)
+    await until_shown(session, api.url, "broker_up", 0)
     await asyncio.to_thread(cluster.redis.start)
-    await until_shown(session, api, "broker_up", 1)
+    await until_shown(session, api.url, "broker_up", 1)
     assert await status(session, f"{api.url}/readyz") == 200
+
+
+@pytest.mark.parametrize(("kind", "engines"), [("threads", 1), ("prefork", 2)])
+async def test_a_worker_shows_whether_it_hears_the_broker_and_is_ready_without(
+    cluster: Cluster, session: aiohttp.ClientSession, kind: str, engines: int
+) -> None:
+    told = {"ZAQAR_METRICS_PORT": str(free_port())}
+    worker = await asyncio.to_thread(cluster.worker, kind, environ=told)
+    urls = metrics_urls(worker)
+    assert len(urls) == engines
+    for url in urls:
+        await until_shown(session, url, "broker_up", 1)
+
+    cluster.redis.kill()
+
+    for url in urls:
+        await until_shown(session, url, "broker_up", 0)
+        assert await status(session, f"{url}/readyz") == 200
+    await asyncio.to_thread(cluster.redis.start)
+    for url in urls:
+        await until_shown(session, url, "broker_up", 1)
 
 
 async def test_without_its_store_a_process_is_alive_and_not_ready_until_it_is_back(
@@ -123,11 +151,11 @@ async def test_without_its_store_a_process_is_alive_and_not_ready_until_it_is_ba
 
     await until_status(session, f"{api.url}/readyz", 503)
     assert await status(session, f"{api.url}/healthz") == 204
-    away = await until_shown(session, api, "store_up", 0)
+    away = await until_shown(session, api.url, "store_up", 0)
     assert away("owed", **OUTBOX) is None
     async with session.get(f"{api.url}/v2/health") as answered:
         assert (await answered.json())["storage_reachable"] is False
 
     await asyncio.to_thread(store.members[0].start)
     await until_status(session, f"{api.url}/readyz", 200)
-    await until_shown(session, api, "store_up", 1)
+    await until_shown(session, api.url, "store_up", 1)

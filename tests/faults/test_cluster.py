@@ -29,6 +29,9 @@ THINK_SECONDS = 0.3
 TIMEOUT_SECONDS = 5.0
 """After so long without an answer, clients go to the other server."""
 
+STORE_OPTIONS = "&timeoutMS=4000"
+"""Of one server: when the primary is away for long, its clients hear a 503 before they turn away."""
+
 
 async def test_every_promise_is_kept_when_any_process_is_killed_or_paused(tmp_path: Path) -> None:
     require_mongod()
@@ -44,7 +47,12 @@ async def test_every_promise_is_kept_when_any_process_is_killed_or_paused(tmp_pa
         trial.kept_when_it_fails(logs),
         processes(tmp_path, trial, store, redis) as cluster,
     ):
-        apis = [cluster.api(), cluster.api(processes=2)]
+        apis = [
+            cluster.api(),
+            cluster.api(
+                processes=2, environ={"ZAQAR_STORE_URI": store.uri("faults") + STORE_OPTIONS}
+            ),
+        ]
         workers = [cluster.worker("threads"), cluster.worker("prefork")]
         faults = Faults(trial, store=store, redis=redis, apis=apis, workers=workers)
 
