@@ -15,7 +15,7 @@ import uvloop
 
 OF_ONE_MONGODB = ("post1", "post10", "list", "consume", "mixed", "fanout", "fanout_paced")
 OF_PROCESSES = ("post1", "list", "consume", "fanout")
-SIZES = ((1, 1), (2, 1), (2, 2))
+SIZES = ((1, 1), (1, 2), (2, 1), (2, 2))
 """API processes and workers of our cluster."""
 
 OF_BROKER = {"scenarios": "post1,consume", "concurrency": [16], "consumers": [16]}

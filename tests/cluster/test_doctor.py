@@ -132,5 +132,6 @@ def test_a_set_that_does_not_outlive_a_member_is_a_warning(
 
     [warning] = [line for line in lines if not line.startswith("ok: ")]
     assert exit_code == 0
-    assert warning.startswith(f"warning: The replica set has {members} data-bearing members:")
+    said = {1: "members 1 has data:", 2: "members 2 have data:"}
+    assert warning.startswith(f"warning: Of the replica set's {said[members]}")
     assert "Add members until there are three" in warning

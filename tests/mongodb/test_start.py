@@ -76,9 +76,12 @@ async def test_a_strong_promise_in_the_uri_is_taken(uri: str, options: str) -> N
 
 
 async def test_writes_wait_for_a_majority_and_its_journal(storage: MongoStorage) -> None:
-    concern = storage._connection.messages.write_concern
+    connection = storage._connection
+    collections = (connection.queues, connection.messages, connection.subscriptions)
 
-    assert concern.document == {"w": "majority", "j": True}
+    assert [collection.write_concern.document for collection in collections] == [
+        {"w": "majority", "j": True}
+    ] * 3
 
 
 async def test_a_standalone_server_is_refused(standalone: str) -> None:

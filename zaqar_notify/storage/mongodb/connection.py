@@ -223,7 +223,7 @@ class Connection:
                 warning(
                     "store",
                     f"ZAQAR_STORE_URI has w={written}: a fail-over loses acknowledged messages",
-                    "Write w=majority, or leave it out.",
+                    "Write w=majority, or leave it out",
                 )
             )
         if self.is_standalone:
@@ -231,16 +231,16 @@ class Connection:
                 warning(
                     "store",
                     "The MongoDB is a standalone server: it can lose acknowledged messages",
-                    "Make it a replica set; of one member, if need be.",
+                    "Make it a replica set; of one member, if need be",
                 )
             )
-        elif len(hello.get("hosts", [])) in (1, 2):
+        elif (members := _members(hello)) in (1, 2):
             findings.append(
                 warning(
                     "store",
-                    f"The replica set has {len(hello['hosts'])} data-bearing members: it does not "
-                    "outlive the loss of one",
-                    "Add members until there are three.",
+                    f"Of the replica set's members {members} {'has' if members == 1 else 'have'} data: "
+                    "it does not outlive the loss of one",
+                    "Add members until there are three",
                 )
             )
         if _is_router(hello):
@@ -258,7 +258,7 @@ class Connection:
                     problem(
                         "store",
                         f"The collection {collection.name} lacks indexes: {', '.join(lacking)}",
-                        "Restart a process of the service: a start makes them.",
+                        "Restart a process of the service: a start makes them",
                     )
                 )
         return findings
@@ -276,7 +276,7 @@ class Connection:
                 "store",
                 f"Collections of the sharded cluster are not sharded: {', '.join(whole)}; they are "
                 "on one shard",
-                "Shard them as docs/operations.md says.",
+                "Shard them as docs/operations.md says",
             )
         ]
 
@@ -355,6 +355,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _is_router(hello: Document) -> bool:
     """Whether a sharded cluster's `mongos` answers."""
     return hello.get("msg") == "isdbgrid"
+
+
+def _members(hello: Document) -> int:
+    """How many members of a replica set have its data."""
+    return len(hello.get("hosts", [])) + len(hello.get("passives", []))
 
 
 def _kind(hello: Document) -> str:
