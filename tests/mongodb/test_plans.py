@@ -13,14 +13,28 @@ from typing import Any
 import pytest
 
 from tests.clock import START
-from tests.contract.steps import after, bodies, claim, hold, page, post
+from tests.contract.steps import (
+    after,
+    bodies,
+    claim,
+    hold,
+    idempotency_key,
+    ids,
+    page,
+    post,
+    subscribe,
+)
 from tests.mongodb.commands import Command, Commands
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 
 WAITING = 3000
 HELD = 500
-EXPLAINED = {"find": ("queues", "messages"), "update": ("messages",), "delete": ("messages",)}
+EXPLAINED = {
+    "find": ("queues", "messages", "subscriptions"),
+    "update": ("messages",),
+    "delete": ("messages",),
+}
 """By command the collections of interest; a reservation is by `_id` alone."""
 
 
@@ -184,4 +198,49 @@ async def test_an_empty_claim_reads_next_to_nothing_however_much_is_held(
         assert bodies(await page(storage, queue)) == []
 
     # The queue's own document.
+    assert_cheap(plans, examined=1)
+
+
+async def test_pops_and_deletions_of_several_read_what_they_take(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    shown = await page(storage, full_queue, limit=20)
+    async with explained(storage, commands) as plans:
+        popped = await storage.messages.pop(full_queue, limit=10, now=START)
+        await storage.messages.delete_many(full_queue, ids(shown)[10:], claim_ids=None, now=START)
+
+    assert [message.id for message in popped] == ids(shown)[:10]
+    assert_cheap(plans, examined=10)
+
+
+async def test_a_repeated_key_reads_itself_and_the_seal(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    posted = await post(storage, full_queue, bodies=["a"], key=idempotency_key())
+    async with explained(storage, commands) as plans:
+        again = await post(storage, full_queue, bodies=["a"], key=idempotency_key())
+
+    assert again.ids == posted.ids
+    assert_cheap(plans, examined=1)
+
+
+async def test_the_subscriptions_of_a_queue_are_read_without_those_of_others(
+    storage: MongoStorage, commands: Commands, queue: QueueRef
+) -> None:
+    for name in ("orders", "orders2", "aorders"):
+        for number in range(5):
+            await subscribe(storage, QueueRef(queue.project, name), f"http://{number}.example.com")
+    async with explained(storage, commands) as plans:
+        listed = await storage.subscriptions.list(queue, marker=None, limit=100, now=START)
+
+    assert len(listed) == 5
+    assert_cheap(plans, examined=5)
+
+
+async def test_what_falls_due_next_is_found_in_one_step(
+    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+) -> None:
+    async with explained(storage, commands) as plans:
+        assert await storage._next_due(full_queue) is not None
+
     assert_cheap(plans, examined=1)

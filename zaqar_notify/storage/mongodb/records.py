@@ -271,6 +271,7 @@ class Records:
                 hint=BY_ID,
             )
             if seal is None:
+                # What stood in the way of the fence is gone with its primary, and the fence with it.
                 return State.OPEN
             if _end_of(block, seal) is State.SEALED:
                 return State.SEALED
