@@ -59,13 +59,7 @@ def mongodb(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[st
         results = uvloop.run(_measure(a, [*peers, ours], deadline))
     labels = [peer.label for peer in peers]
     text = [
-        report.facts(
-            report.machine(),
-            report.cluster(),
-            report.mongod(),
-            *map(report.peer, peers),
-            report.trials(a, results),
-        ),
+        _facts_of_cluster(a, results, peers),
         report.cpu_table(results, labels),
         report.speed_table(results, labels),
         report.parts_table(results, [peers[-1], ours]),
@@ -93,12 +87,7 @@ def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[
         ]
         results = uvloop.run(_measure(a, running, deadline))
     text = [
-        report.facts(
-            report.machine(),
-            report.cluster(),
-            report.mongod(),
-            report.trials(a, results),
-        ),
+        _facts_of_cluster(a, results),
         report.sizes_table(results),
     ]
     return "\n\n".join(text), results
@@ -125,15 +114,23 @@ def broker(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str
         os.kill(killed, signal.SIGKILL)
         results = uvloop.run(_measure(a, [running, stopped], deadline, subscriber=NOBODY))
     text = [
-        report.facts(
-            report.machine(),
-            report.cluster(),
-            report.mongod(),
-            report.trials(a, results),
-        ),
+        _facts_of_cluster(a, results),
         report.change_table(results, running.label, stopped.label),
     ]
     return "\n\n".join(text), results
+
+
+def _facts_of_cluster(
+    a: argparse.Namespace, results: dict, peers: Sequence[servers.Server] = ()
+) -> str:
+    """What the figures of our cluster rest on, and those of its peers on the same MongoDB."""
+    return report.facts(
+        report.machine(),
+        report.cluster(),
+        report.mongod(),
+        *map(report.peer, peers),
+        report.trials(a, results),
+    )
 
 
 def _many_at_a_time(a: argparse.Namespace, scenarios: Sequence[str]) -> argparse.Namespace:
