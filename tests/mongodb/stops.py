@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from tests.contract.steps import post
+from zaqar_notify.models import Posted, QueueRef
+from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb import MongoStorage, connection, remembering, reserving
 
 Insert = Callable[..., Awaitable[object]]
@@ -62,8 +65,24 @@ async def stopped_at_insert(
         stopped.go_on.set()
 
 
+@asynccontextmanager
+async def stopped_post(
+    storage: MongoStorage,
+    queue: QueueRef,
+    *,
+    bodies: Sequence[str],
+    key: IdempotencyKey | None = None,
+    after: bool = False,
+) -> AsyncIterator[tuple[Stopped, asyncio.Task[Posted]]]:
+    """A post that waits before its insert (or after it) is made."""
+    async with stopped_at_insert(storage, after=after) as stopped:
+        posting = asyncio.create_task(post(storage, queue, bodies=bodies, key=key))
+        await stopped.begun.wait()
+        yield stopped, posting
+
+
 async def kill_in_insert(
-    storage: MongoStorage, post: Coroutine[Any, Any, object], *, behind: int
+    storage: MongoStorage, call: Coroutine[Any, Any, object], *, behind: int
 ) -> None:
     """Let the process of a post (or a move) die when so many documents of its insert are made."""
     messages: Any = storage._connection.messages
@@ -77,7 +96,7 @@ async def kill_in_insert(
         await asyncio.Event().wait()
 
     messages.insert_many = insert_some
-    caller = asyncio.create_task(post)
+    caller = asyncio.create_task(call)
     waiting = asyncio.create_task(half_done.wait())
     await asyncio.wait((caller, waiting), return_when=asyncio.FIRST_COMPLETED)
     assert not caller.done(), caller

@@ -37,6 +37,7 @@ from tests.mongodb.stops import (
     set_deadline,
     set_term,
     stopped_at_insert,
+    stopped_post,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
@@ -53,10 +54,7 @@ async def test_a_reader_does_not_pass_a_post_that_is_under_way(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["a"])
-    async with stopped_at_insert(storage) as stopped:
-        under_way = asyncio.create_task(post(storage, queue, bodies=["b"]))
-        await stopped.begun.wait()
-
+    async with stopped_post(storage, queue, bodies=["b"]) as (stopped, under_way):
         for reader in (storage, other_storage):
             assert bodies(await page(reader, queue)) == ["a"]
 
@@ -71,9 +69,7 @@ async def test_a_reader_waits_for_a_post_under_way_that_is_before_an_acknowledge
 ) -> None:
     """It may not pass the first, and has to see the second."""
     await post(storage, queue, bodies=["a"])
-    async with stopped_at_insert(storage) as stopped:
-        under_way = asyncio.create_task(post(storage, queue, bodies=["b"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["b"]) as (stopped, under_way):
         await post(other_storage, queue, bodies=["c"])
         pages = [asyncio.create_task(page(reader, queue)) for reader in (storage, other_storage)]
 
@@ -90,9 +86,7 @@ async def test_a_reader_waits_for_a_post_under_way_that_is_before_an_acknowledge
 async def test_claims_do_not_wait_for_a_post_that_is_under_way(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
-    async with stopped_at_insert(storage) as stopped:
-        under_way = asyncio.create_task(post(storage, queue, bodies=["b"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["b"]) as (stopped, under_way):
         await post(other_storage, queue, bodies=["c"])
 
         held = await claim(other_storage, queue)
@@ -125,15 +119,11 @@ async def test_readers_pass_the_block_of_a_writer_that_was_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 200)
-    async with stopped_at_insert(storage) as stopped:
-        dying = asyncio.create_task(post(storage, queue, bodies=["never"]))
-        await stopped.begun.wait()
-        assert bodies(await page(other_storage, queue)) == []
-        await post(other_storage, queue, bodies=["a"])
+    await kill_in_insert(storage, post(storage, queue, bodies=["never"]), behind=0)
+    assert bodies(await page(other_storage, queue)) == []
+    await post(other_storage, queue, bodies=["a"])
 
-        assert bodies(await page(other_storage, queue)) == ["a"]
-
-        dying.cancel()
+    assert bodies(await page(other_storage, queue)) == ["a"]
 
 
 async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_readers_passed(
@@ -143,9 +133,7 @@ async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_rea
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 200)
-    async with stopped_at_insert(storage) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["slow 1", "slow 2"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["slow 1", "slow 2"]) as (stopped, slow):
         await post(other_storage, queue, bodies=["a"])
         passed = await page(other_storage, queue)
 
@@ -202,9 +190,7 @@ async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_wa
     sees its seal, nor one that meets the seal when it is about to end the block."""
     set_deadline(monkeypatch, 0)
     set_term(monkeypatch, 0)
-    async with stopped_at_insert(storage, after=True) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["slow"], after=True) as (stopped, slow):
         await post(other_storage, queue, bodies=["a"])
         if looks_too_early:
             see_no_seal_at_first(other_storage, monkeypatch)
@@ -220,9 +206,7 @@ async def test_a_subscription_waits_for_a_post_that_does_not_know_of_it(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
     """Once it is acknowledged, whatever is posted is for it."""
-    async with stopped_at_insert(storage) as stopped:
-        posting = asyncio.create_task(post(storage, queue, bodies=["a"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["a"]) as (stopped, posting):
         subscribing = asyncio.create_task(subscribe(other_storage, queue))
 
         done, _ = await asyncio.wait([subscribing], timeout=0.2)
@@ -276,9 +260,7 @@ async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
         seen.append(await everything(other_storage, OUTBOX))
 
     before_taking_back(storage, monkeypatch, look)
-    async with stopped_at_insert(storage) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["slow"]) as (stopped, slow):
         await post(other_storage, queue, bodies=["other"])
         await everything(other_storage, queue)
         [job] = await everything(other_storage, OUTBOX)
@@ -293,10 +275,10 @@ async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
 async def test_a_key_whose_first_post_is_under_way_in_another_process_is_answered_as_that(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
-    async with stopped_at_insert(storage, after=True) as stopped:
-        first = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
-        await stopped.begun.wait()
-
+    async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key(), after=True) as (
+        stopped,
+        first,
+    ):
         again = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
 
         stopped.go_on.set()
@@ -307,9 +289,7 @@ async def test_a_key_whose_first_post_is_under_way_in_another_process_is_answere
 async def test_two_processes_that_post_one_key_at_once_store_it_once(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
-    async with stopped_at_insert(storage) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key()) as (stopped, slow):
         quick = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
 
         stopped.go_on.set()
@@ -356,9 +336,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
         silent.setattr(queues, "find_one_and_update", give_up)
         with pytest.raises(StorageUnavailable):
             await post(storage, queue, bodies=["refused"])
-    async with stopped_at_insert(storage) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["slow"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["slow"]) as (stopped, slow):
         [(arguments, options)] = given_up
         await reserve(*arguments, **options)
         await post(other_storage, queue, bodies=["a"])
@@ -409,9 +387,7 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
     storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
 ) -> None:
     """Who read the key of a post that was refused must not believe that the post is stored."""
-    async with stopped_at_insert(storage) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key()) as (stopped, slow):
         block = await present_block(storage, queue)
         await post(other_storage, queue, bodies=["a"], key=idempotency_key())
         stopped.go_on.set()

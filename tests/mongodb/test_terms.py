@@ -31,6 +31,7 @@ from tests.mongodb.stops import (
     set_deadline,
     set_term,
     stopped_at_insert,
+    stopped_post,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
@@ -153,9 +154,7 @@ async def test_a_post_in_doubt_whose_reservation_is_there_is_acknowledged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_term(monkeypatch, 0)
-    async with stopped_at_insert(storage) as stopped:
-        posting = asyncio.create_task(post(storage, queue, bodies=["a"]))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["a"]) as (stopped, posting):
         await post(other_storage, queue, bodies=["b"])
         stopped.go_on.set()
         posted = await posting
@@ -268,9 +267,7 @@ async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
         again.append(await post(other_storage, queue, bodies=["a"], key=idempotency_key()))
 
     before_taking_back(storage, monkeypatch, repeat)
-    async with stopped_at_insert(storage) as stopped:
-        slow = asyncio.create_task(post(storage, queue, bodies=["a"], key=idempotency_key()))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key()) as (stopped, slow):
         await post(other_storage, queue, bodies=["b"])
         await everything(other_storage, queue)
         stopped.go_on.set()
@@ -396,9 +393,7 @@ async def reservation_lost(
     """A post that goes on at the end of the block, its reservation undone as by an election."""
     queues: Any = storage._connection.queues
     before = await queues.find_one({"_id": queue_key(queue)})
-    async with stopped_at_insert(storage) as stopped:
-        posting = asyncio.create_task(post(storage, queue, bodies=[body] * count))
-        await stopped.begun.wait()
+    async with stopped_post(storage, queue, bodies=[body] * count) as (stopped, posting):
         await queues.replace_one({"_id": queue_key(queue)}, before)
         yield posting
         stopped.go_on.set()
