@@ -20,11 +20,11 @@ import asyncio
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
-from aiohttp import AddrInfoType
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohappyeyeballs import AddrInfoType
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -89,10 +89,13 @@ _IPV4_AT_THE_END = tuple(
     )
 )
 
+_NAME_SECONDS = 10.0
+_NAMES_KEPT = 1000
+
 
 class AddressForbidden(OSError):
-    """The address guard refuses a connection. An OSError, because the client library turns those
-    into its own errors and keeps them there."""
+    """The address guard refuses a connection. An OSError, because what connects takes those for
+    an address that can't be had, and goes on to the next."""
 
     def __init__(self, address: str) -> None:
         super().__init__(
@@ -136,12 +139,14 @@ class AddressGuard:
     def socket(self, info: AddrInfoType) -> socket.socket:
         """A socket to connect to the address in `info`. Raises AddressForbidden."""
         family, kind, protocol, _, destination = info
-        self.check(destination[0])
+        self.check(str(destination[0]))
         return socket.socket(family, kind, protocol)
 
 
-class GuardedResolver(AbstractResolver):
+class GuardedResolver:
     """Resolves names of which every address is permitted.
+
+    An answer is used for ten seconds, and who asks for a name that is being looked up waits for that.
 
     Args:
         lookups: How many are under way at once. One can't be interrupted, so slow name servers get
@@ -152,43 +157,52 @@ class GuardedResolver(AbstractResolver):
     def __init__(self, guard: AddressGuard, *, lookups: int) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(lookups, thread_name_prefix="name-lookup")
+        self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[AddrInfoType]]] = {}
+        """Under way, or done a moment ago."""
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """All addresses of `host`.
+    async def resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        """All addresses of `host`, a name or an address.
 
         Raises:
             AddressForbidden: One of them is forbidden.
             OSError: There is no such name, or no answer.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
-        for result in found:
-            self._guard.check(result["host"])
+        lookup = self._lookups.get((host, port)) or self._begin(host, port)
+        found = await asyncio.shield(lookup)
+        for _, _, _, _, destination in found:
+            self._guard.check(str(destination[0]))
         return found
 
-    async def close(self) -> None:
+    def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _begin(self, host: str, port: int) -> asyncio.Future[Sequence[AddrInfoType]]:
+        loop = asyncio.get_running_loop()
+        lookup = loop.run_in_executor(self._threads, _look_up, host, port)
+        if len(self._lookups) < _NAMES_KEPT:
+            self._lookups[host, port] = lookup
+            lookup.add_done_callback(partial(self._ended, loop, host, port))
+        return lookup
 
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    def _ended(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str,
+        port: int,
+        lookup: asyncio.Future[Sequence[AddrInfoType]],
+    ) -> None:
+        if lookup.cancelled() or lookup.exception():
+            del self._lookups[host, port]
+        else:
+            loop.call_later(_NAME_SECONDS, self._lookups.pop, (host, port))
+
+
+def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
     try:
-        infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
         # A label is empty or longer than 63 characters.
         raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error
-    return [
-        ResolveResult(
-            hostname=host,
-            host=str(destination[0]),
-            port=port,
-            family=found_family,
-            proto=protocol,
-            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-        )
-        for found_family, _, protocol, _, destination in infos
-    ]
 
 
 def _carried(address: Address) -> Iterator[IPv4Address]:

@@ -6,26 +6,23 @@ since the target of one could be anything.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import socket
 import ssl
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
-from weakref import WeakSet
+from ipaddress import ip_address
 
-import aiohttp
 import msgspec
-from multidict import CIMultiDict, istr
 from yarl import URL
 
 from sinks import text
 from sinks.base import Sink
-from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
+from sinks.guard import AddressForbidden, AddressGuard
+from sinks.http import Answer, HttpClient, NoAnswer, Origin
 from zaqar_notify import __version__
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
@@ -34,16 +31,6 @@ from zaqar_notify.subscribers import MAX_POST_HEADERS_CHARACTERS
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """What `post_data` has where the payload goes; the quotes belong to it."""
-
-# Names whose case is folded once; doing it for each request is a twentieth of a delivery's CPU.
-_ID = istr("webhook-id")
-_TIMESTAMP = istr("webhook-timestamp")
-_SIGNATURE = istr("webhook-signature")
-_MESSAGE_ID = istr("Zaqar-Message-Id")
-_SUBSCRIPTION_ID = istr("Zaqar-Subscription-Id")
-_QUEUE = istr("Zaqar-Queue")
-_ATTEMPT = istr("Zaqar-Attempt")
-_HOPS = istr("Zaqar-Hops")
 
 _OWN_HEADERS = {
     "Accept": "*/*",
@@ -67,32 +54,27 @@ _KEPT_HEADERS = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
-        _ID.lower(),
-        _TIMESTAMP.lower(),
-        _SIGNATURE.lower(),
-        _MESSAGE_ID.lower(),
-        _SUBSCRIPTION_ID.lower(),
-        _QUEUE.lower(),
-        _ATTEMPT.lower(),
-        _HOPS.lower(),
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+        "zaqar-attempt",
+        "zaqar-hops",
+        "zaqar-message-id",
+        "zaqar-queue",
+        "zaqar-subscription-id",
     }
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HOST_NAME = re.compile(r"(?![0-9.]+$)[0-9A-Za-z_-][0-9A-Za-z._-]*")
+"""As DNS has it. Without letters it is no name, but what some libraries take for an address: 127.1."""
 
 _POST_DATA_GROWTH = 4
 """A body made by `post_data` may be this many times the largest body of a post: a template that
 repeats the placeholder could make gigabytes."""
 
-_ANSWER_BYTES = 1024
-_ANSWER_SECONDS = 1.0
-"""How much of an answer's body is read, and for how long: enough for the excerpt in a detail, and
-for a short body to end so that its connection can be kept."""
-
 _LONGEST_RETRY_AFTER_SECONDS = 86400
-_KEEP_ALIVE_SECONDS = 15.0
-_KEPT_PER_TRY = 2
-"""Connections are kept while fewer are open than this many for each try that may be under way: with
-many receivers, idle connections would use up the process's files."""
+
+_NO_URL = "the subscriber is not a URL that can be called"
 
 _LATER_STATUSES = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -100,26 +82,25 @@ _LATER_STATUSES = frozenset(
 
 
 class WebhookSink(Sink):
-    """Posts to `http:` and `https:` subscribers over pooled connections.
+    """Posts to `http:` and `https:` subscribers over kept connections.
 
     Args:
-        tls: Which certificates to trust; True: the system's.
+        tls: Which certificates to trust; None: the system's.
     """
 
     schemes = ("http", "https")
 
     def __init__(
-        self, settings: Settings, guard: AddressGuard, *, tls: ssl.SSLContext | bool = True
+        self, settings: Settings, guard: AddressGuard, *, tls: ssl.SSLContext | None = None
     ) -> None:
-        self._guard = guard
-        self._tls = tls
-        self._connect_seconds = settings.delivery_connect_timeout_seconds
-        self._total_seconds = settings.delivery_timeout_seconds
-        self._most_tries = settings.delivery_concurrency
-        self._most_connections = _KEPT_PER_TRY * settings.delivery_concurrency
+        self._client = HttpClient(
+            guard,
+            connect_seconds=settings.delivery_connect_timeout_seconds,
+            total_seconds=settings.delivery_timeout_seconds,
+            most_requests=settings.delivery_concurrency,
+            tls=tls,
+        )
         self._most_body_bytes = _POST_DATA_GROWTH * settings.max_messages_post_size
-        self._clients: _Clients | None = None
-        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         try:
@@ -127,64 +108,17 @@ class WebhookSink(Sink):
             body = self._body(delivery)
         except _Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
-        headers = endpoint.headers.copy()
-        headers.extend(_facts(delivery, body))
+        request = (endpoint.head, _facts(delivery, body), body)
         try:
-            async with self._client().post(
-                endpoint.url, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                return await self._outcome(response, delivery.sent_at)
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            # A RuntimeError is uvloop's about a socket that closed meanwhile.
-            return self._failure(error)
+            answer = await self._client.post(endpoint.origin, request)
+        except AddressForbidden as error:
+            return Outcome(Verdict.REFUSED, detail=str(error))
+        except NoAnswer as error:
+            return Outcome(Verdict.TRY_LATER, detail=text.detail(str(error)))
+        return _outcome(answer, delivery.sent_at)
 
     async def close(self) -> None:
-        clients, self._clients = self._clients, None
-        if clients:
-            await clients.keeping.close()
-            await clients.closing.close()
-            await clients.resolver.close()
-
-    def _client(self) -> aiohttp.ClientSession:
-        clients = self._clients
-        if clients is None:
-            clients = self._clients = self._open()
-        if len(self._sockets) < self._most_connections:
-            return clients.keeping
-        return clients.closing
-
-    def _open(self) -> _Clients:
-        """Open the clients within the running loop."""
-        resolver = GuardedResolver(self._guard, lookups=self._most_tries)
-        return _Clients(
-            resolver=resolver,
-            keeping=self._session(resolver, keepalive_timeout=_KEEP_ALIVE_SECONDS),
-            closing=self._session(resolver, keepalive_timeout=None),
-        )
-
-    def _session(
-        self, resolver: GuardedResolver, *, keepalive_timeout: float | None
-    ) -> aiohttp.ClientSession:
-        """A client; without `keepalive_timeout` (seconds) it uses each connection once."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=0,
-                ssl=self._tls,
-                resolver=resolver,
-                socket_factory=self._socket,
-                force_close=keepalive_timeout is None,
-                keepalive_timeout=keepalive_timeout,
-            ),
-            timeout=aiohttp.ClientTimeout(total=self._total_seconds, connect=self._connect_seconds),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=False,
-        )
-
-    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        opened = self._guard.socket(info)
-        self._sockets.add(opened)
-        return opened
+        self._client.close()
 
     def _body(self, delivery: Delivery) -> bytes:
         template = delivery.subscription.options.get("post_data")
@@ -198,43 +132,6 @@ class WebhookSink(Sink):
                 f"post_data makes a body of {size} bytes; the limit is {self._most_body_bytes}"
             )
         return body.replace(MESSAGE_PLACEHOLDER, delivery.payload)
-
-    async def _outcome(self, response: aiohttp.ClientResponse, sent_at: datetime) -> Outcome:
-        verdict = judge(response.status)
-        if verdict is Verdict.DELIVERED:
-            if not response.content.is_eof():
-                await _start_of(response)
-            return Outcome(verdict, response.status)
-        detail = _detail(response, await _start_of(response))
-        wait = _retry_after(response, sent_at) if verdict is Verdict.TRY_LATER else None
-        return Outcome(verdict, response.status, detail, wait)
-
-    def _failure(self, error: aiohttp.ClientError | OSError | RuntimeError) -> Outcome:
-        """What a try without an answer came to. Errors' own texts may hold credentials."""
-        match error:
-            case aiohttp.ClientConnectorError(os_error=AddressForbidden() as forbidden):
-                return Outcome(Verdict.REFUSED, detail=str(forbidden))
-            case aiohttp.InvalidURL():
-                return Outcome(Verdict.REFUSED, detail="the subscriber's URL can't be called")
-            case aiohttp.ConnectionTimeoutError():
-                detail = f"no connection within {self._connect_seconds:g} s"
-            case TimeoutError():
-                detail = f"no answer within {self._total_seconds:g} s"
-            case aiohttp.ClientConnectorDNSError():
-                detail = f"the name {error.host[:100]} was not found"
-            case aiohttp.ClientConnectorCertificateError():
-                detail = f"TLS: {error.certificate_error}"
-            case aiohttp.ClientConnectorError():
-                detail = f"no connection: {_reason(error.os_error)}"
-            case aiohttp.ServerDisconnectedError():
-                detail = "the connection was closed without an answer"
-            case aiohttp.ClientResponseError():
-                detail = "the answer is not HTTP"
-            case OSError():
-                detail = f"connection lost: {_reason(error)}"
-            case _:
-                detail = f"connection lost: {type(error).__name__}"
-        return Outcome(Verdict.TRY_LATER, detail=text.detail(detail))
 
 
 def judge(status: int) -> Verdict:
@@ -252,19 +149,11 @@ class _Unusable(ValueError):
     """The subscription can't be served; the sentence says why."""
 
 
-class _Clients(msgspec.Struct, frozen=True):
-    """What keeps connections for the next delivery, and what closes them when there are many."""
-
-    resolver: GuardedResolver
-    keeping: aiohttp.ClientSession
-    closing: aiohttp.ClientSession
-
-
 class _Endpoint(msgspec.Struct, frozen=True):
-    """What all deliveries to one subscriber have in common. `url` is without credentials."""
+    """What all deliveries to one subscriber have in common; the head lacks the facts of each."""
 
-    url: URL
-    headers: CIMultiDict[str]
+    origin: Origin
+    head: bytes
 
 
 def _endpoint_of(delivery: Delivery) -> _Endpoint:
@@ -298,60 +187,86 @@ def _may_set(name: object, value: object) -> bool:
 def _endpoint(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> _Endpoint:
     try:
         url = URL(subscriber)
-        headers = CIMultiDict(_OWN_HEADERS | _authorization(url))
-    except ValueError as error:
-        raise _Unusable("the subscriber is not a URL that can be called") from error
-    if not url.host or text.has_control_characters(subscriber):
-        raise _Unusable("the subscriber is not a URL that can be called")
-    headers.update(post_headers)
-    return _Endpoint(url.with_user(None).with_fragment(None), headers)
+    except (ValueError, IndexError) as error:  # The latter is yarl's about brackets.
+        raise _Unusable(_NO_URL) from error
+    host = url.raw_host or ""
+    if text.has_control_characters(subscriber) or not _is_host(host):
+        raise _Unusable(_NO_URL)
+    headers = {name.lower(): line for name, line in _header_lines(url, post_headers)}
+    head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{''.join(headers.values())}"
+    origin = Origin(url.scheme == "https", host, url.port or 0)
+    return _Endpoint(origin, head.encode())
 
 
-def _authorization(url: URL) -> dict[str, str]:
+def _header_lines(url: URL, post_headers: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Names with their lines; a later one replaces an earlier one of its name."""
+    for name, value in (
+        ("Host", url.host_port_subcomponent),
+        *_OWN_HEADERS.items(),
+        *_authorization(url),
+        *post_headers,
+    ):
+        yield name, f"{name}: {value}\r\n"
+
+
+def _authorization(url: URL) -> Iterator[tuple[str, str]]:
     if url.user is None and url.password is None:
-        return {}
-    return {"Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")}
+        return
+    if ":" in (url.user or ""):
+        raise _Unusable("the subscriber's user name has a colon, so it can't be called")
+    credentials = f"{url.user or ''}:{url.password or ''}".encode()
+    yield "Authorization", f"Basic {b64encode(credentials).decode()}"
 
 
-def _facts(delivery: Delivery, body: bytes) -> dict[istr, str]:
-    """The headers that tell a receiver what it got, and prove who sent it."""
-    timestamp = int(delivery.sent_at.timestamp())
-    facts = {
-        _ID: delivery.id,
-        _TIMESTAMP: str(timestamp),
-        _MESSAGE_ID: delivery.message_id,
-        _SUBSCRIPTION_ID: delivery.subscription.id,
-        _QUEUE: delivery.subscription.queue.name,
-        _ATTEMPT: str(delivery.attempt),
-        # Should the receiver be a queue again, ours or another service's, its posts count on.
-        _HOPS: str(delivery.hops + 1),
-    }
-    if delivery.secrets:
-        facts[_SIGNATURE] = sign_webhook(delivery.secrets, delivery.id, timestamp, body)
-    return facts
-
-
-async def _start_of(response: aiohttp.ClientResponse) -> bytes:
-    """The first bytes of a body that is still arriving; what goes wrong there changes nothing."""
-    start = bytearray()
+def _is_host(host: str) -> bool:
+    if _HOST_NAME.fullmatch(host):
+        return True
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            while len(start) < _ANSWER_BYTES and not response.content.at_eof():
-                start += await response.content.read(_ANSWER_BYTES - len(start))
-    except (aiohttp.ClientError, TimeoutError):
-        response.close()
-    return bytes(start)
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
-def _detail(response: aiohttp.ClientResponse, start: bytes) -> str:
-    if 300 <= response.status < 400:
+def _facts(delivery: Delivery, body: bytes) -> bytes:
+    """The end of a head: what tells a receiver what it got, and proves who sent it."""
+    timestamp = int(delivery.sent_at.timestamp())
+    signature = ""
+    if delivery.secrets:
+        signed = sign_webhook(delivery.secrets, delivery.id, timestamp, body)
+        signature = f"webhook-signature: {signed}\r\n"
+    # Should the receiver be a queue again, ours or another service's, its posts count on the hops.
+    return (
+        f"Content-Length: {len(body)}\r\n"
+        f"webhook-id: {delivery.id}\r\n"
+        f"webhook-timestamp: {timestamp}\r\n"
+        f"{signature}"
+        f"Zaqar-Message-Id: {delivery.message_id}\r\n"
+        f"Zaqar-Subscription-Id: {delivery.subscription.id}\r\n"
+        f"Zaqar-Queue: {delivery.subscription.queue.name}\r\n"
+        f"Zaqar-Attempt: {delivery.attempt}\r\n"
+        f"Zaqar-Hops: {delivery.hops + 1}\r\n"
+        "\r\n"
+    ).encode()
+
+
+def _outcome(answer: Answer, sent_at: datetime) -> Outcome:
+    verdict = judge(answer.status)
+    if verdict is Verdict.DELIVERED:
+        return Outcome(verdict, answer.status)
+    wait = _retry_after(answer, sent_at) if verdict is Verdict.TRY_LATER else None
+    return Outcome(verdict, answer.status, _detail(answer), wait)
+
+
+def _detail(answer: Answer) -> str:
+    if 300 <= answer.status < 400:
         return "redirects are not followed"
-    return text.detail(start.decode(errors="replace")) or text.detail(response.reason or "")
+    return text.detail(answer.start.decode(errors="replace")) or text.detail(answer.reason)
 
 
-def _retry_after(response: aiohttp.ClientResponse, sent_at: datetime) -> int | None:
+def _retry_after(answer: Answer, sent_at: datetime) -> int | None:
     """Seconds that the receiver asks us to wait, counted from `sent_at`; None when it does not."""
-    value = response.headers.get("Retry-After", "").strip()
+    value = answer.retry_after
     if not value:
         return None
     if re.fullmatch(r"[0-9]{1,12}", value):
@@ -365,7 +280,3 @@ def _retry_after(response: aiohttp.ClientResponse, sent_at: datetime) -> int | N
             instant = instant.replace(tzinfo=UTC)
         seconds = int((instant - sent_at).total_seconds())
     return min(max(seconds, 0), _LONGEST_RETRY_AFTER_SECONDS)
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
-from aiohttp.abc import ResolveResult
+from aiohappyeyeballs import AddrInfoType
 from hypothesis import given
 from hypothesis.strategies import ip_addresses, sampled_from
 
@@ -243,7 +243,7 @@ async def test_the_socket_factory_has_the_last_word(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if the resolver let a private address through, no socket is made for it."""
-    monkeypatch.setattr("sinks.webhook.GuardedResolver", _CredulousResolver)
+    monkeypatch.setattr("sinks.http.GuardedResolver", _CredulousResolver)
     async with webhook_sink(Settings()) as webhook:
         outcome = await webhook.deliver(delivery_to(receiver.url(host="fooled.example")))
 
@@ -281,36 +281,15 @@ async def test_an_address_found_later_in_the_race_is_judged_as_well(
 
 
 class _CredulousResolver(GuardedResolver):
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host="127.0.0.1",
-                port=port,
-                family=socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-        ]
+    async def resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
 
 
 def _resolve_every_name_to(monkeypatch: pytest.MonkeyPatch, addresses: Sequence[str]) -> None:
     resolve = socket.getaddrinfo
 
-    def getaddrinfo(
-        host: str,
-        port: int,
-        *,
-        family: int = 0,
-        type: int = 0,  # noqa: A002
-    ) -> list[object]:
-        return [
-            info
-            for address in addresses
-            for info in resolve(address, port, family=family, type=type)
-        ]
+    def getaddrinfo(host: str, port: int, *, type: int) -> list[object]:  # noqa: A002
+        return [info for address in addresses for info in resolve(address, port, type=type)]
 
     monkeypatch.setattr("sinks.guard.socket.getaddrinfo", getaddrinfo)
 
@@ -321,21 +300,126 @@ async def test_names_whose_servers_hang_do_not_hold_up_others(
     let_go = threading.Event()
     look_up = guard_module._look_up
 
-    def hang_for_some(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    def hang_for_some(host: str, port: int) -> Sequence[AddrInfoType]:
         if host.startswith("hanging"):
             let_go.wait()
-        return look_up("127.0.0.1", port, family)
+        return look_up("127.0.0.1", port)
 
     monkeypatch.setattr(guard_module, "_look_up", hang_for_some)
     tries = Settings().delivery_concurrency
     resolver = GuardedResolver(AddressGuard(allow=LOOPBACK), lookups=tries)
     hanging = [
-        asyncio.create_task(resolver.resolve(f"hanging{number}")) for number in range(tries - 1)
+        asyncio.create_task(resolver.resolve(f"hanging{number}", 80)) for number in range(tries - 1)
     ]
     try:
         async with asyncio.timeout(10):
-            assert await resolver.resolve("well")
+            assert await resolver.resolve("well", 80)
     finally:
         let_go.set()
         await asyncio.gather(*hanging)
-        await resolver.close()
+        resolver.close()
+
+
+class _NameServer:
+    """Answers every name with loopback, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.questions: list[str] = []
+        self.fails = False
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+
+    def look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        self.questions.append(host)
+        self.may_answer.wait()
+        if self.fails:
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+
+@pytest.fixture
+def name_server(monkeypatch: pytest.MonkeyPatch) -> _NameServer:
+    server = _NameServer()
+    monkeypatch.setattr(guard_module, "_look_up", server.look_up)
+    return server
+
+
+@pytest.fixture
+def resolver() -> Iterator[GuardedResolver]:
+    resolver = GuardedResolver(AddressGuard(allow=LOOPBACK), lookups=4)
+    yield resolver
+    resolver.close()
+
+
+async def test_a_name_is_asked_for_once_however_many_want_it(
+    resolver: GuardedResolver, name_server: _NameServer
+) -> None:
+    name_server.may_answer.clear()
+    waiting = [asyncio.create_task(resolver.resolve("many", 80)) for _ in range(20)]
+    await asyncio.sleep(0)
+
+    name_server.may_answer.set()
+
+    await asyncio.gather(*waiting)
+    await resolver.resolve("many", 80)
+    assert name_server.questions == ["many"]
+
+
+async def test_an_answer_about_a_name_is_used_for_a_while_only(
+    resolver: GuardedResolver, name_server: _NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "_NAME_SECONDS", 0.0)
+
+    await resolver.resolve("moved", 80)
+    async with asyncio.timeout(5):
+        while name_server.questions == ["moved"]:
+            await resolver.resolve("moved", 80)
+
+
+async def test_a_name_that_was_not_found_is_asked_for_again(
+    resolver: GuardedResolver, name_server: _NameServer
+) -> None:
+    name_server.fails = True
+    with pytest.raises(socket.gaierror):
+        await resolver.resolve("late", 80)
+
+    name_server.fails = False
+
+    assert await resolver.resolve("late", 80)
+
+
+async def test_who_gives_up_waiting_for_a_name_takes_it_from_nobody(
+    resolver: GuardedResolver, name_server: _NameServer
+) -> None:
+    name_server.may_answer.clear()
+    first, second = (asyncio.create_task(resolver.resolve("shared", 80)) for _ in range(2))
+    await asyncio.sleep(0)
+
+    first.cancel()
+    name_server.may_answer.set()
+
+    assert await second
+    assert name_server.questions == ["shared"]
+
+
+async def test_names_beyond_the_bound_are_asked_for_each_time(
+    resolver: GuardedResolver, name_server: _NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_module, "_NAMES_KEPT", 1)
+
+    for _ in range(2):
+        await resolver.resolve("first", 80)
+        await resolver.resolve("second", 80)
+
+    assert name_server.questions == ["first", "second", "second"]
+
+
+async def test_a_remembered_address_is_judged_again(
+    resolver: GuardedResolver, name_server: _NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await resolver.resolve("known", 80)
+
+    monkeypatch.setattr(resolver, "_guard", AddressGuard())
+
+    with pytest.raises(AddressForbidden):
+        await resolver.resolve("known", 80)

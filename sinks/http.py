@@ -1,0 +1,368 @@
+"""HTTP/1.1 as deliveries need it: a `POST` of bytes, over connections that are kept and guarded.
+
+What a general client does for each request and a delivery never needs (cookies, redirects, proxies,
+encodings) took two thirds of a worker's time (docs/decisions/0005). Reading an answer is llhttp's
+work here, and finding the address that connects first is aiohappyeyeballs'.
+
+Source: RFC 9112, "HTTP/1.1".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property, partial
+from http import HTTPStatus
+from typing import cast
+
+import aiohappyeyeballs
+import msgspec
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
+
+_HEAD_BYTES = 65536
+"""How much may arrive until an answer's status and headers are complete, interim answers included.
+What arrived in one piece is looked at first."""
+
+_START_BYTES = 1024
+_BODY_SECONDS = 1.0
+"""How much of a body is kept, and how long its end is waited for: enough for an excerpt, and for a
+short body to end so that its connection can be kept."""
+
+_KEEP_ALIVE_SECONDS = 15.0
+_NEXT_ADDRESS_SECONDS = 0.25
+"""How long one address of a name may take to connect until the next is tried beside it."""
+
+_CLOSED = "the connection was closed without an answer"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a connection leads. `host` is a name as DNS has it, or an address without brackets."""
+
+    is_tls: bool
+    host: str
+    port: int
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a receiver said. `retry_after` is empty when there is no such header."""
+
+    status: int
+    reason: str
+    retry_after: str
+    start: bytes
+    """The first bytes of the body, 1024 at most."""
+
+
+class NoAnswer(Exception):
+    """A request got no answer; whether it arrived is unknown. The text says why, to whoever reads a
+    delivery's detail; it names no more than the host."""
+
+
+class HttpClient:
+    """Posts to origins, over as many connections as there are requests at once.
+
+    Args:
+        guard: Judges every address before it is connected to.
+        connect_seconds: For finding the name, connecting, and the TLS handshake, all together.
+        total_seconds: For all of a request.
+        most_requests: How many may be under way at once; as many idle connections are kept.
+        tls: Which certificates to trust; None: the system's.
+    """
+
+    def __init__(
+        self,
+        guard: AddressGuard,
+        *,
+        connect_seconds: float,
+        total_seconds: float,
+        most_requests: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._guard = guard
+        self._resolver = GuardedResolver(guard, lookups=most_requests)
+        self._connect_seconds = min(connect_seconds, total_seconds)
+        self._total_seconds = total_seconds
+        self._given_tls = tls
+        self._idle = _IdleConnections(most_requests)
+
+    async def post(self, origin: Origin, request: Sequence[bytes]) -> Answer:
+        """Send a request, head and body ready for the wire, and read its answer.
+
+        Bounded in time and memory whatever the receiver does. Interim answers (1xx) are passed by.
+        Nothing is sent twice.
+
+        Raises:
+            AddressForbidden: The guard refuses the address.
+            NoAnswer: None came.
+        """
+        deadline = asyncio.get_running_loop().time() + self._total_seconds
+        connection = self._idle.take(origin) or await self._connect(origin)
+        try:
+            return await connection.exchange(request, deadline=deadline)
+        except TimeoutError:
+            raise NoAnswer(f"no answer within {self._total_seconds:g} s") from None
+        finally:
+            self._idle.give(connection)
+
+    def close(self) -> None:
+        """Close what is idle, and start no look-ups any more. Idempotent."""
+        self._idle.close()
+        self._resolver.close()
+
+    async def _connect(self, origin: Origin) -> _Connection:
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                return await self._open(origin)
+        except AddressForbidden:
+            raise
+        except TimeoutError:
+            raise NoAnswer(f"no connection within {self._connect_seconds:g} s") from None
+        except socket.gaierror as error:
+            raise NoAnswer(f"the name {origin.host[:100]} was not found") from error
+        except ssl.SSLCertVerificationError as error:
+            raise NoAnswer(
+                f"TLS: the certificate is not trusted: {error.verify_message}"
+            ) from error
+        except ssl.SSLError as error:
+            raise NoAnswer(f"TLS: {error.reason}") from error
+        except (OSError, RuntimeError) as error:
+            # A RuntimeError is uvloop's about a socket that closed meanwhile.
+            raise NoAnswer(f"no connection: {_reason(error)}") from error
+
+    async def _open(self, origin: Origin) -> _Connection:
+        addresses = await self._resolver.resolve(origin.host, origin.port)
+        opened = await aiohappyeyeballs.start_connection(
+            addresses,
+            happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
+            socket_factory=self._guard.socket,
+        )
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+            _, connection = await asyncio.get_running_loop().create_connection(
+                partial(_Connection, origin, self._idle),
+                sock=opened,
+                ssl=self._tls if origin.is_tls else None,
+                server_hostname=origin.host.rstrip(".") if origin.is_tls else None,
+            )
+        except BaseException:
+            opened.close()
+            raise
+        return connection
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        if self._given_tls:
+            return self._given_tls
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+class _IdleConnections:
+    """Connections that wait for another request to their origin, at most `most`, and not for long."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._since: OrderedDict[_Connection, float] = OrderedDict()
+        """When each became idle, in that order."""
+        self._by_origin: dict[Origin, list[_Connection]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def take(self, origin: Origin) -> _Connection | None:
+        """The connection to `origin` that was used last, if one is open."""
+        while connections := self._by_origin.get(origin):
+            connection = connections.pop()
+            if not connections:
+                del self._by_origin[origin]
+            del self._since[connection]
+            if connection.is_open():
+                return connection
+        return None
+
+    def give(self, connection: _Connection) -> None:
+        """Keep what can be used again, in the place of what has been idle the longest."""
+        if not connection.is_reusable or not connection.is_open():
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._since[connection] = loop.time()
+        self._by_origin.setdefault(connection.origin, []).append(connection)
+        if len(self._since) > self._most:
+            self._close(next(iter(self._since)))
+        if self._sweep is None:
+            self._sweep = loop.call_later(_KEEP_ALIVE_SECONDS, self._close_old, loop)
+
+    def forget(self, connection: _Connection) -> None:
+        if self._since.pop(connection, None) is None:
+            return
+        connections = self._by_origin[connection.origin]
+        connections.remove(connection)
+        if not connections:
+            del self._by_origin[connection.origin]
+
+    def close(self) -> None:
+        self._most = 0  # Who is under way gives back later.
+        if self._sweep:
+            self._sweep.cancel()
+            self._sweep = None
+        for connection in list(self._since):
+            self._close(connection)
+
+    def _close(self, connection: _Connection) -> None:
+        self.forget(connection)
+        connection.close()
+
+    def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._sweep = None
+        while self._since:
+            connection, since = next(iter(self._since.items()))
+            if loop.time() < since + _KEEP_ALIVE_SECONDS:
+                at = since + _KEEP_ALIVE_SECONDS
+                self._sweep = loop.call_at(at, self._close_old, loop)
+                return
+            self._close(connection)
+
+
+class _Connection(asyncio.Protocol):
+    """An open connection: one exchange at a time, each on a clean slate or not at all."""
+
+    def __init__(self, origin: Origin, idle: _IdleConnections) -> None:
+        self.origin = origin
+        self.is_reusable = False
+        """The last exchange ended as HTTP wants it, with nothing left over."""
+        self._idle = idle
+        self._transport: asyncio.Transport
+        self._parser = HttpResponseParser(self)
+        # As browsers and other clients read: what an answer means is not in doubt for it, and a
+        # receiver can mislead nobody but itself.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self._answer: asyncio.Future[Answer] | None = None
+        self._end_of_wait: asyncio.TimerHandle | None = None
+        self._received = 0
+        self._has_head = False
+        self._reason = b""
+        self._retry_after = b""
+        self._start = b""
+
+    def is_open(self) -> bool:
+        return not self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.abort()
+
+    async def exchange(self, request: Sequence[bytes], *, deadline: float) -> Answer:
+        """Send a request and wait for its answer until the loop's clock says `deadline`.
+
+        Raises:
+            TimeoutError: There was none by then.
+            NoAnswer: The connection was lost, or what came is not HTTP.
+        """
+        if not self.is_open():
+            raise NoAnswer(_CLOSED)
+        loop = asyncio.get_running_loop()
+        self._answer = loop.create_future()
+        self.is_reusable = False
+        self._received = 0
+        self._has_head = False
+        self._transport.writelines(request)
+        time_out = loop.call_at(deadline, self._settle, TimeoutError())
+        try:
+            return await self._answer
+        finally:
+            time_out.cancel()
+            if self._end_of_wait:
+                self._end_of_wait.cancel()
+                self._end_of_wait = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._idle.forget(self)
+        if error is None:
+            self._settle(NoAnswer(_CLOSED))
+        else:
+            self._settle(NoAnswer(f"connection lost: {_reason(error)}"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            self.close()  # Nobody asked, or nobody listens any more.
+            return
+        self._received += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            self.is_reusable = False
+            self._settle(NoAnswer("the answer is not HTTP"))
+        if not self._answer.done():
+            self._wait_for_more()
+
+    def _wait_for_more(self) -> None:
+        if not self._has_head:
+            if self._received > _HEAD_BYTES:
+                self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
+        elif len(self._start) == _START_BYTES or self._received > _HEAD_BYTES:
+            self._settle()
+        elif self._end_of_wait is None:
+            loop = asyncio.get_running_loop()
+            self._end_of_wait = loop.call_later(_BODY_SECONDS, self._settle)
+
+    def on_message_begin(self) -> None:
+        self.is_reusable = False
+        self._reason = self._retry_after = self._start = b""
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"retry-after":
+            self._retry_after = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._has_head = status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS
+
+    def on_body(self, data: bytes) -> None:
+        if len(self._start) < _START_BYTES:
+            self._start += data[: _START_BYTES - len(self._start)]
+
+    def on_message_complete(self) -> None:
+        if not self._has_head or self._answer is None or self._answer.done():
+            return
+        self.is_reusable = (
+            self._parser.should_keep_alive() and self._transport.get_write_buffer_size() == 0
+        )
+        self._settle()
+
+    def _settle(self, failure: Exception | None = None) -> None:
+        """End the exchange. Once there is a status it counts, whatever became of the rest."""
+        if self._answer is None or self._answer.done():
+            return
+        if self._has_head or failure is None:
+            self._answer.set_result(
+                Answer(
+                    self._parser.get_status_code(),
+                    self._reason.decode(errors="replace"),
+                    self._retry_after.strip().decode(errors="replace"),
+                    self._start,
+                )
+            )
+        else:
+            self._answer.set_exception(failure)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without what libraries add to it: addresses, file positions."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return type(error).__name__
