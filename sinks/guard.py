@@ -17,10 +17,10 @@ Source: IANA special-purpose address registries; OWASP, "Server-Side Request For
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
@@ -28,6 +28,8 @@ from aiohappyeyeballs import AddrInfoType
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
+Addresses: TypeAlias = Sequence[AddrInfoType]
+"""As the system's resolver gives them: where one can connect to."""
 
 # Lists of our own: what the standard library calls global differs between its versions, and takes
 # in multicast and several tunnels.
@@ -93,6 +95,15 @@ _NAME_SECONDS = 10.0
 _NAMES_KEPT = 1000
 
 
+def is_address(host: str) -> bool:
+    """Whether `host` is an address in its usual form, and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 class AddressForbidden(OSError):
     """The address guard refuses a connection. An OSError, because what connects takes those for
     an address that can't be had, and goes on to the next."""
@@ -144,7 +155,7 @@ class AddressGuard:
 
 
 class GuardedResolver:
-    """Resolves names of which every address is permitted.
+    """Resolves names of which every address is permitted. Belongs to one event loop.
 
     An answer is used for ten seconds, and who asks for a name that is being looked up waits for that.
 
@@ -157,47 +168,66 @@ class GuardedResolver:
     def __init__(self, guard: AddressGuard, *, lookups: int) -> None:
         self._guard = guard
         self._threads = ThreadPoolExecutor(lookups, thread_name_prefix="name-lookup")
-        self._lookups: dict[tuple[str, int], asyncio.Future[Sequence[AddrInfoType]]] = {}
+        self._lookups: dict[tuple[str, int], _LookUp] = {}
         """Under way, or done a moment ago."""
 
-    async def resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
+    async def resolve(self, host: str, port: int) -> Addresses:
         """All addresses of `host`, a name or an address.
 
         Raises:
             AddressForbidden: One of them is forbidden.
             OSError: There is no such name, or no answer.
         """
+        if is_address(host):
+            self._guard.check(host)
+            return _look_up(host, port)  # This asks nobody.
         lookup = self._lookups.get((host, port)) or self._begin(host, port)
-        found = await asyncio.shield(lookup)
-        for _, _, _, _, destination in found:
-            self._guard.check(str(destination[0]))
-        return found
+        lookup.waiting += 1
+        try:
+            return await asyncio.shield(lookup.answer)
+        finally:
+            lookup.waiting -= 1
+            if not lookup.waiting and lookup.question.cancel():
+                self._forget(host, port, lookup)  # It had no thread yet, and nobody waits any more.
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(self, host: str, port: int) -> asyncio.Future[Sequence[AddrInfoType]]:
-        loop = asyncio.get_running_loop()
-        lookup = loop.run_in_executor(self._threads, _look_up, host, port)
+    def _begin(self, host: str, port: int) -> _LookUp:
+        lookup = _LookUp(self._threads.submit(self._look_up_permitted, host, port))
         if len(self._lookups) < _NAMES_KEPT:
             self._lookups[host, port] = lookup
-            lookup.add_done_callback(partial(self._ended, loop, host, port))
+        lookup.answer.add_done_callback(lambda _: self._ended(host, port, lookup))
         return lookup
 
-    def _ended(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        host: str,
-        port: int,
-        lookup: asyncio.Future[Sequence[AddrInfoType]],
-    ) -> None:
-        if lookup.cancelled() or lookup.exception():
-            del self._lookups[host, port]
+    def _look_up_permitted(self, host: str, port: int) -> Addresses:
+        found = _look_up(host, port)
+        for _, _, _, _, destination in found:
+            self._guard.check(str(destination[0]))
+        return found
+
+    def _ended(self, host: str, port: int, lookup: _LookUp) -> None:
+        if lookup.answer.cancelled() or lookup.answer.exception():
+            self._forget(host, port, lookup)
         else:
-            loop.call_later(_NAME_SECONDS, self._lookups.pop, (host, port))
+            loop = lookup.answer.get_loop()
+            loop.call_later(_NAME_SECONDS, self._forget, host, port, lookup)
+
+    def _forget(self, host: str, port: int, lookup: _LookUp) -> None:
+        if self._lookups.get((host, port)) is lookup:
+            del self._lookups[host, port]
 
 
-def _look_up(host: str, port: int) -> Sequence[AddrInfoType]:
+class _LookUp:
+    """A question to the name servers, and how many wait for its answer."""
+
+    def __init__(self, question: concurrent.futures.Future[Addresses]) -> None:
+        self.question = question
+        self.answer = asyncio.wrap_future(question)
+        self.waiting = 0
+
+
+def _look_up(host: str, port: int) -> Addresses:
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
@@ -215,7 +245,7 @@ def _carried(address: Address) -> Iterator[IPv4Address]:
         yield address.sixtofour
     if address.teredo:
         yield from address.teredo
-    if _is_in(address, _IPV4_AT_THE_END):
+    if _is_in(address, _IPV4_AT_THE_END) and not address.is_loopback:
         yield IPv4Address(int(address) & 0xFFFF_FFFF)
 
 

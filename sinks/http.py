@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from http import HTTPStatus
 from typing import cast
@@ -25,9 +26,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
 
-_HEAD_BYTES = 65536
-"""How much may arrive until an answer's status and headers are complete, interim answers included.
-What arrived in one piece is looked at first."""
+_HEAD_BYTES = 32768
+"""How much may arrive until an answer's status and headers are complete, interim answers included."""
+_PIECE_BYTES = 8192
+"""What is parsed at once: the parser joins what belongs to one header, piece to piece."""
 
 _START_BYTES = 1024
 _BODY_SECONDS = 1.0
@@ -65,7 +67,8 @@ class NoAnswer(Exception):
 
 
 class HttpClient:
-    """Posts to origins, over as many connections as there are requests at once.
+    """Posts to origins, over as many connections as there are requests at once. Belongs to one event
+    loop.
 
     Args:
         guard: Judges every address before it is connected to.
@@ -129,10 +132,8 @@ class HttpClient:
             raise NoAnswer(
                 f"TLS: the certificate is not trusted: {error.verify_message}"
             ) from error
-        except ssl.SSLError as error:
-            raise NoAnswer(f"TLS: {error.reason}") from error
         except (OSError, RuntimeError) as error:
-            # A RuntimeError is uvloop's about a socket that closed meanwhile.
+            # A RuntimeError is the loop's about a socket that closed meanwhile.
             raise NoAnswer(f"no connection: {_reason(error)}") from error
 
     async def _open(self, origin: Origin) -> _Connection:
@@ -149,9 +150,12 @@ class HttpClient:
                 sock=opened,
                 ssl=self._tls if origin.is_tls else None,
                 server_hostname=origin.host.rstrip(".") if origin.is_tls else None,
+                ssl_handshake_timeout=self._connect_seconds if origin.is_tls else None,
             )
         except BaseException:
-            opened.close()
+            # Not closed: the loop may hold on to its number, which somebody else would have by then.
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
             raise
         return connection
 
@@ -195,7 +199,7 @@ class _IdleConnections:
         self._by_origin.setdefault(connection.origin, []).append(connection)
         if len(self._since) > self._most:
             self._close(next(iter(self._since)))
-        if self._sweep is None:
+        if self._since and self._sweep is None:
             self._sweep = loop.call_later(_KEEP_ALIVE_SECONDS, self._close_old, loop)
 
     def forget(self, connection: _Connection) -> None:
@@ -250,7 +254,7 @@ class _Connection(asyncio.Protocol):
         self._end_of_wait: asyncio.TimerHandle | None = None
         self._received = 0
         self._has_head = False
-        self._reason = b""
+        self._phrase = b""
         self._retry_after = b""
         self._start = b""
 
@@ -298,34 +302,35 @@ class _Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             self.close()  # Nobody asked, or nobody listens any more.
             return
-        self._received += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
-            self.is_reusable = False
-            self._settle(NoAnswer("the answer is not HTTP"))
-        if not self._answer.done():
-            self._wait_for_more()
-
-    def _wait_for_more(self) -> None:
-        if not self._has_head:
-            if self._received > _HEAD_BYTES:
-                self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
-        elif len(self._start) == _START_BYTES or self._received > _HEAD_BYTES:
-            self._settle()
-        elif self._end_of_wait is None:
+        for place in range(0, len(data), _PIECE_BYTES):
+            if self._answer.done():
+                # The rest came after the answer, or is more than we read of it.
+                self.is_reusable = False
+                return
+            self._read(data[place : place + _PIECE_BYTES])
+        if self._has_head and not self._answer.done() and self._end_of_wait is None:
             loop = asyncio.get_running_loop()
             self._end_of_wait = loop.call_later(_BODY_SECONDS, self._settle)
 
+    def _read(self, piece: bytes) -> None:
+        self._received += len(piece)
+        try:
+            self._parser.feed_data(piece)
+        except (HttpParserError, HttpParserUpgrade):
+            self.is_reusable = False
+            self._settle(NoAnswer("the answer is not HTTP"))
+        if self._received > _HEAD_BYTES or len(self._start) == _START_BYTES:
+            self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
+
     def on_message_begin(self) -> None:
         self.is_reusable = False
-        self._reason = self._retry_after = self._start = b""
+        self._phrase = self._retry_after = self._start = b""
 
-    def on_status(self, reason: bytes) -> None:
-        self._reason += reason
+    def on_status(self, phrase: bytes) -> None:
+        self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"retry-after":
+        if not self._has_head and not self._retry_after and name.lower() == b"retry-after":
             self._retry_after = value
 
     def on_headers_complete(self) -> None:
@@ -352,7 +357,7 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result(
                 Answer(
                     self._parser.get_status_code(),
-                    self._reason.decode(errors="replace"),
+                    self._phrase.decode(errors="replace"),
                     self._retry_after.strip().decode(errors="replace"),
                     self._start,
                 )
@@ -363,6 +368,8 @@ class _Connection(asyncio.Protocol):
 
 def _reason(error: Exception) -> str:
     """What went wrong, without what libraries add to it: addresses, file positions."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return type(error).__name__

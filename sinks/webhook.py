@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from http import HTTPStatus
-from ipaddress import ip_address
 
 import msgspec
 from yarl import URL
 
 from sinks import text
 from sinks.base import Sink
-from sinks.guard import AddressForbidden, AddressGuard
+from sinks.guard import AddressForbidden, AddressGuard, is_address
 from sinks.http import Answer, HttpClient, NoAnswer, Origin
 from zaqar_notify import __version__
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
@@ -190,7 +189,9 @@ def _endpoint(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> _Endp
     except (ValueError, IndexError) as error:  # The latter is yarl's about brackets.
         raise _Unusable(_NO_URL) from error
     host = url.raw_host or ""
-    if text.has_control_characters(subscriber) or not _is_host(host):
+    if text.has_control_characters(subscriber) or not (
+        is_address(host) or _HOST_NAME.fullmatch(host)
+    ):
         raise _Unusable(_NO_URL)
     headers = {name.lower(): line for name, line in _header_lines(url, post_headers)}
     head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{''.join(headers.values())}"
@@ -216,16 +217,6 @@ def _authorization(url: URL) -> Iterator[tuple[str, str]]:
         raise _Unusable("the subscriber's user name has a colon, so it can't be called")
     credentials = f"{url.user or ''}:{url.password or ''}".encode()
     yield "Authorization", f"Basic {b64encode(credentials).decode()}"
-
-
-def _is_host(host: str) -> bool:
-    if _HOST_NAME.fullmatch(host):
-        return True
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _facts(delivery: Delivery, body: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +15,16 @@ from hypothesis import given
 from hypothesis.strategies import ip_addresses, sampled_from
 
 from sinks import guard as guard_module
-from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
+from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver, is_address
 from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.receiver import Receiver, answer, receiving
+from tests.workers.office import until
 from zaqar_notify.models import Verdict
 from zaqar_notify.settings import Settings
 
 PUBLIC = AddressGuard()
+LOOK_UP = guard_module._look_up
 PRIVATE_IPV4 = [
     "0.0.0.0",
     "10.1.2.3",
@@ -321,7 +324,7 @@ async def test_names_whose_servers_hang_do_not_hold_up_others(
 
 
 class _NameServer:
-    """Answers every name with loopback, and counts the questions."""
+    """Answers every name with loopback, and counts the questions. Nobody asks it for addresses."""
 
     def __init__(self) -> None:
         self.questions: list[str] = []
@@ -330,6 +333,8 @@ class _NameServer:
         self.may_answer.set()
 
     def look_up(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        if is_address(host):
+            return LOOK_UP(host, port)
         self.questions.append(host)
         self.may_answer.wait()
         if self.fails:
@@ -414,12 +419,70 @@ async def test_names_beyond_the_bound_are_asked_for_each_time(
     assert name_server.questions == ["first", "second", "second"]
 
 
-async def test_a_remembered_address_is_judged_again(
-    resolver: GuardedResolver, name_server: _NameServer, monkeypatch: pytest.MonkeyPatch
+async def test_addresses_do_not_wait_for_names(
+    resolver: GuardedResolver, name_server: _NameServer
 ) -> None:
-    await resolver.resolve("known", 80)
+    name_server.may_answer.clear()
+    hanging = [asyncio.create_task(resolver.resolve(f"hanging{number}", 80)) for number in range(4)]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(10):
+            [(family, *_, destination)] = await resolver.resolve("::1", 80)
+    finally:
+        name_server.may_answer.set()
+        await asyncio.gather(*hanging)
 
-    monkeypatch.setattr(resolver, "_guard", AddressGuard())
+    assert (family, destination[:2]) == (socket.AF_INET6, ("::1", 80))
 
-    with pytest.raises(AddressForbidden):
-        await resolver.resolve("known", 80)
+
+async def test_a_question_that_nobody_waits_for_any_more_is_not_asked(
+    resolver: GuardedResolver, name_server: _NameServer
+) -> None:
+    name_server.may_answer.clear()
+    names = [f"name{number}" for number in range(10)]
+    asking = [asyncio.create_task(resolver.resolve(name, 80)) for name in names]
+    await until(lambda: len(name_server.questions) == 4)
+
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)
+    name_server.may_answer.set()
+
+    assert await resolver.resolve("name9", 80)
+    assert name_server.questions == [*names[:4], "name9"]
+
+
+@pytest.mark.parametrize("kept", [0, 10])
+async def test_a_question_that_fails_when_nobody_waits_is_no_error(
+    resolver: GuardedResolver,
+    name_server: _NameServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kept: int,
+) -> None:
+    monkeypatch.setattr(guard_module, "_NAMES_KEPT", kept)
+    name_server.fails = True
+    name_server.may_answer.clear()
+    asking = asyncio.create_task(resolver.resolve("gone", 80))
+    await until(lambda: bool(name_server.questions))
+    asking.cancel()
+    await asyncio.wait((asking,))
+
+    name_server.may_answer.set()
+    with pytest.raises(socket.gaierror):
+        await resolver.resolve("gone", 80)
+    gc.collect()
+
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("answers", [["127.0.0.1", "::1"], ["::1", "127.0.0.1"]])
+async def test_loopback_is_allowed_in_both_families(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, answers: list[str]
+) -> None:
+    """What is allowed is `127.0.0.0/8` and `::1/128`, and a name has both."""
+    _resolve_every_name_to(monkeypatch, answers)
+    async with webhook_sink(Settings(delivery_allow=LOOPBACK)) as webhook:
+        outcome = await webhook.deliver(delivery_to(receiver.url(host="both.example")))
+
+    assert outcome.verdict is Verdict.DELIVERED

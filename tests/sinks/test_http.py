@@ -87,8 +87,8 @@ ANSWERS = {
     "nothing more": b"HTTP/1.1 204 No Content\r\n\r\n",
     "a length": b"HTTP/1.1 200 All right\r\nContent-Length: 5\r\n\r\nhello",
     "chunks": b"HTTP/1.1 200 All right\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nTrailer: t\r\n\r\n",
-    "an empty body": b"HTTP/1.1 500 \r\nRETRY-AFTER:  7 \r\nContent-Length: 0\r\n\r\n",
+    b"2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nRetry-After: 9\r\n\r\n",
+    "an empty body": b"HTTP/1.1 500 \r\nRETRY-AFTER:  7 \r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n",
     "line feeds": b"HTTP/1.1 429 Slow\nRetry-After: 7\nContent-Length: 5\n\nhello",
     "a continue": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 All right\r\nContent-Length: 5\r\n\r\nhello",
     "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
@@ -158,6 +158,28 @@ async def test_a_body_that_breaks_off_leaves_the_status(
     assert (await post(client, receiver)).status == 204
 
 
+@pytest.mark.parametrize("line", [b"a\n ", b"a\nb:"])
+async def test_headers_in_many_lines_are_given_up_early(
+    client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    """Lines that continue a header are joined to it one by one: 200 KiB would take 0.1 s."""
+    monkeypatch.setattr(http, "_HEAD_BYTES", 0)
+    receiver.behaviour = say(b"HTTP/1.1 200 OK\r\nX: " + line * 65536 + b"\r\n\r\n")
+    read: list[int] = []
+    feed = http._Connection._read
+
+    def count(connection: http._Connection, piece: bytes) -> None:
+        read.append(len(piece))
+        feed(connection, piece)
+
+    monkeypatch.setattr(http._Connection, "_read", count)
+
+    with pytest.raises(NoAnswer, match="bytes of headers"):
+        await post(client, receiver)
+
+    assert read == [http._PIECE_BYTES]
+
+
 async def test_trailers_without_end_are_cut(client: HttpClient, receiver: Receiver) -> None:
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ")
@@ -180,6 +202,20 @@ async def test_what_comes_after_an_answer_is_nobodys_answer(
 ) -> None:
     first = b"HTTP/1.1 500 First\r\nContent-Length: 0\r\n\r\n"
     receiver.behaviour = write(first + surplus)
+    assert (await post(client, receiver)).status == 500
+
+    receiver.behaviour = answer(202)
+
+    assert (await post(client, receiver)).status == 202
+    assert receiver.connections == 2
+
+
+async def test_what_comes_after_an_answer_that_fills_what_is_read_at_once_is_nobodys(
+    client: HttpClient, receiver: Receiver
+) -> None:
+    start = b"HTTP/1.1 500 First\r\nContent-Length: 0\r\nX: "
+    first = start + b"x" * (http._PIECE_BYTES - len(start) - 4) + b"\r\n\r\n"
+    receiver.behaviour = write(first + NO_CONTENT)
     assert (await post(client, receiver)).status == 500
 
     receiver.behaviour = answer(202)
