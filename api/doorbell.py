@@ -19,7 +19,7 @@ from celery import Celery
 
 from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
 
-OFTEN_PER_SECOND = 100
+OFTEN_PER_SECOND = 200
 GATHER_SECONDS = 0.05
 """Between rings when they are wanted more often than that: the workers are at work already then, and a
 ring costs all of us a millisecond."""
