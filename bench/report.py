@@ -41,7 +41,6 @@ LIBRARIES = (
     "starlette",
     "msgspec",
     "orjson",
-    "aiohttp",
 )
 
 

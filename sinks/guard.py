@@ -17,10 +17,9 @@ Source: IANA special-purpose address registries; OWASP, "Server-Side Request For
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import socket
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
@@ -93,6 +92,7 @@ _IPV4_AT_THE_END = tuple(
 
 _NAME_SECONDS = 10.0
 _NAMES_KEPT = 1000
+"""How long an answer about a name is used, and about how many names."""
 
 
 def is_address(host: str) -> bool:
@@ -157,12 +157,12 @@ class AddressGuard:
 class GuardedResolver:
     """Resolves names of which every address is permitted. Belongs to one event loop.
 
-    An answer is used for ten seconds, and who asks for a name that is being looked up waits for that.
+    An answer is used for a while, and who asks for a name that is being looked up waits for that.
 
     Args:
-        lookups: How many are under way at once. One can't be interrupted, so slow name servers get
-            threads of their own, as many as there are tries: with fewer, the names of one tenant would
-            hold up everybody's.
+        lookups: How many are under way at once. One can't be interrupted, and keeps its thread when
+            its try has been given up; so there are as many as tries: with fewer, the slow name
+            servers of one tenant would hold up everybody's names.
     """
 
     def __init__(self, guard: AddressGuard, *, lookups: int) -> None:
@@ -221,7 +221,7 @@ class GuardedResolver:
 class _LookUp:
     """A question to the name servers, and how many wait for its answer."""
 
-    def __init__(self, question: concurrent.futures.Future[Addresses]) -> None:
+    def __init__(self, question: Future[Addresses]) -> None:
         self.question = question
         self.answer = asyncio.wrap_future(question)
         self.waiting = 0
