@@ -32,6 +32,7 @@ START_SECONDS = 30
 STOP_SECONDS = 15
 MONGOD_OPTIONS = (
     *("--replSet", SET_NAME, "--wiredTigerCacheSizeGB", "1", "--oplogSize", "500"),
+    "--nounixsocket",
     # See docs/decisions/0004: nobody here reads the past, and keeping it makes queues' heads slow.
     *("--setParameter", "minSnapshotHistoryWindowInSeconds=0"),
     # Alone it need not wait for another to take over when it stops.

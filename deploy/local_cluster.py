@@ -231,6 +231,9 @@ def _mongod(number: int, port: int, data: Path) -> Process:
             *MONGOD_OPTIONS,
             *("--bind_ip", HOST, "--port", str(port), "--dbpath", directory),
             *("--oplogSize", "200"),
+            # It would be in a directory shared by all: one that is left there by another user's
+            # server of that port keeps this one from starting.
+            "--nounixsocket",
             # A primary that ends waits so long for another to take over.
             *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=1000"),
         ],

@@ -59,7 +59,7 @@ class Mongod:
                 str(mongod()),
                 *("--dbpath", str(self._directory)),
                 *("--logpath", str(self._directory / "log"), "--logappend"),
-                *("--bind_ip", "127.0.0.1", "--port", str(self.port)),
+                *("--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket"),
                 *("--wiredTigerCacheSizeGB", "0.25"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
                 *("--setParameter", "ttlMonitorSleepSecs=5"),

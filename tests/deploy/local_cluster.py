@@ -79,17 +79,20 @@ class LocalCluster:
         first = {name: int(pid) for name, pid, _ in _ROW.findall(printed)}
         return first | {name: int(pid) for name, pid in _REPLACED.findall(printed)}
 
+    def members(self) -> dict[str, str]:
+        """The names of the MongoDB members, by their addresses."""
+        rows = _ROW.findall(self.printed())
+        return {address: name for name, _, address in rows if "mongod" in name}
+
     def primary(self) -> str:
         """The name of the MongoDB member that takes writes."""
-        addresses = {
-            address: name for name, _, address in _ROW.findall(self.printed()) if "mongod" in name
-        }
+        addresses = self.members()
         hosts = ",".join(addresses)
         with pymongo.MongoClient[dict[str, object]](f"mongodb://{hosts}/?replicaSet=rs0") as client:
             client.admin.command("ping")
             assert client.primary is not None
             host, port = client.primary
-        return str(addresses[f"{host}:{port}"])
+        return addresses[f"{host}:{port}"]
 
     def kill(self, name: str) -> None:
         """End one of its processes as a crash would."""

@@ -68,6 +68,15 @@ def test_it_says_where_its_processes_are(cluster: LocalCluster) -> None:
     ]
 
 
+def test_its_servers_leave_nothing_in_a_directory_that_all_users_share(
+    cluster: LocalCluster,
+) -> None:
+    ports = [address.rpartition(":")[2] for address in cluster.members()]
+
+    assert len(ports) == 3
+    assert not [port for port in ports if Path(f"/tmp/mongodb-{port}.sock").exists()]
+
+
 def test_a_message_reaches_its_webhook(client: Client, webhooks: Webhooks) -> None:
     client.subscribe("greetings", webhooks.url)
 
