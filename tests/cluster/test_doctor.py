@@ -41,10 +41,8 @@ def store_uri() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     require_redis()
-    server = RedisServer()
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
-    server.client.config_set("dir", str(tmp_path_factory.mktemp("redis")))
-    server.client.config_set("appendonly", "yes")
     yield server
     server.kill()
 
@@ -72,7 +70,7 @@ def said_of(check: str, cluster: Cluster, *, ahead_seconds: float = 0.0) -> tupl
     ("check", "sentences"),
     [
         ("store", [r"mongodb://\S+ answers in \d+\.\d ms", r"MongoDB \d\S+, replica set rs0"]),
-        ("broker", [r"redis://\S+ answers, Redis \d\S+"]),
+        ("broker", [r"redis://\S+ answers, (Redis|Valkey) \d\S+"]),
         ("clock", [r"This host's clock is 0\.\d\d s (ahead of|behind) the store's"]),
         ("secrets", [r"Webhooks and pre-signed URLs are signed"]),
     ],

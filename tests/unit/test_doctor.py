@@ -214,11 +214,16 @@ async def test_a_redis_that_forgets_is_a_warning(redis: RedisServer) -> None:
     assert "appendonly" in forgets.sentence
 
 
-async def test_a_redis_in_order_is_good_news(redis: RedisServer, tmp_path: Path) -> None:
-    redis.client.config_set("dir", str(tmp_path))
-    redis.client.config_set("appendonly", "yes")
+async def test_a_redis_in_order_is_good_news(tmp_path: Path) -> None:
+    require_redis()
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        answers = await found("broker", broker_uri=redis.uri)
+    finally:
+        redis.kill()
 
-    assert [finding.level for finding in await found("broker", broker_uri=redis.uri)] == [OK]
+    assert [finding.level for finding in answers] == [OK]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
