@@ -11,6 +11,7 @@ import shlex
 import shutil
 import stat
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
@@ -206,7 +207,7 @@ async def _redis(uri: str) -> list[Finding]:
         return [_silent_broker(uri, error)]
     finally:
         await client.aclose()
-    findings = [ok("broker", f"{shown(uri)} answers, Redis {facts.get('redis_version', '?')}")]
+    findings = [ok("broker", f"{shown(uri)} answers, {redis_release(facts)}")]
     policy = facts.get("maxmemory_policy", "noeviction")
     if facts.get("maxmemory") and policy != "noeviction":
         findings.append(
@@ -225,6 +226,13 @@ async def _redis(uri: str) -> list[Finding]:
             )
         )
     return findings
+
+
+def redis_release(facts: Mapping[str, object]) -> str:
+    """The server's name and version, by its INFO: Valkey gives itself out for Redis 7.2.4."""
+    if "valkey_version" in facts:
+        return f"Valkey {facts['valkey_version']}"
+    return f"Redis {facts.get('redis_version', '?')}"
 
 
 def _other_broker(settings: Settings) -> list[Finding]:

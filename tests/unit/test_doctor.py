@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port, outside_environ
 from tests.sinks.relay import PASSWORD, USERNAME, MailRelay, relaying
 from zaqar_notify.cli import app
-from zaqar_notify.doctor import clock_finding, examine
+from zaqar_notify.doctor import clock_finding, examine, redis_release
 from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
@@ -224,6 +224,18 @@ async def test_a_redis_in_order_is_good_news(tmp_path: Path) -> None:
         redis.kill()
 
     assert [finding.level for finding in answers] == [OK]
+
+
+@pytest.mark.parametrize(
+    ("facts", "release"),
+    [
+        ({"redis_version": "7.0.15"}, "Redis 7.0.15"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.0.0"}, "Valkey 9.0.0"),
+        ({}, "Redis ?"),
+    ],
+)
+def test_a_broker_is_called_by_its_own_name(facts: dict[str, str], release: str) -> None:
+    assert redis_release(facts) == release
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
