@@ -1,6 +1,6 @@
 """The process is killed at random, again and again: is every promise kept?
 
-`ZAQAR_TEST_FAULT_SECONDS` is how long it runs under load (30), `ZAQAR_TEST_FAULT_SEED` repeats a run's
+`ZAQAR_TEST_FAULT_SECONDS` is how long it runs under load (20), `ZAQAR_TEST_FAULT_SEED` repeats a run's
 choices. Runs of two minutes or more let leases lapse, too.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.faults.trial import Trial
 from tests.service import Service
 
-SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "30"))
+SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "20"))
 SEED = int(os.environ.get("ZAQAR_TEST_FAULT_SEED") or secrets.randbits(32))
 UPTIMES = ((2.0, 6.0), (2.0, 6.0), (2.0, 6.0), (0.0, 0.3))
 """Seconds from start to kill: mostly long enough for some work, sometimes in the middle of recovery."""
