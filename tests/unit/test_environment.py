@@ -1,0 +1,21 @@
+"""What the tests take from the shell that starts them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.conftest import pytest_configure
+
+
+def test_settings_of_the_shell_are_forgotten_but_not_how_to_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ZAQAR_PROJECT", "demo")
+    monkeypatch.setenv("ZAQAR_TEST_OF_THIS", "1")
+
+    pytest_configure()
+
+    assert "ZAQAR_PROJECT" not in os.environ
+    assert os.environ["ZAQAR_TEST_OF_THIS"] == "1"
