@@ -14,7 +14,7 @@ import servers
 import uvloop
 
 OF_ONE_MONGODB = ("post1", "post10", "list", "consume", "mixed", "fanout", "fanout_paced")
-OF_PROCESSES = ("post1", "list", "consume", "fanout")
+OF_PROCESSES = ("post1", "post10", "list", "consume", "fanout")
 SIZES = ((1, 1), (1, 2), (2, 1), (2, 2))
 """API processes and workers of our cluster."""
 
@@ -68,10 +68,18 @@ def mongodb(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[st
 
 
 def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
-    """Our cluster with more API processes and more workers."""
+    """Our cluster with more API processes and more workers, beside Zaqar on the same MongoDB."""
     a = _many_at_a_time(a, OF_PROCESSES)
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(servers.mongod(directory / "mongod"))
+        peer = stack.enter_context(
+            servers.zaqar(
+                directory / "zaqar",
+                a.out / "zaqar-venv",
+                label=servers.PEER_ON_MONGODB,
+                store=store,
+            )
+        )
         running = [
             stack.enter_context(
                 servers.cluster(
@@ -85,10 +93,10 @@ def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[
             )
             for number, (count, workers) in enumerate(SIZES)
         ]
-        results = uvloop.run(_measure(a, running, deadline))
+        results = uvloop.run(_measure(a, [*running, peer], deadline))
     text = [
-        _facts_of_cluster(a, results),
-        report.sizes_table(results),
+        _facts_of_cluster(a, results, [peer]),
+        report.sizes_table(results, peer.label),
     ]
     return "\n\n".join(text), results
 

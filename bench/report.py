@@ -112,17 +112,22 @@ def parts_table(results: dict, servers: list[Server]) -> str:
     return "\n".join(rows)
 
 
-def sizes_table(results: dict) -> str:
-    """CPU per operation, and rates, of one service in several sizes."""
+def sizes_table(results: dict, peer: str) -> str:
+    """CPU per operation, and rates, of our service in several sizes, and how many times cheaper and
+    faster than the peer each is."""
     labels = list(next(iter(results.values())))
     rows = [row("", "per", *labels), row(*["---"] * (len(labels) + 2))]
     for name, line in _with_cpu(results).items():
+        costs = {label: each["summary"][CPU] for label, each in line.items()}
+        rates = {label: load.rate(each["summary"]) for label, each in line.items()}
         cells = []
-        for label in labels:
-            summary = line[label]["summary"]
-            went_wrong = "" if trouble(summary) == "0" else f", {trouble(summary)}"
-            rate = load.rate(summary)["median"]
-            cells.append(f"{median(summary.get(CPU))} ms, {rate:,.0f}/s{went_wrong}")
+        for label, each in line.items():
+            cost, rate = f"{median(costs[label])} ms", f"{rates[label]['median']:,.0f}/s"
+            if label != peer:
+                cost += f" ({_times(costs[peer], costs[label])})"
+                rate += f" ({_times(rates[label], rates[peer])})"
+            went_wrong = trouble(each["summary"])
+            cells.append(", ".join([cost, rate, *([] if went_wrong == "0" else [went_wrong])]))
         rows.append(row(title(name), UNIT[name.split()[0]], *cells))
     return "\n".join(rows)
 
