@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import json
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ LEAST = shlex.split(
     "--concurrency 2 --consumers 2 --pairs 2 --subscribers 2 "
     "--consume-messages 40 --mixed-messages 40 --fanout-deliveries 20"
 )
+WAIT_SECONDS = 15.0
 PROMISED_NEVER = ("lost", "duplicated", "malformed", "unaccepted_but_seen")
 
 
@@ -54,3 +58,47 @@ def test_what_it_sent_arrived_once(results: dict[str, Any]) -> None:
 
     assert counted
     assert not any(counted)
+
+
+def test_a_trial_waits_for_what_the_one_before_left_behind(
+    load: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores_used = [0.02] * 4 + [0.9] * 3 + [0.02] * 100
+    passed = asyncio.run(_calm_after(load, cores_used, monkeypatch))
+
+    assert passed == 4 * 0.25 + 3 * 0.25 + load.CALM_SECONDS
+
+
+def test_a_machine_that_is_never_calm_is_waited_for_so_long_and_no_longer(
+    load: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asyncio.run(_calm_after(load, [0.9] * 100, monkeypatch)) == WAIT_SECONDS
+
+
+@pytest.fixture(scope="module")
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("load", LOAD)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+async def _calm_after(
+    load: ModuleType, cores_used: list[float], monkeypatch: pytest.MonkeyPatch
+) -> float:
+    """After how many seconds a trial begins on a machine that is so busy from one look to the next."""
+    now = used = 0.0
+    left = iter(cores_used)
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, used
+        now += seconds
+        used += seconds * next(left)
+
+    monkeypatch.setattr(load, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(load, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(load, "machine_cpu", lambda: used)
+    await load.wait_calm(SimpleNamespace(calm=0.3, calm_wait=WAIT_SECONDS))
+    return now
