@@ -19,10 +19,16 @@ from celery import Celery
 
 from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
 
-OFTEN_PER_SECOND = 200
+OFTEN_PER_SECOND = 100
 GATHER_SECONDS = 0.05
 """Between rings when they are wanted more often than that: the workers are at work already then, and a
 ring costs all of us a millisecond."""
+
+WORTH_GATHERING = 3
+"""So many must be wanted meanwhile. A client that posts when its last message has arrived wants one, and
+would only wait for it."""
+FEWEST_SKIPS, MOST_SKIPS = 16, 256
+"""Rings that are sent at once after waiting was not worth it."""
 
 PAUSE_SECONDS = 1.0
 """Before the broker is tried again."""
@@ -42,7 +48,7 @@ class BrokerDoorbell:
         self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._line: _Line | None = None
-        self._demand = _Demand()
+        self._pace = Pace()
         self.is_heard = True
         """Whether the broker took the last ring."""
         self.counts: Counter[str] = Counter()
@@ -52,7 +58,7 @@ class BrokerDoorbell:
         self._thread.start()
 
     def ring(self, partition: int) -> None:
-        self._demand.count += 1
+        self._pace.wanted += 1
         if partition not in self._noted:
             self._noted.add(partition)
             self._notes.put(partition)
@@ -66,8 +72,7 @@ class BrokerDoorbell:
     def _ring_on(self) -> None:
         while partitions := self._next():
             if self._send(partitions):
-                if self._demand.is_high():
-                    self._closing.wait(GATHER_SECONDS)
+                self._pace.wait(self._closing)
                 continue
             if self._closing.is_set():
                 break
@@ -121,20 +126,38 @@ class BrokerDoorbell:
         self.is_heard = True
 
 
-class _Demand:
-    """How often rings are wanted of late. Others count; the doorbell's thread looks."""
+class Pace:
+    """How soon one ring follows another. Others count what is wanted; the doorbell's thread waits."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.wanted = 0
+        self._seen = 0
         self._since = time.monotonic()
+        self._skips = 0
+        self._next_skips = FEWEST_SKIPS
 
-    def is_high(self) -> bool:
+    def wait(self, closing: threading.Event) -> None:
+        """Let rings gather, if they are wanted often, and as long as that is worth it."""
+        if not self._is_wanted_often():
+            return
+        if self._skips:
+            self._skips -= 1
+            return
+        before = self.wanted
+        closing.wait(GATHER_SECONDS)
+        if self.wanted - before >= WORTH_GATHERING:
+            self._next_skips = FEWEST_SKIPS
+        else:
+            self._skips = self._next_skips
+            self._next_skips = min(2 * self._next_skips, MOST_SKIPS)
+
+    def _is_wanted_often(self) -> bool:
         now = time.monotonic()
         seconds = now - self._since
-        is_high = self.count > OFTEN_PER_SECOND * max(seconds, GATHER_SECONDS)
+        is_often = self.wanted - self._seen > OFTEN_PER_SECOND * max(seconds, GATHER_SECONDS)
         if seconds > GATHER_SECONDS:
-            self.count, self._since = 0, now
-        return is_high
+            self._seen, self._since = self.wanted, now
+        return is_often
 
 
 class _Line:

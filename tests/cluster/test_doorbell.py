@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,15 @@ from celery.backends.base import DisabledBackend
 from kombu.message import Message
 
 import api.doorbell
-from api.doorbell import ANSWER_SECONDS, GATHER_SECONDS, PAUSE_SECONDS, BrokerDoorbell
+from api.doorbell import (
+    ANSWER_SECONDS,
+    GATHER_SECONDS,
+    MOST_SKIPS,
+    PAUSE_SECONDS,
+    WORTH_GATHERING,
+    BrokerDoorbell,
+    Pace,
+)
 from tests.cluster.processes import CELERY_VARIABLES
 from tests.redis_server import RedisServer, require_redis
 from zaqar_notify.broker import DRAIN, KEY_PREFIX, MAX_WAITING, QUEUE, celery_application
@@ -129,6 +138,32 @@ def test_rings_that_are_seldom_wanted_are_sent_at_once(
 
     # One that begins the gathering, and what was gathered.
     assert waiting(redis) <= SELDOM + 2
+
+
+@pytest.mark.parametrize(
+    ("wanted_meanwhile", "least", "most"),
+    [(WORTH_GATHERING, 1000, 1000), (1, 1000 // MOST_SKIPS, 10), (0, 1000 // MOST_SKIPS, 10)],
+)
+def test_rings_are_gathered_only_while_others_are_wanted_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, wanted_meanwhile: int, least: int, most: int
+) -> None:
+    monkeypatch.setattr(api.doorbell, "OFTEN_PER_SECOND", 0)
+    pace = Pace()
+
+    class Moment(threading.Event):
+        count = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.count += 1
+            pace.wanted += wanted_meanwhile
+            return False
+
+    moment = Moment()
+    for _ in range(1000):
+        pace.wanted += 1
+        pace.wait(moment)
+
+    assert least <= moment.count <= most
 
 
 def test_each_partition_gets_its_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
