@@ -21,8 +21,8 @@ from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
 
 OFTEN_PER_SECOND = 100
 GATHER_SECONDS = 0.05
-"""Between rings when they are wanted more often than that: the workers are at work already then, and a
-ring costs all of us a millisecond."""
+"""Between rings when they are wanted more often than that on this host: the workers are at work already
+then, and a ring costs all of us a millisecond."""
 
 WORTH_GATHERING = 3
 """So many must be wanted meanwhile. A client that posts when its last message has arrived wants one, and
@@ -42,13 +42,14 @@ logger = logging.getLogger(__name__)
 class BrokerDoorbell:
     """A `Doorbell`; open from the start, until `close`."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, processes: int = 1) -> None:
+        """Begin to ring; so many processes of this host share its requests."""
         self._app = app
         self._noted: set[int] = set()
         self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._line: _Line | None = None
-        self._pace = Pace()
+        self._pace = Pace(OFTEN_PER_SECOND / processes)
         self.is_heard = True
         """Whether the broker took the last ring."""
         self.counts: Counter[str] = Counter()
@@ -129,8 +130,9 @@ class BrokerDoorbell:
 class Pace:
     """How soon one ring follows another. Others count what is wanted; the doorbell's thread waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, often_per_second: float) -> None:
         self.wanted = 0
+        self._often_per_second = often_per_second
         self._seen = 0
         self._since = time.monotonic()
         self._skips = 0
@@ -154,7 +156,7 @@ class Pace:
     def _is_wanted_often(self) -> bool:
         now = time.monotonic()
         seconds = now - self._since
-        is_often = self.wanted - self._seen > OFTEN_PER_SECOND * max(seconds, GATHER_SECONDS)
+        is_often = self.wanted - self._seen > self._often_per_second * max(seconds, GATHER_SECONDS)
         if seconds > GATHER_SECONDS:
             self._seen, self._since = self.wanted, now
         return is_often

@@ -145,10 +145,9 @@ def test_rings_that_are_seldom_wanted_are_sent_at_once(
     [(WORTH_GATHERING, 1000, 1000), (1, 1000 // MOST_SKIPS, 10), (0, 1000 // MOST_SKIPS, 10)],
 )
 def test_rings_are_gathered_only_while_others_are_wanted_meanwhile(
-    monkeypatch: pytest.MonkeyPatch, wanted_meanwhile: int, least: int, most: int
+    wanted_meanwhile: int, least: int, most: int
 ) -> None:
-    monkeypatch.setattr(api.doorbell, "OFTEN_PER_SECOND", 0)
-    pace = Pace()
+    pace = Pace(often_per_second=0)
 
     class Moment(threading.Event):
         count = 0
@@ -164,6 +163,24 @@ def test_rings_are_gathered_only_while_others_are_wanted_meanwhile(
         pace.wait(moment)
 
     assert least <= moment.count <= most
+
+
+def test_processes_that_share_a_host_ring_no_more_often_than_one(
+    redis: RedisServer, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.doorbell, "GATHER_SECONDS", 3600)
+    monkeypatch.setattr(api.doorbell, "OFTEN_PER_SECOND", 2 * SELDOM / 3600)
+    doorbell = BrokerDoorbell(app, processes=2)
+
+    for number in range(SELDOM + 1):
+        doorbell.ring(0)
+        until(lambda: waiting(redis) == number + 1)  # noqa: B023 - called at once
+    for _ in range(SELDOM):
+        doorbell.ring(0)
+        time.sleep(0.05)  # One that is not gathered is there by then.
+    doorbell.close()
+
+    assert waiting(redis) == SELDOM + 2
 
 
 def test_each_partition_gets_its_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import uvloop
 
@@ -52,7 +53,8 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
         return
     with contextlib.closing(listen(host, port)) as listener:
         sentence = f"zaqar-notify serves {url_of(listener)}"
-        uvloop.run(_serve(settings, listener, on_started=lambda: print(sentence, flush=True)))
+        on_started = partial(print, sentence, flush=True)
+        uvloop.run(_serve(settings, listener, processes=1, on_started=on_started))
 
 
 def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> None:
@@ -67,7 +69,9 @@ def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> No
         for number, listener in enumerate(listeners):
             if number != place:
                 listener.close()
-        uvloop.run(_serve(settings, listeners[place], on_started=tell_ready))
+        uvloop.run(
+            _serve(settings, listeners[place], processes=len(listeners), on_started=tell_ready)
+        )
 
     # Shared by the processes for as long as nobody writes to it.
     gc.freeze()
@@ -81,10 +85,14 @@ def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> No
 
 
 async def _serve(
-    settings: Settings, listener: socket.socket, *, on_started: Callable[[], None]
+    settings: Settings,
+    listener: socket.socket,
+    *,
+    processes: int,
+    on_started: Callable[[], None],
 ) -> None:
     storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
-    doorbell = BrokerDoorbell(celery_application(lambda: settings))
+    doorbell = BrokerDoorbell(celery_application(lambda: settings), processes=processes)
     try:
         async with store_clock(storage) as clock:
             service = Service(storage=storage, settings=settings, clock=clock, doorbell=doorbell)
