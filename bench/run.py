@@ -3,7 +3,7 @@
     make bench                              the whole: 40 minutes; fills docs/performance.md
     make bench ARGS="--minutes 15"          the same with fewer trials
     make bench ARGS="--sections pollers"    one table of it
-    make bench ARGS=--quick                 a first look in 7 minutes; leaves the document alone
+    make bench ARGS=--quick                 a first look in 8 minutes; leaves the document alone
     python bench/run.py --sections mongodb --scenarios list,consume --trials 3
 
 Sections:
