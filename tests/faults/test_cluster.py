@@ -2,7 +2,7 @@
 
 Three members of MongoDB, Redis, two API servers (one of them of two processes) and two workers (one
 of them with two children) on loopback. `ZAQAR_TEST_FAULT_SECONDS` is how long it runs under load
-(40), `ZAQAR_TEST_FAULT_SEED` repeats a run's choices.
+(30), `ZAQAR_TEST_FAULT_SEED` repeats a run's choices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.faults.trial import Trial
 from tests.mongod import ReplicaSet, require_mongod
 from tests.redis_server import RedisServer, require_redis
 
-SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "40"))
+SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "30"))
 SEED = int(os.environ.get("ZAQAR_TEST_FAULT_SEED") or secrets.randbits(32))
 
 THINK_SECONDS = 0.3
