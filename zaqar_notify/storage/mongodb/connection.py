@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, AsyncMongoClient, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
@@ -54,6 +55,7 @@ may happen all the same."""
 _WEAK = {"0", "1"}
 
 Document: TypeAlias = dict[str, Any]
+Insertable: TypeAlias = Document | RawBSONDocument
 Collection: TypeAlias = AsyncCollection[Document]
 T = TypeVar("T")
 

@@ -6,10 +6,13 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NewType
 
+import bson
 from bson import Int64
+from bson.raw_bson import RawBSONDocument
 
 from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef, Subscription
 from zaqar_notify.storage.mongodb.connection import Document as Stored
@@ -23,9 +26,17 @@ SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 """The position of the server's present, in an update. New positions are not before it, so that those
 of a queue that comes back are new ones. They never go back on one queue, whatever the clock does."""
 QUEUE_ID_BYTES = 12
+POSITION_BYTES = 8
 SALT_BYTES = 4
-_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
+_HEX_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
 _LAST_POSITION = (1 << 63) - 1
+
+EncodedMessage = NewType("EncodedMessage", bytes)
+"""The BSON elements of a message that has no place yet."""
+# A type, a name, a length where it is known, and a subtype: https://bsonspec.org/spec.html
+_ID = b"\x05_id\0" + (QUEUE_ID_BYTES + POSITION_BYTES).to_bytes(4, "little") + b"\0"
+_QUEUE = b"\x05queue\0" + QUEUE_ID_BYTES.to_bytes(4, "little") + b"\0"
+_BODY = b"\x05body\0"
 
 
 def to_ms(instant: datetime) -> int:
@@ -47,12 +58,12 @@ def new_queue_id() -> bytes:
 
 def place(queue: bytes, position: int) -> bytes:
     """The `_id` of what is at a position of a queue."""
-    return queue + position.to_bytes(8, "big")
+    return queue + position.to_bytes(POSITION_BYTES, "big")
 
 
 def to_id(queue: bytes, position: int) -> str:
     """A message's id: its position and its queue's salt, so that it names nothing elsewhere."""
-    return (position.to_bytes(8, "big") + queue[:SALT_BYTES]).hex()
+    return (position.to_bytes(POSITION_BYTES, "big") + queue[:SALT_BYTES]).hex()
 
 
 def id_of(stored: Stored) -> str:
@@ -65,7 +76,7 @@ def id_of(stored: Stored) -> str:
 
 def to_position(message_id: str) -> int | None:
     """The position that an id or marker has in it; None: it is none of ours."""
-    if not _ID.fullmatch(message_id):
+    if not _HEX_ID.fullmatch(message_id):
         return None
     position = int(message_id[:16], 16)
     return position if position < _LAST_POSITION else None
@@ -81,28 +92,56 @@ def to_queue(ref: QueueRef, stored: Stored) -> Queue | None:
     return None if metadata is None else Queue(ref, from_json(metadata), stored["created_at"])
 
 
-def from_new_message(
-    message: NewMessage, *, queue: bytes, position: int, client_id: str, now: datetime
-) -> Stored:
-    stored: Stored = {
-        "_id": place(queue, position),
-        "queue": queue,
-        "due": FREE,
-        "held_until": 0,
+def encoded(
+    messages: Sequence[NewMessage], *, client_id: str, now: datetime
+) -> list[EncodedMessage]:
+    """Messages as they are stored, but for their places.
+
+    By hand, in half the time that the library takes for a post of ten: what its messages have in
+    common is encoded once, and bodies are only copied.
+    """
+    shared: dict[tuple[int, int], bytes] = {}
+    documents: list[EncodedMessage] = []
+    for message in messages:
+        life = (message.ttl, message.delay)
+        fields = shared.get(life)
+        if fields is None:
+            fields = shared[life] = _elements(_shared_fields(message, client_id, now))
+        elements = fields + _BODY + len(message.body).to_bytes(4, "little") + b"\0" + message.body
+        if message.checksum is not None:
+            elements += _elements({"checksum": message.checksum})
+        documents.append(EncodedMessage(elements))
+    return documents
+
+
+def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Stored:
+    held_until = held_until_of(message, now)
+    return {
+        "due": -held_until if held_until else FREE,
+        "held_until": held_until,
         "claim_count": 0,
         "client": client_id,
         "ttl": message.ttl,
         "posted_at": now,
         "expires_at": now + timedelta(seconds=message.ttl),
-        "body": message.body,
     }
-    if message.delay:
-        held_until = to_ms(now) + message.delay * 1000
-        stored["held_until"] = held_until
-        stored["due"] = -held_until
-    if message.checksum is not None:
-        stored["checksum"] = message.checksum
-    return stored
+
+
+def held_until_of(message: NewMessage, now: datetime) -> int:
+    """The millisecond at which the message's delay ends; 0 without one."""
+    return to_ms(now) + message.delay * 1000 if message.delay else 0
+
+
+def at_place(message: EncodedMessage, queue: bytes, position: int) -> RawBSONDocument:
+    """The document of a message at a position of a queue."""
+    head = _ID + place(queue, position) + _QUEUE + queue
+    size = 4 + len(head) + len(message) + 1
+    return RawBSONDocument(b"".join((size.to_bytes(4, "little"), head, message, b"\0")))
+
+
+def _elements(document: Stored) -> bytes:
+    """A document's BSON without its length and its end."""
+    return bson.encode(document)[4:-1]
 
 
 def to_moved(

@@ -7,12 +7,21 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.models import NewMessage, Posted, QueueRef
+from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
-from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.mongodb.connection import Document, Insertable
+from zaqar_notify.storage.mongodb.documents import EncodedMessage, encoded
 from zaqar_notify.storage.mongodb.grouping import Call
 from zaqar_notify.storage.mongodb.records import SEAL_LIFE, Block
 from zaqar_notify.storage.mongodb.reserving import Reservation
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """The messages of a post as they are on a queue like this, and encoded."""
+
+    queue: Queue | None
+    messages: Sequence[NewMessage]
+    encoded: Sequence[EncodedMessage]
 
 
 class Asked(msgspec.Struct):
@@ -24,10 +33,24 @@ class Asked(msgspec.Struct):
     moved: Sequence[Document] = ()
     moved_ttl: int | None = None
     positions: int = 0
+    drafted: Draft | None = None
 
     @property
     def key(self) -> IdempotencyKey | None:
         return None if self.post is None else self.post.idempotency_key
+
+    def draft(self, post: Post, queue: Queue | None) -> Draft:
+        """The post by what the queue says, anew only if it says something else than at the last call.
+
+        Raises:
+            ValidationFailed: The queue takes no such post.
+        """
+        if self.drafted is None or self.drafted.queue != queue:
+            messages = post.settle(queue)
+            self.drafted = Draft(
+                queue, messages, encoded(messages, client_id=post.client_id, now=self.now)
+            )
+        return self.drafted
 
 
 class Jobs(msgspec.Struct, frozen=True):
@@ -46,9 +69,9 @@ class Part:
         self.record = reservation.record
         self.block = reservation.block
         self.keys: list[Document] = []
-        self.documents: list[Document] = []
+        self.documents: list[Insertable] = []
         self.jobs: list[Jobs] = []
-        self.stored_jobs: dict[QueueRef, list[Document]] = {}
+        self.stored_jobs: dict[QueueRef, list[Insertable]] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
         self.visible = 0
         self.delayed_to: list[int] = []
@@ -65,13 +88,15 @@ class Part:
         """The next free positions; they are taken by `add`."""
         return list(range(self._next, self._next + count))
 
-    def add(self, documents: Sequence[Document], now: datetime) -> None:
+    def add(
+        self, documents: Sequence[Insertable], now: datetime, *, delayed_to: Sequence[int]
+    ) -> None:
+        """Take up messages, of which some are delayed to these milliseconds."""
         self._next += len(documents)
         self.documents += documents
         self.created_at = self.created_at or now
-        delayed = [stored["held_until"] for stored in documents if stored["held_until"]]
-        self.delayed_to += delayed
-        self.visible += len(documents) - len(delayed)
+        self.delayed_to += delayed_to
+        self.visible += len(documents) - len(delayed_to)
 
     def seal(self) -> Document:
         return {
@@ -100,20 +125,20 @@ class Group:
     def answers(self) -> list[tuple[Call[Asked, Posted], Posted]]:
         return [answer for part in self.parts.values() for answer in part.answers]
 
-    def stored_jobs(self) -> dict[QueueRef, list[Document]]:
+    def stored_jobs(self) -> dict[QueueRef, list[Insertable]]:
         """By the queue that they are on."""
-        jobs: dict[QueueRef, list[Document]] = {}
+        jobs: dict[QueueRef, list[Insertable]] = {}
         for part in self.parts.values():
             for ref, stored in part.stored_jobs.items():
                 jobs.setdefault(ref, []).extend(stored)
         return jobs
 
-    def messages_and_jobs(self) -> list[Document]:
+    def messages_and_jobs(self) -> list[Insertable]:
         messages = [stored for part in self.parts.values() for stored in part.documents]
         jobs = [stored for together in self.stored_jobs().values() for stored in together]
         return [*messages, *jobs]
 
-    def documents(self) -> list[Document]:
+    def documents(self) -> list[Insertable]:
         """In the order in which they are inserted.
 
         A block that was fenced refuses its first message, and with it all that follows: no job of a
@@ -122,7 +147,7 @@ class Group:
         seals = [part.seal() for part in self.parts.values()]
         return [*self.keys, *self.messages_and_jobs(), *seals]
 
-    def divided(self, inserted: int) -> tuple[Group, Group, list[Document]]:
+    def divided(self, inserted: int) -> tuple[Group, Group, list[Insertable]]:
         """The parts whose seals are among the first so many documents, those that are refused, and
         what is there of the messages and jobs of these."""
         behind_keys = max(0, inserted - len(self.keys))

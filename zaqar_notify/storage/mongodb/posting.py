@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import NewMessage, Posted, QueueRef
+from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.connection import (
@@ -29,13 +30,16 @@ from zaqar_notify.storage.mongodb.connection import (
     BY_MOVED_ID,
     Connection,
     Document,
+    Insertable,
     is_duplicate,
     is_refused,
     rerun,
     storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
-    from_new_message,
+    at_place,
+    encoded,
+    held_until_of,
     id_of,
     to_id,
     to_moved,
@@ -55,6 +59,10 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 
 POSTS_TOGETHER = 128
 TRIES = 4
+WORTH_DRAFTING = 4
+"""Posts in a group. Fewer are encoded sooner than a task is begun for it."""
+TURNS_TO_SEND = 3
+"""Turns of the event loop until a command has left. Should it take more, it leaves a little later."""
 
 
 class Posting:
@@ -73,6 +81,8 @@ class Posting:
             self._write, most=POSTS_TOGETHER, gathering=gathering
         )
         self._after: set[asyncio.Task[None]] = set()
+        self._last_seen: dict[QueueRef, Queue | None] = {}
+        """The last group's queues, as they were at its reservation."""
         self._take_new_name()
 
     async def post(self, ref: QueueRef, post: Post, now: datetime) -> Posted:
@@ -110,7 +120,10 @@ class Posting:
         needs = _needs(asked)
         is_durable = self._must_be_durable(asked, needs)
         term = self._connection.term()
-        remembered, reserved = await self._find_and_reserve(asked, needs, durable=is_durable)
+        (remembered, reserved), _ = await asyncio.gather(
+            self._find_and_reserve(asked, needs, durable=is_durable), self._draft(asked)
+        )
+        self._last_seen = {ref: each.record.queue for ref, each in reserved.items()}
         group = Group({ref: Part(reservation) for ref, reservation in reserved.items()})
         moved_before = await self._moved_before(asked, group)
         for call in calls:
@@ -166,7 +179,8 @@ class Posting:
             if before is not None:
                 self._repeat(part, call, key, before)
                 return
-        messages = asked.post.settle(part.record.queue)
+        draft = asked.draft(asked.post, part.record.queue)
+        messages = draft.messages
         if self._is_too_large(call, part, len(messages)):
             return
         queue = part.block.queue
@@ -175,15 +189,13 @@ class Posting:
         jobs: list[tuple[QueueRef, NewMessage]] = []
         if part.record.has_subscription(asked.now):
             jobs = list(asked.post.jobs(ids, messages))
-        client_id = asked.post.client_id
         part.add(
             [
-                from_new_message(
-                    message, queue=queue, position=position, client_id=client_id, now=asked.now
-                )
-                for position, message in zip(positions, messages, strict=True)
+                at_place(message, queue, position)
+                for position, message in zip(positions, draft.encoded, strict=True)
             ],
             asked.now,
+            delayed_to=[held_until_of(message, asked.now) for message in messages if message.delay],
         )
         if key is not None:
             post = Remembered(
@@ -193,7 +205,7 @@ class Posting:
             part.seal_until = max(part.seal_until, post.seal_until(key))
             remembered[asked.ref, key.key] = post
         if jobs:
-            part.jobs.append(Jobs(asked.now, client_id, jobs))
+            part.jobs.append(Jobs(asked.now, asked.post.client_id, jobs))
         part.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
 
     def _settle_moved(self, part: Part, call: Call[Asked, Posted], moved_before: set[str]) -> None:
@@ -215,6 +227,7 @@ class Posting:
                 for position, stored in zip(positions, moved, strict=True)
             ],
             asked.now,
+            delayed_to=(),
         )
         part.answers.append((call, Posted([], owes_deliveries=False)))
 
@@ -244,12 +257,23 @@ class Posting:
         for ref, jobs in by_queue.items():
             queue, first = await self._job_places.take(ref, len(jobs))
             for position, (part, post, job) in enumerate(jobs, first):
-                stored = from_new_message(
-                    job, queue=queue, position=position, client_id=post.client_id, now=post.now
-                )
+                [message] = encoded([job], client_id=post.client_id, now=post.now)
+                stored = at_place(message, queue, position)
                 part.stored_jobs.setdefault(ref, []).append(stored)
 
     # The steps that ask the store
+
+    async def _draft(self, asked: Sequence[Asked]) -> None:
+        """Encode the posts while the reservation is under way, by what the group before has seen of
+        their queues. It says the same, as a rule; if not, they are encoded anew."""
+        if len(asked) < WORTH_DRAFTING:
+            return
+        for _ in range(TURNS_TO_SEND):
+            await asyncio.sleep(0)
+        for one in asked:
+            if one.post is not None and one.ref in self._last_seen:
+                with suppress(Exception):  # It is its caller's, once the queue's present is known.
+                    one.draft(one.post, self._last_seen[one.ref])
 
     def _must_be_durable(self, asked: Sequence[Asked], needs: dict[QueueRef, int]) -> bool:
         """Whether the reservation has to wait for a majority by itself."""
@@ -346,7 +370,7 @@ class Posting:
             raise StorageUnavailable("The queue or the primary changed in the middle of the post")
 
     async def _take_back(
-        self, group: Group, inserted: Sequence[Document], *, is_sure: bool
+        self, group: Group, inserted: Sequence[Insertable], *, is_sure: bool
     ) -> None:
         """Remove what a group wrote that can't be acknowledged, and end its blocks."""
         await self._remove(inserted)
@@ -356,7 +380,7 @@ class Posting:
         fences = [fence_at(block, block.seal_id) for block in group.blocks]
         await self._records.take_places(fences, group.blocks if is_sure else [])
 
-    async def _remove(self, documents: Sequence[Document]) -> None:
+    async def _remove(self, documents: Sequence[Insertable]) -> None:
         """Remove messages, but not what has come to their places since."""
         if not documents:
             return

@@ -1,0 +1,189 @@
+"""Posts are encoded by hand, and before their queue's present is known."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+
+import bson
+import pytest
+from bson.codec_options import CodecOptions
+
+from tests.clock import START
+from tests.contract.steps import GivenPost, everything, new_message, post
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
+from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.mongodb.documents import at_place, encoded, place, to_ms
+from zaqar_notify.storage.mongodb.waiting import Waiting
+
+QUEUE_ID = secrets.token_bytes(12)
+POSITION = 1 << 60
+TOGETHER = 8
+"""More than `WORTH_DRAFTING`."""
+
+
+class ByMetadata(GivenPost):
+    """A message with its queue's ttl, for queues that take any; counts how often it was settled."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        super().settle(queue)
+        ttl = 60 if queue is None else queue.metadata["ttl"]
+        if not ttl:
+            raise ValidationFailed("The queue takes nothing")
+        return [new_message("any", ttl=ttl)]
+
+
+@pytest.mark.parametrize("body", [b'""', b'"\xc3\xa9"', b'"' + b"x" * 70_000 + b'"'])
+@pytest.mark.parametrize("delay", [0, 30])
+@pytest.mark.parametrize("checksum", [None, "MD5:0123"])
+def test_an_encoded_message_is_what_the_library_would_encode(
+    body: bytes, delay: int, checksum: str | None
+) -> None:
+    message = NewMessage(body=body, ttl=300, delay=delay, checksum=checksum)
+    held_until = to_ms(START) + 30_000 if delay else 0
+
+    [one] = encoded([message], client_id="ünï", now=START)
+
+    document = at_place(one, QUEUE_ID, POSITION)
+    expected = {
+        "_id": place(QUEUE_ID, POSITION),
+        "queue": QUEUE_ID,
+        "due": -held_until,
+        "held_until": held_until,
+        "claim_count": 0,
+        "client": "ünï",
+        "ttl": 300,
+        "posted_at": START,
+        "expires_at": START + timedelta(seconds=300),
+        "body": body,
+    } | ({} if checksum is None else {"checksum": checksum})
+    assert document.raw == bson.encode(expected)
+
+
+def test_messages_of_one_post_keep_what_is_their_own() -> None:
+    messages = [
+        NewMessage(body=b"1", ttl=60),
+        NewMessage(body=b"2", ttl=60, delay=5),
+        NewMessage(body=b"3", ttl=90),
+        NewMessage(body=b"4", ttl=60, checksum="SHA256:4"),
+        NewMessage(body=b"5", ttl=60),
+    ]
+
+    documents: list[Document] = [
+        bson.decode(at_place(one, QUEUE_ID, position).raw, CodecOptions(tz_aware=True))
+        for position, one in enumerate(encoded(messages, client_id="c", now=START))
+    ]
+
+    now = to_ms(START)
+    assert [
+        (one["body"], one["ttl"], one["held_until"], one.get("checksum")) for one in documents
+    ] == [
+        (b"1", 60, 0, None),
+        (b"2", 60, now + 5000, None),
+        (b"3", 90, 0, None),
+        (b"4", 60, 0, "SHA256:4"),
+        (b"5", 60, 0, None),
+    ]
+    assert [(one["expires_at"] - START).seconds for one in documents] == [60, 60, 90, 60, 60]
+
+
+async def test_posts_go_by_what_their_queue_says_now_and_not_by_what_the_group_before_saw(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await post_together(storage, queue)
+
+    await other_storage.queues.update(queue, lambda _: {"ttl": 200})
+    await post_together(storage, queue)
+
+    ttls = [message.ttl for message in await everything(storage, queue)]
+    assert ttls == [100] * TOGETHER + [200] * TOGETHER
+
+
+async def test_a_queue_that_came_back_since_the_group_before_has_its_own_messages(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await post_together(storage, queue)
+
+    await other_storage.queues.delete(queue)
+    await other_storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    posted = await post_together(storage, queue)
+
+    found = [message.id for message in await everything(other_storage, queue)]
+    assert sorted(found) == sorted(one.ids[0] for one in posted)
+
+
+async def test_a_queue_that_refused_the_group_before_takes_the_next_once_it_says_so(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await storage.queues.create(queue, metadata={"ttl": 0}, now=START)
+    with pytest.raises(ValidationFailed):
+        await post_together(storage, queue)
+
+    await other_storage.queues.update(queue, lambda _: {"ttl": 200})
+    await post_together(storage, queue)
+
+    assert [message.ttl for message in await everything(storage, queue)] == [200] * TOGETHER
+
+
+async def test_a_queue_that_took_the_group_before_refuses_the_next_once_it_says_so(
+    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+) -> None:
+    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await post_together(storage, queue)
+
+    await other_storage.queues.update(queue, lambda _: {"ttl": 0})
+    with pytest.raises(ValidationFailed):
+        await post_together(storage, queue)
+
+    assert len(await everything(storage, queue)) == TOGETHER
+
+
+async def test_a_post_is_settled_once_while_its_queue_stays_as_it_was(
+    storage: MongoStorage, queue: QueueRef
+) -> None:
+    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await post_together(storage, queue)
+    posts = [ByMetadata() for _ in range(TOGETHER)]
+
+    await post_together(storage, queue, posts)
+
+    assert {len(one.settled_on) for one in posts} == {1}
+
+
+async def test_who_waits_is_told_when_a_delayed_message_falls_due(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[QueueRef, int]] = []
+    monkeypatch.setattr(Waiting, "held", lambda _, ref, due: told.append((ref, due)))
+
+    await asyncio.gather(
+        *(post(storage, queue, bodies=["late"], delay=delay) for delay in (90, 60, 75, 0))
+    )
+
+    assert min(due for ref, due in told if ref == queue) == to_ms(START) + 60_000
+
+
+async def post_together(
+    storage: MongoStorage, queue: QueueRef, posts: Sequence[GivenPost] = ()
+) -> list[Posted]:
+    """Post so many that they are one group; raises what the first of them does."""
+    answers = await asyncio.gather(
+        *(
+            storage.messages.post(queue, one, now=START)
+            for one in posts or [ByMetadata() for _ in range(TOGETHER)]
+        ),
+        return_exceptions=True,
+    )
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return [answer for answer in answers if isinstance(answer, Posted)]
