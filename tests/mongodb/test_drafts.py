@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import bson
 import pytest
@@ -18,24 +19,29 @@ from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.connection import Document
 from zaqar_notify.storage.mongodb.documents import at_place, encoded, place, to_ms
+from zaqar_notify.storage.mongodb.reserving import Reservation, Reserving
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 QUEUE_ID = secrets.token_bytes(12)
 POSITION = 1 << 60
 TOGETHER = 8
 """More than `WORTH_DRAFTING`."""
+REFUSES = 0
+"""The ttl of a queue that takes nothing."""
 
 
 class ByMetadata(GivenPost):
-    """A message with its queue's ttl, for queues that take any; counts how often it was settled."""
+    """A message with its queue's ttl."""
 
     def __init__(self) -> None:
         super().__init__([])
+        self.was_settled = asyncio.Event()
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         super().settle(queue)
+        self.was_settled.set()
         ttl = 60 if queue is None else queue.metadata["ttl"]
-        if not ttl:
+        if ttl == REFUSES:
             raise ValidationFailed("The queue takes nothing")
         return [new_message("any", ttl=ttl)]
 
@@ -94,17 +100,29 @@ def test_messages_of_one_post_keep_what_is_their_own() -> None:
     assert [(one["expires_at"] - START).seconds for one in documents] == [60, 60, 90, 60, 60]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "stored"),
+    [
+        pytest.param(100, 200, [100] * TOGETHER + [200] * TOGETHER, id="other-ttl"),
+        pytest.param(REFUSES, 200, [200] * TOGETHER, id="refused-before"),
+        pytest.param(100, REFUSES, [100] * TOGETHER, id="refuses-now"),
+    ],
+)
 async def test_posts_go_by_what_their_queue_says_now_and_not_by_what_the_group_before_saw(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: MongoStorage,
+    other_storage: MongoStorage,
+    queue: QueueRef,
+    before: int,
+    now: int,
+    stored: list[int],
 ) -> None:
-    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await storage.queues.create(queue, metadata={"ttl": before}, now=START)
     await post_together(storage, queue)
 
-    await other_storage.queues.update(queue, lambda _: {"ttl": 200})
+    await other_storage.queues.update(queue, lambda _: {"ttl": now})
     await post_together(storage, queue)
 
-    ttls = [message.ttl for message in await everything(storage, queue)]
-    assert ttls == [100] * TOGETHER + [200] * TOGETHER
+    assert [message.ttl for message in await everything(storage, queue)] == stored
 
 
 async def test_a_queue_that_came_back_since_the_group_before_has_its_own_messages(
@@ -121,38 +139,21 @@ async def test_a_queue_that_came_back_since_the_group_before_has_its_own_message
     assert sorted(found) == sorted(one.ids[0] for one in posted)
 
 
-async def test_a_queue_that_refused_the_group_before_takes_the_next_once_it_says_so(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
-) -> None:
-    await storage.queues.create(queue, metadata={"ttl": 0}, now=START)
-    with pytest.raises(ValidationFailed):
-        await post_together(storage, queue)
-
-    await other_storage.queues.update(queue, lambda _: {"ttl": 200})
-    await post_together(storage, queue)
-
-    assert [message.ttl for message in await everything(storage, queue)] == [200] * TOGETHER
-
-
-async def test_a_queue_that_took_the_group_before_refuses_the_next_once_it_says_so(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
-) -> None:
-    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
-    await post_together(storage, queue)
-
-    await other_storage.queues.update(queue, lambda _: {"ttl": 0})
-    with pytest.raises(ValidationFailed):
-        await post_together(storage, queue)
-
-    assert len(await everything(storage, queue)) == TOGETHER
-
-
-async def test_a_post_is_settled_once_while_its_queue_stays_as_it_was(
-    storage: MongoStorage, queue: QueueRef
+async def test_posts_are_settled_once_and_while_their_reservation_is_under_way(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
     await post_together(storage, queue)
     posts = [ByMetadata() for _ in range(TOGETHER)]
+    reserve = Reserving.reserve
+
+    async def reserve_late(*args: Any, **options: Any) -> dict[QueueRef, Reservation]:
+        reserved = await reserve(*args, **options)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(one.was_settled.wait() for one in posts))
+        return reserved
+
+    monkeypatch.setattr(Reserving, "reserve", reserve_late)
 
     await post_together(storage, queue, posts)
 
@@ -175,7 +176,7 @@ async def test_who_waits_is_told_when_a_delayed_message_falls_due(
 async def post_together(
     storage: MongoStorage, queue: QueueRef, posts: Sequence[GivenPost] = ()
 ) -> list[Posted]:
-    """Post so many that they are one group; raises what the first of them does."""
+    """Post so many that they are one group; returns the answers of those that were not refused."""
     answers = await asyncio.gather(
         *(
             storage.messages.post(queue, one, now=START)
@@ -184,6 +185,6 @@ async def post_together(
         return_exceptions=True,
     )
     for answer in answers:
-        if isinstance(answer, BaseException):
+        if isinstance(answer, BaseException) and not isinstance(answer, ValidationFailed):
             raise answer
     return [answer for answer in answers if isinstance(answer, Posted)]

@@ -40,7 +40,7 @@ class Asked(msgspec.Struct):
         return None if self.post is None else self.post.idempotency_key
 
     def draft(self, post: Post, queue: Queue | None) -> Draft:
-        """The post by what the queue says, anew only if it says something else than at the last call.
+        """Its post by what the queue says, anew only if it says something else than at the last call.
 
         Raises:
             ValidationFailed: The queue takes no such post.

@@ -120,9 +120,11 @@ class Posting:
         needs = _needs(asked)
         is_durable = self._must_be_durable(asked, needs)
         term = self._connection.term()
-        (remembered, reserved), _ = await asyncio.gather(
-            self._find_and_reserve(asked, needs, durable=is_durable), self._draft(asked)
-        )
+        finding = self._find_and_reserve(asked, needs, durable=is_durable)
+        if len(asked) < WORTH_DRAFTING:
+            remembered, reserved = await finding
+        else:
+            (remembered, reserved), _ = await asyncio.gather(finding, self._draft(asked))
         self._last_seen = {ref: each.record.queue for ref, each in reserved.items()}
         group = Group({ref: Part(reservation) for ref, reservation in reserved.items()})
         moved_before = await self._moved_before(asked, group)
@@ -266,8 +268,6 @@ class Posting:
     async def _draft(self, asked: Sequence[Asked]) -> None:
         """Encode the posts while the reservation is under way, by what the group before has seen of
         their queues. It says the same, as a rule; if not, they are encoded anew."""
-        if len(asked) < WORTH_DRAFTING:
-            return
         for _ in range(TURNS_TO_SEND):
             await asyncio.sleep(0)
         for one in asked:
