@@ -34,7 +34,7 @@ format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.developing ## beside a real Zaqar, 40 minutes; writes the tables in docs/performance.md
+bench: $(VENV)/.developing ## beside a real Zaqar, 50 minutes; writes the tables in docs/performance.md
 	$(BIN)/python bench/run.py $(ARGS)
 
 clean:

@@ -12,9 +12,9 @@ Scenarios (choose with --scenarios, comma separated):
   list          GET .../messages?limit=10&echo=true from a queue of 100
   consume       claim 10, then DELETE each with its claim_id, until empty
   mixed         N producers and N consumers until every message came through
-  fanout        S webhook subscribers, K messages posted as fast as they go
-  fanout_paced  the same, but the next message waits for the previous one's
-                deliveries: latency without a backlog
+  fanout        S webhook subscribers, K messages posted as fast as they go by N producers
+  fanout_paced  the same, but there is one producer, and the next message waits for the
+                previous one's deliveries: latency without a backlog
 
 Every figure is the result of --trials repetitions and is reported as min / median / max over them.
 CPU: "load" is this process, "sink" the webhook receiver, "server" the process trees given with
@@ -581,12 +581,13 @@ async def fan_wait(sc, run, expect, quiet_s, deadline, poll=0.1):
         await asyncio.sleep(poll)
 
 
-async def s_fanout(ctx, subs, paced):
-    a = ctx.a
+async def s_fanout(ctx, subs, producers):
+    """Without `producers` the next message waits for the deliveries of the one before."""
+    a, paced = ctx.a, not producers
     count = (
         max(10, min(50, a.fanout_deliveries // (4 * subs)))
         if paced
-        else max(20, min(a.fanout_max_messages, a.fanout_deliveries // subs))
+        else max(20, 2 * producers, min(a.fanout_max_messages, a.fanout_deliveries // subs))
     )
     sink, run = ctx.sink, uuid.uuid4().hex
     async with ctx.client() as c, RawClient(sink.url, {}) as sc:
@@ -626,7 +627,7 @@ async def s_fanout(ctx, subs, paced):
                 for s in todo:
                     await post(s)
 
-            await asyncio.gather(*[worker() for _ in range(a.fanout_producers)])
+            await asyncio.gather(*[worker() for _ in range(producers)])
         posting = time.time() - began
         expect = len(posted) * subs
         await fan_wait(sc, run, expect, a.quiet, deadline)
@@ -678,10 +679,13 @@ def plan(a):
         elif scenario == "mixed":
             for n in a.pairs:
                 yield f"mixed {n}+{n}", lambda ctx, n=n: s_mixed(ctx, n)
-        elif scenario in ("fanout", "fanout_paced"):
-            paced = scenario == "fanout_paced"
+        elif scenario == "fanout":
             for n in a.subscribers:
-                yield f"{scenario} S={n}", lambda ctx, n=n, paced=paced: s_fanout(ctx, n, paced)
+                for c in a.fanout_producers:
+                    yield f"fanout S={n} c={c}", lambda ctx, n=n, c=c: s_fanout(ctx, n, c)
+        elif scenario == "fanout_paced":
+            for n in a.subscribers:
+                yield f"fanout_paced S={n}", lambda ctx, n=n: s_fanout(ctx, n, producers=0)
         else:
             raise SystemExit(f"unknown scenario {scenario!r}")
 
@@ -820,7 +824,7 @@ def add_options(parser):
     add("--subscribers", type=ints, default=[1, 10, 100])
     add("--fanout-deliveries", type=int, default=3000, help="about this many per trial")
     add("--fanout-max-messages", type=int, default=1000)
-    add("--fanout-producers", type=int, default=4)
+    add("--fanout-producers", type=ints, default=[4, 16, 64])
     add("--quiet", type=float, default=5, help="seconds without a delivery = the rest is lost")
     add("--timeout", type=float, default=60, help="of one trial of consume/mixed/fanout")
     add("--size", type=int, default=1024, help="bytes of one message body as JSON")

@@ -32,7 +32,7 @@ UNIT = {
     "fanout": "delivery",
 }
 CPU = "server_cpu_ms_per_op"
-HOW_MANY = {"c": "{} at a time", "S": "to {} webhooks"}
+HOW_MANY = {"": "{} at a time", "c": "{} at a time", "S": "to {} webhooks"}
 LIBRARIES = (
     "uvicorn",
     "httptools",
@@ -55,11 +55,10 @@ def put(section: str, text: str, document: Path = DOCUMENT) -> None:
 
 
 def title(name: str) -> str:
-    """`post1 c=16` in words."""
-    scenario, size = name.split()
-    key, _, count = size.rpartition("=")
-    how_many = HOW_MANY[key].format(count) if key else f"{size} at a time"
-    return f"{WHAT[scenario]}, {how_many}"
+    """`fanout S=10 c=16` in words."""
+    scenario, *sizes = name.split()
+    counts = (size.rpartition("=") for size in sizes)
+    return ", ".join([WHAT[scenario], *(HOW_MANY[key].format(count) for key, _, count in counts)])
 
 
 def cpu_table(results: dict, peers: list[str]) -> str:

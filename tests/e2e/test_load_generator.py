@@ -20,7 +20,7 @@ LOAD = Path(__file__).parents[2] / "bench/load.py"
 LEAST = shlex.split(
     "--trials 1 --seconds 0.2 --quiet 2 --timeout 30 --calm 0 --noise 0 "
     "--concurrency 2 --consumers 2 --pairs 2 --subscribers 2 "
-    "--consume-messages 40 --mixed-messages 40 --fanout-deliveries 20"
+    "--consume-messages 40 --mixed-messages 40 --fanout-producers 2,3 --fanout-deliveries 20"
 )
 WAIT_SECONDS = 15.0
 PROMISED_NEVER = ("lost", "duplicated", "malformed", "unaccepted_but_seen")
@@ -39,7 +39,7 @@ def results(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def test_every_scenario_is_measured_without_an_error(results: dict[str, Any]) -> None:
     assert list(results) == [
-        *("consume c=2", "fanout S=2", "fanout_paced S=2", "list c=2"),
+        *("consume c=2", "fanout S=2 c=2", "fanout S=2 c=3", "fanout_paced S=2", "list c=2"),
         *("mixed 2+2", "post1 c=2", "post10 c=2"),
     ]
     for summary in results.values():
