@@ -15,8 +15,8 @@ up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers on this machine
 	@exec $(BIN)/python -m deploy.local_cluster $(ARGS)
 
-test: $(VENV)/.developing ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.developing ## every test, two files at a time: most of them wait
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: $(VENV)/.developing ## the crash tests: the cluster's for ZAQAR_TEST_FAULT_SECONDS (default 900), the process's for a sixth of that
 	@seconds=$${ZAQAR_TEST_FAULT_SECONDS:-900}; set -ex; \

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable
 
 START_SECONDS = 30
 STOP_SECONDS = 10
+PORTS = range(20_000, 32_000)
+"""Not those that the kernel gives to outgoing connections: one could take a server's port while that is down."""
 
 
 class Service:
@@ -91,10 +95,12 @@ def outside_environ() -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on; its server may leave it and come back."""
+    while True:
+        port = secrets.choice(PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def has_ended(process: subprocess.Popen[bytes], *, within_seconds: float = 0.05) -> bool:
