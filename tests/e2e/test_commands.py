@@ -117,17 +117,19 @@ def test_tail_follows_until_it_is_interrupted(service: Service, client: Client, 
         stderr=subprocess.PIPE,
         env=outside_environ(),
     )
-    with tail:
+    try:
         assert tail.stdout is not None
-        assert tail.stderr is not None
         assert json.loads(tail.stdout.readline())["body"] == "first"
         client.post(queue, "second")
         assert json.loads(tail.stdout.readline())["body"] == "second"
 
         tail.send_signal(signal.SIGINT)
 
-        assert tail.wait(10) == 130
-        assert tail.stderr.read() == b""
+        _, said = tail.communicate(timeout=10)
+        assert (tail.returncode, said) == (130, b"")
+    finally:
+        tail.kill()
+        tail.communicate()
 
 
 def test_claim_prints_what_it_claimed(client: Client, queue: str) -> None:
@@ -164,11 +166,14 @@ def test_claim_waits_for_a_message(service: Service, client: Client, queue: str)
         stdout=subprocess.PIPE,
         env=outside_environ(),
     )
-    with claim:
+    try:
         poster = threading.Thread(target=client.post, args=(queue, "late"))
         poster.start()
         poster.join()
         output, _ = claim.communicate(timeout=15)
+    finally:
+        claim.kill()
+        claim.communicate()
 
     assert json.loads(output)["messages"][0]["body"] == "late"
 
@@ -253,5 +258,8 @@ def test_up_ends_with_0_when_asked_to_stop(
 
     service.process.send_signal(stop)
 
-    assert has_ended(service.process, within_seconds=10)
-    assert service.process.returncode == 0
+    try:
+        assert has_ended(service.process, within_seconds=10)
+        assert service.process.returncode == 0
+    finally:
+        service.kill()
