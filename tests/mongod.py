@@ -171,7 +171,8 @@ def mongo_uri(_: object = None) -> str:
     return _with_database(base, f"{DATABASE_PREFIX}{new_id()}")
 
 
-DATABASE_PREFIX = "test_"
+DATABASE_PREFIX = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'only')}_"
+"""Tests may run in several processes; each removes its own."""
 
 
 def _do_without() -> None:
