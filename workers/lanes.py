@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 1.0
 """How long a run waits in memory for a lane."""
 
+SILENCE_SECONDS = 0.5
+"""How long nothing may end before it says something of the endpoint: a busy worker itself may stand
+still for a quarter of a second at the beginning of a burst."""
+
 LONGEST_DEFERRAL_SECONDS = 60
 """Until what was turned away is looked at again, at most: a recovered endpoint waits no longer."""
 
@@ -66,7 +70,8 @@ class Endpoint:
         self.waiting: deque[Run] = deque()
         self.is_queued = False
         self.pace_seconds = 0.0
-        """What a try takes lately."""
+        """What a try takes lately. About half of it is the last tries', as many as may run together: a
+        moment's stall makes all of those slow."""
         self.progress_at = 0.0
         """When a try ended, or began on the idle endpoint."""
         self.booked_until = 0.0
@@ -87,7 +92,7 @@ class Endpoint:
     def tried(self, *, succeeded: bool, seconds: float, now: float) -> None:
         """Learn from a try that took `seconds`."""
         self.progress_at = now
-        self.pace_seconds = (self.pace_seconds + seconds) / 2
+        self.pace_seconds += (seconds - self.pace_seconds) / (1 + self.limit)
         if not succeeded:
             self._failures += 1
             return
@@ -98,7 +103,10 @@ class Endpoint:
     def turn_seconds(self, now: float) -> float:
         """Between one lane's end and the next, as far as can be told; grows while nothing ends."""
         silence = now - self.progress_at if self.running else 0.0
-        return max(self.pace_seconds, silence) / self.limit
+        slowest = (
+            max(self.pace_seconds, silence) if silence > SILENCE_SECONDS else self.pace_seconds
+        )
+        return slowest / self.limit
 
 
 class Lanes:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 import pytest
 
 from tests.workers.office import until
-from workers.lanes import MAX_ENDPOINTS, PATIENCE_SECONDS, Endpoint, Lanes
+from workers.lanes import MAX_ENDPOINTS, PATIENCE_SECONDS, SILENCE_SECONDS, Endpoint, Lanes
 
 
 class Timer:
@@ -193,6 +193,34 @@ async def test_a_silent_endpoint_admits_less_the_longer_it_is_silent(
     assert lanes.admits(endpoint)
     timer.now += 0.01
     assert not lanes.admits(endpoint)
+
+
+async def test_nothing_is_turned_away_for_a_worker_that_stood_still_as_a_burst_began(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(total=400, per_endpoint=16)
+    endpoint = lanes.endpoint("p", "a")
+    submitted(lanes, endpoint, 200)
+    await turns()
+
+    timer.now += SILENCE_SECONDS / 2
+
+    assert lanes.admits(endpoint)
+    assert lanes.turn_away_overdue() == []
+
+
+async def test_one_slow_wave_of_tries_says_less_than_two(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=400, per_endpoint=16)
+    endpoint = lanes.endpoint("p", "a")
+    submitted(lanes, endpoint, 16 + 160)
+    await turns()
+    admitted = []
+    for _ in range(2):
+        for _ in range(16):
+            endpoint.tried(succeeded=True, seconds=0.15, now=1000)
+        admitted.append(lanes.admits(endpoint))
+
+    assert admitted == [True, False]
 
 
 async def test_a_quick_endpoint_admits_more_than_it_can_run(workshop: Workshop) -> None:
