@@ -147,7 +147,7 @@ class _Filling(Post):
         return self._messages
 
     def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return ()
 

@@ -147,7 +147,9 @@ class Owed(Post):
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         return self._messages
 
-    def jobs(self, ids: Sequence[str], messages: Sequence[NewMessage]) -> Sequence[Record]:
+    def jobs(
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[Record]:
         return ()
 
 

@@ -58,7 +58,6 @@ class QueuePost(Post):
         self._hops = hops
         self._request_id = request_id
         self._settings = settings
-        self._delayed_queue = False
 
     def _rules(self, queue: Queue | None) -> MessageRules:
         """What the queue says about its messages.
@@ -72,18 +71,17 @@ class QueuePost(Post):
                 f"The post has {self._size} bytes; queue {self._ref.name!r} takes at most "
                 f"{rules.max_post_size} bytes"
             )
-        self._delayed_queue = rules.default_delay > 0
         return rules
 
     def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return fan_out_jobs(
             self._ref,
             ids,
             messages,
             settings=self._settings,
-            delayed_queue=self._delayed_queue,
+            delayed_queue=self._rules(queue).default_delay > 0,
             hops=self._hops,
             request_id=self._request_id,
         )

@@ -74,7 +74,7 @@ class GivenPost(Post):
         return self._messages
 
     def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         job = {"ids": list(ids), "bodies": [message.body.decode() for message in messages]}
         return [(OUTBOX, NewMessage(body=json.dumps(job).encode(), ttl=86_400))]

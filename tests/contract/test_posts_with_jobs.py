@@ -223,7 +223,7 @@ async def test_jobs_can_be_several_on_several_queues_and_delayed(
     retry = QueueRef("", "retry")
 
     class SplitPost(GivenPost):
-        def jobs(self, ids: object, messages: object) -> list[tuple[QueueRef, NewMessage]]:
+        def jobs(self, *_: object) -> list[tuple[QueueRef, NewMessage]]:
             return [
                 (OUTBOX, new_message("one")),
                 (retry, new_message("two", ttl=60, delay=10)),

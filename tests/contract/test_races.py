@@ -302,7 +302,7 @@ async def test_a_post_that_fails_by_a_fault_does_not_touch_those_in_the_same_mom
     class FaultyJobs(GivenPost):
         """Fails after its messages were settled, when a driver may have written them."""
 
-        def jobs(self, ids: object, messages: object) -> list[tuple[QueueRef, NewMessage]]:
+        def jobs(self, *_: object) -> list[tuple[QueueRef, NewMessage]]:
             raise Fault
 
     await subscribe(storage, queue)

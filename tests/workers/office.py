@@ -151,7 +151,7 @@ class ClientPost(Post):
         return self._messages
 
     def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return fan_out_jobs(QUEUE, ids, messages, settings=self._settings)
 

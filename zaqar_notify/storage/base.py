@@ -54,8 +54,9 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 class Post(ABC):
     """The messages of one request, before their queue's metadata is known.
 
-    The driver reads the queue's record and the subscriptions in the very write that stores the
-    messages, and asks back for what depends on them. The methods are pure and quick.
+    The driver asks back for what depends on the queue's record and the subscriptions, as they are in
+    the very write that stores the messages. The methods are pure and quick: it may ask before that,
+    by a record that was seen earlier, and once more if another has come by then.
     """
 
     client_id: str
@@ -71,11 +72,14 @@ class Post(ABC):
 
     @abstractmethod
     def jobs(
-        self, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         """The fan-out jobs that deliver `messages`, with the internal queue each belongs to.
 
         Asked only when the queue has a live subscription.
+
+        Args:
+            queue: What `messages` were settled on.
         """
 
 

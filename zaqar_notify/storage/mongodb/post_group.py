@@ -61,6 +61,13 @@ class Jobs(msgspec.Struct, frozen=True):
     jobs: Sequence[tuple[QueueRef, NewMessage]]
 
 
+class StoredJobs(msgspec.Struct):
+    """Jobs as they are about to be stored on one internal queue, some of them delayed to these milliseconds."""
+
+    documents: list[Insertable] = []
+    delayed_to: list[int] = []
+
+
 class Part:
     """One queue's part of a group: all that its block's seal vouches for."""
 
@@ -71,7 +78,7 @@ class Part:
         self.keys: list[Document] = []
         self.documents: list[Insertable] = []
         self.jobs: list[Jobs] = []
-        self.stored_jobs: dict[QueueRef, list[Insertable]] = {}
+        self.stored_jobs: dict[QueueRef, StoredJobs] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
         self.visible = 0
         self.delayed_to: list[int] = []
@@ -125,17 +132,19 @@ class Group:
     def answers(self) -> list[tuple[Call[Asked, Posted], Posted]]:
         return [answer for part in self.parts.values() for answer in part.answers]
 
-    def stored_jobs(self) -> dict[QueueRef, list[Insertable]]:
+    def stored_jobs(self) -> dict[QueueRef, StoredJobs]:
         """By the queue that they are on."""
-        jobs: dict[QueueRef, list[Insertable]] = {}
+        jobs: dict[QueueRef, StoredJobs] = {}
         for part in self.parts.values():
             for ref, stored in part.stored_jobs.items():
-                jobs.setdefault(ref, []).extend(stored)
+                together = jobs.setdefault(ref, StoredJobs())
+                together.documents += stored.documents
+                together.delayed_to += stored.delayed_to
         return jobs
 
     def messages_and_jobs(self) -> list[Insertable]:
         messages = [stored for part in self.parts.values() for stored in part.documents]
-        jobs = [stored for together in self.stored_jobs().values() for stored in together]
+        jobs = [stored for queue in self.stored_jobs().values() for stored in queue.documents]
         return [*messages, *jobs]
 
     def documents(self) -> list[Insertable]:

@@ -46,7 +46,7 @@ from zaqar_notify.storage.mongodb.documents import (
 )
 from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
-from zaqar_notify.storage.mongodb.post_group import Asked, Group, Jobs, Part
+from zaqar_notify.storage.mongodb.post_group import Asked, Group, Jobs, Part, StoredJobs
 from zaqar_notify.storage.mongodb.records import Records, fence_at
 from zaqar_notify.storage.mongodb.remembering import (
     Remembered,
@@ -190,7 +190,7 @@ class Posting:
         ids = [to_id(queue, position) for position in positions]
         jobs: list[tuple[QueueRef, NewMessage]] = []
         if part.record.has_subscription(asked.now):
-            jobs = list(asked.post.jobs(ids, messages))
+            jobs = list(asked.post.jobs(draft.queue, ids, messages))
         part.add(
             [
                 at_place(message, queue, position)
@@ -199,6 +199,7 @@ class Posting:
             asked.now,
             delayed_to=[held_until_of(message, asked.now) for message in messages if message.delay],
         )
+        asked.drafted = None  # Its documents hold the bodies now.
         if key is not None:
             post = Remembered(
                 key.fingerprint, positions[0], len(positions), part.block, is_sealed=True
@@ -260,8 +261,10 @@ class Posting:
             queue, first = await self._job_places.take(ref, len(jobs))
             for position, (part, post, job) in enumerate(jobs, first):
                 [message] = encoded([job], client_id=post.client_id, now=post.now)
-                stored = at_place(message, queue, position)
-                part.stored_jobs.setdefault(ref, []).append(stored)
+                stored = part.stored_jobs.setdefault(ref, StoredJobs())
+                stored.documents.append(at_place(message, queue, position))
+                if job.delay:
+                    stored.delayed_to.append(held_until_of(job, post.now))
 
     # The steps that ask the store
 
@@ -427,10 +430,9 @@ class Posting:
             if part.delayed_to:
                 self._waiting.held(part.record.ref, min(part.delayed_to))
         for ref, jobs in group.stored_jobs().items():
-            delayed_to = [job["held_until"] for job in jobs if job["held_until"]]
-            self._job_places.stored(ref, len(jobs) - len(delayed_to))
-            if delayed_to:
-                self._waiting.held(ref, min(delayed_to))
+            self._job_places.stored(ref, len(jobs.documents) - len(jobs.delayed_to))
+            if jobs.delayed_to:
+                self._waiting.held(ref, min(jobs.delayed_to))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -136,14 +136,15 @@ class SQLiteMessages(MessageStore):
         if key is not None and (remembered := _remembered(db, ref, key, now)) is not None:
             return remembered
         record = self._records.find(db, ref)
-        messages = post.settle(None if record is None else record.queue)
+        queue = None if record is None else record.queue
+        messages = post.settle(queue)
         first = self.append(db, ref, messages, post.client_id, now)
         ids = [to_id(position) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
         if _has_subscription(db, ref, now):
-            jobs = post.jobs(ids, messages)
-            for queue, job in jobs:
-                self.append(db, queue, [job], post.client_id, now)
+            jobs = post.jobs(queue, ids, messages)
+            for outbox, job in jobs:
+                self.append(db, outbox, [job], post.client_id, now)
         if key is not None:
             db.execute(
                 "INSERT OR REPLACE INTO remembered_posts VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -1,0 +1,38 @@
+"""What a post says of the queues that it is asked about."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import msgspec
+
+from zaqar_notify.delivery import FanOut, parcels, read_work
+from zaqar_notify.messages import ClientPost, PostedMessage
+from zaqar_notify.models import Queue, QueueRef
+from zaqar_notify.settings import Settings
+
+QUEUE = QueueRef("project1", "q1")
+DELAYED = Queue(QUEUE, {"_default_message_delay": 30}, datetime(2030, 1, 1, tzinfo=UTC))
+
+
+def test_what_a_post_says_of_one_queue_is_the_same_after_it_was_asked_about_another() -> None:
+    post = ClientPost(
+        QUEUE,
+        [PostedMessage(msgspec.Raw(b"1"), delay=0)],
+        size=1,
+        client_id="client",
+        idempotency_key=None,
+        request_id="r1",
+        hops=0,
+        settings=Settings(),
+    )
+
+    messages = post.settle(DELAYED)
+    post.settle(None)
+    [(_, job)] = post.jobs(DELAYED, ["m1"], messages)
+
+    work = read_work(job.body)
+    assert isinstance(work, FanOut)
+    [parcel] = parcels(work)
+    assert json.loads(parcel.payload)["delay"] == 0
