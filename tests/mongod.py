@@ -195,6 +195,7 @@ def _shared_set() -> str | None:
 def _admin(base: str) -> pymongo.MongoClient[dict[str, Any]]:
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(base)
     atexit.register(client.close)
+    atexit.register(_drop_last_database, base)
     return client
 
 
