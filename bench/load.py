@@ -581,9 +581,8 @@ async def fan_wait(sc, run, expect, quiet_s, deadline, poll=0.1):
         await asyncio.sleep(poll)
 
 
-async def s_fanout(ctx, subs, producers):
-    """Without `producers` the next message waits for the deliveries of the one before."""
-    a, paced = ctx.a, not producers
+async def s_fanout(ctx, subs, producers, paced=False):
+    a = ctx.a
     count = (
         max(10, min(50, a.fanout_deliveries // (4 * subs)))
         if paced
@@ -685,7 +684,7 @@ def plan(a):
                     yield f"fanout S={n} c={c}", lambda ctx, n=n, c=c: s_fanout(ctx, n, c)
         elif scenario == "fanout_paced":
             for n in a.subscribers:
-                yield f"fanout_paced S={n}", lambda ctx, n=n: s_fanout(ctx, n, producers=0)
+                yield f"fanout_paced S={n}", lambda ctx, n=n: s_fanout(ctx, n, 1, paced=True)
         else:
             raise SystemExit(f"unknown scenario {scenario!r}")
 

@@ -200,7 +200,7 @@ def trials(a, results: dict) -> str:
     return (
         f"Bodies of {a.size:,} bytes; median of {count} trials (least–most), of {a.seconds:g} s "
         f"where timed; consume {a.consume_messages:,} and mixed {a.mixed_messages:,} messages, "
-        f"fan-out about {a.fanout_deliveries:,} deliveries a trial. "
+        f"fan-out about {a.fanout_deliveries:,} deliveries a trial, but two posts of each client at least. "
         f"Others on the machine used {others:.2f} of a core at most."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -58,6 +59,30 @@ def test_what_it_sent_arrived_once(results: dict[str, Any]) -> None:
 
     assert counted
     assert not any(counted)
+
+
+def test_each_line_has_a_title_in_words() -> None:
+    script = (
+        "import argparse, load, report; parser = argparse.ArgumentParser(); load.add_options(parser); "
+        "print(*(report.title(name) for name, _ in load.plan(parser.parse_args())), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *LEAST],
+        cwd=LOAD.parent,
+        env=os.environ | {"PYTHONPATH": str(LOAD.parents[1])},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    titles = done.stdout.splitlines()
+    assert titles == [
+        *("post 1 message, 2 at a time", "post 10 messages, 2 at a time"),
+        *("page of 10, 2 at a time", "claim 10, delete each, 2 at a time"),
+        "post, claim and delete, 2+2 at a time",
+        *("fan-out, to 2 webhooks, 2 at a time", "fan-out, to 2 webhooks, 3 at a time"),
+        "fan-out, one message at a time, to 2 webhooks",
+    ]
 
 
 def test_a_trial_waits_for_what_the_one_before_left_behind(
