@@ -13,7 +13,7 @@ import pytest
 from bson.codec_options import CodecOptions
 
 from tests.clock import START
-from tests.contract.steps import GivenPost, everything, new_message, post
+from tests.contract.steps import GivenPost, everything, new_message, post, subscribe
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -171,6 +171,25 @@ async def test_who_waits_is_told_when_a_delayed_message_falls_due(
     )
 
     assert min(due for ref, due in told if ref == queue) == to_ms(START) + 60_000
+
+
+async def test_who_waits_for_jobs_is_told_how_many_are_there_and_when_the_delayed_fall_due(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = QueueRef("", "outbox")
+    told: list[tuple[QueueRef, int]] = []
+    came: list[tuple[QueueRef, int]] = []
+    monkeypatch.setattr(Waiting, "held", lambda _, ref, due: told.append((ref, due)))
+    monkeypatch.setattr(Waiting, "came", lambda _, ref, visible: came.append((ref, visible)))
+
+    class DelayedJobs(GivenPost):
+        def jobs(self, *_: object) -> list[tuple[QueueRef, NewMessage]]:
+            return [(outbox, new_message("job", delay=delay)) for delay in (0, 90, 60)]
+
+    await subscribe(storage, queue)
+    await storage.messages.post(queue, DelayedJobs([new_message("a")]), now=START)
+
+    assert (came, told) == ([(outbox, 1)], [(outbox, to_ms(START) + 60_000)])
 
 
 async def post_together(

@@ -144,7 +144,7 @@ class Group:
 
     def messages_and_jobs(self) -> list[Insertable]:
         messages = [stored for part in self.parts.values() for stored in part.documents]
-        jobs = [stored for queue in self.stored_jobs().values() for stored in queue.documents]
+        jobs = [stored for each in self.stored_jobs().values() for stored in each.documents]
         return [*messages, *jobs]
 
     def documents(self) -> list[Insertable]:
