@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
 from aiohappyeyeballs import AddrInfoType
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis.strategies import ip_addresses, sampled_from
 
 from sinks import guard as guard_module
@@ -149,16 +149,27 @@ def test_deny_wins_over_allow_through_every_disguise(inner: IPv4Address, wrapper
 
 
 @given(ip_addresses())
+@example(IPv6Address("::ffff:10.0.0.0"))
+@example(IPv6Address("64:ff9b::10.0.0.0"))
+@example(IPv6Address("2002:a00::"))
+@example(IPv6Address("64:ff9b:1::10.0.0.0"))
 def test_allow_opens_what_it_names_and_nothing_else(address: IPv4Address | IPv6Address) -> None:
     guard = AddressGuard(allow=[ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
     is_named = any(address in network for network in guard._allow)
 
-    assert guard.permits(address) == (is_named or PUBLIC.permits(address) or _is_mapped(address))
+    assert guard.permits(address) == (
+        is_named or PUBLIC.permits(address) or _is_transparent_for_ten(address)
+    )
 
 
-def _is_mapped(address: IPv4Address | IPv6Address) -> bool:
-    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return inner is not None and inner in ip_network("10.0.0.0/8")
+def _is_transparent_for_ten(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it only carries an address of 10.0.0.0/8, which decides."""
+    if isinstance(address, IPv4Address):
+        return False
+    in_nat64 = address in ip_network("64:ff9b::/96")
+    nat64 = IPv4Address(int(address) & 0xFFFFFFFF) if in_nat64 else None
+    carried = (address.ipv4_mapped, address.sixtofour, nat64)
+    return any(inner is not None and inner in ip_network("10.0.0.0/8") for inner in carried)
 
 
 def test_text_that_is_no_address_is_refused() -> None:
