@@ -52,11 +52,11 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a receiver said. `retry_after` is empty when there is no such header."""
+    """What a receiver said. `retry_after` has the values of all headers of that name."""
 
     status: int
     reason: str
-    retry_after: str
+    retry_after: tuple[str, ...]
     start: bytes
     """The first bytes of the body, 1024 at most."""
 
@@ -255,7 +255,7 @@ class _Connection(asyncio.Protocol):
         self._received = 0
         self._has_head = False
         self._phrase = b""
-        self._retry_after = b""
+        self._retry_after: list[bytes] = []
         self._start = b""
 
     def is_open(self) -> bool:
@@ -324,14 +324,15 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self.is_reusable = False
-        self._phrase = self._retry_after = self._start = b""
+        self._phrase = self._start = b""
+        self._retry_after = []
 
     def on_status(self, phrase: bytes) -> None:
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head and not self._retry_after and name.lower() == b"retry-after":
-            self._retry_after = value
+        if not self._has_head and name.lower() == b"retry-after":
+            self._retry_after.append(value)
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -358,7 +359,7 @@ class _Connection(asyncio.Protocol):
                 Answer(
                     self._parser.get_status_code(),
                     self._phrase.decode(errors="replace"),
-                    self._retry_after.strip().decode(errors="replace"),
+                    tuple(value.strip().decode(errors="replace") for value in self._retry_after),
                     self._start,
                 )
             )

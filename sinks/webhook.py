@@ -10,8 +10,7 @@ import re
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -22,6 +21,7 @@ from sinks import text
 from sinks.base import Sink
 from sinks.guard import AddressForbidden, AddressGuard, is_address
 from sinks.http import Answer, HttpClient, NoAnswer, Origin
+from sinks.retry_after import seconds_to_wait
 from zaqar_notify import __version__
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
@@ -71,12 +71,16 @@ _POST_DATA_GROWTH = 4
 """A body made by `post_data` may be this many times the largest body of a post: a template that
 repeats the placeholder could make gigabytes."""
 
-_LONGEST_RETRY_AFTER_SECONDS = 86400
-
 _NO_URL = "the subscriber is not a URL that can be called"
 
 _LATER_STATUSES = frozenset(
-    {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.MISDIRECTED_REQUEST,
+        HTTPStatus.LOCKED,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
 )
 
 
@@ -245,7 +249,11 @@ def _outcome(answer: Answer, sent_at: datetime) -> Outcome:
     verdict = judge(answer.status)
     if verdict is Verdict.DELIVERED:
         return Outcome(verdict, answer.status)
-    wait = _retry_after(answer, sent_at) if verdict is Verdict.TRY_LATER else None
+    wait = None
+    if verdict is not Verdict.GONE:
+        wait = seconds_to_wait(answer.retry_after, sent_at)
+    if wait is not None:
+        verdict = Verdict.TRY_LATER  # Whatever the status: the receiver expects us again.
     return Outcome(verdict, answer.status, _detail(answer), wait)
 
 
@@ -253,21 +261,3 @@ def _detail(answer: Answer) -> str:
     if 300 <= answer.status < 400:
         return "redirects are not followed"
     return text.detail(answer.start.decode(errors="replace")) or text.detail(answer.reason)
-
-
-def _retry_after(answer: Answer, sent_at: datetime) -> int | None:
-    """Seconds that the receiver asks us to wait, counted from `sent_at`; None when it does not."""
-    value = answer.retry_after
-    if not value:
-        return None
-    if re.fullmatch(r"[0-9]{1,12}", value):
-        seconds = int(value)
-    else:
-        try:
-            instant = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        if instant.tzinfo is None:
-            instant = instant.replace(tzinfo=UTC)
-        seconds = int((instant - sent_at).total_seconds())
-    return min(max(seconds, 0), _LONGEST_RETRY_AFTER_SECONDS)

@@ -151,6 +151,9 @@ class Courier:
             if receiver.is_gone:
                 records.append(self._held(parcel, receiver.subscription))
                 continue
+            if receiver.endpoint.is_paused(time.monotonic()):
+                records += self._deferred(round_.parcels[number:], receiver, round_.attempt)
+                break
             outcome = await self._try(parcel, receiver, round_.attempt)
             if outcome.verdict is Verdict.DELIVERED:
                 continue
@@ -230,6 +233,8 @@ class Courier:
         endpoint = receiver.endpoint
         was_suspect = endpoint.is_suspect
         endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
+        if outcome.retry_after_seconds:
+            endpoint.pause(outcome.retry_after_seconds, now=ended)
         self.counts[receiver.scheme, outcome.verdict.value] += 1
         if outcome.verdict is not Verdict.DELIVERED or logger.isEnabledFor(logging.DEBUG):
             _log(outcome, delivery, is_known=was_suspect)

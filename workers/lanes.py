@@ -6,7 +6,8 @@ slow endpoint keeps few lanes busy, and what can't start soon is turned away: th
 to the store and comes back with it.
 
 After some failures in a row an endpoint is *suspect*: it gets one run at a time until one succeeds,
-and all suspects together have at most a quarter of the lanes.
+and all suspects together have at most a quarter of the lanes. An endpoint that asked for a pause gets
+no run until that has passed.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Endpoint:
         "pace_seconds",
         "progress_at",
         "running",
+        "wait_until",
         "waiting",
     )
 
@@ -76,6 +78,8 @@ class Endpoint:
         """When a try ended, or began on the idle endpoint."""
         self.booked_until = 0.0
         """The turn that the last run turned away was told to come back for."""
+        self.wait_until = 0.0
+        """When the pause ends that the receiver asked for."""
 
     @property
     def is_suspect(self) -> bool:
@@ -88,6 +92,13 @@ class Endpoint:
     @property
     def has_room(self) -> bool:
         return self.running < self.limit
+
+    def is_paused(self, now: float) -> bool:
+        return now < self.wait_until
+
+    def pause(self, seconds: float, now: float) -> None:
+        """Start no run for so long: the receiver asked for it."""
+        self.wait_until = max(self.wait_until, now + seconds)
 
     def tried(self, *, succeeded: bool, seconds: float, now: float) -> None:
         """Learn from a try that took `seconds`."""
@@ -153,6 +164,8 @@ class Lanes:
 
     def admits(self, endpoint: Endpoint) -> bool:
         """Whether a run given now can be expected to start soon."""
+        if endpoint.is_paused(self._timer()):
+            return False
         if not endpoint.waiting and endpoint.has_room:
             return True
         expected = endpoint.turn_seconds(self._timer()) * (len(endpoint.waiting) + 1)
@@ -183,24 +196,27 @@ class Lanes:
         overdue: list[Run] = []
         if self.waiting:
             for endpoint in self._endpoints.values():
-                if endpoint.waiting and (endpoint.is_suspect or not endpoint.has_room):
+                is_held_up = endpoint.is_suspect or not endpoint.has_room
+                if endpoint.waiting and (is_held_up or endpoint.is_paused(self._timer())):
                     overdue += self._overdue_of(endpoint)
         self.waiting -= len(overdue)
         self._tell_room()
         return overdue
 
     def defer(self, endpoint: Endpoint) -> int:
-        """In how many seconds a run that was turned away should come back, 1 to 60.
+        """In how many seconds a run that was turned away should come back: 1 to 60, after a pause.
 
         Each gets a turn of its own at the pace of the endpoint; beyond a minute they are spread.
         """
         now = self._timer()
-        turn = max(now + 1, endpoint.booked_until)
-        wait = turn - now
+        begin = max(now, endpoint.wait_until)
+        turn = max(begin, now + 1, endpoint.booked_until)
+        wait = turn - begin
         if wait >= LONGEST_DEFERRAL_SECONDS:
-            return math.ceil(LONGEST_DEFERRAL_SECONDS * (1 + self._random()) / 2)
+            spread = LONGEST_DEFERRAL_SECONDS * (1 + self._random()) / 2
+            return math.ceil(begin - now + spread)
         endpoint.booked_until = turn + endpoint.turn_seconds(now)
-        return math.ceil(wait)
+        return math.ceil(turn - now)
 
     async def _lane(self) -> None:
         try:
@@ -235,6 +251,10 @@ class Lanes:
     def _overdue_of(self, endpoint: Endpoint) -> list[Run]:
         now = self._timer()
         overdue: list[Run] = []
+        if endpoint.is_paused(now):
+            overdue.extend(endpoint.waiting)
+            endpoint.waiting.clear()
+            return overdue
         while endpoint.waiting and now - endpoint.waiting[0].offered_at > PATIENCE_SECONDS:
             overdue.append(endpoint.waiting.popleft())
         turn = endpoint.turn_seconds(now)

@@ -179,7 +179,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """The result of one try: `status` as the receiver gave it (HTTP or SMTP), if it gave one.
 
     `detail` is a short text for the operator, without bodies or secrets. `retry_after_seconds` is
-    what the receiver asked for.
+    what the receiver asked for; all other deliveries to it wait as long.
     """
 
     verdict: Verdict

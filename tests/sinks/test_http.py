@@ -94,13 +94,13 @@ ANSWERS = {
     "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
 }
 READ = {
-    "nothing more": Answer(204, "No Content", "", b""),
-    "a length": Answer(200, "All right", "", b"hello"),
-    "chunks": Answer(200, "All right", "", b"hello"),
-    "an empty body": Answer(500, "", "7", b""),
-    "line feeds": Answer(429, "Slow", "7", b"hello"),
-    "a continue": Answer(200, "All right", "", b"hello"),
-    "early hints": Answer(204, "No Content", "", b""),
+    "nothing more": Answer(204, "No Content", (), b""),
+    "a length": Answer(200, "All right", (), b"hello"),
+    "chunks": Answer(200, "All right", (), b"hello"),
+    "an empty body": Answer(500, "", ("7", "9"), b""),
+    "line feeds": Answer(429, "Slow", ("7",), b"hello"),
+    "a continue": Answer(200, "All right", (), b"hello"),
+    "early hints": Answer(204, "No Content", (), b""),
 }
 
 
@@ -135,7 +135,7 @@ async def test_a_connection_that_is_to_be_closed_is_not_used_again(
 
     answers = [await post(client, receiver) for _ in range(2)]
 
-    assert answers == [Answer(200, "OK", "", b"hello")] * 2
+    assert answers == [Answer(200, "OK", (), b"hello")] * 2
     assert receiver.connections == 2
 
 
@@ -152,7 +152,7 @@ async def test_a_body_that_breaks_off_leaves_the_status(
 ) -> None:
     receiver.behaviour = say(text)
 
-    assert await post(client, receiver) == Answer(200, "OK", "", b"hello")
+    assert await post(client, receiver) == Answer(200, "OK", (), b"hello")
 
     receiver.behaviour = answer(204)
     assert (await post(client, receiver)).status == 204
@@ -195,7 +195,7 @@ async def test_trailers_without_end_are_cut(
     receiver.behaviour = behaviour
 
     async with asyncio.timeout(20):
-        assert await post(client, receiver) == Answer(200, "OK", "", b"")
+        assert await post(client, receiver) == Answer(200, "OK", (), b"")
     client.close()
 
 
@@ -299,7 +299,7 @@ async def test_a_timer_of_the_exchange_before_does_not_end_the_next(
     second = await post(client, receiver)
 
     client.close()
-    assert (first, second) == (Answer(201, "OK", "", b"hello"), Answer(204, "No Content", "", b""))
+    assert (first, second) == (Answer(201, "OK", (), b"hello"), Answer(204, "No Content", (), b""))
     assert receiver.connections == 1
 
 

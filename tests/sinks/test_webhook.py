@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from base64 import b64encode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import example, given
@@ -277,8 +277,12 @@ async def test_cookies_are_not_sent_back(webhook: WebhookSink, receiver: Receive
         (401, Verdict.REFUSED),
         (404, Verdict.REFUSED),
         (408, Verdict.TRY_LATER),
+        (409, Verdict.REFUSED),
         (410, Verdict.GONE),
+        (413, Verdict.REFUSED),
+        (421, Verdict.TRY_LATER),
         (422, Verdict.REFUSED),
+        (423, Verdict.TRY_LATER),
         (425, Verdict.TRY_LATER),
         (429, Verdict.TRY_LATER),
         (499, Verdict.REFUSED),
@@ -302,21 +306,26 @@ async def test_the_status_decides(
     [
         ("0", 0),
         ("120", 120),
+        ("2.0", 2),
+        ("0.5", 1),
+        ("1.5", 2),
+        (".1", 1),
+        ("7.", 7),
         ("86400", 86400),
+        ("86400.5", 86400),
         ("999999", 86400),
-        ("9" * 5000, None),
-        ("-5", None),
-        ("1.5", None),
-        ("soon", None),
+        ("9999999999999", 86400),
+        ("9" * 5000, 86400),
         ("Fri, 02 Jan 2026 03:05:05 GMT", 60),
+        ("Friday, 02-Jan-26 03:05:05 GMT", 60),
+        ("Fri Jan  2 03:05:05 2026", 60),
+        ("Fri, 02 Jan 2026 04:05:05 +0100", 60),
         ("Fri, 02 Jan 2026 03:04:00 GMT", 0),
         ("Fri, 02 Jan 2036 03:04:00 GMT", 86400),
-        ("Fri, 99 Jan 2026 03:04:00 GMT", None),
-        ("Fri, 02 Jan 2026 03:05:05 +99999999", None),
     ],
 )
 async def test_retry_after_is_read_in_both_forms(
-    webhook: WebhookSink, receiver: Receiver, retry_after: str, seconds: int | None
+    webhook: WebhookSink, receiver: Receiver, retry_after: str, seconds: int
 ) -> None:
     receiver.behaviour = answer(429, Retry_After=retry_after)
 
@@ -326,14 +335,72 @@ async def test_retry_after_is_read_in_both_forms(
     assert outcome.retry_after_seconds == seconds
 
 
-async def test_retry_after_means_nothing_with_a_final_status(
-    webhook: WebhookSink, receiver: Receiver
+@pytest.mark.parametrize("milliseconds", [1, 60, 500, 940, 999])
+async def test_a_date_to_retry_after_is_never_early(
+    webhook: WebhookSink, receiver: Receiver, milliseconds: int
 ) -> None:
-    receiver.behaviour = answer(404, Retry_After="5")
+    receiver.behaviour = answer(503, Retry_After="Fri, 02 Jan 2026 03:05:05 GMT")
+    sent_at = SENT_AT + timedelta(milliseconds=milliseconds)
+
+    outcome = await webhook.deliver(delivery_to(receiver.url(), sent_at=sent_at))
+
+    assert outcome.retry_after_seconds == 60
+
+
+@pytest.mark.parametrize(
+    "retry_after",
+    [
+        "",
+        "soon",
+        "-5",
+        "+5",
+        "1e3",
+        "5 minutes",
+        "60, 120",
+        "\xb2",
+        "Fri, 99 Jan 2026 03:04:00 GMT",
+        "Fri, 02 Jan 2026 03:05:05 +99999999",
+    ],
+)
+async def test_a_retry_after_that_cannot_be_read_is_a_pause_all_the_same(
+    webhook: WebhookSink, receiver: Receiver, retry_after: str
+) -> None:
+    receiver.behaviour = answer(429, Retry_After=retry_after)
 
     outcome = await webhook.deliver(delivery_to(receiver.url()))
 
-    assert outcome.retry_after_seconds is None
+    assert outcome.retry_after_seconds == 60
+
+
+async def test_the_longest_of_several_retry_afters_counts(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(503, Retry_After="5", retry_After="1200", RETRY_AFTER="soon")
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.retry_after_seconds == 1200
+
+
+@pytest.mark.parametrize("status", [302, 400, 403, 404, 409, 413, 423, 429, 503])
+async def test_a_failure_with_retry_after_is_tried_later_whatever_the_status(
+    webhook: WebhookSink, receiver: Receiver, status: int
+) -> None:
+    receiver.behaviour = answer(status, Retry_After="5")
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert (outcome.verdict, outcome.retry_after_seconds) == (Verdict.TRY_LATER, 5)
+
+
+async def test_a_receiver_that_wants_no_more_is_believed_with_retry_after_too(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(410, Retry_After="5")
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert (outcome.verdict, outcome.retry_after_seconds) == (Verdict.GONE, None)
 
 
 async def test_a_failure_shows_the_start_of_the_answer_on_one_line(

@@ -235,6 +235,48 @@ async def test_the_receivers_retry_after_is_obeyed(office: Office) -> None:
     assert len(office.sink.deliveries) == 2
 
 
+async def test_all_deliveries_to_a_receiver_wait_as_long_as_it_asked_for_one(
+    office: Office,
+) -> None:
+    """Those of the same post, of later posts, and of another queue subscription's retries."""
+    await office.subscribe("http://receiver")
+    busy = Outcome(Verdict.TRY_LATER, status=429, retry_after_seconds=120)
+    office.sink.answers["http://receiver"] = always(busy)
+
+    async with office.open():
+        await office.post(b"1", b"2", b"3")
+        await office.settled()
+        await office.post(b"4")
+        await office.settled()
+        # A retry that falls due too early is put off again: its receiver's pause is not over.
+        office.clock.advance(seconds=60)
+        await office.settled()
+
+    assert office.sink.bodies("http://receiver") == [b"1"]
+    attempts = {bytes(owed.message.body): owed.attempt for owed in await office.owed_deliveries()}
+    assert attempts == {b"1": 2, b"2": 1, b"3": 1, b"4": 1}
+
+    office.sink.answers.clear()
+    office.clock.advance(seconds=120)
+    await office.work_off()
+    assert sorted(office.sink.bodies("http://receiver")[1:]) == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_pause_of_one_receiver_holds_up_no_other(office: Office) -> None:
+    await office.subscribe("http://busy")
+    await office.subscribe("http://well")
+    busy = Outcome(Verdict.TRY_LATER, status=503, retry_after_seconds=120)
+    office.sink.answers["http://busy"] = always(busy)
+
+    async with office.open():
+        for body in (b"1", b"2"):
+            await office.post(body)
+            await office.settled()
+
+    assert office.sink.bodies("http://busy") == [b"1"]
+    assert office.sink.bodies("http://well") == [b"1", b"2"]
+
+
 async def test_a_refused_delivery_is_recorded_and_not_repeated(office: Office) -> None:
     subscription = await office.subscribe("http://receiver")
     office.sink.answers["http://receiver"] = always(REFUSED)

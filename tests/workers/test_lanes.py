@@ -304,6 +304,42 @@ def test_deferred_runs_get_turns_at_the_pace_of_the_endpoint(
     assert [lanes.defer(endpoint) for _ in range(4)] == [1, 6, 11, 16]
 
 
+async def test_a_paused_endpoint_gets_no_run_until_its_pause_has_passed(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(per_endpoint=1)
+    endpoint = lanes.endpoint("p", "a")
+    under_way, waiting = submitted(lanes, endpoint, 2)
+    await turns()
+
+    endpoint.pause(100, timer.now)
+    endpoint.pause(5, timer.now)
+
+    assert under_way.has_begun
+    assert not lanes.admits(endpoint)
+    assert lanes.turn_away_overdue() == [waiting]
+    assert [lanes.defer(endpoint) for _ in range(2)] == [100, 100]
+
+    under_way.let_go.set()
+    await turns()
+    timer.now += 100
+    assert lanes.admits(endpoint)
+
+
+def test_runs_put_off_over_a_pause_come_back_at_the_pace_of_the_endpoint(
+    workshop: Workshop, timer: Timer
+) -> None:
+    lanes = workshop.lanes(per_endpoint=1)
+    endpoint = lanes.endpoint("p", "a")
+    for _ in range(50):
+        endpoint.tried(succeeded=True, seconds=20.0, now=timer.now)
+
+    endpoint.pause(86400, timer.now)
+
+    waits = [lanes.defer(endpoint) for _ in range(5)]
+    assert waits == [86400, 86420, 86440, 86445, 86445]
+
+
 def test_beyond_a_minute_deferred_runs_are_spread(workshop: Workshop) -> None:
     lanes = workshop.lanes(breaker_failures=3)
     endpoint = lanes.endpoint("p", "a")
