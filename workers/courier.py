@@ -157,6 +157,9 @@ class Courier:
             outcome = await self._try(parcel, receiver, round_.attempt)
             if outcome.verdict is Verdict.DELIVERED:
                 continue
+            if outcome.verdict is Verdict.POSTPONED:
+                records += self._postponed(round_, number, outcome)
+                break
             records.append(await self._owed_after(outcome, parcel, receiver, round_.attempt))
             if receiver.endpoint.is_suspect:
                 rest = round_.parcels[number + 1 :]
@@ -229,10 +232,11 @@ class Courier:
         began = time.monotonic()
         outcome = await self._ask(receiver.sink, delivery)
         ended = time.monotonic()
-        answered = outcome.verdict is not Verdict.TRY_LATER
         endpoint = receiver.endpoint
         was_suspect = endpoint.is_suspect
-        endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
+        if outcome.verdict is not Verdict.POSTPONED:
+            answered = outcome.verdict is not Verdict.TRY_LATER
+            endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
         if outcome.retry_after_seconds:
             endpoint.pause(outcome.retry_after_seconds, now=ended)
         self.counts[receiver.scheme, outcome.verdict.value] += 1
@@ -314,6 +318,19 @@ class Courier:
     def _held(self, parcel: Parcel, subscription: Subscription) -> Record:
         return held_record(parcel, subscription, now=self._clock.now())
 
+    def _postponed(self, round_: Round, number: int, outcome: Outcome) -> list[Record]:
+        """The round's parcels from this number on: they come back with their attempt unspent."""
+        return [
+            retry_record(
+                parcel,
+                round_.receiver.subscription,
+                attempt=round_.attempt,
+                delay=max(1, outcome.retry_after_seconds or 0),
+                settings=self._settings,
+            )
+            for parcel in round_.parcels[number:]
+        ]
+
     def _deferred(
         self, parcels: Iterable[Parcel], receiver: Receiver, attempt: int
     ) -> list[Record]:
@@ -348,6 +365,7 @@ def _portions(messages: Sequence[NewMessage]) -> Iterator[list[NewMessage]]:
 _LEVELS = {
     Verdict.DELIVERED: (logging.DEBUG, "Delivered", "delivered"),
     Verdict.TRY_LATER: (logging.WARNING, "A try failed", "attempt_failed"),
+    Verdict.POSTPONED: (logging.DEBUG, "A delivery comes back later", "delivery_postponed"),
     Verdict.REFUSED: (logging.WARNING, "A delivery was refused for good", "delivery_refused"),
     Verdict.GONE: (
         logging.WARNING,

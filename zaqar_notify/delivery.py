@@ -321,7 +321,7 @@ def undelivered_record(
         queue=subscription.queue.name,
         verdict=outcome.verdict,
         status=outcome.status,
-        detail=outcome.detail,
+        detail=": ".join(filter(None, (outcome.detail, outcome.excerpt))),
         attempts=attempts,
         given_up_at=now,
         payload=msgspec.Raw(parcel.payload),

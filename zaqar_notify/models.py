@@ -173,16 +173,21 @@ class Verdict(Enum):
     REFUSED = "refused"
     GONE = "gone"
     """Refused for good, and the receiver wants no more: the subscription is disabled."""
+    POSTPONED = "postponed"
+    """Not tried, or failed on our own side: no try is spent, and the receiver is not blamed."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
     """The result of one try: `status` as the receiver gave it (HTTP or SMTP), if it gave one.
 
-    `detail` is a short text for the operator, without bodies or secrets. `retry_after_seconds` is
-    what the receiver asked for; all other deliveries to it wait as long.
+    `detail` is a short text for the operator, in our own words: it is logged. `excerpt` is the beginning
+    of what the receiver said: it is kept with a delivery given up, for its project, and never logged.
+    `retry_after_seconds` is what the receiver asked for (of a postponed one, when to come back); all
+    other deliveries to it wait as long.
     """
 
     verdict: Verdict
     status: int | None = None
     detail: str = ""
     retry_after_seconds: int | None = None
+    excerpt: str = ""

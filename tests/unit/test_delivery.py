@@ -227,13 +227,14 @@ def test_a_held_delivery_of_a_subscription_for_thousands_of_years_has_a_bound() 
 
 
 def test_an_undelivered_record_says_why() -> None:
-    outcome = Outcome(Verdict.TRY_LATER, status=503, detail="busy")
+    outcome = Outcome(Verdict.TRY_LATER, status=503, detail="busy", excerpt="come back")
     parcel = one_parcel(b"[1]")
 
     _, message = undelivered_record(parcel, SUBSCRIPTION, outcome=outcome, attempts=15, now=NOW)
     record = read_undelivered(message.body)
 
-    assert (record.verdict, record.status, record.detail) == (Verdict.TRY_LATER, 503, "busy")
+    assert (record.verdict, record.status) == (Verdict.TRY_LATER, 503)
+    assert record.detail == "busy: come back"
     assert (record.attempts, record.given_up_at, record.message_id) == (15, NOW, "m0")
     assert bytes(record.payload) == parcel.payload
     assert message.ttl == 14 * 86400

@@ -235,6 +235,27 @@ async def test_the_receivers_retry_after_is_obeyed(office: Office) -> None:
     assert len(office.sink.deliveries) == 2
 
 
+async def test_what_is_postponed_spends_no_try_and_does_not_count_against_the_receiver(
+    office: Office,
+) -> None:
+    """More often than the policy has tries, and than makes a receiver suspect."""
+    subscription = await office.subscribe("http://receiver", options=ONE_RETRY)
+    postponed = Outcome(Verdict.POSTPONED, retry_after_seconds=7)
+    office.sink.answers["http://receiver"] = always(postponed)
+    await office.post(b"1", b"2")
+
+    for _ in range(10):
+        await office.work_off()
+        office.clock.advance(seconds=7)
+    assert {each.attempt for each in office.sink.deliveries} == {1}
+    assert len(await office.owed_deliveries()) == 2
+
+    office.sink.answers["http://receiver"] = always(DELIVERED)
+    await office.work_off()
+    assert await office.owed_deliveries() == []
+    assert await office.undelivered(subscription) == []
+
+
 async def test_all_deliveries_to_a_receiver_wait_as_long_as_it_asked_for_one(
     office: Office,
 ) -> None:
