@@ -28,6 +28,7 @@ from zaqar_notify.delivery import (
     undelivered_record,
 )
 from zaqar_notify.errors import SubscriptionDoesNotExist
+from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import (
     Delivery,
     NewMessage,
@@ -167,8 +168,8 @@ class Courier:
                 break
         if records and round_.taken.is_held:
             await self.write(records)
-            if receiver.is_gone:
-                await self._replay_if_enabled(receiver.subscription)
+            if any(ref in queues_of_subscription(receiver.subscription.id) for ref, _ in records):
+                await self._look_after(receiver.subscription, has_held=receiver.is_gone)
 
     async def defer(self, rounds: Iterable[Round]) -> None:
         """Write rounds that can't start now to the retry queue; their attempt number stays."""
@@ -181,7 +182,7 @@ class Courier:
     async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:
         """Keep deliveries for a disabled subscription until they are replayed."""
         await self.write([self._held(parcel, subscription) for parcel in parcels])
-        await self._replay_if_enabled(subscription)
+        await self._look_after(subscription, has_held=True)
 
     async def order_replay(self, subscription: Subscription, *, delay: int = 0) -> None:
         """Have what is held for it delivered, `delay` seconds from now."""
@@ -199,8 +200,12 @@ class Courier:
                 await insist(partial(self._post, ref, portion), self._stop)
                 self.written[ref.name.partition(".")[0]] += len(portion)
 
-    async def _replay_if_enabled(self, subscription: Subscription) -> None:
-        """Who enabled it meanwhile had replayed what was held before this."""
+    async def _look_after(self, subscription: Subscription, *, has_held: bool) -> None:
+        """See to records that were written for a subscription which has changed meanwhile.
+
+        Who removed it took its records away before these came; who enabled it had replayed what was
+        held before.
+        """
         find = partial(
             self._storage.subscriptions.get,
             subscription.queue,
@@ -208,7 +213,10 @@ class Courier:
             now=self._clock.now(),
         )
         current = await insist(find, self._stop)
-        if current is not None and current.disabled_at is None:
+        if current is None:
+            for own in queues_of_subscription(subscription.id):
+                await insist(partial(self._storage.queues.delete, own), self._stop)
+        elif has_held and current.disabled_at is None:
             await self.order_replay(current)
 
     async def _post(self, ref: QueueRef, messages: list[NewMessage]) -> None:

@@ -9,8 +9,10 @@ import logging
 from workers.insist import Stop
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
+from zaqar_notify.subscribers import shown_subscriber
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +38,41 @@ async def sweep_regularly(
 
 
 async def sweep(storage: Storage, *, clock: Clock, stop: Stop) -> int:
-    """Remove expired rows in small batches until none is left, or the stop; return how many.
+    """Remove what has expired in small batches until nothing is left, or the stop; return how much.
 
     Raises:
         StorageUnavailable: No answer came; what was removed stays removed.
     """
-    removed = 0
+    removed = await _remove_expired_subscriptions(storage, clock=clock, stop=stop)
     while not stop.is_set():
         batch = await storage.sweep(now=clock.now(), limit=SWEEP_ROWS)
         removed += batch
         if batch < SWEEP_ROWS:
             break
     return removed
+
+
+async def _remove_expired_subscriptions(storage: Storage, *, clock: Clock, stop: Stop) -> int:
+    removed = 0
+    while not stop.is_set():
+        batch = await storage.subscriptions.remove_expired(now=clock.now(), limit=SWEEP_ROWS)
+        if not batch:
+            break
+        removed += len(batch)
+        for subscription in batch:
+            _log_expired(subscription)
+    return removed
+
+
+def _log_expired(subscription: Subscription) -> None:
+    logger.info(
+        "A subscription has expired, and is removed with what it missed",
+        extra={
+            "action": "subscription_expired",
+            "subscription_id": subscription.id,
+            "project": subscription.queue.project,
+            "queue": subscription.queue.name,
+            "subscriber": shown_subscriber(subscription.subscriber),
+            "ttl": subscription.ttl,
+        },
+    )

@@ -35,14 +35,12 @@ from zaqar_notify.delivery import (
     OwedDelivery,
     Replay,
     Work,
-    held_ref,
-    outbox_ref,
     parcels,
     read_work,
     replayed_record,
-    retry_ref,
 )
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import held_ref, outbox_ref, retry_ref
 from zaqar_notify.models import Message, MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings

@@ -14,8 +14,9 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, outbox_ref, retry_ref
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import outbox_ref, retry_ref
 from zaqar_notify.models import QueueRef
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings

@@ -25,8 +25,8 @@ from zlib import crc32
 import msgspec
 
 from zaqar_notify.clock import new_id
+from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import (
-    INTERNAL_PROJECT,
     DeadLetter,
     MessageType,
     NewMessage,
@@ -158,27 +158,7 @@ _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
 
-OUTBOX_PREFIX = "outbox."
-RETRY_PREFIX = "retry."
-
-
-def outbox_ref(partition: int) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{OUTBOX_PREFIX}{partition}")
-
-
-def retry_ref(partition: int) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{RETRY_PREFIX}{partition}")
-
-
-def held_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"held.{subscription_id}")
-
-
-def undelivered_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"undelivered.{subscription_id}")
-
-
-POISON = DeadLetter(QueueRef(INTERNAL_PROJECT, "poison"), MAX_CLAIMS, ttl=None)
+POISON = DeadLetter(POISON_REF, MAX_CLAIMS, ttl=None)
 
 
 @lru_cache(maxsize=65536)

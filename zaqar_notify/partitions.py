@@ -7,7 +7,7 @@ internal queue of a partition exists from the first thing that was owed in it.
 
 from __future__ import annotations
 
-from zaqar_notify.delivery import OUTBOX_PREFIX, RETRY_PREFIX
+from zaqar_notify.internal import OUTBOX_PREFIX, RETRY_PREFIX
 from zaqar_notify.models import INTERNAL_PROJECT
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage

@@ -7,14 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.delivery import (
-    OWED_TTL_SECONDS,
-    POISON,
-    Owed,
-    outbox_ref,
-    partition_of,
-    retry_ref,
-)
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, partition_of
+from zaqar_notify.internal import outbox_ref, retry_ref
 from zaqar_notify.models import Message, NewMessage, QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage

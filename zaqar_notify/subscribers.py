@@ -99,6 +99,24 @@ def check_subscriber(uri: object, settings: Settings) -> str:
     return uri
 
 
+def shown_subscriber(uri: str) -> str:
+    """A subscriber as logs and lists may show it: its scheme and its host, or its queue.
+
+    Paths, queries, users and mailboxes often are credentials, or name people.
+    """
+    scheme, _, rest = uri.partition(":")
+    scheme = scheme.lower()
+    if scheme == "queue":
+        return uri
+    if scheme == "mailto":
+        return f"mailto:@{unquote(rest.partition('?')[0]).rpartition('@')[2]}"
+    try:
+        host = urlsplit(uri).hostname or ""
+    except ValueError:
+        host = ""
+    return f"{scheme}://{host}"
+
+
 def check_ttl(value: object, settings: Settings, now: datetime) -> int:
     """The subscription's ttl, seconds; null means the default.
 

@@ -17,11 +17,9 @@ from zaqar_notify.delivery import (
     Record,
     Undelivered,
     confirmation_job,
-    held_ref,
     partition_of,
     read_undelivered,
     replay_job,
-    undelivered_ref,
 )
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
@@ -31,6 +29,7 @@ from zaqar_notify.errors import (
     ValidationFailed,
     WebhooksNotSigned,
 )
+from zaqar_notify.internal import undelivered_ref
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, MessageType, QueueRef, Subscription
@@ -173,13 +172,7 @@ async def confirm(
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
     """Delete it, with what it missed. No error if there is no such subscription."""
-    subscriptions, now = service.storage.subscriptions, service.clock.now()
-    # What was missed is found by the id alone, so the id must be known to be of this queue.
-    is_ours = await subscriptions.get(ref, subscription_id, now=now) is not None
-    await subscriptions.delete(ref, subscription_id)
-    if is_ours:
-        await service.storage.queues.delete(held_ref(subscription_id))
-        await service.storage.queues.delete(undelivered_ref(subscription_id))
+    await service.storage.subscriptions.delete(ref, subscription_id)
 
 
 async def secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:

@@ -17,8 +17,9 @@ from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
 from zaqar_notify import health
 from zaqar_notify.backlog import Backlog
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, outbox_ref, retry_ref
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import outbox_ref, retry_ref
 from zaqar_notify.metrics import METHODS
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef

@@ -15,14 +15,12 @@ from zaqar_notify.delivery import (
     OwedDelivery,
     Replay,
     delivery_id,
-    held_ref,
-    outbox_ref,
     parcels,
     read_work,
     undelivered_record,
-    undelivered_ref,
 )
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import held_ref, outbox_ref, undelivered_ref
 from zaqar_notify.models import (
     Document,
     MessageType,

@@ -73,6 +73,9 @@ EVERY_METHOD: dict[str, Call] = {
     "subscriptions.delete": lambda storage, queue, message_id: storage.subscriptions.delete(
         queue, "subscription"
     ),
+    "subscriptions.remove_expired": lambda storage, queue, message_id: (
+        storage.subscriptions.remove_expired(now=START, limit=1)
+    ),
     "subscriptions.delete_all": lambda storage, queue, message_id: storage.subscriptions.delete_all(
         queue
     ),

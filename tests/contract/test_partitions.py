@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.clock import START
-from zaqar_notify.delivery import Owed, held_ref, outbox_ref, retry_ref, undelivered_ref
+from zaqar_notify.delivery import Owed
+from zaqar_notify.internal import held_ref, outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.partitions import LISTED_AT_ONCE, partitions_in_use
 from zaqar_notify.settings import Settings

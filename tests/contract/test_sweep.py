@@ -14,7 +14,6 @@ from tests.contract.steps import (
     page,
     post,
     post_one,
-    subscribe,
 )
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
@@ -136,19 +135,6 @@ async def test_markers_of_swept_messages_keep_their_position(
 
     assert bodies(await page(storage, queue, marker=marker, now=after(60))) == ["c"]
     assert bodies(await page(storage, queue, marker=posted.ids[-1], now=after(60))) == ["c"]
-
-
-async def test_subscriptions_are_swept_when_they_have_expired(
-    storage: Storage, queue: QueueRef
-) -> None:
-    await subscribe(storage, queue, "http://short", ttl=60)
-    long = await subscribe(storage, queue, "http://long", ttl=61)
-
-    assert await storage.sweep(now=after(59.999), limit=MORE_THAN_ENOUGH) == 0
-    assert await storage.sweep(now=after(60), limit=MORE_THAN_ENOUGH) == 1
-
-    assert await storage.subscriptions.list(queue, marker=None, limit=10, now=after(60)) == [long]
-    assert (await post(storage, queue, bodies=["a"], now=after(60))).owes_deliveries is True
 
 
 async def test_idempotency_keys_are_swept_when_they_are_forgotten(

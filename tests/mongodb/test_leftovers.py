@@ -17,7 +17,9 @@ from tests.workers.office import until
 from workers.duties import SWEEP, sweep, sweep_regularly
 from workers.insist import Stop
 from zaqar_notify.cli import app
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, outbox_ref
+from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import outbox_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import MongoStorage, leasing
@@ -199,3 +201,26 @@ async def test_the_command_gives_back_what_was_put_aside(
     assert nothing.stdout == ""
     [job] = await everything(storage, outbox_ref(0), now=datetime.now(UTC))
     assert json.loads(job.body) == later
+
+
+async def test_a_deletion_that_broke_off_is_finished_by_the_sweep(
+    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = await subscribe(storage, queue)
+    for own in queues_of_subscription(subscription.id):
+        await post(storage, own, bodies=["owed"])
+
+    async def dies(refs: object) -> None:
+        raise StorageUnavailable("The process ends here")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(storage.queues, "delete_many", dies)
+        with pytest.raises(StorageUnavailable):
+            await storage.subscriptions.delete(queue, subscription.id)
+    assert await storage.subscriptions.get(queue, subscription.id, now=START) is None
+
+    assert await storage.subscriptions.remove_expired(now=START, limit=10) == []
+
+    for own in queues_of_subscription(subscription.id):
+        assert await storage.queues.get(own) is None
+    assert (await post(storage, queue, bodies=["a"])).owes_deliveries is False

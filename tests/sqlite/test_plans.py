@@ -19,6 +19,7 @@ STATEMENTS = {
     "fallen due": messages.FALLEN_DUE,
     "next due": messages.NEXT_DUE,
     "sweep of messages": storage.EXPIRED_MESSAGES,
+    "expired subscriptions": subscriptions.EXPIRED,
     "page of subscriptions": subscriptions.AFTER,
 }
 

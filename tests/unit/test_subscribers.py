@@ -9,7 +9,7 @@ import pytest
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Document
 from zaqar_notify.settings import Settings
-from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
+from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, shown_subscriber
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 WITH_MAIL = Settings(smtp_host="mail.example.org")
@@ -209,3 +209,17 @@ def test_options_are_limited_in_bytes() -> None:
     assert check_options({"a": "x" * room})
     with pytest.raises(ValidationFailed, match="65537 bytes as JSON; at most 65536 bytes"):
         check_options({"a": "x" * (room + 1)})
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "shown"),
+    [
+        ("https://user:pw@Hooks.example.org:8443/a/secret?sig=1", "https://hooks.example.org"),
+        ("HTTP://[::1]:80/x", "http://::1"),
+        ("mailto:someone@example.org?subject=x", "mailto:@example.org"),
+        ("queue:invoices", "queue:invoices"),
+        ("http://[broken", "http://"),
+    ],
+)
+def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, shown: str) -> None:
+    assert shown_subscriber(subscriber) == shown

@@ -18,12 +18,10 @@ from zaqar_notify.delivery import (
     OwedDelivery,
     Undelivered,
     fan_out_jobs,
-    outbox_ref,
     read_undelivered,
     read_work,
-    retry_ref,
-    undelivered_ref,
 )
+from zaqar_notify.internal import outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import (
     Delivery,
     Document,

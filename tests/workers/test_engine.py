@@ -33,11 +33,10 @@ from zaqar_notify.delivery import (
     POISON,
     Owed,
     confirmation_job,
-    held_ref,
-    outbox_ref,
     partition_of,
     replay_job,
 )
+from zaqar_notify.internal import held_ref, outbox_ref, queues_of_subscription
 from zaqar_notify.models import (
     Delivery,
     MessageType,
@@ -887,3 +886,21 @@ async def test_a_held_delivery_outlives_its_subscription_by_two_weeks(office: Of
     [held] = await office.all_in(held_ref(subscription.id))
 
     assert held.expires_at == subscription.expires_at + timedelta(days=14)
+
+
+async def test_what_is_given_up_after_its_subscription_was_deleted_leaves_nothing_behind(
+    office: Office,
+) -> None:
+    subscription = await office.subscribe("http://receiver")
+    late = office.sink.answers["http://receiver"] = Hanging(REFUSED)
+    assert isinstance(late, Hanging)
+    await office.post(b"1")
+
+    async with office.open():
+        await office.sink.received(1)
+        await office.storage.subscriptions.delete(QUEUE, subscription.id)
+        late.let_go.set()
+        await office.settled()
+
+    for own in queues_of_subscription(subscription.id):
+        assert await office.storage.queues.get(own) is None

@@ -24,6 +24,7 @@ from workers import insist
 from workers.duties import SWEEP_ROWS, sweep
 from workers.insist import Stop
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.logs import facts
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
 
@@ -272,3 +273,24 @@ async def test_a_pause_ends_with_the_stop() -> None:
     stop.set()
 
     await asyncio.wait_for(pause, timeout=5)
+
+
+async def test_a_subscription_that_expires_is_told_of_without_what_its_address_keeps_secret(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    subscription = await office.subscribe("http://user:pw@receiver:8080/secret?token=1", ttl=60)
+    await office.subscribe("http://kept", ttl=61)
+    office.clock.advance(seconds=60)
+
+    assert await sweep(office.storage, clock=office.clock, stop=Stop()) == 1
+
+    [told] = [one for one in caplog.records if getattr(one, "action", "") == "subscription_expired"]
+    assert facts(told) == {
+        "action": "subscription_expired",
+        "subscription_id": subscription.id,
+        "project": "project1",
+        "queue": "orders",
+        "subscriber": "http://receiver",
+        "ttl": 60,
+    }

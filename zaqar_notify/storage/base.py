@@ -332,7 +332,12 @@ class ClaimStore(ABC):
 
 
 class SubscriptionStore(ABC):
-    """Subscriptions; unique by queue and subscriber. An expired one is as good as absent."""
+    """Subscriptions; unique by queue and subscriber. An expired one is as good as absent.
+
+    A subscription that is removed (by `delete`, `delete_all`, `remove_expired`, or since an expired
+    one gives way to a new one) takes its own internal queues with it: those that
+    `internal.queues_of_subscription` names, with all their messages.
+    """
 
     @abstractmethod
     async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
@@ -383,6 +388,14 @@ class SubscriptionStore(ABC):
     @abstractmethod
     async def delete_all(self, ref: QueueRef) -> None:
         """Remove every subscription of the queue."""
+
+    @abstractmethod
+    async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
+        """Remove up to `limit` expired subscriptions of all queues, and return them.
+
+        None is returned when there are no more. Two processes that do this at the same time may both
+        be given the same one.
+        """
 
 
 class Storage(ABC):
@@ -438,7 +451,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def sweep(self, *, now: datetime, limit: int) -> int:
-        """Reclaim the space of up to `limit` expired rows of each kind.
+        """Reclaim the space of up to `limit` expired rows of each kind but subscriptions.
 
         Returns:
             How many were removed; fewer than `limit` when there is nothing left to do.

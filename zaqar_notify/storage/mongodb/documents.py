@@ -52,6 +52,12 @@ def queue_key(ref: QueueRef) -> str:
     return f"{ref.project}\0{ref.name}"
 
 
+def to_ref(key: str) -> QueueRef:
+    """The queue whose document has this `_id`."""
+    project, _, name = key.partition("\0")
+    return QueueRef(project, name)
+
+
 def new_queue_id() -> bytes:
     return secrets.token_bytes(QUEUE_ID_BYTES)
 

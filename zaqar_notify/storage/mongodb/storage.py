@@ -108,8 +108,7 @@ class MongoStorage(Storage):
     async def sweep(self, *, now: datetime, limit: int) -> int:
         with storage_errors():
             removed = await asyncio.gather(
-                _remove_expired(self._connection.messages, now, limit),
-                _remove_expired(self._connection.subscriptions, now, limit),
+                self._remove_expired(now, limit),
                 self._remove_left_behind(limit),
                 self._forget_unused(now, limit),
             )
@@ -135,6 +134,29 @@ class MongoStorage(Storage):
             return None
         with storage_errors():
             return await self._leasing.next_due(record.id)
+
+    async def _remove_expired(self, now: datetime, limit: int) -> int:
+        messages = self._connection.messages
+        expired = {"expires_at": {"$lte": now}}
+        found = await messages.find(
+            expired,
+            {"queue": 1},
+            sort=[("expires_at", 1)],
+            limit=limit,
+            batch_size=limit,
+            hint=BY_EXPIRY,
+        ).to_list()
+        if not found:
+            return 0
+        queues = list({one["queue"] for one in found})
+        wanted = {
+            "queue": {"$in": queues},
+            "_id": {"$in": [one["_id"] for one in found]},
+            **expired,
+        }
+        # A claim may have given one more time since the look.
+        await rerun(lambda: messages.delete_many(wanted, hint=BY_ID))
+        return len(found)
 
     async def _remove_left_behind(self, limit: int) -> int:
         """Messages of queues that were deleted or purged; `limit` when there may be more of them."""
@@ -177,25 +199,6 @@ def _without_dropped(queue: bytes) -> list[Document]:
         {"$set": {"dropped": left}},
         {"$set": {"dropped": {"$cond": [{"$eq": ["$dropped", []]}, "$$REMOVE", "$dropped"]}}},
     ]
-
-
-async def _remove_expired(collection: Collection, now: datetime, limit: int) -> int:
-    expired = {"expires_at": {"$lte": now}}
-    found = await collection.find(
-        expired,
-        {"queue": 1},
-        sort=[("expires_at", 1)],
-        limit=limit,
-        batch_size=limit,
-        hint=BY_EXPIRY,
-    ).to_list()
-    if not found:
-        return 0
-    queues = list({one["queue"] for one in found})
-    wanted = {"queue": {"$in": queues}, "_id": {"$in": [one["_id"] for one in found]}, **expired}
-    # A claim may have given one more time since the look.
-    await rerun(lambda: collection.delete_many(wanted, hint=BY_ID))
-    return len(found)
 
 
 async def _remove(collection: Collection, queues: Sequence[bytes], ids: Sequence[bytes]) -> None:

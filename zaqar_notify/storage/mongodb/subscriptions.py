@@ -10,16 +10,18 @@ way when it was raised: the subscription is not for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import msgspec
 from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import SubscriptionStore
 from zaqar_notify.storage.mongodb.connection import (
+    BY_EXPIRY,
     BY_ID,
     BY_QUEUE_EXPIRY,
     BY_SUBSCRIBER,
@@ -29,14 +31,20 @@ from zaqar_notify.storage.mongodb.connection import (
     storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
+    EPOCH,
     from_subscription,
     new_queue_id,
     queue_key,
     subscription_key,
+    to_ref,
     to_subscription,
 )
 from zaqar_notify.storage.mongodb.queues import MongoQueues
 from zaqar_notify.storage.mongodb.records import Records
+
+DELETED = EPOCH
+"""Expiry of a subscription that was deleted, and is not removed yet."""
+REMOVED_AT_ONCE = 500
 
 
 class MongoSubscriptions(SubscriptionStore):
@@ -125,16 +133,45 @@ class MongoSubscriptions(SubscriptionStore):
                 return changed
 
     async def delete(self, ref: QueueRef, subscription_id: str) -> None:
-        with storage_errors():
-            await self._subscriptions.delete_one(
-                {"_id": subscription_key(ref, subscription_id), "queue": queue_key(ref)}
-            )
-            await self._lower(ref)
+        await self._delete(
+            ref, {"_id": subscription_key(ref, subscription_id), "queue": queue_key(ref)}
+        )
 
     async def delete_all(self, ref: QueueRef) -> None:
+        await self._delete(ref, {"queue": queue_key(ref)})
+
+    async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
         with storage_errors():
-            await rerun(lambda: self._subscriptions.delete_many({"queue": queue_key(ref)}))
+            expired = {"expires_at": {"$lte": now}}
+            removed = await self._remove(expired, BY_EXPIRY, limit=limit)
+        return [subscription for subscription in removed if subscription.expires_at > DELETED]
+
+    async def _delete(self, ref: QueueRef, which: Document) -> None:
+        with storage_errors():
+            deletion = {"$set": {"expires_at": DELETED}}
+            await rerun(lambda: self._subscriptions.update_many(which, deletion))
             await self._lower(ref)
+            deleted = {**which, "expires_at": DELETED}
+            while await self._remove(deleted, BY_QUEUE_EXPIRY, limit=REMOVED_AT_ONCE):
+                pass
+
+    async def _remove(self, which: Document, hint: str, *, limit: int) -> Sequence[Subscription]:
+        """The one place where subscriptions that are over go, with the queues that are their own."""
+        found = await self._subscriptions.find(
+            which, sort=[("expires_at", 1)], limit=limit, batch_size=limit, hint=hint
+        ).to_list()
+        gone = [to_subscription(to_ref(stored["queue"]), stored) for stored in found]
+        if gone:
+            await self._queue_store.delete_many(
+                [own for each in gone for own in queues_of_subscription(each.id)]
+            )
+            wanted = {
+                "queue": {"$in": list({stored["queue"] for stored in found})},
+                "_id": {"$in": [stored["_id"] for stored in found]},
+                "expires_at": {"$lte": max(stored["expires_at"] for stored in found)},
+            }
+            await rerun(lambda: self._subscriptions.delete_many(wanted, hint=BY_ID))
+        return gone
 
     async def _by_subscriber(
         self, ref: QueueRef, subscriber: str, now: datetime
@@ -145,7 +182,8 @@ class MongoSubscriptions(SubscriptionStore):
                 {"queue": queue_key(ref), "subscriber": subscriber}, hint=BY_SUBSCRIBER
             )
             if stored is not None and stored["expires_at"] <= now:
-                await self._subscriptions.delete_one(stored)
+                expired = {key: stored[key] for key in ("queue", "_id", "expires_at")}
+                await self._remove(expired, BY_ID, limit=1)
                 stored = None
         return None if stored is None else to_subscription(ref, stored)
 

@@ -21,11 +21,9 @@ EXPIRED_MESSAGES = (
     "SELECT position FROM messages INDEXED BY expiring_messages "
     "WHERE claim IS NULL AND expires_at <= ? LIMIT ?"
 )
-EXPIRED_ROWS = (
-    "DELETE FROM subscriptions WHERE (project, queue, id) IN (SELECT project, queue, id "
-    "FROM subscriptions INDEXED BY expiring_subscriptions WHERE expires_at <= ? LIMIT ?)",
+EXPIRED_KEYS = (
     "DELETE FROM remembered_posts WHERE (project, queue, key) IN (SELECT project, queue, key "
-    "FROM remembered_posts INDEXED BY expiring_remembered_posts WHERE expires_at <= ? LIMIT ?)",
+    "FROM remembered_posts INDEXED BY expiring_remembered_posts WHERE expires_at <= ? LIMIT ?)"
 )
 LEFT_BEHIND = "SELECT position FROM messages INDEXED BY {index} WHERE queue = ? AND {state} LIMIT ?"
 LEFT_BEHIND_BY_STATE = tuple(
@@ -75,10 +73,8 @@ class SQLiteStorage(Storage):
                 self._claims.sweep(db, now=now_ms, limit=limit),
                 _remove_left_behind(db, limit),
             )
-            for statement in EXPIRED_ROWS:
-                db.execute(statement, (now_ms, limit))
-                most = max(most, db.changes())
-            return most
+            db.execute(EXPIRED_KEYS, (now_ms, limit))
+            return max(most, db.changes())
 
         return await self._database.write(write)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import apsw
 import msgspec
 
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import SubscriptionStore
-from zaqar_notify.storage.sqlite.database import Database, storage_errors
+from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
 from zaqar_notify.storage.sqlite.messages import marks
 from zaqar_notify.storage.sqlite.queues import Records
 from zaqar_notify.storage.sqlite.rows import (
@@ -24,6 +25,10 @@ from zaqar_notify.storage.sqlite.rows import (
 _OF_QUEUE = f"SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions WHERE project = ? AND queue = ?"
 _BY_ID = f"{_OF_QUEUE} AND id = ? AND expires_at > ?"
 _BY_SUBSCRIBER = f"{_OF_QUEUE} AND subscriber = ?"
+EXPIRED = (
+    f"SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions INDEXED BY expiring_subscriptions "
+    "WHERE expires_at <= ? LIMIT ?"
+)
 AFTER = f"{_OF_QUEUE} AND id > ? AND expires_at > ? ORDER BY id LIMIT ?"
 _REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(12)})"
 
@@ -39,7 +44,7 @@ class SQLiteSubscriptions(SubscriptionStore):
 
         def write(db: apsw.Connection) -> Subscription:
             stored = subscription
-            existing = _by_subscriber(db, ref, subscription.subscriber, now_ms)
+            existing = self._by_subscriber(db, ref, subscription.subscriber, now_ms)
             if existing is not None:
                 if existing.confirmed:
                     raise SubscriptionExists(ref.name, existing.subscriber)
@@ -86,7 +91,7 @@ class SQLiteSubscriptions(SubscriptionStore):
             if row is None:
                 raise SubscriptionDoesNotExist(ref.name, subscription_id)
             changed = change(to_subscription(row))
-            other = _by_subscriber(db, ref, changed.subscriber, now_ms)
+            other = self._by_subscriber(db, ref, changed.subscriber, now_ms)
             if other is not None and other.id != subscription_id:
                 raise SubscriptionExists(ref.name, changed.subscriber)
             db.execute(_REPLACE, from_subscription(changed))
@@ -95,27 +100,50 @@ class SQLiteSubscriptions(SubscriptionStore):
         return await self._database.write(write)
 
     async def delete(self, ref: QueueRef, subscription_id: str) -> None:
-        await self._database.write(
-            lambda db: db.execute(
-                "DELETE FROM subscriptions WHERE project = ? AND queue = ? AND id = ?",
-                (ref.project, ref.name, subscription_id),
-            )
-        )
+        await self._remove(f"{_OF_QUEUE} AND id = ?", (ref.project, ref.name, subscription_id))
 
     async def delete_all(self, ref: QueueRef) -> None:
-        await self._database.write(
-            lambda db: db.execute(
-                "DELETE FROM subscriptions WHERE project = ? AND queue = ?", (ref.project, ref.name)
+        await self._remove(_OF_QUEUE, (ref.project, ref.name))
+
+    async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
+        bindings = (to_ms(now), limit)
+        if self._database.read_one(EXPIRED, bindings) is None:
+            return []
+        return await self._remove(EXPIRED, bindings)
+
+    async def _remove(self, which: str, bindings: tuple[str | int, ...]) -> Sequence[Subscription]:
+        """Remove what the statement selects, and return it."""
+
+        def write(db: apsw.Connection) -> Sequence[Subscription]:
+            gone = [to_subscription(row) for row in db.execute(which, bindings)]
+            self._forget(db, gone)
+            return gone
+
+        return await self._database.write(write)
+
+    def _forget(self, db: apsw.Connection, gone: Sequence[Subscription]) -> None:
+        """The one place where a subscription's row goes, with the queues that are its own."""
+        for subscription in gone:
+            ref = subscription.queue
+            db.execute(
+                "DELETE FROM subscriptions WHERE project = ? AND queue = ? AND id = ?",
+                (ref.project, ref.name, subscription.id),
             )
-        )
+            for own in queues_of_subscription(subscription.id):
+                record = self._records.find(db, own)
+                if record is not None:
+                    self._records.remove(db, record)
 
-
-def _by_subscriber(
-    db: apsw.Connection, ref: QueueRef, subscriber: str, now: int
-) -> Subscription | None:
-    """The live subscription of this subscriber. An expired one gives way to a new one when replaced."""
-    row = next(db.execute(_BY_SUBSCRIBER, (ref.project, ref.name, subscriber)), None)
-    if row is None:
+    def _by_subscriber(
+        self, db: apsw.Connection, ref: QueueRef, subscriber: str, now: int
+    ) -> Subscription | None:
+        """The live subscription of this subscriber; an expired one is removed."""
+        bindings = (ref.project, ref.name, subscriber)
+        row: Row | None = next(db.execute(_BY_SUBSCRIBER, bindings), None)
+        if row is None:
+            return None
+        subscription = to_subscription(row)
+        if to_ms(subscription.expires_at) > now:
+            return subscription
+        self._forget(db, [subscription])
         return None
-    subscription = to_subscription(row)
-    return subscription if to_ms(subscription.expires_at) > now else None

@@ -1,0 +1,35 @@
+"""Names of the internal queues, on which deliveries that are owed are kept.
+
+They are in a project that no request can name. `zaqar_notify/delivery.py` says what is on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+
+OUTBOX_PREFIX = "outbox."
+RETRY_PREFIX = "retry."
+POISON_REF = QueueRef(INTERNAL_PROJECT, "poison")
+
+
+def outbox_ref(partition: int) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"{OUTBOX_PREFIX}{partition}")
+
+
+def retry_ref(partition: int) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"{RETRY_PREFIX}{partition}")
+
+
+def held_ref(subscription_id: str) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"held.{subscription_id}")
+
+
+def undelivered_ref(subscription_id: str) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"undelivered.{subscription_id}")
+
+
+def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:
+    """The queues that a subscription has for itself: they go when it goes."""
+    return held_ref(subscription_id), undelivered_ref(subscription_id)
