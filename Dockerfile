@@ -6,18 +6,20 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 FROM base AS build
 WORKDIR /src
-COPY deploy/constraints.txt ./
+COPY lock/build.txt lock/run.txt lock/
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install --constraint constraints.txt hatchling \
-    && python -m venv --without-pip /opt/zaqar-notify
+    python -m venv --without-pip /opt/build \
+    && pip --python /opt/build/bin/python install --require-hashes --requirement lock/build.txt \
+    && python -m venv --without-pip /opt/zaqar-notify \
+    && pip --python /opt/zaqar-notify/bin/python install --compile --require-hashes --requirement lock/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY api api
 COPY sinks sinks
 COPY workers workers
 COPY zaqar_notify zaqar_notify
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
-    && pip --python /opt/zaqar-notify/bin/python install --compile --constraint constraints.txt /wheels/*.whl
+RUN pip --python /opt/build/bin/python wheel --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
+    && pip --python /opt/zaqar-notify/bin/python install --compile --no-deps --no-index /opt/wheels/*.whl \
+    && pip --python /opt/zaqar-notify/bin/python check
 
 
 FROM base

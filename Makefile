@@ -3,11 +3,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock"
 DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8888
 
-.PHONY: up cluster test faults check format bench clean
+.PHONY: up cluster test faults check format bench lock clean
 
 up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
@@ -37,6 +39,11 @@ format: $(VENV)/.developing
 bench: $(VENV)/.developing ## beside a real Zaqar, 50 minutes; writes the tables in docs/performance.md
 	$(BIN)/python bench/run.py $(ARGS)
 
+lock: $(VENV)/.developing ## renew lock/ after a change of pyproject.toml; ARGS=--upgrade takes the newest of everything
+	$(COMPILE) --annotation-style line pyproject.toml --group build --group test --group check --output-file lock/all.txt $(ARGS)
+	$(COMPILE) --no-annotate pyproject.toml --constraint lock/all.txt --output-file lock/run.txt
+	$(COMPILE) --no-annotate --group build --constraint lock/all.txt --output-file lock/build.txt
+
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -45,11 +52,11 @@ $(BIN)/python:
 	  || { echo "zaqar-notify needs Python 3.11 or later; say which with make PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+$(VENV)/.installed: pyproject.toml lock/build.txt lock/run.txt | $(BIN)/python
+	$(INSTALL) --require-hashes --requirement lock/build.txt --requirement lock/run.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.developing: pyproject.toml $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test --group check
+$(VENV)/.developing: lock/all.txt $(VENV)/.installed
+	$(INSTALL) --require-hashes --requirement lock/all.txt
 	@touch $@

@@ -54,19 +54,27 @@ class StartFailed(AssertionError):
 
 
 class Process:
-    """One command. `log` holds its standard error, over several starts."""
+    """One command, run in `cwd`. `log` holds its standard error, over several starts."""
 
-    def __init__(self, arguments: list[str], *, environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        *,
+        environ: Mapping[str, str],
+        log: Path,
+        cwd: Path | None = None,
+    ) -> None:
         self.log = log
         self._output = log.with_suffix(".out")
         self.process: subprocess.Popen[bytes] | None = None
         self._arguments = arguments
+        self._cwd = cwd
         self._environ = outside_environ() | dict(environ)
 
     def launch(self) -> subprocess.Popen[bytes]:
         with self._output.open("ab") as output, self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._arguments, stdout=output, stderr=log, env=self._environ
+                self._arguments, stdout=output, stderr=log, env=self._environ, cwd=self._cwd
             )
         return self.process
 

@@ -156,6 +156,7 @@ class Terminals:
 def _check_out(directory: Path) -> None:
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, directory)
+    shutil.copytree(ROOT / "lock", directory / "lock")
     commands = directory / ".venv" / "bin"
     commands.mkdir(parents=True)
     _make_command(commands / "python", "")

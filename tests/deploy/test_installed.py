@@ -1,0 +1,184 @@
+"""The wheel in a new environment with nothing but what it requires, far from the source tree: all of it runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from typer.main import get_group
+
+from tests.cluster.processes import Process
+from tests.deploy import image
+from tests.deploy.webhooks import Webhooks, receiving
+from tests.mongod import mongo_uri
+from tests.redis_server import RedisServer, require_redis
+from tests.service import free_port, outside_environ
+from zaqar_notify import __version__
+from zaqar_notify.cli import app
+from zaqar_notify.client import Client
+
+ARRIVES_SECONDS = 20
+COMMAND_SECONDS = 60
+
+CLIENT_COMMANDS = {
+    "ping": ["ping"],
+    "post": ["post", "orders", '"hello"'],
+    "queues": ["queues"],
+    "stats": ["stats", "orders"],
+    "tail": ["tail", "orders", "--from-start", "--count", "1"],
+    "claim": ["claim", "orders", "--limit", "1", "--delete"],
+    "subscribe": ["subscribe", "orders", "queue:audit"],
+}
+"""What is asked of a service, in this order."""
+OTHER_COMMANDS = {"up", "api", "worker", "receive", "doctor", "config", "poison"}
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the scripts that the image has."""
+    return image.build(tmp_path_factory.mktemp("image"))
+
+
+class Installed:
+    """Its commands, run from an empty directory and told `environ` alone."""
+
+    def __init__(self, scripts: Path, directory: Path, environ: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.environ = dict(environ)
+        self.program = scripts / "zaqar-notify"
+
+    def run(self, *arguments: str) -> str:
+        """A command to its good end; what it printed."""
+        done = subprocess.run(
+            [self.program, *arguments],
+            cwd=self.directory,
+            env=_outside() | self.environ,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def running(self, *arguments: str, until_it_says: str) -> Iterator[Process]:
+        """A command that runs on, from the moment in which it says so."""
+        process = Process(
+            [str(self.program), *arguments],
+            environ=self.environ | {"PYTHONPATH": ""},
+            log=self.directory / f"{arguments[0]}.log",
+            cwd=self.directory,
+        )
+        process.launch()
+        try:
+            process.wait_until(lambda: until_it_says in process.printed())
+            yield process
+        finally:
+            process.ask_to_stop()
+            process.end()
+        assert "Traceback" not in process.printed(), process.printed()
+
+
+@pytest.fixture
+def alone(scripts: Path, tmp_path: Path) -> Installed:
+    return Installed(scripts, tmp_path, {})
+
+
+@pytest.fixture
+def in_cluster(scripts: Path, tmp_path: Path) -> Iterator[Installed]:
+    require_redis()
+    redis = RedisServer()
+    environ = {
+        "ZAQAR_STORE_URI": mongo_uri(),
+        "ZAQAR_BROKER_URI": redis.uri,
+        "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8",
+        "ZAQAR_SIGNED_URL_SECRETS": "5" * 64,
+        "ZAQAR_WEBHOOK_SECRET": "6" * 64,
+    }
+    redis.start()
+    try:
+        yield Installed(scripts, tmp_path, environ)
+    finally:
+        redis.kill()
+
+
+@pytest.fixture
+def webhooks() -> Iterator[Webhooks]:
+    with receiving() as webhooks:
+        yield webhooks
+
+
+def _outside() -> dict[str, str]:
+    """This process's environment without what could lead to the source tree."""
+    return outside_environ() | {"PYTHONPATH": ""}
+
+
+def test_it_is_the_wheel_that_runs(scripts: Path, alone: Installed) -> None:
+    code = "import api, sinks, workers, zaqar_notify as it; print(it.__file__)"
+
+    where = subprocess.check_output(
+        [scripts / "python", "-c", code], cwd=alone.directory, env=_outside(), text=True
+    )
+
+    assert Path(where).is_relative_to(scripts.parent)
+    assert alone.run("--version") == f"zaqar-notify {__version__}\n"
+
+
+def test_up_delivers_and_every_command_of_a_client_works(
+    alone: Installed, webhooks: Webhooks
+) -> None:
+    port = free_port()
+    alone.environ["ZAQAR_URL"] = url = f"http://127.0.0.1:{port}"
+
+    with alone.running("up", "--port", str(port), until_it_says=f"serves {url}"):
+        alone.run("subscribe", "orders", webhooks.url)
+        printed = {name: alone.run(*words) for name, words in CLIENT_COMMANDS.items()}
+        alone.run("doctor")
+
+        assert webhooks.take_until({"hello"}, within_seconds=ARRIVES_SECONDS) == {"hello"}
+    assert all('"hello"' in printed[command] for command in ("tail", "claim"))
+    alone.run("poison", "--data", "data")
+
+
+def test_what_receives_webhooks_does_so(alone: Installed) -> None:
+    ports = up, receiver = free_port(), free_port()
+    alone.environ["ZAQAR_URL"] = f"http://127.0.0.1:{up}"
+    waits_at = f"http://127.0.0.1:{receiver}/"
+
+    with ExitStack() as running:
+        for command, port in zip(("up", "receive"), ports, strict=True):
+            process = running.enter_context(
+                alone.running(command, "--port", str(port), until_it_says=f"127.0.0.1:{port}")
+            )
+        alone.run("subscribe", "orders", waits_at)
+        alone.run("post", "orders", '{"order": 2}')
+
+        process.wait_until(lambda: '"order": 2' in process.printed())
+
+
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
+def test_an_api_and_a_worker_deliver(in_cluster: Installed, webhooks: Webhooks, pool: str) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    api = in_cluster.running("api", "--port", str(port), until_it_says=f"serves {url}")
+    # What Celery says when it hears rings.
+    worker = in_cluster.running("worker", "--pool", pool, until_it_says=" ready.")
+
+    with api, worker, Client(url) as client:
+        client.subscribe("orders", webhooks.url)
+        client.post("orders", "hello")
+
+        assert webhooks.take_until({"hello"}, within_seconds=ARRIVES_SECONDS) == {"hello"}
+        in_cluster.run("doctor")
+
+
+def test_settings_are_told(alone: Installed) -> None:
+    assert alone.run("config", "--example") == (image.ROOT / "settings.example.env").read_text()
+
+
+def test_no_command_is_left_out_here() -> None:
+    assert set(get_group(app).commands) == {*CLIENT_COMMANDS, *OTHER_COMMANDS}
