@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope
 
 from api.query import Query
 from zaqar_notify.errors import HeaderInvalid, ValidationFailed
+from zaqar_notify.installation import is_own_delivery
 from zaqar_notify.limits import check_range
 from zaqar_notify.models import QueueRef
 from zaqar_notify.names import queue_ref
@@ -84,6 +85,10 @@ class Call:
         """The header's value; any bytes can be read as Latin-1."""
         value = self._headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def is_own_delivery(self, mark: str) -> bool:
+        """Whether this installation's own workers sent it, on behalf of a subscription."""
+        return is_own_delivery(self._headers, mark)
 
     @property
     def signed_paths(self) -> list[str]:

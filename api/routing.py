@@ -19,7 +19,8 @@ from api.answers import Answer
 from api.errors import NOT_ACCEPTABLE, failure, refusal
 from api.requests import Call, CallerGone, NotAcceptable, request_ids
 from api.resources import Resource
-from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
+from zaqar_notify.errors import NotifyError, OwnDelivery, ServiceStopping, StorageUnavailable
+from zaqar_notify.installation import installation_mark, is_own_delivery
 from zaqar_notify.metrics import CALLER_GONE, OTHER
 from zaqar_notify.service import Service
 
@@ -79,6 +80,7 @@ class Routing:
 
     def __init__(self, service: Service, resources: Iterable[Resource], otherwise: ASGIApp) -> None:
         self._service = service
+        self._mark = installation_mark(service.settings)
         self._otherwise = otherwise
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
@@ -137,6 +139,10 @@ class Routing:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         """What is none of our resources."""
+        if is_own_delivery(dict(scope["headers"]), self._mark):
+            call = Call(scope, receive, {}, request_id)
+            await _send(refusal(OwnDelivery(), method=call.method, path=call.path), call, send)
+            return
 
         async def send_with_request_id(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -147,6 +153,8 @@ class Routing:
         await self._otherwise(scope, receive, send_with_request_id)
 
     async def _answer(self, resource: Resource, call: Call) -> Answer:
+        if call.is_own_delivery(self._mark):
+            raise OwnDelivery
         if call.method == "OPTIONS":
             return resource.options()
         if not resource.is_open:

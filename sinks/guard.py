@@ -9,7 +9,8 @@ them twice:
 - `AddressGuard.socket` makes the socket of each connect, for the very address that is connected to
   next, literal addresses included. Nothing can change between this check and the connect.
 
-The mail relay and the sendmail command are exempt: the operator names them, in the settings.
+The ports of this host that the service itself listens on are refused with every address that leads
+to them. The mail relay and the sendmail command are exempt: the operator names them, in the settings.
 
 Source: IANA special-purpose address registries; OWASP, "Server-Side Request Forgery Prevention".
 """
@@ -24,6 +25,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeAlias
 
 from aiohappyeyeballs import AddrInfoType
+
+from zaqar_notify.installation import is_own_listener
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -115,17 +118,30 @@ class AddressForbidden(OSError):
         )
 
 
+class OwnListener(AddressForbidden):
+    """A connection would lead back to this service."""
+
+    def __init__(self) -> None:
+        OSError.__init__(
+            self, "deliveries may not reach this service itself; a queue: subscriber can"
+        )
+
+
 class AddressGuard:
     """Judges addresses.
 
     Args:
         allow: Networks that may be reached although they are not public.
         deny: Networks that may never be reached; wins over `allow`.
+        mark: The installation's, whose own listeners may never be reached either.
     """
 
-    def __init__(self, *, allow: Sequence[Network] = (), deny: Sequence[Network] = ()) -> None:
+    def __init__(
+        self, *, allow: Sequence[Network] = (), deny: Sequence[Network] = (), mark: str = ""
+    ) -> None:
         self._allow = tuple(allow)
         self._deny = tuple(deny)
+        self._mark = mark
 
     def permits(self, address: Address) -> bool:
         """Whether a connection to `address` is permitted.
@@ -147,10 +163,17 @@ class AddressGuard:
         if not permitted:
             raise AddressForbidden(host)
 
+    def check_listener(self, info: AddrInfoType) -> None:
+        """Raise OwnListener if the address and port in `info` lead back to us."""
+        family, _, _, _, destination = info
+        if is_own_listener(destination, family, self._mark):
+            raise OwnListener
+
     def socket(self, info: AddrInfoType) -> socket.socket:
         """A socket to connect to the address in `info`. Raises AddressForbidden."""
         family, kind, protocol, _, destination = info
         self.check(str(destination[0]))
+        self.check_listener(info)
         return socket.socket(family, kind, protocol)
 
 

@@ -138,6 +138,8 @@ class HttpClient:
 
     async def _open(self, origin: Origin) -> _Connection:
         addresses = await self._resolver.resolve(origin.host, origin.port)
+        for info in addresses:
+            self._guard.check_listener(info)
         opened = await aiohappyeyeballs.start_connection(
             addresses,
             happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,

@@ -7,6 +7,7 @@ from sinks.email import EmailSink
 from sinks.guard import AddressGuard
 from sinks.queue import QueueSink, Relay
 from sinks.webhook import WebhookSink
+from zaqar_notify.installation import installation_mark
 from zaqar_notify.settings import Settings
 
 
@@ -14,7 +15,11 @@ class Sinks:
     """One sink per kind of subscriber, of the kinds that the settings permit."""
 
     def __init__(self, settings: Settings, relay: Relay) -> None:
-        guard = AddressGuard(allow=settings.delivery_allow, deny=settings.delivery_deny)
+        guard = AddressGuard(
+            allow=settings.delivery_allow,
+            deny=settings.delivery_deny,
+            mark=installation_mark(settings),
+        )
         self._sinks: tuple[Sink, ...] = (
             WebhookSink(settings, guard),
             EmailSink(settings),

@@ -23,10 +23,15 @@ from sinks.guard import AddressForbidden, AddressGuard, is_address
 from sinks.http import Answer, HttpClient, NoAnswer, Origin
 from sinks.retry_after import seconds_to_wait
 from zaqar_notify import __version__
+from zaqar_notify.installation import MARK_HEADER, installation_mark
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import sign_webhook
-from zaqar_notify.subscribers import MAX_POST_HEADERS_CHARACTERS
+from zaqar_notify.subscribers import (
+    MAX_POST_HEADERS_CHARACTERS,
+    header_key,
+    is_identity_header,
+)
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """What `post_data` has where the payload goes; the quotes belong to it."""
@@ -58,6 +63,7 @@ _KEPT_HEADERS = frozenset(
         "webhook-timestamp",
         "zaqar-attempt",
         "zaqar-hops",
+        "zaqar-installation",
         "zaqar-message-id",
         "zaqar-queue",
         "zaqar-subscription-id",
@@ -103,6 +109,7 @@ class WebhookSink(Sink):
             most_requests=settings.delivery_concurrency,
             tls=tls,
         )
+        self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
         self._most_body_bytes = _POST_DATA_GROWTH * settings.max_messages_post_size
 
     async def deliver(self, delivery: Delivery) -> Outcome:
@@ -111,7 +118,7 @@ class WebhookSink(Sink):
             body = self._body(delivery)
         except _Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
-        request = (endpoint.head, _facts(delivery, body), body)
+        request = (endpoint.head, self._mark, _facts(delivery, body), body)
         try:
             answer = await self._client.post(endpoint.origin, request)
         except AddressForbidden as error:
@@ -180,7 +187,8 @@ def _may_set(name: object, value: object) -> bool:
         isinstance(name, str)
         and isinstance(value, str)
         and _HEADER_NAME.fullmatch(name) is not None
-        and name.lower() not in _KEPT_HEADERS
+        and header_key(name) not in _KEPT_HEADERS
+        and not is_identity_header(name)
         and not text.has_control_characters(value)
     )
 

@@ -12,7 +12,8 @@ NotifyError
 ├── SubscriptionNotConfirmed    a confirmation that is no object           400
 ├── NotPermitted
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
-│   └── ConfirmationNotSigned   to confirm is the subscriber's to do       403
+│   ├── ConfirmationNotSigned   to confirm is the subscriber's to do       403
+│   └── OwnDelivery             a webhook of ours that leads back to us    403
 ├── DoesNotExist                                                           404
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
 │   │   SubscriptionDoesNotExist
@@ -104,6 +105,14 @@ class ConfirmationNotSigned(NotPermitted):
         super().__init__(
             "Only the subscriber can confirm, with the signed request that it was sent; "
             "ask it again by repeating the POST of the subscription"
+        )
+
+
+class OwnDelivery(NotPermitted):
+    def __init__(self) -> None:
+        super().__init__(
+            "This is a delivery of this service itself, with neither a token nor a signature. "
+            "A subscription can't speak for anybody here; subscribe with queue:NAME instead"
         )
 
 

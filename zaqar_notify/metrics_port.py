@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from zaqar_notify.health import store_answers
+from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ async def serving_metrics(service: Service) -> AsyncIterator[int | None]:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
-        yield await _listen(runner, service.settings.metrics_host, service.settings.metrics_port)
+        port = await _listen(runner, service.settings.metrics_host, service.settings.metrics_port)
+        if port is None:
+            yield None
+            return
+        with announced(port, installation_mark(service.settings)):
+            yield port
     finally:
         await runner.cleanup()
 

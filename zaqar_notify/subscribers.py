@@ -36,6 +36,21 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9-]+"
 MAIL_ADDRESS = re.compile(rf"(?!-){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*")
 
+_IDENTITY_HEADERS = re.compile(
+    # Zaqar's own, and those of pre-signed URLs.
+    r"client-id|url-.*"
+    # What keystonemiddleware tells the service behind it.
+    r"|x-(project|tenant|domain)(-id|-name|-domain.*)?|x-(user|role|service|identity|is-admin).*"
+    r"|openstack-system-scope"
+    # What proxies tell of a client that they have checked, and of its request.
+    r"|forwarded|x-forwarded.*|x-real-ip|x-client-(cert|dn|ip|verify).*|(x-)?ssl-client.*"
+    r"|x-original-.*|x-rewrite-.*|(x-)?remote-.*|x-auth-request-.*|x-authenticated-.*|x-webauth-.*"
+    r"|x-amzn-oidc-.*|x-ms-client-principal.*|x-goog-(authenticated|iap).*|cf-access-authenticated.*"
+    r"|tailscale-user.*"
+)
+"""Headers that tell a service behind a proxy who asks, for which project, from where. A subscriber
+may be such a service, and take our word for them."""
+
 OPTIONS_SCHEMA: Document = {
     "type": "object",
     "properties": {
@@ -158,7 +173,29 @@ def check_options(value: object) -> Document:
     for fault in _options.iter_errors(value):
         place = " ".join(str(step)[:80] for step in fault.absolute_path)
         raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
+    _check_headers(value.get("post_headers"))
     return value
+
+
+def header_key(name: str) -> str:
+    """What servers may take a header's name for: CGI and WSGI know no case and but one separator."""
+    return re.sub(r"[^0-9a-z]", "-", name.lower())
+
+
+def is_identity_header(name: str) -> bool:
+    """Whether a service behind a proxy would read from it who asks; `post_headers` must not say."""
+    return _IDENTITY_HEADERS.fullmatch(header_key(name)) is not None
+
+
+def _check_headers(headers: object) -> None:
+    if not isinstance(headers, dict):
+        return
+    for name in headers:
+        if is_identity_header(name):
+            raise ValidationFailed(
+                f"options: post_headers must not have {name[:80]!r}: services behind a proxy read "
+                "from it who asks. To prove who you are, send Authorization or X-Auth-Token"
+            )
 
 
 def _check_headers_length(headers: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import API_HEADERS, Api, post
 from tests.service import command, outside_environ
+from zaqar_notify.installation import installation_mark, is_own_listener
+from zaqar_notify.settings import Settings
 
 WOKEN_SECONDS = 5
 WAITS_SECONDS = 1
@@ -126,6 +129,19 @@ async def test_a_process_that_is_killed_is_replaced_and_nothing_acknowledged_is_
     await asyncio.to_thread(
         api.wait_until, lambda: len(processes_of(api)) == 2 and killed not in processes_of(api)
     )
+
+
+def test_this_host_knows_where_the_processes_listen_whichever_of_them_die(api: Api) -> None:
+    """So that a worker beside them delivers nothing there."""
+    mark = installation_mark(Settings(webhook_secret="secret"))
+    destination = ("127.0.0.1", api.port)
+    assert is_own_listener(destination, socket.AF_INET, mark)
+
+    for process in processes_of(api):
+        os.kill(process, signal.SIGKILL)
+
+    assert is_own_listener(destination, socket.AF_INET, mark)
+    api.wait_until(lambda: len(processes_of(api)) == 2)
 
 
 async def test_a_long_poll_at_one_process_wakes_when_another_takes_a_post(

@@ -14,6 +14,7 @@ import uvloop
 from sinks.guard import AddressGuard
 from sinks.webhook import WebhookSink
 from tests.sinks.receiver import Receiver, receiving
+from zaqar_notify.installation import installation_mark
 from zaqar_notify.settings import Settings
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -53,7 +54,11 @@ async def hasty() -> AsyncIterator[WebhookSink]:
 
 @asynccontextmanager
 async def webhook_sink(settings: Settings) -> AsyncIterator[WebhookSink]:
-    guard = AddressGuard(allow=settings.delivery_allow, deny=settings.delivery_deny)
+    guard = AddressGuard(
+        allow=settings.delivery_allow,
+        deny=settings.delivery_deny,
+        mark=installation_mark(settings),
+    )
     sink = WebhookSink(settings, guard)
     try:
         yield sink

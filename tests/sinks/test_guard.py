@@ -20,6 +20,7 @@ from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.receiver import Receiver, answer, receiving
 from tests.workers.office import until
+from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.models import Verdict
 from zaqar_notify.settings import Settings
 
@@ -220,6 +221,46 @@ async def test_numeric_hosts_in_old_forms_are_no_urls(receiver: Receiver, host: 
 async def test_every_spelling_is_delivered_to_once_allowed(receiver: Receiver, host: str) -> None:
     async with webhook_sink(Settings(delivery_allow=LOOPBACK)) as webhook:
         outcome = await webhook.deliver(delivery_to(receiver.url(host=host)))
+
+    assert outcome.verdict is Verdict.DELIVERED
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]"],
+)
+async def test_no_address_of_this_host_leads_to_our_own_listeners(
+    receiver: Receiver, host: str
+) -> None:
+    settings = Settings(delivery_allow=EVERYTHING, webhook_secret="master")
+    async with webhook_sink(settings) as webhook:
+        with announced(receiver.port, installation_mark(settings)):
+            outcome = await webhook.deliver(delivery_to(receiver.url(host=host)))
+
+    assert outcome.verdict is Verdict.REFUSED
+    assert "this service itself" in outcome.detail
+    assert receiver.connections == 0
+
+
+@pytest.mark.parametrize("answers", [["127.0.0.1", "8.8.8.8"], ["8.8.8.8", "::1"]])
+async def test_a_name_is_refused_altogether_for_one_address_of_our_own_listener(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, answers: list[str]
+) -> None:
+    _resolve_every_name_to(monkeypatch, answers)
+    settings = Settings(delivery_allow=EVERYTHING)
+    async with webhook_sink(settings) as webhook:
+        with announced(receiver.port, installation_mark(settings)):
+            outcome = await webhook.deliver(delivery_to(receiver.url(host="mixed.example")))
+
+    assert outcome.verdict is Verdict.REFUSED
+    assert receiver.connections == 0
+
+
+async def test_other_ports_of_this_host_are_delivered_to_once_allowed(receiver: Receiver) -> None:
+    settings = Settings(delivery_allow=LOOPBACK)
+    async with webhook_sink(settings) as webhook:
+        with announced(receiver.port + 1, installation_mark(settings)):
+            outcome = await webhook.deliver(delivery_to(receiver.url()))
 
     assert outcome.verdict is Verdict.DELIVERED
 

@@ -28,7 +28,9 @@ from tests.sinks.receiver import (
     trickle,
 )
 from zaqar_notify import __version__
+from zaqar_notify.installation import installation_mark
 from zaqar_notify.models import MessageType, Outcome, Verdict
+from zaqar_notify.settings import Settings
 
 SECRET = "whsec_" + b64encode(b"a" * 32).decode()
 FORMER_SECRET = "whsec_" + b64encode(b"b" * 32).decode()
@@ -63,6 +65,7 @@ async def test_headers_tell_what_was_delivered(webhook: WebhookSink, receiver: R
         "zaqar-queue": "q1",
         "zaqar-attempt": "3",
         "zaqar-hops": "1",
+        "zaqar-installation": installation_mark(Settings()),
     }
 
 
@@ -187,6 +190,18 @@ async def test_post_headers_replace_what_is_ours_to_give_away(
         "Zaqar-Queue",
         "Zaqar-Attempt",
         "Zaqar-Hops",
+        "Zaqar-Installation",
+        "zaqar_installation",
+        "ZAQAR.INSTALLATION",
+        "Content_Length",
+        "X-Project-ID",
+        "x_project_id",
+        "X-Tenant-Id",
+        "Client-ID",
+        "URL-Signature",
+        "X-Roles",
+        "X-User-Id",
+        "X-Forwarded-For",
         "",
         "X Y",
         "X:Y",

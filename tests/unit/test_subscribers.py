@@ -223,3 +223,69 @@ def test_options_are_limited_in_bytes() -> None:
 )
 def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, shown: str) -> None:
     assert shown_subscriber(subscriber) == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Project-ID",
+        "x-project-id",
+        "X_Project_ID",
+        "x.project.id",
+        "X-Tenant",
+        "X-Tenant-Id",
+        "Client-ID",
+        "CLIENT_ID",
+        "URL-Signature",
+        "url-paths",
+        "X-Role",
+        "X-Roles",
+        "X-User",
+        "X-User-Id",
+        "X-User-Domain-Name",
+        "X-Domain-Id",
+        "X-Project-Domain-Id",
+        "X-Identity-Status",
+        "X-Is-Admin-Project",
+        "X-Service-Token",
+        "X-Service-Roles",
+        "OpenStack-System-Scope",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-User",
+        "X-Real-IP",
+        "Remote-User",
+        "X-Remote-User",
+        "X-Remote-Group",
+        "X-SSL-Client-Verify",
+        "SSL-Client-Cert",
+        "X-Original-URL",
+        "X-Auth-Request-Email",
+        "X-WebAuth-User",
+        "X-Goog-Authenticated-User-Email",
+        "Tailscale-User-Login",
+    ],
+)
+def test_post_headers_must_not_say_who_asks(name: str) -> None:
+    with pytest.raises(ValidationFailed, match="read from it who asks"):
+        check_options({"post_headers": {"X-Key": "1", name: "victim"}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Auth-Token",
+        "Authorization",
+        "X-API-Key",
+        "X-Key",
+        "X-Client-Secret",
+        "X-Project-Key",
+        "X-Gitlab-Token",
+        "X-Goog-Api-Key",
+        "CF-Access-Client-Id",
+        "Cookie",
+        "Curl",
+    ],
+)
+def test_post_headers_may_prove_to_a_third_party_who_sends(name: str) -> None:
+    assert check_options({"post_headers": {name: "t"}})

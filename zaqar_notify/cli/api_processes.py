@@ -22,12 +22,14 @@ from zaqar_notify.cli.serving import (
     Server,
     listen,
     listen_for_each,
+    port_of,
     serve_until_stopped,
     url_of,
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.clock import store_clock
@@ -48,10 +50,17 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
         )
     logs.configure(settings.log_level, settings.log_format)
     warn_of_unsigned_webhooks(settings)
+    mark = installation_mark(settings)
     if processes > 1:
-        _serve_in_many(settings, listen_for_each(host, port, processes))
+        listeners = listen_for_each(host, port, processes)
+        # Announced by the parent, for all of its processes.
+        with announced(port_of(listeners[0]), mark):
+            _serve_in_many(settings, listeners)
         return
-    with contextlib.closing(listen(host, port)) as listener:
+    with (
+        contextlib.closing(listen(host, port)) as listener,
+        announced(port_of(listener), mark),
+    ):
         sentence = f"zaqar-notify serves {url_of(listener)}"
         on_started = partial(print, sentence, flush=True)
         uvloop.run(_serve(settings, listener, processes=1, on_started=on_started))

@@ -19,9 +19,10 @@ from pydantic import SecretStr
 from api.app import create_app
 from workers.build import build_engine
 from zaqar_notify import logs
-from zaqar_notify.cli.serving import Server, listen, serve_until_stopped, url_of
+from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
 from zaqar_notify.clock import SteadyClock
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks
@@ -39,7 +40,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     settings = _single_process_settings(settings, data)
     logs.configure(settings.log_level, settings.log_format)
     listener = listen(host, port)
-    with contextlib.closing(listener):
+    with contextlib.closing(listener), announced(port_of(listener), installation_mark(settings)):
         uvloop.run(_serve(settings, listener, data))
 
 

@@ -150,6 +150,11 @@ def listen_for_each(host: str, port: int, count: int) -> list[socket.socket]:
     return listeners
 
 
+def port_of(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
 def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
