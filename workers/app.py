@@ -25,6 +25,7 @@ from celery.worker.request import Request
 
 from workers.hearing import Hearing
 from workers.host import EngineHost
+from workers.listening import Listener
 from zaqar_notify import logs
 from zaqar_notify.broker import DRAIN, celery_application
 from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
@@ -48,6 +49,7 @@ def worker_settings() -> Settings:
 
 
 app = celery_application(worker_settings)
+app.add_defaults(lambda: {"worker_consumer": Listener})
 
 
 class Office:
@@ -149,16 +151,12 @@ class PulseStep(bootsteps.StartStopStep):
         return parent.hub is not None
 
     def start(self, parent: Any) -> None:
-        self._pulse = parent.hub.call_repeatedly(PULSE_SECONDS, _wake)
+        self._pulse = parent.hub.call_repeatedly(PULSE_SECONDS, parent.note_time)
 
     def stop(self, parent: Any) -> None:
         if self._pulse is not None:
             parent.hub.timer.cancel(self._pulse)
             self._pulse = None
-
-
-def _wake() -> None:
-    """Nothing else."""
 
 
 app.steps["consumer"].update({HearingStep, PulseStep})
