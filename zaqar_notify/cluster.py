@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 
+from zaqar_notify import broker_uri
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
 
 MOST_POST_BYTES = 12 << 20
 """A post's job is one document, of which MongoDB takes 16 MiB."""
-
-BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +18,7 @@ def cluster_settings(settings: Settings) -> Settings:
     """The settings, if a process of a cluster can start with them.
 
     Raises:
-        StartRefused: No store or broker is named, or a broker of no kind that we know; subscribers are
+        StartRefused: No store or broker is named, or the broker's URI can't be read; subscribers are
             to confirm, and nothing signs what they confirm with; posts are larger than MongoDB takes.
     """
     if not settings.store_uri:
@@ -30,12 +29,7 @@ def cluster_settings(settings: Settings) -> Settings:
         raise StartRefused(
             "ZAQAR_BROKER_URI is not set: name the broker that wakes the workers, as in redis://HOST:6379/0"
         )
-    if settings.broker_uri.partition("://")[0] not in BROKER_SCHEMES:
-        # It is not repeated: what can't be read may have a password anywhere.
-        raise StartRefused(
-            "ZAQAR_BROKER_URI names no broker that this release knows: it begins with "
-            f"one of {', '.join(BROKER_SCHEMES)}, and ://"
-        )
+    broker_uri.parse(settings.broker_uri)
     if settings.require_confirmation and not settings.signed_url_secrets:
         raise StartRefused(
             "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it nobody could tell a "

@@ -19,7 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from zaqar_notify import __version__
+from zaqar_notify import __version__, broker_uri
+from zaqar_notify.broker_uri import BrokerUri
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import Finding, ok, problem, warning
@@ -178,9 +179,12 @@ async def _broker(settings: Settings, *, is_needed: bool) -> list[Finding]:
             )
         ]
     try:
-        if uri.startswith(("redis:", "rediss:")):
-            return await _redis(uri)
+        broker = broker_uri.parse(uri)
+        if broker.is_redis:
+            return await _redis(broker)
         return await asyncio.to_thread(_other_broker, settings)
+    except StartRefused as error:
+        return [problem("broker", str(error), "Correct ZAQAR_BROKER_URI")]
     except (OSError, TimeoutError, ValueError) as error:
         return [_silent_broker(uri, error)]
 
@@ -193,21 +197,43 @@ def _silent_broker(uri: str, error: BaseException) -> Finding:
     )
 
 
-async def _redis(uri: str) -> list[Finding]:
+def _refusing_broker(uri: str, error: BaseException) -> Finding:
+    return problem(
+        "broker",
+        f"{shown(uri)} refuses us: {type(error).__name__}: {error}"[:300],
+        "Correct its user, password or rights; until then deliveries are some seconds late",
+    )
+
+
+async def _redis(broker: BrokerUri) -> list[Finding]:
     # Only processes with such a broker pay for its client.
     from redis.asyncio import Redis
-    from redis.exceptions import RedisError
+    from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
+    uri = broker.uri
     client = Redis.from_url(
-        uri, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+        uri,
+        socket_timeout=ANSWER_SECONDS,
+        socket_connect_timeout=ANSWER_SECONDS,
+        **(broker.tls or {}),
     )
     try:
         facts = await client.info()
+    except (AuthenticationError, ResponseError) as error:
+        return [_refusing_broker(uri, error)]
     except RedisError as error:
         return [_silent_broker(uri, error)]
     finally:
         await client.aclose()
     findings = [ok("broker", f"{shown(uri)} answers, {redis_release(facts)}")]
+    if facts.get("role") == "slave":
+        findings.append(
+            problem(
+                "broker",
+                "Redis is a replica and takes no wake-ups",
+                "Name its primary in ZAQAR_BROKER_URI; until then deliveries are some seconds late",
+            )
+        )
     policy = facts.get("maxmemory_policy", "noeviction")
     if facts.get("maxmemory") and policy != "noeviction":
         findings.append(

@@ -61,7 +61,13 @@ class Settings(BaseModel):
         description="Accept a store that can lose acknowledged writes: a standalone MongoDB, one older than 6.0, or a weak write concern in its URI.",
     )
     broker_uri: str = Field(
-        "", description="Celery broker that wakes the workers: redis://HOST:PORT/N or amqp://…"
+        "",
+        description="Celery broker that wakes the workers: redis://HOST:PORT/N, rediss://… or amqp://…",
+    )
+    broker_key_prefix: str = Field(
+        "zaqar-notify:",
+        min_length=1,
+        description="What every key in Redis begins with; two deployments on one Redis need two.",
     )
 
     # Messages

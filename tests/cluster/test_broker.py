@@ -10,9 +10,8 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, claim, post, subscribe
-from tests.redis_server import RedisServer
+from tests.redis_server import KEY_PREFIX, RINGS_KEY, RedisServer
 from workers.engine import LOOK_SECONDS
-from zaqar_notify.broker import KEY_PREFIX, QUEUE
 
 SOON_SECONDS = 2
 TRIES = 30
@@ -44,7 +43,7 @@ async def until_a_ring_was_taken(redis: RedisServer) -> None:
 
 def _ring_was_taken(redis: RedisServer) -> bool:
     rung = redis.calls("lpush") > 0
-    waiting = redis.client.llen(KEY_PREFIX + QUEUE)
+    waiting = redis.client.llen(RINGS_KEY)
     listening = redis.client.info("clients")["blocked_clients"]
     return rung and waiting == 0 and listening > 0
 

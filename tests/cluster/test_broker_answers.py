@@ -11,10 +11,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import PATIENCE_SECONDS, Api, Hook, Worker, post, subscribe
-from tests.redis_server import RedisServer
-from zaqar_notify.broker import KEY_PREFIX, QUEUE
-
-KEY = KEY_PREFIX + QUEUE
+from tests.redis_server import RINGS_KEY, RedisServer
 
 Change = Callable[[RedisServer], object]
 
@@ -54,12 +51,12 @@ def permit_all(redis: RedisServer) -> None:
 
 
 def be_of_another_type(redis: RedisServer) -> None:
-    redis.client.delete(KEY)
-    redis.client.set(KEY, "someone else's")
+    redis.client.delete(RINGS_KEY)
+    redis.client.set(RINGS_KEY, "someone else's")
 
 
 def be_gone(redis: RedisServer) -> None:
-    redis.client.delete(KEY)
+    redis.client.delete(RINGS_KEY)
 
 
 ANSWERS: dict[str, tuple[Change, Change]] = {
@@ -122,9 +119,9 @@ async def test_an_item_that_is_no_ring_is_dropped(
     redis = cluster.redis
     await subscribe(session, api, hook)
 
-    redis.client.lpush(KEY, *UNREADABLE)
+    redis.client.lpush(RINGS_KEY, *UNREADABLE)
 
-    await eventually(lambda: redis.client.llen(KEY) == 0, "An item stays")
+    await eventually(lambda: redis.client.llen(RINGS_KEY) == 0, "An item stays")
     await eventually(lambda: is_listening(redis), "Nobody listens any more")
     await post(session, api, hook.queue, "hello")
     await hook.received("hello")

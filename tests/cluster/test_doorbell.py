@@ -23,8 +23,8 @@ from api.doorbell import (
     Pace,
 )
 from tests.cluster.processes import CELERY_VARIABLES
-from tests.redis_server import RedisServer, require_redis
-from zaqar_notify.broker import DRAIN, KEY_PREFIX, MAX_WAITING, QUEUE, celery_application
+from tests.redis_server import RINGS_KEY, RedisServer, require_redis
+from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE, celery_application
 from zaqar_notify.settings import Settings
 
 PATIENCE_SECONDS = 10
@@ -64,7 +64,7 @@ def until(is_so: Callable[[], bool]) -> None:
 
 def waiting(redis: RedisServer) -> int:
     """Rings that no worker has taken."""
-    return int(redis.client.llen(KEY_PREFIX + QUEUE))
+    return int(redis.client.llen(RINGS_KEY))
 
 
 def next_ring(app: Celery) -> Message:
@@ -270,3 +270,19 @@ def test_what_is_rung_just_before_the_end_is_sent(redis: RedisServer, app: Celer
     doorbell.close()
 
     assert waiting(redis) == 1
+
+
+def test_two_deployments_on_one_redis_do_not_hear_each_other(redis: RedisServer) -> None:
+    theirs = Settings(
+        store_uri="sqlite:///unused", broker_uri=redis.uri, broker_key_prefix="theirs:"
+    )
+    doorbell = BrokerDoorbell(celery_application(lambda: theirs))
+
+    doorbell.ring(0)
+
+    until(lambda: doorbell.counts["sent"] == 1)
+    doorbell.close()
+    assert waiting(redis) == 0
+    keys = [str(key) for key in redis.client.scan_iter()]
+    assert keys
+    assert [key for key in keys if not key.startswith("theirs:")] == []
