@@ -68,7 +68,7 @@ def refusal(error: NotifyError, *, method: str, path: str) -> Answer:
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, StorageUnavailable):
         # The store's own words are for the operator; the client is invited to try again.
-        description = "The store gave no answer. Please retry in a moment."
+        description = error.for_clients
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, SubscriptionExists) and method == "POST":
         headers.append((b"Location", path.encode("ascii")))

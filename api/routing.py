@@ -133,7 +133,7 @@ class Routing:
             return
         self._unavailable_logged_at = now
         logger.warning(
-            "The store gives no answer",
+            "The store is unavailable",
             extra=_facts("storage_unavailable", call) | {"error": str(error)},
         )
 

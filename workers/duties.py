@@ -31,7 +31,7 @@ async def sweep_regularly(
                 await sweep(storage, clock=clock, stop=stop)
         except StorageUnavailable as error:
             logger.warning(
-                "The sweep got no answer from the store",
+                "The store is unavailable to the sweep",
                 extra={"action": "storage_unavailable", "error": str(error)},
             )
         await stop.pause(settings.sweep_seconds)

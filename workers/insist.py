@@ -52,7 +52,7 @@ async def insist(operation: Callable[[], Awaitable[T]], stop: Stop) -> T:
             if stop.is_set():
                 raise
             logger.warning(
-                "The store gives no answer",
+                "The store is unavailable",
                 extra={"action": "storage_unavailable", "error": str(error)},
             )
         await stop.pause(pause)

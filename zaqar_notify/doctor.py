@@ -25,7 +25,7 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import Finding, ok, problem, warning
 from zaqar_notify.settings import Network, Settings, shown, sources, variable
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -141,18 +141,18 @@ def clock_finding(ahead_seconds: float) -> Finding:
 
 def _keys(settings: Settings, data: Path) -> list[Finding]:
     """The file with the keys that `up` makes when the settings name none."""
-    # Only who looks at it pays for the parser.
-    from dotenv import dotenv_values
-
-    path = data / KEYS
-    if not path.exists():
+    path, database = data / KEYS, data / DATABASE
+    if settings.signed_url_secrets and settings.webhook_secret.get_secret_value():
+        return [ok("keys", f"The settings name all keys; {path} is not needed")]
+    if not path.exists() and not database.exists():
         return [ok("keys", f"{path} is not there yet; the first start makes it")]
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        values = dotenv_values(path, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        return [problem("keys", f"{path} can't be read: {error}", "Run this as its owner")]
-    missing = [name for name in KEY_NAMES if not values.get(name)]
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0
+        keys = read_keys(path)
+    except StartRefused as error:
+        sentence, _, remedy = str(error).partition("; ")
+        return [problem("keys", sentence, remedy[0].upper() + remedy[1:])]
+    missing = [name for name in KEY_NAMES if not keys.get(name)]
     if missing:
         return [
             problem(
@@ -165,7 +165,16 @@ def _keys(settings: Settings, data: Path) -> list[Finding]:
         return [
             warning("keys", f"{path} can be read by others (mode {mode:o})", f"chmod 600 {path}")
         ]
-    return [ok("keys", f"{path} holds the keys; a backup needs it beside the database")]
+    findings = [ok("keys", f"{path} holds the keys; a backup needs it beside the database")]
+    if not database.exists():
+        findings.append(
+            warning(
+                "store",
+                f"{path} is there, and the database {database} is not: a start makes an empty one",
+                "Restore the database from the backup, unless it is meant to begin with nothing",
+            )
+        )
+    return findings
 
 
 async def _broker(settings: Settings, *, is_needed: bool) -> list[Finding]:

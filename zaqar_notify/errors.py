@@ -24,13 +24,20 @@ NotifyError
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   └── IdempotencyKeyReused    same key, another body
 ├── ServiceStopping             the process ends before the request could  503
-└── StorageUnavailable          the store gave no answer                   503
+└── StorageUnavailable          the store can't do it now                  503
+    ├── StorageFull             there is no room for more
+    ├── StorageLocked           another program holds its lock
+    ├── StorageDamaged          the file is gone, cut off or unreadable
+    ├── StorageRefused          it refuses our account: password or rights
+    └── StorageLeaderless       no primary, or no majority to acknowledge
 
 How each is answered over HTTP is one table, `api/errors.py`. `StartRefused` is not among them: it
 ends the process, before there is anybody to answer.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class NotifyError(Exception):
@@ -180,7 +187,35 @@ class ServiceStopping(NotifyError):
 
 
 class StorageUnavailable(NotifyError):
-    """No answer came from the store, or it changed meanwhile; the write may have happened or not."""
+    """The store can't do it now; the write may have happened or not.
+
+    The text is for the operator, in the log; `for_clients` is what a client is told.
+    """
+
+    for_clients: ClassVar[str] = "The store gave no answer. Please retry in a moment."
+
+
+class StorageFull(StorageUnavailable):
+    for_clients = (
+        "The store has no room for more until something is deleted or expires; "
+        "reading, claiming and deleting go on."
+    )
+
+
+class StorageLocked(StorageUnavailable):
+    for_clients = "Another program holds the store's lock. Please retry in a moment."
+
+
+class StorageDamaged(StorageUnavailable):
+    for_clients = "The store's data is damaged or gone, and nothing is written until its operator restores it."
+
+
+class StorageRefused(StorageUnavailable):
+    for_clients = "The store refuses the service's account; its operator has to mend that."
+
+
+class StorageLeaderless(StorageUnavailable):
+    for_clients = "The store has no primary, or no majority, that could acknowledge it. Please retry in a moment."
 
 
 class StartRefused(Exception):

@@ -1,8 +1,10 @@
-"""How many files a process may have open: each connection is one."""
+"""How many files a process may have open (each connection is one), and names that outlast a crash."""
 
 from __future__ import annotations
 
+import os
 import resource
+from pathlib import Path
 
 MOST_FILES = 65_536
 
@@ -22,3 +24,12 @@ def raise_file_limit() -> None:
     files = attainable_files()
     if files is not None and soft < files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in it survive a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

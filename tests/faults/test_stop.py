@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from tests.service import STOP_SECONDS, Service, command, free_port, outside_environ
+from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS
 
 HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
 OTHER_CLIENT = HEADERS | {"Client-ID": "1" * 32}
@@ -24,7 +25,6 @@ ENVIRON = {"ZAQAR_DELIVERY_LEASE_SECONDS": str(LEASE_SECONDS), "ZAQAR_SHUTDOWN_S
 SIGNALS = pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 PATIENCE_SECONDS = 20
 SOON_SECONDS = 3
-DATABASE = "zaqar-notify.db"
 
 
 @pytest.fixture
@@ -416,6 +416,7 @@ def test_a_database_file_that_is_none_is_named_and_left_alone(
     data = tmp_path / "data"
     data.mkdir()
     (data / DATABASE).write_bytes(content)
+    (data / KEYS).write_text("".join(f"{name}=0123\n" for name in KEY_NAMES))
 
     sentence = refusal(data)
 
@@ -435,7 +436,45 @@ async def test_a_database_that_lost_its_end_is_named(
     sentence = await asyncio.to_thread(refusal, service.data)
 
     assert str(database) in sentence
-    assert "malformed" in sentence
+    assert "restore the last backup" in sentence
+
+
+@pytest.mark.parametrize("content", [None, b"WEBHOOK_SECRET=0123\n", b"WEBHOOK_SECRET=\xff\n"])
+async def test_no_new_keys_are_made_beside_a_database(
+    service: Service, content: bytes | None
+) -> None:
+    assert await asyncio.to_thread(service.stop) == 0
+    keys = service.data / KEYS
+    keys.unlink() if content is None else keys.write_bytes(content)
+
+    sentence = await asyncio.to_thread(refusal, service.data)
+
+    assert f"{keys} " in sentence
+    assert "restore it from the backup" in sentence
+    assert (keys.read_bytes() if keys.exists() else None) == content
+
+
+async def test_keys_in_the_settings_need_no_file(service: Service) -> None:
+    assert await asyncio.to_thread(service.stop) == 0
+    (service.data / KEYS).unlink()
+    environ = {"ZAQAR_WEBHOOK_SECRET": "0123", "ZAQAR_SIGNED_URL_SECRETS": "4567"}
+
+    other = Service(service.data, environ=environ)
+    await asyncio.to_thread(other.start)
+
+    assert await asyncio.to_thread(other.stop) == 0
+    assert not (service.data / KEYS).exists()
+
+
+async def test_an_empty_database_in_the_place_of_a_lost_one_is_told(service: Service) -> None:
+    assert await asyncio.to_thread(service.stop) == 0
+    (service.data / DATABASE).unlink()
+
+    other = Service(service.data)
+    await asyncio.to_thread(other.start)
+
+    assert await asyncio.to_thread(other.stop) == 0
+    assert "action=database_made" in other.log.read_text()
 
 
 def test_a_data_directory_that_is_a_file_is_named(tmp_path: Path) -> None:

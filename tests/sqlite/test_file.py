@@ -33,15 +33,6 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(
     assert path.read_bytes() == content
 
 
-async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
-    (tmp_path / "store.db").touch()
-
-    storage = await open_storage(f"sqlite://{tmp_path}/store.db")
-
-    await storage.ping()
-    await storage.close()
-
-
 async def test_a_store_of_a_later_release_is_refused(tmp_path: Path) -> None:
     storage = await open_storage(f"sqlite://{tmp_path}/store.db")
     await storage.close()

@@ -28,6 +28,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import NewMessage
 from zaqar_notify.single import DATABASE
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.sqlite.opening import open_file
 
 
 @pytest.fixture(autouse=True)
@@ -239,10 +240,12 @@ def test_a_store_that_goes_away_during_the_start_ends_it_with_a_sentence(
     async def fail(_storage: object) -> None:
         raise StorageUnavailable("the connection was reset")
 
-    (tmp_path / DATABASE).touch()
+    lock, writer = open_file(tmp_path / DATABASE)
+    writer.close()
+    os.close(lock)
     monkeypatch.setattr("zaqar_notify.storage.sqlite.storage.SQLiteStorage.read_clock", fail)
 
     result = run("poison", "--data", str(tmp_path))
 
     assert result.exit_code == 1
-    assert result.output == "The store gives no answer: the connection was reset\n"
+    assert result.output == "The store is unavailable: the connection was reset\n"

@@ -36,7 +36,7 @@ class Commands(TyperGroup):
         except (ClientError, StartRefused) as error:
             _end(error, REFUSED)
         except StorageUnavailable as error:
-            _end(StartRefused(f"The store gives no answer: {error}"), REFUSED)
+            _end(StartRefused(f"The store is unavailable: {error}"), REFUSED)
 
 
 def _end(error: Exception, exit_code: int) -> NoReturn:

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import secrets
 import socket
 from pathlib import Path
 
 import uvloop
-from dotenv import dotenv_values
-from pydantic import SecretStr
 
 from api.app import create_app
 from workers.build import build_engine
@@ -25,7 +22,7 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks
+from zaqar_notify.single import DATABASE, KEYS, allowed_networks, with_keys
 from zaqar_notify.storage.registry import open_storage
 
 logger = logging.getLogger(__name__)
@@ -37,8 +34,14 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     Raises:
         StartRefused: The data directory or the address can't be used.
     """
+    is_made_anew = (data / KEYS).exists() and not (data / DATABASE).exists()
     settings = _single_process_settings(settings, data)
     logs.configure(settings.log_level, settings.log_format)
+    if is_made_anew:
+        logger.warning(
+            "There are keys and no database: a new, empty one is made",
+            extra={"action": "database_made", "path": str(data / DATABASE)},
+        )
     listener = listen(host, port)
     with contextlib.closing(listener), announced(port_of(listener), installation_mark(settings)):
         uvloop.run(_serve(settings, listener, data))
@@ -63,39 +66,17 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
     """What this shape sets by itself: the store, loopback receivers, and keys of its own."""
     try:
         data.mkdir(parents=True, exist_ok=True)
-        keys = _keys(data / KEYS)
+        settings = with_keys(settings, data)
     except OSError as error:
         raise StartRefused(
             f"The data directory {data} can't be used: {error.strerror or error}"
         ) from error
-    signed_url_secrets = settings.signed_url_secrets or (SecretStr(keys["SIGNED_URL_SECRET"]),)
-    webhook_secret = settings.webhook_secret
-    if not webhook_secret.get_secret_value():
-        webhook_secret = SecretStr(keys["WEBHOOK_SECRET"])
     return settings.model_copy(
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
             "delivery_allow": allowed_networks(settings),
-            "signed_url_secrets": signed_url_secrets,
-            "webhook_secret": webhook_secret,
         }
     )
-
-
-def _keys(path: Path) -> dict[str, str]:
-    """The keys of this data directory, made at the first start."""
-    if not path.exists():
-        lines = "".join(f"{name}={secrets.token_hex(32)}\n" for name in KEY_NAMES)
-        partial = path.with_suffix(".new")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(lines)
-        partial.rename(path)
-    values = dotenv_values(path, interpolate=False)
-    keys = {name: values.get(name) or "" for name in KEY_NAMES}
-    if not all(keys.values()):
-        raise StartRefused(f"{path} lacks a key; restore it, or remove it to have new keys made")
-    return keys
 
 
 def _welcome(listener: socket.socket, settings: Settings, data: Path) -> None:

@@ -5,7 +5,9 @@ of the process and of power, as far as the disk honours fsync. One process owns 
 beside it says so); one connection of it writes, others read.
 
     schema.sql        the tables and the indexes, with the query each index serves
-    database.py       opening, locking, group commit
+    opening.py        opening and locking the file; what a start refuses
+    files.py          whether the open files are still the ones at their names
+    database.py       reads, and writes in groups
     queues.py messages.py claims.py subscriptions.py    the stores
     waiting.py        who waits for which queue, inside this process
     storage.py        the parts put together

@@ -13,7 +13,7 @@ import msgspec
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
-from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, marks
 from zaqar_notify.storage.sqlite.queues import Records
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
@@ -142,7 +142,7 @@ class SQLiteClaims(ClaimStore):
             return None
         ttl, expires_at, positions = row
         rows: list[Row] = []
-        with storage_errors():
+        with self._database.errors():
             for position in array.array("q", positions):
                 if position in self._removals.removed:
                     continue

@@ -10,37 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
+import logging
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import apsw
 
-from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.errors import (
+    StorageDamaged,
+    StorageFull,
+    StorageLocked,
+    StorageUnavailable,
+)
 from zaqar_notify.storage.gathering import Gathering
-
-SCHEMA_VERSION = 1
-MAGIC = b"SQLite format 3\0"
-APPLICATION_ID = 0x5A51524E  # "ZQRN", shown by file(1)
-SAFE_SQLITE = 3_051_003
-"""Versions before it can corrupt a WAL database when a checkpoint meets a writer."""
-
-CHECKPOINT_PAGES = 1000
-"""4 MB of WAL. A commit that makes the file grow costs twice one that writes over it, so a short file,
-soon full, is better than a long one; a hot page is still copied only once per hundreds of commits."""
+from zaqar_notify.storage.sqlite.files import REMEDY, Files
+from zaqar_notify.storage.sqlite.opening import connect, open_file, prove
 
 ENOUGH_WRITES = 8
 GATHER_SECONDS = 0.002
 """How groups of writes wait for callers (docs/decisions/0001)."""
 
-CACHE_KIB = 64 * 1024
-MMAP_BYTES = 1 << 30
+LOCKED_SECONDS = 2.0
+"""For so long writes wait when another program holds the file's lock."""
+LOCK_PAUSE_SECONDS = 0.02
+"""Between two looks whether it still does."""
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -54,11 +52,18 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except apsw.FullError as error:
-        raise StorageUnavailable("The disk that holds the database is full") from error
+        raise StorageFull("The disk that holds the database is full") from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StorageDamaged(f"The database can't be read ({error}); {REMEDY}") from error
+    except apsw.BusyError as error:
+        raise StorageLocked("Another program holds the database's lock") from error
     except (apsw.ConnectionClosedError, apsw.CursorClosedError) as error:
         raise StorageUnavailable("The store is closed") from error
     except apsw.Error as error:
         raise StorageUnavailable(f"SQLite: {error}") from error
+
+
+logger = logging.getLogger(__name__)
 
 
 class Database:
@@ -69,7 +74,13 @@ class Database:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._writer = writer
-        self._reader = _connect(path, readonly=True)
+        self._reader = connect(path, readonly=True)
+        for connection in (writer, self._reader):
+            # A statement that waits for a lock would hold up the whole process.
+            connection.set_busy_timeout(0)
+        self._files = Files(path)
+        self._damage: str | None = None
+        self._locked_since: float | None = None
         self._waiting: deque[_Pending[Any]] = deque()
         self._alone: deque[_Pending[Any]] = deque()
         self._group: list[_Pending[Any]] = []
@@ -91,43 +102,22 @@ class Database:
         """Open or create the file, and own it.
 
         Raises:
-            StartRefused: It can't be opened, is in use, or is of a later version.
+            StartRefused: It can't be used; the sentence says why, and what to do.
         """
-        if _sqlite_version() < SAFE_SQLITE:
-            raise StartRefused(
-                f"SQLite {apsw.sqlite_lib_version()} can corrupt a database in use; install apsw 3.54 or later"
-            )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path)
-            _make_private(path)
-        except OSError as error:
-            raise StartRefused(
-                f"The data directory {path.parent} can't be used: {error.strerror}"
-            ) from error
-        try:
-            _check_magic(path)
-            writer = _connect(path, readonly=False)
-            _migrate(writer, path)
-        except apsw.Error as error:
-            os.close(lock)
-            raise StartRefused(f"{path} can't be opened as a database: {error}") from error
-        except StartRefused:
-            os.close(lock)
-            raise
+        lock, writer = open_file(path)
         return cls(path, lock, writer)
 
     def read(self, statement: str, bindings: Bindings = ()) -> apsw.Cursor:
         """Rows of a short, indexed query, as they are asked for.
 
-        Errors arise while iterating, too, so wrap the loop in `storage_errors`. Close (or exhaust) the
+        Errors arise while iterating, too, so wrap the loop in `errors`. Close (or exhaust) the
         cursor soon: it pins a snapshot.
         """
-        with storage_errors():
+        with self.errors():
             return self._reader.execute(statement, bindings)
 
     def read_one(self, statement: str, bindings: tuple[object, ...] = ()) -> Row | None:
-        with storage_errors():
+        with self.errors():
             return next(self._reader.execute(statement, bindings), None)
 
     async def read_slowly(self, query: Callable[[apsw.Connection], T]) -> T:
@@ -135,7 +125,7 @@ class Database:
 
         def run() -> T:
             with storage_errors():
-                reader = _connect(self._path, readonly=True)
+                reader = connect(self._path, readonly=True)
                 try:
                     return query(reader)
                 finally:
@@ -162,6 +152,20 @@ class Database:
             self._idle.clear()
             self._gather()
         return await future
+
+    async def prove(self) -> None:
+        """Make a write that changes nothing, and wait until it is durable."""
+        await self.write(prove)
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """As `storage_errors`; and what can't be read stops all writes."""
+        try:
+            with storage_errors():
+                yield
+        except StorageDamaged as damage:
+            self._note(damage)
+            raise
 
     def check_open(self) -> None:
         if self._closed:
@@ -197,15 +201,53 @@ class Database:
             self._rest()
             return
         try:
+            self._check()
+            with self.errors():
+                if not self._begin(group):
+                    return
+        except StorageUnavailable as error:
+            self._fail(group, error)
+            return
+        try:
             self._group = self._run(group)
         except apsw.Error as error:
             self._roll_back(group, error)
             return
         self._commits.put(True)
 
+    def _check(self) -> None:
+        """Whether what is written now will be found by a later start."""
+        if self._damage is not None:
+            raise StorageDamaged(self._damage)
+        self._files.check()
+
+    def _note(self, damage: StorageDamaged) -> None:
+        """From now on nothing is written: a tree that is half unreadable gets no better by it."""
+        if self._damage is None:
+            self._damage = str(damage)
+            logger.error(
+                "The database can't be read; nothing is written any more",
+                extra={"action": "storage_damaged", "error": self._damage},
+            )
+
+    def _begin(self, group: list[_Pending[Any]]) -> bool:
+        """Begin a transaction; False: another program holds the lock, and the group waits a little."""
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            now = self._loop.time()
+            if self._locked_since is None:
+                self._locked_since = now
+            if now - self._locked_since >= LOCKED_SECONDS:
+                raise
+            self._waiting.extendleft(reversed(group))
+            self._loop.call_later(LOCK_PAUSE_SECONDS, self._next_group)
+            return False
+        self._locked_since = None
+        return True
+
     def _run(self, group: list[_Pending[Any]]) -> list[_Pending[Any]]:
         """Run the group's statements; return those to be told of the commit."""
-        self._writer.execute("BEGIN IMMEDIATE")
         done = []
         for pending in group:
             before = self._writer.total_changes()
@@ -218,15 +260,20 @@ class Database:
     def _commit_all(self) -> None:
         """The thread: one commit per token, until told to stop."""
         while self._commits.get():
-            error: apsw.Error | None = None
+            error: apsw.Error | StorageUnavailable | None = None
             try:
                 self._writer.execute("COMMIT")
-            except apsw.Error as failure:
+                self._files.check()
+            except (apsw.Error, StorageUnavailable) as failure:
                 error = failure
             self._loop.call_soon_threadsafe(self._committed, error)
 
-    def _committed(self, error: apsw.Error | None) -> None:
+    def _committed(self, error: apsw.Error | StorageUnavailable | None) -> None:
         group, self._group = self._group, []
+        if isinstance(error, StorageUnavailable):
+            self._ended(committed=False)
+            self._fail(group, error)
+            return
         if error is not None:
             self._roll_back(group, error)
             return
@@ -240,12 +287,21 @@ class Database:
     def _roll_back(self, group: list[_Pending[Any]], error: apsw.Error) -> None:
         """Undo the group. One write alone fails with the error; of several, each is tried alone."""
         if self._writer.in_transaction:
-            self._writer.execute("ROLLBACK")
+            with contextlib.suppress(apsw.Error):
+                self._writer.execute("ROLLBACK")
         self._ended(committed=False)
         if len(group) == 1:
+            with contextlib.suppress(StorageUnavailable), self.errors():
+                raise error
             group[0].fail(error)
         else:
             self._alone.extend(group)
+        self._rest()
+
+    def _fail(self, group: list[_Pending[Any]], error: StorageUnavailable) -> None:
+        """The store can't be written to now, whatever is written: each of the group fails with that."""
+        for pending in group:
+            pending.fail(error)
         self._rest()
 
     def _ended(self, *, committed: bool) -> list[Callable[[], None]]:
@@ -297,7 +353,7 @@ class _Pending(Generic[T]):
         else:
             self.future.set_result(self._result)  # type: ignore[arg-type]
 
-    def fail(self, error: apsw.Error) -> None:
+    def fail(self, error: apsw.Error | StorageUnavailable) -> None:
         """The transaction was undone, and this write was alone in it."""
         if self.future.done():
             return
@@ -306,72 +362,3 @@ class _Pending(Generic[T]):
                 raise self._failure or error
         except Exception as failure:  # Whatever it is, it is the caller's answer.
             self.future.set_exception(failure)
-
-
-def _sqlite_version() -> int:
-    major, minor, patch = (int(part) for part in apsw.sqlite_lib_version().split("."))
-    return major * 1_000_000 + minor * 1_000 + patch
-
-
-def _lock(path: Path) -> int:
-    """Take the lock beside the file; it is the kernel's to give back when the process ends."""
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.pread(descriptor, 20, 0).decode() or "unknown"
-        os.close(descriptor)
-        raise StartRefused(
-            f"{path} is in use by another process (pid {owner}); stop that one, or choose another data directory"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
-
-
-def _check_magic(path: Path) -> None:
-    """SQLite takes a file of a few bytes for an empty database; whoever cut it off should know."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise StartRefused(f"{path} is not a database, or what is left of one")
-
-
-def _make_private(path: Path) -> None:
-    """Create the file for its owner alone; SQLite gives the files beside it the same mode."""
-    if not path.exists():
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-def _connect(path: Path, *, readonly: bool) -> apsw.Connection:
-    connection = apsw.Connection(str(path), statementcachesize=256)
-    connection.set_busy_timeout(1000)
-    connection.pragma("synchronous", "full")
-    connection.pragma("cache_size", -CACHE_KIB)
-    connection.pragma("mmap_size", MMAP_BYTES)
-    if readonly:
-        connection.pragma("query_only", True)
-        # Checkpoints are the writer's: two connections at it was what older versions got wrong.
-        connection.wal_autocheckpoint(0)
-    else:
-        connection.pragma("journal_mode", "wal")
-        connection.wal_autocheckpoint(CHECKPOINT_PAGES)
-    return connection
-
-
-def _migrate(writer: apsw.Connection, path: Path) -> None:
-    version = writer.pragma("user_version")
-    if version == SCHEMA_VERSION:
-        return
-    if version != 0:
-        raise StartRefused(
-            f"{path} is of schema version {version}; this release knows version {SCHEMA_VERSION}"
-        )
-    if writer.execute("SELECT count(*) FROM sqlite_schema").get:
-        raise StartRefused(f"{path} is a database of something else")
-    schema = resources.files("zaqar_notify.storage.sqlite").joinpath("schema.sql").read_text()
-    with writer:
-        writer.execute(schema)
-        writer.pragma("application_id", APPLICATION_ID)
-        writer.pragma("user_version", SCHEMA_VERSION)

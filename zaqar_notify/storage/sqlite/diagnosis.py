@@ -5,23 +5,24 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 import apsw
 
 from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.sqlite.database import APPLICATION_ID, SCHEMA_VERSION
+from zaqar_notify.storage.sqlite.opening import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    remains,
+    soundness,
+)
 
 CHECK_SECONDS = 10.0
 """How long the file's soundness is looked into; that is about a gigabyte."""
 
 LITTLE_SPACE_BYTES = 1 << 30
 NO_SPACE_BYTES = 100 << 20
-
-_STEPS = 10_000
-"""Of SQLite's machine between looks at the time."""
 
 
 def diagnose(path: Path) -> list[Finding]:
@@ -37,9 +38,25 @@ def diagnose(path: Path) -> list[Finding]:
                 "Give it to the service's user, and run this as that user",
             )
         )
+    left = _remains(path)
+    if left is not None:
+        return [left, *findings]
     if not path.exists():
         return [ok("store", f"{path} is not there yet; the first start makes it"), *findings]
     return [_owner(path), *_content(path), *findings]
+
+
+def _remains(path: Path) -> Finding | None:
+    """What a start would refuse before it opens the database."""
+    try:
+        left = remains(path)
+    except OSError as error:
+        return problem("store", f"{path} can't be read: {error.strerror}", "Run this as its owner")
+    return None if left is None else problem("store", left, _restore(path))
+
+
+def _restore(path: Path) -> str:
+    return f"Stop the service, set {path.parent} aside, and restore the last backup"
 
 
 def _owner(path: Path) -> Finding:
@@ -60,7 +77,7 @@ def _owner(path: Path) -> Finding:
 
 
 def _content(path: Path) -> list[Finding]:
-    restore = f"Stop the service, set {path.parent} aside, and restore the last backup"
+    restore = _restore(path)
     try:
         db = _connect(path)
     except apsw.Error as error:
@@ -99,15 +116,10 @@ def _connect(path: Path) -> apsw.Connection:
 
 
 def _soundness(db: apsw.Connection, path: Path, restore: str) -> Finding:
-    deadline = time.monotonic() + CHECK_SECONDS
-    db.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     size = f"{path.stat().st_size / 1e6:.1f} MB, SQLite {apsw.sqlite_lib_version()}"
-    try:
-        verdict = db.execute("PRAGMA quick_check(1)").get
-    except apsw.InterruptError:
+    verdict = soundness(db, seconds=CHECK_SECONDS)
+    if verdict is None:
         return ok("store", f"The database is sound as far as read in {CHECK_SECONDS:g} s ({size})")
-    finally:
-        db.set_progress_handler(None)
     if verdict != "ok":
         return problem("store", f"The database is damaged: {verdict}", restore)
     return ok("store", f"The database is sound ({size})")

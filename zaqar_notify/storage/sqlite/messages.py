@@ -18,7 +18,7 @@ import msgspec
 from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
 from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
-from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.queues import Records
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
@@ -212,7 +212,7 @@ class SQLiteMessages(MessageStore):
         messages: list[Message] = []
         last = skipped = 0
         try:
-            with storage_errors():
+            with self._database.errors():
                 for row in rows:
                     if (
                         row[EXPIRES_AT] <= now_ms
@@ -237,7 +237,7 @@ class SQLiteMessages(MessageStore):
             return []
         now_ms = to_ms(now)
         rows: list[Row] = []
-        with storage_errors():
+        with self._database.errors():
             for posted_at in dict.fromkeys(to_positions(ids)):
                 rows += self._database.read(
                     f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b "

@@ -15,7 +15,7 @@ from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.base import QueueStore
 from zaqar_notify.storage.matching import has_metadata
-from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
 
 CACHED_QUEUES = 10_000
@@ -204,7 +204,7 @@ class SQLiteQueues(QueueStore):
     ) -> AsyncGenerator[tuple[str, str, int], None]:
         """Rows by name: name, metadata, created_at."""
         looked_at = 0
-        with storage_errors():
+        with self._database.errors():
             rows = self._database.read(
                 "SELECT name, metadata, created_at FROM queues "
                 "WHERE project = ? AND name > ? AND instr(name, ?) ORDER BY name",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import apsw
 
+from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.database import Database, storage_errors
@@ -55,9 +56,14 @@ class SQLiteStorage(Storage):
         """Open or create the file.
 
         Raises:
-            StartRefused: It can't be opened, is in use, or is of a later version.
+            StartRefused: It can't be used; the sentence says why, and what to do.
         """
-        return cls(Database.open(path))
+        database = Database.open(path)
+        try:
+            return cls(database)
+        except StorageUnavailable as error:
+            await database.close()
+            raise StartRefused(str(error)) from error
 
     async def ping(self) -> None:
         self._database.read_one("SELECT ceiling FROM positions")

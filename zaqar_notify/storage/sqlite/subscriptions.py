@@ -12,7 +12,7 @@ from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import SubscriptionStore
-from zaqar_notify.storage.sqlite.database import Database, Row, storage_errors
+from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.messages import marks
 from zaqar_notify.storage.sqlite.queues import Records
 from zaqar_notify.storage.sqlite.rows import (
@@ -70,7 +70,7 @@ class SQLiteSubscriptions(SubscriptionStore):
     async def list(
         self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
     ) -> list[Subscription]:
-        with storage_errors():
+        with self._database.errors():
             rows = self._database.read(
                 AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
             )

@@ -1,0 +1,244 @@
+"""Opening the file: whose it is, whether it is ours and sound, and what makes a new one.
+
+A start refuses what looks like the remains of a store. An empty database made in its place would take
+posts, and be noticed when the old ones are missed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.files import sync_directory
+
+SCHEMA_VERSION = 1
+MAGIC = b"SQLite format 3\0"
+APPLICATION_ID = 0x5A51524E  # "ZQRN", shown by file(1)
+SAFE_SQLITE = 3_051_003
+"""Versions before it can corrupt a WAL database when a checkpoint meets a writer."""
+
+CHECKPOINT_PAGES = 1000
+"""4 MB of WAL. A commit that makes the file grow costs twice one that writes over it, so a short file,
+soon full, is better than a long one; a hot page is still copied only once per hundreds of commits."""
+
+CACHE_KIB = 64 * 1024
+
+CHECK_SECONDS = 1.0
+"""How long a start looks into the file's soundness; that is some hundred megabytes."""
+
+_STEPS = 10_000
+"""Of SQLite's machine between looks at the time."""
+
+RESTORE = "set the directory aside, and restore the last backup"
+GIVE = "give it and the files beside it to the service's user"
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def open_file(path: Path) -> tuple[int, apsw.Connection]:
+    """Own the file, made when absent: the lock's descriptor, and the connection that writes.
+
+    Raises:
+        StartRefused: It can't be used; the sentence says why, and what to do.
+    """
+    if _sqlite_version() < SAFE_SQLITE:
+        raise StartRefused(
+            f"SQLite {apsw.sqlite_lib_version()} can corrupt a database in use; install apsw 3.54 or later"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+    except OSError as error:
+        raise StartRefused(
+            f"The data directory {path.parent} can't be used: {error.strerror}"
+        ) from error
+    try:
+        return lock, _open(path)
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+def _open(path: Path) -> apsw.Connection:
+    try:
+        if not _is_there(path):
+            _create(path)
+        writer = connect(path, readonly=False)
+    except apsw.Error as error:
+        raise _refusal(path, error) from error
+    except OSError as error:
+        raise StartRefused(f"{path} can't be opened: {error.strerror}; {GIVE}") from error
+    try:
+        _migrate(writer, path)
+        _refuse_damage(writer, path)
+        _refuse_unwritable(writer, path)
+    except apsw.Error as error:
+        writer.close()
+        raise _refusal(path, error) from error
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def _refusal(path: Path, error: apsw.Error) -> StartRefused:
+    remedy = RESTORE
+    if isinstance(error, apsw.BusyError):
+        remedy = "another program holds its lock: end that one's transaction"
+    elif isinstance(error, apsw.CantOpenError | apsw.PermissionsError | apsw.ReadOnlyError):
+        remedy = GIVE
+    elif isinstance(error, apsw.FullError):
+        remedy = "make room on its disk"
+    return StartRefused(f"{path} can't be opened as a database: {error}; {remedy}")
+
+
+def connect(path: Path, *, readonly: bool) -> apsw.Connection:
+    connection = apsw.Connection(str(path), statementcachesize=256)
+    connection.set_busy_timeout(1000)
+    connection.pragma("synchronous", "full")
+    connection.pragma("cache_size", -CACHE_KIB)
+    # Not mapped into memory: what was cut off, or is on a bad sector, would end the process by SIGBUS.
+    connection.pragma("mmap_size", 0)
+    if readonly:
+        connection.pragma("query_only", True)
+        # Checkpoints are the writer's: two connections at it was what older versions got wrong.
+        connection.wal_autocheckpoint(0)
+    else:
+        connection.pragma("journal_mode", "wal")
+        connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+    return connection
+
+
+def is_full(error: BaseException, connection: apsw.Connection) -> bool:
+    """Whether there is no room for it: on the disk, in a quota, or under a limit on files."""
+    if isinstance(error, apsw.IOError):
+        return connection.system_errno in FULL
+    return isinstance(error, apsw.FullError)
+
+
+def remains(path: Path) -> str | None:
+    """What is left of a store at `path`, when it is less than one; else None.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    if not path.exists():
+        if _size(Path(f"{path}-wal")):
+            return f"{path} is missing beside its write-ahead log {path.name}-wal"
+        return None
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC))
+    if not head:
+        return f"{path} is empty"
+    return None if head == MAGIC else f"{path} is not a database, or what is left of one"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a database; SQLite would take what is left of one for none."""
+    left = remains(path)
+    if left is not None:
+        raise StartRefused(f"{left}; {RESTORE}, or remove it to begin with nothing")
+    return path.exists()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _create(path: Path) -> None:
+    """Make it under another name, so that it is there as a whole or not at all; its owner's alone.
+
+    SQLite gives the files beside it the same mode.
+    """
+    new = Path(f"{path}.new")
+    for part in (new, Path(f"{new}-journal")):
+        part.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with closing(apsw.Connection(str(new))) as connection:
+        connection.pragma("synchronous", "full")
+        _migrate(connection, new)
+    new.rename(path)
+    sync_directory(path.parent)
+
+
+def _refuse_damage(writer: apsw.Connection, path: Path) -> None:
+    verdict = soundness(writer, seconds=CHECK_SECONDS)
+    if verdict not in ("ok", None):
+        raise StartRefused(f"{path} is damaged ({verdict}); {RESTORE}")
+
+
+def soundness(connection: apsw.Connection, *, seconds: float) -> str | None:
+    """What SQLite says of the file: "ok", the first fault in one line, or None when it takes longer."""
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
+    try:
+        verdict: str = connection.execute("PRAGMA quick_check(1)").get
+    except apsw.InterruptError:
+        return None
+    finally:
+        connection.set_progress_handler(None)
+    return verdict.removeprefix("*** in database main ***\n").replace("\n", "; ")
+
+
+def _refuse_unwritable(writer: apsw.Connection, path: Path) -> None:
+    """Make a write that changes nothing. A full disk is none of its business: reads and deletes go on."""
+    try:
+        if writer.readonly("main"):
+            raise apsw.ReadOnlyError("it is read-only")
+        prove(writer)
+    except apsw.Error as error:
+        if is_full(error, writer):
+            return
+        raise StartRefused(
+            f"{path} can't be written: {error}; {GIVE}, on a disk that is mounted for writing"
+        ) from error
+
+
+def prove(db: apsw.Connection) -> None:
+    """Write, and change nothing."""
+    db.pragma("user_version", db.pragma("user_version"))
+
+
+def _sqlite_version() -> int:
+    major, minor, patch = (int(part) for part in apsw.sqlite_lib_version().split("."))
+    return major * 1_000_000 + minor * 1_000 + patch
+
+
+def _lock(path: Path) -> int:
+    """Take the lock beside the file; it is the kernel's to give back when the process ends."""
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(descriptor, 20, 0).decode() or "unknown"
+        os.close(descriptor)
+        raise StartRefused(
+            f"{path} is in use by another process (pid {owner}); stop that one, or choose another data directory"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _migrate(writer: apsw.Connection, path: Path) -> None:
+    version = writer.pragma("user_version")
+    if version == SCHEMA_VERSION:
+        return
+    if version != 0:
+        raise StartRefused(
+            f"{path} is of schema version {version}; this release knows version {SCHEMA_VERSION}"
+        )
+    if writer.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise StartRefused(f"{path} is a database of something else")
+    schema = resources.files("zaqar_notify.storage.sqlite").joinpath("schema.sql").read_text()
+    with writer:
+        writer.execute(schema)
+        writer.pragma("application_id", APPLICATION_ID)
+        writer.pragma("user_version", SCHEMA_VERSION)
