@@ -17,13 +17,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from http import HTTPStatus
 from typing import cast
 
 import aiohappyeyeballs
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
 from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
 
 _HEAD_BYTES = 32768
@@ -31,16 +31,16 @@ _HEAD_BYTES = 32768
 _PIECE_BYTES = 8192
 """What is parsed at once: the parser joins what belongs to one header, piece to piece."""
 
-_START_BYTES = 1024
 _BODY_SECONDS = 1.0
-"""How much of a body is kept, and how long its end is waited for: enough for an excerpt, and for a
-short body to end so that its connection can be kept."""
+"""How long the end of a body is waited for: enough for a short one to end so that its connection can
+be kept."""
 
 _KEEP_ALIVE_SECONDS = 15.0
 _NEXT_ADDRESS_SECONDS = 0.25
 """How long one address of a name may take to connect until the next is tried beside it."""
 
 _CLOSED = "the connection was closed without an answer"
+_NOT_HTTP = "the answer is not HTTP"
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -49,16 +49,6 @@ class Origin(msgspec.Struct, frozen=True):
     is_tls: bool
     host: str
     port: int
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a receiver said. `retry_after` has the values of all headers of that name."""
-
-    status: int
-    reason: str
-    retry_after: tuple[str, ...]
-    start: bytes
-    """The first bytes of the body, 1024 at most."""
 
 
 class NoAnswer(Exception):
@@ -255,7 +245,9 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[Answer] | None = None
         self._end_of_wait: asyncio.TimerHandle | None = None
         self._received = 0
+        self._head = bytearray()
         self._has_head = False
+        self._is_malformed = False
         self._phrase = b""
         self._retry_after: list[bytes] = []
         self._start = b""
@@ -279,6 +271,7 @@ class _Connection(asyncio.Protocol):
         self._answer = loop.create_future()
         self.is_reusable = False
         self._received = 0
+        self._head = bytearray()
         self._has_head = False
         self._transport.writelines(request)
         time_out = loop.call_at(deadline, self._settle, TimeoutError())
@@ -296,7 +289,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._idle.forget(self)
         if error is None:
-            self._settle(NoAnswer(_CLOSED))
+            self._settle(NoAnswer(_NOT_HTTP if self._is_malformed else _CLOSED))
         else:
             self._settle(NoAnswer(f"connection lost: {_reason(error)}"))
 
@@ -310,19 +303,39 @@ class _Connection(asyncio.Protocol):
                 self.is_reusable = False
                 return
             self._read(data[place : place + _PIECE_BYTES])
-        if self._has_head and not self._answer.done() and self._end_of_wait is None:
-            loop = asyncio.get_running_loop()
-            self._end_of_wait = loop.call_later(_BODY_SECONDS, self._settle)
+        if self._answer.done() or self._end_of_wait:
+            return
+        if self._has_head or self._is_malformed:
+            end = partial(self._settle, NoAnswer(_NOT_HTTP))
+            self._end_of_wait = asyncio.get_running_loop().call_later(_BODY_SECONDS, end)
 
     def _read(self, piece: bytes) -> None:
         self._received += len(piece)
+        if not self._has_head:
+            self._head += piece
+        if not self._is_malformed:
+            self._parse(piece)
+        if self._is_malformed:
+            self._read_malformed(len(piece))
+        if self._received > _HEAD_BYTES or len(self._start) == START_BYTES:
+            self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
+
+    def _parse(self, piece: bytes) -> None:
         try:
             self._parser.feed_data(piece)
         except (HttpParserError, HttpParserUpgrade):
             self.is_reusable = False
-            self._settle(NoAnswer("the answer is not HTTP"))
-        if self._received > _HEAD_BYTES or len(self._start) == _START_BYTES:
-            self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
+            if self._has_head:
+                self._settle()
+            else:
+                self._is_malformed = True
+
+    def _read_malformed(self, new: int) -> None:
+        """Once the parser has given up, the status line counts, and a Retry-After if one comes."""
+        if not is_begun(self._head):
+            self._settle(NoAnswer(_NOT_HTTP))
+        elif may_end(self._head, new) and read_malformed(self._head)[1]:
+            self._settle()
 
     def on_message_begin(self) -> None:
         self.is_reusable = False
@@ -338,11 +351,11 @@ class _Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        self._has_head = status >= 200 or status == HTTPStatus.SWITCHING_PROTOCOLS
+        self._has_head = is_final(status)
 
     def on_body(self, data: bytes) -> None:
-        if len(self._start) < _START_BYTES:
-            self._start += data[: _START_BYTES - len(self._start)]
+        if len(self._start) < START_BYTES:
+            self._start += data[: START_BYTES - len(self._start)]
 
     def on_message_complete(self) -> None:
         if not self._has_head or self._answer is None or self._answer.done():
@@ -353,20 +366,24 @@ class _Connection(asyncio.Protocol):
         self._settle()
 
     def _settle(self, failure: Exception | None = None) -> None:
-        """End the exchange. Once there is a status it counts, whatever became of the rest."""
+        """End the exchange. Once there is a status line it counts, whatever became of the rest."""
         if self._answer is None or self._answer.done():
             return
-        if self._has_head or failure is None:
+        if self._has_head:
             self._answer.set_result(
                 Answer(
                     self._parser.get_status_code(),
-                    self._phrase.decode(errors="replace"),
-                    tuple(value.strip().decode(errors="replace") for value in self._retry_after),
+                    as_text(self._phrase),
+                    tuple(as_text(value) for value in self._retry_after),
                     self._start,
                 )
             )
+            return
+        answer, _ = read_malformed(self._head)
+        if answer:
+            self._answer.set_result(answer)
         else:
-            self._answer.set_exception(failure)
+            self._answer.set_exception(failure or NoAnswer(_NOT_HTTP))
 
 
 def _reason(error: Exception) -> str:

@@ -18,9 +18,10 @@ import msgspec
 from yarl import URL
 
 from sinks import text
+from sinks.answer import Answer
 from sinks.base import Sink
 from sinks.guard import AddressForbidden, AddressGuard, is_address
-from sinks.http import Answer, HttpClient, NoAnswer, Origin
+from sinks.http import HttpClient, NoAnswer, Origin
 from sinks.retry_after import seconds_to_wait
 from zaqar_notify import __version__
 from zaqar_notify.installation import MARK_HEADER, installation_mark

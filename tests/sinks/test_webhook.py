@@ -458,7 +458,7 @@ async def test_redirects_are_not_followed(
         (hang_up, "the connection was closed without an answer"),
         (say(b"220 mail.example ESMTP\r\n"), "the answer is not HTTP"),
         (
-            say(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n"),
+            say(b"HTTP/1.1 100 Continue\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\n"),
             "the answer has more than 32768 bytes of headers",
         ),
     ],
@@ -471,6 +471,18 @@ async def test_a_broken_answer_is_tried_again(
     outcome = await webhook.deliver(delivery_to(receiver.url()))
 
     assert outcome == Outcome(Verdict.TRY_LATER, None, detail)
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("end", [b"x" * 1_000_000 + b"\r\n\r\n", b""])
+async def test_the_status_line_counts_when_the_headers_have_no_end(
+    webhook: WebhookSink, receiver: Receiver, status: int, end: bytes
+) -> None:
+    receiver.behaviour = say(b"HTTP/1.1 %d Reason\r\nX: " % status + end)
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.status == status
 
 
 async def test_a_switch_of_protocols_is_no_delivery(
@@ -505,7 +517,7 @@ async def test_a_name_that_does_not_exist_is_tried_again(webhook: WebhookSink) -
     "behaviour",
     [
         stay_silent,
-        trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "),
+        trickle(b"HTTP/1.1 100 Continue\r\nX-Slow: "),
         trickle(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     ],
 )

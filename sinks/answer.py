@@ -1,0 +1,75 @@
+"""What a receiver said; also of an answer that is malformed, for its status line counts.
+
+A receiver that said 200 has the message, whatever is wrong with the rest of its answer.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+START_BYTES = 1024
+"""How much of a body is kept: enough for an excerpt."""
+
+_STATUS_LINE = re.compile(
+    rb"[\r\n]*HTTP/[0-9](?:\.[0-9])?[ \t]+([1-5][0-9][0-9])(?=[ \t\r\n])([^\r\n]*)"
+)
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_RETRY_AFTER = re.compile(rb"\nretry-after[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_SWITCHING_PROTOCOLS = 101
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a receiver said. `retry_after` has the values of all headers of that name."""
+
+    status: int
+    reason: str
+    retry_after: tuple[str, ...]
+    start: bytes
+    """The first bytes of the body, 1024 at most."""
+
+
+def is_final(status: int) -> bool:
+    """Whether no other status follows in this answer."""
+    return status >= 200 or status == _SWITCHING_PROTOCOLS
+
+
+def is_begun(text: bytearray) -> bool:
+    """Whether an answer of HTTP/1 may begin so."""
+    return b"HTTP/".startswith(text[:16].lstrip(b"\r\n")[:5])
+
+
+def may_end(text: bytearray, new: int) -> bool:
+    """Whether the last `new` bytes have completed a head. Cheap, however small the pieces are."""
+    return _END_OF_HEAD.search(text, max(len(text) - new - 3, 0)) is not None
+
+
+def read_malformed(text: bytearray) -> tuple[Answer | None, bool]:
+    """The answer as far as it can be told, and whether its head has come to an end.
+
+    Args:
+        text: All that came, interim answers included.
+    """
+    place = 0
+    while line := _STATUS_LINE.match(text, place):
+        end = _END_OF_HEAD.search(text, line.end())
+        status = int(line[1])
+        if is_final(status):
+            head = text[line.end() : end.start() if end else len(text)]
+            body = text[end.end() :][:START_BYTES] if end else b""
+            answer = Answer(
+                status,
+                as_text(line[2]),
+                tuple(as_text(value) for value in _RETRY_AFTER.findall(head)),
+                bytes(body),
+            )
+            return answer, end is not None
+        if end is None:
+            break
+        place = end.end()
+    return None, False
+
+
+def as_text(value: bytes | bytearray) -> str:
+    return value.strip().decode(errors="replace")
