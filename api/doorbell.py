@@ -52,7 +52,7 @@ class BrokerDoorbell:
         self._pace = Pace(OFTEN_PER_SECOND / processes)
         self.is_heard = True
         """Whether the broker took the last ring."""
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter(sent=0, spared=0, dropped=0)
         """Since the start: `sent` rings, `spared` ones (enough wait already), and tries `dropped`
         because the broker gave no answer."""
         self._thread = threading.Thread(target=self._ring_on, name="doorbell", daemon=True)

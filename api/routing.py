@@ -21,7 +21,7 @@ from api.requests import Call, CallerGone, NotAcceptable, request_ids
 from api.resources import Resource
 from zaqar_notify.errors import NotifyError, OwnDelivery, ServiceStopping, StorageUnavailable
 from zaqar_notify.installation import installation_mark, is_own_delivery
-from zaqar_notify.metrics import CALLER_GONE, OTHER
+from zaqar_notify.metrics import CALLER_GONE, METHODS, OTHER
 from zaqar_notify.service import Service
 
 REQUEST_ID = b"X-OpenStack-Request-Id"
@@ -86,8 +86,10 @@ class Routing:
         self._requests = service.metrics.requests
         self._unavailable_logged_at = -inf
         self._root = Branch()
+        self._requests.expect(OTHER, METHODS)
         for resource in resources:
             self._root.grow(resource)
+            self._requests.expect(resource.path, resource.handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

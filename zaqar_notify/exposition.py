@@ -27,6 +27,7 @@ from zaqar_notify.metrics import (
     Metrics,
     Requests,
 )
+from zaqar_notify.models import Verdict
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Words
 
@@ -93,6 +94,8 @@ def _requests(requests: Requests) -> Iterator[Metric]:
     buckets: dict[tuple[str, str], list[int]] = {}
     for (route, method, status), tally in list(requests.items()):
         answered.add_metric([route, method, str(int(status))], tally.count)
+        if not tally.count:
+            continue
         seconds[route, method] += tally.seconds
         so_far = buckets.get((route, method), [0] * len(_BOUNDS))
         buckets[route, method] = [a + b for a, b in zip(so_far, tally.buckets, strict=True)]
@@ -114,7 +117,7 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
         "Tries to deliver, by the subscriber's scheme and what came of it.",
         labels=["scheme", "verdict"],
     )
-    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    counts = {(scheme, verdict.value): 0 for scheme in (*schemes, OTHER) for verdict in Verdict}
     for (scheme, verdict), count in list(engine.counts.items()):
         # A subscription may be older than the settings.
         counts[scheme if scheme in schemes else OTHER, verdict] += count

@@ -20,6 +20,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 OTHER = "other"
 """Stands for a method that is none of ours, and for a path that is none of our resources."""
 
+ALARMING = (500, 503)
+"""Statuses that alarms look at."""
+
 CALLER_GONE = 499
 """Shown as the status of a request whose client hung up before it was complete."""
 
@@ -70,6 +73,13 @@ class Requests:
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[str, str, int], Tally] = {}
+
+    def expect(self, route: str, methods: Iterable[str]) -> None:
+        """Show the route's alarming answers from the start, as 0: Prometheus sees no increase in a count
+        that begins with its first event."""
+        for method in methods:
+            for status in ALARMING:
+                self._tallies.setdefault((route, method, status), Tally())
 
     def note(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """Count one request; None: it waited on purpose, so that its time tells nothing."""

@@ -77,15 +77,15 @@ async def test_requests_are_counted_by_route_method_and_status(api: Api) -> None
 
 
 async def test_nobody_s_names_are_shown_and_labels_are_bounded(api: Api) -> None:
-    await api.post_bodies("a-secret-queue", 1)
-    await api.get("/a-secret-path")
+    await api.post_bodies("a-private-queue", 1)
+    await api.get("/a-private-path")
     await api.call("BREW", "/v2/queues/q/messages")
-    await api.call("BREW", "/a-secret-path")
+    await api.call("BREW", "/a-private-path")
 
     reply = await api.get("/metrics", headers=NOBODY)
     samples = Samples(reply.body.decode())
 
-    assert b"secret" not in reply.body
+    assert b"private" not in reply.body
     assert PROJECT not in samples.labels("route")
     assert samples.labels("method") <= METHODS | {"other"}
     assert samples("requests_total", route="other", method="GET", status="404") == 1
@@ -321,3 +321,16 @@ async def test_the_job_that_notifies_of_a_post_has_its_request_id(api: Api) -> N
 
     [job] = page.messages
     assert reply.headers["X-OpenStack-Request-Id"].encode() in job.body
+
+
+async def test_what_alarms_look_at_is_shown_from_the_start(api: Api) -> None:
+    """A count that begins with its first event has no increase that Prometheus could see."""
+    api.service.metrics.engine = Engine()
+
+    samples = await scrape(api)
+
+    assert samples("requests_total", route=MESSAGES, method="POST", status="500") == 0
+    assert samples("requests_total", route="other", method="GET", status="503") == 0
+    assert samples("request_seconds_count", route=MESSAGES, method="POST") is None
+    assert samples("tries_total", scheme="mailto", verdict="delivered") == 0
+    assert samples("tries_total", scheme="http", verdict="gone") == 0
