@@ -125,8 +125,8 @@ class Courier:
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
-        self.written: Counter[str] = Counter(retry=0, held=0, undelivered=0)
-        """Records written since the start, by kind of internal queue: retry, held, undelivered."""
+        self.written: Counter[str] = Counter(retry=0, held=0, undelivered=0, later=0)
+        """Records written since the start, by kind of internal queue."""
 
     def receiver(self, subscription: Subscription) -> Receiver:
         return Receiver(

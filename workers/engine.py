@@ -35,9 +35,13 @@ from zaqar_notify.delivery import (
     OwedDelivery,
     Replay,
     Work,
+    WrittenLater,
+    later_record,
+    left_by_earlier_releases,
     parcels,
     read_work,
     replayed_record,
+    say_written_later,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import held_ref, outbox_ref, retry_ref
@@ -201,6 +205,8 @@ class Engine:
     def _begin(self) -> None:
         for partition in range(self._settings.delivery_partitions):
             self._take_on(partition)
+        for ref in left_by_earlier_releases():
+            self._begin_consumer(self._consumer(ref))
         self._spawn(self._take_on_others())
         self._spawn(self._renew_regularly())
         self._spawn(self._turn_away_regularly())
@@ -215,13 +221,16 @@ class Engine:
         both = self._consumer(outbox_ref(partition)), self._consumer(retry_ref(partition))
         self._by_partition[partition] = both
         for consumer in both:
-            self._consumers.append(consumer)
-            self._consuming += 1
-            watch = self._open_watches.enter_context(
-                self._storage.messages.watch(consumer.ref, exclusive=True)
-            )
-            self._spawn(self._listen(consumer, watch))
-            self._spawn(self._consume(consumer))
+            self._begin_consumer(consumer)
+
+    def _begin_consumer(self, consumer: Consumer) -> None:
+        self._consumers.append(consumer)
+        self._consuming += 1
+        watch = self._open_watches.enter_context(
+            self._storage.messages.watch(consumer.ref, exclusive=True)
+        )
+        self._spawn(self._listen(consumer, watch))
+        self._spawn(self._consume(consumer))
 
     async def _take_on_others(self) -> None:
         """Find the partitions of processes that were told another number of them, from time to time."""
@@ -315,6 +324,8 @@ class Engine:
                     owed.append((taken, delivery))
                 case Replay() as replay:
                     self._spawn(self._answering_for([taken], self._replay(taken, replay)))
+                case WrittenLater(version=version):
+                    self._spawn(self._answering_for([taken], self._leave(taken, version)))
                 case None:
                     taken.part_fails()
         for ref, together in loads.items():
@@ -338,6 +349,11 @@ class Engine:
         else:
             for taken in batch:
                 taken.part_ends()
+
+    async def _leave(self, taken: Taken, version: int) -> None:
+        """Put a job where workers of its release look. Claimed here time and again, it would be poison."""
+        say_written_later(version)
+        await self._courier.write([later_record(taken.message.body, version)])
 
     async def _fan_out(self, ref: QueueRef, loads: Sequence[_Load]) -> None:
         marker: str | None = None
@@ -523,12 +539,14 @@ async def _rung(bell: asyncio.Event) -> None:
         return
 
 
-def _read(taken: Taken) -> Work | None:
+def _read(taken: Taken) -> Work | WrittenLater | None:
     try:
         return read_work(taken.message.body)
+    except WrittenLater as later:
+        return later
     except ValueError as error:
         logger.error(
-            "A job can't be read; it waits for a worker that can",
+            "A job can't be read; after ten claims it is put aside",
             extra={"action": "job_unreadable", "job": taken.message.id, "error": str(error)},
         )
         return None

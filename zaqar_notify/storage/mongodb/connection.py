@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pymongo
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, AsyncMongoClient, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
@@ -29,9 +30,8 @@ from pymongo.read_concern import ReadConcern
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION, migrate, read_version
 
-SCHEMA = "zaqar-notify"
-SCHEMA_VERSION = 1
 DATABASE = "zaqar_notify"
 """When the URI names none."""
 
@@ -171,14 +171,14 @@ class Connection:
 
     @classmethod
     async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:
-        """Connect, check the deployment, and make the indexes.
+        """Connect, check the deployment, migrate what is stored, and make the indexes.
 
         Args:
             prepare: False: change nothing.
 
         Raises:
             StartRefused: It can't be reached, could lose what it acknowledged, is too old, or holds
-                another version's data.
+                a later version's data.
         """
         options = _options(uri)
         if not unreliable:
@@ -190,9 +190,11 @@ class Connection:
             if not unreliable:
                 await _refuse_old_features(client)
             connection = cls(client, _database(uri), alone=alone)
-            await connection._refuse_other_version()
             if prepare:
-                await connection._prepare()
+                await migrate(connection.schema)
+                await connection._make_indexes()
+            else:
+                await read_version(connection.schema)
         except PyMongoError as error:
             await client.close()
             raise StartRefused(
@@ -247,22 +249,23 @@ class Connection:
             )
         if _is_router(hello):
             findings += await self._diagnose_shards()
-        if await self.schema.find_one({"_id": SCHEMA}) is None:
+        version = await read_version(self.schema)
+        if version == 0:
             findings.append(ok("store", "The database is not there yet; the first start makes it"))
             return findings
-        for collection, indexes in self._indexes():
-            there = await collection.index_information()
-            lacking = [
-                index.document["name"] for index in indexes if index.document["name"] not in there
-            ]
-            if lacking:
-                findings.append(
-                    problem(
-                        "store",
-                        f"The collection {collection.name} lacks indexes: {', '.join(lacking)}",
-                        "Restart a process of the service: a start makes them",
-                    )
+        if version < SCHEMA_VERSION:
+            findings.append(
+                ok("store", f"The next start migrates version {version} to {SCHEMA_VERSION}")
+            )
+        for collection, indexes in await self._lacking_indexes():
+            names = ", ".join(index.document["name"] for index in indexes)
+            findings.append(
+                problem(
+                    "store",
+                    f"The collection {collection.name} lacks indexes: {names}",
+                    "Restart a process of the service: a start makes them",
                 )
+            )
         return findings
 
     async def _diagnose_shards(self) -> list[Finding]:
@@ -282,28 +285,27 @@ class Connection:
             )
         ]
 
-    def _indexes(self) -> list[tuple[Collection, list[IndexModel]]]:
-        return [
+    async def _lacking_indexes(self) -> list[tuple[Collection, list[IndexModel]]]:
+        """By collection, those that are not there under their name."""
+        lacking = []
+        for collection, indexes in (
             (self.queues, _QUEUE_INDEXES),
             (self.messages, _MESSAGE_INDEXES),
             (self.subscriptions, _SUBSCRIPTION_INDEXES),
-        ]
+        ):
+            there = await collection.index_information()
+            absent = [index for index in indexes if index.document["name"] not in there]
+            if absent:
+                lacking.append((collection, absent))
+        return lacking
 
-    async def _refuse_other_version(self) -> None:
-        schema = await self.schema.find_one({"_id": SCHEMA})
-        if schema is not None and schema["version"] != SCHEMA_VERSION:
-            raise StartRefused(
-                f"The database is of schema version {schema['version']}; "
-                f"this release knows version {SCHEMA_VERSION}"
+    async def _make_indexes(self) -> None:
+        lacking = await self._lacking_indexes()
+        # On collections that are not empty it takes the time it takes.
+        with pymongo.timeout(None):
+            await asyncio.gather(
+                *(collection.create_indexes(indexes) for collection, indexes in lacking)
             )
-
-    async def _prepare(self) -> None:
-        await self.schema.update_one(
-            {"_id": SCHEMA}, {"$setOnInsert": {"version": SCHEMA_VERSION}}, upsert=True
-        )
-        await asyncio.gather(
-            *(collection.create_indexes(indexes) for collection, indexes in self._indexes())
-        )
 
 
 def _client(uri: str, arguments: dict[str, Any]) -> AsyncMongoClient[Document]:
