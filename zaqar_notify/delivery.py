@@ -162,9 +162,10 @@ Record: TypeAlias = tuple[QueueRef, NewMessage]
 class Owed(Post):
     """Internal messages on their way to an internal queue. Nobody subscribes to those."""
 
-    client_id = "zaqar-notify"
-
-    def __init__(self, messages: Sequence[NewMessage]) -> None:
+    def __init__(self, messages: Sequence[NewMessage], *, project: str = "zaqar-notify") -> None:
+        """`project`: whose deliveries they are about; the engine passes over projects that have their
+        share already."""
+        self.client_id = project
         self._messages = messages
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:

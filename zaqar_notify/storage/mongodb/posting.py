@@ -208,7 +208,7 @@ class Posting:
             part.seal_until = max(part.seal_until, post.seal_until(key))
             remembered[asked.ref, key.key] = post
         if jobs:
-            part.jobs.append(Jobs(asked.now, asked.post.client_id, jobs))
+            part.jobs.append(Jobs(asked.now, asked.ref.project, jobs))
         part.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
 
     def _settle_moved(self, part: Part, call: Call[Asked, Posted], moved_before: set[str]) -> None:
@@ -260,7 +260,7 @@ class Posting:
         for ref, jobs in by_queue.items():
             queue, first = await self._job_places.take(ref, len(jobs))
             for position, (part, post, job) in enumerate(jobs, first):
-                [message] = encoded([job], client_id=post.client_id, now=post.now)
+                [message] = encoded([job], client_id=post.project, now=post.now)
                 stored = part.stored_jobs.setdefault(ref, StoredJobs())
                 stored.documents.append(at_place(message, queue, position))
                 if job.delay:
