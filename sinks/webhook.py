@@ -263,15 +263,10 @@ def _outcome(answer: Answer, sent_at: datetime) -> Outcome:
         wait = seconds_to_wait(answer.retry_after, sent_at)
     if wait is not None:
         verdict = Verdict.TRY_LATER  # Whatever the status: the receiver expects us again.
-    return Outcome(verdict, answer.status, _detail(answer), wait, excerpt=_excerpt(answer))
+    return Outcome(verdict, answer.status, _detail(answer), wait)
 
 
 def _detail(answer: Answer) -> str:
     if 300 <= answer.status < 400:
-        return f"HTTP {answer.status}, and redirects are not followed"
-    return f"HTTP {answer.status}"
-
-
-def _excerpt(answer: Answer) -> str:
-    """The receiver's own words. It may echo what it was sent, credentials too."""
+        return "redirects are not followed"
     return text.detail(answer.start.decode(errors="replace")) or text.detail(answer.reason)

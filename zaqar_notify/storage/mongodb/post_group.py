@@ -54,10 +54,10 @@ class Asked(msgspec.Struct):
 
 
 class Jobs(msgspec.Struct, frozen=True):
-    """The jobs of one post to a queue of the project."""
+    """The jobs of one post."""
 
     now: datetime
-    project: str
+    client_id: str
     jobs: Sequence[tuple[QueueRef, NewMessage]]
 
 

@@ -11,8 +11,12 @@ from urllib.parse import quote
 import apsw
 
 from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.sqlite.migrations import APPLICATION_ID, SCHEMA_VERSION
-from zaqar_notify.storage.sqlite.opening import remains, soundness
+from zaqar_notify.storage.sqlite.opening import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    remains,
+    soundness,
+)
 
 CHECK_SECONDS = 10.0
 """How long the file's soundness is looked into; that is about a gigabyte."""
@@ -90,11 +94,7 @@ def _content(path: Path) -> list[Finding]:
                     "Install the release that wrote it, or a later one",
                 )
             ]
-        findings = [_soundness(db, path, restore)]
-        if version < SCHEMA_VERSION:
-            sentence = f"The next start migrates version {version} to {SCHEMA_VERSION}"
-            findings.insert(0, ok("store", sentence))
-        return findings
+        return [_soundness(db, path, restore)]
     except apsw.Error as error:
         return [problem("store", f"{path} can't be read: {error}", restore)]
     finally:
