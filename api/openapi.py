@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from api.errors import RESPONSES
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from zaqar_notify.errors import QUEUE_NAME_RULE
 from zaqar_notify.models import Document
 
 COMMON_ERRORS = (400, 404, 405, 406, 500, 503)
@@ -35,7 +36,7 @@ IDENTITY = (
 )
 
 PATH_PARAMETERS = {
-    "queue_name": Parameter("queue_name", "1 to 64 characters of A-Z a-z 0-9 _ - and .", "demo"),
+    "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, "demo"),
     "message_id": Parameter("message_id", "The message's id.", "0000000000001"),
     "claim_id": Parameter("claim_id", "The claim's id.", "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08"),
     "subscription_id": Parameter(

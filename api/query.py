@@ -65,8 +65,7 @@ class Query:
         return text in TRUE
 
     def words(self, name: str) -> list[str]:
-        """The values of a list, repeated or separated by commas, each one once."""
-        words = [
+        """The values of a list, repeated or separated by commas, as often as they were sent."""
+        return [
             word for sent, value in self.sent if sent == name for word in value.split(",") if word
         ]
-        return list(dict.fromkeys(words))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import count
 
@@ -31,6 +31,12 @@ DISCARDED_BODY_BYTES = 1 << 20
 MAX_UUID_BYTES = 64
 """The longest usual form, `urn:uuid:` with dashes and braces, has 47."""
 
+SENT_ONCE = re.compile(
+    rb"host|client-id|content-type|authorization|idempotency-key|zaqar-.*|extra-spec"
+    rb"|url-.*|x-(auth|service)-.*|x-(project|tenant|user|domain|roles|trust|openstack)\b.*"
+)
+"""Headers that say who asks, or for what. Sent twice, one copy could be a proxy's and one a client's."""
+
 _PLAIN_UUID = re.compile(
     rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 )
@@ -45,6 +51,7 @@ class Call:
 
     `project` and `client_id` are set when the resource asks for identity, `ref` when its path names
     a queue. `names` are the path's parameters. `is_waiting` says that it asked for a long poll.
+    `fault` is what is wrong with its headers whatever they ask for.
     """
 
     __slots__ = (
@@ -53,6 +60,8 @@ class Call:
         "_received",
         "client_id",
         "content_length",
+        "fault",
+        "has_body",
         "is_waiting",
         "method",
         "names",
@@ -67,19 +76,25 @@ class Call:
     client_id: str
     ref: QueueRef
 
-    def __init__(
-        self, scope: Scope, receive: Receive, names: dict[str, str], request_id: bytes
-    ) -> None:
+    names: dict[str, str]
+
+    def __init__(self, scope: Scope, receive: Receive, request_id: bytes) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query_string: bytes = scope["query_string"]
-        self.names = names
         self.request_id = request_id
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._headers: dict[bytes, bytes] = dict(headers)
+        self.fault: HeaderInvalid | None = None
+        if len(self._headers) != len(headers):
+            self._merge(headers)
+        if b"host" not in self._headers and scope["http_version"] == "1.1":
+            self.fault = HeaderInvalid("Missing header value", "HTTP/1.1 asks for the header Host")
         self._receive = receive
         self._received = False
         self.is_waiting = False
         self.content_length = int(self._headers.get(b"content-length", b"0"))
+        self.has_body = self.content_length > 0 or b"transfer-encoding" in self._headers
 
     def header(self, name: bytes) -> str | None:
         """The header's value; any bytes can be read as Latin-1."""
@@ -105,30 +120,33 @@ class Call:
         return Query(self.query_string)
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; empty when the client announced no length.
+        """The whole body; empty when there is none.
 
         Raises:
-            ValidationFailed: It is longer than `limit` bytes; then nothing of it was read.
+            ValidationFailed: It is longer than `limit` bytes; no more than those were read.
             CallerGone: It never came.
         """
-        if not self.content_length:
+        if not self.has_body:
             return b""
         if self.content_length > limit:
             raise ValidationFailed(
                 f"The body has {self.content_length} bytes; at most {limit} bytes are allowed here"
             )
-        event = await self._receive()
-        body: bytes = event.get("body", b"")
-        if event.get("more_body", False):
-            parts = [body]
-            while event.get("more_body", False):
-                event = await self._receive()
-                parts.append(event.get("body", b""))
-            body = b"".join(parts)
-        if event["type"] == "http.disconnect":
-            raise CallerGone
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            event = await self._receive()
+            if event["type"] == "http.disconnect":
+                raise CallerGone
+            parts.append(event.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise ValidationFailed(
+                    f"The body has more than {limit} bytes; at most {limit} bytes are allowed here"
+                )
+            more = event.get("more_body", False)
         self._received = True
-        return body
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def wait(self, query: Query, settings: Settings) -> Wait | None:
         """The long poll that `wait=N` asks for.
@@ -146,17 +164,29 @@ class Call:
 
     @property
     def must_close(self) -> bool:
-        """Whether more of an unread body may follow than is worth taking off the connection.
-
-        Nobody knows whether a body will follow that its sender wanted to be asked for.
+        """Whether the connection ends with the answer: more of an unread body may follow than another
+        request is worth. A body that its sender wanted to be asked for may not follow at all.
         """
-        if self._received:
+        if self._received or not self.has_body:
             return False
         return (
             self.content_length > DISCARDED_BODY_BYTES
             or b"transfer-encoding" in self._headers
-            or (self.content_length > 0 and b"expect" in self._headers)
+            or b"expect" in self._headers
         )
+
+    def _merge(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put repeated headers together: of lists all lines count, others may be sent once."""
+        lines: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            lines.setdefault(name, []).append(value)
+        for name, values in lines.items():
+            self._headers[name] = b", ".join(values)
+            if len(values) > 1 and SENT_ONCE.fullmatch(name):
+                self.fault = HeaderInvalid(
+                    "Invalid header value",
+                    f"The header {name.decode('latin-1')[:80]} was sent {len(values)} times",
+                )
 
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -173,7 +203,7 @@ class Call:
         headers = self._headers
         if b"url-signature" in headers:
             self._check_signature(service, signable=signable)
-        if self.content_length and headers.get(b"content-type", b"").lower() == _FORM:
+        if self.has_body and headers.get(b"content-type", b"").lower() == _FORM:
             raise HeaderInvalid(
                 "Invalid Content-Type", "Send the body as application/json, not as a form"
             )
@@ -222,9 +252,10 @@ def admits_json(accept: bytes) -> bool:
     if not accept.strip():
         return True
     weights = {
-        kind.strip(): _weight(parameters)
+        # Java's own client means */* by a lone star.
+        b"*/*" if kind.strip() == b"*" else kind.strip(): _weight(parameters)
         for kind, *parameters in ranges
-        if kind.strip() in (b"application/json", b"application/*", b"*/*")
+        if kind.strip() in (b"application/json", b"application/*", b"*/*", b"*")
     }
     for kind in (b"application/json", b"application/*", b"*/*"):
         if kind in weights:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from math import inf
 from time import perf_counter
+from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,11 +21,12 @@ from api.errors import NOT_ACCEPTABLE, failure, refusal
 from api.requests import Call, CallerGone, NotAcceptable, request_ids
 from api.resources import Resource
 from zaqar_notify.errors import NotifyError, OwnDelivery, ServiceStopping, StorageUnavailable
-from zaqar_notify.installation import installation_mark, is_own_delivery
+from zaqar_notify.installation import installation_mark
 from zaqar_notify.metrics import CALLER_GONE, METHODS, OTHER
 from zaqar_notify.service import Service
 
 REQUEST_ID = b"X-OpenStack-Request-Id"
+CLOSE = (b"Connection", b"close")
 
 LOG_PAUSE_SECONDS = 1.0
 """Between records of a store that fails: with a full disk each write is one more."""
@@ -50,11 +52,11 @@ class Branch:
             branch = branch._following(word)
         branch.resource = resource
 
-    def find(self, path: str) -> tuple[Resource, dict[str, str]] | None:
-        """The resource of a path, with the path's parameters."""
+    def find(self, words: Iterable[str]) -> tuple[Resource, dict[str, str]] | None:
+        """The resource of a path's words, with the path's parameters."""
         branch = self
-        names = {}
-        for word in path.split("/")[1:]:
+        names: dict[str, str] = {}
+        for word in words:
             following = branch.words.get(word)
             if following is None:
                 if branch.parameter is None:
@@ -96,13 +98,12 @@ class Routing:
             await self._otherwise(scope, receive, send)
             return
         began = perf_counter()
-        request_id = next(self._request_ids)
-        found = self._root.find(scope["path"])
+        call = Call(scope, receive, next(self._request_ids))
+        found = self._root.find(_words(scope))
         if found is None:
-            await self._pass_on(scope, receive, send, request_id)
+            await self._pass_on(scope, receive, send, call)
             return
-        resource, names = found
-        call = Call(scope, receive, names, request_id)
+        resource, call.names = found
         try:
             answer = await self._answer(resource, call)
         except NotifyError as error:
@@ -118,7 +119,7 @@ class Routing:
             answer = refusal(ServiceStopping(), method=call.method, path=call.path)
         except Exception:  # The outermost place: what nobody foresaw is logged once, and answered.
             logger.exception("request failed", extra=_facts("request_failed", call))
-            answer = failure(request_id)
+            answer = failure(call.request_id)
         took = perf_counter() - began
         # Before the answer is sent: whoever has read it finds it counted.
         self._requests.note(
@@ -139,24 +140,34 @@ class Routing:
             extra=_facts("storage_unavailable", call) | {"error": str(error)},
         )
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         """What is none of our resources."""
-        if is_own_delivery(dict(scope["headers"]), self._mark):
-            call = Call(scope, receive, {}, request_id)
-            await _send(refusal(OwnDelivery(), method=call.method, path=call.path), call, send)
+        fault = self._fault(call)
+        if fault is not None:
+            answer = refusal(fault, method=call.method, path=call.path)
+            self._requests.note(OTHER, call.method, answer.status, None)
+            await _send(answer, call, send)
             return
 
         async def send_with_request_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
-                self._requests.note(OTHER, scope["method"], message["status"], None)
+                headers = [*message.get("headers", ()), (REQUEST_ID, call.request_id)]
+                if call.must_close:
+                    headers.append(CLOSE)
+                message["headers"] = headers
+                self._requests.note(OTHER, call.method, message["status"], None)
             await send(message)
 
         await self._otherwise(scope, receive, send_with_request_id)
 
+    def _fault(self, call: Call) -> NotifyError | None:
+        """Why a request is refused whatever it asks for."""
+        return OwnDelivery() if call.is_own_delivery(self._mark) else call.fault
+
     async def _answer(self, resource: Resource, call: Call) -> Answer:
-        if call.is_own_delivery(self._mark):
-            raise OwnDelivery
+        fault = self._fault(call)
+        if fault is not None:
+            raise fault
         if call.method == "OPTIONS":
             return resource.options()
         if not resource.is_open:
@@ -165,6 +176,15 @@ class Routing:
         if handler is None:
             return resource.not_allowed()
         return await handler(self._service, call)
+
+
+def _words(scope: Scope) -> list[str]:
+    """The decoded words of a path. An encoded slash belongs to its word: it leads to no other route."""
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2F" in raw or b"%2f" in raw:
+        return [unquote(word) for word in raw.decode("ascii").split("/")[1:]]
+    path: str = scope["path"]
+    return path.split("/")[1:]
 
 
 async def _send(answer: Answer, call: Call, send: Send) -> None:
@@ -177,7 +197,7 @@ async def _send(answer: Answer, call: Call, send: Send) -> None:
         headers.append((b"Content-Length", b"0"))
     headers += answer.headers
     if call.must_close:
-        headers.append((b"Connection", b"close"))
+        headers.append(CLOSE)
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
     await send(
         {"type": "http.response.body", "body": b"" if call.method == "HEAD" else answer.body}

@@ -16,12 +16,13 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import aiohttp
+import dotenv
 import msgspec
 import redis.asyncio
 from pymongo import AsyncMongoClient
@@ -30,7 +31,9 @@ from redis.exceptions import RedisError
 
 from deploy import programs
 from deploy.processes import Process
+from deploy.welcome import welcome
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings import Settings, variable
 
 HOST = "127.0.0.1"
 MEMBERS = 3
@@ -63,7 +66,10 @@ SHUTDOWN_SECONDS = 2
 """For requests and deliveries under way, so that all of it stops in 15 seconds."""
 API_STOP_SECONDS, WORKER_STOP_SECONDS, STORE_STOP_SECONDS = 4, 4, 5
 
-FIXED = "cluster.json"
+SERVING = 4
+"""Processes that show metrics: two of the API, two workers."""
+
+FIXED, SETTINGS = "cluster.json", "settings.env"
 
 
 class Fixed(msgspec.Struct, frozen=True):
@@ -73,6 +79,10 @@ class Fixed(msgspec.Struct, frozen=True):
     redis_port: int
     webhook_secret: str
     signed_url_secret: str
+
+    @property
+    def ports(self) -> list[int]:
+        return [*self.mongod_ports, self.redis_port]
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,10 @@ class Cluster:
         self.members = [f"{HOST}:{port}" for port in fixed.mongod_ports]
         self.store_uri = f"mongodb://{','.join(self.members)}/{DATABASE}?replicaSet={SET_NAME}"
         self.broker_uri = f"redis://{HOST}:{fixed.redis_port}/0"
+        self.settings_file = data / SETTINGS
         environ = self._environ(fixed)
+        first = int(environ["ZAQAR_METRICS_PORT"])
+        self.metrics = f"http://{HOST}:{first}/metrics, and the ports to {first + SERVING - 1}"
         self.stores = [
             _mongod(number, port, data) for number, port in enumerate(fixed.mongod_ports, start=1)
         ]
@@ -165,8 +178,11 @@ class Cluster:
             "ZAQAR_SIGNED_URL_SECRETS": fixed.signed_url_secret,
             "ZAQAR_PUBLIC_URL": self.url,
             "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8,::1/128",
+            "ZAQAR_METRICS_PORT": str(_first_of_free(SERVING, beyond=max(fixed.ports))),
         }
-        return defaults | os.environ | ours
+        environ = defaults | os.environ | ours
+        _write_settings(self.settings_file, environ)
+        return environ
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -197,7 +213,7 @@ async def run(wishes: Wishes) -> None:
         try:
             if not await _start(cluster, stopping):
                 return
-            print(_welcome(cluster, wishes), flush=True)
+            print(_welcome(cluster, wishes.seconds), flush=True)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wishes.seconds):
                     await stopping.wait()
@@ -205,6 +221,20 @@ async def run(wishes: Wishes) -> None:
             print("Stopping …", flush=True)
             await cluster.stop()
     print(f"Stopped; the data is in {wishes.data}", flush=True)
+
+
+def _welcome(cluster: Cluster, seconds: float | None) -> str:
+    return welcome(
+        url=cluster.url,
+        processes=cluster.processes,
+        addresses={
+            "store": cluster.store_uri,
+            "broker": cluster.broker_uri,
+            "metrics": cluster.metrics,
+        },
+        settings_file=cluster.settings_file,
+        until="with Ctrl-C" if seconds is None else f"after {seconds:g} s",
+    )
 
 
 async def _start(cluster: Cluster, stopping: asyncio.Event) -> bool:
@@ -371,7 +401,7 @@ def _fixed_before(path: Path, wishes: Wishes) -> Fixed:
         )
     if wishes.redis_port:
         fixed = msgspec.structs.replace(fixed, redis_port=wishes.redis_port)
-    for port in (*fixed.mongod_ports, fixed.redis_port):
+    for port in fixed.ports:
         if not _is_free(port):
             raise StartRefused(
                 f"Port {port}, on which the data in {path.parent} was made, is in use; stop what "
@@ -389,6 +419,21 @@ def _ports(first: int, count: int, option: str) -> list[int]:
         return ports
     free = (port for port in range(FIRST_PORT, 65536) if _is_free(port))
     return [next(free) for _ in range(count)]
+
+
+def _first_of_free(count: int, *, beyond: int) -> int:
+    """The first of so many free ports in a row, all of them above `beyond`."""
+    firsts = range(beyond + 1, 65536 - count)
+    return next(first for first in firsts if all(map(_is_free, range(first, first + count))))
+
+
+def _write_settings(path: Path, environ: Mapping[str, str]) -> None:
+    """The service's settings in `environ` as a file for `ZAQAR_CONFIG_FILE`, for this user alone: some are secret."""
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    for name in map(variable, Settings.model_fields):
+        if name in environ:
+            dotenv.set_key(path, name, environ[name])
 
 
 def _port_of_api(wishes: Wishes) -> int:
@@ -418,42 +463,15 @@ def _is_free(port: int) -> bool:
 
 
 def _refuse_missing_programs() -> None:
-    for name, found, package, variable in (
+    for name, found, package, named in (
         ("mongod", programs.mongod(), programs.MONGOD_PACKAGE, programs.MONGOD_VARIABLE),
         ("redis-server", programs.redis_server(), programs.REDIS_PACKAGE, programs.REDIS_VARIABLE),
     ):
         if found is None:
             raise StartRefused(
                 f"There is no {name}: install it, install the package {package} (Linux x86-64), or "
-                f"name it with {variable}"
+                f"name it with {named}"
             )
-
-
-def _welcome(cluster: Cluster, wishes: Wishes) -> str:
-    url = cluster.url
-    headers = f"-H 'Client-ID: {secrets.token_hex(16)}' -H 'X-Project-ID: demo'"
-    processes = "\n".join(
-        f"  {process.name:<10} {process.pid:>7}  {process.log}  {process.describes}".rstrip()
-        for process in cluster.processes
-    )
-    until = "with Ctrl-C" if wishes.seconds is None else f"after {wishes.seconds:g} s"
-    return f"""zaqar-notify serves {url} (API: {url}/docs) from a cluster on this machine
-
-  process        pid  log
-{processes}
-
-Not for production as it stands: there is no authentication, all of it is on one machine, and
-deliveries may reach loopback addresses.
-
-Try:
-  curl -i {url}/v2/queues/hello/messages {headers} \\
-       --json '{{"messages": [{{"body": "hi"}}]}}'
-  curl -i {url}/v2/queues/hello/messages?echo=true {headers}
-  zaqar-notify receive --port 9999
-  zaqar-notify --url {url} subscribe hello http://127.0.0.1:9999/hook
-
-Kill what you like (kill -9 and a pid): the rest goes on, and it is started again.
-It stops {until}; the next start finds the data in {wishes.data}."""
 
 
 def _wishes(arguments: Sequence[str] | None) -> Wishes:

@@ -263,10 +263,15 @@ def _outcome(answer: Answer, sent_at: datetime) -> Outcome:
         wait = seconds_to_wait(answer.retry_after, sent_at)
     if wait is not None:
         verdict = Verdict.TRY_LATER  # Whatever the status: the receiver expects us again.
-    return Outcome(verdict, answer.status, _detail(answer), wait)
+    return Outcome(verdict, answer.status, _detail(answer), wait, excerpt=_excerpt(answer))
 
 
 def _detail(answer: Answer) -> str:
     if 300 <= answer.status < 400:
-        return "redirects are not followed"
+        return f"HTTP {answer.status}, and redirects are not followed"
+    return f"HTTP {answer.status}"
+
+
+def _excerpt(answer: Answer) -> str:
+    """The receiver's own words. It may echo what it was sent, credentials too."""
     return text.detail(answer.start.decode(errors="replace")) or text.detail(answer.reason)

@@ -12,7 +12,9 @@ REQUIRE_VARIABLE = "ZAQAR_TEST_REQUIRE_ALL"
 
 PACKAGES = {
     "apache2": "apache2",
+    "bash": "bash",
     "caddy": "caddy",
+    "curl": "curl",
     "haproxy": "haproxy",
     "nginx": "nginx",
     "promtool": "prometheus",

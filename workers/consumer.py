@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -13,8 +14,9 @@ from typing import TypeAlias
 import msgspec
 
 from workers.insist import Stop, insist
+from workers.sharing import Budget
 from zaqar_notify.clock import Clock, new_id
-from zaqar_notify.delivery import MAX_CLAIMS, POISON
+from zaqar_notify.delivery import MAX_CLAIMS, POISON, Work, WrittenLater, read_work
 from zaqar_notify.errors import (
     ClaimDoesNotExist,
     ClaimNotHeld,
@@ -35,20 +37,34 @@ ENOUGH_FINISHED = 16
 """Finished jobs are gathered for so long, or until there are so many: nobody waits for their deletion,
 but should this process be killed before it, they are done once more."""
 
+LOOK_BEHIND_SECONDS = 0.05
+LOOK_BEHIND_PART = 20
+"""What projects with their share in hand hide is looked for every so often at most, and at most for
+this part of the time: such a look may have to pass over all that they are owed."""
+
 Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
 
 
 class Taken:
     """A job or delivery in hand. It has parts, and is finished when all of them are."""
 
-    __slots__ = ("_consumer", "_has_failed", "_parts", "claim_id", "message")
+    __slots__ = ("_consumer", "_has_failed", "_parts", "claim_id", "message", "work")
 
-    def __init__(self, consumer: Consumer, claim_id: str, message: Message) -> None:
+    def __init__(
+        self, consumer: Consumer, claim_id: str, message: Message, work: Work | WrittenLater | None
+    ) -> None:
         self._consumer = consumer
         self._parts = 1
         self._has_failed = False
         self.claim_id = claim_id
         self.message = message
+        self.work = work
+        """None: it can't be read here."""
+
+    @property
+    def project(self) -> str:
+        """Whose deliveries it is about."""
+        return "" if isinstance(self.work, WrittenLater | None) else self.work.project
 
     @property
     def is_held(self) -> bool:
@@ -91,14 +107,22 @@ class Consumer:
         *,
         clock: Clock,
         lease_seconds: int,
+        most_in_hand: int,
+        bytes_in_hand: Budget,
         stop: Stop,
         spawn: Spawn,
         freed: Callable[[], None],
     ) -> None:
+        """`bytes_in_hand` may be shared with other consumers."""
         self.ref = ref
         self.bell = asyncio.Event()
-        self.in_hand = 0
-        self.bytes_in_hand = 0
+        self._jobs = Budget(most_in_hand)
+        self._bytes = bytes_in_hand
+        self._full: frozenset[str] = frozenset()
+        """The projects that the last claim passed over."""
+        self._ahead: frozenset[str] = frozenset()
+        """The project that had all of the last claim: others may stand behind it."""
+        self._look_behind_at = 0.0
         self._storage = storage
         self._clock = clock
         self._lease_seconds = lease_seconds
@@ -111,25 +135,73 @@ class Consumer:
         self._is_enough_finished = asyncio.Event()
         self._is_deleting = False
 
+    @property
+    def in_hand(self) -> int:
+        return self._jobs.used
+
+    @property
+    def room(self) -> int:
+        """How many messages one claim may bring now."""
+        return min(MAX_PER_CLAIM, self._jobs.free)
+
     async def take(self, limit: int) -> list[Taken]:
-        """Lease up to `limit` messages; none is there when the list is empty.
+        """Lease up to `limit` messages of the projects that may have more in hand, oldest first.
+
+        A project that had a claim to itself lets others go first. The bell rings when there may be more,
+        after a list that is shorter than the limit.
 
         Raises:
             StorageUnavailable: The stop came before the store's answer.
         """
-        claim = await insist(partial(self._claim, min(limit, MAX_PER_CLAIM)), self._stop)
+        self._full = self._jobs.full() | self._bytes.full()
+        hide_others = self._full or self._ahead
+        if hide_others:
+            taken = await self._take_behind(limit, hide_others)
+            if taken or self._full:
+                return taken
+        return await self._take(limit, frozenset())
+
+    async def _take_behind(self, limit: int, projects: frozenset[str]) -> list[Taken]:
+        began = time.monotonic()
+        if began < self._look_behind_at:
+            if self._full:
+                self._ring_in(self._look_behind_at - began)
+            return []
+        taken = await self._take(limit, projects)
+        if not taken:
+            present = time.monotonic()
+            pause = max(LOOK_BEHIND_SECONDS, LOOK_BEHIND_PART * (present - began))
+            self._look_behind_at = present + pause
+        return taken
+
+    def _ring_in(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self.bell.set)
+
+    def look_again(self) -> None:
+        """Ring the bell if a project that was passed over may have more again."""
+        if self._full and not self._full <= self._jobs.full() | self._bytes.full():
+            self.bell.set()
+
+    async def _take(self, limit: int, without: frozenset[str]) -> list[Taken]:
+        claim = await insist(partial(self._claim, limit, without), self._stop)
         if claim is None:
+            self._ahead = frozenset()
             return []
         self._leases[claim.id] = _Lease(claim.expires_at, len(claim.messages))
-        self.in_hand += len(claim.messages)
-        self.bytes_in_hand += sum(len(message.body) for message in claim.messages)
+        taken = [Taken(self, claim.id, message, _read(message)) for message in claim.messages]
+        for each in taken:
+            self._jobs.take(each.project)
+            self._bytes.take(each.project, len(each.message.body))
+        projects = {each.project for each in taken}
+        has_all = len(projects) == 1 and len(taken) == limit
+        self._ahead = frozenset(projects) if has_all else frozenset()
         for message in claim.messages:
             if message.claim_count >= MAX_CLAIMS:
                 logger.error(
                     "A job is claimed for the last time; should it fail again, it is put aside",
                     extra={"action": "job_poisonous", "queue": self.ref.name, "job": message.id},
                 )
-        return [Taken(self, claim.id, message) for message in claim.messages]
+        return taken
 
     def holds(self, claim_id: str) -> bool:
         """Whether its lease still runs. One that lapsed is not renewed any more."""
@@ -152,8 +224,8 @@ class Consumer:
 
     def let_go(self, taken: Taken) -> None:
         """Count it no longer; if it was not deleted, its lease lapses."""
-        self.in_hand -= 1
-        self.bytes_in_hand -= len(taken.message.body)
+        self._jobs.give(taken.project)
+        self._bytes.give(taken.project, len(taken.message.body))
         lease = self._leases.get(taken.claim_id)
         if lease is not None:
             lease.in_hand -= 1
@@ -208,7 +280,7 @@ class Consumer:
                 self.ref, claim_id, now=self._clock.now(), counted=False
             )
             del self._leases[claim_id]
-        self.in_hand = self.bytes_in_hand = 0
+        self._jobs = Budget(self._jobs.total)
 
     def _lose(self, claim_id: str) -> None:
         del self._leases[claim_id]
@@ -217,7 +289,7 @@ class Consumer:
             extra={"action": "lease_lost", "queue": self.ref.name},
         )
 
-    async def _claim(self, limit: int) -> Claim | None:
+    async def _claim(self, limit: int, without: frozenset[str]) -> Claim | None:
         return await self._storage.claims.create(
             self.ref,
             claim_id=new_id(),
@@ -226,6 +298,7 @@ class Consumer:
             limit=limit,
             now=self._clock.now(),
             dead_letter=lambda _: POISON,
+            without_clients=without,
         )
 
     async def _delete_finished(self) -> None:
@@ -263,3 +336,16 @@ class Consumer:
                 "A finished job is with another worker, who does it once more",
                 extra={"action": "lease_lost", "queue": self.ref.name, "job": taken.message.id},
             )
+
+
+def _read(message: Message) -> Work | WrittenLater | None:
+    try:
+        return read_work(message.body)
+    except WrittenLater as later:
+        return later
+    except ValueError as error:
+        logger.error(
+            "A job can't be read; after ten claims it is put aside",
+            extra={"action": "job_unreadable", "job": message.id, "error": str(error)},
+        )
+        return None

@@ -13,8 +13,9 @@ import msgspec
 
 from sinks.base import Sink
 from workers.consumer import Taken
+from workers.endpoints import Endpoint
 from workers.insist import Stop, insist
-from workers.lanes import Endpoint, Lanes
+from workers.lanes import Lanes
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import (
     Owed,
@@ -125,8 +126,8 @@ class Courier:
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
-        self.written: Counter[str] = Counter(retry=0, held=0, undelivered=0)
-        """Records written since the start, by kind of internal queue: retry, held, undelivered."""
+        self.written: Counter[str] = Counter(retry=0, held=0, undelivered=0, later=0)
+        """Records written since the start, by kind of internal queue."""
 
     def receiver(self, subscription: Subscription) -> Receiver:
         return Receiver(
@@ -167,37 +168,40 @@ class Courier:
                 records += self._deferred(rest, receiver, round_.attempt)
                 break
         if records and round_.taken.is_held:
-            await self.write(records)
+            await self.write(records, project=receiver.endpoint.project)
             if any(ref in queues_of_subscription(receiver.subscription.id) for ref, _ in records):
                 await self._look_after(receiver.subscription, has_held=receiver.is_gone)
 
     async def defer(self, rounds: Iterable[Round]) -> None:
         """Write rounds that can't start now to the retry queue; their attempt number stays."""
-        records: list[Record] = []
+        by_project: dict[str, list[Record]] = {}
         for round_ in rounds:
             if round_.taken.is_held:
+                records = by_project.setdefault(round_.endpoint.project, [])
                 records += self._deferred(round_.parcels, round_.receiver, round_.attempt)
-        await self.write(records)
+        for project, records in by_project.items():
+            await self.write(records, project=project)
 
     async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:
         """Keep deliveries for a disabled subscription until they are replayed."""
-        await self.write([self._held(parcel, subscription) for parcel in parcels])
+        records = [self._held(parcel, subscription) for parcel in parcels]
+        await self.write(records, project=subscription.queue.project)
         await self._look_after(subscription, has_held=True)
 
     async def order_replay(self, subscription: Subscription, *, delay: int = 0) -> None:
         """Have what is held for it delivered, `delay` seconds from now."""
         ref, job = replay_job(subscription, self._settings, delay=delay)
-        await insist(partial(self._post, ref, [job]), self._stop)
+        await insist(partial(self._post, ref, [job], subscription.queue.project), self._stop)
 
-    async def write(self, records: Iterable[Record]) -> None:
-        """Store records durably; perhaps twice when the store failed in between.
+    async def write(self, records: Iterable[Record], *, project: str) -> None:
+        """Store records of one project durably; perhaps twice when the store failed in between.
 
         Raises:
             StorageUnavailable: The worker stops, and the store gives no answer.
         """
         for ref, messages in by_queue(records).items():
             for portion in _portions(messages):
-                await insist(partial(self._post, ref, portion), self._stop)
+                await insist(partial(self._post, ref, portion, project), self._stop)
                 self.written[ref.name.partition(".")[0]] += len(portion)
 
     async def _look_after(self, subscription: Subscription, *, has_held: bool) -> None:
@@ -219,8 +223,9 @@ class Courier:
         elif has_held and current.disabled_at is None:
             await self.order_replay(current)
 
-    async def _post(self, ref: QueueRef, messages: list[NewMessage]) -> None:
-        await self._storage.messages.post(ref, Owed(messages), now=self._clock.now())
+    async def _post(self, ref: QueueRef, messages: list[NewMessage], project: str) -> None:
+        owed = Owed(messages, project=project)
+        await self._storage.messages.post(ref, owed, now=self._clock.now())
 
     async def _try(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Outcome:
         subscription = receiver.subscription

@@ -7,8 +7,10 @@ it claimed. A crash anywhere repeats work and loses none.
 Memory is bounded whatever the backlog: from each internal queue at most `delivery_concurrency`
 messages are in hand, in all at most `MAX_BYTES_IN_HAND` plus one claim per internal queue (32 posts
 of at most `max_messages_post_size`); each byte is there up to three times (as stored, as a body, in
-a payload). Subscriptions are read page by page; while all lanes are busy and as many rounds wait, no
-further one is looked at. So no more rounds wait than jobs in hand times lanes, 150 bytes each.
+a payload). Of both a project has its share (`sharing`), so that its jobs do not stand before those of
+others. Subscriptions are read page by page; while a project has all lanes that it may have and as
+many of its rounds wait as there are lanes, no further one is looked at. So no more rounds wait than
+jobs in hand times lanes, 150 bytes each.
 """
 
 from __future__ import annotations
@@ -29,15 +31,18 @@ from workers.courier import Courier, Receiver, Round, SinkFinder
 from workers.duties import sweep_regularly
 from workers.insist import Stop, insist
 from workers.lanes import Lanes
+from workers.sharing import Budget
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import (
     FanOut,
     OwedDelivery,
     Replay,
-    Work,
+    WrittenLater,
+    later_record,
+    left_by_earlier_releases,
     parcels,
-    read_work,
     replayed_record,
+    say_written_later,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import held_ref, outbox_ref, retry_ref
@@ -104,7 +109,7 @@ class Engine:
         self._sinks = sinks
         self._clock = clock
         self._settings = settings
-        self._most_in_hand = settings.delivery_concurrency
+        self._bytes_in_hand = Budget(MAX_BYTES_IN_HAND)
         self._stop = Stop()
         self._freed = asyncio.Event()
         self._ending = asyncio.Event()
@@ -201,6 +206,8 @@ class Engine:
     def _begin(self) -> None:
         for partition in range(self._settings.delivery_partitions):
             self._take_on(partition)
+        for ref in left_by_earlier_releases():
+            self._begin_consumer(self._consumer(ref))
         self._spawn(self._take_on_others())
         self._spawn(self._renew_regularly())
         self._spawn(self._turn_away_regularly())
@@ -215,13 +222,16 @@ class Engine:
         both = self._consumer(outbox_ref(partition)), self._consumer(retry_ref(partition))
         self._by_partition[partition] = both
         for consumer in both:
-            self._consumers.append(consumer)
-            self._consuming += 1
-            watch = self._open_watches.enter_context(
-                self._storage.messages.watch(consumer.ref, exclusive=True)
-            )
-            self._spawn(self._listen(consumer, watch))
-            self._spawn(self._consume(consumer))
+            self._begin_consumer(consumer)
+
+    def _begin_consumer(self, consumer: Consumer) -> None:
+        self._consumers.append(consumer)
+        self._consuming += 1
+        watch = self._open_watches.enter_context(
+            self._storage.messages.watch(consumer.ref, exclusive=True)
+        )
+        self._spawn(self._listen(consumer, watch))
+        self._spawn(self._consume(consumer))
 
     async def _take_on_others(self) -> None:
         """Find the partitions of processes that were told another number of them, from time to time."""
@@ -245,10 +255,17 @@ class Engine:
             ref,
             clock=self._clock,
             lease_seconds=self._settings.delivery_lease_seconds,
+            most_in_hand=self._settings.delivery_concurrency,
+            bytes_in_hand=self._bytes_in_hand,
             stop=self._stop,
             spawn=self._spawn,
-            freed=self._freed.set,
+            freed=self._tell_freed,
         )
+
+    def _tell_freed(self) -> None:
+        self._freed.set()
+        for consumer in self._consumers:
+            consumer.look_again()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         assert self._group is not None  # noqa: S101 - nothing spawns before `run`
@@ -291,23 +308,18 @@ class Engine:
     async def _room_for(self, consumer: Consumer) -> int:
         """Wait until more may be in hand; return how many at once."""
         while not self._stop.is_set():
-            await self._lanes.room()
-            has_room = consumer.in_hand < self._most_in_hand
-            if has_room and self._bytes_in_hand() < MAX_BYTES_IN_HAND:
+            if consumer.room and self._bytes_in_hand.free > 0:
                 break
             self._freed.clear()
             await self._freed.wait()
-        return min(MAX_PER_CLAIM, self._most_in_hand - consumer.in_hand)
-
-    def _bytes_in_hand(self) -> int:
-        return sum(consumer.bytes_in_hand for consumer in self._consumers)
+        return consumer.room
 
     def _start(self, batch: Sequence[Taken]) -> None:
         """Begin the work of one claim; jobs of one queue share one look at its subscriptions."""
         loads: dict[QueueRef, list[_Load]] = {}
         owed: list[_Owed] = []
         for taken in batch:
-            match _read(taken):
+            match taken.work:
                 case FanOut() as job:
                     ref = QueueRef(job.project, job.queue)
                     loads.setdefault(ref, []).append(_Load(taken, job))
@@ -315,6 +327,8 @@ class Engine:
                     owed.append((taken, delivery))
                 case Replay() as replay:
                     self._spawn(self._answering_for([taken], self._replay(taken, replay)))
+                case WrittenLater(version=version):
+                    self._spawn(self._answering_for([taken], self._leave(taken, version)))
                 case None:
                     taken.part_fails()
         for ref, together in loads.items():
@@ -339,6 +353,11 @@ class Engine:
             for taken in batch:
                 taken.part_ends()
 
+    async def _leave(self, taken: Taken, version: int) -> None:
+        """Put a job where workers of its release look. Claimed here time and again, it would be poison."""
+        say_written_later(version)
+        await self._courier.write([later_record(taken.message.body, version)], project="")
+
     async def _fan_out(self, ref: QueueRef, loads: Sequence[_Load]) -> None:
         marker: str | None = None
         while True:
@@ -359,7 +378,7 @@ class Engine:
                 if len(turned_away) >= ROUNDS_PER_DEFERRAL:
                     await self._courier.defer(turned_away)
                     turned_away = []
-                await self._lanes.room()
+                await self._lanes.room(ref.project)
             if turned_away:
                 await self._courier.defer(turned_away)
             if len(page) < SUBSCRIPTIONS_PER_PAGE:
@@ -456,8 +475,11 @@ class Engine:
                     await self._courier.order_replay(subscription, delay=delay)
                 return
             await self._courier.write(
-                replayed_record(message.body, replay, settings=self._settings)
-                for message in messages
+                [
+                    replayed_record(message.body, replay, settings=self._settings)
+                    for message in messages
+                ],
+                project=replay.project,
             )
             await insist(partial(self._delete_held, held, messages), self._stop)
 
@@ -521,17 +543,6 @@ async def _rung(bell: asyncio.Event) -> None:
             await bell.wait()
     except TimeoutError:
         return
-
-
-def _read(taken: Taken) -> Work | None:
-    try:
-        return read_work(taken.message.body)
-    except ValueError as error:
-        logger.error(
-            "A job can't be read; it waits for a worker that can",
-            extra={"action": "job_unreadable", "job": taken.message.id, "error": str(error)},
-        )
-        return None
 
 
 def _log_dropped(owed: OwedDelivery, sentence: str) -> None:

@@ -1,13 +1,15 @@
-"""Tries under way at once: bounded in all, bounded per endpoint, fair between endpoints.
+"""Tries under way at once: bounded in all, by project and by endpoint; fair between projects, then
+between a project's endpoints.
 
 An *endpoint* is what a project's subscriptions with one subscriber URI share. A *run* is work for
-one endpoint; a *lane* is a task that does one run after another, taking the endpoints in turn. So a
-slow endpoint keeps few lanes busy, and what can't start soon is turned away: the caller writes it
-to the store and comes back with it.
+one endpoint; a *lane* is a task that does one run after another. Projects take turns, and within
+each its endpoints do. A project never has all lanes (`sharing`). What can't start soon is turned
+away: the caller writes it to the store and comes back with it.
 
-After some failures in a row an endpoint is *suspect*: it gets one run at a time until one succeeds,
-and all suspects together have at most a quarter of the lanes. An endpoint that asked for a pause gets
-no run until that has passed.
+An endpoint that has not been tried gets `endpoints.FIRST_RUNS` at a time, and one more with each success. After
+some failures in a row it is *suspect*: it gets one run at a time until one succeeds, and all suspects
+together have at most a quarter of the lanes. An endpoint that asked for a pause gets no run until that
+has passed.
 """
 
 from __future__ import annotations
@@ -18,16 +20,15 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
+
+from workers.endpoints import Endpoint, Run
+from workers.sharing import Budget
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 1.0
 """How long a run waits in memory for a lane."""
-
-SILENCE_SECONDS = 0.5
-"""How long nothing may end before it says something of the endpoint: a busy worker itself may stand
-still for a quarter of a second at the beginning of a burst."""
 
 LONGEST_DEFERRAL_SECONDS = 60
 """Until what was turned away is looked at again, at most: a recovered endpoint waits no longer."""
@@ -38,86 +39,22 @@ MAX_ENDPOINTS = 10_000
 Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
 
 
-class Run(Protocol):
-    """Work for one endpoint, not started yet."""
+class _Turns:
+    """A project's endpoints with a run waiting and room for it, in turn."""
 
-    endpoint: Endpoint
-    offered_at: float
+    __slots__ = ("is_queued", "project", "ready", "suspects", "waiting")
 
-    async def go(self) -> None:
-        """Do it. Calls `endpoint.tried` after each try."""
-
-
-class Endpoint:
-    """How one receiver has been doing. Times are of a monotonic clock, seconds."""
-
-    __slots__ = (
-        "_breaker_failures",
-        "_failures",
-        "_limit",
-        "booked_until",
-        "is_queued",
-        "pace_seconds",
-        "progress_at",
-        "running",
-        "wait_until",
-        "waiting",
-    )
-
-    def __init__(self, limit: int, breaker_failures: int) -> None:
-        self._limit = limit
-        self._breaker_failures = breaker_failures
-        self._failures = 0
-        self.running = 0
-        self.waiting: deque[Run] = deque()
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.ready: deque[Endpoint] = deque()
+        self.suspects: deque[Endpoint] = deque()
+        self.waiting = 0
+        """Runs of the project that wait for a lane."""
         self.is_queued = False
-        self.pace_seconds = 0.0
-        """What a try takes lately. About half of it is the last tries', as many as may run together: a
-        moment's stall makes all of those slow."""
-        self.progress_at = 0.0
-        """When a try ended, or began on the idle endpoint."""
-        self.booked_until = 0.0
-        """The turn that the last run turned away was told to come back for."""
-        self.wait_until = 0.0
-        """When the pause ends that the receiver asked for."""
 
-    @property
-    def is_suspect(self) -> bool:
-        return self._failures >= self._breaker_failures
-
-    @property
-    def limit(self) -> int:
-        return 1 if self.is_suspect else self._limit
-
-    @property
-    def has_room(self) -> bool:
-        return self.running < self.limit
-
-    def is_paused(self, now: float) -> bool:
-        return now < self.wait_until
-
-    def pause(self, seconds: float, now: float) -> None:
-        """Start no run for so long: the receiver asked for it."""
-        self.wait_until = max(self.wait_until, now + seconds)
-
-    def tried(self, *, succeeded: bool, seconds: float, now: float) -> None:
-        """Learn from a try that took `seconds`."""
-        self.progress_at = now
-        self.pace_seconds += (seconds - self.pace_seconds) / (1 + self.limit)
-        if not succeeded:
-            self._failures += 1
-            return
-        if self.is_suspect:
-            self.booked_until = 0.0
-        self._failures = 0
-
-    def turn_seconds(self, now: float) -> float:
-        """Between one lane's end and the next, as far as can be told; grows while nothing ends."""
-        silence = now - self.progress_at if self.running else 0.0
-        slowest = (
-            max(self.pace_seconds, silence) if silence > SILENCE_SECONDS else self.pace_seconds
-        )
-        return slowest / self.limit
+    def line_up(self, endpoint: Endpoint) -> None:
+        endpoint.is_queued = True
+        (self.suspects if endpoint.is_suspect else self.ready).append(endpoint)
 
 
 class Lanes:
@@ -134,29 +71,36 @@ class Lanes:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spawn = spawn
-        self._total = total
+        self._busy = Budget(total)
+        self._busy_with_suspects = Budget(max(1, total // 4))
         self._per_endpoint = per_endpoint
         self._breaker_failures = breaker_failures
-        self._suspects_total = max(1, total // 4)
         self._random = random
         self._timer = timer
         self._endpoints: OrderedDict[tuple[str, str], Endpoint] = OrderedDict()
-        # Endpoints with a run waiting and room for it, in turn.
-        self._ready: deque[Endpoint] = deque()
-        self._ready_suspects: deque[Endpoint] = deque()
+        self._by_project: dict[str, _Turns] = {}
+        """Of each project with a run that waits."""
+        self._turns: deque[_Turns] = deque()
+        """Projects with an endpoint that could begin a run, in turn."""
         self._lanes = 0
-        self._suspects_running = 0
         self._has_room = asyncio.Event()
-        self.waiting = 0
+
+    @property
+    def waiting(self) -> int:
         """Runs that wait for a lane."""
-        self.running = 0
+        return sum(turns.waiting for turns in self._by_project.values())
+
+    @property
+    def running(self) -> int:
         """Runs under way."""
+        return self._busy.used
 
     def endpoint(self, project: str, subscriber: str) -> Endpoint:
         key = (project, subscriber)
         endpoint = self._endpoints.get(key)
         if endpoint is None:
-            endpoint = self._endpoints[key] = Endpoint(self._per_endpoint, self._breaker_failures)
+            endpoint = Endpoint(project, self._per_endpoint, self._breaker_failures)
+            self._endpoints[key] = endpoint
             self._forget_one()
         else:
             self._endpoints.move_to_end(key)
@@ -175,18 +119,20 @@ class Lanes:
         """Let a run wait for its turn; the caller has asked `admits`, or means to insist."""
         run.offered_at = self._timer()
         run.endpoint.waiting.append(run)
-        self.waiting += 1
-        self._call_lane_for(run.endpoint)
+        self._count_waiting(run.endpoint.project, 1)
+        self._line_up(run.endpoint)
+        self._call_lane()
 
-    async def room(self) -> None:
-        """Wait while all lanes are busy and as many runs wait."""
-        while not self.has_room:
+    async def room(self, project: str) -> None:
+        """Wait while the project has all lanes that it may have, and as many runs wait as there are lanes."""
+        while not self._has_room_for(project):
             self._has_room.clear()
             await self._has_room.wait()
 
-    @property
-    def has_room(self) -> bool:
-        return self.waiting < self._total or self._lanes < self._total
+    def _has_room_for(self, project: str) -> bool:
+        turns = self._by_project.get(project)
+        is_short = turns is None or turns.waiting < self._busy.total
+        return is_short or self._busy.has_room_for(project)
 
     def turn_away_overdue(self) -> list[Run]:
         """Take back the runs that wait, or will wait, too long for their own endpoint.
@@ -194,13 +140,15 @@ class Lanes:
         What waits only for a lane, since other endpoints are slow, would gain nothing by it.
         """
         overdue: list[Run] = []
-        if self.waiting:
+        if self._by_project:
             for endpoint in self._endpoints.values():
                 is_held_up = endpoint.is_suspect or not endpoint.has_room
                 if endpoint.waiting and (is_held_up or endpoint.is_paused(self._timer())):
-                    overdue += self._overdue_of(endpoint)
-        self.waiting -= len(overdue)
-        self._tell_room()
+                    late = self._overdue_of(endpoint)
+                    self._count_waiting(endpoint.project, -len(late))
+                    overdue += late
+        if overdue:
+            self._has_room.set()
         return overdue
 
     def defer(self, endpoint: Endpoint) -> int:
@@ -225,28 +173,31 @@ class Lanes:
                     await self._run(endpoint)
         finally:
             self._lanes -= 1
-            self._tell_room()
 
     async def _run(self, endpoint: Endpoint) -> None:
         run = endpoint.waiting.popleft()
-        is_suspect = endpoint.is_suspect
+        project, is_suspect = endpoint.project, endpoint.is_suspect
         if not endpoint.running:
             endpoint.progress_at = self._timer()
         endpoint.running += 1
-        self.running += 1
-        self._suspects_running += is_suspect
-        self.waiting -= 1
-        self._call_lane_for(endpoint)
-        self._tell_room()
+        self._busy.take(project)
+        if is_suspect:
+            self._busy_with_suspects.take(project)
+        self._count_waiting(project, -1)
+        self._line_up(endpoint)
+        self._call_lane()
+        self._has_room.set()
         try:
             await run.go()
         except Exception:  # A defect in one run must not end the lane that others need.
             logger.exception("A run failed", extra={"action": "run_failed"})
         finally:
             endpoint.running -= 1
-            self.running -= 1
-            self._suspects_running -= is_suspect
+            self._busy.give(project)
+            if is_suspect:
+                self._busy_with_suspects.give(project)
             self._line_up(endpoint)
+            self._has_room.set()
 
     def _overdue_of(self, endpoint: Endpoint) -> list[Run]:
         now = self._timer()
@@ -263,36 +214,67 @@ class Lanes:
             hopeless.append(endpoint.waiting.pop())
         return overdue + hopeless[::-1]
 
-    def _call_lane_for(self, endpoint: Endpoint) -> None:
-        """Line the endpoint up, with one more lane for it when there may be one."""
-        if self._line_up(endpoint) and self._lanes < self._total:
+    def _call_lane(self) -> None:
+        """Have one more lane when there may be one, with something to do for it."""
+        if self._lanes < self._busy.total and any(map(self._may_begin, self._turns)):
             self._lanes += 1
             self._spawn(self._lane())
 
+    def _may_begin(self, turns: _Turns) -> bool:
+        return self._busy.has_room_for(turns.project) and (
+            bool(turns.ready) or self._may_begin_suspect(turns)
+        )
+
+    def _may_begin_suspect(self, turns: _Turns) -> bool:
+        return bool(turns.suspects) and self._busy_with_suspects.has_room_for(turns.project)
+
     def _next(self) -> Endpoint | None:
-        """The endpoint whose turn it is."""
+        """The endpoint whose turn it is, of the project whose turn it is."""
+        for _ in range(len(self._turns)):
+            turns = self._turns.popleft()
+            endpoint = self._next_of(turns) if self._busy.has_room_for(turns.project) else None
+            turns.is_queued = False
+            self._line_up_project(turns)
+            self._forget_if_idle(turns)
+            if endpoint is not None:
+                return endpoint
+        return None
+
+    def _next_of(self, turns: _Turns) -> Endpoint | None:
         while True:
-            suspects_may = self._suspects_running < self._suspects_total
-            turns = self._ready_suspects if self._ready_suspects and suspects_may else self._ready
-            if not turns:
+            is_for_suspects = self._may_begin_suspect(turns)
+            line = turns.suspects if is_for_suspects else turns.ready
+            if not line:
                 return None
-            endpoint = turns.popleft()
+            endpoint = line.popleft()
             endpoint.is_queued = False
             # It may have become suspect, or healthy, while it stood in the line.
-            if endpoint.is_suspect == (turns is self._ready_suspects):
+            if endpoint.is_suspect == is_for_suspects:
                 return endpoint
             self._line_up(endpoint)
 
-    def _line_up(self, endpoint: Endpoint) -> bool:
+    def _line_up(self, endpoint: Endpoint) -> None:
         if endpoint.is_queued or not endpoint.waiting or not endpoint.has_room:
-            return False
-        endpoint.is_queued = True
-        (self._ready_suspects if endpoint.is_suspect else self._ready).append(endpoint)
-        return True
+            return
+        turns = self._by_project[endpoint.project]
+        turns.line_up(endpoint)
+        self._line_up_project(turns)
 
-    def _tell_room(self) -> None:
-        if self.has_room:
-            self._has_room.set()
+    def _line_up_project(self, turns: _Turns) -> None:
+        if not turns.is_queued and (turns.ready or turns.suspects):
+            turns.is_queued = True
+            self._turns.append(turns)
+
+    def _count_waiting(self, project: str, change: int) -> None:
+        turns = self._by_project.get(project)
+        if turns is None:
+            turns = self._by_project[project] = _Turns(project)
+        turns.waiting += change
+        self._forget_if_idle(turns)
+
+    def _forget_if_idle(self, turns: _Turns) -> None:
+        if not turns.waiting and not turns.is_queued and not turns.ready and not turns.suspects:
+            self._by_project.pop(turns.project, None)
 
     def _forget_one(self) -> None:
         """Forget the endpoint asked for longest ago when there are too many, unless it is busy."""

@@ -7,6 +7,7 @@
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
 | `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
 | `poison` | a job or delivery that nobody could finish |
+| `later.<version>` | a job or delivery as a later release wrote it, put there by a worker that could not read it |
 
 They are JSON, with the clients' bodies spliced in and taken out again as the bytes they are. Nothing
 here talks to a store or a network.
@@ -16,16 +17,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import TypeAlias
+from functools import cache, lru_cache
+from typing import TypeAlias, TypeVar
 from zlib import crc32
 
 import msgspec
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, retry_ref, undelivered_ref
+from zaqar_notify.internal import (
+    POISON_REF,
+    held_ref,
+    later_ref,
+    outbox_ref,
+    retry_ref,
+    undelivered_ref,
+)
 from zaqar_notify.models import (
     DeadLetter,
     MessageType,
@@ -40,8 +50,13 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.signing import confirmation_paths, sign_url
 from zaqar_notify.storage.base import Post
 
+logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
 VERSION = 1
-"""Of the records below. A reader refuses a later one, which then waits for a newer worker."""
+"""Of the records below. It is raised with a change that earlier releases must not overlook: they leave
+the record to a worker of this version. A new field with a default that they may overlook needs none."""
 
 OWED_TTL_SECONDS = 10 * 365 * 86400
 """Ten years: what is owed ends by being delivered, given up or held, never by the passing of time."""
@@ -53,6 +68,14 @@ MAX_CLAIMS = 10
 """Claims after which a job counts as poison: by then ten workers have died of it or let it lapse."""
 
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+class WrittenLater(ValueError):
+    """A record of a later version than this release knows."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"Version {version} of a record is later than {VERSION}")
+        self.version = version
 
 
 class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,9 +162,10 @@ Record: TypeAlias = tuple[QueueRef, NewMessage]
 class Owed(Post):
     """Internal messages on their way to an internal queue. Nobody subscribes to those."""
 
-    client_id = "zaqar-notify"
-
-    def __init__(self, messages: Sequence[NewMessage]) -> None:
+    def __init__(self, messages: Sequence[NewMessage], *, project: str = "zaqar-notify") -> None:
+        """`project`: whose deliveries they are about; the engine passes over projects that have their
+        share already."""
+        self.client_id = project
         self._messages = messages
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
@@ -153,12 +177,24 @@ class Owed(Post):
         return ()
 
 
+class _Head(msgspec.Struct):
+    """What a record of any version begins with."""
+
+    version: int
+
+
 _encode = msgspec.json.Encoder().encode
+_head: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
 _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
 
 POISON = DeadLetter(POISON_REF, MAX_CLAIMS, ttl=None)
+
+
+def left_by_earlier_releases() -> list[QueueRef]:
+    """Where workers that could not read a job or delivery put it, and this release can."""
+    return [later_ref(version) for version in range(2, VERSION + 1)]
 
 
 @lru_cache(maxsize=65536)
@@ -242,17 +278,42 @@ def read_work(body: bytes) -> Work:
     """Read a job or delivery.
 
     Raises:
-        ValueError: It is malformed, or of a later version than this one.
+        WrittenLater: It is of a later version than this release knows.
+        ValueError: It is malformed.
     """
-    work = _work.decode(body)
+    work = _read(_work, body)
     if work.version > VERSION:
-        raise ValueError(f"Version {work.version} of a job is later than {VERSION}")
+        raise WrittenLater(work.version)
     return work
 
 
 def read_undelivered(body: bytes) -> Undelivered:
-    """Read a message of an `undelivered` queue."""
-    return _undelivered.decode(body)
+    """Read a message of an `undelivered` queue; of a later version, what this release knows of it.
+
+    Raises:
+        WrittenLater: It is of a later version, and can't be read by this one.
+    """
+    return _read(_undelivered, body)
+
+
+def _read(decoder: msgspec.json.Decoder[Read], body: bytes) -> Read:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError:
+        with suppress(msgspec.DecodeError):
+            version = _head.decode(body).version
+            if version > VERSION:
+                raise WrittenLater(version) from None
+        raise
+
+
+@cache
+def say_written_later(version: int) -> None:
+    """Say so, once for each version in the life of a process."""
+    logger.warning(
+        "A later release wrote a record; it is left to that release",
+        extra={"action": "written_later", "version": version, "known": VERSION},
+    )
 
 
 def parcels(work: FanOut | OwedDelivery) -> list[Parcel]:
@@ -287,6 +348,11 @@ def held_record(parcel: Parcel, subscription: Subscription, *, now: datetime) ->
     ttl = min(OWED_TTL_SECONDS, max(0, remaining) + UNDELIVERED_TTL_SECONDS)
     delivery = _delivery(parcel, subscription, attempt=1)
     return held_ref(subscription.id), NewMessage(body=_encode(delivery), ttl=ttl)
+
+
+def later_record(body: bytes, version: int) -> Record:
+    """A job or delivery that this release can't read, for one that can."""
+    return later_ref(version), NewMessage(body=body, ttl=OWED_TTL_SECONDS)
 
 
 def undelivered_record(

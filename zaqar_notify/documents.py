@@ -19,7 +19,7 @@ def read_document(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         BodyInvalid: It is empty, not JSON, or a field is missing or of the wrong type.
     """
     if not body:
-        raise BodyInvalid("A JSON body with its Content-Length is required")
+        raise BodyInvalid("A JSON body is required")
     check_json_text(body)
     try:
         return decoder.decode(body)

@@ -64,11 +64,12 @@ class HeaderInvalid(ValidationFailed):
         self.title = title
 
 
+QUEUE_NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ - and ., but neither . nor .."
+
+
 class QueueNameInvalid(ValidationFailed):
     def __init__(self, name: str) -> None:
-        super().__init__(
-            f"Queue name {name[:80]!r} is not valid: 1 to 64 characters of A-Z a-z 0-9 _ - and ."
-        )
+        super().__init__(f"Queue name {name[:80]!r} is not valid: {QUEUE_NAME_RULE}")
 
 
 class UnsupportedPatchType(ValidationFailed):

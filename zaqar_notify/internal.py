@@ -22,6 +22,11 @@ def retry_ref(partition: int) -> QueueRef:
     return QueueRef(INTERNAL_PROJECT, f"{RETRY_PREFIX}{partition}")
 
 
+def later_ref(version: int) -> QueueRef:
+    """Where workers of earlier releases put what one of this version wrote."""
+    return QueueRef(INTERNAL_PROJECT, f"later.{version}")
+
+
 def held_ref(subscription_id: str) -> QueueRef:
     return QueueRef(INTERNAL_PROJECT, f"held.{subscription_id}")
 

@@ -28,5 +28,11 @@ def check_limit(asked: int | None, *, most: int, name: str = "limit", unit: str 
     return check_range(name, asked, least=1, most=most, unit=unit)
 
 
-def check_ids(ids: Sequence[str], *, most: int) -> None:
+def distinct_ids(ids: Sequence[str], *, most: int) -> list[str]:
+    """Each of the ids once.
+
+    Raises:
+        ValidationFailed: More were sent than `most`, repeated ones counted.
+    """
     check_range("ids", len(ids), least=1, most=most, unit="message ids")
+    return list(dict.fromkeys(ids))

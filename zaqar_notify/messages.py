@@ -18,7 +18,7 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.jsontext import MAX_DEPTH, check_depth_of_text, read_json
-from zaqar_notify.limits import check_ids, check_limit, check_range
+from zaqar_notify.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.metadata import MIN_TTL_SECONDS, MessageRules, message_rules
 from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
 from zaqar_notify.service import Service
@@ -280,10 +280,10 @@ async def get(service: Service, ref: QueueRef, message_id: str) -> Message:
 
 async def get_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[Message]:
     """Those that exist among `ids`; at least one does."""
-    check_ids(ids, most=service.settings.max_messages_per_page)
-    found = await service.storage.messages.get(ref, ids, now=service.clock.now())
+    distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
+    found = await service.storage.messages.get(ref, distinct, now=service.clock.now())
     if not found:
-        raise MessageDoesNotExist(ref.name, *ids)
+        raise MessageDoesNotExist(ref.name, *distinct)
     return found
 
 
@@ -299,12 +299,12 @@ async def delete_many(
 
     With the setting `message_delete_with_claim_id`, claimed ones only under one of `claim_ids`.
     """
-    check_ids(ids, most=service.settings.max_messages_per_page)
+    distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
     guarded = service.settings.message_delete_with_claim_id
     if guarded and not claim_ids:
         raise ValidationFailed("claim_ids is required to delete messages by ids on this server")
     await service.storage.messages.delete_many(
-        ref, ids, claim_ids=claim_ids if guarded else None, now=service.clock.now()
+        ref, distinct, claim_ids=claim_ids if guarded else None, now=service.clock.now()
     )
 
 

@@ -13,7 +13,12 @@ from typing import Literal, TypeAlias
 import msgspec
 import orjson
 
-from zaqar_notify.errors import BodyInvalid, MetadataConflict, ValidationFailed
+from zaqar_notify.errors import (
+    QUEUE_NAME_RULE,
+    BodyInvalid,
+    MetadataConflict,
+    ValidationFailed,
+)
 from zaqar_notify.jsontext import MAX_INTEGER, check_depth, check_integers
 from zaqar_notify.models import DeadLetter, Document, QueueRef
 from zaqar_notify.names import is_queue_name
@@ -219,9 +224,7 @@ def _check_claim_count(key: str, value: object, settings: Settings) -> None:
 
 def _check_queue_name(key: str, value: object, settings: Settings) -> None:
     if not isinstance(value, str) or not is_queue_name(value):
-        raise ValidationFailed(
-            f"{key} must be a queue name, 1 to 64 characters of A-Z a-z 0-9 _ - and ."
-        )
+        raise ValidationFailed(f"{key} must be a queue name: {QUEUE_NAME_RULE}")
 
 
 def _check_encrypt(key: str, value: object, settings: Settings) -> None:

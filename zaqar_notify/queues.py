@@ -64,7 +64,7 @@ async def patch(
     if content_type is None or content_type.lower() != PATCH_TYPE:
         raise UnsupportedPatchType(PATCH_TYPE)
     if not body:
-        raise BodyInvalid("A JSON body with its Content-Length is required")
+        raise BodyInvalid("A JSON body is required")
     settings = service.settings
     operations = parse_patch(read_json(body))
     metadata = await service.storage.queues.update(
@@ -126,7 +126,7 @@ async def purge(service: Service, ref: QueueRef, body: bytes) -> None:
 def share(service: Service, ref: QueueRef, body: bytes) -> Document:
     """What a holder needs to use the queue without a token for a while."""
     if not body:
-        raise BodyInvalid("A JSON body with its Content-Length is required; {} will do")
+        raise BodyInvalid("A JSON body is required; {} will do")
     return signing.share(
         read_json(body),
         secrets=[secret.get_secret_value() for secret in service.settings.signed_url_secrets],

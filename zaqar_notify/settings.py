@@ -172,7 +172,8 @@ class Settings(BaseModel):
         15, gt=0, description="Time for one whole try, seconds."
     )
     delivery_concurrency: Count = Field(
-        256, description="Most tries under way at once in one process."
+        256,
+        description="Most tries under way at once in one process; one project alone has three quarters.",
     )
     delivery_concurrency_per_endpoint: Count = Field(
         16, description="Most tries under way at once to one subscriber, in one process."

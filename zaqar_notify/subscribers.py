@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import orjson
 from jsonschema import Draft202012Validator
 
-from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.errors import QUEUE_NAME_RULE, ValidationFailed
 from zaqar_notify.jsontext import check_depth, check_integers
 from zaqar_notify.models import Document
 from zaqar_notify.names import is_queue_name
@@ -233,10 +233,7 @@ def _check_mail(uri: str, settings: Settings) -> None:
 
 def _check_queue(uri: str) -> None:
     if not is_queue_name(uri.partition(":")[2]):
-        raise ValidationFailed(
-            "subscriber must be queue: and a queue name, "
-            "1 to 64 characters of A-Z a-z 0-9 _ - and ."
-        )
+        raise ValidationFailed(f"subscriber must be queue: and a queue name, {QUEUE_NAME_RULE}")
 
 
 def _check_web(uri: str) -> None:

@@ -16,10 +16,12 @@ from zaqar_notify.delivery import (
     Owed,
     Record,
     Undelivered,
+    WrittenLater,
     confirmation_job,
     partition_of,
     read_undelivered,
     replay_job,
+    say_written_later,
 )
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
@@ -32,7 +34,7 @@ from zaqar_notify.errors import (
 from zaqar_notify.internal import undelivered_ref
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
-from zaqar_notify.models import Document, MessageType, QueueRef, Subscription
+from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import confirmation_paths, webhook_secrets
@@ -215,7 +217,15 @@ async def undelivered(
     page = await service.storage.messages.page(
         undelivered_ref(subscription.id), marker=marker, limit=limit, now=service.clock.now()
     )
-    return [GivenUp(message.id, read_undelivered(message.body)) for message in page.messages]
+    return [given_up for message in page.messages if (given_up := _given_up(message))]
+
+
+def _given_up(message: Message) -> GivenUp | None:
+    try:
+        return GivenUp(message.id, read_undelivered(message.body))
+    except WrittenLater as later:
+        say_written_later(later.version)
+        return None
 
 
 async def _update(
@@ -249,7 +259,8 @@ async def _update(
 async def _send(service: Service, ref: QueueRef, record: Record) -> None:
     """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
     internal, message = record
-    await service.storage.messages.post(internal, Owed([message]), now=service.clock.now())
+    owed = Owed([message], project=ref.project)
+    await service.storage.messages.post(internal, owed, now=service.clock.now())
     service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
 
 

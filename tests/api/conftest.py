@@ -12,13 +12,12 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 from yarl import URL
 
 from api.app import create_app
 from api.connection import Connection
 from tests.clock import ManualClock
+from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -134,12 +133,13 @@ class StartApi(Protocol):
 
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[Api]:
-    """uvicorn's protocol on a free port; every request that was begun has ended at the end."""
-    config = uvicorn.Config(create_app(service), log_config=None, access_log=False, ws="none")
-    config.load()
-    state = ServerState()
+    """The server on a free port; every request that was begun has ended at the end."""
+    server = Server(create_app(service), service.settings, on_started=lambda: None)
+    server.config.load()
+    await server.on_tick(0)
+    state = server.server_state
     listening = await asyncio.get_running_loop().create_server(
-        lambda: Connection(config=config, server_state=state, app_state={}),
+        lambda: Connection(config=server.config, server_state=state, app_state={}),
         "127.0.0.1",
         0,
     )

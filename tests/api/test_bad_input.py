@@ -239,18 +239,6 @@ async def test_a_body_that_is_asked_for_is_read(api: Api) -> None:
     assert b"HTTP/1.1 201" in answer
 
 
-async def test_a_chunked_body_counts_as_none_and_ends_the_connection(api: Api) -> None:
-    body = b'{"messages": [{"body": 1}]}'
-    request = f"POST {MESSAGES} HTTP/1.1\r\n{IDENTITY}Transfer-Encoding: chunked\r\n\r\n".encode()
-
-    answer = await api.send_raw(request + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
-
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert b"Invalid request body" in answer
-    assert b"Content-Length" in answer
-    assert (await api.get("/v2/queues")).json["queues"] == []
-
-
 async def test_a_body_that_comes_in_pieces_is_put_together(api: Api) -> None:
     body = b'{"messages": [{"body": "%b"}]}' % (b"x" * 200000)
 

@@ -239,6 +239,7 @@ class Fuzzed:
         body: bytes = b"",
     ) -> tuple[int, bytes]:
         sent = {
+            b"host": b"x",
             b"client-id": CLIENT_ID.encode(),
             b"x-project-id": project.encode(),
             b"content-length": b"%d" % len(body),

@@ -179,6 +179,7 @@ async def claim(
     limit: int = 20,
     now: datetime = START,
     dead_letter: DeadLetter | None = None,
+    without_clients: Sequence[str] = (),
 ) -> Claim | None:
     return await storage.claims.create(
         queue,
@@ -188,6 +189,7 @@ async def claim(
         limit=limit,
         now=now,
         dead_letter=lambda _: dead_letter,
+        without_clients=without_clients,
     )
 
 

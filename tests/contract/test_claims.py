@@ -433,3 +433,30 @@ async def test_a_claim_takes_the_oldest_of_many_that_fell_due_together(
     held = await hold(storage, queue, limit=2, now=after(61))
 
     assert bodies(held) == ["oldest", "0"]
+
+
+async def test_a_claim_passes_over_the_messages_of_clients_it_is_not_to_have(
+    storage: Storage, queue: QueueRef
+) -> None:
+    for client in ("a", "b", "a", "c", "b"):
+        await post(storage, queue, bodies=[client], client_id=client)
+
+    others = await claim(storage, queue, without_clients=["a", "c"])
+    rest = await claim(storage, queue)
+
+    assert others is not None
+    assert rest is not None
+    assert bodies(others) == ["b", "b"]
+    assert bodies(rest) == ["a", "a", "c"]
+
+
+async def test_a_claim_without_some_clients_puts_away_what_has_expired_behind_theirs(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["stays"], client_id="a")
+    await post(storage, queue, bodies=["expires"], client_id="b", ttl=60)
+
+    assert await claim(storage, queue, now=after(60), without_clients=["a"]) is None
+    rest = await claim(storage, queue, now=after(60))
+    assert rest is not None
+    assert bodies(rest) == ["stays"]

@@ -12,6 +12,7 @@ from typer.main import get_group
 
 from tests.cluster.processes import Process
 from tests.deploy import image
+from tests.deploy.terminals import Terminals, things_to_try
 from tests.deploy.webhooks import Webhooks, receiving
 from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
@@ -144,6 +145,20 @@ def test_up_delivers_and_every_command_of_a_client_works(
     alone.run("poison", "--data", "data")
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_what_up_says_to_try_works_as_it_is_pasted(
+    alone: Installed, shell: str, tmp_path: Path
+) -> None:
+    up = alone.running("up", "--port", "0", until_it_says="Stop with Ctrl-C")
+
+    with up as process, Terminals(shell, tmp_path) as terminals:
+        post, browse, follow = things_to_try(process.printed())
+
+        assert " 201 " in terminals.paste(post)
+        assert "hi" in terminals.paste(browse)
+        terminals.paste_and_leave(follow, until_it_says='"hi"')
+
+
 def test_what_receives_webhooks_does_so(alone: Installed) -> None:
     ports = up, receiver = free_port(), free_port()
     alone.environ["ZAQAR_URL"] = f"http://127.0.0.1:{up}"
@@ -161,19 +176,22 @@ def test_what_receives_webhooks_does_so(alone: Installed) -> None:
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_an_api_and_a_worker_deliver(in_cluster: Installed, webhooks: Webhooks, pool: str) -> None:
+def test_an_api_and_a_worker_deliver(
+    in_cluster: Installed, webhooks: Webhooks, pool: str, tmp_path: Path
+) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     api = in_cluster.running("api", "--port", str(port), until_it_says=f"serves {url}")
     # What Celery says when it hears rings.
     worker = in_cluster.running("worker", "--pool", pool, until_it_says=" ready.")
 
-    with api, worker, Client(url) as client:
+    with api as process, worker, Client(url) as client, Terminals("bash", tmp_path) as terminals:
         client.subscribe("orders", webhooks.url)
         client.post("orders", "hello")
 
         assert webhooks.take_until({"hello"}, within_seconds=ARRIVES_SECONDS) == {"hello"}
         in_cluster.run("doctor")
+        terminals.paste(process.printed().rpartition(" with: ")[2])
 
 
 def test_settings_are_told(alone: Installed) -> None:

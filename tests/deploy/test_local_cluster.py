@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from deploy.local_cluster import main
 from tests.deploy.local_cluster import STOP_SECONDS, LocalCluster
+from tests.deploy.terminals import Terminals, has_printed, things_to_try
 from tests.deploy.webhooks import Webhooks, receiving
 from tests.mongod import require_mongod
 from tests.redis_server import require_redis
@@ -75,6 +79,46 @@ def test_its_servers_leave_nothing_in_a_directory_that_all_users_share(
 
     assert len(ports) == 3
     assert not [port for port in ports if Path(f"/tmp/mongodb-{port}.sock").exists()]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_what_it_says_to_try_works_as_it_is_pasted(
+    cluster: LocalCluster, shell: str, tmp_path: Path
+) -> None:
+    printed = cluster.printed()
+
+    with Terminals(shell, tmp_path) as terminals:
+        post, browse, follow, receive, subscribe, post_again = things_to_try(printed, free_port())
+
+        assert " 201 " in terminals.paste(post)
+        assert "hi" in terminals.paste(browse)
+        follower = terminals.paste_and_leave(follow, until_it_says='"hi"')
+        receiver = terminals.paste_and_leave(receive, until_it_says="Waiting for webhooks")
+        terminals.paste(subscribe)
+        terminals.paste(post_again)
+
+        for process in (follower, receiver):
+            process.wait_until(partial(has_printed, process, "hi again"))
+
+
+def test_it_says_where_its_parts_listen_and_how_to_ask_what_is_wrong(
+    cluster: LocalCluster, tmp_path: Path
+) -> None:
+    printed = cluster.printed()
+    (first, last) = re.findall(
+        r"metrics +\S+:(\d+)/metrics, and the ports to (\d+)$", printed, re.M
+    )[0]
+    [doctor] = re.findall(r"^  (ZAQAR_CONFIG_FILE=.* doctor)$", printed, re.M)
+
+    with Terminals("bash", tmp_path) as terminals:
+        found = terminals.paste(doctor)
+
+    assert all(re.search(rf"^ok +{check}: ", found, re.M) for check in ("store", "broker"))
+    assert re.search(r"^  store +mongodb://\S+replicaSet=rs0$", printed, re.M)
+    assert re.search(r"^  broker +redis://\S+$", printed, re.M)
+    for port in range(int(first), int(last) + 1):
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as shown:
+            assert b"zaqar" in shown.read()
 
 
 def test_a_message_reaches_its_webhook(client: Client, webhooks: Webhooks) -> None:

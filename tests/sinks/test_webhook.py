@@ -425,8 +425,9 @@ async def test_a_failure_shows_the_start_of_the_answer_on_one_line(
 
     outcome = await webhook.deliver(delivery_to(receiver.url()))
 
-    assert outcome.detail.startswith("out of [31mcheese \ufffd!!!")
-    assert len(outcome.detail) <= 240
+    assert outcome.detail == "HTTP 500"
+    assert outcome.excerpt.startswith("out of [31mcheese \ufffd!!!")
+    assert len(outcome.excerpt) <= 240
 
 
 async def test_a_compressed_answer_is_not_unpacked(
@@ -436,7 +437,7 @@ async def test_a_compressed_answer_is_not_unpacked(
 
     outcome = await webhook.deliver(delivery_to(receiver.url()))
 
-    assert outcome.detail == "no gzip at all"
+    assert outcome.excerpt == "no gzip at all"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -448,7 +449,8 @@ async def test_redirects_are_not_followed(
     outcome = await webhook.deliver(delivery_to(receiver.url()))
 
     assert len(receiver.requests) == 1
-    assert outcome == Outcome(Verdict.TRY_LATER, status, "redirects are not followed")
+    assert (outcome.verdict, outcome.status) == (Verdict.TRY_LATER, status)
+    assert outcome.detail == f"HTTP {status}, and redirects are not followed"
 
 
 @pytest.mark.parametrize(

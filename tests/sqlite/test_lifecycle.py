@@ -110,7 +110,7 @@ async def test_a_start_that_was_cut_short_leaves_nothing_in_the_way(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "_migrate", cut_short)
+        patch.setattr(opening, "migrate", cut_short)
         with pytest.raises(KeyboardInterrupt):
             await SQLiteStorage.open(path)
     assert path.name not in contents(path.parent)

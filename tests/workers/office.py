@@ -141,9 +141,12 @@ class ClientPost(Post):
 
     client_id = "client"
 
-    def __init__(self, messages: Sequence[NewMessage], settings: Settings) -> None:
+    def __init__(
+        self, messages: Sequence[NewMessage], settings: Settings, ref: QueueRef = QUEUE
+    ) -> None:
         self._messages = messages
         self._settings = settings
+        self._ref = ref
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         return self._messages
@@ -151,7 +154,7 @@ class ClientPost(Post):
     def jobs(
         self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
-        return fan_out_jobs(QUEUE, ids, messages, settings=self._settings)
+        return fan_out_jobs(self._ref, ids, messages, settings=self._settings)
 
 
 class Office:
@@ -201,11 +204,12 @@ class Office:
         options: Document | None = None,
         ttl: int = 86400,
         confirmed: bool = False,
+        queue: QueueRef = QUEUE,
     ) -> Subscription:
         now = self.clock.now()
         subscription = Subscription(
             id=new_id(),
-            queue=QUEUE,
+            queue=queue,
             subscriber=subscriber,
             ttl=ttl,
             options=options or {},
@@ -215,10 +219,10 @@ class Office:
         )
         return await self.storage.subscriptions.create(subscription, now=now)
 
-    async def post(self, *bodies: bytes, delay: int = 0) -> list[str]:
+    async def post(self, *bodies: bytes, delay: int = 0, queue: QueueRef = QUEUE) -> list[str]:
         messages = [NewMessage(body=body, ttl=3600, delay=delay) for body in bodies]
         posted = await self.storage.messages.post(
-            QUEUE, ClientPost(messages, self.settings), now=self.clock.now()
+            queue, ClientPost(messages, self.settings, queue), now=self.clock.now()
         )
         return posted.ids
 

@@ -8,7 +8,8 @@ from collections.abc import Coroutine
 import pytest
 
 from tests.workers.office import until
-from workers.lanes import MAX_ENDPOINTS, PATIENCE_SECONDS, SILENCE_SECONDS, Endpoint, Lanes
+from workers.endpoints import FIRST_RUNS, SILENCE_SECONDS, Endpoint
+from workers.lanes import MAX_ENDPOINTS, PATIENCE_SECONDS, Lanes
 
 
 class Timer:
@@ -132,6 +133,84 @@ async def test_endpoints_take_turns(workshop: Workshop) -> None:
     assert log == ["a", "b", "c", "a", "a"]
 
 
+async def test_projects_take_turns_however_many_endpoints_they_have(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=1)
+    log: list[str] = []
+    for number in range(5):
+        lanes.submit(Hold(lanes.endpoint("big", f"{number}"), log, "big"))
+    for name in ("small", "tiny"):
+        lanes.submit(Hold(lanes.endpoint(name, "a"), log, name))
+
+    await until(lambda: len(log) == 7)
+
+    assert log == ["big", "small", "tiny", "big", "big", "big", "big"]
+
+
+async def test_a_project_alone_leaves_a_quarter_of_the_lanes_to_the_next(
+    workshop: Workshop,
+) -> None:
+    lanes = workshop.lanes(total=8)
+    hanging = [
+        run for number in range(50) for run in submitted(lanes, lanes.endpoint("p", f"{number}"), 1)
+    ]
+    await turns()
+    assert begun(hanging) == 6
+
+    healthy = submitted(lanes, lanes.endpoint("q", "a"), 1)
+    await turns()
+    assert begun(healthy) == 1
+
+
+async def test_lanes_that_one_project_gives_back_go_to_all_that_may_have_more(
+    workshop: Workshop,
+) -> None:
+    lanes = workshop.lanes(total=8)
+    runs = [
+        run for number in range(12) for run in submitted(lanes, lanes.endpoint("p", f"{number}"), 1)
+    ]
+    await turns()
+
+    for run in runs:
+        run.let_go.set()
+
+    await until(lambda: lanes.running == lanes.waiting == 0)
+    assert begun(runs) == 12
+
+
+async def test_the_suspects_of_one_project_leave_lanes_to_those_of_another(
+    workshop: Workshop,
+) -> None:
+    lanes = workshop.lanes(total=32)
+    for number in range(20):
+        endpoint = lanes.endpoint("p", f"ill{number}")
+        fail(endpoint, 3)
+        submitted(lanes, endpoint, 1)
+    await turns()
+    other = lanes.endpoint("q", "ill")
+    fail(other, 3)
+
+    runs = submitted(lanes, other, 1)
+
+    await turns()
+    assert (lanes.running, begun(runs)) == (7, 1)
+
+
+async def test_an_endpoint_is_trusted_with_more_runs_by_its_successes(workshop: Workshop) -> None:
+    lanes = workshop.lanes(total=64, per_endpoint=16)
+    endpoint = lanes.endpoint("p", "a")
+    runs = submitted(lanes, endpoint, 20)
+    await turns()
+    assert begun(runs) == FIRST_RUNS
+
+    for _ in range(3):
+        endpoint.tried(succeeded=True, seconds=0, now=1000)
+    assert endpoint.limit == FIRST_RUNS + 3
+
+    fail(endpoint, 3)
+    endpoint.tried(succeeded=True, seconds=0, now=1000)
+    assert endpoint.limit == FIRST_RUNS
+
+
 async def test_projects_do_not_share_an_endpoint(workshop: Workshop) -> None:
     lanes = workshop.lanes()
 
@@ -170,10 +249,10 @@ async def test_suspects_have_a_quarter_of_the_lanes(workshop: Workshop) -> None:
     assert begun(suspects) == 2
 
     healthy = [
-        run for number in range(6) for run in submitted(lanes, lanes.endpoint("p", f"{number}"), 1)
+        run for number in range(6) for run in submitted(lanes, lanes.endpoint("q", f"{number}"), 1)
     ]
     await turns()
-    assert begun(healthy) == 6
+    assert begun(healthy) == 5
 
     suspects[0].let_go.set()
     await until(lambda: begun(suspects) == 3)
@@ -212,7 +291,7 @@ async def test_nothing_is_turned_away_for_a_worker_that_stood_still_as_a_burst_b
 async def test_one_slow_wave_of_tries_says_less_than_two(workshop: Workshop) -> None:
     lanes = workshop.lanes(total=400, per_endpoint=16)
     endpoint = lanes.endpoint("p", "a")
-    submitted(lanes, endpoint, 16 + 160)
+    submitted(lanes, endpoint, FIRST_RUNS + 160)
     await turns()
     admitted = []
     for _ in range(2):
@@ -267,7 +346,7 @@ async def test_room_comes_when_a_lane_or_a_place_to_wait_is_free(workshop: Works
     lanes = workshop.lanes(total=2, per_endpoint=2)
     runs = submitted(lanes, lanes.endpoint("p", "a"), 4)
     await turns()
-    room = asyncio.ensure_future(lanes.room())
+    room = asyncio.ensure_future(lanes.room("p"))
     await turns()
     assert not room.done()
 

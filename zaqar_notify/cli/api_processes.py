@@ -27,6 +27,7 @@ from zaqar_notify.cli.serving import (
     url_of,
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
+from zaqar_notify.cli.welcome import client
 from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.installation import announced, installation_mark
@@ -61,13 +62,12 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
         contextlib.closing(listen(host, port)) as listener,
         announced(port_of(listener), mark),
     ):
-        sentence = f"zaqar-notify serves {url_of(listener)}"
-        on_started = partial(print, sentence, flush=True)
+        on_started = partial(print, _welcome(url_of(listener)), flush=True)
         uvloop.run(_serve(settings, listener, processes=1, on_started=on_started))
 
 
 def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> None:
-    sentence = f"zaqar-notify serves {url_of(listeners[0])} in {len(listeners)} processes"
+    sentence = _welcome(url_of(listeners[0]), f" in {len(listeners)} processes")
 
     def close_listeners() -> None:
         for listener in listeners:
@@ -91,6 +91,10 @@ def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> No
         on_ready=lambda: print(sentence, flush=True),
         on_stop=close_listeners,
     ).run()
+
+
+def _welcome(url: str, how: str = "") -> str:
+    return f"zaqar-notify serves {url}{how}. Ask whether it answers with: {client(url)} ping"
 
 
 async def _serve(

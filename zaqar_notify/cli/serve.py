@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import socket
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from api.app import create_app
 from workers.build import build_engine
 from zaqar_notify import logs
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
+from zaqar_notify.cli.welcome import things_to_try
 from zaqar_notify.clock import SteadyClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.installation import announced, installation_mark
@@ -82,7 +82,6 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
 def _welcome(listener: socket.socket, settings: Settings, data: Path) -> None:
     url = url_of(listener)
     allowed = ", ".join(str(network) for network in settings.delivery_allow) or "no address"
-    headers = f"-H 'Client-ID: {secrets.token_hex(16)}' -H 'X-Project-ID: demo'"
     print(
         f"""zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}
 
@@ -91,10 +90,7 @@ it names (no authentication), nothing is encrypted on the way, and deliveries ma
 {allowed} beside public addresses.
 
 Try:
-  curl -i {url}/v2/queues/hello/messages {headers} \\
-       -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hi"}}]}}'
-  curl -i '{url}/v2/queues/hello/messages?echo=true' {headers}
-  zaqar-notify --url {url} --project demo tail hello --from-start
+{things_to_try(url)}
 
 Stop with Ctrl-C.""",
         flush=True,

@@ -19,7 +19,7 @@ Rules for all methods:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -186,7 +186,7 @@ class MessageStore(ABC):
         """Append messages in order, creating the queue when absent; all of them or none.
 
         In the same atomic write: when the queue has at least one live subscription, its jobs are
-        appended to their internal queues; when there is an idempotency key, the answer is
+        appended to their internal queues, with the queue's project as their client; when there is an idempotency key, the answer is
         remembered under project, queue and key for `keep_seconds`. A message becomes visible
         `delay` seconds after `now` and expires `ttl` seconds after it.
 
@@ -284,6 +284,7 @@ class ClaimStore(ABC):
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        without_clients: Collection[str] = (),
     ) -> Claim | None:
         """Lease up to `limit` visible messages, oldest first.
 
@@ -298,6 +299,7 @@ class ClaimStore(ABC):
         Args:
             ttl: Length of the lease, seconds.
             grace: Seconds of life past the lease for a message that would expire before.
+            without_clients: Messages that these clients posted are passed over.
 
         Returns:
             The claim, or None when it would hold nothing.
@@ -447,14 +449,6 @@ class Storage(ABC):
 
         Raises:
             StorageUnavailable: It gave none.
-        """
-
-    @abstractmethod
-    async def prove(self) -> None:
-        """Make a small write that no reader sees, and wait until it is acknowledged as a post would be.
-
-        Raises:
-            StorageUnavailable: It was not.
         """
 
     @abstractmethod

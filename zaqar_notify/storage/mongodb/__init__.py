@@ -3,8 +3,8 @@
 Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
 survives the loss of any process of ours and of a minority of the set's members.
 
-    connection.py     the client, what start-up checks, indexes
-    failures.py       the library's errors, and ours
+    connection.py     the client, what start-up checks, indexes, the library's errors
+    migrations/       what changes documents that an earlier release wrote
     documents.py      between documents and models; ids and positions
     grouping.py       calls that arrive together are made together
     records.py        queues' documents: read in groups, and how far a queue can be read
@@ -69,10 +69,13 @@ Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document
 
 Collection `duties`: whose turn it is with a periodic duty. Lost, two may do it at once.
 
-    _id               the duty; or `proof`, of the writes that show whether any are acknowledged
+    _id               the duty
     until             instant from which it is anybody's
 
-Collection `schema`: the version of all this.
+Collection `schema`: one document.
+
+    version           of all this
+    migrating         while a process brings it to the next: {by, until}
 """
 
 from zaqar_notify.storage.mongodb.storage import MongoStorage

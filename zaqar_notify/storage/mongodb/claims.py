@@ -6,8 +6,9 @@ of arrival, and one command with an update each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
 
@@ -16,9 +17,15 @@ from zaqar_notify.errors import ClaimDoesNotExist, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
-from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import (
+    BY_CLAIM,
+    BY_ID,
+    Connection,
+    Document,
+    rerun,
+    storage_errors,
+)
 from zaqar_notify.storage.mongodb.documents import from_ms, queue_key, to_message, to_ms
-from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
@@ -29,6 +36,10 @@ CLAIMS_TOGETHER = 64
 LOOKED_AT_ONCE = 2000
 MOVE_SECONDS = 60
 """A move that takes longer may be begun by another claim, and bring its messages twice."""
+
+
+Source: TypeAlias = tuple[QueueRef, frozenset[str]]
+"""A queue, without the messages of these clients."""
 
 
 class Wanted(msgspec.Struct):
@@ -68,7 +79,7 @@ class MongoClaims(ClaimStore):
         self._leasing = leasing
         self._posting = posting
         self._waiting = waiting
-        self._claims: TogetherByKey[QueueRef, Wanted, Claim | None] = TogetherByKey(
+        self._claims: TogetherByKey[Source, Wanted, Claim | None] = TogetherByKey(
             self._claim, most=CLAIMS_TOGETHER, gathering=gathering
         )
 
@@ -82,21 +93,25 @@ class MongoClaims(ClaimStore):
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        without_clients: Collection[str] = (),
     ) -> Claim | None:
         lease = Lease.begun(claim_id, ttl, grace, now)
-        return await self._claims.call(ref, Wanted(lease, limit, dead_letter, now))
+        return await self._claims.call(
+            (ref, frozenset(without_clients)), Wanted(lease, limit, dead_letter, now)
+        )
 
     async def close(self) -> None:
         await self._claims.close()
 
-    async def _claim(self, ref: QueueRef, calls: Sequence[Call[Wanted, Claim | None]]) -> None:
+    async def _claim(self, source: Source, calls: Sequence[Call[Wanted, Claim | None]]) -> None:
+        ref, without_clients = source
         try:
             with storage_errors():
                 record = await self._records.get(ref)
                 if record is not None and record.queue is not None:
                     for call in calls:
                         call.ask.settle(record.queue)
-                    await self._fill(record, [call.ask for call in calls])
+                    await self._fill(record, [call.ask for call in calls], without_clients)
         except StorageUnavailable as error:
             # What was won before is leased, and nobody else can have it.
             for call in calls:
@@ -108,13 +123,17 @@ class MongoClaims(ClaimStore):
         if held:
             self._waiting.held(ref, min(held))
 
-    async def _fill(self, record: Record, claims: Sequence[Wanted]) -> None:
+    async def _fill(
+        self, record: Record, claims: Sequence[Wanted], without_clients: Collection[str]
+    ) -> None:
         """Walk along the free messages until every claim has what it wants, or there are no more."""
         now = max(claim.lease.now for claim in claims)
         after: bytes | None = None
         while lacking := [claim for claim in claims if claim.lacks]:
             limit = min(sum(claim.lacks for claim in lacking), LOOKED_AT_ONCE)
-            free = await self._leasing.first_free(record.id, now, limit=limit, after=after)
+            free = await self._leasing.first_free(
+                record.id, now, limit=limit, after=after, without_clients=without_clients
+            )
             if not free:
                 return
             after = free[-1]["_id"]

@@ -8,15 +8,21 @@ alone: whether a hold is over is always asked of `held_until`, with the caller's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
 from pymongo import DESCENDING, UpdateMany
 
-from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_DUE, BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import (
+    BY_CLAIM,
+    BY_DUE,
+    BY_ID,
+    Connection,
+    Document,
+    rerun,
+)
 from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
-from zaqar_notify.storage.mongodb.failures import rerun
 
 FREED_AT_ONCE = 500
 """What fell due is freed in writes of this many, some milliseconds each."""
@@ -103,7 +109,13 @@ class Leasing:
         self._quick = connection.quick_messages
 
     async def first_free(
-        self, queue: bytes, now: int, *, limit: int, after: bytes | None = None
+        self,
+        queue: bytes,
+        now: int,
+        *,
+        limit: int,
+        after: bytes | None = None,
+        without_clients: Collection[str] = (),
     ) -> list[Document]:
         """The first messages among the free, in order. Those that have expired are removed, unless
         some come before one that has not."""
@@ -112,6 +124,8 @@ class Leasing:
             wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
             if after is not None:
                 wanted["_id"] = {"$gt": after}
+            if without_clients:
+                wanted["client"] = {"$nin": list(without_clients)}
             found = await self._messages.find(
                 wanted,
                 sort=IN_ORDER,
@@ -120,7 +134,7 @@ class Leasing:
                 hint=BY_DUE,
             ).to_list()
             if found and all(stored["expires_at"] <= instant for stored in found):
-                await self._remove_expired_head(queue, now, after)
+                await self._remove_expired_head(queue, wanted, now)
             elif found and found[0]["due"] != FREE:
                 await self.free_what_fell_due(queue, now)
             else:
@@ -149,11 +163,8 @@ class Leasing:
             if len(found) < FREED_AT_ONCE:
                 return
 
-    async def _remove_expired_head(self, queue: bytes, now: int, after: bytes | None) -> None:
+    async def _remove_expired_head(self, queue: bytes, wanted: Document, now: int) -> None:
         """As many as expired together are removed in a few writes, however few are asked for."""
-        wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
-        if after is not None:
-            wanted["_id"] = {"$gt": after}
         while True:
             found = await self._messages.find(
                 wanted,

@@ -54,10 +54,10 @@ class Asked(msgspec.Struct):
 
 
 class Jobs(msgspec.Struct, frozen=True):
-    """The jobs of one post."""
+    """The jobs of one post to a queue of the project."""
 
     now: datetime
-    client_id: str
+    project: str
     jobs: Sequence[tuple[QueueRef, NewMessage]]
 
 

@@ -31,6 +31,10 @@ from zaqar_notify.storage.mongodb.connection import (
     Connection,
     Document,
     Insertable,
+    is_duplicate,
+    is_refused,
+    rerun,
+    storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
     at_place,
@@ -40,7 +44,6 @@ from zaqar_notify.storage.mongodb.documents import (
     to_id,
     to_moved,
 )
-from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.post_group import Asked, Group, Jobs, Part, StoredJobs
@@ -205,7 +208,7 @@ class Posting:
             part.seal_until = max(part.seal_until, post.seal_until(key))
             remembered[asked.ref, key.key] = post
         if jobs:
-            part.jobs.append(Jobs(asked.now, asked.post.client_id, jobs))
+            part.jobs.append(Jobs(asked.now, asked.ref.project, jobs))
         part.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
 
     def _settle_moved(self, part: Part, call: Call[Asked, Posted], moved_before: set[str]) -> None:
@@ -257,7 +260,7 @@ class Posting:
         for ref, jobs in by_queue.items():
             queue, first = await self._job_places.take(ref, len(jobs))
             for position, (part, post, job) in enumerate(jobs, first):
-                [message] = encoded([job], client_id=post.client_id, now=post.now)
+                [message] = encoded([job], client_id=post.project, now=post.now)
                 stored = part.stored_jobs.setdefault(ref, StoredJobs())
                 stored.documents.append(at_place(message, queue, position))
                 if job.delay:

@@ -4,7 +4,7 @@ Every write commits with `synchronous=FULL` in WAL mode, so what was acknowledge
 of the process and of power, as far as the disk honours fsync. One process owns the file (a lock
 beside it says so); one connection of it writes, others read.
 
-    schema.sql        the tables and the indexes, with the query each index serves
+    migrations/       the tables and the indexes, step by step
     opening.py        opening and locking the file; what a start refuses
     files.py          whether the open files are still the ones at their names
     database.py       reads, and writes in groups

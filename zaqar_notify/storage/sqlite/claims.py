@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -77,6 +77,7 @@ class SQLiteClaims(ClaimStore):
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        without_clients: Collection[str] = (),
     ) -> Claim | None:
         if self._records.get(ref) is None:
             return None
@@ -92,7 +93,7 @@ class SQLiteClaims(ClaimStore):
                 return None, True
             rule = None if dead_letter is None else dead_letter(record.queue)
             most = None if rule is None else rule.max_claim_count
-            found = self._messages.look(db, record.number, limit, now_ms, most)
+            found = self._messages.look(db, record.number, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None:
                 self._move(db, found.exhausted, rule, now_ms)

@@ -11,12 +11,8 @@ from urllib.parse import quote
 import apsw
 
 from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.sqlite.opening import (
-    APPLICATION_ID,
-    SCHEMA_VERSION,
-    remains,
-    soundness,
-)
+from zaqar_notify.storage.sqlite.migrations import APPLICATION_ID, SCHEMA_VERSION
+from zaqar_notify.storage.sqlite.opening import remains, soundness
 
 CHECK_SECONDS = 10.0
 """How long the file's soundness is looked into; that is about a gigabyte."""
@@ -94,7 +90,11 @@ def _content(path: Path) -> list[Finding]:
                     "Install the release that wrote it, or a later one",
                 )
             ]
-        return [_soundness(db, path, restore)]
+        findings = [_soundness(db, path, restore)]
+        if version < SCHEMA_VERSION:
+            sentence = f"The next start migrates version {version} to {SCHEMA_VERSION}"
+            findings.insert(0, ok("store", sentence))
+        return findings
     except apsw.Error as error:
         return [problem("store", f"{path} can't be read: {error}", restore)]
     finally:

@@ -8,7 +8,7 @@ a crash leaves a hole.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 
@@ -65,6 +65,15 @@ def in_order(*, claimed: bool = False, delayed: bool = False) -> str:
 
 
 FREE_IN_ORDER = in_order()
+
+
+@lru_cache(maxsize=64)
+def _free_without(clients: int) -> str:
+    """`FREE_IN_ORDER` without the messages of `:client0` and so on, whose bodies are not read."""
+    names = ", ".join(f":client{index}" for index in range(clients))
+    return f"{_FREE} AND m.client NOT IN ({names}) ORDER BY 1"
+
+
 IN_ORDER = {
     (claimed, delayed): in_order(claimed=claimed, delayed=delayed)
     for claimed in (False, True)
@@ -144,7 +153,7 @@ class SQLiteMessages(MessageStore):
         if _has_subscription(db, ref, now):
             jobs = post.jobs(queue, ids, messages)
             for outbox, job in jobs:
-                self.append(db, outbox, [job], post.client_id, now)
+                self.append(db, outbox, [job], ref.project, now)
         if key is not None:
             db.execute(
                 "INSERT OR REPLACE INTO remembered_posts VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -330,10 +339,13 @@ class SQLiteMessages(MessageStore):
         limit: int,
         now: int,
         max_claim_count: int | None = None,
+        without_clients: Collection[str] = (),
     ) -> Look:
         """The first `limit` visible messages, for writes; those claimed too often are set apart."""
         found = Look([], [], [], is_cut=False)
-        rows = db.execute(FREE_IN_ORDER, {"queue": number, "after": 0})
+        others = {f"client{index}": client for index, client in enumerate(without_clients)}
+        statement = _free_without(len(others)) if others else FREE_IN_ORDER
+        rows = db.execute(statement, {"queue": number, "after": 0, **others})
         for row in rows:
             if self._removals.has(row[POSITION]):
                 continue

@@ -11,17 +11,15 @@ import fcntl
 import os
 import time
 from contextlib import closing
-from importlib import resources
 from pathlib import Path
 
 import apsw
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import sync_directory
+from zaqar_notify.storage.sqlite.migrations import migrate
 
-SCHEMA_VERSION = 1
 MAGIC = b"SQLite format 3\0"
-APPLICATION_ID = 0x5A51524E  # "ZQRN", shown by file(1)
 SAFE_SQLITE = 3_051_003
 """Versions before it can corrupt a WAL database when a checkpoint meets a writer."""
 
@@ -76,8 +74,8 @@ def _open(path: Path) -> apsw.Connection:
     except OSError as error:
         raise StartRefused(f"{path} can't be opened: {error.strerror}; {GIVE}") from error
     try:
-        _migrate(writer, path)
         _refuse_damage(writer, path)
+        migrate(writer, path)
         _refuse_unwritable(writer, path)
     except apsw.Error as error:
         writer.close()
@@ -163,7 +161,7 @@ def _create(path: Path) -> None:
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(apsw.Connection(str(new))) as connection:
         connection.pragma("synchronous", "full")
-        _migrate(connection, new)
+        migrate(connection, new)
     new.rename(path)
     sync_directory(path.parent)
 
@@ -225,20 +223,3 @@ def _lock(path: Path) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
-
-
-def _migrate(writer: apsw.Connection, path: Path) -> None:
-    version = writer.pragma("user_version")
-    if version == SCHEMA_VERSION:
-        return
-    if version != 0:
-        raise StartRefused(
-            f"{path} is of schema version {version}; this release knows version {SCHEMA_VERSION}"
-        )
-    if writer.execute("SELECT count(*) FROM sqlite_schema").get:
-        raise StartRefused(f"{path} is a database of something else")
-    schema = resources.files("zaqar_notify.storage.sqlite").joinpath("schema.sql").read_text()
-    with writer:
-        writer.execute(schema)
-        writer.pragma("application_id", APPLICATION_ID)
-        writer.pragma("user_version", SCHEMA_VERSION)

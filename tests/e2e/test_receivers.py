@@ -1,10 +1,13 @@
-"""Subscriptions whose subscriber is the service itself, by every address that leads there."""
+"""Subscribers that the service must beware of: itself, and those that echo what they are sent."""
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,12 @@ FINAL = {"_retry_policy": {"minimum_delay": 5}}
 
 @pytest.fixture
 def lone(tmp_path: Path) -> Iterator[Service]:
-    """A service that shows its metrics on a port, and may deliver to all of this host."""
-    environ = {"ZAQAR_METRICS_PORT": str(free_port()), "ZAQAR_DELIVERY_ALLOW": "0.0.0.0/0,::/0"}
+    """A service that tells all, shows its metrics on a port, and may deliver to all of this host."""
+    environ = {
+        "ZAQAR_DELIVERY_ALLOW": "0.0.0.0/0,::/0",
+        "ZAQAR_LOG_LEVEL": "debug",
+        "ZAQAR_METRICS_PORT": str(free_port()),
+    }
     service = Service(tmp_path / "data", environ=environ)
     service.start()
     yield service
@@ -52,6 +59,57 @@ def test_no_subscription_leads_back_to_a_port_of_the_service(lone: Service) -> N
     assert details == {
         "deliveries may not reach this service itself; a queue: subscriber can",
     }
+
+
+@contextmanager
+def echoing() -> Iterator[int]:
+    """A receiver that fails, and tells all that it was sent: in its status line, headers and body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told = f"{self.headers['Authorization']} {body.decode()}"
+            self.send_response(422, told)
+            self.send_header("X-Echo", told)
+            self.end_headers()
+            self.wfile.write(told.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_a_receiver_echoes_is_told_to_its_project_and_not_logged(lone: Service) -> None:
+    with echoing() as port:
+        subscription = _call(
+            lone,
+            "POST",
+            "/v2/queues/q/subscriptions",
+            {
+                "subscriber": f"http://127.0.0.1:{port}/",
+                "options": FINAL | {"post_headers": {"Authorization": "hunter2"}},
+            },
+        )["subscription_id"]
+
+        _call(lone, "POST", "/v2/queues/q/messages", {"messages": [{"body": "private"}]})
+
+        detail = _undelivered(lone, subscription)["detail"]
+    assert "hunter2" in detail
+    assert "private" in detail
+    logged = lone.log.read_text()
+    assert "delivery_refused" in logged
+    assert "status=422" in logged
+    assert "hunter2" not in logged
+    assert "private" not in logged
 
 
 def _undelivered(service: Service, subscription: str) -> Any:

@@ -1,0 +1,44 @@
+"""How much of something one project may have, so that some is left for the next one.
+
+A project may have more while it has less than `SHARE` times what is free. So a lone project gets three
+quarters, two get three sevenths each, and the next one always finds something. No project's share is
+known beforehand, and none is kept for a project that asks for nothing.
+
+Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+SHARE = 3
+
+
+class Budget:
+    """A fixed amount of lanes, jobs or bytes, and how much of it each project has."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        self._by_project: Counter[str] = Counter()
+
+    @property
+    def free(self) -> int:
+        return self.total - self.used
+
+    def take(self, project: str, amount: int = 1) -> None:
+        self.used += amount
+        self._by_project[project] += amount
+
+    def give(self, project: str, amount: int = 1) -> None:
+        self.used -= amount
+        self._by_project[project] -= amount
+        if not self._by_project[project]:
+            del self._by_project[project]
+
+    def has_room_for(self, project: str) -> bool:
+        return self._by_project[project] < SHARE * self.free
+
+    def full(self) -> frozenset[str]:
+        """The projects that may not have more now."""
+        return frozenset(each for each, has in self._by_project.items() if has >= SHARE * self.free)

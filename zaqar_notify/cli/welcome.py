@@ -1,0 +1,36 @@
+"""What a service that has started tells a person: commands that can be pasted into a shell as they stand."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import sys
+from pathlib import Path
+from shlex import quote
+
+PROGRAM = "zaqar-notify"
+PROJECT = "demo"
+
+
+def program() -> str:
+    """How to call this program in a shell: its name where that leads to this installation, else its path."""
+    found, ours = shutil.which(PROGRAM), Path(sys.executable).with_name(PROGRAM)
+    if not ours.exists():
+        return PROGRAM if found else f"{quote(sys.executable)} -m zaqar_notify"
+    return PROGRAM if found and ours.samefile(found) else quote(str(ours))
+
+
+def client(url: str) -> str:
+    """The beginning of a command that calls the service at `url`, for the project of these examples."""
+    return f"{program()} --url {quote(url)} --project {PROJECT}"
+
+
+def things_to_try(url: str) -> str:
+    """A post, a page and a follower of one queue, in one project."""
+    messages = f"{url}/v2/queues/hello/messages"
+    headers = f"-H 'Client-ID: {secrets.token_hex(16)}' -H 'X-Project-ID: {PROJECT}'"
+    return f"""\
+  curl -i {quote(messages)} {headers} \\
+       -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hi"}}]}}'
+  curl -i {quote(f"{messages}?echo=true")} {headers}
+  {client(url)} tail hello --from-start"""

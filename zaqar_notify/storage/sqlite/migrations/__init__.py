@@ -1,0 +1,55 @@
+"""The schema, as the steps that lead to it. `user_version` of a file says how many it has taken.
+
+A new file takes all of them, one that an earlier release wrote takes those it lacks, while the process
+holds the lock beside it. Each step is a transaction: a process that dies in it leaves the file as it
+was. How to add one: docs/add-a-driver.md.
+
+    0001_first.sql    the tables and the indexes, with the query each index serves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import TypeAlias
+
+import apsw
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.storage.versions import log_migrated, refuse_later
+
+Step: TypeAlias = Callable[[apsw.Connection], None]
+"""Changes the tables and what is in them, from the version before to its own."""
+
+APPLICATION_ID = 0x5A51524E  # "ZQRN", shown by file(1)
+
+
+def _run_file(name: str, db: apsw.Connection) -> None:
+    db.execute(resources.files(__name__).joinpath(name).read_text())
+
+
+STEPS: tuple[Step, ...] = (partial(_run_file, "0001_first.sql"),)
+"""In their order: the first one makes version 1."""
+
+SCHEMA_VERSION = len(STEPS)
+
+
+def migrate(db: apsw.Connection, path: Path) -> None:
+    """Bring the file to this release's version.
+
+    Raises:
+        StartRefused: A later release wrote it, or another program.
+    """
+    version: int = db.pragma("user_version")
+    refuse_later(str(path), version, len(STEPS))
+    if version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").get:
+        raise StartRefused(f"{path} is a database of something else")
+    for number, step in enumerate(STEPS[version:], version + 1):
+        with db:
+            step(db)
+            db.pragma("application_id", APPLICATION_ID)
+            db.pragma("user_version", number)
+        if version:
+            log_migrated(str(path), number)
