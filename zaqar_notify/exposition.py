@@ -18,7 +18,6 @@ from prometheus_client.registry import Collector
 
 from zaqar_notify import __version__
 from zaqar_notify.backlog import Backlog
-from zaqar_notify.health import store_answers
 from zaqar_notify.metrics import (
     BUCKETS_SECONDS,
     OTHER,
@@ -38,7 +37,7 @@ _BOUNDS = [*(f"{bound:g}" for bound in BUCKETS_SECONDS), "+Inf"]
 
 async def exposition(service: Service) -> bytes:
     """All metrics of this process, in Prometheus' text format."""
-    is_store_up = await store_answers(service.storage)
+    is_store_up = await service.health.readiness.is_able(service.storage)
     backlog = None
     if is_store_up:
         view = service.metrics.backlog
@@ -76,7 +75,9 @@ class _Counts(Collector):
         if metrics.engine is not None:
             yield from _deliveries(metrics.engine, self._schemes)
         yield GaugeMetricFamily(
-            "zaqar_notify_store_up", "Whether the store answers.", value=self._is_store_up
+            "zaqar_notify_store_up",
+            "Whether the store acknowledges writes.",
+            value=self._is_store_up,
         )
         if self._backlog is not None:
             yield from _backlog(self._backlog)

@@ -17,8 +17,9 @@ import msgspec
 
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import Owed
-from zaqar_notify.errors import NotifyError, StorageUnavailable
+from zaqar_notify.errors import NotifyError
 from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, QueueRef
+from zaqar_notify.readiness import Readiness
 from zaqar_notify.storage.base import Storage
 
 PROBE_SECONDS = 10.0
@@ -32,9 +33,6 @@ OPERATION_SECONDS = 10.0
 
 PROBE_TTL_SECONDS = 60
 """Life of a probe's messages, and of its claim: what is left of one that broke off."""
-
-ANSWER_SECONDS = 2.0
-"""Within which a store answers that is in order."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +50,7 @@ class Health:
 
     def __init__(self) -> None:
         self.is_draining = False
+        self.readiness = Readiness()
         self._queue = QueueRef(INTERNAL_PROJECT, f"probe.{new_id()}")
         self._operations: dict[str, Operation] = {}
         self._probed_at = -math.inf
@@ -75,16 +74,6 @@ class Health:
         finally:
             self._probed_at = time.monotonic()
             self._probing = None
-
-
-async def store_answers(storage: Storage) -> bool:
-    """Whether the store answers within `ANSWER_SECONDS`."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await storage.ping()
-    except (StorageUnavailable, TimeoutError):
-        return False
-    return True
 
 
 async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Operation]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from zaqar_notify.health import store_answers
 from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 
@@ -45,7 +44,9 @@ async def serving_metrics(service: Service) -> AsyncIterator[int | None]:
         return web.Response(status=204)
 
     async def is_ready(_request: web.Request) -> web.Response:
-        ready = not service.health.is_draining and await store_answers(service.storage)
+        ready = not service.health.is_draining and await service.health.readiness.is_able(
+            service.storage
+        )
         return web.json_response({"ready": ready}, status=200 if ready else 503)
 
     app = web.Application()

@@ -10,7 +10,6 @@ from api.answers import NO_CONTENT, Answer, document
 from api.requests import Call
 from api.resources import Operation, Reply, Resource
 from zaqar_notify.errors import ServiceStopping, StorageUnavailable
-from zaqar_notify.health import store_answers
 from zaqar_notify.service import Service
 
 _READY = document({"ready": True})
@@ -32,8 +31,7 @@ async def is_running(service: Service, call: Call) -> Answer:
 async def is_ready(service: Service, call: Call) -> Answer:
     if service.health.is_draining:
         raise ServiceStopping
-    if not await store_answers(service.storage):
-        raise StorageUnavailable("The store gave no answer")
+    await service.health.readiness.check(service.storage)
     return _READY
 
 
@@ -41,7 +39,7 @@ async def health(service: Service, call: Call) -> Answer:
     operations = await service.health.operations(service.storage, service.clock)
     return document(
         {
-            "storage_reachable": await store_answers(service.storage),
+            "storage_reachable": await service.health.readiness.is_able(service.storage),
             "operation_status": {
                 name: msgspec.structs.asdict(operation) for name, operation in operations.items()
             },
@@ -79,7 +77,12 @@ RESOURCES = (
             "GET": Operation(
                 is_ready,
                 "Ask whether this process can serve requests",
-                {200: Reply("It can: the store answers, and no stop is near", {"ready": True})},
+                {
+                    200: Reply(
+                        "It can: the store acknowledges writes, and no stop is near",
+                        {"ready": True},
+                    )
+                },
                 description="For load balancers, which send requests to what is ready.",
             )
         },

@@ -10,7 +10,8 @@ import pytest
 from api import routing
 from tests.api.conftest import Api, StartApi
 from zaqar_notify import health as health_module
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify import readiness
+from zaqar_notify.errors import StorageLeaderless, StorageUnavailable
 from zaqar_notify.models import INTERNAL_PROJECT
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
@@ -87,10 +88,57 @@ async def test_a_store_that_is_silent_is_not_waited_for(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
-    monkeypatch.setattr(api.service.storage, "ping", never.wait)
-    monkeypatch.setattr(health_module, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(api.service.storage, "prove", never.wait)
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.01)
 
     assert (await api.get("/readyz", headers=NOBODY)).status == 503
+
+
+class Proofs:
+    """Counts the proofs that a store takes writes; fails them with `failure`, while there is one."""
+
+    def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        self.failure: StorageUnavailable | None = None
+        prove = api.service.storage.prove
+
+        async def counted() -> None:
+            self.count += 1
+            if self.failure is not None:
+                raise self.failure
+            await prove()
+
+        monkeypatch.setattr(api.service.storage, "prove", counted)
+
+
+async def test_all_who_ask_share_one_small_write(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs = Proofs(api, monkeypatch)
+
+    together = await asyncio.gather(*(api.get("/readyz", headers=NOBODY) for _ in range(20)))
+    shown = await api.get("/metrics", headers=NOBODY)
+
+    assert {reply.status for reply in together} == {200}
+    assert b"zaqar_notify_store_up 1.0" in shown.body
+    assert proofs.count == 1
+
+
+async def test_a_store_that_reads_and_does_not_write_is_not_ready_until_it_does(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "READY_SECONDS", 0)
+    proofs = Proofs(api, monkeypatch)
+    proofs.failure = StorageLeaderless("No majority has acknowledged a write: host3:27017")
+
+    refused = await api.get("/readyz", headers=NOBODY)
+    shown = await api.get("/metrics", headers=NOBODY)
+    proofs.failure = None
+    healed = await api.get("/readyz", headers=NOBODY)
+
+    assert refused.status == 503
+    assert "no primary, or no majority" in refused.json["description"]
+    assert "host3" not in refused.json["description"]
+    assert b"zaqar_notify_store_up 0.0" in shown.body
+    assert healed.status == 200
 
 
 async def test_a_process_that_is_about_to_stop_is_not_ready(api: Api) -> None:

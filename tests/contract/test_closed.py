@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.clock import START
-from tests.contract.steps import claim, page, post, subscribe
+from tests.contract.steps import bodies, claim, page, post, subscribe
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import (
@@ -23,6 +23,7 @@ Call = Callable[[Storage, QueueRef, str], Awaitable[object]]
 
 EVERY_METHOD: dict[str, Call] = {
     "ping": lambda storage, queue, message_id: storage.ping(),
+    "prove": lambda storage, queue, message_id: storage.prove(),
     "sweep": lambda storage, queue, message_id: storage.sweep(now=START, limit=1),
     "queues.get": lambda storage, queue, message_id: storage.queues.get(queue),
     "queues.create": lambda storage, queue, message_id: storage.queues.create(
@@ -107,7 +108,7 @@ def test_every_method_is_asked() -> None:
         f"{name}.{method}" for name, store in stores.items() for method in store.__abstractmethods__
     }
 
-    assert methods | {"ping", "sweep"} == EVERY_METHOD.keys() | {"messages.watch"}
+    assert methods | {"ping", "prove", "sweep"} == EVERY_METHOD.keys() | {"messages.watch"}
 
 
 async def test_closing_twice_and_stopping_after_it_are_no_errors(store_uri: str) -> None:
@@ -120,6 +121,15 @@ async def test_closing_twice_and_stopping_after_it_are_no_errors(store_uri: str)
 
 async def test_an_open_store_answers_a_ping(storage: Storage) -> None:
     await storage.ping()
+
+
+async def test_a_proof_is_no_message_and_no_queue(storage: Storage, queue: QueueRef) -> None:
+    await post(storage, queue, bodies=["a"])
+
+    await storage.prove()
+
+    assert bodies(await page(storage, queue)) == ["a"]
+    assert await storage.sweep(now=START, limit=1) == 0
 
 
 async def test_a_closed_store_can_be_opened_again_at_once(store_uri: str, queue: QueueRef) -> None:

@@ -454,6 +454,24 @@ async def test_no_new_keys_are_made_beside_a_database(
     assert (keys.read_bytes() if keys.exists() else None) == content
 
 
+async def test_a_database_that_is_removed_while_it_runs_takes_no_posts_until_it_is_back(
+    service: Service, session: aiohttp.ClientSession
+) -> None:
+    await post(session, service, "before")
+    aside = service.data.with_name("aside")
+    service.data.rename(aside)
+
+    refused = await session.post(f"{service.url}/v2/queues/q/messages", json=message("lost"))
+    ready = await session.get(f"{service.url}/readyz")
+
+    assert (refused.status, ready.status) == (503, 503)
+    assert "damaged or gone" in (await refused.json())["description"]
+    assert "was removed while it was in use" in service.log.read_text()
+    aside.rename(service.data)
+    await post(session, service, "after")
+    assert await all_bodies(session, service) == ["before", "after"]
+
+
 async def test_keys_in_the_settings_need_no_file(service: Service) -> None:
     assert await asyncio.to_thread(service.stop) == 0
     (service.data / KEYS).unlink()

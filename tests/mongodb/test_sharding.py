@@ -19,7 +19,7 @@ from tests.docs.pages import read
 from tests.mongod import ReplicaSet, require_mongod
 from tests.mongodb.routing import goes_astray
 from zaqar_notify.findings import Level
-from zaqar_notify.storage.mongodb import MongoStorage, connection
+from zaqar_notify.storage.mongodb import MongoStorage, failures
 from zaqar_notify.storage.mongodb.connection import SHARD_KEYS
 from zaqar_notify.storage.registry import open_storage
 
@@ -103,7 +103,7 @@ async def test_a_shard_takes_these_keys_for_the_indexes_of_a_start_and_no_others
 def test_a_router_that_lost_its_shard_has_refused_nothing(code: int, is_no: bool) -> None:
     error = BulkWriteError({"writeErrors": [{"code": code}], "writeConcernErrors": []})
 
-    assert connection.is_refused(error) is is_no
+    assert failures.is_refused(error) is is_no
 
 
 def test_a_no_that_may_be_undone_is_none() -> None:
@@ -112,8 +112,8 @@ def test_a_no_that_may_be_undone_is_none() -> None:
         {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 189}]}
     )
 
-    assert not connection.is_refused(error)
-    assert not connection.is_duplicate(error)
+    assert not failures.is_refused(error)
+    assert not failures.is_duplicate(error)
 
 
 class ShardedServers:

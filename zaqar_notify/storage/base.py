@@ -452,6 +452,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    async def prove(self) -> None:
+        """Make a small write that no reader sees, and wait until it is acknowledged as a post would be.
+
+        Raises:
+            StorageUnavailable: It was not.
+        """
+
+    @abstractmethod
     async def sweep(self, *, now: datetime, limit: int) -> int:
         """Reclaim the space of up to `limit` expired rows of each kind but subscriptions.
 

@@ -3,7 +3,8 @@
 Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
 survives the loss of any process of ours and of a minority of the set's members.
 
-    connection.py     the client, what start-up checks, indexes, the library's errors
+    connection.py     the client, what start-up checks, indexes
+    failures.py       the library's errors, and ours
     migrations/       what changes documents that an earlier release wrote
     documents.py      between documents and models; ids and positions
     grouping.py       calls that arrive together are made together
@@ -69,7 +70,7 @@ Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document
 
 Collection `duties`: whose turn it is with a periodic duty. Lost, two may do it at once.
 
-    _id               the duty
+    _id               the duty; or `proof`, of the writes that show whether any are acknowledged
     until             instant from which it is anybody's
 
 Collection `schema`: one document.

@@ -17,15 +17,9 @@ from zaqar_notify.errors import ClaimDoesNotExist, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
-from zaqar_notify.storage.mongodb.connection import (
-    BY_CLAIM,
-    BY_ID,
-    Connection,
-    Document,
-    rerun,
-    storage_errors,
-)
+from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import from_ms, queue_key, to_message, to_ms
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting

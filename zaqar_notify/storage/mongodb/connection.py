@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -16,20 +14,15 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, AsyncMongoClient, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
-    AutoReconnect,
-    BulkWriteError,
     ConfigurationError,
-    DocumentTooLarge,
-    DuplicateKeyError,
-    InvalidOperation,
     OperationFailure,
     PyMongoError,
-    WriteError,
 )
 from pymongo.read_concern import ReadConcern
 
-from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.storage.mongodb.failures import refuse_unacknowledged
 from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION, migrate, read_version
 
 DATABASE = "zaqar_notify"
@@ -43,15 +36,11 @@ ANSWER_MS = 10_000
 """How long a call may take, its retries through an election included."""
 SELECTION_MS = 5_000
 """How long a call waits for a primary, or for a connection of the pool."""
+PROOF = "proof"
+PROOF_MS = 1_500
+"""How long a majority may take to have the proof that writes are acknowledged."""
 TERM_SECONDS = 1.0
 """In so short a time no server is deposed, undoes what it wrote, and is elected again."""
-DUPLICATE_KEY = 11000
-UNDECIDED = frozenset(
-    {6, 7, 50, 89, 91, 133, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436}
-)
-"""What a router answers for a document whose shard gave no answer, or changed its primary: the write
-may happen all the same."""
-
 _WEAK = {"0", "1"}
 
 Document: TypeAlias = dict[str, Any]
@@ -71,56 +60,6 @@ BY_ID = "_id_"
 
 SHARD_KEYS = {"queues": "_id", "messages": "queue", "subscriptions": "queue"}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""
-
-
-@contextlib.contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn the client library's failures into ours, keeping the cause."""
-    try:
-        yield
-    except InvalidOperation as error:
-        raise StorageUnavailable("The store is closed") from error
-    except PyMongoError as error:
-        raise StorageUnavailable(f"MongoDB: {error}") from error
-
-
-def is_duplicate(error: PyMongoError) -> bool:
-    """Whether a write was refused for an `_id` or unique value that is there already."""
-    if isinstance(error, BulkWriteError):
-        return _are_all(error, lambda code: code == DUPLICATE_KEY)
-    return isinstance(error, DuplicateKeyError)
-
-
-def is_refused(error: PyMongoError) -> bool:
-    """Whether the server, or the library before it, has said no to a write for what is in it."""
-    if isinstance(error, BulkWriteError):
-        return _are_all(error, lambda code: code not in UNDECIDED)
-    return isinstance(error, DocumentTooLarge | WriteError)
-
-
-def _are_all(error: BulkWriteError, is_such: Callable[[int], bool]) -> bool:
-    """Whether all that is wrong is such errors of single writes, and a majority knows of it.
-
-    Without one, what stood in the way may be undone, and what was written, too.
-    """
-    wrong = error.details["writeErrors"]
-    return (
-        bool(wrong)
-        and all(is_such(one["code"]) for one in wrong)
-        and not error.details["writeConcernErrors"]
-    )
-
-
-async def rerun(write: Callable[[], Awaitable[T]]) -> T:
-    """Make a write that changes many documents, and once more when its answer was lost.
-
-    The library repeats only writes to single documents. The write must be one that does no harm
-    twice.
-    """
-    try:
-        return await write()
-    except AutoReconnect:
-        return await write()
 
 
 class Term:
@@ -210,6 +149,17 @@ class Connection:
 
     def term(self) -> Term:
         return Term(self.client)
+
+    async def prove(self) -> None:
+        """Write a document of its own; the primary is asked to say so when no majority has it in time."""
+        write = {"q": {"_id": PROOF}, "u": {"$currentDate": {"at": True}}, "upsert": True}
+        answer = await self.duties.database.command(
+            "update",
+            self.duties.name,
+            updates=[write],
+            writeConcern=self.messages.write_concern.document | {"wtimeout": PROOF_MS},
+        )
+        refuse_unacknowledged(answer)
 
     async def server_now(self) -> datetime:
         hello = await self.client.admin.command("hello", codec_options=self.client.codec_options)

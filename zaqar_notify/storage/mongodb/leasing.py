@@ -14,15 +14,9 @@ from datetime import datetime
 import msgspec
 from pymongo import DESCENDING, UpdateMany
 
-from zaqar_notify.storage.mongodb.connection import (
-    BY_CLAIM,
-    BY_DUE,
-    BY_ID,
-    Connection,
-    Document,
-    rerun,
-)
+from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_DUE, BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
+from zaqar_notify.storage.mongodb.failures import rerun
 
 FREED_AT_ONCE = 500
 """What fell due is freed in writes of this many, some milliseconds each."""

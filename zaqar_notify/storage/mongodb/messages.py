@@ -22,8 +22,6 @@ from zaqar_notify.storage.mongodb.connection import (
     BY_MOVED_ID,
     Connection,
     Document,
-    rerun,
-    storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
     FREE,
@@ -40,6 +38,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_ms,
     to_position,
 )
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey, all_of
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting

@@ -31,10 +31,6 @@ from zaqar_notify.storage.mongodb.connection import (
     Connection,
     Document,
     Insertable,
-    is_duplicate,
-    is_refused,
-    rerun,
-    storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
     at_place,
@@ -44,6 +40,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_id,
     to_moved,
 )
+from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.post_group import Asked, Group, Jobs, Part, StoredJobs

@@ -24,15 +24,9 @@ from pymongo.errors import BulkWriteError
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Queue, QueueRef
-from zaqar_notify.storage.mongodb.connection import (
-    BY_ID,
-    Connection,
-    Document,
-    is_duplicate,
-    rerun,
-    storage_errors,
-)
+from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import place, queue_key, to_queue
+from zaqar_notify.storage.mongodb.failures import is_duplicate, rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 
 READ_TOGETHER = 1000

@@ -20,9 +20,8 @@ from zaqar_notify.storage.mongodb.connection import (
     Collection,
     Connection,
     Document,
-    rerun,
-    storage_errors,
 )
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
@@ -83,6 +82,10 @@ class MongoStorage(Storage):
     async def ping(self) -> None:
         with storage_errors():
             await self._connection.client.admin.command("ping")
+
+    async def prove(self) -> None:
+        with storage_errors():
+            await self._connection.prove()
 
     async def read_clock(self) -> datetime:
         """The primary's; of a sharded cluster, that of the router that answers."""

@@ -27,8 +27,6 @@ from zaqar_notify.storage.mongodb.connection import (
     BY_SUBSCRIBER,
     Connection,
     Document,
-    rerun,
-    storage_errors,
 )
 from zaqar_notify.storage.mongodb.documents import (
     EPOCH,
@@ -39,6 +37,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_ref,
     to_subscription,
 )
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.queues import MongoQueues
 from zaqar_notify.storage.mongodb.records import Records
 

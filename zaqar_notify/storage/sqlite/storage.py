@@ -68,6 +68,9 @@ class SQLiteStorage(Storage):
     async def ping(self) -> None:
         self._database.read_one("SELECT ceiling FROM positions")
 
+    async def prove(self) -> None:
+        await self._database.prove()
+
     async def sweep(self, *, now: datetime, limit: int) -> int:
         now_ms = to_ms(now)
 
