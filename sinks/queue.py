@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sinks.base import Sink
+from zaqar_notify.delivery import too_many_hops
 from zaqar_notify.errors import StorageUnavailable, ValidationFailed
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
+from zaqar_notify.subscribers import subscribed_queue
 
 
 class Relay(Protocol):
     """Posts a message to a queue as a client would, once per delivery."""
 
     async def __call__(
-        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, request_id: str
+        self,
+        ref: QueueRef,
+        message: NewMessage,
+        *,
+        origin: str,
+        visited: Sequence[str],
+        hops: int,
+        request_id: str,
     ) -> None:
-        """Store `message`; a repeated `delivery_id` stores nothing more.
+        """Store `message`; a repeated `origin` stores nothing more, whichever way it comes.
 
         Args:
+            visited: The queues that it crossed.
             hops: Queues that the message will have crossed, this one included.
             request_id: Of the request that posted it first, for logs.
 
@@ -30,7 +41,8 @@ class Relay(Protocol):
 class QueueSink(Sink):
     """Posts the message to `queue:NAME`, its body unchanged; a confirmation as it is.
 
-    Subscriptions of queues to each other can form a loop. The count of hops cuts it.
+    Subscriptions of queues to each other can form a loop. The engine does not send a message back to a
+    queue that it crossed, nor beyond the count of hops; what it wrote before it knew of that is cut here.
     """
 
     schemes = ("queue",)
@@ -41,18 +53,17 @@ class QueueSink(Sink):
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         if delivery.hops >= self._max_hops:
-            return Outcome(
-                Verdict.REFUSED,
-                detail=f"the message crossed {delivery.hops} queues already, as many as "
-                "ZAQAR_DELIVERY_MAX_HOPS permits; do queues subscribe to each other in a loop?",
-            )
+            return too_many_hops(delivery.hops)
         subscription = delivery.subscription
-        ref = QueueRef(subscription.queue.project, subscription.subscriber.partition(":")[2])
+        name = subscribed_queue(subscription.subscriber) or ""
+        ref = QueueRef(subscription.queue.project, name)
+        is_notification = delivery.kind is MessageType.NOTIFICATION
         try:
             await self._relay(
                 ref,
                 _message(delivery),
-                delivery_id=delivery.id,
+                origin=delivery.origin if is_notification else delivery.id,
+                visited=delivery.visited,
                 hops=delivery.hops + 1,
                 request_id=delivery.request_id,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sinks.registry import Sinks
 from workers.engine import Engine
 from zaqar_notify import messages
@@ -20,10 +22,22 @@ def build_engine(storage: Storage, settings: Settings, clock: Clock) -> Engine:
     """
 
     async def relay(
-        ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, request_id: str
+        ref: QueueRef,
+        message: NewMessage,
+        *,
+        origin: str,
+        visited: Sequence[str],
+        hops: int,
+        request_id: str,
     ) -> None:
         await messages.relay(
-            service, ref, message, delivery_id=delivery_id, hops=hops, request_id=request_id
+            service,
+            ref,
+            message,
+            origin=origin,
+            visited=visited,
+            hops=hops,
+            request_id=request_id,
         )
 
     engine = Engine(storage, Sinks(settings, relay), clock=clock, settings=settings)

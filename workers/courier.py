@@ -26,6 +26,7 @@ from zaqar_notify.delivery import (
     held_record,
     replay_job,
     retry_record,
+    too_many_hops,
     undelivered_record,
 )
 from zaqar_notify.errors import SubscriptionDoesNotExist
@@ -188,6 +189,26 @@ class Courier:
         await self.write(records, project=subscription.queue.project)
         await self._look_after(subscription, has_held=True)
 
+    async def cut_short(self, parcel: Parcel, subscription: Subscription) -> None:
+        """Record that a job's messages go no further by queue subscriptions, once for all of them."""
+        outcome = too_many_hops(parcel.hops)
+        logger.warning(
+            "Messages crossed as many queues as they may, and go no further by queue subscriptions",
+            extra={
+                "action": "hops_exceeded",
+                "message_id": parcel.message_id,
+                "subscription_id": subscription.id,
+                "project": subscription.queue.project,
+                "queue": subscription.queue.name,
+                "hops": parcel.hops,
+                "request_id": parcel.request_id,
+            },
+        )
+        now = self._clock.now()
+        record = undelivered_record(parcel, subscription, outcome=outcome, attempts=0, now=now)
+        await self.write([record], project=subscription.queue.project)
+        await self._look_after(subscription, has_held=False)
+
     async def order_replay(self, subscription: Subscription, *, delay: int = 0) -> None:
         """Have what is held for it delivered, `delay` seconds from now."""
         ref, job = replay_job(subscription, self._settings, delay=delay)
@@ -241,6 +262,8 @@ class Courier:
             secrets=receiver.secrets,
             hops=parcel.hops,
             request_id=parcel.request_id,
+            visited=parcel.visited,
+            origin=parcel.origin,
         )
         began = time.monotonic()
         outcome = await self._ask(receiver.sink, delivery)

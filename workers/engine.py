@@ -50,6 +50,7 @@ from zaqar_notify.models import Message, MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage, Watch
+from zaqar_notify.subscribers import subscribed_queue
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +83,28 @@ class _Ended(Exception):
 class _Load:
     """A fan-out job in hand, with its messages ready to be sent."""
 
-    __slots__ = ("parcels", "posted_by", "taken")
+    __slots__ = ("_job", "_most_hops", "cut", "parcels", "posted_by", "taken")
 
-    def __init__(self, taken: Taken, job: FanOut) -> None:
+    def __init__(self, taken: Taken, job: FanOut, *, most_hops: int) -> None:
+        self._job = job
+        self._most_hops = most_hops
+        self.cut: list[Subscription] = []
+        """Of the queue subscriptions that a further hop would have led to, the first."""
         self.taken = taken
         self.parcels = parcels(job)
         self.posted_by = taken.message.posted_at + CLOCK_SKEW
+
+    def is_meant_for(self, subscription: Subscription) -> bool:
+        """Whether it goes there: not to a queue that it crossed already, nor on beyond the last hop."""
+        queue = subscribed_queue(subscription.subscriber)
+        if queue is None:
+            return True
+        if queue == self._job.queue or queue in self._job.visited:
+            return False
+        if self._job.hops < self._most_hops:
+            return True
+        self.cut = self.cut or [subscription]
+        return False
 
 
 _Owed: TypeAlias = tuple[Taken, OwedDelivery]
@@ -322,7 +339,9 @@ class Engine:
             match taken.work:
                 case FanOut() as job:
                     ref = QueueRef(job.project, job.queue)
-                    loads.setdefault(ref, []).append(_Load(taken, job))
+                    loads.setdefault(ref, []).append(
+                        _Load(taken, job, most_hops=self._settings.delivery_max_hops)
+                    )
                 case OwedDelivery() as delivery:
                     owed.append((taken, delivery))
                 case Replay() as replay:
@@ -382,8 +401,11 @@ class Engine:
             if turned_away:
                 await self._courier.defer(turned_away)
             if len(page) < SUBSCRIPTIONS_PER_PAGE:
-                return
+                break
             marker = page[-1].id
+        for load in loads:
+            for subscription in load.cut if load.taken.is_held else ():
+                await self._courier.cut_short(load.parcels[0], subscription)
 
     async def _offer(self, subscription: Subscription, loads: Sequence[_Load]) -> list[Round]:
         """Give the lanes what they take of the jobs for one subscription; return the rest."""
@@ -394,7 +416,9 @@ class Engine:
         meant = [
             load
             for load in loads
-            if (is_old or subscription.created_at <= load.posted_by) and load.taken.is_held
+            if (is_old or subscription.created_at <= load.posted_by)
+            and load.taken.is_held
+            and load.is_meant_for(subscription)
         ]
         if subscription.disabled_at is not None:
             if meant:

@@ -64,6 +64,10 @@ OWED_TTL_SECONDS = 10 * 365 * 86400
 UNDELIVERED_TTL_SECONDS = 14 * 86400
 """How long a record of a delivery given up can be read, and what is held outlives its subscription."""
 
+MAX_VISITED = 32
+"""Names of queues that a job carries: of a longer way the first one and the last. The first has the
+message from a client; of the others each knows that it has had a copy."""
+
 MAX_CLAIMS = 10
 """Claims after which a job counts as poison: by then ten workers have died of it or let it lapse."""
 
@@ -79,16 +83,24 @@ class WrittenLater(ValueError):
 
 
 class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A client's message inside a record. `delay` is None on a queue that is not a delayed queue."""
+    """A client's message inside a record. `delay` is None on a queue that is not a delayed queue.
+
+    `origin` is kept by all copies that queue subscriptions make of a message; empty: this is none.
+    """
 
     id: str
     ttl: int
     body: msgspec.Raw
     delay: int | None = None
+    origin: str = ""
 
 
 class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="fan_out"):
-    """The messages of one post that are due together, to be sent to every subscription."""
+    """The messages of one post that are due together, to be sent to every subscription.
+
+    `visited` are the queues that they crossed before this one, by queue subscriptions, the last ones
+    last.
+    """
 
     version: int
     project: str
@@ -96,6 +108,7 @@ class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     messages: list[OwedMessage]
     hops: int = 0
     request_id: str = ""
+    visited: tuple[str, ...] = ()
 
 
 class Replay(msgspec.Struct, frozen=True, tag_field="job", tag="replay"):
@@ -122,6 +135,7 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
     hops: int = 0
     request_id: str = ""
     kind: MessageType = MessageType.NOTIFICATION
+    visited: tuple[str, ...] = ()
 
 
 Work: TypeAlias = FanOut | Replay | OwedDelivery
@@ -153,6 +167,9 @@ class Parcel(msgspec.Struct, frozen=True):
     kind: MessageType
     hops: int
     request_id: str
+    visited: tuple[str, ...]
+    """Queues that it crossed, the one it is on last."""
+    origin: str
 
 
 Record: TypeAlias = tuple[QueueRef, NewMessage]
@@ -212,6 +229,8 @@ def fan_out_jobs(
     delayed_queue: bool = False,
     hops: int = 0,
     request_id: str = "",
+    visited: Sequence[str] = (),
+    origin: str = "",
 ) -> list[Record]:
     """The jobs that notify of a post: one for each distinct delay, visible when that has passed.
 
@@ -220,22 +239,36 @@ def fan_out_jobs(
         delayed_queue: The queue's `_default_message_delay` is not zero: subscribers see `delay`. A
             message with a delay shows that by itself.
         hops: Queues that the post has crossed by queue subscriptions.
+        visited: Their names.
+        origin: Of the one message, if it is a copy from another queue.
     """
     due: dict[int, list[OwedMessage]] = {}
     for message_id, message in zip(ids, messages, strict=True):
         shown = message.delay if delayed_queue or message.delay else None
-        owed = OwedMessage(message_id, message.ttl, msgspec.Raw(message.body), shown)
+        owed = OwedMessage(message_id, message.ttl, msgspec.Raw(message.body), shown, origin)
         wait = 0 if settings.notify_delayed_at_once else message.delay
         due.setdefault(wait, []).append(owed)
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
     return [
         _record(
             outbox,
-            FanOut(VERSION, ref.project, ref.name, together, hops, request_id),
+            FanOut(
+                VERSION,
+                ref.project,
+                ref.name,
+                together,
+                hops,
+                request_id,
+                _bounded(visited),
+            ),
             delay=delay,
         )
         for delay, together in due.items()
     ]
+
+
+def _bounded(visited: Sequence[str]) -> tuple[str, ...]:
+    return (*visited[:1], *visited[1:][-(MAX_VISITED - 1) :])
 
 
 def confirmation_job(
@@ -319,16 +352,28 @@ def say_written_later(version: int) -> None:
 def parcels(work: FanOut | OwedDelivery) -> list[Parcel]:
     """The messages of a job or delivery, in order, each with what its receivers are to read."""
     kind, owed = _contents(work)
-    return [
-        _parcel(work.queue, message, kind=kind, hops=work.hops, request_id=work.request_id)
-        for message in owed
-    ]
+    return [_parcel(work, message, kind) for message in owed]
 
 
 def delivery_id(subscription_id: str, message_id: str) -> str:
     """The idempotency key: the same over retries, and over a job that is run again."""
     digest = hashlib.sha256(f"{subscription_id}:{message_id}".encode()).hexdigest()
     return f"msg_{digest[:32]}"
+
+
+def _origin(queue: str, message_id: str) -> str:
+    """What all copies of a message have in common: no queue takes a second one."""
+    digest = hashlib.sha256(f"{queue}:{message_id}".encode()).hexdigest()
+    return f"msg_{digest[:32]}"
+
+
+def too_many_hops(hops: int) -> Outcome:
+    """The end of a message that crossed as many queues as it may."""
+    return Outcome(
+        Verdict.REFUSED,
+        detail=f"the message crossed {hops} queues already, as many as "
+        "ZAQAR_DELIVERY_MAX_HOPS permits; do queues subscribe to each other in a loop?",
+    )
 
 
 def retry_record(
@@ -401,21 +446,21 @@ def _contents(work: FanOut | OwedDelivery) -> tuple[MessageType, list[OwedMessag
     return work.kind, [work.message]
 
 
-def _parcel(
-    queue_name: str, owed: OwedMessage, *, kind: MessageType, hops: int, request_id: str
-) -> Parcel:
+def _parcel(work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType) -> Parcel:
     message = NewMessage(body=bytes(owed.body), ttl=owed.ttl, delay=owed.delay or 0)
     is_notification = kind is MessageType.NOTIFICATION
     return Parcel(
         message_id=owed.id,
         message=message,
-        payload=notification(queue_name, message, delayed_queue=owed.delay is not None)
+        payload=notification(work.queue, message, delayed_queue=owed.delay is not None)
         if is_notification
         else message.body,
         owed=owed,
         kind=kind,
-        hops=hops,
-        request_id=request_id,
+        hops=work.hops,
+        request_id=work.request_id,
+        visited=(*work.visited, work.queue),
+        origin=owed.origin or _origin(work.queue, owed.id),
     )
 
 
@@ -430,6 +475,7 @@ def _delivery(parcel: Parcel, subscription: Subscription, attempt: int) -> OwedD
         hops=parcel.hops,
         request_id=parcel.request_id,
         kind=parcel.kind,
+        visited=parcel.visited[:-1],
     )
 
 

@@ -51,11 +51,21 @@ class QueuePost(Post):
     """Messages for a queue whose subscribers are notified of them."""
 
     def __init__(
-        self, ref: QueueRef, *, size: int, hops: int, request_id: str, settings: Settings
+        self,
+        ref: QueueRef,
+        *,
+        size: int,
+        hops: int,
+        request_id: str,
+        settings: Settings,
+        visited: Sequence[str] = (),
+        origin: str = "",
     ) -> None:
         self._ref = ref
         self._size = size
         self._hops = hops
+        self._visited = visited
+        self._origin = origin
         self._request_id = request_id
         self._settings = settings
 
@@ -84,6 +94,8 @@ class QueuePost(Post):
             delayed_queue=self._rules(queue).default_delay > 0,
             hops=self._hops,
             request_id=self._request_id,
+            visited=self._visited,
+            origin=self._origin,
         )
 
 
@@ -131,7 +143,7 @@ class ClientPost(QueuePost):
 
 
 class RelayedPost(QueuePost):
-    """One message on its way from another queue, stored once per delivery."""
+    """One message on its way from another queue. A queue takes one copy of each message."""
 
     client_id = RELAY_CLIENT
 
@@ -140,15 +152,23 @@ class RelayedPost(QueuePost):
         ref: QueueRef,
         message: NewMessage,
         *,
-        delivery_id: str,
+        origin: str,
+        visited: Sequence[str],
         hops: int,
         request_id: str,
         settings: Settings,
     ) -> None:
-        size = len(message.body)
-        super().__init__(ref, size=size, hops=hops, request_id=request_id, settings=settings)
+        super().__init__(
+            ref,
+            size=len(message.body),
+            hops=hops,
+            request_id=request_id,
+            settings=settings,
+            visited=visited,
+            origin=origin,
+        )
         self.idempotency_key = IdempotencyKey(
-            delivery_id,
+            origin,
             hashlib.sha256(message.body).digest(),
             settings.idempotency_keep_seconds,
         )
@@ -214,11 +234,12 @@ async def relay(
     ref: QueueRef,
     message: NewMessage,
     *,
-    delivery_id: str,
+    origin: str,
     hops: int,
+    visited: Sequence[str] = (),
     request_id: str = "",
 ) -> None:
-    """Store what a subscription of another queue sends to this one; once for each `delivery_id`.
+    """Store what a subscription of another queue sends to this one; once for each `origin`.
 
     Raises:
         ValidationFailed: The queue does not take it.
@@ -226,7 +247,8 @@ async def relay(
     relayed = RelayedPost(
         ref,
         message,
-        delivery_id=delivery_id,
+        origin=origin,
+        visited=visited,
         hops=hops,
         request_id=request_id,
         settings=service.settings,

@@ -149,7 +149,8 @@ class Delivery(msgspec.Struct, frozen=True):
 
     `payload` is the JSON text the subscriber is to read, complete. `secrets` sign it, the current
     one first; `sent_at` is the instant of this try. `hops` counts the queues that the message
-    crossed by queue subscriptions on its way here. `request_id` is that of the post, for logs.
+    crossed by queue subscriptions on its way here, `visited` are their names, with the one it comes
+    from. All copies of a message have the same `origin`. `request_id` is that of the post, for logs.
     """
 
     id: str
@@ -163,6 +164,8 @@ class Delivery(msgspec.Struct, frozen=True):
     secrets: list[str]
     hops: int = 0
     request_id: str = ""
+    visited: tuple[str, ...] = ()
+    origin: str = ""
 
 
 class Verdict(Enum):

@@ -86,6 +86,12 @@ OPTIONS_SCHEMA: Document = {
 _options = Draft202012Validator(OPTIONS_SCHEMA)
 
 
+def subscribed_queue(uri: str) -> str | None:
+    """The name of the queue that a subscriber is; None: it is something else."""
+    scheme, _, name = uri.partition(":")
+    return name if scheme.lower() == "queue" else None
+
+
 def check_subscriber(uri: object, settings: Settings) -> str:
     """The subscriber's URI, as given, once deliveries to it can be tried.
 

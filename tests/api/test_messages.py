@@ -436,12 +436,12 @@ async def test_the_doorbell_rings_only_when_deliveries_are_owed(api: Api) -> Non
     assert doorbell.rings == 1
 
 
-async def test_a_relayed_message_is_stored_once_per_delivery(api: Api) -> None:
+async def test_a_relayed_message_is_stored_once_for_each_origin(api: Api) -> None:
     ref = QueueRef(PROJECT, "target")
     message = NewMessage(b'{"n" : 1}', ttl=100)
 
-    for delivery_id in ("d1", "d1", "d2"):
-        await messages.relay(api.service, ref, message, delivery_id=delivery_id, hops=1)
+    for origin in ("d1", "d1", "d2"):
+        await messages.relay(api.service, ref, message, origin=origin, hops=1)
 
     page = await api.get("/v2/queues/target/messages")
     assert page.body.count(b'"body":{"n" : 1}') == 2
@@ -453,7 +453,7 @@ async def test_a_relayed_message_lives_no_longer_than_a_message_may(start_api: S
     api = await start_api(max_message_ttl="86400")
     message = NewMessage(b"{}", 251_000_000_000)
 
-    await messages.relay(api.service, QueueRef(PROJECT, "q"), message, delivery_id="d", hops=1)
+    await messages.relay(api.service, QueueRef(PROJECT, "q"), message, origin="d", hops=1)
 
     [stored] = (await api.get("/v2/queues/q/messages?echo=true")).json["messages"]
     assert stored["ttl"] == 86400
@@ -469,7 +469,7 @@ async def test_a_relayed_message_has_a_checksum_where_messages_have_one(
         api.service,
         QueueRef(PROJECT, "relayed"),
         NewMessage(b'{"a":1}', 60),
-        delivery_id="d",
+        origin="d",
         hops=1,
     )
 
@@ -484,10 +484,8 @@ async def test_a_relayed_message_meets_the_target_s_size_and_delay(api: Api) -> 
     message = NewMessage(b'"123456"', ttl=100)
 
     with pytest.raises(ValidationFailed, match="at most 5"):
-        await messages.relay(
-            api.service, QueueRef(PROJECT, "small"), message, delivery_id="d", hops=1
-        )
-    await messages.relay(api.service, QueueRef(PROJECT, "slow"), message, delivery_id="d", hops=1)
+        await messages.relay(api.service, QueueRef(PROJECT, "small"), message, origin="d", hops=1)
+    await messages.relay(api.service, QueueRef(PROJECT, "slow"), message, origin="d", hops=1)
 
     assert await listed(api, queue="slow") == []
     assert await listed(api, "?include_delayed=true", queue="slow") == ["123456"]

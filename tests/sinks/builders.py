@@ -51,5 +51,6 @@ def delivery_to(
         attempt=attempt,
         sent_at=sent_at,
         secrets=list(secrets),
+        origin="origin1",
         hops=hops,
     )

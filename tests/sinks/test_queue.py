@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,11 +19,18 @@ class RecordingRelay:
     posts: list[tuple[QueueRef, NewMessage, str, int]] = field(default_factory=list)
 
     async def __call__(
-        self, ref: QueueRef, message: NewMessage, *, delivery_id: str, hops: int, request_id: str
+        self,
+        ref: QueueRef,
+        message: NewMessage,
+        *,
+        origin: str,
+        visited: Sequence[str],
+        hops: int,
+        request_id: str,
     ) -> None:
         if self.error:
             raise self.error
-        self.posts.append((ref, message, delivery_id, hops))
+        self.posts.append((ref, message, origin, hops))
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ async def test_the_message_is_posted_to_the_queue_unchanged(relay: RecordingRela
 
     assert outcome == Outcome(Verdict.DELIVERED)
     assert relay.posts == [
-        (QueueRef("project1", "q2"), NewMessage(body=body, ttl=60), "delivery1", 1)
+        (QueueRef("project1", "q2"), NewMessage(body=body, ttl=60), "origin1", 1)
     ]
 
 
