@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from api.answers import Answer
+from api.documentation import add_documentation
 from api.errors import method_not_allowed, not_found
 from api.openapi import describe
 from api.routes import resources
@@ -28,6 +29,8 @@ class NotifyAPI(FastAPI):
         super().__init__(
             title=TITLE,
             version=__version__,
+            # Served by `add_documentation`: FastAPI's own page loads from elsewhere.
+            docs_url=None,
             redoc_url=None,
             # Asking for its providers costs each request as much as our own routing.
             telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -35,6 +38,7 @@ class NotifyAPI(FastAPI):
         )
         self._service = service
         self._resources = resources(service.settings)
+        add_documentation(self)
 
     def build_middleware_stack(self) -> ASGIApp:
         return Routing(self._service, self._resources, otherwise=super().build_middleware_stack())

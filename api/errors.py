@@ -75,6 +75,11 @@ def refusal(error: NotifyError, *, method: str, path: str) -> Answer:
     return _error(status, title, description, *headers)
 
 
+def example_of(error: NotifyError) -> Answer:
+    """What a request that fails with it is answered, for the documentation."""
+    return refusal(error, method="GET", path="/")
+
+
 def failure(request_id: bytes) -> Answer:
     """The answer when we did not foresee it: the request id leads the operator to the traceback."""
     return _error(

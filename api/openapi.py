@@ -6,24 +6,40 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
-from api.errors import RESPONSES
+import orjson
+
+from api.answers import Answer
+from api.errors import NOT_ACCEPTABLE, RESPONSES, example_of, failure, method_not_allowed
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from zaqar_notify.errors import QUEUE_NAME_RULE
+from api.routes.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
+from zaqar_notify.errors import (
+    QUEUE_NAME_RULE,
+    ParameterInvalid,
+    SignatureRefused,
+    StorageUnavailable,
+)
 from zaqar_notify.models import Document
 
-COMMON_ERRORS = (400, 404, 405, 406, 500, 503)
-"""Of every resource that asks for identity; 404 also for a pre-signed request that is refused."""
+REQUEST_ID = "req-5f9c1f64-1f0b-4b5c-9d3e-2a7c1e0b8f42"
 
-OPEN_ERRORS = (405, 500, 503)
+OPEN_ERRORS = (
+    method_not_allowed(b"GET, HEAD, OPTIONS"),
+    failure(REQUEST_ID.encode()),
+    example_of(StorageUnavailable()),
+)
+COMMON_ERRORS = (
+    *OPEN_ERRORS,
+    example_of(ParameterInvalid("limit must be from 1 to 20, not 21")),
+    # To a pre-signed request.
+    example_of(SignatureRefused()),
+    NOT_ACCEPTABLE,
+)
+"""Of every resource that asks for identity."""
 
 ERROR: Document = {
     "type": "object",
     "required": ["title"],
     "properties": {"title": {"type": "string"}, "description": {"type": "string"}},
-    "example": {
-        "title": "Invalid API request",
-        "description": "limit must be from 1 to 20 messages, not 21",
-    },
 }
 
 IDENTITY = (
@@ -37,12 +53,13 @@ IDENTITY = (
 
 PATH_PARAMETERS = {
     "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, "demo"),
-    "message_id": Parameter("message_id", "The message's id.", "0000000000001"),
-    "claim_id": Parameter("claim_id", "The claim's id.", "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08"),
-    "subscription_id": Parameter(
-        "subscription_id", "The subscription's id.", "57692aa63990b48c644bb7e5"
-    ),
+    "message_id": Parameter("message_id", "The message's id.", MESSAGE_ID),
+    "claim_id": Parameter("claim_id", "The claim's id.", CLAIM_ID),
+    "subscription_id": Parameter("subscription_id", "The subscription's id.", SUBSCRIPTION_ID),
 }
+
+FILLED_IN = {"queue_name", *(parameter.name for parameter in IDENTITY)}
+"""What a page that tries a request out begins with. Ids are another's; all else may be left out."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -56,6 +73,8 @@ def describe(resources: Iterable[Resource], *, title: str, version: str) -> Docu
             "version": version,
             "summary": "Messages and notifications over the OpenStack Zaqar API, version 2",
         },
+        # Relative to this document: right behind a proxy and below a prefix, too.
+        "servers": [{"url": "."}],
         "paths": {resource.path: _path(resource) for resource in resources},
         "components": {"schemas": {"Error": ERROR}},
     }
@@ -89,7 +108,7 @@ def _names(resource: Resource) -> list[str]:
 
 
 def _tag(resource: Resource) -> str:
-    words = [word for word in resource.path.split("/")[2:] if not word.startswith("{")]
+    words = [word for word in resource.path.split("/")[2:] if word and word[0] != "{"]
     return words[1] if len(words) > 1 else (words or ["discovery"])[0]
 
 
@@ -104,19 +123,23 @@ def _parameters(resource: Resource, operation: Operation) -> list[Document]:
 
 
 def _parameter(parameter: Parameter, place: str, *, required: bool) -> Document:
-    return {
+    schema = schema_of(parameter.example)
+    described = {
         "name": parameter.name,
         "in": place,
         "required": required,
         "description": parameter.description,
-        "schema": schema_of(parameter.example),
-        "example": parameter.example,
+        "schema": schema,
     }
+    if parameter.name in FILLED_IN:
+        return described | {"example": parameter.example}
+    return described | {"schema": schema | {"examples": [parameter.example]}}
 
 
 def _responses(resource: Resource, operation: Operation) -> Document:
-    errors = {*operation.refuses, *(OPEN_ERRORS if resource.is_open else COMMON_ERRORS)}
-    responses = {str(status): _error(status) for status in sorted(errors)}
+    common = OPEN_ERRORS if resource.is_open else COMMON_ERRORS
+    errors = {answer.status: answer for answer in (*common, *map(example_of, operation.refuses))}
+    responses = {str(int(status)): _error(errors[status]) for status in sorted(errors)}
     return {str(status): _reply(reply) for status, reply in operation.replies.items()} | {
         status: error for status, error in responses.items() if int(status) not in operation.replies
     }
@@ -139,13 +162,18 @@ def _reply(reply: Reply) -> Document:
     return described
 
 
-def _error(status: int) -> Document:
-    if status == HTTPStatus.NOT_ACCEPTABLE:
+def _error(answer: Answer) -> Document:
+    if answer.status == HTTPStatus.NOT_ACCEPTABLE:
         return {"description": "The client takes no JSON"}
-    titles = [title for answered, title in RESPONSES.values() if answered == status]
+    titles = {title: None for status, title in RESPONSES.values() if status == answer.status}
     return {
-        "description": "; ".join(titles) or HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        "description": "; ".join(titles) or HTTPStatus(answer.status).phrase,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Error"},
+                "example": orjson.loads(answer.body),
+            }
+        },
     }
 
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from api.answers import Answer
 from api.errors import method_not_allowed
 from api.requests import Call
+from zaqar_notify.errors import NotifyError
 from zaqar_notify.service import Service
 
 Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
@@ -48,8 +49,8 @@ class Body:
 class Operation:
     """One method of a resource.
 
-    `refuses` are the statuses of its own errors; those of headers, of the store and of the
-    unforeseen go without saying.
+    `refuses` are its own errors, one for each status, as examples; those of headers, of the store
+    and of the unforeseen go without saying.
     """
 
     handler: Handler
@@ -59,7 +60,7 @@ class Operation:
     query: tuple[Parameter, ...] = ()
     headers: tuple[Parameter, ...] = ()
     body: Body | None = None
-    refuses: tuple[int, ...] = ()
+    refuses: tuple[NotifyError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

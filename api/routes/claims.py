@@ -11,6 +11,7 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.routes.examples import CLAIM_ID, MESSAGE, MESSAGE_ID, WAIT
 from api.shapes import age, messages
 from zaqar_notify import claims
+from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.service import Service
 
 MAX_CLAIM_BODY = 65536
@@ -105,14 +106,14 @@ RESOURCES = (
                         },
                     )
                 },
-                refuses=(404,),
+                refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
             ),
             "PATCH": Operation(
                 renew,
                 "Renew a claim",
                 {204: Reply("The lease begins anew")},
                 body=Body({"ttl": 300, "grace": 60}),
-                refuses=(404,),
+                refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
             ),
             "DELETE": Operation(
                 release, "Release a claim", {204: Reply("Released, or there was none")}

@@ -13,7 +13,13 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.routes.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
 from api.shapes import message, messages, popped
 from zaqar_notify import messages as service_messages
-from zaqar_notify.errors import HeaderInvalid, ValidationFailed
+from zaqar_notify.errors import (
+    HeaderInvalid,
+    IdempotencyKeyReused,
+    MessageDoesNotExist,
+    MessageIsClaimed,
+    ValidationFailed,
+)
 from zaqar_notify.service import Service
 
 _HOPS = re.compile(r"[0-9]{1,3}")
@@ -144,7 +150,7 @@ RESOURCES = (
                     ),
                 ),
                 body=Body({"messages": [{"body": {"event": "hello"}, "ttl": 300, "delay": 0}]}),
-                refuses=(409,),
+                refuses=(IdempotencyKeyReused("order-1042"),),
             ),
             "GET": Operation(
                 browse,
@@ -160,7 +166,7 @@ RESOURCES = (
                     WAIT,
                     IDS,
                 ),
-                refuses=(404,),
+                refuses=(MessageDoesNotExist("demo", MESSAGE_ID),),
             ),
             "DELETE": Operation(
                 delete_several,
@@ -203,7 +209,7 @@ RESOURCES = (
                 show,
                 "Show a message",
                 {200: Reply("The message, claimed and delayed ones too", MESSAGE)},
-                refuses=(404,),
+                refuses=(MessageDoesNotExist("demo", MESSAGE_ID),),
             ),
             "DELETE": Operation(
                 delete,
@@ -216,7 +222,7 @@ RESOURCES = (
                         "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08",
                     ),
                 ),
-                refuses=(403,),
+                refuses=(MessageIsClaimed(MESSAGE_ID),),
             ),
         },
     ),

@@ -15,7 +15,13 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.routes.examples import MESSAGE_ID
 from api.shapes import age, instant, message_href
 from zaqar_notify import queues
-from zaqar_notify.errors import BodyInvalid, ValidationFailed
+from zaqar_notify.errors import (
+    BodyInvalid,
+    MetadataConflict,
+    QueueDoesNotExist,
+    UnsupportedPatchType,
+    ValidationFailed,
+)
 from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.metadata import shown
 from zaqar_notify.models import Document, OldestNewest
@@ -204,7 +210,11 @@ RESOURCES = (
                     [{"op": "replace", "path": "/metadata/_default_message_ttl", "value": 600}],
                     content_type=queues.PATCH_TYPE,
                 ),
-                refuses=(404, 409, 415),
+                refuses=(
+                    QueueDoesNotExist("demo"),
+                    MetadataConflict("_default_message_ttl"),
+                    UnsupportedPatchType(queues.PATCH_TYPE),
+                ),
             ),
             "DELETE": Operation(
                 delete,

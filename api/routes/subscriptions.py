@@ -13,6 +13,7 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.routes.examples import MESSAGE_ID, SUBSCRIPTION_ID
 from api.shapes import given_up, subscription
 from zaqar_notify import subscriptions
+from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import SigningSecret
 
@@ -103,12 +104,13 @@ def _secret(secret: SigningSecret) -> Answer:
 
 
 SUBSCRIPTIONS = "/v2/queues/demo/subscriptions"
+SUBSCRIBER = "https://example.org/hook"
 SECRET = {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "former_secrets": ["whsec_…"]}
 
 SUBSCRIPTION = {
     "id": SUBSCRIPTION_ID,
     "source": "demo",
-    "subscriber": "https://example.org/hook",
+    "subscriber": SUBSCRIBER,
     "ttl": 3600,
     "age": 12,
     "options": {"post_headers": {"X-Key": "1"}},
@@ -150,12 +152,12 @@ RESOURCES = (
                 "posted from now on is sent to it, for `ttl` seconds.",
                 body=Body(
                     {
-                        "subscriber": "https://example.org/hook",
+                        "subscriber": SUBSCRIBER,
                         "ttl": 3600,
                         "options": {"post_headers": {"X-Key": "1"}},
                     }
                 ),
-                refuses=(409,),
+                refuses=(SubscriptionExists("demo", SUBSCRIBER),),
             ),
             "GET": Operation(
                 list_subscriptions,
@@ -185,7 +187,7 @@ RESOURCES = (
                 show,
                 "Show a subscription",
                 {200: Reply("The subscription", SUBSCRIPTION)},
-                refuses=(404,),
+                refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),
             "PATCH": Operation(
                 change,
@@ -195,7 +197,10 @@ RESOURCES = (
                 "`subscriber` has confirmed nothing yet. A subscription that was disabled is "
                 "enabled, and what was held for it is delivered.",
                 body=Body({"ttl": 7200}),
-                refuses=(404, 409),
+                refuses=(
+                    SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),
+                    SubscriptionExists("demo", SUBSCRIBER),
+                ),
             ),
             "DELETE": Operation(delete, "Unsubscribe", {204: Reply("Deleted, or there was none")}),
         },
@@ -210,7 +215,7 @@ RESOURCES = (
                 description="Called by the subscriber, with the pre-signed headers that it was "
                 "sent; or by the project.",
                 body=Body({"confirmed": True}),
-                refuses=(404,),
+                refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )
         },
     ),
@@ -221,13 +226,13 @@ RESOURCES = (
                 show_secret,
                 "Show the secret that signs a subscription's webhooks",
                 {200: Reply("Standard Webhooks secrets; the former ones still sign, too", SECRET)},
-                refuses=(404,),
+                refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),
             "POST": Operation(
                 rotate_secret,
                 "Make a new signing secret",
                 {200: Reply("The new secret; the former one signs beside it for a day", SECRET)},
-                refuses=(404,),
+                refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),
         },
         is_signable=False,
@@ -257,7 +262,7 @@ RESOURCES = (
                     Parameter("marker", "Begin after this record.", MESSAGE_ID),
                     Parameter("limit", "Records in the page, 1 to 20.", 10),
                 ),
-                refuses=(404,),
+                refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )
         },
         is_signable=False,

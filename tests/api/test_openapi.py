@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urljoin
 
 import jsonschema
 import pytest
 
-from api.openapi import describe
+from api.errors import RESPONSES
+from api.openapi import ERROR, describe
 from api.routes import RESOURCES
 from tests.api.conftest import Api, StartApi
 from zaqar_notify.clock import SystemClock
@@ -28,6 +31,7 @@ SCHEMA = {
             "additionalProperties": {"type": "string"},
         },
         "components": {"type": "object"},
+        "servers": {"const": [{"url": "."}]},
         "paths": {
             "propertyNames": {"pattern": "^/"},
             "additionalProperties": {
@@ -45,7 +49,11 @@ SCHEMA = {
                 "operationId": {"type": "string", "pattern": "^[a-z0-9_]+$"},
                 "summary": {"type": "string", "minLength": 5},
                 "description": {"type": "string", "minLength": 5},
-                "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "tags": {
+                    "type": "array",
+                    "items": {"type": "string", "minLength": 1},
+                    "minItems": 1,
+                },
                 "parameters": {"type": "array", "items": {"$ref": "#/$defs/parameter"}},
                 "requestBody": {
                     "type": "object",
@@ -64,7 +72,7 @@ SCHEMA = {
         },
         "parameter": {
             "type": "object",
-            "required": ["name", "in", "required", "description", "schema", "example"],
+            "required": ["name", "in", "required", "description", "schema"],
             "properties": {"in": {"enum": ["path", "query", "header"]}},
         },
         "content": {
@@ -74,6 +82,10 @@ SCHEMA = {
         },
     },
 }
+
+
+ASKS_FOR_ONE_OF_TWO = ("delete", "/v2/queues/{queue_name}/messages")
+"""Parameters that exclude each other: a page can't begin with both."""
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -119,12 +131,59 @@ def test_every_example_fits_its_schema() -> None:
                 content
                 for response in operation["responses"].values()
                 for content in response.get("content", {}).values()
-                if "$ref" not in content["schema"]
             ),
-            *operation["parameters"],
         ]
         for content in contents:
-            jsonschema.validate(content["example"], content["schema"])
+            is_error = "$ref" in content["schema"]
+            jsonschema.validate(content["example"], ERROR if is_error else content["schema"])
+
+
+def test_every_example_of_an_error_is_one_of_its_status() -> None:
+    titles: dict[str, set[str]] = {
+        "405": {"405 Method Not Allowed"},
+        "500": {"Internal server error"},
+    }
+    for status, title in RESPONSES.values():
+        titles.setdefault(str(int(status)), set()).add(title)
+
+    for path, method, operation in operations():
+        for status, reply in operation["responses"].items():
+            content = reply.get("content", {}).get("application/json")
+            if status >= "400" and content:
+                assert content["example"]["title"] in titles[status], (path, method, status)
+
+
+def test_a_page_that_tries_out_requests_begins_with_what_is_needed_alone() -> None:
+    for path, method, operation in operations():
+        for parameter in operation["parameters"]:
+            is_filled_in = "example" in parameter or "example" in parameter["schema"]
+            is_id = parameter["name"].endswith("_id")
+
+            assert is_filled_in == (parameter["required"] and not is_id), (path, method, parameter)
+
+
+async def test_what_the_page_shows_works_as_it_stands(start_api: StartApi) -> None:
+    """As a reader goes through it who presses "Execute" wherever no id is asked for."""
+    api = await start_api(signed_url_secrets="secret", clock=SystemClock())
+    tried = [
+        (method.upper(), path, operation)
+        for path, method, operation in operations()
+        if "_id}" not in path and (method, path) != ASKS_FOR_ONE_OF_TWO
+    ]
+    # Whoever begins with the end finds nothing to delete: that works, too.
+    for method, path, operation in sorted(tried, key=lambda one: one[0] == "DELETE"):
+        body = operation.get("requestBody", {"content": {None: {"example": None}}})["content"]
+        [(content_type, content)] = body.items()
+
+        reply = await api.call(
+            method,
+            path.format(queue_name="demo"),
+            content["example"],
+            headers={"Content-Type": content_type},
+        )
+
+        assert str(reply.status) in operation["responses"], (method, path, reply.body)
+        assert reply.status < 400, (method, path, reply.body)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +228,19 @@ async def test_the_document_and_its_page_are_served(api: Api) -> None:
 
     assert document.json["paths"] == DOCUMENT["paths"]
     assert page.status == 200
-    assert b"/openapi.json" in page.body
+
+
+async def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
+    page = await api.get("/docs", headers={"Client-ID": None, "X-Project-ID": None})
+    loaded = re.findall(r"""(?:href|src)="([^"]*)"|url: '([^']*)'""", page.body.decode())
+    addresses = [in_tag or in_script for in_tag, in_script in loaded]
+
+    assert len(addresses) == 4
+    assert b"//" not in re.sub(rb"<!--.*?-->", b"", page.body), "No address of elsewhere"
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    for address in addresses:
+        reply = await api.get(urljoin("/docs", address))
+        assert (reply.status, bool(reply.body)) == (200, True), address
 
 
 async def test_what_is_beside_the_document_is_refused_in_the_contract_s_form(api: Api) -> None:
