@@ -14,12 +14,20 @@ Uvicorn's protocol is the base. Four things differ here.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from api.connection_limits import ConnectionLimits
 
 MAX_HEAD_BYTES = 65536
 """Request line and headers. Clients' heads have a few hundred bytes, a page's by 20 ids under 1,000."""
@@ -36,6 +44,8 @@ UNREAD_SECONDS = 30.0
 LINGER_BYTES = 8 << 20
 LINGER_SECONDS = 15.0
 """How much of what a client still sends is taken off a connection that we end, and for how long."""
+
+logger = logging.getLogger(__name__)
 
 UNREADABLE = "This is not a valid HTTP/1.1 request"
 
@@ -55,8 +65,11 @@ class Exit:
 
 
 class Connection(HttpToolsProtocol):
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, limits: ConnectionLimits, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._limits = limits
+        self._postponed: tuple[RequestResponseCycle, ASGI3Application] | None = None
+        """The next request, while the answer to the last one is unread."""
         self._head_bytes = 0
         self._overhead_bytes = 0
         self._is_whole = True
@@ -76,9 +89,16 @@ class Connection(HttpToolsProtocol):
         self._wire = transport
         self._exit = Exit(self, transport)
         self.transport = cast(asyncio.Transport, self._exit)
-        self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self._give_up)
+        if self._limits.admit(self):
+            self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self._give_up)
+        else:
+            title = "Service temporarily unavailable"
+            description = "There are too many connections. Please retry in a moment."
+            transport.write(self._error(503, title, description, b"retry-after: 1\r\n"))
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._limits.forget(self)
         self._stop_arrival()
         self._stop_reading()
         super().connection_lost(exc)
@@ -96,11 +116,16 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reading(self._wire.get_write_buffer_size())
+        self._watch_reading(self.unread_bytes())
 
     def resume_writing(self) -> None:
         self._stop_reading()
+        self._limits.note_unread(self, 0)
         super().resume_writing()
+        if self._postponed is not None:
+            cycle, app = self._postponed
+            self._postponed = None
+            self._start_asgi_task(cycle, app)
 
     # What the library calls.
 
@@ -121,15 +146,14 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._refusal is not None and self._is_idle():
-            self._answer_unreadable(self._refusal)
+        if self._is_idle():
+            self._limits.rest(self)
+            if self._refusal is not None:
+                self._answer_unreadable(self._refusal)
 
     def timeout_keep_alive_handler(self) -> None:
         """End an idle connection; what its client has not read by now, it never will."""
-        if self._wire.get_write_buffer_size():
-            self._wire.abort()
-        else:
-            self._wire.close()
+        self.end()
 
     def shutdown(self) -> None:
         if self.is_leaving():
@@ -145,12 +169,10 @@ class Connection(HttpToolsProtocol):
 
         Requests before it are answered first. A request that was under way is answered by this alone.
         """
-        body = orjson.dumps({"title": "Invalid API request", "description": msg})
-        dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-        answer = (
-            b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (STATUS_LINE[400], dates, len(body), body)
+        logger.info(
+            "A request can't be read", extra={"action": "request_unreadable", "reason": msg}
         )
+        answer = self._error(400, "Invalid API request", msg)
         cycle = self.cycle
         if self._is_whole and not self._is_idle():
             self._refusal = answer
@@ -160,6 +182,15 @@ class Connection(HttpToolsProtocol):
             self.leave()
         else:
             self._answer_unreadable(answer)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Work on a request, once its client has read of the answer before it."""
+        if self.flow.write_paused:
+            self._postponed = (cycle, app)
+            self.flow.pause_reading()
+        else:
+            self._limits.begin(self)
+            super()._start_asgi_task(cycle, app)
 
     def _should_upgrade(self) -> bool:
         """Yes, for the library: so it begins nothing, and leaves the request to `_decline_upgrade`."""
@@ -228,6 +259,19 @@ class Connection(HttpToolsProtocol):
         """Whether every request that was read is answered."""
         return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
 
+    # Limits over all connections.
+
+    def unread_bytes(self) -> int:
+        return self._wire.get_write_buffer_size()
+
+    def end(self) -> None:
+        """Make room for others."""
+        if self.unread_bytes() or self.is_leaving():
+            # Not at once: this may come from within a write.
+            self.loop.call_soon(self._wire.abort)
+        else:
+            self._wire.close()
+
     # Leaving.
 
     def is_leaving(self) -> bool:
@@ -262,6 +306,15 @@ class Connection(HttpToolsProtocol):
         self._wire.write(answer)
         self.leave()
 
+    def _error(self, status: int, title: str, description: str, headers: bytes = b"") -> bytes:
+        """An answer that ends the connection, in the contract's form."""
+        body = orjson.dumps({"title": title, "description": description})
+        dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        return (
+            b"%b%b%bcontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b"
+        ) % (STATUS_LINE[status], dates, headers, len(body), body)
+
     # Clocks.
 
     def _watch_arrival(self) -> None:
@@ -282,10 +335,11 @@ class Connection(HttpToolsProtocol):
 
     def _watch_reading(self, unread: int) -> None:
         self._stop_reading()
+        self._limits.note_unread(self, unread)
         self._reading = self.loop.call_later(UNREAD_SECONDS, self._check_reading, unread)
 
     def _check_reading(self, unread_before: int) -> None:
-        unread = self._wire.get_write_buffer_size()
+        unread = self.unread_bytes()
         if unread < unread_before:
             self._watch_reading(unread)
         else:

@@ -220,6 +220,14 @@ class Settings(BaseModel):
     )
 
     # Process
+    max_connections: Count = Field(
+        10_000,
+        description="Most connections of clients at once in one process, and at most half the files it may open; idle ones make room.",
+    )
+    max_unread_bytes: Count = Field(
+        134_217_728,
+        description="Most bytes of answers that wait in one process for clients to read them; past it the connection with most is ended.",
+    )
     shutdown_seconds: Annotated[float, Field(gt=0)] = Field(
         8, description="Time for requests and deliveries under way when asked to stop, seconds."
     )

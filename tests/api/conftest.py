@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import aiohttp
 import pytest
@@ -56,8 +56,15 @@ class Reply:
 class Api:
     """A running API, called with the headers that every request needs."""
 
-    def __init__(self, service: Service, port: int, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        service: Service,
+        port: int,
+        session: aiohttp.ClientSession,
+        connections: Collection[Connection],
+    ) -> None:
         self.service = service
+        self.connections = connections
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self._session = session
@@ -139,13 +146,16 @@ async def running(service: Service) -> AsyncIterator[Api]:
     await server.on_tick(0)
     state = server.server_state
     listening = await asyncio.get_running_loop().create_server(
-        lambda: Connection(config=server.config, server_state=state, app_state={}),
+        lambda: server.config.http_protocol_class(  # type: ignore[call-arg]
+            config=server.config, server_state=state, app_state={}
+        ),
         "127.0.0.1",
         0,
     )
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
-            yield Api(service, listening.sockets[0].getsockname()[1], session)
+            port = listening.sockets[0].getsockname()[1]
+            yield Api(service, port, session, cast(Collection[Connection], state.connections))
     finally:
         listening.close()
         service.storage.stop_waiting()

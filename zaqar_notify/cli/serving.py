@@ -8,12 +8,14 @@ import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from functools import partial
+from typing import Protocol, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from api.connection import Connection
+from api.connection_limits import connection_limits
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.metrics_port import serving_metrics
@@ -36,10 +38,11 @@ class Server(uvicorn.Server):
     """Uvicorn, leaving signals to us: it would raise them again after its end."""
 
     def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None]) -> None:
+        connection = partial(Connection, limits=connection_limits(settings))
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Connection,
+                http=cast(type[asyncio.Protocol], connection),
                 loop="none",
                 lifespan="off",
                 ws="none",
