@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import re
 import ssl
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
 
 import msgspec
-from yarl import URL
 
 from sinks import text
 from sinks.answer import Answer
 from sinks.base import Sink
-from sinks.guard import AddressForbidden, AddressGuard, is_address
+from sinks.guard import AddressForbidden, AddressGuard
 from sinks.http import HttpClient, NoAnswer, Origin
 from sinks.retry_after import seconds_to_wait
 from zaqar_notify import __version__
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.installation import MARK_HEADER, installation_mark
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
@@ -33,6 +32,7 @@ from zaqar_notify.subscribers import (
     header_key,
     is_identity_header,
 )
+from zaqar_notify.urls import WebUrl, read_url
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """What `post_data` has where the payload goes; the quotes belong to it."""
@@ -71,14 +71,9 @@ _KEPT_HEADERS = frozenset(
     }
 )
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_HOST_NAME = re.compile(r"(?![0-9.]+$)[0-9A-Za-z_-][0-9A-Za-z._-]*")
-"""As DNS has it. Without letters it is no name, but what some libraries take for an address: 127.1."""
-
 _POST_DATA_GROWTH = 4
 """A body made by `post_data` may be this many times the largest body of a post: a template that
 repeats the placeholder could make gigabytes."""
-
-_NO_URL = "the subscriber is not a URL that can be called"
 
 _LATER_STATUSES = frozenset(
     {
@@ -198,38 +193,26 @@ def _may_set(name: object, value: object) -> bool:
 @lru_cache(maxsize=1024)
 def _endpoint(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> _Endpoint:
     try:
-        url = URL(subscriber)
-    except (ValueError, IndexError) as error:  # The latter is yarl's about brackets.
-        raise _Unusable(_NO_URL) from error
-    host = url.raw_host or ""
-    if text.has_control_characters(subscriber) or not (
-        is_address(host) or _HOST_NAME.fullmatch(host)
-    ):
-        raise _Unusable(_NO_URL)
+        url = read_url(subscriber)
+    except ValidationFailed as error:
+        raise _Unusable(str(error)) from error
     headers = {name.lower(): line for name, line in _header_lines(url, post_headers)}
-    head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{''.join(headers.values())}"
-    origin = Origin(url.scheme == "https", host, url.port or 0)
-    return _Endpoint(origin, head.encode())
+    head = f"POST {url.target} HTTP/1.1\r\n{''.join(headers.values())}"
+    return _Endpoint(Origin(url.is_tls, url.host, url.port), head.encode())
 
 
-def _header_lines(url: URL, post_headers: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _header_lines(
+    url: WebUrl, post_headers: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, str]]:
     """Names with their lines; a later one replaces an earlier one of its name."""
+    given = [("Authorization", url.authorization)] if url.authorization else []
     for name, value in (
-        ("Host", url.host_port_subcomponent),
+        ("Host", url.host_header),
         *_OWN_HEADERS.items(),
-        *_authorization(url),
+        *given,
         *post_headers,
     ):
         yield name, f"{name}: {value}\r\n"
-
-
-def _authorization(url: URL) -> Iterator[tuple[str, str]]:
-    if url.user is None and url.password is None:
-        return
-    if ":" in (url.user or ""):
-        raise _Unusable("the subscriber's user name has a colon, so it can't be called")
-    credentials = f"{url.user or ''}:{url.password or ''}".encode()
-    yield "Authorization", f"Basic {b64encode(credentials).decode()}"
 
 
 def _facts(delivery: Delivery, body: bytes) -> bytes:

@@ -47,6 +47,27 @@ async def test_the_payload_is_posted_to_the_byte(webhook: WebhookSink, receiver:
     assert request.body == payload
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/hook?sig=a%2Fb&se=00%3A00",
+        "/hook?sig=a/b&se=00:00",
+        "/%2e%2E/./a/../b//c;d=%3b",
+        "/%C3%A9%c3%a9?%41+%20",
+        "/?",
+        "/a?b?c",
+        "/a?filter[x]=1&y='~!$()*,;@:",
+    ],
+)
+async def test_what_is_behind_the_host_is_sent_byte_for_byte(
+    webhook: WebhookSink, receiver: Receiver, target: str
+) -> None:
+    await webhook.deliver(delivery_to(receiver.url(target)))
+
+    [request] = receiver.requests
+    assert request.line == f"POST {target} HTTP/1.1"
+
+
 async def test_headers_tell_what_was_delivered(webhook: WebhookSink, receiver: Receiver) -> None:
     await webhook.deliver(delivery_to(receiver.url(), attempt=3))
 
@@ -509,7 +530,7 @@ async def test_a_receiver_that_is_down_is_tried_again(
 
 
 async def test_a_name_that_does_not_exist_is_tried_again(webhook: WebhookSink) -> None:
-    outcome = await webhook.deliver(delivery_to(f"http://{'a' * 64}.invalid/"))
+    outcome = await webhook.deliver(delivery_to("http://no-such-name.invalid/"))
 
     assert outcome.verdict is Verdict.TRY_LATER
     assert "was not found" in outcome.detail
@@ -607,6 +628,7 @@ async def test_a_cancelled_try_closes_its_connection(
         "http://2130706433/",
         "http://ho\nst/",
         "http://a%3Ab:c@host/",
+        "http://*.example.org/",
     ],
 )
 async def test_a_subscriber_that_is_no_url_is_refused(
@@ -615,7 +637,7 @@ async def test_a_subscriber_that_is_no_url_is_refused(
     outcome = await webhook.deliver(delivery_to(subscriber))
 
     assert outcome.verdict is Verdict.REFUSED
-    assert "can't be called" in outcome.detail or "can be called" in outcome.detail
+    assert outcome.detail.startswith("subscriber")
 
 
 @given(host=st.just("host") | st.text(), path=st.text(), user=st.text(), value=st.text())

@@ -12,7 +12,7 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, shown_subscriber
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-WITH_MAIL = Settings(smtp_host="mail.example.org")
+WITH_MAIL = Settings(smtp_host="mail.example.org", delivery_allow="127.0.0.1/32,::1/128")
 WITHOUT_MAIL = Settings(smtp_host="", sendmail_command="")
 
 
@@ -62,8 +62,30 @@ def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
         ("http:", "name a host"),
         ("http:///path", "name a host"),
         ("http:example.org", "name a host"),
-        ("https://:443/", "name a host"),
-        ("https://user@/", "name a host"),
+        ("https://:443/", "host or port"),
+        ("https://user@/", "host or port"),
+        ("http://127.1/", "neither the name of a host nor an address"),
+        ("http://2130706433/", "neither the name"),
+        ("http://0x7f.1/", "neither the name"),
+        ("http://0177.0.0.1/", "neither the name"),
+        ("http://example.0x7f/", "neither the name"),
+        ("http://1.2.3/", "neither the name"),
+        ("http://1.2.3.4./", "neither the name"),
+        ("http://1.2.3.4.5/", "neither the name"),
+        ("http://256.1.1.1/", "neither the name"),
+        ("http://*.example.org/", "neither the name"),
+        ("http://a..example.org/", "host"),
+        ("http://.example.org/", "host"),
+        ("http://./", "host"),
+        ("http://ex!ample.org/", "host"),
+        ("http://" + "a" * 64 + ".example.org/", "host"),
+        ("http://" + "a.example." * 30 + "org/", "neither the name"),
+        ("http://a%3Ab:c@example.org/", "user name has a colon"),
+        ("http://10.0.0.1/", "it is not public.*ZAQAR_DELIVERY_ALLOW"),
+        ("https://[fe80::1]/", "not public"),
+        ("https://[::ffff:10.0.0.1]/", "not public"),
+        ("http://0.0.0.0/", "not public"),
+        ("http://127.0.0.9:8888/", "or is denied"),
         ("http://example.org:x/", "host or port"),
         ("http://example.org:65536/", "host or port"),
         ("http://example.org:0/", "1 to 65535"),
@@ -93,6 +115,19 @@ def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
 def test_a_bad_subscriber_is_refused_with_the_reason(uri: str, named: str) -> None:
     with pytest.raises(ValidationFailed, match=named):
         check_subscriber(uri, WITH_MAIL)
+
+
+def test_a_literal_address_is_judged_by_the_settings_of_the_deployment() -> None:
+    for uri in ("http://10.0.0.1/", "trust+http://10.0.0.1:5000/", "https://10.0.0.1/"):
+        types = (uri.partition(":")[0],)
+        inside = Settings(subscriber_types=types, delivery_allow="10.0.0.0/8")
+        assert check_subscriber(uri, inside) == uri
+        with pytest.raises(ValidationFailed, match="it is not public"):
+            check_subscriber(uri, Settings(subscriber_types=types))
+
+
+def test_a_name_is_not_judged_by_its_addresses() -> None:
+    assert check_subscriber("http://localhost:8888/", Settings())
 
 
 def test_the_settings_decide_which_schemes_there_are() -> None:
