@@ -6,12 +6,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from sinks.base import Sink
+from workers import telling
 from workers.consumer import Taken
 from workers.endpoints import Endpoint
 from workers.insist import Stop, insist
@@ -24,6 +26,7 @@ from zaqar_notify.delivery import (
     by_queue,
     delivery_id,
     held_record,
+    link_expires_at,
     replay_job,
     retry_record,
     too_many_hops,
@@ -39,7 +42,7 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
-from zaqar_notify.retry import applicable_policy, next_attempt_at
+from zaqar_notify.retry import applicable_schedule, default_schedule, next_attempt_at
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import webhook_secrets
 from zaqar_notify.storage.base import Storage
@@ -157,13 +160,17 @@ class Courier:
             if receiver.endpoint.is_paused(time.monotonic()):
                 records += self._deferred(round_.parcels[number:], receiver, round_.attempt)
                 break
-            outcome = await self._try(parcel, receiver, round_.attempt)
+            delivery = self._delivery(parcel, receiver, round_.attempt)
+            was_suspect = receiver.endpoint.is_suspect
+            outcome = await self._try(delivery, receiver)
             if outcome.verdict is Verdict.DELIVERED:
                 continue
             if outcome.verdict is Verdict.POSTPONED:
                 records += self._postponed(round_, number, outcome)
                 break
-            records.append(await self._owed_after(outcome, parcel, receiver, round_.attempt))
+            records.append(
+                await self._owed_after(outcome, delivery, parcel, receiver, was_suspect=was_suspect)
+            )
             if receiver.endpoint.is_suspect:
                 rest = round_.parcels[number + 1 :]
                 records += self._deferred(rest, receiver, round_.attempt)
@@ -248,9 +255,9 @@ class Courier:
         owed = Owed(messages, project=project)
         await self._storage.messages.post(ref, owed, now=self._clock.now())
 
-    async def _try(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Outcome:
+    def _delivery(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Delivery:
         subscription = receiver.subscription
-        delivery = Delivery(
+        return Delivery(
             id=delivery_id(subscription.id, parcel.message_id),
             kind=parcel.kind,
             subscription=subscription,
@@ -265,22 +272,38 @@ class Courier:
             visited=parcel.visited,
             origin=parcel.origin,
         )
+
+    async def _try(self, delivery: Delivery, receiver: Receiver) -> Outcome:
         began = time.monotonic()
         outcome = await self._ask(receiver.sink, delivery)
         ended = time.monotonic()
         endpoint = receiver.endpoint
-        was_suspect = endpoint.is_suspect
         if outcome.verdict is not Verdict.POSTPONED:
-            answered = outcome.verdict is not Verdict.TRY_LATER
-            endpoint.tried(succeeded=answered, seconds=ended - began, now=ended)
+            self._learn(outcome, receiver, seconds=ended - began, now=ended)
         if outcome.retry_after_seconds:
             endpoint.pause(outcome.retry_after_seconds, now=ended)
         self.counts[receiver.scheme, outcome.verdict.value] += 1
-        if outcome.verdict is not Verdict.DELIVERED or logger.isEnabledFor(logging.DEBUG):
-            _log(outcome, delivery, is_known=was_suspect)
-        if endpoint.is_suspect and not was_suspect:
-            _log_suspect(delivery)
+        telling.tried(outcome, delivery)
         return outcome
+
+    def _learn(self, outcome: Outcome, receiver: Receiver, *, seconds: float, now: float) -> None:
+        """How the receiver is doing; that it begins to fail or recovers is told."""
+        endpoint = receiver.endpoint
+        was_suspect, failures, since = (
+            endpoint.is_suspect,
+            endpoint.failures,
+            endpoint.failing_since,
+        )
+        answered = outcome.verdict is not Verdict.TRY_LATER
+        endpoint.tried(succeeded=answered, seconds=seconds, now=now)
+        if endpoint.is_suspect and not was_suspect:
+            telling.suspect(receiver.subscription)
+        elif was_suspect and not endpoint.is_suspect and outcome.verdict is not Verdict.GONE:
+            telling.recovered(
+                receiver.subscription,
+                failing_since=self._clock.now() - timedelta(seconds=now - since),
+                failed_tries=failures,
+            )
 
     async def _ask(self, sink: Sink | None, delivery: Delivery) -> Outcome:
         if sink is None:
@@ -295,43 +318,56 @@ class Courier:
             return Outcome(Verdict.TRY_LATER, detail=f"the sink failed: {type(error).__name__}")
 
     async def _owed_after(
-        self, outcome: Outcome, parcel: Parcel, receiver: Receiver, attempt: int
+        self,
+        outcome: Outcome,
+        delivery: Delivery,
+        parcel: Parcel,
+        receiver: Receiver,
+        *,
+        was_suspect: bool,
     ) -> Record:
-        """What is to be remembered of a try that did not deliver."""
-        subscription = receiver.subscription
+        """What is to be remembered of a try that did not deliver; it is told, too."""
+        subscription, attempt = receiver.subscription, delivery.attempt
         if outcome.verdict is Verdict.GONE:
             receiver.is_gone = True
-            await self._disable(subscription)
+            await self._disable(subscription, outcome)
             return self._held(parcel, subscription)
-        now = self._clock.now()
-        delay = None
-        if outcome.verdict is Verdict.TRY_LATER:
-            delay = await self._retry_delay(outcome, subscription, attempt)
+        delay = await self._retry_delay(outcome, parcel, subscription, attempt)
         if delay is None:
+            telling.given_up(outcome, delivery)
             return undelivered_record(
-                parcel, subscription, outcome=outcome, attempts=attempt, now=now
+                parcel, subscription, outcome=outcome, attempts=attempt, now=self._clock.now()
             )
+        telling.failed(outcome, delivery, next_try_seconds=delay, is_suspect=was_suspect)
         return retry_record(
             parcel, subscription, attempt=attempt + 1, delay=delay, settings=self._settings
         )
 
     async def _retry_delay(
-        self, outcome: Outcome, subscription: Subscription, attempt: int
+        self, outcome: Outcome, parcel: Parcel, subscription: Subscription, attempt: int
     ) -> int | None:
         """Seconds until the next attempt, or None when there is to be none."""
         queue = await insist(partial(self._storage.queues.get, subscription.queue), self._stop)
         now = self._clock.now()
+        settings = self._settings
         at = next_attempt_at(
-            applicable_policy(subscription.options, {} if queue is None else queue.metadata),
+            applicable_schedule(
+                subscription.options,
+                {} if queue is None else queue.metadata,
+                default=default_schedule(settings.retry_default, subscription.subscriber),
+            ),
             attempt=attempt,
             outcome=outcome,
             now=now,
-            jitter=self._settings.retry_jitter,
+            jitter=settings.retry_jitter,
             random=self._random,
         )
-        return None if at is None else round((at - now).total_seconds())
+        useless_at = link_expires_at(parcel)
+        if at is None or (useless_at is not None and at >= useless_at):
+            return None
+        return round((at - now).total_seconds())
 
-    async def _disable(self, subscription: Subscription) -> None:
+    async def _disable(self, subscription: Subscription, outcome: Outcome) -> None:
         now = self._clock.now()
 
         def disabled(current: Subscription) -> Subscription:
@@ -347,9 +383,11 @@ class Courier:
             now=now,
         )
         try:
-            await insist(update, self._stop)
+            after = await insist(update, self._stop)
         except SubscriptionDoesNotExist:
             return
+        if after.disabled_at == now:
+            telling.disabled(after, outcome)
 
     def _held(self, parcel: Parcel, subscription: Subscription) -> Record:
         return held_record(parcel, subscription, now=self._clock.now())
@@ -396,52 +434,3 @@ def _portions(messages: Sequence[NewMessage]) -> Iterator[list[NewMessage]]:
         size += len(message.body)
     if portion:
         yield portion
-
-
-_LEVELS = {
-    Verdict.DELIVERED: (logging.DEBUG, "Delivered", "delivered"),
-    Verdict.TRY_LATER: (logging.WARNING, "A try failed", "attempt_failed"),
-    Verdict.POSTPONED: (logging.DEBUG, "A delivery comes back later", "delivery_postponed"),
-    Verdict.REFUSED: (logging.WARNING, "A delivery was refused for good", "delivery_refused"),
-    Verdict.GONE: (
-        logging.WARNING,
-        "The receiver wants no more; the subscription is disabled",
-        "subscription_disabled",
-    ),
-}
-
-
-def _log(outcome: Outcome, delivery: Delivery, *, is_known: bool) -> None:
-    """One record per try; of an endpoint known to fail, hundreds a second say nothing new."""
-    level, sentence, action = _LEVELS[outcome.verdict]
-    if is_known and outcome.verdict is Verdict.TRY_LATER:
-        level = logging.DEBUG
-    logger.log(
-        level,
-        sentence,
-        extra={
-            "action": action,
-            "delivery_id": delivery.id,
-            "message_id": delivery.message_id,
-            "subscription_id": delivery.subscription.id,
-            "project": delivery.subscription.queue.project,
-            "queue": delivery.subscription.queue.name,
-            "attempt": delivery.attempt,
-            "status": outcome.status,
-            "detail": outcome.detail,
-            "request_id": delivery.request_id,
-        },
-    )
-
-
-def _log_suspect(delivery: Delivery) -> None:
-    logger.warning(
-        "A receiver fails again and again; it gets one try at a time until one succeeds, "
-        "and failed tries are logged at debug level",
-        extra={
-            "action": "endpoint_suspect",
-            "subscription_id": delivery.subscription.id,
-            "project": delivery.subscription.queue.project,
-            "queue": delivery.subscription.queue.name,
-        },
-    )

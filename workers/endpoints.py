@@ -29,10 +29,11 @@ class Endpoint:
 
     __slots__ = (
         "_breaker_failures",
-        "_failures",
         "_limit",
         "_proven",
         "booked_until",
+        "failing_since",
+        "failures",
         "is_queued",
         "pace_seconds",
         "progress_at",
@@ -46,7 +47,10 @@ class Endpoint:
         self.project = project
         self._limit = limit
         self._breaker_failures = breaker_failures
-        self._failures = 0
+        self.failures = 0
+        """Tries that failed in a row."""
+        self.failing_since = 0.0
+        """When the first of them ended."""
         self._proven = min(FIRST_RUNS, limit)
         """How many runs at once its successes speak for."""
         self.running = 0
@@ -64,7 +68,7 @@ class Endpoint:
 
     @property
     def is_suspect(self) -> bool:
-        return self._failures >= self._breaker_failures
+        return self.failures >= self._breaker_failures
 
     @property
     def limit(self) -> int:
@@ -87,14 +91,16 @@ class Endpoint:
         most_together = 1 if self.is_suspect else self._limit
         self.pace_seconds += (seconds - self.pace_seconds) / (1 + most_together)
         if not succeeded:
-            self._failures += 1
+            if not self.failures:
+                self.failing_since = now
+            self.failures += 1
             return
         if self.is_suspect:
             self.booked_until = 0.0
             self._proven = min(FIRST_RUNS, self._limit)
         elif self._proven < self._limit:
             self._proven += 1
-        self._failures = 0
+        self.failures = 0
 
     def turn_seconds(self, now: float) -> float:
         """Between one lane's end and the next, as far as can be told; grows while nothing ends."""

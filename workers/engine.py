@@ -26,6 +26,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeAlias
 
+from workers import telling
 from workers.consumer import MAX_PER_CLAIM, Consumer, Taken
 from workers.courier import Courier, Receiver, Round, SinkFinder
 from workers.duties import sweep_regularly
@@ -153,6 +154,8 @@ class Engine:
         self._consumers: list[Consumer] = []
         self._open_watches = contextlib.ExitStack()
         self._unknown_rang = asyncio.Event()
+        self.dropped = Counter(dict.fromkeys(("gone", "unconfirmed"), 0))
+        """Deliveries dropped since the start, by what became of their subscription."""
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
@@ -452,7 +455,7 @@ class Engine:
                 receivers[key] = await self._find_receiver(ref, owed.subscription_id)
             receiver = receivers[key]
             if receiver is None:
-                _log_dropped(owed, "The subscription is gone; a delivery is dropped")
+                self._drop(owed, "gone", "The subscription is gone; a delivery is dropped")
                 continue
             round_ = await self._round(taken, owed, receiver)
             if round_ is not None and not self._admitted(round_):
@@ -466,12 +469,17 @@ class Engine:
         is_notification = owed.kind is MessageType.NOTIFICATION
         needs_confirmation = self._settings.require_confirmation and is_notification
         if needs_confirmation and not subscription.confirmed:
-            _log_dropped(owed, "The subscription is not confirmed any more; a delivery is dropped")
+            sentence = "The subscription is not confirmed any more; a delivery is dropped"
+            self._drop(owed, "unconfirmed", sentence)
             return None
         if subscription.disabled_at is not None and is_notification:
             await self._courier.hold(parcels(owed), subscription)
             return None
         return Round(self._courier, receiver, parcels(owed), attempt=owed.attempt, taken=taken)
+
+    def _drop(self, owed: OwedDelivery, reason: str, sentence: str) -> None:
+        self.dropped[reason] += 1
+        telling.dropped(owed, sentence)
 
     async def _find_receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:
         subscription = await self._find_subscription(ref, subscription_id)
@@ -567,14 +575,3 @@ async def _rung(bell: asyncio.Event) -> None:
             await bell.wait()
     except TimeoutError:
         return
-
-
-def _log_dropped(owed: OwedDelivery, sentence: str) -> None:
-    logger.info(
-        sentence,
-        extra={
-            "action": "delivery_dropped",
-            "subscription_id": owed.subscription_id,
-            "message_id": owed.message.id,
-        },
-    )

@@ -20,7 +20,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import TypeAlias, TypeVar
 from zlib import crc32
@@ -353,6 +353,18 @@ def parcels(work: FanOut | OwedDelivery) -> list[Parcel]:
     """The messages of a job or delivery, in order, each with what its receivers are to read."""
     kind, owed = _contents(work)
     return [_parcel(work, message, kind) for message in owed]
+
+
+class _Link(msgspec.Struct):
+    expires: str = msgspec.field(name="URL-Expires")
+
+
+def link_expires_at(parcel: Parcel) -> datetime | None:
+    """Until when the link of a confirmation is good; None for what is no confirmation."""
+    if parcel.kind is MessageType.NOTIFICATION:
+        return None
+    link = msgspec.json.decode(parcel.payload, type=_Link)
+    return datetime.strptime(link.expires, _EXPIRES_FORMAT).replace(tzinfo=UTC)
 
 
 def delivery_id(subscription_id: str, message_id: str) -> str:

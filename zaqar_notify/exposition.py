@@ -133,6 +133,14 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     for queue, count in list(engine.written.items()):
         written.add_metric([queue], count)
     yield written
+    dropped = CounterMetricFamily(
+        "zaqar_notify_deliveries_dropped",
+        "Deliveries whose subscription is gone, or not confirmed any more.",
+        labels=["reason"],
+    )
+    for reason, count in list(engine.dropped.items()):
+        dropped.add_metric([reason], count)
+    yield dropped
     yield GaugeMetricFamily(
         "zaqar_notify_tries_in_flight", "Tries under way.", value=engine.in_flight
     )

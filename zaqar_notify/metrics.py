@@ -39,6 +39,10 @@ class DeliveryCounts(Protocol):
         """Deliveries written to `retry`, `held` and `undelivered` since the start."""
 
     @property
+    def dropped(self) -> Mapping[str, int]:
+        """Deliveries dropped since the start, by what became of their subscription."""
+
+    @property
     def in_flight(self) -> int: ...
 
     @property

@@ -1,26 +1,28 @@
 """When a delivery that failed is tried again. Pure rules; every kind of subscriber uses them.
 
-A policy is a sequence of waits in four phases, as in Zaqar:
+A policy that a subscription or its queue has is a sequence of waits in four phases, as in Zaqar:
 
 1. `retries_with_no_delay` retries at once,
 2. `minimum_delay_retries` after `minimum_delay` each,
 3. a backoff that rises from `minimum_delay` towards `maximum_delay` by a named function,
 4. `maximum_delay_retries` after `maximum_delay` each.
 
-By default that is a first try and 14 retries over 180 seconds.
+Where neither has one, the operator's default counts (`ZAQAR_RETRY_DEFAULT`): by default Standard
+Webhooks' schedule, over three days.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Document, Outcome, Verdict
 
+DefaultName: TypeAlias = Literal["standard", "zaqar", "sns"]
 Backoff: TypeAlias = Literal["linear", "arithmetic", "geometric", "exponential"]
 
 POLICY_KEY = "_retry_policy"
@@ -40,8 +42,24 @@ _COUNTS = ("retries_with_no_delay", "minimum_delay_retries", "maximum_delay_retr
 _DELAYS = ("minimum_delay", "maximum_delay")
 
 
+class Schedule(Protocol):
+    """How many retries a delivery gets, and how long each waits."""
+
+    @property
+    def repeats_refusals(self) -> bool:
+        """Whether a receiver's 4xx is tried again, too: while it is deployed, it answers so."""
+
+    @property
+    def retries(self) -> int: ...
+
+    def delay_before(self, retry: int) -> int:
+        """Seconds before this retry, counted from 1 to `retries`."""
+
+
 class RetryPolicy(msgspec.Struct, frozen=True):
     """Zaqar's fields and defaults. Delays are seconds."""
+
+    repeats_refusals: ClassVar[bool] = False
 
     retries_with_no_delay: int = 3
     minimum_delay_retries: int = 3
@@ -66,9 +84,38 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             + self.maximum_delay_retries
         )
 
+    def delay_before(self, retry: int) -> int:
+        if retry <= self.retries_with_no_delay:
+            return 0
+        retry -= self.retries_with_no_delay
+        if retry <= self.minimum_delay_retries:
+            return self.minimum_delay
+        retry -= self.minimum_delay_retries
+        if retry <= self.backoff_retries:
+            return _backoff_delay(self, retry)
+        return self.maximum_delay
+
     @property
     def _is_linear(self) -> bool:
         return self.retry_backoff_function == "linear"
+
+
+class Steps(msgspec.Struct, frozen=True):
+    """A schedule without a formula: so many retries after so many seconds each, in order."""
+
+    steps: tuple[tuple[int, int], ...]
+    repeats_refusals: bool = False
+
+    @property
+    def retries(self) -> int:
+        return sum(times for times, _ in self.steps)
+
+    def delay_before(self, retry: int) -> int:
+        for times, seconds in self.steps:
+            if retry <= times:
+                return seconds
+            retry -= times
+        raise IndexError(f"There is no such retry; {retry} too many")
 
 
 DEFAULT_POLICY = RetryPolicy()
@@ -108,27 +155,44 @@ def parse_policy(document: object) -> RetryPolicy:
     return policy
 
 
-def applicable_policy(subscription_options: Document, queue_metadata: Document) -> RetryPolicy:
-    """Which policy a subscription's deliveries follow.
+def applicable_schedule(
+    subscription_options: Document, queue_metadata: Document, *, default: Schedule
+) -> Schedule:
+    """Which schedule a subscription's deliveries follow.
 
-    The queue's when either one says `ignore_subscription_override`, else the subscription's, else
-    the queue's; an absent or empty one is the defaults. Policies are never merged. A stored policy
-    that can't be read counts as the defaults: a delivery must not fail for it.
+    The queue's policy when either one says `ignore_subscription_override`, else the subscription's,
+    else the queue's. Policies are never merged. When both are absent or empty it is the default; what a
+    policy leaves out is Zaqar's. A stored policy that can't be read counts as Zaqar's defaults: a
+    delivery must not fail for it.
     """
     own = subscription_options.get(POLICY_KEY)
     queues = queue_metadata.get(POLICY_KEY)
+    if not own and not queues:
+        return default
     if _overrides(own) or _overrides(queues):
         return _stored_policy(queues)
     return _stored_policy(own or queues)
 
 
-def delays(policy: RetryPolicy) -> Sequence[int]:
+def default_schedule(name: DefaultName, subscriber: str) -> Schedule:
+    """The schedule where nobody has set a policy, by the scheme of the subscriber's URI."""
+    match name:
+        case "standard":
+            return STANDARD_WEBHOOKS
+        case "zaqar":
+            return ZAQAR
+        case "sns":
+            scheme = subscriber.partition(":")[0].lower()
+            return {"mailto": SNS_MAIL, "queue": SNS_MANAGED}.get(scheme, SNS_HTTP)
+
+
+def delays(schedule: Schedule) -> Sequence[int]:
     """Seconds to wait before each retry, in order."""
-    return [_delay_before(policy, retry) for retry in range(1, policy.retries + 1)]
+    return [schedule.delay_before(retry) for retry in range(1, schedule.retries + 1)]
 
 
 def next_attempt_at(
-    policy: RetryPolicy,
+    schedule: Schedule,
     *,
     attempt: int,
     outcome: Outcome,
@@ -138,31 +202,25 @@ def next_attempt_at(
 ) -> datetime | None:
     """When to try again after a try that failed; None: give up.
 
-    Never earlier than the policy's delay, nor than the receiver's Retry-After (up to a day).
+    Never earlier than the schedule's delay, nor than the receiver's Retry-After (up to a day).
 
     Args:
         attempt: Number of the try that just failed, from 1.
         jitter: Up to this part of the wait is added, so that retries do not come in step.
         random: Gives a number from 0 to 1.
     """
-    if outcome.verdict is not Verdict.TRY_LATER or attempt > policy.retries:
+    if not _may_succeed_later(outcome, schedule) or attempt > schedule.retries:
         return None
     asked = min(outcome.retry_after_seconds or 0, MAX_RETRY_AFTER_SECONDS)
-    wait = max(_delay_before(policy, attempt), asked)
+    wait = max(schedule.delay_before(attempt), asked)
     return now + timedelta(seconds=wait * (1 + jitter * random()))
 
 
-def _delay_before(policy: RetryPolicy, retry: int) -> int:
-    """Seconds before this retry, counted from 1 to `policy.retries`."""
-    if retry <= policy.retries_with_no_delay:
-        return 0
-    retry -= policy.retries_with_no_delay
-    if retry <= policy.minimum_delay_retries:
-        return policy.minimum_delay
-    retry -= policy.minimum_delay_retries
-    if retry <= policy.backoff_retries:
-        return _backoff_delay(policy, retry)
-    return policy.maximum_delay
+def _may_succeed_later(outcome: Outcome, schedule: Schedule) -> bool:
+    if outcome.verdict is Verdict.REFUSED and schedule.repeats_refusals:
+        # An answer of HTTP's. SMTP's 5yz is final, and without a status it was us who refused.
+        return outcome.status is not None and 400 <= outcome.status < 500
+    return outcome.verdict is Verdict.TRY_LATER
 
 
 def _backoff_delay(policy: RetryPolicy, step: int) -> int:
@@ -234,3 +292,32 @@ def _stored_policy(stored: object) -> RetryPolicy:
         return parse_policy(stored)
     except ValidationFailed:
         return DEFAULT_POLICY
+
+
+STANDARD_WEBHOOKS = Steps(
+    tuple((1, wait) for wait in (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)),
+    repeats_refusals=True,
+)
+"""Nine retries over three days and three hours. Source: Standard Webhooks 1.0.0, "Deliverability"."""
+
+ZAQAR = Steps(tuple((1, max(1, wait)) for wait in delays(DEFAULT_POLICY)))
+"""Zaqar's defaults, with a second where Zaqar tries again at once: 14 retries over three minutes."""
+
+_SNS_BACKOFF_RETRIES = 10
+
+
+def _sns(immediate: int, before: tuple[int, int], most: int, after: int) -> Steps:
+    """Retries at once, before, during and after an exponential backoff that ends at `most` seconds."""
+    _, least = before
+    last = _SNS_BACKOFF_RETRIES - 1
+    backoff = ((1, _geometric(least, most, step, last)) for step in range(_SNS_BACKOFF_RETRIES))
+    return Steps(((immediate, 0), before, *backoff, (after, most)))
+
+
+SNS_HTTP = Steps(((3, 20),))
+SNS_MAIL = _sns(0, (2, 10), 600, 38)
+SNS_MANAGED = _sns(3, (2, 1), 20, 100_000)
+"""As SNS treats its HTTP, mail and queue (SQS) endpoints by default; 4xx are final, as there.
+
+Source: Amazon SNS developer guide, "Message delivery retries".
+"""

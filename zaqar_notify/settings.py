@@ -194,6 +194,10 @@ class Settings(BaseModel):
         False,
         description="Notify of a delayed message when it is posted, as Zaqar does, not when it is due.",
     )
+    retry_default: Literal["standard", "zaqar", "sns"] = Field(
+        "standard",
+        description="Retries where neither subscription nor queue has a policy: Standard Webhooks' over three days, Zaqar's over three minutes, or SNS's.",
+    )
     retry_jitter: float = Field(
         0.1, ge=0, le=0.5, description="Part of a retry's wait that is random, 0 to 0.5."
     )

@@ -31,6 +31,7 @@ SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 class Engine:
     counts: Mapping[tuple[str, str], int] = {("http", "delivered"): 1}
     written: Mapping[str, int] = {"retry": 1}
+    dropped: Mapping[str, int] = {"gone": 1}
     in_flight = 0
     in_hand = 0
 

@@ -16,14 +16,18 @@ from zaqar_notify.models import Document, Outcome, Verdict
 from zaqar_notify.retry import (
     MAX_RETRY_AFTER_SECONDS,
     Backoff,
+    DefaultName,
     RetryPolicy,
-    applicable_policy,
+    Schedule,
+    applicable_schedule,
+    default_schedule,
     delays,
     next_attempt_at,
     parse_policy,
 )
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
+STANDARD = default_schedule("standard", "http://receiver")
 BACKOFFS: list[Backoff] = ["linear", "arithmetic", "geometric", "exponential"]
 
 
@@ -40,9 +44,10 @@ def backoff_only(function: Backoff, least: int, most: int) -> RetryPolicy:
 
 def wait_after(
     attempt: int,
-    policy: RetryPolicy | None = None,
+    policy: Schedule | None = None,
     *,
     verdict: Verdict = Verdict.TRY_LATER,
+    status: int | None = None,
     retry_after: int | None = None,
     jitter: float = 0.0,
     random: float = 0.0,
@@ -50,7 +55,7 @@ def wait_after(
     at = next_attempt_at(
         policy or RetryPolicy(),
         attempt=attempt,
-        outcome=Outcome(verdict, retry_after_seconds=retry_after),
+        outcome=Outcome(verdict, status, retry_after_seconds=retry_after),
         now=NOW,
         jitter=jitter,
         random=lambda: random,
@@ -202,8 +207,6 @@ UNREADABLE = {"minimum_delay": -1}
 @pytest.mark.parametrize(
     ("own", "queues", "minimum_delay"),
     [
-        (None, None, 5),
-        ({}, {}, 5),
         (OWN, None, 1),
         (OWN, QUEUES, 1),
         ({}, QUEUES, 2),
@@ -219,13 +222,95 @@ UNREADABLE = {"minimum_delay": -1}
 def test_one_policy_applies_and_none_are_merged(
     own: object, queues: object, minimum_delay: int
 ) -> None:
-    policy = applicable_policy({"_retry_policy": own}, {"_retry_policy": queues})
+    schedule = applicable_schedule(
+        {"_retry_policy": own}, {"_retry_policy": queues}, default=STANDARD
+    )
 
-    assert policy.minimum_delay == minimum_delay
+    assert schedule == RetryPolicy(
+        minimum_delay=minimum_delay,
+        ignore_subscription_override=queues is OVERRIDING,
+    )
 
 
-def test_without_any_policy_the_defaults_apply() -> None:
-    assert applicable_policy({}, {}) == RetryPolicy()
+@pytest.mark.parametrize("own", [None, {}, "", 0])
+@pytest.mark.parametrize("queues", [None, {}])
+def test_the_default_applies_where_nobody_has_set_anything(own: object, queues: object) -> None:
+    schedule = applicable_schedule(
+        {"_retry_policy": own}, {"_retry_policy": queues}, default=STANDARD
+    )
+
+    assert schedule is STANDARD
+
+
+HOUR = 3600
+
+
+@pytest.mark.parametrize(
+    ("name", "subscriber", "waits"),
+    [
+        (
+            "standard",
+            "https://receiver",
+            [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR],
+        ),
+        (
+            "standard",
+            "mailto:user@example.org",
+            [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR],
+        ),
+        (
+            "zaqar",
+            "http://receiver",
+            [1, 1, 1, 5, 5, 5, 5, 10, 15, 20, 25, 30, 30, 30],
+        ),
+        ("sns", "HTTPS://receiver", [20, 20, 20]),
+        (
+            "sns",
+            "mailto:user@example.org",
+            [10, 10, 10, 15, 24, 39, 61, 97, 153, 241, 380, 600] + 38 * [600],
+        ),
+        (
+            "sns",
+            "queue:other",
+            [0, 0, 0, 1, 1, 1, 1, 1, 2, 3, 5, 7, 10, 14, 20] + 100_000 * [20],
+        ),
+    ],
+)
+def test_the_default_is_the_operators_choice(
+    name: DefaultName, subscriber: str, waits: list[int]
+) -> None:
+    assert delays(default_schedule(name, subscriber)) == waits
+
+
+@pytest.mark.parametrize("name", ["standard", "zaqar"])
+def test_by_default_no_two_tries_are_within_a_second(name: DefaultName) -> None:
+    assert min(delays(default_schedule(name, "http://receiver"))) >= 1
+
+
+def test_the_default_outlasts_an_outage_of_a_day() -> None:
+    assert sum(delays(STANDARD)) > 3 * 24 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("schedule", "verdict", "status", "wait"),
+    [
+        (STANDARD, Verdict.REFUSED, 404, 5),
+        (STANDARD, Verdict.REFUSED, 401, 5),
+        (STANDARD, Verdict.TRY_LATER, 302, 5),
+        (STANDARD, Verdict.TRY_LATER, None, 5),
+        (STANDARD, Verdict.GONE, 410, None),
+        # Refused by us, or by a mail relay for this mail: trying again changes nothing.
+        (STANDARD, Verdict.REFUSED, None, None),
+        (STANDARD, Verdict.REFUSED, 550, None),
+        (default_schedule("zaqar", "http://receiver"), Verdict.REFUSED, 404, None),
+        (default_schedule("sns", "http://receiver"), Verdict.REFUSED, 404, None),
+        (RetryPolicy(), Verdict.REFUSED, 404, None),
+    ],
+)
+def test_a_receiver_that_refuses_is_tried_again_by_standard_webhooks_schedule_alone(
+    schedule: Schedule, verdict: Verdict, status: int | None, wait: int | None
+) -> None:
+    assert wait_after(1, schedule, verdict=verdict, status=status) == wait
 
 
 def test_each_failed_try_waits_its_delay_and_the_last_gives_up() -> None:

@@ -1,0 +1,123 @@
+"""What the log says of deliveries and receivers: each event once (docs/architecture.md, Logs)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from zaqar_notify.delivery import OwedDelivery
+from zaqar_notify.models import Delivery, Outcome, Subscription, Verdict
+
+logger = logging.getLogger(__name__)
+
+
+def tried(outcome: Outcome, delivery: Delivery) -> None:
+    """A try that leaves nothing to decide."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    if outcome.verdict is Verdict.DELIVERED:
+        _tell(logging.DEBUG, "Delivered", delivery, outcome, action="delivered")
+    elif outcome.verdict is Verdict.POSTPONED:
+        sentence = "A delivery comes back later"
+        _tell(logging.DEBUG, sentence, delivery, outcome, action="delivery_postponed")
+
+
+def failed(
+    outcome: Outcome, delivery: Delivery, *, next_try_seconds: int, is_suspect: bool
+) -> None:
+    """A try that is repeated; of an endpoint known to fail, hundreds a second say nothing new."""
+    level = logging.DEBUG if is_suspect else logging.WARNING
+    _tell(
+        level,
+        "A try failed, and is repeated",
+        delivery,
+        outcome,
+        action="attempt_failed",
+        next_try_seconds=next_try_seconds,
+    )
+
+
+def given_up(outcome: Outcome, delivery: Delivery) -> None:
+    _tell(
+        logging.WARNING,
+        "A delivery is given up",
+        delivery,
+        outcome,
+        action="delivery_given_up",
+        verdict=outcome.verdict.value,
+    )
+
+
+def suspect(subscription: Subscription) -> None:
+    logger.warning(
+        "A receiver fails again and again; it gets one try at a time until one succeeds, "
+        "and failed tries are logged at debug level",
+        extra={"action": "endpoint_suspect", **_who(subscription)},
+    )
+
+
+def recovered(subscription: Subscription, *, failing_since: datetime, failed_tries: int) -> None:
+    logger.warning(
+        "A receiver that failed answers again",
+        extra={
+            "action": "endpoint_recovered",
+            **_who(subscription),
+            "failing_since": failing_since.isoformat(timespec="seconds"),
+            "failed_tries": failed_tries,
+        },
+    )
+
+
+def disabled(subscription: Subscription, outcome: Outcome) -> None:
+    logger.warning(
+        "The receiver wants no more; the subscription is disabled, and what comes is held",
+        extra={
+            "action": "subscription_disabled",
+            **_who(subscription),
+            "status": outcome.status,
+            "detail": outcome.detail,
+        },
+    )
+
+
+def dropped(owed: OwedDelivery, sentence: str) -> None:
+    logger.warning(
+        sentence,
+        extra={
+            "action": "delivery_dropped",
+            "subscription_id": owed.subscription_id,
+            "project": owed.project,
+            "queue": owed.queue,
+            "message_id": owed.message.id,
+            "attempt": owed.attempt,
+            "request_id": owed.request_id,
+        },
+    )
+
+
+def _tell(
+    level: int, sentence: str, delivery: Delivery, outcome: Outcome, *, action: str, **more: object
+) -> None:
+    logger.log(
+        level,
+        sentence,
+        extra={
+            "action": action,
+            "delivery_id": delivery.id,
+            "message_id": delivery.message_id,
+            **_who(delivery.subscription),
+            "attempt": delivery.attempt,
+            "status": outcome.status,
+            "detail": outcome.detail,
+            **more,
+            "request_id": delivery.request_id,
+        },
+    )
+
+
+def _who(subscription: Subscription) -> dict[str, str]:
+    return {
+        "subscription_id": subscription.id,
+        "project": subscription.queue.project,
+        "queue": subscription.queue.name,
+    }
