@@ -45,6 +45,9 @@ TRY_LATER = Outcome(Verdict.TRY_LATER, status=503, detail="busy")
 REFUSED = Outcome(Verdict.REFUSED, status=404, detail="not here")
 GONE = Outcome(Verdict.GONE, status=410)
 
+AT_ONCE: Document = {"_retry_policy": {"retries_with_no_delay": 3}}
+"""Options of a subscription whose failed deliveries are tried again without a wait, as Zaqar does."""
+
 DEADLINE_SECONDS = 20.0
 """Of every wait in these tests; what passes takes a fraction of a second."""
 
@@ -212,7 +215,7 @@ class Office:
             queue=queue,
             subscriber=subscriber,
             ttl=ttl,
-            options=options or {},
+            options=AT_ONCE if options is None else options,
             created_at=now,
             expires_at=now + timedelta(seconds=ttl),
             confirmed=confirmed,
