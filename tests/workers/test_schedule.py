@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -45,10 +46,7 @@ async def waits(office: Office, *, most: int = 12) -> list[float]:
         await _to_the_next_try(office)
         await office.work_off()
     instants = [each.sent_at for each in office.sink.deliveries]
-    return [
-        (after - before).total_seconds()
-        for before, after in zip(instants, instants[1:], strict=False)
-    ]
+    return [(after - before).total_seconds() for before, after in itertools.pairwise(instants)]
 
 
 async def _to_the_next_try(office: Office) -> None:
