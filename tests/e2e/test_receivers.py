@@ -106,7 +106,7 @@ def test_what_a_receiver_echoes_is_told_to_its_project_and_not_logged(lone: Serv
     assert "hunter2" in detail
     assert "private" in detail
     logged = lone.log.read_text()
-    assert "delivery_refused" in logged
+    assert "delivery_given_up" in logged
     assert "status=422" in logged
     assert "hunter2" not in logged
     assert "private" not in logged
