@@ -9,7 +9,10 @@ DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8888
 
-.PHONY: up cluster test faults check format bench lock clean
+.PHONY: help up cluster test faults check format bench lock pin clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand --tabs=16
 
 up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
@@ -32,7 +35,7 @@ check: $(VENV)/.developing ## lint, format, types, layers
 	$(BIN)/lint-imports
 	$(BIN)/zaqar-notify config --example | diff settings.example.env -
 
-format: $(VENV)/.developing
+format: $(VENV)/.developing ## let ruff put right what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -44,7 +47,10 @@ lock: $(VENV)/.developing ## renew lock/ after a change of pyproject.toml; ARGS=
 	$(COMPILE) --no-annotate pyproject.toml --constraint lock/all.txt --output-file lock/run.txt
 	$(COMPILE) --no-annotate --group build --constraint lock/all.txt --output-file lock/build.txt
 
-clean:
+pin: $(VENV)/.installed ## add digests to the tags of the images, where their registry answers
+	@$(BIN)/python -m deploy.pin
+
+clean: ## remove the environment and what tools left
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:

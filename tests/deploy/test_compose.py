@@ -39,7 +39,11 @@ STORES = {
     "redis": {"/data"},
 }
 """And the directories that each writes to."""
-EXACT_TAG = re.compile(r"[a-z][\w./-]*:v?\d+\.\d+\.\d+(-[\w.-]+)?")
+EXECUTOR_THREADS = 32
+"""The most that an event loop takes for what blocks."""
+OTHER_THREADS = 16
+"""The main one, the engine's, the doorbell's, Celery's and libuv's."""
+EXACT_TAG = re.compile(r"[a-z][\w./-]*:v?\d+\.\d+\.\d+(-[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 
 
 def with_defaults(value: str) -> str:
@@ -191,6 +195,18 @@ def test_our_services_have_the_time_that_they_take_to_stop(name: str) -> None:
     grace_seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
 
     assert grace_seconds > settings_of(name).shutdown_seconds + 5
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_may_have_as_many_threads_as_their_settings_let_them_take(name: str) -> None:
+    command, settings = SERVICES[name]["command"], settings_of(name)
+    processes = int(command[command.index("--processes" if name == "api" else "--concurrency") + 1])
+    # A try may hold a thread for its look-up, or a process for its mail command.
+    tries = settings.delivery_concurrency if name == "worker" else 0
+
+    most = 1 + processes * (tries + EXECUTOR_THREADS + OTHER_THREADS)
+
+    assert SERVICES[name]["deploy"]["resources"]["limits"]["pids"] >= most
 
 
 def test_the_members_of_the_set_are_the_same_everywhere() -> None:
