@@ -57,8 +57,8 @@ def response_for(kind: type[NotifyError]) -> tuple[HTTPStatus, str]:
     return next(RESPONSES[base] for base in kind.__mro__ if base in RESPONSES)
 
 
-def refusal(error: NotifyError, *, method: str, path: str) -> Answer:
-    """The answer to a request that failed in a way we foresaw."""
+def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
+    """The answer to a request that failed in a way we foresaw; `href` leads to what it was for."""
     status, title = response_for(type(error))
     description = str(error)
     headers = [VARY]
@@ -71,13 +71,13 @@ def refusal(error: NotifyError, *, method: str, path: str) -> Answer:
         description = error.for_clients
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, SubscriptionExists) and method == "POST":
-        headers.append((b"Location", path.encode("ascii")))
+        headers.append((b"Location", href.encode("ascii")))
     return _error(status, title, description, *headers)
 
 
 def example_of(error: NotifyError) -> Answer:
     """What a request that fails with it is answered, for the documentation."""
-    return refusal(error, method="GET", path="/")
+    return refusal(error, method="GET", href="/")
 
 
 def failure(request_id: bytes) -> Answer:

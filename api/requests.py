@@ -51,7 +51,7 @@ class Call:
 
     `project` and `client_id` are set when the resource asks for identity, `ref` when its path names
     a queue. `names` are the path's parameters. `is_waiting` says that it asked for a long poll.
-    `fault` is what is wrong with its headers whatever they ask for.
+    `path` is without the prefix of the public URL, links have it. `fault` is what is wrong with its headers whatever they ask for.
     """
 
     __slots__ = (
@@ -66,6 +66,7 @@ class Call:
         "method",
         "names",
         "path",
+        "prefix",
         "project",
         "query_string",
         "ref",
@@ -78,9 +79,10 @@ class Call:
 
     names: dict[str, str]
 
-    def __init__(self, scope: Scope, receive: Receive, request_id: bytes) -> None:
+    def __init__(self, scope: Scope, receive: Receive, request_id: bytes, prefix: str) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.prefix = prefix
         self.query_string: bytes = scope["query_string"]
         self.request_id = request_id
         headers: list[tuple[bytes, bytes]] = scope["headers"]
@@ -95,6 +97,16 @@ class Call:
         self.is_waiting = False
         self.content_length = int(self._headers.get(b"content-length", b"0"))
         self.has_body = self.content_length > 0 or b"transfer-encoding" in self._headers
+
+    @property
+    def href(self) -> str:
+        """A link to what was asked for, without its query."""
+        return self.prefix + self.path
+
+    @property
+    def queue_href(self) -> str:
+        """A link to the queue that the path names."""
+        return f"{self.prefix}/v2/queues/{self.ref.name}"
 
     def header(self, name: bytes) -> str | None:
         """The header's value; any bytes can be read as Latin-1."""
@@ -234,6 +246,7 @@ class Call:
             project=_project_or_none(self._headers) or "",
             method=self.method,
             path=self.path,
+            prefix=self.prefix,
             now=service.clock.now(),
         )
 

@@ -84,6 +84,7 @@ class Routing:
         self._service = service
         self._mark = installation_mark(service.settings)
         self._otherwise = otherwise
+        self._prefix = service.settings.public_path
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
         self._unavailable_logged_at = -inf
@@ -98,7 +99,9 @@ class Routing:
             await self._otherwise(scope, receive, send)
             return
         began = perf_counter()
-        call = Call(scope, receive, next(self._request_ids))
+        if self._prefix:
+            scope = _without_prefix(scope, self._prefix)
+        call = Call(scope, receive, next(self._request_ids), self._prefix)
         found = self._root.find(_words(scope))
         if found is None:
             await self._pass_on(scope, receive, send, call)
@@ -109,14 +112,14 @@ class Routing:
         except NotifyError as error:
             if isinstance(error, StorageUnavailable):
                 self._log_unavailable(error, call)
-            answer = refusal(error, method=call.method, path=call.path)
+            answer = refusal(error, method=call.method, href=call.href)
         except NotAcceptable:
             answer = NOT_ACCEPTABLE
         except CallerGone:
             self._requests.note(resource.path, call.method, CALLER_GONE, None)
             return
         except asyncio.CancelledError:  # The server stops, and waits for this request no longer.
-            answer = refusal(ServiceStopping(), method=call.method, path=call.path)
+            answer = refusal(ServiceStopping(), method=call.method, href=call.href)
         except Exception:  # The outermost place: what nobody foresaw is logged once, and answered.
             logger.exception("request failed", extra=_facts("request_failed", call))
             answer = failure(call.request_id)
@@ -144,7 +147,7 @@ class Routing:
         """What is none of our resources."""
         fault = self._fault(call)
         if fault is not None:
-            answer = refusal(fault, method=call.method, path=call.path)
+            answer = refusal(fault, method=call.method, href=call.href)
             self._requests.note(OTHER, call.method, answer.status, None)
             await _send(answer, call, send)
             return
@@ -176,6 +179,15 @@ class Routing:
         if handler is None:
             return resource.not_allowed()
         return await handler(self._service, call)
+
+
+def _without_prefix(scope: Scope, prefix: str) -> Scope:
+    """Proxies take the prefix of the public URL away, or leave it: both are understood."""
+    path: str = scope["path"]
+    if path != prefix and not path.startswith(f"{prefix}/"):
+        return scope
+    raw = (scope.get("raw_path") or b"").removeprefix(prefix.encode())
+    return {**scope, "path": path[len(prefix) :] or "/", "raw_path": raw}
 
 
 def _words(scope: Scope) -> list[str]:

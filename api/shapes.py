@@ -11,11 +11,11 @@ from zaqar_notify.models import Document, Message, Subscription
 from zaqar_notify.subscriptions import GivenUp
 
 
-def message(queue_name: str, message: Message, now: datetime) -> bytes:
+def message(queue_href: str, message: Message, now: datetime) -> bytes:
     """`{"id", "href", "ttl", "age", "body", "checksum"?}`; no other key may appear."""
     return b'{"id":"%b","href":"%b","ttl":%d,"age":%d,"body":%b%b}' % (
         message.id.encode(),
-        message_href(queue_name, message.id, message.claim_id).encode(),
+        message_href(queue_href, message.id, message.claim_id).encode(),
         message.ttl,
         age(message.posted_at, now),
         message.body,
@@ -23,9 +23,9 @@ def message(queue_name: str, message: Message, now: datetime) -> bytes:
     )
 
 
-def messages(queue_name: str, found: Iterable[Message], now: datetime) -> bytes:
+def messages(queue_href: str, found: Iterable[Message], now: datetime) -> bytes:
     """The array of them."""
-    return b"[%b]" % b",".join([message(queue_name, one, now) for one in found])
+    return b"[%b]" % b",".join([message(queue_href, one, now) for one in found])
 
 
 def popped(found: Iterable[Message], now: datetime) -> bytes:
@@ -46,11 +46,11 @@ def popped(found: Iterable[Message], now: datetime) -> bytes:
     )
 
 
-def message_href(queue_name: str, message_id: str, claim_id: str | None = None) -> str:
+def message_href(queue_href: str, message_id: str, claim_id: str | None = None) -> str:
     """Where the message is; a claimed one's ends in its claim's id."""
     if claim_id is None:
-        return f"/v2/queues/{queue_name}/messages/{message_id}"
-    return f"/v2/queues/{queue_name}/messages/{message_id}?claim_id={claim_id}"
+        return f"{queue_href}/messages/{message_id}"
+    return f"{queue_href}/messages/{message_id}?claim_id={claim_id}"
 
 
 def subscription(subscription: Subscription, now: datetime) -> Document:

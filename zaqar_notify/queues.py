@@ -132,6 +132,7 @@ def share(service: Service, ref: QueueRef, body: bytes) -> Document:
         secrets=[secret.get_secret_value() for secret in service.settings.signed_url_secrets],
         project=ref.project,
         queue=ref.name,
+        prefix=service.settings.public_path,
         now=service.clock.now(),
     )
 

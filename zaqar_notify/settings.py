@@ -11,9 +11,11 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -35,6 +37,10 @@ Seconds = Annotated[int, Field(ge=0)]
 LeastMinute = Annotated[int, Field(ge=60)]
 """Seconds that a client may name, too: the API takes no fewer."""
 Count = Annotated[int, Field(ge=1)]
+
+
+# No escapes: the path is compared with requests' and put into answers as it stands.
+_PUBLIC_URL = re.compile(r"https?://[^/?#\s\"]+(/[A-Za-z0-9._~-]+)*/?")
 
 
 def _words(value: object) -> object:
@@ -139,7 +145,8 @@ class Settings(BaseModel):
         False, description="Notify only subscribers that confirmed; needs signed URL secrets."
     )
     public_url: str = Field(
-        "", description="This service's address as subscribers see it, for confirmation links."
+        "",
+        description="This service's address as clients and subscribers see it, e.g. https://HOST/messaging; its path is the prefix of every link.",
     )
     external_confirmation_url: str = Field("", description="Page that confirmation mails link to.")
     signed_url_secrets: Secrets = Field(
@@ -259,6 +266,18 @@ class Settings(BaseModel):
         False,
         description="Serve the operator's routes (/v2/health) too; keep such a process from clients.",
     )
+
+    @cached_property
+    def public_path(self) -> str:
+        """The path of the public URL, which every link begins with: "" or "/messaging"."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value and not _PUBLIC_URL.fullmatch(value):
+            raise ValueError("must be like https://HOST:PORT/PATH, the path of A-Z a-z 0-9 . _ ~ -")
+        return value
 
     @field_validator("subscriber_types", "signed_url_secrets", mode="before")
     @classmethod

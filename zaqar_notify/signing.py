@@ -121,12 +121,14 @@ def verify_url(
     method: str,
     path: str,
     now: datetime,
+    prefix: str = "",
 ) -> None:
     """Refuse a request that its pre-signed headers do not cover; an absent header is "".
 
     Args:
         secrets: Any of them may have signed.
         path: The request's path, as routed.
+        prefix: What clients may have before it; it may be signed for or not.
 
     Raises:
         SignatureRefused: Expired, another path, method or project, or a wrong signature. It does
@@ -142,7 +144,9 @@ def verify_url(
         expires = _instant(expires_header)
     except ValueError as error:
         raise SignatureRefused from error
-    if expires <= now or method not in methods or not _covers(paths, path):
+    if expires <= now or method not in methods:
+        raise SignatureRefused
+    if not (_covers(paths, path) or _covers(paths, prefix + path)):
         raise SignatureRefused
     given = signature.encode()
     signatures = [
@@ -154,7 +158,13 @@ def verify_url(
 
 
 def share(
-    document: object, *, secrets: Sequence[str], project: str, queue: str, now: datetime
+    document: object,
+    *,
+    secrets: Sequence[str],
+    project: str,
+    queue: str,
+    now: datetime,
+    prefix: str = "",
 ) -> Document:
     """Answer `POST /v2/queues/{queue}/share`: what a holder needs for the pre-signed headers.
 
@@ -162,6 +172,7 @@ def share(
         document: `{"paths"?, "methods"?, "expires"?}`; null and empty mean the default: messages,
             GET, a day from now.
         secrets: The first one signs.
+        prefix: What clients have before our paths.
 
     Returns:
         `{"project", "methods", "expires", "paths", "signature"}`, both arrays sorted.
@@ -182,7 +193,7 @@ def share(
     names = _chosen(document, "paths", among=_SHARED_PATHS, default="messages")
     methods = _chosen(document, "methods", among=_SHARED_METHODS, default="GET")
     expires = _share_expiry(document.get("expires"), now)
-    paths = [f"/v2/queues/{queue}/{name}" for name in names]
+    paths = [f"{prefix}/v2/queues/{queue}/{name}" for name in names]
     return {
         "project": project,
         "methods": methods,

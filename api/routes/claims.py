@@ -29,25 +29,23 @@ async def create(service: Service, call: Call) -> Answer:
     )
     if claim is None:
         return NO_CONTENT
-    name = call.ref.name
-    found = messages(name, claim.messages, service.clock.now())
+    found = messages(call.queue_href, claim.messages, service.clock.now())
     return at(
-        HTTPStatus.CREATED, f"/v2/queues/{name}/claims/{claim.id}", b'{"messages":%b}' % found
+        HTTPStatus.CREATED, f"{call.queue_href}/claims/{claim.id}", b'{"messages":%b}' % found
     )
 
 
 async def show(service: Service, call: Call) -> Answer:
-    name = call.ref.name
     claim = await claims.get(service, call.ref, call.names["claim_id"])
     now = service.clock.now()
     return Answer(
         HTTPStatus.OK,
-        b'{"age":%d,"ttl":%d,"messages":%b,"href":"/v2/queues/%b/claims/%b"}'
+        b'{"age":%d,"ttl":%d,"messages":%b,"href":"%b/claims/%b"}'
         % (
             age(claim.expires_at - timedelta(seconds=claim.ttl), now),
             claim.ttl,
-            messages(name, claim.messages, now),
-            name.encode(),
+            messages(call.queue_href, claim.messages, now),
+            call.queue_href.encode(),
             claim.id.encode(),
         ),
     )

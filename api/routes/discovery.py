@@ -6,41 +6,45 @@ from http import HTTPStatus
 
 import orjson
 
-from api.answers import Answer
+from api.answers import Answer, document
 from api.requests import Call
 from api.resources import Operation, Reply, Resource
 from zaqar_notify.models import Document
 from zaqar_notify.service import Service
 
-VERSIONS: Document = {
-    "versions": [
-        {
-            "id": "2",
-            "status": "CURRENT",
-            "updated": "2014-9-24T04:06:47Z",
-            "media-types": [
-                {
-                    "base": "application/json",
-                    "type": "application/vnd.openstack.messaging-v2+json",
-                }
-            ],
-            "links": [{"href": "/v2/", "rel": "self"}],
-        }
-    ]
-}
+
+def versions(prefix: str) -> Document:
+    """The versions; every link begins with `prefix`."""
+    return {
+        "versions": [
+            {
+                "id": "2",
+                "status": "CURRENT",
+                "updated": "2014-9-24T04:06:47Z",
+                "media-types": [
+                    {
+                        "base": "application/json",
+                        "type": "application/vnd.openstack.messaging-v2+json",
+                    }
+                ],
+                "links": [{"href": f"{prefix}/v2/", "rel": "self"}],
+            }
+        ]
+    }
 
 
 def _entry(template: str, variables: dict[str, str], *allow: str, posts: bool = False) -> Document:
     hints: Document = {"allow": list(allow), "formats": {"application/json": {}}}
     if posts:
         hints["accept-post"] = ["application/json"]
-    entry: Document = {"href-template": f"/v2{template}", "hints": hints}
+    entry: Document = {"href-template": template, "hints": hints}
     if variables:
         entry["href-vars"] = {name: f"param/{value}" for name, value in variables.items()}
     return entry
 
 
-def _home() -> Document:
+def home(prefix: str) -> Document:
+    """The home document; every link begins with `prefix`."""
     queue = {"queue_name": "queue_name"}
     message = queue | {"message_id": "message_id"}
     claim = queue | {"claim_id": "claim_id"}
@@ -86,38 +90,38 @@ def _home() -> Document:
         "subscription_patch": _entry(one_subscription, subscription, "PATCH", posts=True),
         "ping": _entry("/ping", {}, "GET"),
     }
+    for entry in resources.values():
+        entry["href-template"] = f"{prefix}/v2{entry['href-template']}"
     return {"resources": {f"rel/{name}": entry for name, entry in resources.items()}}
 
 
-HOME = _home()
-
-_VERSIONS = Answer(HTTPStatus.MULTIPLE_CHOICES, orjson.dumps(VERSIONS))
-_HOME = Answer(
-    HTTPStatus.OK,
-    orjson.dumps(HOME),
-    ((b"Cache-Control", b"max-age=86400"),),
-    content_type=b"application/json-home",
-)
+async def show_versions(service: Service, call: Call) -> Answer:
+    return document(versions(call.prefix), HTTPStatus.MULTIPLE_CHOICES)
 
 
-async def versions(service: Service, call: Call) -> Answer:
-    return _VERSIONS
-
-
-async def home(service: Service, call: Call) -> Answer:
-    return _HOME
+async def show_home(service: Service, call: Call) -> Answer:
+    return Answer(
+        HTTPStatus.OK,
+        orjson.dumps(home(call.prefix)),
+        ((b"Cache-Control", b"max-age=86400"),),
+        content_type=b"application/json-home",
+    )
 
 
 _SHOW_HOME = Operation(
-    home,
+    show_home,
     "Show what there is below this version",
-    {200: Reply("The home document", HOME, content_type="application/json-home")},
+    {200: Reply("The home document", home(""), content_type="application/json-home")},
 )
 
 RESOURCES = (
     Resource(
         "/",
-        {"GET": Operation(versions, "List the versions", {300: Reply("The versions", VERSIONS)})},
+        {
+            "GET": Operation(
+                show_versions, "List the versions", {300: Reply("The versions", versions(""))}
+            )
+        },
         is_open=True,
     ),
     Resource("/v2/", {"GET": _SHOW_HOME}),

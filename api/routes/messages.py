@@ -38,7 +38,7 @@ async def post(service: Service, call: Call) -> Answer:
         request_id=call.request_id.decode("ascii"),
         hops=_hops(call),
     )
-    base = f"/v2/queues/{call.ref.name}/messages"
+    base = f"{call.queue_href}/messages"
     resources = '","'.join([f"{base}/{message_id}" for message_id in ids])
     return at(
         HTTPStatus.CREATED,
@@ -72,20 +72,20 @@ async def browse(service: Service, call: Call) -> Answer:
         include_delayed=query.boolean("include_delayed"),
         wait=call.wait(query, service.settings),
     )
-    found = messages(call.ref.name, page.messages, service.clock.now())
-    links = next_links(call.path, query.sent, page.marker)
+    found = messages(call.queue_href, page.messages, service.clock.now())
+    links = next_links(call.href, query.sent, page.marker)
     return Answer(HTTPStatus.OK, b'{"messages":%b,"links":%b}' % (found, links))
 
 
 async def _several(service: Service, call: Call, ids: list[str]) -> Answer:
     found = await service_messages.get_many(service, call.ref, ids)
-    shown = messages(call.ref.name, found, service.clock.now())
+    shown = messages(call.queue_href, found, service.clock.now())
     return Answer(HTTPStatus.OK, b'{"messages":%b}' % shown)
 
 
 async def show(service: Service, call: Call) -> Answer:
     found = await service_messages.get(service, call.ref, call.names["message_id"])
-    return Answer(HTTPStatus.OK, message(call.ref.name, found, service.clock.now()))
+    return Answer(HTTPStatus.OK, message(call.queue_href, found, service.clock.now()))
 
 
 async def delete(service: Service, call: Call) -> Answer:

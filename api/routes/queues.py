@@ -38,7 +38,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(service.settings.max_queue_metadata)
     created = await queues.create(service, call.ref, body)
-    return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.path)
+    return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.href)
 
 
 async def show(service: Service, call: Call) -> Answer:
@@ -73,14 +73,17 @@ async def list_queues(service: Service, call: Call) -> Answer:
     )
     listed = []
     for queue in found.queues:
-        item: Document = {"name": queue.ref.name, "href": f"/v2/queues/{queue.ref.name}"}
+        item: Document = {
+            "name": queue.ref.name,
+            "href": f"{call.prefix}/v2/queues/{queue.ref.name}",
+        }
         if detailed:
             item["metadata"] = shown(queue.metadata, service.settings)
         listed.append(item)
     marker = found.queues[-1].ref.name if found.queues else None
     page: Document = {
         "queues": listed,
-        "links": orjson.Fragment(next_links(call.path, query.sent, marker)),
+        "links": orjson.Fragment(next_links(call.href, query.sent, marker)),
     }
     if found.count is not None:
         page["count"] = found.count
@@ -96,7 +99,7 @@ async def stats(service: Service, call: Call) -> Answer:
         return {
             "age": age(one.posted_at, now),
             "created": instant(one.posted_at),
-            "href": message_href(call.ref.name, one.id),
+            "href": message_href(call.queue_href, one.id),
         }
 
     if found.oldest is not None and found.newest is not None:

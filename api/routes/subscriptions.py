@@ -24,7 +24,7 @@ MAX_SUBSCRIPTION_BODY = 131072
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
     created = await subscriptions.create(service, call.ref, body)
-    return at(HTTPStatus.CREATED, call.path, orjson.dumps({"subscription_id": created.id}))
+    return at(HTTPStatus.CREATED, call.href, orjson.dumps({"subscription_id": created.id}))
 
 
 async def list_subscriptions(service: Service, call: Call) -> Answer:
@@ -33,7 +33,7 @@ async def list_subscriptions(service: Service, call: Call) -> Answer:
         service, call.ref, marker=query.text("marker"), limit=query.integer("limit")
     )
     now = service.clock.now()
-    links = next_links(call.path, query.sent, found[-1].id if found else None)
+    links = next_links(call.href, query.sent, found[-1].id if found else None)
     return document(
         {
             "subscriptions": [subscription(one, now) for one in found],
@@ -50,7 +50,7 @@ async def show(service: Service, call: Call) -> Answer:
 async def change(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
     await subscriptions.change(service, call.ref, call.names["subscription_id"], body)
-    return at(HTTPStatus.NO_CONTENT, _path(call))
+    return at(HTTPStatus.NO_CONTENT, _href(call))
 
 
 async def delete(service: Service, call: Call) -> Answer:
@@ -67,7 +67,7 @@ async def confirm(service: Service, call: Call) -> Answer:
         body,
         signed_paths=call.signed_paths,
     )
-    return at(HTTPStatus.NO_CONTENT, f"{_path(call)}/confirm")
+    return at(HTTPStatus.NO_CONTENT, f"{_href(call)}/confirm")
 
 
 async def show_secret(service: Service, call: Call) -> Answer:
@@ -88,15 +88,15 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
         marker=query.text("marker"),
         limit=query.integer("limit"),
     )
-    links = next_links(call.path, query.sent, found[-1].id if found else None)
+    links = next_links(call.href, query.sent, found[-1].id if found else None)
     return document(
         {"undelivered": [given_up(one) for one in found], "links": orjson.Fragment(links)}
     )
 
 
-def _path(call: Call) -> str:
-    """The subscription's path. It exists, so its id is of harmless characters."""
-    return f"/v2/queues/{call.ref.name}/subscriptions/{call.names['subscription_id']}"
+def _href(call: Call) -> str:
+    """Where the subscription is. It exists, so its id is of harmless characters."""
+    return f"{call.queue_href}/subscriptions/{call.names['subscription_id']}"
 
 
 def _secret(secret: SigningSecret) -> Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.routes.discovery import HOME
+from api.routes.discovery import home
 from tests.api.conftest import Api
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
@@ -36,7 +36,7 @@ async def test_the_home_document_is_json_home(api: Api, path: str) -> None:
 
 
 async def test_the_home_document_names_what_accepts_a_post() -> None:
-    resources = HOME["resources"]
+    resources = home("")["resources"]
     posting = {name for name, entry in resources.items() if "accept-post" in entry["hints"]}
 
     assert posting == {
