@@ -120,7 +120,8 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Subscription(msgspec.Struct, frozen=True):
     """Interest in a queue. `ttl` is seconds; `disabled_at` is set once the receiver answered 410.
 
-    `secret_generation` counts the rotations of the signing secret; `secret_rotated_at` is the last.
+    `secret_generation` counts the rotations of the signing secret; `secret_rotations` are the instants
+    of the last ones, in order, as far back as a secret of before may still sign.
     """
 
     id: str
@@ -133,7 +134,7 @@ class Subscription(msgspec.Struct, frozen=True):
     confirmed: bool = False
     disabled_at: datetime | None = None
     secret_generation: int = 0
-    secret_rotated_at: datetime | None = None
+    secret_rotations: tuple[datetime, ...] = ()
 
 
 class MessageType(Enum):

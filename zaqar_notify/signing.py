@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+import msgspec
+
 from zaqar_notify.errors import BodyInvalid, SignatureRefused, ValidationFailed
 from zaqar_notify.models import Document, Subscription
 
@@ -24,6 +26,9 @@ _SECRET_LABEL = "zaqar-notify webhook secret"  # noqa: S105
 # Zaqar signs a backslash and the letter n, not a line feed; signatures must outlive a migration.
 _SEPARATOR = r"\n"
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+MAX_FORMER_SECRETS = 10
+"""How many sign beside the current one: each makes every delivery's head 48 bytes longer."""
 
 _SHARED_PATHS = ("messages", "claims", "subscriptions")
 _SHARED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -65,19 +70,45 @@ def webhook_secrets(
 ) -> list[str]:
     """The secrets that sign this subscription's webhooks at `now`, the current one first.
 
-    They are derived from the master key, so none is stored. For `overlap_seconds` after a rotation
-    the former one signs too. Without a master key there is none: a secret that anybody can compute
+    They are derived from the master key, so none is stored. For `overlap_seconds` after each rotation
+    the one of before signs too. Without a master key there is none: a secret that anybody can compute
     would be worse than no signature.
     """
     if not master:
         return []
     generation = subscription.secret_generation
-    generations = [generation]
-    rotated_at = subscription.secret_rotated_at
-    if generation > 0 and rotated_at and now < rotated_at + timedelta(seconds=overlap_seconds):
-        generations.append(generation - 1)
+    live = _live_rotations(subscription, now, overlap_seconds)
+    generations = range(generation, max(generation - len(live), 0) - 1, -1)
     project = subscription.queue.project
     return [_secret(master, project, subscription.id, number) for number in generations]
+
+
+def rotate(subscription: Subscription, *, now: datetime, overlap_seconds: int) -> Subscription:
+    """The subscription with a new signing secret.
+
+    Raises:
+        ValidationFailed: Its deliveries have as many signatures as they may have.
+    """
+    live = _live_rotations(subscription, now, overlap_seconds)
+    if len(live) >= MAX_FORMER_SECRETS:
+        ends_at = live[0] + timedelta(seconds=overlap_seconds)
+        raise ValidationFailed(
+            f"{MAX_FORMER_SECRETS} former secrets still sign, as many as may; the first of them ends "
+            f"at {ends_at:%Y-%m-%dT%H:%M:%SZ}. Rotate again after that"
+        )
+    return msgspec.structs.replace(
+        subscription,
+        secret_generation=subscription.secret_generation + 1,
+        secret_rotations=(*live, now),
+    )
+
+
+def _live_rotations(
+    subscription: Subscription, now: datetime, overlap_seconds: int
+) -> tuple[datetime, ...]:
+    """The rotations whose former secrets sign at `now`, in order."""
+    overlap = timedelta(seconds=overlap_seconds)
+    return tuple(at for at in subscription.secret_rotations if now < at + overlap)
 
 
 def sign_url(

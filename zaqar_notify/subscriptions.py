@@ -26,6 +26,7 @@ from zaqar_notify.delivery import (
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
     SubscriptionDoesNotExist,
+    SubscriptionExists,
     SubscriptionNotChanged,
     SubscriptionNotConfirmed,
     ValidationFailed,
@@ -37,7 +38,7 @@ from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import confirmation_paths, webhook_secrets
+from zaqar_notify.signing import confirmation_paths, rotate, webhook_secrets
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
 
 CHANGEABLE = ("subscriber", "ttl", "options")
@@ -79,12 +80,31 @@ async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
         created_at=now,
         expires_at=now + timedelta(seconds=ttl),
     )
-    subscription = await service.storage.subscriptions.create(wanted, now=now)
+    subscription = await service.storage.subscriptions.create(
+        wanted, renew=renewal(wanted), now=now
+    )
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
     if _asks_to_confirm(settings):
         await _send(service, ref, _confirmation(service, subscription, now))
     return subscription
+
+
+def renewal(wanted: Subscription) -> Callable[[Subscription], Subscription]:
+    """What becomes of the subscription that has the subscriber of the wanted one already."""
+
+    def renew(existing: Subscription) -> Subscription:
+        if existing.confirmed:
+            raise SubscriptionExists(existing.queue.name, existing.subscriber)
+        return msgspec.structs.replace(
+            existing,
+            ttl=wanted.ttl,
+            expires_at=wanted.expires_at,
+            options=wanted.options,
+            disabled_at=None,
+        )
+
+    return renew
 
 
 async def get(service: Service, ref: QueueRef, subscription_id: str) -> Subscription:
@@ -187,17 +207,19 @@ async def secret(service: Service, ref: QueueRef, subscription_id: str) -> Signi
 
 
 async def rotate_secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:
-    """Make a new secret; for a while the former one signs beside it."""
+    """Make a new secret; for a while the former ones sign beside it, each until its own overlap ends.
+
+    Raises:
+        WebhooksNotSigned: This service has no master key.
+        ValidationFailed: As many as may sign at once do already.
+    """
     if not service.settings.webhook_secret.get_secret_value():
         raise WebhooksNotSigned
     now = service.clock.now()
+    overlap_seconds = service.settings.webhook_secret_overlap_seconds
 
     def rotated(subscription: Subscription) -> Subscription:
-        return msgspec.structs.replace(
-            subscription,
-            secret_generation=subscription.secret_generation + 1,
-            secret_rotated_at=now,
-        )
+        return rotate(subscription, now=now, overlap_seconds=overlap_seconds)
 
     subscriptions = service.storage.subscriptions
     return _secret(service, await subscriptions.update(ref, subscription_id, rotated, now=now))

@@ -582,6 +582,33 @@ async def test_the_signing_secret_can_be_rotated_and_the_former_one_stays_a_whil
     assert afterwards == {"secret": during["secret"], "former_secrets": []}
 
 
+async def test_a_secret_rotated_twice_signs_until_its_own_overlap_ends(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api(webhook_secret="master", webhook_secret_overlap_seconds=100)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+    first = (await api.get(path)).json["secret"]
+
+    second = (await api.post(path)).json["secret"]
+    clock.advance(seconds=99)
+    third = (await api.post(path)).json
+
+    assert third["former_secrets"] == [second, first]
+    clock.advance(seconds=1)
+    assert (await api.get(path)).json["former_secrets"] == [second]
+    clock.advance(seconds=99)
+    assert (await api.get(path)).json["former_secrets"] == []
+
+
+async def test_secrets_that_sign_at_once_are_bounded(start_api: StartApi) -> None:
+    api = await start_api(webhook_secret="master")
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+
+    statuses = [(await api.post(path)).status for _ in range(11)]
+
+    assert statuses == [200] * 10 + [400]
+
+
 async def test_without_a_master_key_there_is_no_secret(api: Api) -> None:
     path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
 

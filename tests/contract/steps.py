@@ -27,6 +27,7 @@ from zaqar_notify.models import (
     Subscription,
 )
 from zaqar_notify.storage.base import IdempotencyKey, Post, Storage
+from zaqar_notify.subscriptions import renewal
 
 _subscription_numbers = itertools.count(1)
 
@@ -244,7 +245,7 @@ async def subscribe(
     now: datetime = START,
 ) -> Subscription:
     wanted = subscription(queue, subscriber, ttl=ttl, options=options, confirmed=confirmed, now=now)
-    return await storage.subscriptions.create(wanted, now=now)
+    return await storage.subscriptions.create(wanted, renew=renewal(wanted), now=now)
 
 
 def bodies(source: Page | Claim | Sequence[Message]) -> list[str]:

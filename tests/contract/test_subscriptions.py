@@ -46,10 +46,10 @@ async def test_a_subscription_is_read_back_whole(storage: Storage, queue: QueueR
         confirmed=True,
         disabled_at=after(1),
         secret_generation=3,
-        secret_rotated_at=after(2),
+        secret_rotations=(after(2), after(2.5)),
     )
 
-    created = await storage.subscriptions.create(wanted, now=START)
+    created = await storage.subscriptions.create(wanted, renew=unchanged, now=START)
 
     assert created == wanted
     assert await storage.subscriptions.get(queue, created.id, now=START) == created
@@ -99,6 +99,24 @@ async def test_an_unconfirmed_duplicate_renews_the_first(storage: Storage, queue
     assert again == expected
     assert await storage.subscriptions.get(queue, first.id, now=after(10)) == expected
     assert await listed(storage, queue, now=after(10)) == [HOOK]
+
+
+async def test_what_a_repeated_subscription_changes_is_the_caller_s_rule(
+    storage: Storage, queue: QueueRef
+) -> None:
+    first = await subscribe(storage, queue, HOOK, ttl=60, confirmed=True)
+    first = await storage.subscriptions.update(
+        queue, first.id, lambda one: msgspec.structs.replace(one, disabled_at=START), now=START
+    )
+    wanted = subscription(queue, HOOK, ttl=600, now=after(10))
+
+    def renew(existing: Subscription) -> Subscription:
+        return msgspec.structs.replace(existing, options={"renewed": True})
+
+    again = await storage.subscriptions.create(wanted, renew=renew, now=after(10))
+
+    assert again == msgspec.structs.replace(first, options={"renewed": True})
+    assert await storage.subscriptions.list(queue, marker=None, limit=10, now=START) == [again]
 
 
 async def test_a_confirmed_duplicate_is_refused_and_changes_nothing(
@@ -174,7 +192,7 @@ async def test_subscriptions_are_listed_in_order_of_their_ids(
     subscribers = [f"http://example.com/{name}" for name in ("c", "a", "d", "b", "e")]
     created = [subscription(queue, subscriber) for subscriber in subscribers]
     for one in reversed(created):
-        await storage.subscriptions.create(one, now=START)
+        await storage.subscriptions.create(one, renew=unchanged, now=START)
 
     assert await listed(storage, queue) == subscribers
     assert await listed(storage, queue, limit=2) == subscribers[:2]
@@ -254,7 +272,7 @@ async def test_an_update_replaces_the_subscription_and_returns_it(
             confirmed=True,
             disabled_at=after(1),
             secret_generation=1,
-            secret_rotated_at=after(2),
+            secret_rotations=(after(2),),
         )
 
     updated = await storage.subscriptions.update(queue, created.id, change, now=START)

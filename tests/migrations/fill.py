@@ -113,6 +113,7 @@ async def _subscribe(
             confirmed=True,
             disabled_at=START if is_disabled else None,
         ),
+        renew=lambda existing: existing,
         now=START,
     )
 

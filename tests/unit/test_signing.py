@@ -13,7 +13,15 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from zaqar_notify.errors import BodyInvalid, SignatureRefused, ValidationFailed
 from zaqar_notify.models import Document, QueueRef, Subscription
-from zaqar_notify.signing import share, sign_url, sign_webhook, verify_url, webhook_secrets
+from zaqar_notify.signing import (
+    MAX_FORMER_SECRETS,
+    rotate,
+    share,
+    sign_url,
+    sign_webhook,
+    verify_url,
+    webhook_secrets,
+)
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -36,7 +44,7 @@ def subscription(
     project: str = "p1",
     subscription_id: str = "s1",
     generation: int = 0,
-    rotated_at: datetime | None = None,
+    rotations: tuple[datetime, ...] = (),
 ) -> Subscription:
     return Subscription(
         id=subscription_id,
@@ -47,7 +55,7 @@ def subscription(
         created_at=NOW,
         expires_at=NOW + timedelta(hours=1),
         secret_generation=generation,
-        secret_rotated_at=rotated_at,
+        secret_rotations=rotations,
     )
 
 
@@ -134,15 +142,50 @@ def test_each_subscription_project_generation_and_master_key_has_a_secret_of_its
 
 def test_a_rotated_secret_signs_second_until_the_overlap_ends() -> None:
     [old] = secrets_of(subscription())
-    rotated = subscription(generation=1, rotated_at=NOW)
+    rotated = subscription(generation=1, rotations=(NOW,))
     [new] = secrets_of(rotated, now=NOW + timedelta(seconds=60))
 
     assert secrets_of(rotated, now=NOW + timedelta(seconds=59)) == [new, old]
     assert secrets_of(rotated, now=NOW + timedelta(seconds=60)) == [new]
 
 
+def test_each_of_several_former_secrets_signs_until_its_own_overlap_ends() -> None:
+    generations = [secrets_of(subscription(generation=number))[0] for number in range(4)]
+    twice = subscription(generation=3, rotations=(NOW, NOW + timedelta(seconds=40)))
+
+    def signing(after_seconds: int) -> list[int]:
+        secrets = secrets_of(twice, now=NOW + timedelta(seconds=after_seconds))
+        return [generations.index(secret) for secret in secrets]
+
+    assert signing(59) == [3, 2, 1]
+    assert signing(60) == signing(99) == [3, 2]
+    assert signing(100) == [3]
+
+
+def test_a_rotation_forgets_those_whose_overlap_has_ended() -> None:
+    one = rotate(subscription(), now=NOW, overlap_seconds=60)
+    two = rotate(one, now=NOW + timedelta(seconds=59), overlap_seconds=60)
+    three = rotate(two, now=NOW + timedelta(seconds=60), overlap_seconds=60)
+
+    assert [each.secret_generation for each in (one, two, three)] == [1, 2, 3]
+    assert two.secret_rotations == (NOW, NOW + timedelta(seconds=59))
+    assert three.secret_rotations == (NOW + timedelta(seconds=59), NOW + timedelta(seconds=60))
+
+
+def test_secrets_that_sign_are_bounded() -> None:
+    rotated = subscription()
+    for number in range(MAX_FORMER_SECRETS):
+        rotated = rotate(rotated, now=NOW + timedelta(seconds=number), overlap_seconds=60)
+
+    with pytest.raises(ValidationFailed, match="10 former secrets still sign"):
+        rotate(rotated, now=NOW + timedelta(seconds=59), overlap_seconds=60)
+
+    again = rotate(rotated, now=NOW + timedelta(seconds=60), overlap_seconds=60)
+    assert len(again.secret_rotations) == MAX_FORMER_SECRETS
+
+
 def test_the_first_generation_has_no_former_secret() -> None:
-    assert len(secrets_of(subscription(generation=0, rotated_at=NOW))) == 1
+    assert len(secrets_of(subscription(generation=0, rotations=(NOW,)))) == 1
 
 
 def test_without_a_master_key_there_is_no_secret() -> None:

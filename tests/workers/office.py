@@ -35,6 +35,7 @@ from zaqar_notify.models import (
 )
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Post, Storage
+from zaqar_notify.subscriptions import renewal
 
 QUEUE = QueueRef("project1", "orders")
 OUTBOX = outbox_ref(0)
@@ -220,7 +221,9 @@ class Office:
             expires_at=now + timedelta(seconds=ttl),
             confirmed=confirmed,
         )
-        return await self.storage.subscriptions.create(subscription, now=now)
+        return await self.storage.subscriptions.create(
+            subscription, renew=renewal(subscription), now=now
+        )
 
     async def post(self, *bodies: bytes, delay: int = 0, queue: QueueRef = QUEUE) -> list[str]:
         messages = [NewMessage(body=body, ttl=3600, delay=delay) for body in bodies]

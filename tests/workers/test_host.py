@@ -23,6 +23,7 @@ from zaqar_notify.models import NewMessage, Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.subscriptions import renewal
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ async def owe(storage: Storage, hook: Hook, settings: Settings) -> None:
         expires_at=START,
         confirmed=True,
     )
-    await storage.subscriptions.create(subscription, now=now)
+    await storage.subscriptions.create(subscription, renew=renewal(subscription), now=now)
     messages = [NewMessage(body=b'"hello"', ttl=3600)]
     await storage.messages.post(QUEUE, ClientPost(messages, settings), now=now)
 

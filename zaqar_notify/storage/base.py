@@ -342,14 +342,18 @@ class SubscriptionStore(ABC):
     """
 
     @abstractmethod
-    async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
-        """Store it, creating the queue when absent.
+    async def create(
+        self,
+        subscription: Subscription,
+        *,
+        renew: Callable[[Subscription], Subscription],
+        now: datetime,
+    ) -> Subscription:
+        """Store it, creating the queue when absent; return what is stored.
 
-        When an unconfirmed subscription with the same subscriber lives on the queue, that one gets
-        the new `ttl`, `expires_at` and `options`, and is returned.
-
-        Raises:
-            SubscriptionExists: One with the same subscriber lives there, confirmed.
+        When a subscription with the same subscriber lives on the queue, that one is replaced by
+        `renew(that one)`, atomically. What `renew` raises is raised, and nothing is stored. What a
+        repeated subscription changes is its caller's rule: a driver adds nothing to it.
         """
 
     @abstractmethod

@@ -8,6 +8,9 @@ from zaqar_notify.errors import StartRefused
 
 logger = logging.getLogger(__name__)
 
+MIGRATION = "zaqar-notify migration"
+"""The comment on a step's commands to MongoDB. They go to every shard, and may take their time."""
+
 
 def refuse_later(store: str, version: int, known: int) -> None:
     """Refuse a store that a later release has migrated.

@@ -226,7 +226,7 @@ def from_subscription(subscription: Subscription) -> Stored:
         "confirmed": subscription.confirmed,
         "disabled_at": subscription.disabled_at,
         "secret_generation": subscription.secret_generation,
-        "secret_rotated_at": subscription.secret_rotated_at,
+        "secret_rotations": list(subscription.secret_rotations),
     }
 
 
@@ -242,7 +242,7 @@ def to_subscription(ref: QueueRef, stored: Stored) -> Subscription:
         confirmed=stored["confirmed"],
         disabled_at=stored["disabled_at"],
         secret_generation=stored["secret_generation"],
-        secret_rotated_at=stored["secret_rotated_at"],
+        secret_rotations=tuple(stored["secret_rotations"]),
     )
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-import msgspec
 from pymongo.errors import DuplicateKeyError
 
-from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.errors import NotifyError, SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import SubscriptionStore
@@ -53,7 +52,13 @@ class MongoSubscriptions(SubscriptionStore):
         self._subscriptions = connection.subscriptions
         self._queue_store = queues
 
-    async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
+    async def create(
+        self,
+        subscription: Subscription,
+        *,
+        renew: Callable[[Subscription], Subscription],
+        now: datetime,
+    ) -> Subscription:
         ref = subscription.queue
         while True:
             existing = await self._by_subscriber(ref, subscription.subscriber, now)
@@ -64,17 +69,12 @@ class MongoSubscriptions(SubscriptionStore):
                     await self._raise(ref, subscription.expires_at)
                     return subscription
                 continue
-            if existing.confirmed:
+            try:
+                renewed = renew(existing)
+            except NotifyError:
                 # Whoever stored it may have gone before it said so on the queue.
                 await self._raise(ref, existing.expires_at)
-                raise SubscriptionExists(ref.name, existing.subscriber)
-            renewed = msgspec.structs.replace(
-                existing,
-                ttl=subscription.ttl,
-                expires_at=subscription.expires_at,
-                options=subscription.options,
-                disabled_at=None,
-            )
+                raise
             if await self._replace(existing, renewed):
                 await self._queue_store.create(ref, metadata={}, now=now)
                 return renewed

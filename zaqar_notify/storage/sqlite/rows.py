@@ -94,7 +94,7 @@ def from_json(text: str) -> Document:
 
 SUBSCRIPTION_COLUMNS = (
     "project, queue, id, subscriber, ttl, options, created_at, expires_at, confirmed, disabled_at, "
-    "secret_generation, secret_rotated_at"
+    "secret_generation, secret_rotations"
 )
 
 
@@ -112,7 +112,7 @@ def from_subscription(subscription: Subscription) -> tuple[object, ...]:
         subscription.confirmed,
         _optional_ms(subscription.disabled_at),
         subscription.secret_generation,
-        _optional_ms(subscription.secret_rotated_at),
+        json.dumps([to_ms(at) for at in subscription.secret_rotations]),
     )
 
 
@@ -128,7 +128,7 @@ def to_subscription(row: Row) -> Subscription:
         confirmed=bool(row[8]),
         disabled_at=None if row[9] is None else from_ms(row[9]),
         secret_generation=row[10],
-        secret_rotated_at=None if row[11] is None else from_ms(row[11]),
+        secret_rotations=tuple(from_ms(at) for at in json.loads(row[11])),
     )
 
 

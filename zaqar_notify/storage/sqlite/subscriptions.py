@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import apsw
-import msgspec
 
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.internal import queues_of_subscription
@@ -38,23 +37,19 @@ class SQLiteSubscriptions(SubscriptionStore):
         self._database = database
         self._records = records
 
-    async def create(self, subscription: Subscription, *, now: datetime) -> Subscription:
+    async def create(
+        self,
+        subscription: Subscription,
+        *,
+        renew: Callable[[Subscription], Subscription],
+        now: datetime,
+    ) -> Subscription:
         ref = subscription.queue
         now_ms = to_ms(now)
 
         def write(db: apsw.Connection) -> Subscription:
-            stored = subscription
             existing = self._by_subscriber(db, ref, subscription.subscriber, now_ms)
-            if existing is not None:
-                if existing.confirmed:
-                    raise SubscriptionExists(ref.name, existing.subscriber)
-                stored = msgspec.structs.replace(
-                    existing,
-                    ttl=subscription.ttl,
-                    expires_at=subscription.expires_at,
-                    options=subscription.options,
-                    disabled_at=None,
-                )
+            stored = subscription if existing is None else renew(existing)
             self._records.ensure(db, ref, now_ms)
             db.execute(_REPLACE, from_subscription(stored))
             return stored

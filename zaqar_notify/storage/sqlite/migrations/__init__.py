@@ -4,7 +4,8 @@ A new file takes all of them, one that an earlier release wrote takes those it l
 holds the lock beside it. Each step is a transaction: a process that dies in it leaves the file as it
 was. How to add one: docs/add-a-driver.md.
 
-    0001_first.sql    the tables and the indexes, with the query each index serves
+    0001_first.sql               the tables and the indexes, with the query each index serves
+    0002_secret_rotations.sql    subscriptions keep each late rotation of their secret
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def _run_file(name: str, db: apsw.Connection) -> None:
     db.execute(resources.files(__name__).joinpath(name).read_text())
 
 
-STEPS: tuple[Step, ...] = (partial(_run_file, "0001_first.sql"),)
+STEPS: tuple[Step, ...] = (
+    partial(_run_file, "0001_first.sql"),
+    partial(_run_file, "0002_secret_rotations.sql"),
+)
 """In their order: the first one makes version 1."""
 
 SCHEMA_VERSION = len(STEPS)
