@@ -24,6 +24,7 @@ from sinks.retry_after import seconds_to_wait
 from zaqar_notify import __version__
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.installation import MARK_HEADER, installation_mark
+from zaqar_notify.lines import has_control_characters
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import sign_webhook
@@ -185,7 +186,7 @@ def _may_set(name: object, value: object) -> bool:
         and _HEADER_NAME.fullmatch(name) is not None
         and header_key(name) not in _KEPT_HEADERS
         and not is_identity_header(name)
-        and not text.has_control_characters(value)
+        and not has_control_characters(value)
     )
 
 

@@ -24,6 +24,7 @@ from zaqar_notify.broker_uri import BrokerUri
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.mail import read_mailbox
 from zaqar_notify.settings import Network, Settings, shown, sources, variable
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.storage.base import Storage
@@ -301,11 +302,7 @@ async def _mail(settings: Settings) -> list[Finding]:
     relay = await _relay(settings)
     if settings.smtp_sender:
         return [relay]
-    no_sender = warning(
-        "mail",
-        "Mails have no sender but what a subscription asks for",
-        "Set ZAQAR_SMTP_SENDER; without it a subscription needs options.from",
-    )
+    no_sender = problem("mail", "Mails have no sender: mailto: is refused", "Set ZAQAR_SMTP_SENDER")
     return [relay, no_sender]
 
 
@@ -315,7 +312,7 @@ def _sendmail(program: str) -> Finding:
         return problem(
             "mail",
             f"The sendmail command {program} is not there, or can't be run",
-            "Install it, or correct ZAQAR_SENDMAIL_COMMAND; mails are tried again until then",
+            "Install it, or correct ZAQAR_SENDMAIL_COMMAND; mails wait until then",
         )
     return ok("mail", f"Mails go through {found}")
 
@@ -335,12 +332,15 @@ async def _relay(settings: Settings) -> Finding:
         async with asyncio.timeout(2 * ANSWER_SECONDS):
             await relay.connect()
             await relay.ehlo()
+            if settings.smtp_sender:
+                # Some ask for a login, or refuse the sender, only now. No mail is sent.
+                await relay.mail(read_mailbox(settings.smtp_sender).address)
             await relay.quit()
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
         return problem(
             "mail",
             f"The mail relay {address} refuses: {type(error).__name__}: {error}",
-            "Start it, or correct ZAQAR_SMTP_…; mails are tried again until then",
+            "Start it, or correct ZAQAR_SMTP_…; mails wait until then",
         )
     finally:
         relay.close()

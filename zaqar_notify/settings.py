@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from zaqar_notify.errors import StartRefused
+from zaqar_notify.errors import StartRefused, ValidationFailed
+from zaqar_notify.mail import is_mail_address, read_mailbox
 
 PREFIX = "ZAQAR_"
 CONFIG_FILE = "ZAQAR_CONFIG_FILE"
@@ -218,7 +219,16 @@ class Settings(BaseModel):
         25, description="Port of the mail relay."
     )
     smtp_sender: str = Field(
-        "", description="Sender of notification mails, for subscriptions without options.from."
+        "",
+        description="Sender of all mails, which gets the bounces: ADDRESS or NAME <ADDRESS>; a mail relay needs one.",
+    )
+    smtp_senders: Words = Field(
+        (),
+        description="Who else may be the sender if a subscription asks for it (options.from): addresses, and @DOMAIN for all of a domain, comma separated. Others become Reply-To.",
+    )
+    smtp_connections: Count = Field(
+        4,
+        description="Most connections to the mail relay (or sendmail commands) at once, in one process.",
     )
     smtp_username: str = Field("", description="User at the mail relay; empty: no login.")
     smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail relay.")
@@ -227,7 +237,7 @@ class Settings(BaseModel):
     )
     sendmail_command: str = Field(
         "",
-        description="Command that reads a mail and its recipients from standard input, e.g. /usr/sbin/sendmail -t -oi; used instead of a relay.",
+        description="Command that reads a mail from standard input and gets its recipient as last argument, e.g. /usr/sbin/sendmail -oi; used instead of a relay.",
     )
 
     # Process
@@ -279,7 +289,7 @@ class Settings(BaseModel):
             raise ValueError("must be like https://HOST:PORT/PATH, the path of A-Z a-z 0-9 . _ ~ -")
         return value
 
-    @field_validator("subscriber_types", "signed_url_secrets", mode="before")
+    @field_validator("subscriber_types", "signed_url_secrets", "smtp_senders", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _words(value)
@@ -289,6 +299,24 @@ class Settings(BaseModel):
     def _can_be_split(cls, value: str) -> str:
         shlex.split(value)  # Its ValueError says what is wrong.
         return value
+
+    @field_validator("smtp_sender")
+    @classmethod
+    def _is_mailbox(cls, value: str) -> str:
+        try:
+            if value:
+                read_mailbox(value, "it")
+        except ValidationFailed as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("smtp_senders")
+    @classmethod
+    def _are_addresses(cls, value: Words) -> Words:
+        for word in value:
+            if not is_mail_address(f"any{word}" if word.startswith("@") else word):
+                raise ValueError(f"{word!r} is neither an address nor @ and a domain")
+        return tuple(word.lower() for word in value)
 
     @field_validator("delivery_allow", "delivery_deny", mode="before")
     @classmethod

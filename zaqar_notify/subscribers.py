@@ -13,9 +13,11 @@ from urllib.parse import unquote, urlsplit
 import orjson
 from jsonschema import Draft202012Validator
 
+from zaqar_notify import mail
 from zaqar_notify.addresses import AddressRule, forbidden, is_address
 from zaqar_notify.errors import QUEUE_NAME_RULE, ValidationFailed
 from zaqar_notify.jsontext import check_depth, check_integers
+from zaqar_notify.lines import has_control_characters
 from zaqar_notify.models import Document
 from zaqar_notify.names import is_queue_name
 from zaqar_notify.retry import POLICY_KEY, parse_policy
@@ -30,14 +32,7 @@ MIN_TTL_SECONDS = 60
 
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\Z"
-
-# What a mail sink can send to: ASCII, one @, and nothing that could start another recipient, a header
-# or an option of a mail command.
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9-]+"
-MAIL_ADDRESS = re.compile(rf"(?!-){_ATOM}(\.{_ATOM})*@{_LABEL}(\.{_LABEL})*")
 
 _IDENTITY_HEADERS = re.compile(
     # Zaqar's own, and those of pre-signed URLs.
@@ -107,7 +102,7 @@ def check_subscriber(uri: object, settings: Settings) -> str:
         raise ValidationFailed(
             f"subscriber has {len(uri)} characters; at most {MAX_SUBSCRIBER_CHARACTERS} are allowed"
         )
-    if _CONTROL.search(uri):
+    if has_control_characters(uri):
         raise ValidationFailed("subscriber must not contain control characters")
     scheme = uri.partition(":")[0].lower() if ":" in uri else ""
     if scheme not in settings.subscriber_types:
@@ -183,6 +178,7 @@ def check_options(value: object) -> Document:
         place = " ".join(str(step)[:80] for step in fault.absolute_path)
         raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
     _check_headers(value.get("post_headers"))
+    _check_mail_options(value)
     return value
 
 
@@ -226,18 +222,29 @@ def _check_headers_length(headers: object) -> None:
         )
 
 
+def missing_for_mail(settings: Settings) -> str:
+    """What an operator has to set before mail can be sent; "" when nothing is missing."""
+    if settings.sendmail_command:
+        return ""
+    if not settings.smtp_host:
+        return "mail is off: neither ZAQAR_SMTP_HOST nor ZAQAR_SENDMAIL_COMMAND is set"
+    return "" if settings.smtp_sender else "mail is off: ZAQAR_SMTP_SENDER is not set"
+
+
 def _check_mail(uri: str, settings: Settings) -> None:
-    if not settings.smtp_host and not settings.sendmail_command:
-        raise ValidationFailed(
-            "mailto: subscribers need a mail relay: neither ZAQAR_SMTP_HOST "
-            "nor ZAQAR_SENDMAIL_COMMAND is set"
-        )
-    decoded = unquote(uri)
-    address = unquote(uri.partition(":")[2].partition("?")[0])
-    if _CONTROL.search(decoded) or not MAIL_ADDRESS.fullmatch(address):
-        raise ValidationFailed(
-            "subscriber must be mailto: and one address such as user@example.org"
-        )
+    missing = missing_for_mail(settings)
+    if missing:
+        raise ValidationFailed(f"subscriber can't be mailto: {missing}")
+    mail.recipient(uri)
+    mail.uri_subject(uri)
+
+
+def _check_mail_options(options: Document) -> None:
+    """Whatever the subscriber: a change of it does not look at the options again."""
+    if options.get("from"):
+        mail.read_mailbox(options["from"])
+    if options.get("subject"):
+        mail.check_subject(options["subject"])
 
 
 def _check_queue(uri: str) -> None:

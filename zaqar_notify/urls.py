@@ -17,10 +17,10 @@ from yarl import URL
 
 from zaqar_notify.addresses import is_address
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.lines import has_control_characters
 
 MAX_HOST_CHARACTERS = 253
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BEHIND_THE_HOST = re.compile(r"[^:/?#]+://[^/?#]*([^#]*)", re.DOTALL)
 # Brackets are illegal in a query too, but nothing escapes them: they are left to the receiver.
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^%A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]")
@@ -51,7 +51,7 @@ def read_url(text: str) -> WebUrl:
         ValidationFailed: It can't be called; the sentence says why.
     """
     # Parsers disagree about blanks and backslashes: what one takes for the host, another skips.
-    if " " in text or "\\" in text or _CONTROL.search(text):
+    if " " in text or "\\" in text or has_control_characters(text):
         raise ValidationFailed(
             "subscriber must not contain blanks, backslashes or control characters; escape them"
         )

@@ -13,7 +13,9 @@ import uvloop
 
 from sinks.guard import AddressGuard
 from sinks.webhook import WebhookSink
+from tests.sinks.mailers import Mailers
 from tests.sinks.receiver import Receiver, receiving
+from tests.sinks.relay import MailRelay, relaying
 from zaqar_notify.installation import installation_mark
 from zaqar_notify.settings import Settings
 
@@ -34,6 +36,19 @@ def settings() -> Settings:
 async def receiver() -> AsyncIterator[Receiver]:
     async with receiving() as receiver:
         yield receiver
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[MailRelay]:
+    async with relaying() as relay:
+        yield relay
+
+
+@pytest.fixture
+async def mailers() -> AsyncIterator[Mailers]:
+    mailers = Mailers()
+    yield mailers
+    await mailers.close()
 
 
 @pytest.fixture

@@ -261,11 +261,24 @@ async def test_a_mail_relay_that_answers_is_good_news(data: Path, relay: MailRel
     assert relay.mails == []
 
 
-async def test_mails_without_a_sender_are_a_warning(data: Path, relay: MailRelay) -> None:
+async def test_mails_without_a_sender_are_a_problem(data: Path, relay: MailRelay) -> None:
     _, sender = await found("mail", data, smtp_host="127.0.0.1", smtp_port=relay.port)
 
-    assert sender.level is WARNING
+    assert sender.level is PROBLEM
     assert "ZAQAR_SMTP_SENDER" in sender.remedy
+
+
+async def test_a_mail_relay_that_refuses_our_sender_is_a_problem(
+    data: Path, relay: MailRelay
+) -> None:
+    relay.to_sender = "530 5.7.0 log in first"
+
+    finding = await one_found(
+        "mail", data, smtp_host="127.0.0.1", smtp_port=relay.port, smtp_sender="a@example.org"
+    )
+
+    assert finding.level is PROBLEM
+    assert "log in first" in finding.sentence
 
 
 async def test_a_mail_relay_that_is_away_is_a_problem(data: Path) -> None:

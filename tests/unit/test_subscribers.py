@@ -12,7 +12,11 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, shown_subscriber
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-WITH_MAIL = Settings(smtp_host="mail.example.org", delivery_allow="127.0.0.1/32,::1/128")
+WITH_MAIL = Settings(
+    smtp_host="mail.example.org",
+    smtp_sender="ops@example.org",
+    delivery_allow="127.0.0.1/32,::1/128",
+)
 WITHOUT_MAIL = Settings(smtp_host="", sendmail_command="")
 
 
@@ -28,6 +32,8 @@ WITHOUT_MAIL = Settings(smtp_host="", sendmail_command="")
         "mailto:user@example.org",
         "MailTo:user.name+tag@localhost",
         "mailto:a@b?subject=Good%20day",
+        "mailto://user@example.org",
+        "mailto:user%2Btag%40example.org?cc=c@d",
         "queue:q2",
         "Queue:a.b-c_D",
         "http://example.org/" + "x" * 2029,
@@ -104,7 +110,13 @@ def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
         ("mailto:a@b c", "one address"),
         ("mailto:-oQ/tmp@example.org", "one address"),
         ("mailto:a@b%0d%0aBcc:c", "one address"),
-        ("mailto:a@b?subject=x%0d%0aBcc:c@d", "one address"),
+        ("mailto:a@b?subject=x%0d%0aBcc:c@d", "its subject must be one line"),
+        ("mailto:a@b?subject=%3D%3Futf-8%3Fq%3Fx%3D0ABcc:c@d%3F%3D", "encoded words"),
+        ("mailto:a@b?subject=" + "x" * 513, "513 characters; at most 512"),
+        ("mailto://", "one address"),
+        ("mailto://a@b/c", "one address"),
+        ("mailto:" + "a" * 65 + "@b", "one address"),
+        ("mailto:a@b-", "one address"),
         ("mailto:Name <a@b>", "one address"),
         ("queue:", "queue name"),
         ("queue://q2", "queue name"),
@@ -144,6 +156,43 @@ def test_mail_needs_a_relay_or_a_command() -> None:
 
     by_command = Settings(smtp_host="", sendmail_command="/usr/sbin/sendmail -t -oi")
     assert check_subscriber("mailto:a@example.org", by_command)
+
+
+def test_mail_through_a_relay_needs_a_sender() -> None:
+    with pytest.raises(ValidationFailed, match="ZAQAR_SMTP_SENDER"):
+        check_subscriber("mailto:a@example.org", Settings(smtp_host="mail.example.org"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"from": "Ops"}, "one address such as"),
+        ({"from": "a@b, c@d"}, "one address such as"),
+        ({"from": "Ops <a@b> <c@d>"}, "one address such as"),
+        ({"from": "=?utf-8?q?x=0ABcc=3A_evil=40example.org?= <a@b>"}, "encoded words"),
+        ({"from": "x" * 129 + " <a@b>"}, "129 characters; at most 128"),
+        ({"subject": "=?utf-8?q?x=0ABcc=3A_evil=40example.org?="}, "encoded words"),
+        ({"subject": "so =?UTF-8*en?B?eA==?= much"}, "encoded words"),
+        ({"subject": "x" * 513}, "513 characters; at most 512"),
+    ],
+)
+def test_what_can_not_stand_in_a_mail_is_refused(options: Document, named: str) -> None:
+    """For other subscribers, too: one that is changed to mailto: keeps its options."""
+    with pytest.raises(ValidationFailed, match=named):
+        check_options(options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"from": "ops@example.org", "subject": "2 + 2 =? 4"},
+        {"from": 'Ops, "all" of us <ops@example.org>', "subject": "é" * 512},
+        {"from": "", "subject": ""},
+        {"from": None, "subject": None},
+    ],
+)
+def test_what_can_stand_in_a_mail_is_kept(options: Document) -> None:
+    assert check_options(options) == options
 
 
 def test_a_refusal_does_not_repeat_credentials() -> None:

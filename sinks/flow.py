@@ -1,0 +1,214 @@
+"""How fast mails are handed on: as many at once as the carrier bears, projects in turn.
+
+Trouble that the operator can mend pauses all mail, longer each time until one goes through; then the
+flow grows again from one at a time. Who can't have a turn soon is told when to come back: nothing waits
+here for longer than a moment, and no mail's try is spent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random as system_random
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
+
+from sinks.carrier import Trouble
+from zaqar_notify.models import Outcome, Verdict
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 1.0
+"""How long a mail waits in memory for its turn."""
+
+MAX_WAITING = 64
+"""Mails that wait so, in all."""
+
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 300.0
+
+CROWDED_SECONDS = 60.0
+"""How long no further connection is tried once the carrier had no more."""
+
+LONGEST_WAIT_SECONDS = 900.0
+"""Until who was turned away looks again, at most."""
+
+MAX_BOOKINGS = 1000
+"""Projects whose turns are booked ahead."""
+
+
+class _Pause:
+    """Of one kind of mail."""
+
+    __slots__ = ("detail", "failures", "until")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.failures = 0
+        self.detail = ""
+
+
+class Flow:
+    def __init__(
+        self,
+        most: int,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = system_random.random,
+    ) -> None:
+        self._most = most
+        self._timer = timer
+        self._random = random
+        self._limit = most
+        self._running = 0
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._pauses: dict[str, _Pause] = {}
+        self._bookings: dict[str, float] = {}
+        self._pace_seconds = 0.0
+        self._crowded_until = 0.0
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why mails wait now, in our own words."""
+        return [pause.detail for pause in self._pauses.values()]
+
+    async def pass_on(
+        self, project: str, kind: str, hand_over: Callable[[], Awaitable[Outcome]]
+    ) -> Outcome:
+        """Hand a mail over when it is the project's turn; postponed when that is not soon.
+
+        Args:
+            kind: What may be in trouble by itself: the sender.
+        """
+        if self._paused_until(kind) > self._timer() or not await self._turn(project):
+            return self._postponed(project, kind)
+        try:
+            if self._paused_until(kind) > self._timer():
+                return self._postponed(project, kind)
+            began = self._timer()
+            outcome = await hand_over()
+            self._learn(outcome, kind, self._timer() - began)
+            return outcome
+        except Trouble as trouble:
+            return self.slow_down(trouble, project)
+        finally:
+            self._running -= 1
+            self._give_turns()
+
+    def slow_down(self, trouble: Trouble, project: str) -> Outcome:
+        """Let all mail of the trouble's kind wait; this one, too."""
+        now = self._timer()
+        if trouble.working:
+            self._limit = max(1, min(self._limit, trouble.working))
+            self._crowded_until = now + CROWDED_SECONDS
+        else:
+            self._pause(trouble, now)
+        return self._postponed(project, trouble.kind, trouble)
+
+    def _pause(self, trouble: Trouble, now: float) -> None:
+        pause = self._pauses.setdefault(trouble.kind, _Pause())
+        if now < pause.until:
+            return  # Others were under way when it began.
+        pause.failures += 1
+        seconds = min(FIRST_PAUSE_SECONDS * 2 ** (pause.failures - 1), LONGEST_PAUSE_SECONDS)
+        pause.until = now + seconds
+        if not trouble.kind:
+            self._limit = 1
+        if pause.detail != trouble.detail:
+            pause.detail = trouble.detail
+            logger.log(
+                logging.ERROR if (trouble.status or 0) >= 500 else logging.WARNING,
+                "Mails wait until this is mended; none of their tries is spent",
+                extra={
+                    "action": "mail_slowed",
+                    "detail": trouble.detail,
+                    "status": trouble.status,
+                    "sender": trouble.kind,
+                },
+            )
+
+    def _learn(self, outcome: Outcome, kind: str, seconds: float) -> None:
+        """From a mail that was handed over, whatever became of it."""
+        self._pace_seconds += (seconds - self._pace_seconds) / (1 + self._limit)
+        if outcome.verdict is Verdict.TRY_LATER and outcome.status is None:
+            return  # No answer.
+        if self._limit < self._most and self._timer() >= self._crowded_until:
+            self._limit += 1
+        for passed in ("", kind):
+            pause = self._pauses.pop(passed, None)
+            if pause is not None:
+                logger.info(
+                    "Mails go through again",
+                    extra={"action": "mail_resumed", "detail": pause.detail, "sender": passed},
+                )
+
+    def _paused_until(self, kind: str) -> float:
+        pauses = (self._pauses.get(""), self._pauses.get(kind))
+        return max((pause.until for pause in pauses if pause), default=0.0)
+
+    async def _turn(self, project: str) -> bool:
+        """Wait a moment for a turn; the caller gives it back."""
+        if self._running < self._limit and not self._lines:
+            self._running += 1
+            return True
+        waiting = sum(map(len, self._lines.values()))
+        if waiting >= MAX_WAITING or len(self._lines.get(project, ())) >= self._most:
+            return False
+        turn = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(project, deque()).append(turn)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await turn
+        except TimeoutError:
+            self._leave_line(project, turn)
+            return False
+        except BaseException:
+            self._leave_line(project, turn)
+            raise
+        return True
+
+    def _leave_line(self, project: str, turn: asyncio.Future[None]) -> None:
+        if turn.done() and not turn.cancelled():  # It was given at that very moment.
+            self._running -= 1
+            self._give_turns()
+            return
+        line = self._lines[project]
+        line.remove(turn)
+        if not line:
+            del self._lines[project]
+
+    def _give_turns(self) -> None:
+        while self._lines and self._running < self._limit:
+            project, line = next(iter(self._lines.items()))
+            turn = line.popleft()
+            if line:
+                self._lines.move_to_end(project)
+            else:
+                del self._lines[project]
+            if not turn.done():
+                self._running += 1
+                turn.set_result(None)
+
+    def _postponed(self, project: str, kind: str, trouble: Trouble | None = None) -> Outcome:
+        return Outcome(
+            Verdict.POSTPONED,
+            trouble.status if trouble else None,
+            trouble.detail if trouble else "other mails are before it",
+            retry_after_seconds=self._wait_seconds(project, kind),
+            excerpt=trouble.excerpt if trouble else "",
+        )
+
+    def _wait_seconds(self, project: str, kind: str) -> int:
+        """When to come back: after the pause, each mail of a project with a turn of its own."""
+        now = self._timer()
+        begin = max(now, self._paused_until(kind))
+        turn = max(begin, now + 1, self._bookings.get(project, 0.0))
+        if turn - begin >= LONGEST_WAIT_SECONDS:
+            return math.ceil(begin - now + LONGEST_WAIT_SECONDS * (1 + self._random()) / 2)
+        if len(self._bookings) >= MAX_BOOKINGS:
+            self._bookings = {key: at for key, at in self._bookings.items() if at > now}
+        sharing = max(1, len(self._lines))
+        self._bookings[project] = turn + self._pace_seconds * sharing / self._limit
+        return math.ceil(turn - now)

@@ -1,0 +1,151 @@
+"""A delivery as a mail: its envelope, and its text as it goes out.
+
+Headers are made of checked texts, encoded here and not read again: Python's own composing reads what it
+is given, encoded words included, and folds an address by what it has read.
+"""
+
+from __future__ import annotations
+
+import re
+from email.contentmanager import raw_data_manager
+from email.header import Header
+from email.message import EmailMessage
+from email.policy import Compat32
+from email.utils import format_datetime
+from urllib.parse import quote
+
+import msgspec
+
+from zaqar_notify.mail import Mailbox, check_subject, read_mailbox, recipient, uri_subject
+from zaqar_notify.models import Delivery, MessageType
+from zaqar_notify.settings import Settings
+
+# Relays need not take 8-bit text. A body stays readable for scripts while its lines fit into SMTP's.
+_COMPOSING = Compat32(max_line_length=998, cte_type="7bit", mangle_from_=False)
+_WRITING = _COMPOSING.clone(max_line_length=78)
+
+_WORDS = re.compile(r"[A-Za-z0-9 '_-]*")
+
+# Zaqar's templates: {0} is the queue, {1} the project, {2} the link.
+_CONFIRMATIONS = {
+    MessageType.SUBSCRIPTION_CONFIRMATION: (
+        "Zaqar Notification - Subscription Confirmation",
+        "You have chosen to subscribe to the queue: {0}. This queue belongs to project: {1}. "
+        "To confirm this subscription, click or visit this link below: {2}",
+    ),
+    MessageType.UNSUBSCRIBE_CONFIRMATION: (
+        "Zaqar Notification - Unsubscribe Confirmation",
+        "You have unsubscribed successfully to the queue: {0}. This queue belongs to project: {1}. "
+        "To resubscribe this subscription, click or visit this link below: {2}",
+    ),
+}
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A mail and its envelope. An empty `sender` leaves the choice to a sendmail command."""
+
+    sender: str
+    recipient: str
+    content: EmailMessage
+
+    def text(self, linesep: str) -> bytes:
+        """The mail as it goes out, 7-bit, its lines ended as asked."""
+        return self.content.as_bytes(policy=_WRITING.clone(linesep=linesep))
+
+
+class _Confirmation(msgspec.Struct, frozen=True):
+    """The part of a confirmation's payload that the link carries."""
+
+    signature: str = msgspec.field(name="URL-Signature", default="")
+    methods: str = msgspec.field(name="URL-Methods", default="")
+    paths: str = msgspec.field(name="URL-Paths", default="")
+    project: str = msgspec.field(name="X-Project-ID", default="")
+    expires: str = msgspec.field(name="URL-Expires", default="")
+    url: str = msgspec.field(name="WSGISubscribeURL", default="")
+    queue: str = msgspec.field(name="queue_name", default="")
+
+
+def write_letter(delivery: Delivery, settings: Settings) -> Letter:
+    """The mail for a delivery; one that asks to confirm needs `external_confirmation_url`.
+
+    Raises:
+        ValidationFailed: Recipient, subject or sender can't stand in a mail.
+    """
+    subscription, options = delivery.subscription, delivery.subscription.options
+    to = recipient(subscription.subscriber)
+    asked: Mailbox | None = None
+    if delivery.kind is MessageType.NOTIFICATION:
+        asked = _mailbox(_text(options.get("from")))
+        of_uri = uri_subject(subscription.subscriber)
+        subject = check_subject(_text(options.get("subject"))) if of_uri is None else of_uri
+        body = delivery.payload.decode(errors="replace")
+    else:
+        subject, body = _confirmation(delivery, settings.external_confirmation_url)
+    own = _mailbox(settings.smtp_sender)
+    may_send = asked is not None and _may_send(asked, settings)
+    sender = asked if may_send else own
+    content = EmailMessage(policy=_COMPOSING)
+    if sender:
+        content["From"] = _header(sender)
+    if asked and not may_send:
+        content["Reply-To"] = _header(asked)
+    content["To"] = to
+    content["Subject"] = Header(subject, _charset(subject), header_name="Subject")
+    content["Date"] = format_datetime(delivery.sent_at)
+    # The same for every try, so that a receiver can tell a repeated mail.
+    content["Message-ID"] = f"<{delivery.id}@{_domain(sender)}>"
+    content["Auto-Submitted"] = "auto-generated"
+    content["Zaqar-Message-Id"] = delivery.message_id
+    content["Zaqar-Subscription-Id"] = subscription.id
+    content["Zaqar-Queue"] = subscription.queue.name
+    content.set_content(body, content_manager=raw_data_manager)
+    # Bounces are the operator's.
+    envelope = own or sender
+    return Letter(envelope.address if envelope else "", to, content)
+
+
+def _may_send(mailbox: Mailbox, settings: Settings) -> bool:
+    """Whether mails may come from it: the operator lists addresses, and domains as `@example.org`."""
+    address = mailbox.address.lower()
+    return bool({address, "@" + _domain(mailbox).lower()} & set(settings.smtp_senders))
+
+
+def _confirmation(delivery: Delivery, page: str) -> tuple[str, str]:
+    """The subject and the text of a confirmation mail.
+
+    A project's name may be any text of its owner's: escaped, it can't speak to the recipient.
+    """
+    facts = msgspec.json.decode(delivery.payload, type=_Confirmation)
+    project = quote(facts.project, safe="")
+    link = (
+        f"{page}?Signature={facts.signature}&Methods={facts.methods}&Paths={facts.paths}"
+        f"&Project={project}&Expires={facts.expires}&Url={facts.url}&Queue={facts.queue}"
+    )
+    subject, template = _CONFIRMATIONS[delivery.kind]
+    return subject, template.format(facts.queue, project, link)
+
+
+def _mailbox(text: str) -> Mailbox | None:
+    return read_mailbox(text) if text else None
+
+
+def _header(mailbox: Mailbox) -> str:
+    """A mailbox as a header's value. A name with more than words in it is encoded: within quotes a
+    comma would do, but not for every reader of a header that is folded there."""
+    if not mailbox.name:
+        return mailbox.address
+    is_plain = _WORDS.fullmatch(mailbox.name) is not None
+    name = mailbox.name if is_plain else Header(mailbox.name, "utf-8").encode(linesep="")
+    return f"{name} <{mailbox.address}>"
+
+
+def _charset(text: str) -> str:
+    return "us-ascii" if text.isascii() else "utf-8"
+
+
+def _domain(sender: Mailbox | None) -> str:
+    return sender.address.rpartition("@")[2] if sender else "zaqar-notify"
+
+
+def _text(option: object) -> str:
+    return option if isinstance(option, str) else ""

@@ -1,0 +1,217 @@
+"""Mail through a relay, over connections that are used for many mails.
+
+A connection is given back after each mail, closed when nobody needs it for some seconds, and never used
+again after anything but a complete answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from contextlib import suppress
+
+import aiosmtplib
+import msgspec
+
+from sinks import text
+from sinks.carrier import Carrier, Trouble
+from sinks.letter import Letter
+from zaqar_notify.models import Outcome, Verdict
+from zaqar_notify.settings import Settings
+
+
+class SmtpTimes(msgspec.Struct, frozen=True):
+    """How long a relay may take, seconds: those of RFC 5321, 4.5.3.2, and ours."""
+
+    reply: float = 300
+    """Connecting, the greeting, and each command but DATA."""
+    acceptance: float = 600
+    """Once the mail has been sent: a relay that scans it first takes minutes."""
+    reuse: float = 10
+    """Whether a connection that lay idle still answers."""
+    idle: float = 15
+    goodbye: float = 1
+
+
+MAILS_PER_CONNECTION = 100
+"""Relays have limits of their own; a new connection is polite before that."""
+
+# Whatever they answer to: authentication or TLS is missing or failed, or the service closes.
+_ABOUT_US = frozenset({421, 432, 454, 530, 534, 535, 538})
+
+
+class SmtpCarrier(Carrier):
+    """Hands mails to the operator's relay.
+
+    Args:
+        tls: Which certificates to trust; None: the system's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        tls: ssl.SSLContext | None = None,
+        times: SmtpTimes = SmtpTimes(),  # noqa: B008 - immutable
+    ) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._times = times
+        self._idle: list[_Connection] = []
+        self._open = 0
+        self._partings: set[asyncio.Task[None]] = set()
+
+    async def hand_over(self, letter: Letter) -> Outcome:
+        connection = await self._connection()
+        is_usable = False
+        try:
+            outcome = await self._transact(connection.smtp, letter)
+            is_usable = True
+        finally:
+            # Cancelled or in trouble, it may be in the middle of anything.
+            if is_usable and connection.smtp.is_connected:
+                self._give_back(connection)
+            else:
+                self._drop(connection)
+        return outcome
+
+    async def close(self) -> None:
+        for connection in self._idle[:]:
+            self._part_with(connection)
+        await asyncio.gather(*self._partings)
+
+    async def _transact(self, smtp: aiosmtplib.SMTP, letter: Letter) -> Outcome:
+        try:
+            await smtp.mail(letter.sender)
+        except aiosmtplib.SMTPSenderRefused as error:
+            kind = "" if error.code in _ABOUT_US else letter.sender
+            raise _trouble(error, "the sender", kind=kind) from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise _trouble(error, "the sender") from error
+        try:
+            await smtp.rcpt(letter.recipient)
+            await smtp.data(letter.text("\r\n"), timeout=self._times.acceptance)
+        except aiosmtplib.SMTPResponseException as error:
+            return _judged(error)
+        except (aiosmtplib.SMTPException, OSError) as error:
+            # The relay may have it: were this no try, one that is slow would get copies for ever.
+            return Outcome(Verdict.TRY_LATER, detail=_why(error, "the mail"))
+        return Outcome(Verdict.DELIVERED, aiosmtplib.SMTPStatus.completed)
+
+    async def _connection(self) -> _Connection:
+        """One that answers: used before, or new."""
+        while self._idle:
+            connection = self._idle.pop()
+            connection.parting.cancel()
+            try:
+                await connection.smtp.rset(timeout=self._times.reuse)
+            except (aiosmtplib.SMTPException, OSError):
+                self._drop(connection)
+            except BaseException:
+                self._drop(connection)
+                raise
+            else:
+                return connection
+        return await self._connect()
+
+    async def _connect(self) -> _Connection:
+        settings = self._settings
+        smtp = aiosmtplib.SMTP(
+            hostname=settings.smtp_host,
+            port=settings.smtp_port,
+            username=settings.smtp_username or None,
+            password=settings.smtp_password.get_secret_value() or None,
+            use_tls=settings.smtp_tls == "tls",
+            start_tls=settings.smtp_tls == "starttls",
+            tls_context=self._tls,
+            timeout=self._times.reply,
+        )
+        try:
+            await smtp.connect()
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            smtp.close()
+            raise _trouble(error, "us", working=self._open) from error
+        except BaseException:
+            smtp.close()
+            raise
+        self._open += 1
+        return _Connection(smtp)
+
+    def _give_back(self, connection: _Connection) -> None:
+        connection.mails += 1
+        self._idle.append(connection)
+        connection.parting = asyncio.get_running_loop().call_later(
+            self._times.idle, self._part_with, connection
+        )
+        if connection.mails >= MAILS_PER_CONNECTION:
+            self._part_with(connection)
+
+    def _part_with(self, connection: _Connection) -> None:
+        """Say goodbye to a connection that nobody uses."""
+        connection.parting.cancel()
+        self._idle.remove(connection)
+        parting = asyncio.get_running_loop().create_task(self._quit(connection))
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
+
+    async def _quit(self, connection: _Connection) -> None:
+        try:
+            with suppress(aiosmtplib.SMTPException, OSError):
+                await connection.smtp.quit(timeout=self._times.goodbye)
+        finally:
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        connection.smtp.close()
+        self._open -= 1
+
+
+class _Connection:
+    """Open, and greeted."""
+
+    __slots__ = ("mails", "parting", "smtp")
+
+    def __init__(self, smtp: aiosmtplib.SMTP) -> None:
+        self.smtp = smtp
+        self.mails = 0
+        self.parting: asyncio.TimerHandle
+
+
+def _judged(error: aiosmtplib.SMTPResponseException) -> Outcome:
+    """What a reply to the recipient or the mail means: 5yz is final."""
+    about = "the recipient" if isinstance(error, aiosmtplib.SMTPRecipientRefused) else "the mail"
+    if error.code in _ABOUT_US:
+        raise _trouble(error, about)
+    return Outcome(
+        Verdict.REFUSED if error.code >= 500 else Verdict.TRY_LATER,
+        error.code,
+        _why(error, about),
+        excerpt=text.detail(error.message),
+    )
+
+
+def _trouble(error: Exception, about: str, *, kind: str = "", working: int = 0) -> Trouble:
+    why = _why(error, about)
+    if not isinstance(error, aiosmtplib.SMTPResponseException):
+        return Trouble(why, kind=kind, working=working)
+    said = text.detail(error.message)
+    return Trouble(why, status=error.code, excerpt=said, kind=kind, working=working)
+
+
+def _why(error: BaseException, about: str) -> str:
+    """In our own words: what a relay says may repeat a client's text."""
+    cause = error.__cause__ or error
+    match error:
+        case aiosmtplib.SMTPAuthenticationError():
+            return "the mail relay refused the login"
+        case aiosmtplib.SMTPResponseException():
+            return f"the mail relay refused {about}"
+        case aiosmtplib.SMTPTimeoutError() | TimeoutError():
+            return f"the mail relay did not answer to {about} in time"
+    match cause:
+        case ssl.SSLError():
+            return f"TLS with the mail relay failed: {cause.reason}"
+        case OSError() if cause.errno and cause.errno > 0:
+            return f"no connection to the mail relay: {os.strerror(cause.errno)}"
+    return f"the mail relay hung up, or can't be used: {type(error).__name__}"
