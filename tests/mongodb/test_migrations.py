@@ -150,7 +150,7 @@ async def test_the_doctor_leaves_an_earlier_version_as_it_is_and_says_so(
     made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_steps(monkeypatch, noting("never"))
-    monkeypatch.setattr("zaqar_notify.storage.mongodb.connection.SCHEMA_VERSION", NEXT)
+    monkeypatch.setattr("zaqar_notify.storage.mongodb.diagnosis.SCHEMA_VERSION", NEXT)
 
     found = [each.sentence for each in await examine(Settings(store_uri=made), None)]
 

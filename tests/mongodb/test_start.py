@@ -21,7 +21,7 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.mongodb import MongoStorage, connection
+from zaqar_notify.storage.mongodb import MongoStorage, deployment
 from zaqar_notify.storage.registry import open_storage
 
 
@@ -59,12 +59,68 @@ def old_features() -> Iterator[str]:
         ("w=1", "w=1, with which a fail-over loses"),
         ("w=0", "w=0, with which a fail-over loses"),
         ("journal=false", "journal=false, with which a crash loses"),
+        ("w=3", "w=3; every write waits for a majority"),
+        ("w=dc1", "w=dc1; every write waits for a majority"),
         ("readPreference=secondary", "only the primary knows"),
     ],
 )
 async def test_a_weak_promise_in_the_uri_is_refused(uri: str, options: str, sentence: str) -> None:
     with pytest.raises(StartRefused, match=sentence):
         await open_storage(with_options(uri, options))
+
+
+@pytest.mark.parametrize("unreliable", [False, True])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "wtimeoutMS=500",
+        "readConcernLevel=linearizable",
+        "readPreference=primary&readPreferenceTags=dc:1",
+        "maxStalenessSeconds=120",
+    ],
+)
+async def test_what_each_call_decides_for_itself_is_refused_in_the_uri(
+    uri: str, option: str, unreliable: bool
+) -> None:
+    name = option.split("&")[-1].split("=")[0]
+
+    with pytest.raises(StartRefused, match=f"{name}=.*the service decides.*leave it out"):
+        await open_storage(with_options(uri, option), unreliable=unreliable)
+
+
+@pytest.mark.parametrize(
+    ("options", "promise"),
+    [
+        ("w=1", {"w": 1}),
+        ("w=2", {"w": 2, "j": True}),
+        ("w=majority&journal=false", {"w": "majority", "j": False}),
+    ],
+)
+def test_an_unreliable_service_promises_what_the_uri_says(
+    options: str, promise: dict[str, object]
+) -> None:
+    uri = f"mongodb://host/?{options}"
+    arguments = deployment.arguments_of(deployment.options_of(uri), unreliable=True)
+
+    client = pymongo.MongoClient[dict[str, Any]](uri, connect=False, **arguments)
+
+    assert client.write_concern.document == promise
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "tlsCAFile=/nowhere/ca.pem",
+        "tlsCertificateKeyFile=/nowhere/key.pem",
+        f"tlsCAFile={__file__}",
+    ],
+)
+async def test_a_certificate_that_cannot_be_read_is_named(uri: str, option: str) -> None:
+    with pytest.raises(StartRefused, match="ZAQAR_STORE_URI can't be used: ") as refused:
+        await open_storage(with_options(uri, f"tls=true&{option}"))
+
+    assert option.split("=")[1] in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +182,7 @@ async def _said_of_the_store(settings: Settings) -> list[Finding]:
 
 
 async def test_an_old_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "OLDEST_WIRE_VERSION", 1000)
+    monkeypatch.setattr(deployment, "OLDEST_WIRE_VERSION", 1000)
 
     with pytest.raises(StartRefused, match=r"too old: take 6\.0 or later.*ZAQAR_UNRELIABLE=true"):
         await open_storage(uri)

@@ -3,7 +3,9 @@
 Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
 survives the loss of any process of ours and of a minority of the set's members.
 
-    connection.py     the client, what start-up checks, indexes
+    connection.py     the client, collections and indexes
+    deployment.py     what a start refuses: promises of the URI, servers, accounts, others' databases
+    diagnosis.py      what the doctor says
     failures.py       the library's errors, and ours
     migrations/       what changes documents that an earlier release wrote
     documents.py      between documents and models; ids and positions

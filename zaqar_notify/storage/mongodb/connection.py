@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pymongo
 from bson.raw_bson import RawBSONDocument
@@ -15,33 +15,30 @@ from pymongo import ASCENDING, AsyncMongoClient, IndexModel, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     ConfigurationError,
-    OperationFailure,
     PyMongoError,
 )
 from pymongo.read_concern import ReadConcern
 
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.mongodb.failures import refuse_unacknowledged
-from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION, migrate, read_version
+from zaqar_notify.storage.mongodb.deployment import (
+    arguments_of,
+    database_of,
+    files_of,
+    options_of,
+    refuse_foreign,
+    refuse_old_features,
+    refuse_poor_account,
+    refuse_promises,
+    refuse_server,
+)
+from zaqar_notify.storage.mongodb.failures import named, refuse_unacknowledged
+from zaqar_notify.storage.mongodb.migrations import migrate, read_version
 
-DATABASE = "zaqar_notify"
-"""When the URI names none."""
-
-OLDEST_WIRE_VERSION = 17
-OLDEST_FEATURES = (6, 0)
-"""MongoDB 6.0 is the oldest that this driver is tested with: its servers, and their feature version."""
-
-ANSWER_MS = 10_000
-"""How long a call may take, its retries through an election included."""
-SELECTION_MS = 5_000
-"""How long a call waits for a primary, or for a connection of the pool."""
 PROOF = "proof"
 PROOF_MS = 1_500
 """How long a majority may take to have the proof that writes are acknowledged."""
 TERM_SECONDS = 1.0
 """In so short a time no server is deposed, undoes what it wrote, and is elected again."""
-_WEAK = {"0", "1"}
 
 Document: TypeAlias = dict[str, Any]
 Insertable: TypeAlias = Document | RawBSONDocument
@@ -57,6 +54,8 @@ BY_QUEUE_EXPIRY = "queue_expires_at"
 DROPPED = "dropped"
 UNUSED = "unused_since"
 BY_ID = "_id_"
+
+COLLECTIONS = ("schema", "queues", "messages", "subscriptions", "duties")
 
 SHARD_KEYS = {"queues": "_id", "messages": "queue", "subscriptions": "queue"}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""
@@ -119,30 +118,35 @@ class Connection:
             StartRefused: It can't be reached, could lose what it acknowledged, is too old, or holds
                 a later version's data.
         """
-        options = _options(uri)
-        if not unreliable:
-            _refuse_weak(options)
-        client = _client(uri, _arguments(options, unreliable=unreliable))
+        options = options_of(uri)
+        refuse_promises(options, unreliable=unreliable)
+        name = database_of(uri)
+        client = _client(uri, arguments_of(options, unreliable=unreliable))
         try:
             hello = await client.admin.command("hello")
-            alone = _check(hello, unreliable=unreliable)
+            alone = refuse_server(hello, unreliable=unreliable)
             if not unreliable:
-                await _refuse_old_features(client)
-            connection = cls(client, _database(uri), alone=alone)
-            if prepare:
-                await migrate(connection.schema)
-                await connection._make_indexes()
-            else:
-                await read_version(connection.schema)
+                await refuse_old_features(client)
+            connection = cls(client, name, alone=alone)
+            await connection._begin(prepare=prepare)
         except PyMongoError as error:
             await client.close()
-            raise StartRefused(
-                f"The MongoDB of ZAQAR_STORE_URI gives no answer: {error}"
-            ) from error
+            raise StartRefused(f"ZAQAR_STORE_URI: {named(error)}") from error
         except BaseException:
             await client.close()
             raise
         return connection
+
+    async def _begin(self, *, prepare: bool) -> None:
+        """See that the database is ours to use, and make it what this release needs."""
+        database = self.schema.database
+        await refuse_poor_account(database, COLLECTIONS)
+        await refuse_foreign(database, COLLECTIONS)
+        if prepare:
+            await migrate(self.schema)
+            await self._make_indexes()
+        else:
+            await read_version(self.schema)
 
     async def close(self) -> None:
         await self.client.close()
@@ -166,77 +170,12 @@ class Connection:
         now: datetime = hello["localTime"]
         return now
 
-    async def diagnose(self) -> list[Finding]:
-        """Version and kind of the deployment, and whether the indexes are there."""
-        build = await self.client.admin.command("buildInfo")
-        hello = await self.client.admin.command("hello")
-        findings = [ok("store", f"MongoDB {build['version']}, {_kind(hello)}")]
-        written = self.messages.write_concern.document.get("w")
-        if str(written) in _WEAK:
-            findings.append(
-                warning(
-                    "store",
-                    f"ZAQAR_STORE_URI has w={written}: a fail-over loses acknowledged messages",
-                    "Write w=majority, or leave it out",
-                )
-            )
-        if self.is_standalone:
-            findings.append(
-                warning(
-                    "store",
-                    "The MongoDB is a standalone server: it can lose acknowledged messages",
-                    "Make it a replica set; of one member, if need be",
-                )
-            )
-        elif (members := _members(hello)) in (1, 2):
-            findings.append(
-                warning(
-                    "store",
-                    f"Of the replica set's members {members} {'has' if members == 1 else 'have'} data: "
-                    "it does not outlive the loss of one",
-                    "Add members until there are three",
-                )
-            )
-        if _is_router(hello):
-            findings += await self._diagnose_shards()
-        version = await read_version(self.schema)
-        if version == 0:
-            findings.append(ok("store", "The database is not there yet; the first start makes it"))
-            return findings
-        if version < SCHEMA_VERSION:
-            findings.append(
-                ok("store", f"The next start migrates version {version} to {SCHEMA_VERSION}")
-            )
-        for collection, indexes in await self._lacking_indexes():
-            names = ", ".join(index.document["name"] for index in indexes)
-            findings.append(
-                problem(
-                    "store",
-                    f"The collection {collection.name} lacks indexes: {names}",
-                    "Restart a process of the service: a start makes them",
-                )
-            )
-        return findings
+    async def lacking_indexes(self) -> list[tuple[Collection, list[IndexModel]]]:
+        """By collection, those that are not there under their name.
 
-    async def _diagnose_shards(self) -> list[Finding]:
-        whole = []
-        for name in SHARD_KEYS:
-            stats = await self.messages.database.command("collStats", name)
-            if not stats.get("sharded"):
-                whole.append(name)
-        if not whole:
-            return []
-        return [
-            warning(
-                "store",
-                f"Collections of the sharded cluster are not sharded: {', '.join(whole)}; they are "
-                "on one shard",
-                "Shard them as docs/operations.md says",
-            )
-        ]
-
-    async def _lacking_indexes(self) -> list[tuple[Collection, list[IndexModel]]]:
-        """By collection, those that are not there under their name."""
+        Raises:
+            StartRefused: There is one that does harm: of other fields, or another application's.
+        """
         lacking = []
         for collection, indexes in (
             (self.queues, _QUEUE_INDEXES),
@@ -244,13 +183,14 @@ class Connection:
             (self.subscriptions, _SUBSCRIPTION_INDEXES),
         ):
             there = await collection.index_information()
+            _refuse_harmful(collection, there, indexes)
             absent = [index for index in indexes if index.document["name"] not in there]
             if absent:
                 lacking.append((collection, absent))
         return lacking
 
     async def _make_indexes(self) -> None:
-        lacking = await self._lacking_indexes()
+        lacking = await self.lacking_indexes()
         # On collections that are not empty it takes the time it takes.
         with pymongo.timeout(None):
             await asyncio.gather(
@@ -266,6 +206,29 @@ def _client(uri: str, arguments: dict[str, Any]) -> AsyncMongoClient[Document]:
             return AsyncMongoClient(uri, tz_aware=True, **arguments)
     except (ConfigurationError, ValueError, UserWarning) as error:
         raise StartRefused(f"ZAQAR_STORE_URI can't be used: {error}") from error
+    except OSError as error:
+        files = ", ".join(files_of(uri))
+        raise StartRefused(
+            f"ZAQAR_STORE_URI can't be used: of {files} one is missing, may not be read, or holds no "
+            f"certificate ({error.strerror or error})"
+        ) from error
+
+
+def _refuse_harmful(
+    collection: Collection, there: Mapping[str, Document], ours: Sequence[IndexModel]
+) -> None:
+    """Refuse an index that would refuse our documents, or stands in the place of one of ours."""
+    keys = {index.document["name"]: list(index.document["key"].items()) for index in ours}
+    for name, found in there.items():
+        if name not in keys and found.get("unique"):
+            fault = "is unique and not ours: it would refuse documents of the service"
+        elif name in keys and list(found["key"]) != keys[name]:
+            fault = "has other fields than ours of that name"
+        else:
+            continue
+        raise StartRefused(
+            f"The index {name} of the collection {collection.full_name} {fault}; drop it, and start again"
+        )
 
 
 def _exists(field: str) -> Document:
@@ -278,48 +241,6 @@ def hides_primary(topology: str) -> bool:
     Then no `Term` means anything: behind a router, and with one member asked by its address.
     """
     return not topology.startswith("ReplicaSet")
-
-
-async def _feature_version(client: AsyncMongoClient[Document]) -> str | None:
-    """What the server lets its clients use; None: it is not for us to know."""
-    try:
-        answer = await client.admin.command("getParameter", featureCompatibilityVersion=1)
-    except OperationFailure:
-        # A router has none, and an account of the database alone may not ask.
-        return None
-    version: str = answer["featureCompatibilityVersion"]["version"]
-    return version
-
-
-async def _refuse_old_features(client: AsyncMongoClient[Document]) -> None:
-    version = await _feature_version(client)
-    if version is not None and _numbers(version) < OLDEST_FEATURES:
-        oldest = ".".join(map(str, OLDEST_FEATURES))
-        raise StartRefused(
-            f"The MongoDB of ZAQAR_STORE_URI has the feature compatibility version {version}: raise it "
-            f"to {oldest} (db.adminCommand({{setFeatureCompatibilityVersion: '{oldest}'}})), or set "
-            "ZAQAR_UNRELIABLE=true"
-        )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split("."))
-
-
-def _is_router(hello: Document) -> bool:
-    """Whether a sharded cluster's `mongos` answers."""
-    return hello.get("msg") == "isdbgrid"
-
-
-def _members(hello: Document) -> int:
-    """How many members of a replica set have its data."""
-    return len(hello.get("hosts", [])) + len(hello.get("passives", []))
-
-
-def _kind(hello: Document) -> str:
-    if _is_router(hello):
-        return "a sharded cluster"
-    return f"replica set {hello['setName']}" if "setName" in hello else "standalone"
 
 
 _QUEUE_INDEXES = [
@@ -352,61 +273,3 @@ _SUBSCRIPTION_INDEXES = [
     IndexModel([("queue", ASCENDING), ("expires_at", ASCENDING)], name=BY_QUEUE_EXPIRY),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
 ]
-
-
-def _options(uri: str) -> dict[str, str]:
-    """The URI's options, their names in lower case."""
-    return {name.lower(): value for name, value in parse_qsl(urlsplit(uri).query)}
-
-
-def _database(uri: str) -> str:
-    return unquote(urlsplit(uri).path.removeprefix("/")) or DATABASE
-
-
-def _refuse_weak(options: dict[str, str]) -> None:
-    if options.get("w", "majority") in _WEAK:
-        raise StartRefused(
-            f"ZAQAR_STORE_URI has w={options['w']}, with which a fail-over loses acknowledged "
-            "messages: write w=majority, or set ZAQAR_UNRELIABLE=true"
-        )
-    if options.get("journal", "true").lower() == "false":
-        raise StartRefused(
-            "ZAQAR_STORE_URI has journal=false, with which a crash loses acknowledged messages: "
-            "write journal=true, or set ZAQAR_UNRELIABLE=true"
-        )
-    if options.get("readpreference", "primary").lower() != "primary":
-        raise StartRefused(
-            f"ZAQAR_STORE_URI has readPreference={options['readpreference']}; only the primary knows "
-            "all that was acknowledged: leave it out"
-        )
-
-
-def _arguments(options: dict[str, str], *, unreliable: bool) -> dict[str, Any]:
-    """What the client is told beside the URI. The URI's own time-outs and sizes are kept."""
-    arguments: dict[str, Any] = {
-        "serverSelectionTimeoutMS": SELECTION_MS,
-        "waitQueueTimeoutMS": SELECTION_MS,
-        "connectTimeoutMS": SELECTION_MS,
-        "timeoutMS": ANSWER_MS,
-        "appname": "zaqar-notify",
-    }
-    arguments = {name: value for name, value in arguments.items() if name.lower() not in options}
-    arguments |= {"readPreference": "primary", "readConcernLevel": "local"}
-    if not (unreliable and options.get("w") in _WEAK):
-        arguments |= {"w": "majority", "journal": True}
-    return arguments
-
-
-def _check(hello: Document, *, unreliable: bool) -> bool:
-    """Whether the server is a standalone one, which only an unreliable service may use."""
-    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION and not unreliable:
-        raise StartRefused(
-            "The MongoDB of ZAQAR_STORE_URI is too old: take 6.0 or later, or set ZAQAR_UNRELIABLE=true"
-        )
-    alone = "setName" not in hello and not _is_router(hello)
-    if alone and not unreliable:
-        raise StartRefused(
-            "The MongoDB of ZAQAR_STORE_URI is a standalone server, which can lose acknowledged "
-            "messages: make it a replica set (of one member, if need be), or set ZAQAR_UNRELIABLE=true"
-        )
-    return alone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -101,8 +102,12 @@ _NONE_SELECTED = ("No primary available", "No replica set members match selector
 
 
 def told(error: PyMongoError) -> str:
-    """The library's sentence, without what it knows of each server."""
-    return str(error).partition(", Timeout:")[0].partition(", full error:")[0]
+    """The library's sentence, without what it knows of each server, and without the command."""
+    sentence = str(error).partition(", Timeout:")[0].partition(", full error:")[0]
+    return _COMMAND.sub(r"\1 \2", sentence)
+
+
+_COMMAND = re.compile(r"(to execute command) \{ (\w+):.*")
 
 
 def _codes(error: PyMongoError) -> set[int]:

@@ -21,6 +21,7 @@ from zaqar_notify.storage.mongodb.connection import (
     Connection,
     Document,
 )
+from zaqar_notify.storage.mongodb.diagnosis import diagnose
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
@@ -34,6 +35,9 @@ ENOUGH_WRITES = 32
 GATHER_SECONDS = 0.003
 """How groups of writes wait for callers: a durable command costs client and server about a
 millisecond of CPU, whatever is in it."""
+OF_QUEUES = {"_id": {"$type": "string"}, "queue": {"$type": "binData"}}
+OF_MESSAGES = {"_id": {"$type": "binData"}, "queue": {"$type": "binData"}}
+"""What our documents are like: the sweep passes over what anybody else may have put beside them."""
 UNUSED_KEPT = timedelta(days=1)
 """So long the document of a deleted queue goes on remembering its positions. A new one begins at the
 server's clock, which by then is past them."""
@@ -94,7 +98,7 @@ class MongoStorage(Storage):
 
     async def diagnose(self) -> list[Finding]:
         with storage_errors():
-            return await self._connection.diagnose()
+            return await diagnose(self._connection)
 
     async def take_turn(self, duty: str, *, seconds: float, now: datetime) -> bool:
         with storage_errors():
@@ -142,7 +146,7 @@ class MongoStorage(Storage):
         messages = self._connection.messages
         expired = {"expires_at": {"$lte": now}}
         found = await messages.find(
-            expired,
+            {**expired, **OF_MESSAGES},
             {"queue": 1},
             sort=[("expires_at", 1)],
             limit=limit,
@@ -165,7 +169,7 @@ class MongoStorage(Storage):
         """Messages of queues that were deleted or purged; `limit` when there may be more of them."""
         connection = self._connection
         stored = await connection.queues.find_one(
-            {"dropped": {"$exists": True}}, {"dropped": 1}, hint="dropped"
+            {"dropped": {"$type": "binData"}, **OF_QUEUES}, {"dropped": 1}, hint="dropped"
         )
         if stored is None:
             return 0
@@ -184,6 +188,7 @@ class MongoStorage(Storage):
     async def _forget_unused(self, now: datetime, limit: int) -> int:
         queues = self._connection.queues
         unused = {
+            **OF_QUEUES,
             "unused_since": {"$lte": now - UNUSED_KEPT},
             "metadata": None,
             "dropped": {"$exists": False},

@@ -43,6 +43,11 @@ from zaqar_notify.storage.mongodb.records import Records
 DELETED = EPOCH
 """Expiry of a subscription that was deleted, and is not removed yet."""
 REMOVED_AT_ONCE = 500
+OURS = {
+    **{field: {"$type": "string"} for field in ("_id", "queue", "subscriber")},
+    "secret_generation": {"$type": "number"},
+}
+"""What our documents are like: the sweep passes over what anybody else may have put beside them."""
 
 
 class MongoSubscriptions(SubscriptionStore):
@@ -141,7 +146,7 @@ class MongoSubscriptions(SubscriptionStore):
 
     async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
         with storage_errors():
-            expired = {"expires_at": {"$lte": now}}
+            expired = {"expires_at": {"$lte": now}, **OURS}
             removed = await self._remove(expired, BY_EXPIRY, limit=limit)
         return [subscription for subscription in removed if subscription.expires_at > DELETED]
 

@@ -1,0 +1,90 @@
+"""Looking at a MongoDB: what the deployment is, and what the service lacks there. Changes nothing."""
+
+from __future__ import annotations
+
+from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.storage.mongodb.connection import SHARD_KEYS, Connection, Document
+from zaqar_notify.storage.mongodb.deployment import is_router
+from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION, read_version
+
+
+async def diagnose(connection: Connection) -> list[Finding]:
+    """Version and kind of the deployment, and whether the indexes are there."""
+    build = await connection.client.admin.command("buildInfo")
+    hello = await connection.client.admin.command("hello")
+    findings = [ok("store", f"MongoDB {build['version']}, {_kind(hello)}")]
+    written = connection.messages.write_concern.document.get("w")
+    if str(written) in ("0", "1"):
+        findings.append(
+            warning(
+                "store",
+                f"ZAQAR_STORE_URI has w={written}: a fail-over loses acknowledged messages",
+                "Write w=majority, or leave it out",
+            )
+        )
+    if connection.is_standalone:
+        findings.append(
+            warning(
+                "store",
+                "The MongoDB is a standalone server: it can lose acknowledged messages",
+                "Make it a replica set; of one member, if need be",
+            )
+        )
+    elif (members := _members(hello)) in (1, 2):
+        findings.append(
+            warning(
+                "store",
+                f"Of the replica set's members {members} {'has' if members == 1 else 'have'} data: "
+                "it does not outlive the loss of one",
+                "Add members until there are three",
+            )
+        )
+    if is_router(hello):
+        findings += await _diagnose_shards(connection)
+    version = await read_version(connection.schema)
+    if version == 0:
+        findings.append(ok("store", "The database is not there yet; the first start makes it"))
+        return findings
+    if version < SCHEMA_VERSION:
+        findings.append(
+            ok("store", f"The next start migrates version {version} to {SCHEMA_VERSION}")
+        )
+    for collection, indexes in await connection.lacking_indexes():
+        names = ", ".join(index.document["name"] for index in indexes)
+        findings.append(
+            problem(
+                "store",
+                f"The collection {collection.name} lacks indexes: {names}",
+                "Restart a process of the service: a start makes them",
+            )
+        )
+    return findings
+
+
+async def _diagnose_shards(connection: Connection) -> list[Finding]:
+    whole = []
+    for name in SHARD_KEYS:
+        stats = await connection.messages.database.command("collStats", name)
+        if not stats.get("sharded"):
+            whole.append(name)
+    if not whole:
+        return []
+    return [
+        warning(
+            "store",
+            f"Collections of the sharded cluster are not sharded: {', '.join(whole)}; they are "
+            "on one shard",
+            "Shard them as docs/operations.md says",
+        )
+    ]
+
+
+def _members(hello: Document) -> int:
+    """How many members of a replica set have its data."""
+    return len(hello.get("hosts", [])) + len(hello.get("passives", []))
+
+
+def _kind(hello: Document) -> str:
+    if is_router(hello):
+        return "a sharded cluster"
+    return f"replica set {hello['setName']}" if "setName" in hello else "standalone"
