@@ -18,7 +18,8 @@ def cluster_settings(settings: Settings) -> Settings:
     """The settings, if a process of a cluster can start with them.
 
     Raises:
-        StartRefused: No store or broker is named, or the broker's URI can't be read; subscribers are
+        StartRefused: No store or broker is named, or the broker's URI can't be read, or the library
+            that speaks to such a broker is missing; subscribers are
             to confirm, and nothing signs what they confirm with; posts are larger than MongoDB takes.
     """
     if not settings.store_uri:
@@ -30,6 +31,7 @@ def cluster_settings(settings: Settings) -> Settings:
             "ZAQAR_BROKER_URI is not set: name the broker that wakes the workers, as in redis://HOST:6379/0"
         )
     broker_uri.parse(settings.broker_uri)
+    _refuse_missing_library(settings.broker_uri)
     if settings.require_confirmation and not settings.signed_url_secrets:
         raise StartRefused(
             "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it nobody could tell a "
@@ -41,6 +43,20 @@ def cluster_settings(settings: Settings) -> Settings:
             f"{MOST_POST_BYTES} at most"
         )
     return settings
+
+
+def _refuse_missing_library(uri: str) -> None:
+    """Later on it would pass for a broker that gives no answer."""
+    from kombu.transport import get_transport_cls
+
+    scheme = uri.partition(":")[0]
+    try:
+        get_transport_cls(scheme)
+    except ImportError as error:
+        raise StartRefused(
+            f"The library for {scheme} brokers can't be loaded ({error}); install zaqar-notify together "
+            "with what it requires"
+        ) from error
 
 
 def is_sqlite(settings: Settings) -> bool:

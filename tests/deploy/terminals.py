@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,15 @@ def things_to_try(printed: str, receiver_port: int = RECEIVER_PORT) -> list[str]
 
 
 class Terminals:
-    """As many as are needed, each with a shell in `directory`; what runs on in them ends with them."""
+    """As many as are needed, each with a shell in `directory`, told `environ`; what runs on in them ends with them."""
 
-    def __init__(self, shell: str, directory: Path) -> None:
+    def __init__(
+        self, shell: str, directory: Path, *, environ: Mapping[str, str] | None = None
+    ) -> None:
         program("curl")
         self._shell = program(shell)
         self._directory = directory
+        self._environ = environ or {}
         self._count = 0
         self._ends = ExitStack()
 
@@ -49,7 +53,9 @@ class Terminals:
     def _launch(self, command: str) -> Process:
         self._count += 1
         log = self._directory / f"terminal-{self._count}"
-        process = Process([self._shell, "-c", command], environ={}, log=log, cwd=self._directory)
+        process = Process(
+            [self._shell, "-c", command], environ=self._environ, log=log, cwd=self._directory
+        )
         process.launch()
         self._ends.callback(process.kill)
         return process

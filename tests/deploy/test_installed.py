@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -185,13 +186,16 @@ def test_an_api_and_a_worker_deliver(
     # What Celery says when it hears rings.
     worker = in_cluster.running("worker", "--pool", pool, until_it_says=" ready.")
 
-    with api as process, worker, Client(url) as client, Terminals("bash", tmp_path) as terminals:
+    terminals = Terminals("bash", tmp_path, environ=in_cluster.environ)
+
+    with api as api_process, worker as worker_process, Client(url) as client, terminals:
         client.subscribe("orders", webhooks.url)
         client.post("orders", "hello")
 
         assert webhooks.take_until({"hello"}, within_seconds=ARRIVES_SECONDS) == {"hello"}
-        in_cluster.run("doctor")
-        terminals.paste(process.printed().rpartition(" with: ")[2])
+        for process in (api_process, worker_process):
+            [command] = re.findall(r" with: (.*)$", process.printed(), re.M)
+            terminals.paste(command)
 
 
 def test_settings_are_told(alone: Installed) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from zaqar_notify.cluster import MOST_POST_BYTES, cluster_settings
@@ -56,3 +58,12 @@ def test_a_password_is_not_repeated() -> None:
         cluster_settings(Settings(store_uri=STORE, broker_uri="redis:user:hunter2@broker"))
 
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_broker_whose_library_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kombu.transport._transport_cache", {})
+    monkeypatch.delitem(sys.modules, "kombu.transport.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "packaging.version", None)
+
+    with pytest.raises(StartRefused, match=r"redis brokers can't be loaded .*packaging.*install"):
+        cluster_settings(Settings(store_uri=STORE, broker_uri="redis://broker"))

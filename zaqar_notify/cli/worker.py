@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from workers.app import app
+from zaqar_notify.cli.welcome import program
 from zaqar_notify.cluster import cluster_settings
 from zaqar_notify.settings import Settings
 
@@ -25,6 +26,11 @@ def worker(settings: Settings, *, concurrency: int, pool: str) -> None:
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
+    )
+    print(
+        "zaqar-notify delivers from now on. Ask, with the same environment, whether it has what it "
+        f"needs with: {program()} doctor",
+        flush=True,
     )
     running.start()
     raise typer.Exit(running.exitcode or 0)
