@@ -14,8 +14,10 @@ from typing import Any
 class Webhooks:
     """What arrived at `url`, in the order in which it came."""
 
-    def __init__(self, url: str, bodies: queue.Queue[Any]) -> None:
+    def __init__(self, url: str, bodies: queue.Queue[Any], ids: dict[Any, str]) -> None:
         self.url = url
+        self.ids = ids
+        """The `webhook-id` of each body."""
         self._bodies = bodies
 
     def take_until(self, wanted: set[Any], *, within_seconds: float) -> set[Any]:
@@ -32,11 +34,14 @@ class Webhooks:
 @contextmanager
 def receiving() -> Iterator[Webhooks]:
     bodies: queue.Queue[Any] = queue.Queue()
+    ids: dict[Any, str] = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
-            bodies.put(json.loads(self.rfile.read(length))["body"])
+            body = json.loads(self.rfile.read(length))["body"]
+            ids[body] = self.headers["webhook-id"]
+            bodies.put(body)
             self.send_response(204)
             self.end_headers()
 
@@ -47,7 +52,7 @@ def receiving() -> Iterator[Webhooks]:
         serving = threading.Thread(target=server.serve_forever, args=(0.05,))
         serving.start()
         try:
-            yield Webhooks(f"http://127.0.0.1:{server.server_address[1]}/hook", bodies)
+            yield Webhooks(f"http://127.0.0.1:{server.server_address[1]}/hook", bodies, ids)
         finally:
             server.shutdown()
             serving.join()

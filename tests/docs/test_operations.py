@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.conftest import CountingDoorbell
+from tests.deploy.webhooks import Webhooks, receiving
 from tests.docs.pages import ROOT, named, read, rows, section
 from tests.service import Service as Process
 from zaqar_notify.client import Client
@@ -25,6 +26,7 @@ from zaqar_notify.storage.registry import open_storage
 
 PAGE = read("operations.md")
 ALARMS = (ROOT / "deploy" / "alarms.yml").read_text()
+NUMBER = 20
 SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 
 
@@ -123,6 +125,30 @@ def test_what_was_backed_up_while_running_can_be_restored(tmp_path: Path) -> Non
     assert (tmp_path / "data" / KEYS).stat().st_mode & 0o077 == 0
 
 
+def test_what_is_posted_after_a_restore_is_new_to_receivers_and_observers(tmp_path: Path) -> None:
+    service = Process(tmp_path / "data")
+    service.start()
+    with receiving() as webhooks:
+        with Client(service.url) as client:
+            client.subscribe("orders", webhooks.url, ttl=3600)
+            _post_and_receive(client, webhooks, "before")
+            _run(_block("backup"), tmp_path)
+            lost = _post_and_receive(client, webhooks, "lost")
+        service.kill()
+        _run(_block("restore"), tmp_path)
+        service.start()
+        try:
+            with Client(service.url) as client:
+                new = _post_and_receive(client, webhooks, "new")
+                behind = client.messages("orders", lost[-1], limit=NUMBER, echo=True).messages
+        finally:
+            service.stop()
+
+    assert set(new).isdisjoint(lost)
+    assert [message.id for message in behind] == new
+    assert len(set(webhooks.ids.values())) == 3 * NUMBER
+
+
 def test_a_backup_of_a_damaged_database_fails_and_leaves_the_last_one(tmp_path: Path) -> None:
     data, backup = tmp_path / "data", tmp_path / "backup"
     data.mkdir()
@@ -135,6 +161,14 @@ def test_a_backup_of_a_damaged_database_fails_and_leaves_the_last_one(tmp_path: 
         _run(_block("backup"), tmp_path)
 
     assert (backup / DATABASE).read_text() == "the last good one"
+
+
+def _post_and_receive(client: Client, webhooks: Webhooks, text: str) -> list[str]:
+    """Post so many messages, and wait until they were delivered; their ids."""
+    texts = [f"{text} {number}" for number in range(NUMBER)]
+    ids = client.post("orders", *texts)
+    assert webhooks.take_until(set(texts), within_seconds=20) >= set(texts)
+    return ids
 
 
 def _signing_secret(client: Client) -> str:

@@ -202,7 +202,7 @@ async def test_a_file_that_goes_between_a_write_and_its_commit_takes_no_acknowle
     storage: SQLiteStorage, path: Path
 ) -> None:
     def write(db: apsw.Connection) -> None:
-        db.execute("UPDATE positions SET ceiling = ceiling")
+        db.execute("UPDATE numbering SET serials = serials")
         path.unlink()
 
     with pytest.raises(StorageDamaged):

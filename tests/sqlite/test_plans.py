@@ -16,6 +16,11 @@ STATEMENTS = {
     "page with claimed": messages.IN_ORDER[True, False],
     "page with delayed": messages.IN_ORDER[False, True],
     "page with all": messages.IN_ORDER[True, True],
+    "message by its id": messages.OWN,
+    "message that moved, by its id": messages.MOVED,
+    "whole message by its id": messages.WHOLE_OWN,
+    "whole message that moved, by its id": messages.WHOLE_MOVED,
+    "marker of a message that moved": messages.MOVED_POSITION,
     "fallen due": messages.FALLEN_DUE,
     "next due": messages.NEXT_DUE,
     "sweep of messages": storage.EXPIRED_MESSAGES,
@@ -51,5 +56,5 @@ async def test_a_sort_would_be_noticed(connection: apsw.Connection) -> None:
 
 def steps(connection: apsw.Connection, statement: str) -> list[str]:
     unnamed = (1,) * statement.count("?")
-    bindings = unnamed or {"queue": 1, "after": 1}
+    bindings = unnamed or {"queue": 1, "after": 1, "position": 1, "id": "a"}
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", bindings)]

@@ -15,6 +15,7 @@ from zaqar_notify.cli import (
     config_command,
     doctor_command,
     poison_command,
+    restored_command,
     server_commands,
 )
 from zaqar_notify.cli.commands import Commands, ServiceAddress
@@ -35,6 +36,7 @@ client_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)
 poison_command.register(app)
+restored_command.register(app)
 
 
 def main() -> None:

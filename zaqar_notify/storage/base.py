@@ -447,6 +447,20 @@ class Storage(ABC):
         """
         return True
 
+    async def restored(self) -> int:
+        """Give out no id that was given out before, and none before a marker, though this is an older
+        state of the store: it was put back from a backup.
+
+        A store that sees to that at every start may leave this out.
+
+        Returns:
+            How many queues it concerned.
+
+        Raises:
+            StorageUnavailable: It gave no answer; some queues may be left.
+        """
+        return 0
+
     @abstractmethod
     async def ping(self) -> None:
         """Ask the store for an answer.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,21 +14,18 @@ from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
 from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef, Subscription
+from zaqar_notify.storage import ids
+from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document as Stored
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 FREE = 0
 """`due` of a message that is among the free; it sorts after what fell due (negative)."""
-POSITIONS_PER_MS = 1 << 20
 SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 """The position of the server's present, in an update. New positions are not before it, so that those
 of a queue that comes back are new ones. They never go back on one queue, whatever the clock does."""
 QUEUE_ID_BYTES = 12
-POSITION_BYTES = 8
-SALT_BYTES = 4
-_HEX_ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
-_LAST_POSITION = (1 << 63) - 1
 
 EncodedMessage = NewType("EncodedMessage", bytes)
 """The BSON elements of a message that has no place yet."""
@@ -68,8 +64,12 @@ def place(queue: bytes, position: int) -> bytes:
 
 
 def to_id(queue: bytes, position: int) -> str:
-    """A message's id: its position and its queue's salt, so that it names nothing elsewhere."""
-    return (position.to_bytes(POSITION_BYTES, "big") + queue[:SALT_BYTES]).hex()
+    return ids.to_id(position, queue[:SALT_BYTES])
+
+
+def is_of(queue: bytes, message_id: str) -> bool:
+    """Whether a well-formed id was given out by this queue."""
+    return ids.is_of(queue[:SALT_BYTES], message_id)
 
 
 def id_of(stored: Stored) -> str:
@@ -78,19 +78,6 @@ def id_of(stored: Stored) -> str:
         return moved_id
     at: bytes = stored["_id"]
     return (at[QUEUE_ID_BYTES:] + at[:SALT_BYTES]).hex()
-
-
-def to_position(message_id: str) -> int | None:
-    """The position that an id or marker has in it; None: it is none of ours."""
-    if not _HEX_ID.fullmatch(message_id):
-        return None
-    position = int(message_id[:16], 16)
-    return position if position < _LAST_POSITION else None
-
-
-def is_of(queue: bytes, message_id: str) -> bool:
-    """Whether a well-formed id was given out by this queue."""
-    return message_id.endswith(queue[:SALT_BYTES].hex())
 
 
 def to_queue(ref: QueueRef, stored: Stored) -> Queue | None:

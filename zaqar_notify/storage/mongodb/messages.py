@@ -15,6 +15,7 @@ from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, Sto
 from zaqar_notify.models import Message, Page, Posted, QueueRef
 from zaqar_notify.storage.base import MessageStore, Post, Watch
 from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.connection import (
     BY_CLAIM,
     BY_DUE,
@@ -36,7 +37,6 @@ from zaqar_notify.storage.mongodb.documents import (
     to_id,
     to_message,
     to_ms,
-    to_position,
 )
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey, all_of

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from bson import Int64
 from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.ids import POSITIONS_PER_MS
 from zaqar_notify.storage.mongodb.claims import MongoClaims
 from zaqar_notify.storage.mongodb.connection import (
     BY_DUE,
@@ -22,6 +24,7 @@ from zaqar_notify.storage.mongodb.connection import (
     Document,
 )
 from zaqar_notify.storage.mongodb.diagnosis import diagnose
+from zaqar_notify.storage.mongodb.documents import MILLISECOND, SERVER_POSITION
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
@@ -38,6 +41,8 @@ millisecond of CPU, whatever is in it."""
 OF_QUEUES = {"_id": {"$type": "string"}, "queue": {"$type": "binData"}}
 OF_MESSAGES = {"_id": {"$type": "binData"}, "queue": {"$type": "binData"}}
 """What our documents are like: the sweep passes over what anybody else may have put beside them."""
+RESTORED_AHEAD = timedelta(days=1)
+"""By so much a clock may have been ahead that gave positions to what a restored store does not know."""
 UNUSED_KEPT = timedelta(days=1)
 """So long the document of a deleted queue goes on remembering its positions. A new one begins at the
 server's clock, which by then is past them."""
@@ -111,6 +116,17 @@ class MongoStorage(Storage):
             except DuplicateKeyError:
                 return False
         return True
+
+    async def restored(self) -> int:
+        ahead = Int64(RESTORED_AHEAD // MILLISECOND * POSITIONS_PER_MS)
+        behind_all = {"$max": ["$next", {"$add": [SERVER_POSITION, ahead]}]}
+        with storage_errors():
+            result = await rerun(
+                lambda: self._connection.queues.update_many(
+                    OF_QUEUES, [{"$set": {"next": behind_all}}]
+                )
+            )
+        return result.matched_count
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
         with storage_errors():

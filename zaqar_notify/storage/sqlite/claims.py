@@ -15,18 +15,18 @@ from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, marks
-from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.queues import Record, Records
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
     BODY,
     CHECKSUM,
     CLIENT,
     MESSAGE_COLUMNS,
-    MOVED_ID,
-    POSITION,
     POSTED_AT,
+    SERIAL,
     TTL,
     from_ms,
+    id_of,
     to_claimed_message,
     to_message,
     to_ms,
@@ -34,8 +34,8 @@ from zaqar_notify.storage.sqlite.rows import (
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
 _HELD = (
-    f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b ON b.position = m.position "
-    "WHERE m.position = ? AND m.claim = ? AND m.held_until > ? AND m.expires_at > ?"
+    f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b ON b.serial = m.serial "
+    "WHERE m.serial = ? AND m.claim = ? AND m.held_until > ? AND m.expires_at > ?"
 )
 
 
@@ -96,41 +96,48 @@ class SQLiteClaims(ClaimStore):
             found = self._messages.look(db, record.number, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None:
-                self._move(db, found.exhausted, rule, now_ms)
+                self._move(db, found.exhausted, record.salt, rule, now_ms)
             if not found.taken:
                 return None, found.is_cut
-            return self._hold(db, ref, record.number, lease, found.taken), False
+            return self._hold(db, record, lease, found.taken), False
 
         while True:
             claim, goes_on = await self._database.write(write)
             if not goes_on:
                 return claim
 
-    def _hold(
-        self, db: apsw.Connection, ref: QueueRef, number: int, lease: _Lease, rows: list[Row]
-    ) -> Claim:
-        positions = [row[POSITION] for row in rows]
+    def _hold(self, db: apsw.Connection, record: Record, lease: _Lease, rows: list[Row]) -> Claim:
+        serials = [row[SERIAL] for row in rows]
         db.execute(
             "UPDATE messages SET held_until = ?, claim = ?, claim_count = claim_count + 1, "
-            f"expires_at = max(expires_at, ?) WHERE position IN ({marks(len(positions))})",
-            (lease.ends_at, lease.id, lease.kept_until, *positions),
+            f"expires_at = max(expires_at, ?) WHERE serial IN ({marks(len(serials))})",
+            (lease.ends_at, lease.id, lease.kept_until, *serials),
         )
         db.execute(
             "INSERT INTO claims VALUES (?, ?, ?, ?, ?)",
-            (lease.id, number, lease.ttl, lease.ends_at, array.array("q", positions).tobytes()),
+            (
+                lease.id,
+                record.number,
+                lease.ttl,
+                lease.ends_at,
+                array.array("q", serials).tobytes(),
+            ),
         )
-        self._database.after_commit.append(partial(self._waiting.held, ref))
-        messages = [to_claimed_message(row, lease.id, lease.kept_until) for row in rows]
+        self._database.after_commit.append(partial(self._waiting.held, record.queue.ref))
+        messages = [
+            to_claimed_message(row, record.salt, lease.id, lease.kept_until) for row in rows
+        ]
         return Claim(lease.id, lease.ttl, from_ms(lease.ends_at), messages)
 
-    def _move(self, db: apsw.Connection, rows: Sequence[Row], to: DeadLetter, now: int) -> None:
+    def _move(
+        self, db: apsw.Connection, rows: Sequence[Row], salt: bytes, to: DeadLetter, now: int
+    ) -> None:
         """Append messages to the dead-letter queue under the ids they have."""
         # At once: the row's id must be free when the message comes back to this queue.
-        take_out(db, [row[POSITION] for row in rows])
+        take_out(db, [row[SERIAL] for row in rows])
         for row in rows:
             message = NewMessage(row[BODY], to.ttl or row[TTL], checksum=row[CHECKSUM])
-            moved_id = row[POSITION] if row[MOVED_ID] is None else row[MOVED_ID]
-            moved = Moved(moved_id, row[POSTED_AT])
+            moved = Moved(id_of(row, salt), row[POSTED_AT])
             self._messages.append(db, to.queue, [message], row[CLIENT], now, moved)
 
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
@@ -141,16 +148,16 @@ class SQLiteClaims(ClaimStore):
         row = self._database.read_one(_CLAIM, (claim_id, record.number, now_ms))
         if row is None:
             return None
-        ttl, expires_at, positions = row
+        ttl, expires_at, serials = row
         rows: list[Row] = []
         with self._database.errors():
-            for position in array.array("q", positions):
-                if position in self._removals.removed:
+            for serial in array.array("q", serials):
+                if serial in self._removals.removed:
                     continue
-                rows += self._database.read(_HELD, (position, claim_id, now_ms, now_ms))
+                rows += self._database.read(_HELD, (serial, claim_id, now_ms, now_ms))
         if not rows:
             return None
-        messages = [to_message(row, now_ms) for row in rows]
+        messages = [to_message(row, record.salt, now_ms) for row in rows]
         return Claim(claim_id, ttl, from_ms(expires_at), messages)
 
     async def renew(
@@ -160,11 +167,11 @@ class SQLiteClaims(ClaimStore):
         lease = _Lease.begun(claim_id, ttl, grace, now_ms)
 
         def write(db: apsw.Connection) -> None:
-            positions = self._positions(db, ref, claim_id, now_ms)
+            serials = self._serials(db, ref, claim_id, now_ms)
             db.execute(
                 "UPDATE messages SET held_until = ?, expires_at = max(expires_at, ?) "
-                f"WHERE claim = ? AND held_until > ? AND position IN ({marks(len(positions))})",
-                (lease.ends_at, lease.kept_until, claim_id, now_ms, *positions),
+                f"WHERE claim = ? AND held_until > ? AND serial IN ({marks(len(serials))})",
+                (lease.ends_at, lease.kept_until, claim_id, now_ms, *serials),
             )
             if not db.changes():
                 raise ClaimDoesNotExist(ref.name, claim_id)
@@ -182,11 +189,11 @@ class SQLiteClaims(ClaimStore):
         now_ms = to_ms(now)
 
         def write(db: apsw.Connection) -> None:
-            positions = self._positions(db, ref, claim_id, now_ms)
+            serials = self._serials(db, ref, claim_id, now_ms)
             db.execute(
                 "UPDATE messages SET held_until = NULL, claim = NULL, claim_count = claim_count - ? "
-                f"WHERE claim = ? AND held_until > ? AND position IN ({marks(len(positions))})",
-                (0 if counted else 1, claim_id, now_ms, *positions),
+                f"WHERE claim = ? AND held_until > ? AND serial IN ({marks(len(serials))})",
+                (0 if counted else 1, claim_id, now_ms, *serials),
             )
             released = db.changes()
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
@@ -200,15 +207,15 @@ class SQLiteClaims(ClaimStore):
     def sweep(self, db: apsw.Connection, *, now: int, limit: int) -> int:
         """Remove expired claims and free what they held, for writes of any store; how many."""
         expired: list[Row] = db.execute(
-            "SELECT id, queue, positions FROM claims INDEXED BY expiring_claims "
+            "SELECT id, queue, serials FROM claims INDEXED BY expiring_claims "
             "WHERE expires_at <= ? LIMIT ?",
             (now, limit),
         ).fetchall()
-        for claim_id, number, positions in expired:
-            held = array.array("q", positions)
+        for claim_id, number, serials in expired:
+            held = array.array("q", serials)
             db.execute(
                 "UPDATE messages SET held_until = NULL, claim = NULL "
-                f"WHERE claim = ? AND position IN ({marks(len(held))})",
+                f"WHERE claim = ? AND serial IN ({marks(len(held))})",
                 (claim_id, *held),
             )
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
@@ -218,7 +225,7 @@ class SQLiteClaims(ClaimStore):
                 self._database.after_commit.append(freed)
         return len(expired)
 
-    def _positions(
+    def _serials(
         self, db: apsw.Connection, ref: QueueRef, claim_id: str, now: int
     ) -> Sequence[int]:
         """Where the messages are that the live claim was made of, without the deleted ones."""
@@ -230,6 +237,4 @@ class SQLiteClaims(ClaimStore):
         raise ClaimDoesNotExist(ref.name, claim_id)
 
 
-_CLAIM = (
-    "SELECT ttl, expires_at, positions FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
-)
+_CLAIM = "SELECT ttl, expires_at, serials FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"

@@ -1,16 +1,12 @@
-"""Messages, in the order of their positions.
-
-Positions are numbered through the whole file, by the one writer, so a position is never seen after
-a higher one. They are reserved by the hundred thousand, so that numbering writes nothing per post;
-a crash leaves a hole.
-"""
+"""Messages, in the order of their positions."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
+from typing import Any
 
 import apsw
 import msgspec
@@ -19,7 +15,8 @@ from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsCla
 from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
 from zaqar_notify.storage.sqlite.database import Database, Row
-from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.numbering import Numbering
+from zaqar_notify.storage.sqlite.queues import Record, Records
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
     CLAIM_COUNT,
@@ -27,16 +24,16 @@ from zaqar_notify.storage.sqlite.rows import (
     EXPIRES_AT,
     MESSAGE_COLUMNS,
     POSITION,
+    SERIAL,
     from_ms,
+    own_position,
     to_id,
     to_message,
     to_ms,
     to_position,
-    to_positions,
 )
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
-RESERVED_POSITIONS = 100_000
 ROWS_PER_STATEMENT = 64
 FREED_AT_ONCE = 500
 """Held messages that fell due are freed in writes of this many, a few milliseconds each."""
@@ -45,23 +42,29 @@ SKIPPED_IN_A_ROW = 500
 PASSED_AT_ONCE = 500
 """Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
 
-_IN_STATE = (
+_FREE = ("free_messages", "m.held_until IS NULL")
+_CLAIMED = ("claimed_messages", "m.claim IS NOT NULL")
+_DELAYED = ("delayed_messages", "m.held_until IS NOT NULL AND m.claim IS NULL")
+"""The three states of a message: the index that holds those in it, and what they are."""
+
+
+_AFTER = (
     f"SELECT {MESSAGE_COLUMNS} FROM messages m INDEXED BY {{index}} "
-    "CROSS JOIN bodies b ON b.position = m.position "
+    "CROSS JOIN bodies b ON b.serial = m.serial "
     "WHERE m.queue = :queue AND m.position > :after AND {state}"
 )
-_FREE = _IN_STATE.format(index="free_messages", state="m.held_until IS NULL")
-_CLAIMED = _IN_STATE.format(index="claimed_messages", state="m.claim IS NOT NULL")
-_DELAYED = _IN_STATE.format(
-    index="delayed_messages", state="m.held_until IS NOT NULL AND m.claim IS NULL"
-)
+
+
+def _in_states(select: str, *states: tuple[str, str]) -> str:
+    """One statement for several states, so that a message that changes its state is in one of them."""
+    return " UNION ALL ".join(select.format(index=index, state=state) for index, state in states)
 
 
 def in_order(*, claimed: bool = False, delayed: bool = False) -> str:
     """The statement that reads the free messages after a position in order, and claimed or delayed
-    ones between them. One statement, so that a message that changes state is in one of them."""
+    ones between them."""
     states = [_FREE] + [_CLAIMED] * claimed + [_DELAYED] * delayed
-    return f"{' UNION ALL '.join(states)} ORDER BY 1"
+    return f"{_in_states(_AFTER, *states)} ORDER BY 1"
 
 
 FREE_IN_ORDER = in_order()
@@ -71,7 +74,7 @@ FREE_IN_ORDER = in_order()
 def _free_without(clients: int) -> str:
     """`FREE_IN_ORDER` without the messages of `:client0` and so on, whose bodies are not read."""
     names = ", ".join(f":client{index}" for index in range(clients))
-    return f"{_FREE} AND m.client NOT IN ({names}) ORDER BY 1"
+    return f"{_in_states(_AFTER, _FREE)} AND m.client NOT IN ({names}) ORDER BY 1"
 
 
 IN_ORDER = {
@@ -79,8 +82,22 @@ IN_ORDER = {
     for claimed in (False, True)
     for delayed in (False, True)
 }
+_AT_POSITION = "m.queue = :queue AND m.position = :position AND m.moved_id IS NULL AND {state}"
+_MOVED_HERE = "m.queue = :queue AND m.moved_id = :id"
+_STATE = "SELECT m.serial, m.claim, m.held_until, m.expires_at FROM messages m"
+_WHOLE = (
+    f"SELECT {MESSAGE_COLUMNS} FROM messages m{{indexed}} "
+    "CROSS JOIN bodies b ON b.serial = m.serial WHERE "
+)
+OWN = _in_states(f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}", _FREE, _CLAIMED, _DELAYED)
+MOVED = f"{_STATE} WHERE {_MOVED_HERE}"
+WHOLE_OWN = _in_states(
+    _WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, _FREE, _CLAIMED, _DELAYED
+)
+WHOLE_MOVED = _WHOLE.format(indexed="") + _MOVED_HERE
+MOVED_POSITION = "SELECT position FROM messages WHERE queue = ? AND moved_id = ?"
 FALLEN_DUE = (
-    "SELECT position FROM messages INDEXED BY held_messages "
+    "SELECT serial FROM messages INDEXED BY held_messages "
     "WHERE queue = ? AND held_until <= ? LIMIT ?"
 )
 NEXT_DUE = (
@@ -92,33 +109,8 @@ NEXT_DUE = (
 class Moved(msgspec.Struct, frozen=True):
     """What a message keeps that comes from another queue."""
 
-    id: int
+    id: str
     posted_at: int
-
-
-class Positions:
-    """The numbering of messages."""
-
-    def __init__(self, database: Database) -> None:
-        (ceiling,) = database.read_one("SELECT ceiling FROM positions") or (1,)
-        self._next: int = ceiling
-        self._ceiling: int = ceiling
-        self._reserving = 0
-        database.after_end.append(self._ended)
-
-    def take(self, db: apsw.Connection, count: int) -> int:
-        """The first of `count` positions in a row, higher than all before."""
-        first = self._next
-        self._next += count
-        if self._next > max(self._ceiling, self._reserving):
-            self._reserving = self._next + RESERVED_POSITIONS
-            db.execute("UPDATE positions SET ceiling = ?", (self._reserving,))
-        return first
-
-    def _ended(self, committed: bool) -> None:
-        if committed:
-            self._ceiling = max(self._ceiling, self._reserving)
-        self._reserving = 0
 
 
 class SQLiteMessages(MessageStore):
@@ -126,13 +118,13 @@ class SQLiteMessages(MessageStore):
         self,
         database: Database,
         records: Records,
-        positions: Positions,
+        numbering: Numbering,
         removals: Removals,
         waiting: Waiting,
     ) -> None:
         self._database = database
         self._records = records
-        self._positions = positions
+        self._numbering = numbering
         self._removals = removals
         self._waiting = waiting
 
@@ -148,7 +140,8 @@ class SQLiteMessages(MessageStore):
         queue = None if record is None else record.queue
         messages = post.settle(queue)
         first = self.append(db, ref, messages, post.client_id, now)
-        ids = [to_id(position) for position in range(first, first + len(messages))]
+        salt = self._records.ensure(db, ref, now).salt
+        ids = [to_id(position, salt) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
         if _has_subscription(db, ref, now):
             jobs = post.jobs(queue, ids, messages)
@@ -156,8 +149,8 @@ class SQLiteMessages(MessageStore):
                 self.append(db, outbox, [job], ref.project, now)
         if key is not None:
             db.execute(
-                "INSERT OR REPLACE INTO remembered_posts VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (ref.project, ref.name, key.key, key.fingerprint, first, len(messages), now + key.keep_seconds * 1000),
+                "INSERT OR REPLACE INTO remembered_posts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (ref.project, ref.name, key.key, key.fingerprint, first, len(messages), now + key.keep_seconds * 1000, salt),
             )  # fmt: skip
         return Posted(ids, owes_deliveries=bool(jobs))
 
@@ -173,18 +166,19 @@ class SQLiteMessages(MessageStore):
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
         moved_id, posted_at = (None, now) if moved is None else (moved.id, moved.posted_at)
         number = self._records.ensure(db, ref, now).number
-        first = self._positions.take(db, len(messages))
+        serial, first = self._numbering.take(db, ref, len(messages))
+        position = first
         visible = 0
         for start in range(0, len(messages), ROWS_PER_STATEMENT):
             states: list[object] = []
             bodies: list[object] = []
-            position = first + start
             for message in messages[start : start + ROWS_PER_STATEMENT]:
                 held_until = now + message.delay * 1000 if message.delay else None
                 visible += not message.delay
-                states += (position, number, client_id, message.ttl, posted_at,
+                states += (serial, number, position, client_id, message.ttl, posted_at,
                            now + message.ttl * 1000, held_until, moved_id, message.checksum)  # fmt: skip
-                bodies += (position, message.body)
+                bodies += (serial, message.body)
+                serial += 1
                 position += 1
             insert_states, insert_bodies = _inserts(len(bodies) // 2)
             db.execute(insert_states, states)
@@ -209,7 +203,7 @@ class SQLiteMessages(MessageStore):
         record = self._records.get(ref)
         if record is None:
             return Page([], None)
-        position = 0 if marker is None else self._marker_position(record.number, marker)
+        position = 0 if marker is None else self._marker_position(record, marker)
         if position is None:
             return Page([], None)
         now_ms = to_ms(now)
@@ -226,19 +220,19 @@ class SQLiteMessages(MessageStore):
                     if (
                         row[EXPIRES_AT] <= now_ms
                         or row[CLIENT] == without_client
-                        or row[POSITION] in removed
+                        or row[SERIAL] in removed
                     ):
                         skipped += 1
                         if skipped % SKIPPED_IN_A_ROW == 0:
                             await asyncio.sleep(0)
                         continue
-                    messages.append(to_message(row, now_ms))
+                    messages.append(to_message(row, record.salt, now_ms))
                     last = row[POSITION]
                     if len(messages) == limit:
                         break
         finally:
             rows.close()
-        return Page(messages, to_id(last) if messages else None)
+        return Page(messages, to_id(last, record.salt) if messages else None)
 
     async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
         record = self._records.get(ref)
@@ -247,25 +241,25 @@ class SQLiteMessages(MessageStore):
         now_ms = to_ms(now)
         rows: list[Row] = []
         with self._database.errors():
-            for posted_at in dict.fromkeys(to_positions(ids)):
-                rows += self._database.read(
-                    f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b "
-                    "ON b.position = m.position WHERE m.position = ? AND m.queue = ? AND m.expires_at > ?",
-                    (self._position(record.number, posted_at), record.number, now_ms),
-                )
+            for message_id in dict.fromkeys(ids):
+                for statement, bindings in _lookups(record, message_id, WHOLE_OWN, WHOLE_MOVED):
+                    rows += self._database.read(statement, bindings)
         removed = self._removals.removed
-        return [to_message(row, now_ms) for row in sorted(rows) if row[POSITION] not in removed]
+        return [
+            to_message(row, record.salt, now_ms)
+            for row in sorted(rows)
+            if row[EXPIRES_AT] > now_ms and row[SERIAL] not in removed
+        ]
 
     async def delete(
         self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
     ) -> None:
         record = self._records.get(ref)
-        posted_at = to_position(message_id)
-        if record is None or posted_at is None:
+        if record is None:
             return
         now_ms = to_ms(now)
         await self._database.write(
-            lambda db: self._delete(db, record.number, posted_at, claim_id, now_ms)
+            lambda db: self._delete(db, record, message_id, claim_id, now_ms)
         )
 
     async def delete_many(
@@ -277,21 +271,21 @@ class SQLiteMessages(MessageStore):
         now: datetime,
     ) -> None:
         record = self._records.get(ref)
-        positions = to_positions(ids)
-        if record is None or not positions:
+        if record is None:
             return
         now_ms = to_ms(now)
 
         def write(db: apsw.Connection) -> None:
-            found = [
-                row
-                for posted_at in positions
-                if (row := self._find(db, record.number, posted_at, now_ms))
-            ]
-            for position, holder in found:
+            serials = []
+            for message_id in ids:
+                found = self._find(db, record, message_id, now_ms)
+                if found is None:
+                    continue
+                serial, holder = found
                 if claim_ids is not None and holder is not None and holder not in claim_ids:
-                    raise ClaimNotHeld(", ".join(claim_ids), to_id(position))
-            self._removals.add(db, [position for position, _ in found])
+                    raise ClaimNotHeld(", ".join(claim_ids), message_id)
+                serials.append(serial)
+            self._removals.add(db, serials)
 
         await self._database.write(write)
 
@@ -304,9 +298,9 @@ class SQLiteMessages(MessageStore):
 
         def write(db: apsw.Connection) -> tuple[list[Message], bool]:
             found = self.look(db, record.number, limit, now_ms)
-            self._removals.add(db, [row[POSITION] for row in found.taken])
+            self._removals.add(db, [row[SERIAL] for row in found.taken])
             take_out(db, found.expired)
-            return [to_message(row, now_ms) for row in found.taken], found.is_cut
+            return [to_message(row, record.salt, now_ms) for row in found.taken], found.is_cut
 
         while True:
             messages, is_cut = await self._database.write(write)
@@ -347,10 +341,10 @@ class SQLiteMessages(MessageStore):
         statement = _free_without(len(others)) if others else FREE_IN_ORDER
         rows = db.execute(statement, {"queue": number, "after": 0, **others})
         for row in rows:
-            if self._removals.has(row[POSITION]):
+            if self._removals.has(row[SERIAL]):
                 continue
             if row[EXPIRES_AT] <= now:
-                found.expired.append(row[POSITION])
+                found.expired.append(row[SERIAL])
             elif max_claim_count is not None and row[CLAIM_COUNT] >= max_claim_count:
                 found.exhausted.append(row)
             else:
@@ -365,32 +359,30 @@ class SQLiteMessages(MessageStore):
         return found
 
     def _find(
-        self, db: apsw.Connection, number: int, posted_at: int, now: int
+        self, db: apsw.Connection, record: Record, message_id: str, now: int
     ) -> tuple[int, str | None] | None:
-        """A message's position and the live claim on it, if any; None when it does not exist."""
-        row = next(
-            db.execute(
-                _FOUND + "position = ? AND queue = ? AND moved_id IS NULL", (posted_at, number)
-            ),
-            None,
-        ) or next(db.execute(_FOUND + "queue = ? AND moved_id = ?", (number, posted_at)), None)
-        if row is None or row[3] <= now or self._removals.has(row[0]):
-            return None
-        position, claim, held_until, _ = row
-        return position, claim if held_until is not None and held_until > now else None
+        """A message's serial number and the live claim on it, if any; None when it does not exist."""
+        for statement, bindings in _lookups(record, message_id, OWN, MOVED):
+            for serial, claim, held_until, expires_at in db.execute(statement, bindings):
+                if expires_at <= now or self._removals.has(serial):
+                    continue
+                return serial, claim if held_until is not None and held_until > now else None
+        return None
 
     def _delete(
-        self, db: apsw.Connection, number: int, posted_at: int, claim_id: str | None, now: int
+        self, db: apsw.Connection, record: Record, message_id: str, claim_id: str | None, now: int
     ) -> None:
-        found = self._find(db, number, posted_at, now)
+        found = self._find(db, record, message_id, now)
         if found is None:
             return
-        position, holder = found
+        serial, holder = found
         if claim_id != holder:
-            if holder is not None and (claim_id is None or _is_live(db, number, claim_id, now)):
-                raise MessageIsClaimed(to_id(posted_at))
-            raise ClaimNotHeld(str(claim_id), to_id(posted_at))
-        self._removals.add(db, [position])
+            if holder is not None and (
+                claim_id is None or _is_live(db, record.number, claim_id, now)
+            ):
+                raise MessageIsClaimed(message_id)
+            raise ClaimNotHeld(str(claim_id), message_id)
+        self._removals.add(db, [serial])
 
     async def _free_what_fell_due(self, number: int, ref: QueueRef, now: int) -> None:
         """So that what is visible is in one index, in order; each message is freed once per hold."""
@@ -406,23 +398,28 @@ class SQLiteMessages(MessageStore):
         due = db.execute(FALLEN_DUE, (number, now, FREED_AT_ONCE)).fetchall()
         if due:
             db.executemany(
-                "UPDATE messages SET held_until = NULL, claim = NULL WHERE position = ?", due
+                "UPDATE messages SET held_until = NULL, claim = NULL WHERE serial = ?", due
             )
             self._database.after_commit.append(partial(self._waiting.visible, ref, len(due)))
         return len(due) < FREED_AT_ONCE
 
-    def _position(self, number: int, posted_at: int) -> int:
-        """Where the message is that was posted at `posted_at`, here or in another queue."""
-        row = self._database.read_one(_MOVED, (number, posted_at))
-        return posted_at if row is None else row[0]
+    def _marker_position(self, record: Record, marker: str) -> int | None:
+        """The position that a marker names: of a message that moved, where it is here."""
+        position = to_position(marker)
+        if position is None:
+            return None
+        moved = self._database.read_one(MOVED_POSITION, (record.number, marker))
+        return position if moved is None else moved[0]
 
-    def _marker_position(self, number: int, marker: str) -> int | None:
-        posted_at = to_position(marker)
-        return None if posted_at is None else self._position(number, posted_at)
 
-
-_MOVED = "SELECT position FROM messages WHERE queue = ? AND moved_id = ?"
-_FOUND = "SELECT position, claim, held_until, expires_at FROM messages WHERE "
+def _lookups(
+    record: Record, message_id: str, own: str, moved: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The statements that find a message by its id, the likely one first, with their bindings."""
+    position = own_position(record.salt, message_id)
+    if position is not None:
+        yield own, {"queue": record.number, "position": position}
+    yield moved, {"queue": record.number, "id": message_id}
 
 
 class Look(msgspec.Struct):
@@ -446,8 +443,8 @@ def marks(count: int) -> str:
 def _inserts(rows: int) -> tuple[str, str]:
     """Statements that insert so many rows in one step each."""
     return (
-        "INSERT INTO messages (position, queue, client, ttl, posted_at, expires_at, held_until, "
-        "moved_id, checksum) VALUES " + ", ".join([f"({marks(9)})"] * rows),
+        "INSERT INTO messages (serial, queue, position, client, ttl, posted_at, expires_at, "
+        "held_until, moved_id, checksum) VALUES " + ", ".join([f"({marks(10)})"] * rows),
         "INSERT INTO bodies VALUES " + ", ".join(["(?, ?)"] * rows),
     )
 
@@ -463,7 +460,7 @@ def _has_subscription(db: apsw.Connection, ref: QueueRef, now: int) -> bool:
 def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: int) -> Posted | None:
     row = next(
         db.execute(
-            "SELECT fingerprint, first_position, count FROM remembered_posts "
+            "SELECT fingerprint, first_position, count, salt FROM remembered_posts "
             "WHERE project = ? AND queue = ? AND key = ? AND expires_at > ?",
             (ref.project, ref.name, key.key, now),
         ),
@@ -471,10 +468,10 @@ def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: in
     )
     if row is None:
         return None
-    fingerprint, first, count = row
+    fingerprint, first, count, salt = row
     if fingerprint != key.fingerprint:
         raise IdempotencyKeyReused(key.key)
-    return Posted([to_id(first + i) for i in range(count)], owes_deliveries=False)
+    return Posted([to_id(first + i, salt) for i in range(count)], owes_deliveries=False)
 
 
 def _is_live(db: apsw.Connection, number: int, claim_id: str, now: int) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.base import QueueStore
+from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
@@ -26,13 +27,14 @@ LOOKED_AT_BYTES = 1 << 18
 ROW_BYTES = 512
 """What a row counts beside its metadata."""
 
-_SELECT = "SELECT id, metadata, created_at FROM queues WHERE project = ? AND name = ?"
+_SELECT = "SELECT id, salt, metadata, created_at FROM queues WHERE project = ? AND name = ?"
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A queue with its number."""
+    """A queue with its number, and what its ids end with."""
 
     number: int
+    salt: bytes
     queue: Queue
     metadata_bytes: int
 
@@ -81,21 +83,21 @@ class Records:
         return self.find(db, ref) or self.insert(db, ref, {}, now)
 
     def insert(self, db: apsw.Connection, ref: QueueRef, metadata: Document, now: int) -> Record:
-        text = to_json(metadata)
+        text, salt = to_json(metadata), new_salt()
         db.execute(
-            "INSERT INTO queues (project, name, metadata, created_at) VALUES (?, ?, ?, ?)",
-            (ref.project, ref.name, text, now),
+            "INSERT INTO queues (project, name, salt, metadata, created_at) VALUES (?, ?, ?, ?, ?)",
+            (ref.project, ref.name, salt, text, now),
         )
-        record = Record(db.last_insert_rowid(), Queue(ref, metadata, from_ms(now)), len(text))
+        queue = Queue(ref, metadata, from_ms(now))
+        record = Record(db.last_insert_rowid(), salt, queue, len(text))
         self._changing[ref] = record
         return record
 
     def replace(self, db: apsw.Connection, record: Record, metadata: Document) -> None:
         queue, text = record.queue, to_json(metadata)
         db.execute("UPDATE queues SET metadata = ? WHERE id = ?", (text, record.number))
-        self._changing[queue.ref] = Record(
-            record.number, Queue(queue.ref, metadata, queue.created_at), len(text)
-        )
+        changed = Queue(queue.ref, metadata, queue.created_at)
+        self._changing[queue.ref] = Record(record.number, record.salt, changed, len(text))
 
     def renumber(self, db: apsw.Connection, record: Record) -> None:
         """Leave all messages behind: the sweep removes what belongs to the former number."""
@@ -196,8 +198,7 @@ class SQLiteQueues(QueueStore):
         record = self._records.get(ref)
         if record is None:
             return QueueStats(claimed=0, free=0)
-        number = record.number
-        return await self._database.read_slowly(lambda db: _stats(db, number, to_ms(now)))
+        return await self._database.read_slowly(lambda db: _stats(db, record, to_ms(now)))
 
     async def _matching(
         self, project: str, marker: str, name_contains: str, wanted: Document | None
@@ -225,21 +226,23 @@ class SQLiteQueues(QueueStore):
 def _record(ref: QueueRef, row: Row | None) -> Record | None:
     if row is None:
         return None
-    number, metadata, created_at = row
-    return Record(number, Queue(ref, from_json(metadata), from_ms(created_at)), len(metadata))
+    number, salt, metadata, created_at = row
+    queue = Queue(ref, from_json(metadata), from_ms(created_at))
+    return Record(number, salt, queue, len(metadata))
 
 
 def _bytes(record: Record | None) -> int:
     return 0 if record is None else record.metadata_bytes
 
 
-def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:
+def _stats(db: apsw.Connection, record: Record, now: int) -> QueueStats:
     """Counts from the indexes alone; what has expired or lapsed unswept is little, and looked at."""
 
     def one(statement: str, *bindings: int) -> int:
         value: int = db.execute(statement, bindings).get
         return value
 
+    number = record.number
     db.execute("BEGIN")  # One snapshot; the connection is closed after this.
     claimed = one(
         "SELECT count(*) FROM messages INDEXED BY claimed_messages WHERE queue = ? AND claim IS NOT NULL",
@@ -275,7 +278,7 @@ def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:
     removed: dict[int, int] = dict(
         db.execute(
             "SELECT m.claim IS NOT NULL AND m.held_until > :now, count(*) FROM removals "
-            "CROSS JOIN messages m USING (position) "
+            "CROSS JOIN messages m USING (serial) "
             "WHERE m.queue = :queue AND m.expires_at > :now GROUP BY 1",
             {"queue": number, "now": now},
         )
@@ -283,12 +286,12 @@ def _stats(db: apsw.Connection, number: int, now: int) -> QueueStats:
     return QueueStats(
         claimed=claimed - lapsed - removed.get(1, 0),
         free=free + free_again - expired - removed.get(0, 0),
-        oldest=_end(db, number, now, "ASC"),
-        newest=_end(db, number, now, "DESC"),
+        oldest=_end(db, record, now, "ASC"),
+        newest=_end(db, record, now, "DESC"),
     )
 
 
-def _end(db: apsw.Connection, number: int, now: int, direction: str) -> OldestNewest | None:
+def _end(db: apsw.Connection, record: Record, now: int, direction: str) -> OldestNewest | None:
     """The first or last message that is not delayed."""
     ends = []
     for index, state in (
@@ -300,9 +303,9 @@ def _end(db: apsw.Connection, number: int, now: int, direction: str) -> OldestNe
             db.execute(
                 f"SELECT position, moved_id, posted_at FROM messages INDEXED BY {index} "
                 f"WHERE queue = :queue AND {state} AND expires_at > :now "
-                "AND position NOT IN (SELECT position FROM removals) "
+                "AND serial NOT IN (SELECT serial FROM removals) "
                 f"ORDER BY position {direction} LIMIT 1",
-                {"queue": number, "now": now},
+                {"queue": record.number, "now": now},
             ),
             None,
         )
@@ -311,4 +314,4 @@ def _end(db: apsw.Connection, number: int, now: int, direction: str) -> OldestNe
     if not ends:
         return None
     position, moved_id, posted_at = min(ends) if direction == "ASC" else max(ends)
-    return OldestNewest(to_id(position if moved_id is None else moved_id), from_ms(posted_at))
+    return OldestNewest(moved_id or to_id(position, record.salt), from_ms(posted_at))

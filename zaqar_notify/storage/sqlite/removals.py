@@ -1,7 +1,7 @@
 """Messages that are deleted, and not yet taken out of the tables.
 
 A delete of its own would write a page of each table and index that the message is in, nine pages
-to a commit. Noting its position writes one; the rows go later, hundreds at a time. Until then
+to a commit. Noting its serial number writes one; the rows go later, hundreds at a time. Until then
 everybody who meets one passes it by (docs/decisions/0003).
 """
 
@@ -29,19 +29,19 @@ class Removals:
         self._taken_out: Collection[int] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._taking_out: asyncio.Task[None] | None = None
-        self.removed: set[int] = {row[0] for row in database.read("SELECT position FROM removals")}
-        """Positions, for readers. A reader that keeps a snapshot open keeps this very set, too."""
+        self.removed: set[int] = {row[0] for row in database.read("SELECT serial FROM removals")}
+        """Serial numbers, for readers. A reader that keeps a snapshot open keeps this very set, too."""
         database.after_end.append(self._ended)
         self._plan()
 
-    def add(self, db: apsw.Connection, positions: Sequence[int]) -> None:
+    def add(self, db: apsw.Connection, serials: Sequence[int]) -> None:
         """Delete these messages, for writes of any store."""
-        db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", [(one,) for one in positions])
-        self._changing.update(positions)
+        db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", [(one,) for one in serials])
+        self._changing.update(serials)
 
-    def has(self, position: int) -> bool:
+    def has(self, serial: int) -> bool:
         """For writes: whether the message is deleted."""
-        return position in self.removed or position in self._changing
+        return serial in self.removed or serial in self._changing
 
     def _ended(self, committed: bool) -> None:
         if committed:
@@ -79,14 +79,14 @@ class Removals:
         self._plan()
 
     def _delete(self, db: apsw.Connection) -> None:
-        positions = sorted(self.removed)[:TAKEN_OUT_AT_ONCE]
-        take_out(db, positions)
-        db.executemany("DELETE FROM removals WHERE position = ?", [(one,) for one in positions])
-        self._taken_out = positions
+        serials = sorted(self.removed)[:TAKEN_OUT_AT_ONCE]
+        take_out(db, serials)
+        db.executemany("DELETE FROM removals WHERE serial = ?", [(one,) for one in serials])
+        self._taken_out = serials
 
 
-def take_out(db: apsw.Connection, positions: Sequence[int]) -> None:
+def take_out(db: apsw.Connection, serials: Sequence[int]) -> None:
     """Delete messages from the tables at once, for writes that delete many or few ever do."""
-    bindings = [(position,) for position in positions]
-    db.executemany("DELETE FROM messages WHERE position = ?", bindings)
-    db.executemany("DELETE FROM bodies WHERE position = ?", bindings)
+    bindings = [(serial,) for serial in serials]
+    db.executemany("DELETE FROM messages WHERE serial = ?", bindings)
+    db.executemany("DELETE FROM bodies WHERE serial = ?", bindings)

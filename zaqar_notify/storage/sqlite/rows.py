@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from zaqar_notify.models import Document, Message, QueueRef, Subscription
+from zaqar_notify.storage import ids
 from zaqar_notify.storage.sqlite.database import Row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
-_LAST_POSITION = (1 << 63) - 1
+_FORMER_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
+FORMER_END = 1 << 56
+"""Positions that versions 1 and 2 of the schema gave are below it, those of any millisecond since 1970 above."""
 
 
 def to_ms(instant: datetime) -> int:
@@ -24,40 +25,47 @@ def from_ms(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=ms)
 
 
-def to_id(position: int) -> str:
-    """A message's id is the position it was posted at, as 16 hex digits."""
-    return f"{position:016x}"
+def to_id(position: int, salt: bytes) -> str:
+    """The id of what a queue of this salt has, or had, at a position."""
+    return f"{position:016x}" if position < FORMER_END else ids.to_id(position, salt)
 
 
 def to_position(message_id: str) -> int | None:
-    """The position that an id names, or None for what is no id of ours."""
-    if not _ID.fullmatch(message_id):
-        return None
+    """The position that an id or marker has in it, or None for what is none of ours."""
+    if not _FORMER_ID.fullmatch(message_id):
+        return ids.to_position(message_id)
     position = int(message_id, 16)
-    return position if position <= _LAST_POSITION else None
+    return position if position < FORMER_END else None
 
 
-def to_positions(ids: Iterable[str]) -> list[int]:
-    positions = (to_position(message_id) for message_id in ids)
-    return [position for position in positions if position is not None]
+def own_position(salt: bytes, message_id: str) -> int | None:
+    """The position that an id has in the queue of this salt, if it is one of its ids."""
+    position = to_position(message_id)
+    if position is None or position < FORMER_END or ids.is_of(salt, message_id):
+        return position
+    return None
 
 
 MESSAGE_COLUMNS = (
-    "m.position, m.moved_id, m.ttl, m.posted_at, m.expires_at, m.held_until, m.claim, m.claim_count, "
-    "m.checksum, m.client, b.body"
+    "m.position, m.serial, m.moved_id, m.ttl, m.posted_at, m.expires_at, m.held_until, m.claim, "
+    "m.claim_count, m.checksum, m.client, b.body"
 )
 """What `to_message` reads, of `messages m` and `bodies b`."""
 
-POSITION, MOVED_ID, TTL, POSTED_AT, EXPIRES_AT = 0, 1, 2, 3, 4
-CLAIM_COUNT, CHECKSUM, CLIENT, BODY = 7, 8, 9, 10
+POSITION, SERIAL, MOVED_ID, TTL, POSTED_AT, EXPIRES_AT = 0, 1, 2, 3, 4, 5
+CLAIM_COUNT, CHECKSUM, CLIENT, BODY = 8, 9, 10, 11
 
 
-def to_message(row: Row, now: int) -> Message:
-    position, moved_id, ttl, posted_at, expires_at, held_until, claim, count, checksum, _, body = (
-        row
-    )
+def id_of(row: Row, salt: bytes) -> str:
+    moved_id: str | None = row[MOVED_ID]
+    return to_id(row[POSITION], salt) if moved_id is None else moved_id
+
+
+def to_message(row: Row, salt: bytes, now: int) -> Message:
+    """The message of a queue of this salt, as it is at `now`."""
+    _, _, _, ttl, posted_at, expires_at, held_until, claim, count, checksum, _, body = row
     return Message(
-        id=to_id(position if moved_id is None else moved_id),
+        id=id_of(row, salt),
         body=body,
         ttl=ttl,
         posted_at=from_ms(posted_at),
@@ -68,11 +76,11 @@ def to_message(row: Row, now: int) -> Message:
     )
 
 
-def to_claimed_message(row: Row, claim_id: str, kept_until: int) -> Message:
+def to_claimed_message(row: Row, salt: bytes, claim_id: str, kept_until: int) -> Message:
     """The message as it is once the claim holds it, of a row that was free."""
-    position, moved_id, ttl, posted_at, expires_at, _, _, count, checksum, _, body = row
+    _, _, _, ttl, posted_at, expires_at, _, _, count, checksum, _, body = row
     return Message(
-        id=to_id(position if moved_id is None else moved_id),
+        id=id_of(row, salt),
         body=body,
         ttl=ttl,
         posted_at=from_ms(posted_at),

@@ -11,7 +11,8 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.database import Database, storage_errors
-from zaqar_notify.storage.sqlite.messages import Positions, SQLiteMessages
+from zaqar_notify.storage.sqlite.messages import SQLiteMessages
+from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queues import Records, SQLiteQueues
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import to_ms
@@ -19,14 +20,14 @@ from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
 EXPIRED_MESSAGES = (
-    "SELECT position FROM messages INDEXED BY expiring_messages "
+    "SELECT serial FROM messages INDEXED BY expiring_messages "
     "WHERE claim IS NULL AND expires_at <= ? LIMIT ?"
 )
 EXPIRED_KEYS = (
     "DELETE FROM remembered_posts WHERE (project, queue, key) IN (SELECT project, queue, key "
     "FROM remembered_posts INDEXED BY expiring_remembered_posts WHERE expires_at <= ? LIMIT ?)"
 )
-LEFT_BEHIND = "SELECT position FROM messages INDEXED BY {index} WHERE queue = ? AND {state} LIMIT ?"
+LEFT_BEHIND = "SELECT serial FROM messages INDEXED BY {index} WHERE queue = ? AND {state} LIMIT ?"
 LEFT_BEHIND_BY_STATE = tuple(
     LEFT_BEHIND.format(index=index, state=state)
     for index, state in (
@@ -44,7 +45,7 @@ class SQLiteStorage(Storage):
         self._waiting = Waiting(lambda ref: messages.next_due_at(ref), lambda: self.clock.now())
         records = Records(database)
         removals = Removals(database)
-        messages = SQLiteMessages(database, records, Positions(database), removals, self._waiting)
+        messages = SQLiteMessages(database, records, Numbering(database), removals, self._waiting)
         self.queues = SQLiteQueues(database, records)
         self.messages = messages
         self._claims = SQLiteClaims(database, records, messages, removals, self._waiting)
@@ -66,7 +67,7 @@ class SQLiteStorage(Storage):
             raise StartRefused(str(error)) from error
 
     async def ping(self) -> None:
-        self._database.read_one("SELECT ceiling FROM positions")
+        self._database.read_one("SELECT serials FROM numbering")
 
     async def prove(self) -> None:
         await self._database.prove()
@@ -101,11 +102,11 @@ def _remove_left_behind(db: apsw.Connection, limit: int) -> int:
     number = db.execute("SELECT id FROM dropped_queues LIMIT 1").get
     if number is None:
         return 0
-    positions: list[int] = []
+    serials: list[int] = []
     for statement in LEFT_BEHIND_BY_STATE:
-        rows = db.execute(statement, (number, limit - len(positions)))
-        positions += [row[0] for row in rows]
-    take_out(db, positions)
-    if len(positions) < limit:
+        rows = db.execute(statement, (number, limit - len(serials)))
+        serials += [row[0] for row in rows]
+    take_out(db, serials)
+    if len(serials) < limit:
         db.execute("DELETE FROM dropped_queues WHERE id = ?", (number,))
     return limit

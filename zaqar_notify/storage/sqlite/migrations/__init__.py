@@ -4,8 +4,10 @@ A new file takes all of them, one that an earlier release wrote takes those it l
 holds the lock beside it. Each step is a transaction: a process that dies in it leaves the file as it
 was. How to add one: docs/add-a-driver.md.
 
-    0001_first.sql               the tables and the indexes, with the query each index serves
+    0001_first.sql               the tables and the indexes
     0002_secret_rotations.sql    subscriptions keep each late rotation of their secret
+    0003_positions.sql           positions of each queue's own; the present form of `messages`, and which
+                                 query each of its indexes serves
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ def _run_file(name: str, db: apsw.Connection) -> None:
 STEPS: tuple[Step, ...] = (
     partial(_run_file, "0001_first.sql"),
     partial(_run_file, "0002_secret_rotations.sql"),
+    partial(_run_file, "0003_positions.sql"),
 )
 """In their order: the first one makes version 1."""
 

@@ -1,0 +1,41 @@
+"""`zaqar-notify restored`: what is left to do when a cluster's store was put back from a backup."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings import Settings, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(restored)
+
+
+def restored() -> None:
+    """Say that the store of ZAQAR_STORE_URI was restored, before its processes are started again.
+
+    New messages then have ids that were never handed out, and come behind all markers that were.
+    Said once too often it does no harm. `up` needs none of it.
+    """
+    settings = load_settings()
+    if not settings.store_uri:
+        raise StartRefused(
+            "ZAQAR_STORE_URI is not set: name the store. What `up` keeps in its directory needs no "
+            "more than a start"
+        )
+    count = asyncio.run(_run(settings))
+    print(f"{count} queues go on behind what they gave out before.")
+
+
+async def _run(settings: Settings) -> int:
+    # Only who opens a store pays for its driver.
+    from zaqar_notify.storage.registry import open_storage
+
+    storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
+    try:
+        return await storage.restored()
+    finally:
+        await storage.close()

@@ -1,0 +1,74 @@
+"""Serial numbers of messages in the file, and positions of messages in their queues.
+
+Serial numbers are in the order of commits, which are one writer's, so none is seen after a higher one.
+They are reserved by the hundred thousand, so that numbering writes nothing per post; a crash leaves a
+hole.
+
+A position is the present millisecond, and behind it a count of what the queue itself got in it
+(docs/decisions/0006). So the only state is that of the present millisecond. The clock is read at the start,
+and carried on by one that nobody sets; what is noted in the file keeps positions from going back when
+the next start finds the clock set back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import apsw
+
+from zaqar_notify.clock import running_seconds
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.ids import POSITIONS_PER_MS
+from zaqar_notify.storage.sqlite.database import Database
+
+RESERVED_SERIALS = 100_000
+RESERVED_MS = 100
+"""By so much a start may find the file ahead of the clock."""
+
+
+class Numbering:
+    def __init__(self, database: Database) -> None:
+        serials, positions_until = database.read_one(
+            "SELECT serials, positions_until FROM numbering"
+        ) or (1, 0)
+        self._next_serial: int = serials
+        self._serials: int = serials
+        self._start_ms = max(time.time_ns() // 1_000_000, positions_until)
+        self._started_at = running_seconds()
+        # Should a restored file be started by a clock that is behind, what is new has new ids all the same.
+        self._offset = secrets.randbelow(POSITIONS_PER_MS // 2)
+        self._positions_until = 0
+        self._reserving: tuple[int, int] | None = None
+        self._present = 0
+        self._next: dict[QueueRef, int] = {}
+        """The next position of queues that got some in the present millisecond."""
+        database.after_end.append(self._ended)
+
+    def take(self, db: apsw.Connection, ref: QueueRef, count: int) -> tuple[int, int]:
+        """The first of `count` serial numbers in a row, and of as many positions in the queue."""
+        serial = self._next_serial
+        self._next_serial += count
+        present_ms = self._start_ms + int((running_seconds() - self._started_at) * 1000)
+        serials, positions_until = self._reserving or (self._serials, self._positions_until)
+        if self._next_serial > serials or present_ms >= positions_until:
+            self._reserve(db, self._next_serial + RESERVED_SERIALS, present_ms + RESERVED_MS)
+        return serial, self._take_positions(ref, count, present_ms)
+
+    def _take_positions(self, ref: QueueRef, count: int, present_ms: int) -> int:
+        present = present_ms * POSITIONS_PER_MS + self._offset
+        if present != self._present:
+            self._present = present
+            self._next = {queue: end for queue, end in self._next.items() if end > present}
+        first = self._next.get(ref, present)
+        self._next[ref] = first + count
+        return first
+
+    def _reserve(self, db: apsw.Connection, serials: int, positions_until: int) -> None:
+        self._reserving = serials, positions_until
+        db.execute("UPDATE numbering SET serials = ?, positions_until = ?", self._reserving)
+
+    def _ended(self, committed: bool) -> None:
+        if committed and self._reserving is not None:
+            self._serials, self._positions_until = self._reserving
+        self._reserving = None
