@@ -154,7 +154,7 @@ class Engine:
         self._consumers: list[Consumer] = []
         self._open_watches = contextlib.ExitStack()
         self._unknown_rang = asyncio.Event()
-        self.dropped = Counter(dict.fromkeys(("gone", "unconfirmed"), 0))
+        self.dropped = Counter(dict.fromkeys(("gone", "unconfirmed", "confirmed"), 0))
         """Deliveries dropped since the start, by what became of their subscription."""
 
     @property
@@ -471,6 +471,9 @@ class Engine:
         if needs_confirmation and not subscription.confirmed:
             sentence = "The subscription is not confirmed any more; a delivery is dropped"
             self._drop(owed, "unconfirmed", sentence)
+            return None
+        if subscription.confirmed and not is_notification:
+            self._drop(owed, "confirmed", "The subscriber has confirmed; it is not asked once more")
             return None
         if subscription.disabled_at is not None and is_notification:
             await self._courier.hold(parcels(owed), subscription)

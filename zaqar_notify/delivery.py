@@ -48,7 +48,7 @@ from zaqar_notify.models import (
 )
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import confirmation_paths, sign_url
-from zaqar_notify.storage.base import Post
+from zaqar_notify.storage.base import IdempotencyKey, Post
 
 logger = logging.getLogger(__name__)
 
@@ -179,10 +179,17 @@ Record: TypeAlias = tuple[QueueRef, NewMessage]
 class Owed(Post):
     """Internal messages on their way to an internal queue. Nobody subscribes to those."""
 
-    def __init__(self, messages: Sequence[NewMessage], *, project: str = "zaqar-notify") -> None:
+    def __init__(
+        self,
+        messages: Sequence[NewMessage],
+        *,
+        project: str = "zaqar-notify",
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> None:
         """`project`: whose deliveries they are about; the engine passes over projects that have their
         share already."""
         self.client_id = project
+        self.idempotency_key = idempotency_key
         self._messages = messages
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:

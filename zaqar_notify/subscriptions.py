@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 import msgspec
 
 from zaqar_notify.clock import new_ordered_id
+from zaqar_notify.confirmations import ask, asks_to_confirm
 from zaqar_notify.delivery import (
     Owed,
     Record,
     Undelivered,
     WrittenLater,
-    confirmation_job,
     partition_of,
     read_undelivered,
     replay_job,
@@ -37,7 +37,6 @@ from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
 from zaqar_notify.signing import confirmation_paths, rotate, webhook_secrets
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
 
@@ -85,8 +84,8 @@ async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
     )
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
-    if _asks_to_confirm(settings):
-        await _send(service, ref, _confirmation(service, subscription, now))
+    if asks_to_confirm(settings):
+        await ask(service, subscription, MessageType.SUBSCRIPTION_CONFIRMATION, now=now)
     return subscription
 
 
@@ -148,8 +147,8 @@ async def change(service: Service, ref: QueueRef, subscription_id: str, body: by
         changes["options"] = check_options(values["options"])
     after = await _update(service, ref, subscription_id, changes, now)
     # Even if this changed nothing: a request that broke off before it asked is repeated.
-    if _asks_to_confirm(settings) and "subscriber" in values and not after.confirmed:
-        await _send(service, ref, _confirmation(service, after, now))
+    if asks_to_confirm(settings) and "subscriber" in values and not after.confirmed:
+        await ask(service, after, MessageType.SUBSCRIPTION_CONFIRMATION, now=now)
 
 
 async def confirm(
@@ -179,17 +178,15 @@ async def confirm(
         raise ValidationFailed("confirmed must be true or false")
 
     def check(subscription: Subscription) -> None:
-        is_due = confirmed and _asks_to_confirm(service.settings)
+        is_due = confirmed and asks_to_confirm(service.settings)
         if is_due and sorted(signed_paths) != confirmation_paths(subscription):
             raise ConfirmationNotSigned
 
     now = service.clock.now()
     changes = {"confirmed": confirmed}
     after = await _update(service, ref, subscription_id, changes, now, check=check)
-    if not confirmed and _asks_to_confirm(service.settings):
-        farewell = MessageType.UNSUBSCRIBE_CONFIRMATION
-        job = confirmation_job(after, farewell, settings=service.settings, now=now)
-        await _send(service, ref, job)
+    if not confirmed and asks_to_confirm(service.settings):
+        await ask(service, after, MessageType.UNSUBSCRIBE_CONFIRMATION, now=now)
 
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
@@ -284,15 +281,6 @@ async def _send(service: Service, ref: QueueRef, record: Record) -> None:
     owed = Owed([message], project=ref.project)
     await service.storage.messages.post(internal, owed, now=service.clock.now())
     service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
-
-
-def _asks_to_confirm(settings: Settings) -> bool:
-    return settings.require_confirmation and bool(settings.signed_url_secrets)
-
-
-def _confirmation(service: Service, subscription: Subscription, now: datetime) -> Record:
-    kind = MessageType.SUBSCRIPTION_CONFIRMATION
-    return confirmation_job(subscription, kind, settings=service.settings, now=now)
 
 
 def _secret(service: Service, subscription: Subscription) -> SigningSecret:

@@ -42,6 +42,7 @@ from zaqar_notify.models import (
     MessageType,
     NewMessage,
     Outcome,
+    Subscription,
     Verdict,
 )
 from zaqar_notify.settings import Settings
@@ -511,13 +512,7 @@ async def test_a_confirmation_reaches_the_unconfirmed_and_is_retried(office: Off
         return next(answers)
 
     office.sink.answers["http://receiver"] = answer
-    ref, job = confirmation_job(
-        subscription,
-        MessageType.SUBSCRIPTION_CONFIRMATION,
-        settings=office.settings,
-        now=office.clock.now(),
-    )
-    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await ask_to_confirm(office, subscription)
 
     await office.work_off()
 
@@ -526,6 +521,28 @@ async def test_a_confirmation_reaches_the_unconfirmed_and_is_retried(office: Off
     assert first.payload == second.payload
     assert b'"Message_Type": "SubscriptionConfirmation"' in first.payload
     assert first.id == second.id
+
+
+async def test_who_has_confirmed_meanwhile_is_not_asked_again(office: Office) -> None:
+    office.settings = Settings.model_validate(
+        {"require_confirmation": True, "signed_url_secrets": "key"}
+    )
+    subscription = await office.subscribe("http://receiver", confirmed=True)
+    await ask_to_confirm(office, subscription)
+
+    await office.work_off()
+
+    assert office.sink.deliveries == []
+
+
+async def ask_to_confirm(office: Office, subscription: Subscription) -> None:
+    ref, job = confirmation_job(
+        subscription,
+        MessageType.SUBSCRIPTION_CONFIRMATION,
+        settings=office.settings,
+        now=office.clock.now(),
+    )
+    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
 
 
 async def test_a_subscription_deleted_before_the_retry_gets_no_more(office: Office) -> None:

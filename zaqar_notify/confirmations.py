@@ -1,0 +1,114 @@
+"""Asking subscribers to confirm, and how often a mailbox is asked at most.
+
+A confirmation mail goes to whomever a stranger names. So an address has some places a day, over all
+projects and queues: each mail that is asked for takes the next one and leaves later than the one before
+it, and without a place there is none. A place is an idempotency key of the very write that leaves the
+mail to the workers: it is as durable as that, the same for all processes, and forgotten by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+
+import msgspec
+
+from zaqar_notify import mail
+from zaqar_notify.clock import new_id
+from zaqar_notify.delivery import Owed, Record, confirmation_job, partition_of
+from zaqar_notify.errors import IdempotencyKeyReused, ValidationFailed
+from zaqar_notify.internal import outbox_ref
+from zaqar_notify.models import INTERNAL_PROJECT, MessageType, QueueRef, Subscription
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.subscribers import shown_subscriber
+
+logger = logging.getLogger(__name__)
+
+PLACE_SECONDS = 86400
+
+DELAYS_SECONDS = (0, 0, 0, 300, 3600, 14400)
+"""Of the first mail to an address within a day, of the second, …; three queues are subscribed to at once."""
+
+
+def asks_to_confirm(settings: Settings) -> bool:
+    return settings.require_confirmation and bool(settings.signed_url_secrets)
+
+
+async def ask(
+    service: Service, subscription: Subscription, kind: MessageType, *, now: datetime
+) -> None:
+    """Leave a request to confirm, or a farewell, for the workers: now, or when its address may have it.
+
+    One that could come only after its link has ended, or has no place left, is not sent; the log says so.
+    """
+    job = confirmation_job(subscription, kind, settings=service.settings, now=now)
+    address = _address(subscription.subscriber)
+    if address is None:
+        partition = partition_of(subscription.queue, service.settings.delivery_partitions)
+        await _leave(service, subscription, job, partition, now=now)
+        return
+    # All processes look for an address's places in the same queue.
+    places = QueueRef(INTERNAL_PROJECT, hashlib.sha256(address.encode()).hexdigest())
+    partition = partition_of(places, service.settings.delivery_partitions)
+    lives = _link_seconds(subscription, kind, service.settings)
+    for place, delay in enumerate(DELAYS_SECONDS):
+        if delay >= lives:
+            break
+        key = IdempotencyKey(f"{places.name}.{place}", new_id().encode(), PLACE_SECONDS)
+        try:
+            await _leave(service, subscription, job, partition, delay=delay, key=key, now=now)
+        except IdempotencyKeyReused:
+            continue
+        return
+    _log_withheld(subscription, kind)
+
+
+async def _leave(
+    service: Service,
+    subscription: Subscription,
+    job: Record,
+    partition: int,
+    *,
+    now: datetime,
+    delay: int = 0,
+    key: IdempotencyKey | None = None,
+) -> None:
+    """Raises IdempotencyKeyReused: The key is taken, and nothing is left."""
+    _, message = job
+    delayed = msgspec.structs.replace(message, delay=delay, ttl=message.ttl + delay)
+    owed = Owed([delayed], project=subscription.queue.project, idempotency_key=key)
+    await service.storage.messages.post(outbox_ref(partition), owed, now=now)
+    service.doorbell.ring(partition)
+
+
+def _address(subscriber: str) -> str | None:
+    """Whose mailbox it is, without what senders may vary; None: it is no mailbox."""
+    if subscriber.partition(":")[0].lower() != "mailto":
+        return None
+    try:
+        user, _, domain = mail.recipient(subscriber).lower().partition("@")
+    except ValidationFailed:  # Stored before it was checked, and never sent.
+        return subscriber
+    return f"{user.partition('+')[0]}@{domain}"
+
+
+def _link_seconds(subscription: Subscription, kind: MessageType, settings: Settings) -> int:
+    is_farewell = kind is MessageType.UNSUBSCRIBE_CONFIRMATION
+    return settings.default_subscription_ttl if is_farewell else subscription.ttl
+
+
+def _log_withheld(subscription: Subscription, kind: MessageType) -> None:
+    logger.warning(
+        "An address has had its confirmation mails for now; this one is not sent",
+        extra={
+            "action": "confirmation_withheld",
+            "kind": kind.value,
+            "subscriber": shown_subscriber(subscription.subscriber),
+            "subscription_id": subscription.id,
+            "project": subscription.queue.project,
+            "queue": subscription.queue.name,
+        },
+    )
