@@ -542,14 +542,14 @@ class Engine:
     async def _renew_regularly(self) -> None:
         while not self._ending.is_set():
             await asyncio.sleep(self._settings.delivery_lease_seconds / 3)
-            for consumer in self._consumers:
-                try:
-                    await consumer.renew()
-                except StorageUnavailable as error:
-                    logger.warning(
-                        "A lease could not be renewed",
-                        extra={"action": "storage_unavailable", "error": str(error)},
-                    )
+            try:
+                # Writes that are asked for together are one commit, where the store can do that.
+                await asyncio.gather(*(consumer.renew() for consumer in self._consumers))
+            except StorageUnavailable as error:
+                logger.warning(
+                    "Leases could not be renewed",
+                    extra={"action": "storage_unavailable", "error": str(error)},
+                )
 
     async def _turn_away_regularly(self) -> None:
         while not self._ending.is_set():

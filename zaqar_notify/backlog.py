@@ -14,9 +14,9 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON
+from zaqar_notify.delivery import OWED_TTL_SECONDS
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.models import QueueRef
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
@@ -100,7 +100,7 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         for partition in await partitions_in_use(storage, settings)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
-    poison = await storage.queues.stats(POISON.queue, now=now)
+    poison = await storage.queues.stats(POISON_REF, now=now)
     return Backlog(owed, poison.total)
 
 

@@ -68,8 +68,11 @@ MAX_VISITED = 32
 """Names of queues that a job carries: of a longer way the first one and the last. The first has the
 message from a client; of the others each knows that it has had a copy."""
 
-MAX_CLAIMS = 10
-"""Claims after which a job counts as poison: by then ten workers have died of it or let it lapse."""
+MIN_POISON_CLAIMS = 10
+POISON_SECONDS = 600
+"""A job counts as poison after ten claims at least, and as many as leases have lapsed in ten minutes: by
+then as many workers have died of it or let it lapse. Fewer would condemn jobs that were only in hand
+each time when a worker was killed for other reasons, ten times within a minute or two."""
 
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
@@ -213,7 +216,10 @@ _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
 
-POISON = DeadLetter(POISON_REF, MAX_CLAIMS, ttl=None)
+def poison_rule(lease_seconds: int) -> DeadLetter:
+    """When workers whose leases are so long put a job aside."""
+    claims = max(MIN_POISON_CLAIMS, -(-POISON_SECONDS // lease_seconds))
+    return DeadLetter(POISON_REF, claims, ttl=None)
 
 
 def left_by_earlier_releases() -> list[QueueRef]:

@@ -7,8 +7,8 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed, partition_of
-from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed, partition_of
+from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.models import Message, NewMessage, QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
@@ -47,7 +47,7 @@ async def put_aside(
     marker: str | None = None
     while True:
         page = await storage.messages.page(
-            POISON.queue, marker=marker, limit=PAGE, now=now, include_claimed=True
+            POISON_REF, marker=marker, limit=PAGE, now=now, include_claimed=True
         )
         for message in page.messages:
             if job in {None, message.id}:
@@ -75,7 +75,7 @@ async def give_back(
 
 
 async def drop(storage: Storage, message: Message, *, now: datetime) -> None:
-    await storage.messages.delete_many(POISON.queue, [message.id], claim_ids=None, now=now)
+    await storage.messages.delete_many(POISON_REF, [message.id], claim_ids=None, now=now)
 
 
 def _described(message: Message) -> PutAside:

@@ -190,7 +190,8 @@ class Settings(BaseModel):
         5, description="Failures in a row after which a subscriber gets one try at a time."
     )
     delivery_lease_seconds: Count = Field(
-        60, description="Lease of a worker on the deliveries it works on, seconds."
+        12,
+        description="Lease of a worker on the deliveries it works on, seconds; renewed meanwhile. What a dead worker had goes on after it.",
     )
     delivery_max_hops: Count = Field(
         4, description="Most queues that a message may cross by queue subscriptions."

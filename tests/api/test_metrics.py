@@ -17,9 +17,9 @@ from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
 from zaqar_notify import health
 from zaqar_notify.backlog import Backlog
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.metrics import METHODS
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef
@@ -148,7 +148,7 @@ async def test_what_is_owed_is_shown_with_how_long_it_has_been_due(
     api = await start_api(delivery_partitions=2)
     await store(api, outbox_ref(1))
     await store(api, retry_ref(0), delay=30)
-    await store(api, POISON.queue)
+    await store(api, POISON_REF)
     clock.advance(seconds=100)
 
     samples = await scrape(api)

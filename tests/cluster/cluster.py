@@ -29,6 +29,7 @@ class Cluster:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.redis = redis
+        self.store_uri = store_uri
         self._environ = {
             "ZAQAR_STORE_URI": store_uri,
             "ZAQAR_BROKER_URI": redis.uri,

@@ -209,6 +209,8 @@ class Hook:
         """A queue of its own to subscribe it to."""
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.statuses: list[int] = []
+        """Of the next answers, in the order in which their requests came; then 204."""
         self.bodies: list[object] = []
         self.delivery_ids: list[str] = []
         self._came = asyncio.Condition()
@@ -236,10 +238,11 @@ class Hook:
     async def _notify(self, request: web.Request) -> web.Response:
         self.bodies.append((await request.json())["body"])
         self.delivery_ids.append(request.headers["webhook-id"])
+        status = self.statuses.pop(0) if self.statuses else 204
         async with self._came:
             self._came.notify_all()
         await self.may_answer.wait()
-        return web.Response(status=204)
+        return web.Response(status=status)
 
 
 async def post(session: aiohttp.ClientSession, api: Api, queue: str, body: object) -> float:

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import (
     CELERY_VARIABLES,
+    PATIENCE_SECONDS,
     REACHED_BROKER,
     WORKERS,
     Api,
@@ -19,6 +20,9 @@ from tests.cluster.processes import (
     post,
     subscribe,
 )
+from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.storage.clock import store_clock
+from zaqar_notify.storage.registry import open_storage
 
 SOON_SECONDS = 2
 
@@ -112,3 +116,37 @@ async def test_what_a_killed_worker_had_in_hand_is_another_ones_when_the_lease_e
 
     await hook.received("hello", times=2)
     assert len(set(hook.delivery_ids)) == 1
+
+
+async def test_a_paused_worker_records_nothing_of_what_it_lost_meanwhile(
+    cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook
+) -> None:
+    paused = await asyncio.to_thread(cluster.worker)
+    await subscribe(session, api, hook)
+    hook.may_answer.clear()
+    hook.statuses = [503]
+    await post(session, api, hook.queue, "hello")
+    await hook.received("hello")
+
+    paused.send(signal.SIGSTOP)
+    await asyncio.to_thread(cluster.worker)
+    await hook.received("hello", times=2)
+    hook.may_answer.set()  # The paused worker's try fails, the other one's succeeds.
+    await nothing_is_owed(cluster)
+    paused.send(signal.SIGCONT)
+
+    await asyncio.to_thread(paused.wait_until, lambda: "lease_lost" in paused.printed())
+    assert await asyncio.to_thread(paused.stop) == 0
+    await nothing_is_owed(cluster)
+    assert hook.bodies == ["hello", "hello"]
+
+
+async def nothing_is_owed(cluster: Cluster) -> None:
+    storage = await open_storage(cluster.store_uri)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS), store_clock(storage) as clock:
+            for ref in (outbox_ref(0), retry_ref(0)):
+                while (await storage.queues.stats(ref, now=clock.now())).total:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+    finally:
+        await storage.close()

@@ -460,3 +460,28 @@ async def test_a_claim_without_some_clients_puts_away_what_has_expired_behind_th
     rest = await claim(storage, queue, now=after(60))
     assert rest is not None
     assert bodies(rest) == ["stays"]
+
+
+async def test_several_leases_are_renewed_at_once_and_those_that_are_over_are_left_out(
+    storage: Storage, queue: QueueRef, other_queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["a", "b", "c", "d", "e"])
+    await post(storage, other_queue, bodies=["elsewhere"])
+    lapsed = await hold(storage, queue, ttl=1, limit=1)
+    kept = [await hold(storage, queue, ttl=60, limit=1, now=after(0.5)) for _ in range(2)]
+    released = await hold(storage, queue, limit=1, now=after(0.5))
+    await storage.claims.release(queue, released.id, now=after(0.5))
+    done = await hold(storage, queue, limit=1, now=after(0.5))
+    await storage.messages.delete(queue, done.messages[0].id, claim_id=done.id, now=after(0.5))
+    elsewhere = await hold(storage, other_queue)
+
+    asked = [lapsed.id, kept[0].id, released.id, done.id, kept[1].id, elsewhere.id, "unknown"]
+    renewed = await storage.claims.renew_many(queue, asked, ttl=120, grace=0, now=after(2))
+
+    assert renewed == {one.id for one in kept}
+    for one in kept:
+        assert await storage.claims.get(queue, one.id, now=after(121.999)) is not None
+        assert await storage.claims.get(queue, one.id, now=after(122)) is None
+    assert await storage.claims.get(queue, lapsed.id, now=after(2)) is None
+    assert await storage.claims.get(other_queue, elsewhere.id, now=after(60)) is None
+    assert await storage.claims.renew_many(queue, [], ttl=120, grace=0, now=after(2)) == set()

@@ -55,8 +55,8 @@ EVERY_METHOD: dict[str, Call] = {
     "messages.purge": lambda storage, queue, message_id: storage.messages.purge(queue),
     "claims.create": lambda storage, queue, message_id: claim(storage, queue),
     "claims.get": lambda storage, queue, message_id: storage.claims.get(queue, "claim", now=START),
-    "claims.renew": lambda storage, queue, message_id: storage.claims.renew(
-        queue, "claim", ttl=60, grace=60, now=START
+    "claims.renew_many": lambda storage, queue, message_id: storage.claims.renew_many(
+        queue, ["claim"], ttl=60, grace=60, now=START
     ),
     "claims.release": lambda storage, queue, message_id: storage.claims.release(
         queue, "claim", now=START

@@ -281,6 +281,34 @@ async def test_a_delivery_that_can_not_finish_comes_again_after_the_start(
         assert len(set(hook.delivery_ids)) == 1
 
 
+async def test_after_a_kill_deliveries_go_on_at_once_and_consumers_keep_their_claims(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    environ = {"ZAQAR_DELIVERY_LEASE_SECONDS": "3600"}  # Nothing comes because a lease lapses.
+    service = Service(tmp_path / "data", environ=environ)
+    await asyncio.to_thread(service.start)
+    hook = Hook()
+    async with hook.serving():
+        await subscribe(session, service, hook.url)
+        for number in range(20):
+            await post(session, service, number)
+        claims = f"{service.url}/v2/queues/q/claims"
+        async with session.post(claims, json={"ttl": 300, "grace": 60}) as answered:
+            claim = answered.headers["Location"]
+        await hook.next()
+
+        service.kill()
+        hook.may_answer.set()
+        await asyncio.to_thread(service.start)
+
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(set(hook.bodies)) < 20:
+                await hook.next()
+        async with session.get(service.url + claim) as answered:
+            assert answered.status == 200
+    assert await asyncio.to_thread(service.stop) == 0
+
+
 async def test_a_client_that_never_finishes_its_request_does_not_hold_up_the_stop(
     service: Service,
 ) -> None:

@@ -22,7 +22,6 @@ from tests.clock import START
 from tests.mongod import mongo_uri
 from tests.workers.office import OUTBOX, QUEUE, REFUSED, ClientPost
 from zaqar_notify.delivery import (
-    POISON,
     FanOut,
     Owed,
     held_record,
@@ -31,6 +30,7 @@ from zaqar_notify.delivery import (
     retry_record,
     undelivered_record,
 )
+from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import DeadLetter, NewMessage, QueueRef, Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Storage
@@ -128,7 +128,7 @@ async def _owe(storage: Storage, receiver: Subscription, disabled: Subscription)
         retry_record(parcel, receiver, attempt=2, delay=DELAY_SECONDS, settings=SETTINGS),
         held_record(parcel, disabled, now=START),
         undelivered_record(parcel, receiver, outcome=REFUSED, attempts=3, now=START),
-        (POISON.queue, NewMessage(body=job, ttl=TTL_SECONDS)),
+        (POISON_REF, NewMessage(body=job, ttl=TTL_SECONDS)),
     ]
     for ref, message in records:
         await storage.messages.post(ref, Owed([message]), now=START)

@@ -17,9 +17,9 @@ from tests.workers.office import until
 from workers.duties import SWEEP, sweep, sweep_regularly
 from workers.insist import Stop
 from zaqar_notify.cli import app
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import outbox_ref, queues_of_subscription
+from zaqar_notify.internal import POISON_REF, outbox_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import MongoStorage, leasing
@@ -186,7 +186,7 @@ async def test_the_command_gives_back_what_was_put_aside(
 ) -> None:
     later = {"job": "fan_out", "version": 99, "project": "p", "queue": "orders"}
     message = NewMessage(body=json.dumps(later).encode(), ttl=OWED_TTL_SECONDS)
-    await storage.messages.post(POISON.queue, Owed([message]), now=datetime.now(UTC))
+    await storage.messages.post(POISON_REF, Owed([message]), now=datetime.now(UTC))
     monkeypatch.setenv("ZAQAR_STORE_URI", uri)
 
     shown = await asyncio.to_thread(CliRunner().invoke, app, ["poison"])

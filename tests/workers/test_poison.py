@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.workers.office import OUTBOX, QUEUE, RETRY, Office
-from zaqar_notify.delivery import OWED_TTL_SECONDS, POISON, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
+from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import NewMessage
 from zaqar_notify.poison import PutAside, drop, give_back, put_aside
 
@@ -16,7 +17,7 @@ LATER = b'{"job": "deliver", "version": 99, "project": "p", "queue": "q", "subsc
 async def put_all_aside(office: Office, *bodies: bytes) -> None:
     """As if ten workers had died of each."""
     messages = [NewMessage(body=body, ttl=OWED_TTL_SECONDS) for body in bodies]
-    await office.storage.messages.post(POISON.queue, Owed(messages), now=office.clock.now())
+    await office.storage.messages.post(POISON_REF, Owed(messages), now=office.clock.now())
 
 
 async def a_job(office: Office) -> bytes:
@@ -72,7 +73,7 @@ async def test_a_job_that_is_given_back_is_delivered(office: Office) -> None:
     await office.work_off()
 
     assert office.sink.bodies("http://receiver") == [b'"secret"']
-    assert await office.all_in(POISON.queue) == []
+    assert await office.all_in(POISON_REF) == []
 
 
 async def test_a_delivery_of_a_later_release_is_given_back_as_it_is(office: Office) -> None:

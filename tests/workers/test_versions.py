@@ -11,13 +11,16 @@ import pytest
 from tests.api.conftest import CountingDoorbell
 from tests.workers.office import OUTBOX, QUEUE, REFUSED, RETRY, Office
 from zaqar_notify import delivery
-from zaqar_notify.delivery import MAX_CLAIMS, Owed, say_written_later, undelivered_record
+from zaqar_notify.delivery import MIN_POISON_CLAIMS, Owed, say_written_later, undelivered_record
 from zaqar_notify.internal import POISON_REF, later_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
 from zaqar_notify.subscriptions import undelivered
 
 LATER = delivery.VERSION + 1
+LONG_LEASES = Settings(delivery_lease_seconds=60)
+"""With these a job is put aside after ten claims."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +59,8 @@ async def test_a_job_of_a_later_version_is_put_aside_as_it_is_and_never_counted(
     await put(office, OUTBOX, job)
     await put(office, RETRY, job)
 
-    for _ in range(MAX_CLAIMS + 1):
+    office.settings = LONG_LEASES
+    for _ in range(MIN_POISON_CLAIMS + 1):
         await office.work_off()
         office.clock.advance(seconds=office.settings.delivery_lease_seconds)
 

@@ -19,7 +19,7 @@ Rules for all methods:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -27,6 +27,7 @@ from typing import Self, TypeAlias
 import msgspec
 
 from zaqar_notify.clock import Clock, SystemClock
+from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import (
     Claim,
@@ -269,10 +270,21 @@ class MessageStore(ABC):
         """Begin to watch a queue; `exclusive` for those who will claim, so that few race for little."""
 
 
+FREED_AT_START_CLAIMS = 3
+"""A job that ends its process time and again does so at the pace of its leases, not of restarts; and
+what is in hand beside it is not taken for such a job within seconds."""
+
 DeadLetterRule: TypeAlias = Callable[[Queue], DeadLetter | None]
 
 
 class ClaimStore(ABC):
+    """Leases over messages.
+
+    A store that serves a single process knows, when it is opened, that the claims on internal queues
+    are those of a process that is gone: it frees what they held, but for messages that were claimed
+    more than `FREED_AT_START_CLAIMS` times. Those wait for the end of their lease.
+    """
+
     @abstractmethod
     async def create(
         self,
@@ -309,7 +321,6 @@ class ClaimStore(ABC):
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
         """The claim with the messages it holds, in order; None when expired, released, or empty."""
 
-    @abstractmethod
     async def renew(
         self, ref: QueueRef, claim_id: str, *, ttl: int, grace: int, now: datetime
     ) -> None:
@@ -319,6 +330,18 @@ class ClaimStore(ABC):
 
         Raises:
             ClaimDoesNotExist: It has expired, was released, or holds nothing.
+        """
+        if not await self.renew_many(ref, [claim_id], ttl=ttl, grace=grace, now=now):
+            raise ClaimDoesNotExist(ref.name, claim_id)
+
+    @abstractmethod
+    async def renew_many(
+        self, ref: QueueRef, claim_ids: Sequence[str], *, ttl: int, grace: int, now: datetime
+    ) -> Set[str]:
+        """Renew those of the leases that are live, all in one write.
+
+        Returns:
+            Which were renewed. The others have expired, were released, or hold nothing.
         """
 
     @abstractmethod

@@ -6,14 +6,14 @@ of arrival, and one command with an update each.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.errors import ClaimDoesNotExist, StorageUnavailable
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
@@ -208,21 +208,27 @@ class MongoClaims(ClaimStore):
             [to_message(stored, now_ms) for stored in found],
         )
 
-    async def renew(
-        self, ref: QueueRef, claim_id: str, *, ttl: int, grace: int, now: datetime
-    ) -> None:
+    async def renew_many(
+        self, ref: QueueRef, claim_ids: Sequence[str], *, ttl: int, grace: int, now: datetime
+    ) -> Set[str]:
         record = await self._records.get(ref)
         if record is None:
-            raise ClaimDoesNotExist(ref.name, claim_id)
-        lease = Lease.begun(claim_id, ttl, grace, now, is_counted=False)
-        held = {**_live(record, claim_id, lease.now), "expires_at": {"$gt": now}}
+            return frozenset()
+        messages = self._connection.messages
+        claims = {"$in": list(claim_ids)}
+        live = {**_live(record, claims, to_ms(now)), "expires_at": {"$gt": now}}
+        lease = Lease.begun("", ttl, grace, now, is_counted=False)
         with storage_errors():
             renewed = await rerun(
-                lambda: self._connection.messages.update_many(held, lease.update(), hint=BY_CLAIM)
+                lambda: messages.update_many(live, lease.renewal(), hint=BY_CLAIM)
             )
-        if not renewed.matched_count:
-            raise ClaimDoesNotExist(ref.name, claim_id)
-        self._waiting.held(ref, lease.ends_at)
+            if not renewed.matched_count:
+                return frozenset()
+            self._waiting.held(ref, lease.ends_at)
+            if len(claim_ids) == 1:
+                return frozenset(claim_ids)
+            found = messages.find(live, {"_id": 0, "claim": 1}, hint=BY_CLAIM)
+            return frozenset([stored["claim"] async for stored in found])
 
     async def release(
         self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
@@ -270,9 +276,9 @@ def _share(
     return shares
 
 
-def _live(record: Record, claim_id: str, now: int) -> Document:
+def _live(record: Record, claim: str | Document, now: int) -> Document:
     """What the claim holds."""
-    return {"queue": record.id, "claim": claim_id, "held_until": {"$gt": now}}
+    return {"queue": record.id, "claim": claim, "held_until": {"$gt": now}}
 
 
 def _by_position(stored: Document) -> bytes:

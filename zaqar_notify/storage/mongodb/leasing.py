@@ -69,13 +69,15 @@ class Lease(msgspec.Struct, frozen=True):
             change["$inc"] = {"claim_count": 1}
         return change
 
+    def renewal(self) -> Document:
+        """The update of what is held already, whoever holds it."""
+        return {"$set": self._span(), "$max": {"expires_at": from_ms(self.kept_until)}}
+
     def _hold(self) -> Document:
-        return {
-            "claim": self.claim_id,
-            "claim_ttl": self.ttl,
-            "held_until": self.ends_at,
-            "due": -self.ends_at,
-        }
+        return {"claim": self.claim_id, **self._span()}
+
+    def _span(self) -> Document:
+        return {"claim_ttl": self.ttl, "held_until": self.ends_at, "due": -self.ends_at}
 
     def held(self, free: Document) -> Document:
         """A free message as the update leaves it."""

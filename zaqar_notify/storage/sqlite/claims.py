@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from datetime import datetime
 from functools import partial
 
 import apsw
 import msgspec
 
-from zaqar_notify.errors import ClaimDoesNotExist
-from zaqar_notify.models import Claim, DeadLetter, NewMessage, QueueRef
-from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
+from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, NewMessage, QueueRef
+from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, ClaimStore, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, marks
 from zaqar_notify.storage.sqlite.queues import Record, Records
@@ -160,28 +159,36 @@ class SQLiteClaims(ClaimStore):
         messages = [to_message(row, record.salt, now_ms) for row in rows]
         return Claim(claim_id, ttl, from_ms(expires_at), messages)
 
-    async def renew(
-        self, ref: QueueRef, claim_id: str, *, ttl: int, grace: int, now: datetime
-    ) -> None:
+    async def renew_many(
+        self, ref: QueueRef, claim_ids: Sequence[str], *, ttl: int, grace: int, now: datetime
+    ) -> Set[str]:
         now_ms = to_ms(now)
-        lease = _Lease.begun(claim_id, ttl, grace, now_ms)
 
-        def write(db: apsw.Connection) -> None:
-            serials = self._serials(db, ref, claim_id, now_ms)
-            db.execute(
-                "UPDATE messages SET held_until = ?, expires_at = max(expires_at, ?) "
-                f"WHERE claim = ? AND held_until > ? AND serial IN ({marks(len(serials))})",
-                (lease.ends_at, lease.kept_until, claim_id, now_ms, *serials),
-            )
-            if not db.changes():
-                raise ClaimDoesNotExist(ref.name, claim_id)
-            db.execute(
-                "UPDATE claims SET ttl = ?, expires_at = ? WHERE id = ?",
-                (ttl, lease.ends_at, claim_id),
-            )
-            self._database.after_commit.append(partial(self._waiting.held, ref))
+        def write(db: apsw.Connection) -> Set[str]:
+            leases = (_Lease.begun(claim_id, ttl, grace, now_ms) for claim_id in claim_ids)
+            renewed = {lease.id for lease in leases if self._renew(db, ref, lease, now_ms)}
+            if renewed:
+                self._database.after_commit.append(partial(self._waiting.held, ref))
+            return renewed
 
-        await self._database.write(write)
+        return await self._database.write(write)
+
+    def _renew(self, db: apsw.Connection, ref: QueueRef, lease: _Lease, now: int) -> bool:
+        serials = self._serials(db, ref, lease.id, now)
+        if not serials:
+            return False
+        db.execute(
+            "UPDATE messages SET held_until = ?, expires_at = max(expires_at, ?) "
+            f"WHERE claim = ? AND held_until > ? AND serial IN ({marks(len(serials))})",
+            (lease.ends_at, lease.kept_until, lease.id, now, *serials),
+        )
+        if not db.changes():
+            return False
+        db.execute(
+            "UPDATE claims SET ttl = ?, expires_at = ? WHERE id = ?",
+            (lease.ttl, lease.ends_at, lease.id),
+        )
+        return True
 
     async def release(
         self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
@@ -190,6 +197,8 @@ class SQLiteClaims(ClaimStore):
 
         def write(db: apsw.Connection) -> None:
             serials = self._serials(db, ref, claim_id, now_ms)
+            if serials is None:
+                return
             db.execute(
                 "UPDATE messages SET held_until = NULL, claim = NULL, claim_count = claim_count - ? "
                 f"WHERE claim = ? AND held_until > ? AND serial IN ({marks(len(serials))})",
@@ -199,10 +208,23 @@ class SQLiteClaims(ClaimStore):
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
             self._database.after_commit.append(partial(self._waiting.visible, ref, released))
 
-        try:
+        await self._database.write(write)
+
+    async def free_orphans(self) -> None:
+        """Free what a former process held on internal queues, but for what was claimed often."""
+
+        def write(db: apsw.Connection) -> None:
+            orphans: list[Row] = db.execute(ORPHANS, (INTERNAL_PROJECT,)).fetchall()
+            for claim_id, positions in orphans:
+                held = array.array("q", positions)
+                db.execute(
+                    "UPDATE messages SET held_until = NULL, claim = NULL "
+                    f"WHERE claim = ? AND claim_count <= ? AND position IN ({marks(len(held))})",
+                    (claim_id, FREED_AT_START_CLAIMS, *held),
+                )
+
+        if self._database.read_one(ORPHANS, (INTERNAL_PROJECT,)) is not None:
             await self._database.write(write)
-        except ClaimDoesNotExist:
-            return
 
     def sweep(self, db: apsw.Connection, *, now: int, limit: int) -> int:
         """Remove expired claims and free what they held, for writes of any store; how many."""
@@ -227,14 +249,21 @@ class SQLiteClaims(ClaimStore):
 
     def _serials(
         self, db: apsw.Connection, ref: QueueRef, claim_id: str, now: int
-    ) -> Sequence[int]:
-        """Where the messages are that the live claim was made of, without the deleted ones."""
+    ) -> Sequence[int] | None:
+        """Where the messages are that the live claim was made of, without the deleted ones; None when
+        there is no such claim."""
         record = self._records.find(db, ref)
         if record is not None:
             for row in db.execute(_CLAIM, (claim_id, record.number, now)):
                 made_of = array.array("q", row[2])
                 return [one for one in made_of if not self._removals.has(one)]
-        raise ClaimDoesNotExist(ref.name, claim_id)
+        return None
 
 
-_CLAIM = "SELECT ttl, expires_at, serials FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
+_CLAIM = (
+    "SELECT ttl, expires_at, serials FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
+)
+ORPHANS = (
+    "SELECT c.id, c.serials FROM claims c CROSS JOIN queues q ON q.id = c.queue "
+    "WHERE q.project = ?"
+)

@@ -61,7 +61,9 @@ class SQLiteStorage(Storage):
         """
         database = Database.open(path)
         try:
-            return cls(database)
+            storage = cls(database)
+            await storage._claims.free_orphans()
+            return storage
         except StorageUnavailable as error:
             await database.close()
             raise StartRefused(str(error)) from error
