@@ -215,11 +215,11 @@ class SQLiteClaims(ClaimStore):
 
         def write(db: apsw.Connection) -> None:
             orphans: list[Row] = db.execute(ORPHANS, (INTERNAL_PROJECT,)).fetchall()
-            for claim_id, positions in orphans:
-                held = array.array("q", positions)
+            for claim_id, serials in orphans:
+                held = array.array("q", serials)
                 db.execute(
                     "UPDATE messages SET held_until = NULL, claim = NULL "
-                    f"WHERE claim = ? AND claim_count <= ? AND position IN ({marks(len(held))})",
+                    f"WHERE claim = ? AND claim_count <= ? AND serial IN ({marks(len(held))})",
                     (claim_id, FREED_AT_START_CLAIMS, *held),
                 )
 
@@ -260,10 +260,7 @@ class SQLiteClaims(ClaimStore):
         return None
 
 
-_CLAIM = (
-    "SELECT ttl, expires_at, serials FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
-)
+_CLAIM = "SELECT ttl, expires_at, serials FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
 ORPHANS = (
-    "SELECT c.id, c.serials FROM claims c CROSS JOIN queues q ON q.id = c.queue "
-    "WHERE q.project = ?"
+    "SELECT c.id, c.serials FROM claims c CROSS JOIN queues q ON q.id = c.queue WHERE q.project = ?"
 )
