@@ -20,7 +20,7 @@ from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 
 from deploy import programs
-from deploy.local_cluster import REDIS_OPTIONS, SET_NAME
+from deploy.cluster import REDIS_OPTIONS, SET_NAME
 
 HERE = Path(__file__).resolve().parent
 HOST = "127.0.0.1"

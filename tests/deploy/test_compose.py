@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.main import get_group
 
-from deploy.local_cluster import (
+from deploy.cluster import (
     API_OPTIONS,
     MEMBERS,
     MONGOD_OPTIONS,

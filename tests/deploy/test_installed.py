@@ -176,13 +176,14 @@ def test_what_receives_webhooks_does_so(alone: Installed) -> None:
         process.wait_until(lambda: '"order": 2' in process.printed())
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
+@pytest.mark.parametrize(("processes", "pool"), [("1", "threads"), ("2", "prefork")])
 def test_an_api_and_a_worker_deliver(
-    in_cluster: Installed, webhooks: Webhooks, pool: str, tmp_path: Path
+    in_cluster: Installed, webhooks: Webhooks, processes: str, pool: str, tmp_path: Path
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    api = in_cluster.running("api", "--port", str(port), until_it_says=f"serves {url}")
+    served = ("api", "--port", str(port), "--processes", processes)
+    api = in_cluster.running(*served, until_it_says=f"serves {url}")
     # What Celery says when it hears rings.
     worker = in_cluster.running("worker", "--pool", pool, until_it_says=" ready.")
 
