@@ -84,7 +84,9 @@ class Routing:
         self._service = service
         self._mark = installation_mark(service.settings)
         self._otherwise = otherwise
-        self._prefix = service.settings.public_path
+        self._prefix = prefix = service.settings.public_path
+        self._prefixes = re.compile(rf"(?:{re.escape(prefix)})+(?=/|$)")
+        self._versions = re.compile(rf"/v2{re.escape(prefix)}(?=/v2/)")
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
         self._unavailable_logged_at = -inf
@@ -99,10 +101,11 @@ class Routing:
             await self._otherwise(scope, receive, send)
             return
         began = perf_counter()
-        if self._prefix:
-            scope = _without_prefix(scope, self._prefix)
         call = Call(scope, receive, next(self._request_ids), self._prefix)
         found = self._root.find(_words(scope))
+        if found is None and self._prefix:
+            scope, found = self._find_below_prefix(scope)
+            call.path = scope["path"]
         if found is None:
             await self._pass_on(scope, receive, send, call)
             return
@@ -163,6 +166,26 @@ class Routing:
 
         await self._otherwise(scope, receive, send_with_request_id)
 
+    def _find_below_prefix(
+        self, scope: Scope
+    ) -> tuple[Scope, tuple[Resource, dict[str, str]] | None]:
+        """The resource of a path with the public URL's before it, and the scope without that.
+
+        Proxies take it away, or leave it. Clients that put our links behind their endpoint repeat it,
+        and python-zaqarclient puts them behind the version, too.
+        """
+        found = None
+        for before in (self._prefixes, self._versions):
+            path = scope["path"]
+            raw = (scope.get("raw_path") or b"").decode("ascii")
+            if match := before.match(path):
+                raw = raw[match.end() :] if raw.startswith(match[0]) else ""
+                scope = {**scope, "path": path[match.end() :] or "/", "raw_path": raw.encode()}
+                found = self._root.find(_words(scope))
+            if found is not None:
+                break
+        return scope, found
+
     def _fault(self, call: Call) -> NotifyError | None:
         """Why a request is refused whatever it asks for."""
         return OwnDelivery() if call.is_own_delivery(self._mark) else call.fault
@@ -179,15 +202,6 @@ class Routing:
         if handler is None:
             return resource.not_allowed()
         return await handler(self._service, call)
-
-
-def _without_prefix(scope: Scope, prefix: str) -> Scope:
-    """Proxies take the prefix of the public URL away, or leave it: both are understood."""
-    path: str = scope["path"]
-    if path != prefix and not path.startswith(f"{prefix}/"):
-        return scope
-    raw = (scope.get("raw_path") or b"").removeprefix(prefix.encode())
-    return {**scope, "path": path[len(prefix) :] or "/", "raw_path": raw}
 
 
 def _words(scope: Scope) -> list[str]:

@@ -90,7 +90,11 @@ async def test_links_can_be_followed_with_the_prefix_and_without(api: Api) -> No
         ("/messaging/openapi.json", 200),
         ("/messaging/healthz", 204),
         ("/messagingv2/queues", 404),
-        ("/messaging/messaging/v2/queues", 404),
+        ("/messaging/messaging/v2/queues", 200),
+        ("/v2/messaging/v2/queues", 200),
+        ("/messaging/v2/messaging/v2/queues", 200),
+        ("/v2/messagingv2/queues", 404),
+        ("/other/messaging/v2/queues", 404),
         ("/messaging/v2/queues/a%2Fb/messages", 400),
     ],
 )
@@ -113,6 +117,16 @@ async def test_a_pre_signed_path_holds_with_the_prefix_and_without(api: Api, sen
     other = await api.get(f"{sent}{QUEUE}/claims/1", headers=signed)
 
     assert (allowed.status, other.status) == (200, 404)
+
+
+async def test_a_prefix_that_is_a_word_of_ours_hides_nothing(start_api: StartApi) -> None:
+    api = await start_api(public_url="https://mq.example/queues")
+    await api.put("/v2/queues/v2")
+    await api.put("/queues/v2/queues/queues")
+
+    assert (await api.post("/v2/queues/v2/claims", {})).status == 204
+    listed = (await api.get("/v2/queues/v2/queues")).json["queues"]
+    assert [queue["name"] for queue in listed] == ["queues", "v2"]
 
 
 async def test_without_a_public_url_there_is_no_prefix(start_api: StartApi) -> None:

@@ -1,16 +1,18 @@
-"""Every test of a client runs against both shapes of the service; each test has a project of its own."""
+"""Every test of a client runs against both shapes of the service, and below a path of a site; each test has a project of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.clients.caller import Caller
 from tests.cluster.cluster import empty_cluster
-from tests.service import Service
+from tests.proxies import proxy
+from tests.service import Service, free_port
 from zaqar_notify.clock import new_id
 
 
@@ -31,8 +33,23 @@ def api_and_worker(directory: Path) -> Iterator[str]:
         assert (api.stop(), worker.stop()) == (0, 0)
 
 
+@contextmanager
+def below_a_prefix(directory: Path) -> Iterator[str]:
+    """The single process behind nginx, which takes the prefix away."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/messaging"
+    service = Service(directory / "data", environ={"ZAQAR_PUBLIC_URL": url})
+    service.start()
+    site = f"""server {{ listen 127.0.0.1:{port}; client_max_body_size 0;
+        location /messaging/ {{ proxy_pass {service.url}/; proxy_http_version 1.1; }} }}"""
+    with proxy("nginx", site, port, directory / "nginx"):
+        yield url
+    assert service.stop() == 0
+
+
 SHAPES: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
     "sqlite": single_process,
+    "prefix": below_a_prefix,
     "mongodb": api_and_worker,
 }
 
@@ -44,6 +61,12 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     running = SHAPES[request.param]
     with running(tmp_path_factory.mktemp("clients")) as url:
         yield url
+
+
+@pytest.fixture
+def prefix(url: str) -> str:
+    """What every link begins with."""
+    return urlsplit(url).path
 
 
 @pytest.fixture

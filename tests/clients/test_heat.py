@@ -61,7 +61,7 @@ def test_deleting_the_queue_of_a_stack_twice(caller: Caller) -> None:
 
 @pytest.mark.parametrize("options", [None, {}, {"post_headers": {"X-Stack": "1"}}])
 def test_a_subscription_lives_for_seven_thousand_years(
-    caller: Caller, options: dict[str, object] | None
+    caller: Caller, options: dict[str, object] | None, prefix: str
 ) -> None:
     path = "/v2/queues/stack-queue/subscriptions"
     asked = {"subscriber": "http://192.0.2.1/hook", "ttl": HUGE_TTL, "options": options}
@@ -70,7 +70,7 @@ def test_a_subscription_lives_for_seven_thousand_years(
     read = caller.call("GET", f"{path}/{made.json()['subscription_id']}")
 
     assert made.status_code == 201
-    assert made.headers["Location"] == path
+    assert made.headers["Location"] == prefix + path
     assert read.status_code == 200
     assert read.json()["ttl"] == HUGE_TTL
     assert read.json()["options"] == (options or {})

@@ -130,13 +130,13 @@ def test_a_page_starts_after_the_message_whose_id_is_the_marker(sdk: Any) -> Non
     assert [message.body for message in sdk.messages("jobs", marker=ids[0])] == ["b", "c"]
 
 
-def test_a_message_has_the_fields_that_the_sdk_reads(sdk: Any) -> None:
+def test_a_message_has_the_fields_that_the_sdk_reads(sdk: Any, prefix: str) -> None:
     [message_id] = post(sdk, {"n": 1})
 
     message = sdk.get_message("jobs", message_id)
 
     assert (message.id, message.body, message.ttl) == (message_id, {"n": 1}, 300)
-    assert message.href == f"/v2/queues/jobs/messages/{message_id}"
+    assert message.href == f"{prefix}/v2/queues/jobs/messages/{message_id}"
     assert 0 <= message.age < 60
 
 

@@ -171,7 +171,9 @@ def test_a_request_needs_a_client_id_and_a_project(caller: Caller, header: str, 
 # Queues
 
 
-def test_creating_a_queue_answers_with_an_empty_body_and_its_place(caller: Caller) -> None:
+def test_creating_a_queue_answers_with_an_empty_body_and_its_place(
+    caller: Caller, prefix: str
+) -> None:
     first = caller.call("PUT", "/v2/queues/made")
     second = caller.call("PUT", "/v2/queues/made")
 
@@ -179,7 +181,7 @@ def test_creating_a_queue_answers_with_an_empty_body_and_its_place(caller: Calle
         (201, b""),
         (204, b""),
     ]
-    assert first.headers["Location"] == second.headers["Location"] == "/v2/queues/made"
+    assert first.headers["Location"] == second.headers["Location"] == f"{prefix}/v2/queues/made"
 
 
 def test_metadata_is_patched_and_shown_with_its_defaults(caller: Caller) -> None:

@@ -66,10 +66,10 @@ def test_ping_says_that_the_service_is_there(client: Any) -> None:
     assert client.ping() is True
 
 
-def test_the_home_document_names_the_resources(client: Any) -> None:
+def test_the_home_document_names_the_resources(client: Any, prefix: str) -> None:
     resources = client.homedoc()["resources"]
 
-    assert resources["rel/queue"]["href-template"] == "/v2/queues/{queue_name}"
+    assert resources["rel/queue"]["href-template"] == prefix + "/v2/queues/{queue_name}"
     assert resources["rel/ping"]["hints"]["allow"] == ["GET"]
 
 
@@ -85,13 +85,13 @@ def test_without_a_project_the_client_s_own_default_is_accepted(url: str) -> Non
 # Queues
 
 
-def test_a_queue_made_with_force_create_is_listed(client: Any) -> None:
+def test_a_queue_made_with_force_create_is_listed(client: Any, prefix: str) -> None:
     client.queue("made", force_create=True)
     client.queue("made", force_create=True)
 
     queues, count = client.queues(with_count=True)
 
-    assert [(queue.name, queue.href) for queue in queues] == [("made", "/v2/queues/made")]
+    assert [(queue.name, queue.href) for queue in queues] == [("made", f"{prefix}/v2/queues/made")]
     assert count == 1
 
 
@@ -133,15 +133,15 @@ def test_metadata_out_of_range_is_malformed_with_title_and_description(client: A
     assert "Description:" in str(refused.value)
 
 
-def test_stats_count_free_and_claimed_messages(queue: Any) -> None:
+def test_stats_count_free_and_claimed_messages(queue: Any, prefix: str) -> None:
     ids = post(queue, "a", "b", "c")
     queue.claim(ttl=60, grace=60, limit=1)
 
     messages = queue.stats["messages"]
 
     assert (messages["free"], messages["claimed"], messages["total"]) == (2, 1, 3)
-    assert messages["oldest"]["href"] == f"/v2/queues/jobs/messages/{ids[0]}"
-    assert messages["newest"]["href"] == f"/v2/queues/jobs/messages/{ids[2]}"
+    assert messages["oldest"]["href"] == f"{prefix}/v2/queues/jobs/messages/{ids[0]}"
+    assert messages["newest"]["href"] == f"{prefix}/v2/queues/jobs/messages/{ids[2]}"
 
 
 def test_deleting_a_queue_twice_passes_and_leaves_nothing(client: Any, queue: Any) -> None:
@@ -219,11 +219,11 @@ def test_purge_takes_what_it_is_asked_to_take(client: Any, queue: Any) -> None:
 # Messages
 
 
-def test_posting_one_message_as_an_object(queue: Any) -> None:
+def test_posting_one_message_as_an_object(queue: Any, prefix: str) -> None:
     answer = queue.post({"body": {"n": 1}, "ttl": 60})
 
     [href] = answer["resources"]
-    assert href.startswith("/v2/queues/jobs/messages/")
+    assert href.startswith(f"{prefix}/v2/queues/jobs/messages/")
 
 
 def test_bodies_come_back_as_they_were_posted(queue: Any) -> None:
@@ -233,13 +233,13 @@ def test_bodies_come_back_as_they_were_posted(queue: Any) -> None:
     assert bodies(queue.messages(echo=True)) == posted
 
 
-def test_a_message_has_the_fields_that_the_client_reads(queue: Any) -> None:
+def test_a_message_has_the_fields_that_the_client_reads(queue: Any, prefix: str) -> None:
     [message_id] = post(queue, "a", ttl=300)
 
     message = queue.message(message_id)
 
     assert message.id == message_id
-    assert message.href == f"/v2/queues/jobs/messages/{message_id}"
+    assert message.href == f"{prefix}/v2/queues/jobs/messages/{message_id}"
     assert (message.ttl, message.body, message.claim_id) == (300, "a", None)
     assert 0 <= message.age < 60
 
