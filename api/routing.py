@@ -28,6 +28,7 @@ from zaqar_notify.service import Service
 REQUEST_ID = b"X-OpenStack-Request-Id"
 CLOSE = (b"Connection", b"close")
 
+_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 LOG_PAUSE_SECONDS = 1.0
 """Between records of a store that fails: with a full disk each write is one more."""
 
@@ -90,6 +91,7 @@ class Routing:
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
         self._unavailable_logged_at = -inf
+        self._is_store_away = False
         self._root = Branch()
         self._requests.expect(OTHER, METHODS)
         for resource in resources:
@@ -112,6 +114,8 @@ class Routing:
         resource, call.names = found
         try:
             answer = await self._answer(resource, call)
+            if self._is_store_away and call.method in _WRITING:
+                self._log_available(call)
         except NotifyError as error:
             if isinstance(error, StorageUnavailable):
                 self._log_unavailable(error, call)
@@ -141,10 +145,15 @@ class Routing:
         if now < self._unavailable_logged_at + LOG_PAUSE_SECONDS:
             return
         self._unavailable_logged_at = now
+        self._is_store_away = True
         logger.warning(
             "The store is unavailable",
             extra=_facts("storage_unavailable", call) | {"error": str(error)},
         )
+
+    def _log_available(self, call: Call) -> None:
+        self._is_store_away = False
+        logger.warning("The store answers again", extra=_facts("storage_available", call))
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         """What is none of our resources."""

@@ -30,10 +30,9 @@ async def sweep_regularly(
             if await storage.take_turn(SWEEP, seconds=settings.sweep_seconds, now=clock.now()):
                 await sweep(storage, clock=clock, stop=stop)
         except StorageUnavailable as error:
-            logger.warning(
-                "The store is unavailable to the sweep",
-                extra={"action": "storage_unavailable", "error": str(error)},
-            )
+            stop.outage.met(error)
+        else:
+            stop.outage.over()
         await stop.pause(settings.sweep_seconds)
 
 

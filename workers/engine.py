@@ -546,10 +546,7 @@ class Engine:
                 # Writes that are asked for together are one commit, where the store can do that.
                 await asyncio.gather(*(consumer.renew() for consumer in self._consumers))
             except StorageUnavailable as error:
-                logger.warning(
-                    "Leases could not be renewed",
-                    extra={"action": "storage_unavailable", "error": str(error)},
-                )
+                self._stop.outage.met(error)
 
     async def _turn_away_regularly(self) -> None:
         while not self._ending.is_set():

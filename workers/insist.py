@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -17,10 +18,43 @@ LONGEST_PAUSE_SECONDS = 5.0
 T = TypeVar("T")
 
 
+class Outage:
+    """Whether the store gives this worker no answer: told once when it begins, and once when it is over.
+
+    Dozens of operations wait for the store at the same time. What each meets is for debugging.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def met(self, error: StorageUnavailable) -> None:
+        level = logging.WARNING if self._since is None else logging.DEBUG
+        if self._since is None:
+            self._since = time.monotonic()
+        logger.log(
+            level,
+            "The store is unavailable; the engine goes on when it answers",
+            extra={"action": "storage_unavailable", "error": str(error)},
+        )
+
+    def over(self) -> None:
+        """An operation that met it, or one that is made from time to time, got its answer."""
+        if self._since is None:
+            return
+        seconds = round(time.monotonic() - self._since, 1)
+        self._since = None
+        logger.warning(
+            "The store answers again",
+            extra={"action": "storage_available", "after_seconds": seconds},
+        )
+
+
 class Stop:
     """Says that the worker is to stop; every pause of the worker ends with it."""
 
     def __init__(self) -> None:
+        self.outage = Outage()
+        """Of the store that its operations insist on."""
         self._event = asyncio.Event()
 
     def is_set(self) -> bool:
@@ -47,13 +81,13 @@ async def insist(operation: Callable[[], Awaitable[T]], stop: Stop) -> T:
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await operation()
+            answer = await operation()
         except StorageUnavailable as error:
             if stop.is_set():
                 raise
-            logger.warning(
-                "The store is unavailable",
-                extra={"action": "storage_unavailable", "error": str(error)},
-            )
+            stop.outage.met(error)
+        else:
+            stop.outage.over()
+            return answer
         await stop.pause(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

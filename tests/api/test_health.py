@@ -70,7 +70,8 @@ async def test_a_process_whose_store_is_away_is_alive_and_not_ready(api: Api) ->
 async def test_why_the_store_fails_is_in_the_log_and_not_in_the_answer(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Counted(api, monkeypatch).fails = True
+    posts = Counted(api, monkeypatch)
+    posts.fails = True
     monkeypatch.setattr(routing, "LOG_PAUSE_SECONDS", 3600)
 
     replies = [
@@ -82,6 +83,11 @@ async def test_why_the_store_fails_is_in_the_log_and_not_in_the_answer(
     [record] = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert vars(record)["action"] == "storage_unavailable"
     assert vars(record)["error"] == "The disk that holds the database is full"
+
+    posts.fails = False
+    for _ in range(2):
+        await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}]})
+    assert [vars(each).get("action") for each in caplog.records][1:] == ["storage_available"]
 
 
 async def test_a_store_that_is_silent_is_not_waited_for(

@@ -294,3 +294,25 @@ async def test_a_subscription_that_expires_is_told_of_without_what_its_address_k
         "subscriber": "http://receiver",
         "ttl": 60,
     }
+
+
+@pytest.mark.usefixtures("_no_pause")
+async def test_an_outage_of_the_store_is_told_once_and_so_is_its_end(
+    office: Office, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.settings = Settings(sweep_seconds=3600)
+    await office.subscribe("http://receiver")
+    for number in range(5):
+        await office.post(b"%d" % number)
+    away = failing_first(office.storage.claims.create, 20)
+    monkeypatch.setattr(office.storage.claims, "create", away)
+
+    async with office.open():
+        await office.sink.received(5)
+        await office.settled()
+
+    told = [facts(record) for record in caplog.records if record.levelname == "WARNING"]
+    actions = [record["action"] for record in told]
+    assert actions.count("storage_unavailable") == actions.count("storage_available") <= 3
+    assert actions[0] == "storage_unavailable"
+    assert actions[-1] == "storage_available"
