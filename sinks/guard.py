@@ -3,7 +3,7 @@
 Which those are is the rule in `zaqar_notify.addresses`. It judges addresses, never names, and judges
 them twice:
 
-- `GuardedResolver` looks at all of a name's addresses, and refuses the name for a single forbidden
+- `names.GuardedResolver` looks at all of a name's addresses, and refuses the name for a single forbidden
   one: a mix of public and private answers is an attack or a mistake.
 - `AddressGuard.socket` makes the socket of each connect, for the very address that is connected to
   next, literal addresses included. Nothing can change between this check and the connect.
@@ -14,23 +14,13 @@ to them. The mail relay and the sendmail command are exempt: the operator names 
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
 
 from aiohappyeyeballs import AddrInfoType
 
-from zaqar_notify.addresses import AddressRule, Network, forbidden, is_address
+from zaqar_notify.addresses import AddressRule, Network, forbidden
 from zaqar_notify.installation import is_own_listener
-
-Addresses: TypeAlias = Sequence[AddrInfoType]
-"""As the system's resolver gives them: where one can connect to."""
-
-_NAME_SECONDS = 10.0
-_NAMES_KEPT = 1000
-"""How long an answer about a name is used, and about how many names."""
 
 
 class AddressForbidden(OSError):
@@ -82,84 +72,3 @@ class AddressGuard:
         self.check(str(destination[0]))
         self.check_listener(info)
         return socket.socket(family, kind, protocol)
-
-
-class GuardedResolver:
-    """Resolves names of which every address is permitted. Belongs to one event loop.
-
-    An answer is used for a while, and who asks for a name that is being looked up waits for that.
-
-    Args:
-        lookups: How many are under way at once. One can't be interrupted, and keeps its thread when
-            its try has been given up; so there are as many as tries: with fewer, the slow name
-            servers of one tenant would hold up everybody's names.
-    """
-
-    def __init__(self, guard: AddressGuard, *, lookups: int) -> None:
-        self._guard = guard
-        self._threads = ThreadPoolExecutor(lookups, thread_name_prefix="name-lookup")
-        self._lookups: dict[tuple[str, int], _LookUp] = {}
-        """Under way, or done a moment ago."""
-
-    async def resolve(self, host: str, port: int) -> Addresses:
-        """All addresses of `host`, a name or an address.
-
-        Raises:
-            AddressForbidden: One of them is forbidden.
-            OSError: There is no such name, or no answer.
-        """
-        if is_address(host):
-            self._guard.check(host)
-            return _look_up(host, port)  # This asks nobody.
-        lookup = self._lookups.get((host, port)) or self._begin(host, port)
-        lookup.waiting += 1
-        try:
-            return await asyncio.shield(lookup.answer)
-        finally:
-            lookup.waiting -= 1
-            if not lookup.waiting and lookup.question.cancel():
-                self._forget(host, port, lookup)  # It had no thread yet, and nobody waits any more.
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _begin(self, host: str, port: int) -> _LookUp:
-        lookup = _LookUp(self._threads.submit(self._look_up_permitted, host, port))
-        if len(self._lookups) < _NAMES_KEPT:
-            self._lookups[host, port] = lookup
-        lookup.answer.add_done_callback(lambda _: self._ended(host, port, lookup))
-        return lookup
-
-    def _look_up_permitted(self, host: str, port: int) -> Addresses:
-        found = _look_up(host, port)
-        for _, _, _, _, destination in found:
-            self._guard.check(str(destination[0]))
-        return found
-
-    def _ended(self, host: str, port: int, lookup: _LookUp) -> None:
-        if lookup.answer.cancelled() or lookup.answer.exception():
-            self._forget(host, port, lookup)
-        else:
-            loop = lookup.answer.get_loop()
-            loop.call_later(_NAME_SECONDS, self._forget, host, port, lookup)
-
-    def _forget(self, host: str, port: int, lookup: _LookUp) -> None:
-        if self._lookups.get((host, port)) is lookup:
-            del self._lookups[host, port]
-
-
-class _LookUp:
-    """A question to the name servers, and how many wait for its answer."""
-
-    def __init__(self, question: Future[Addresses]) -> None:
-        self.question = question
-        self.answer = asyncio.wrap_future(question)
-        self.waiting = 0
-
-
-def _look_up(host: str, port: int) -> Addresses:
-    try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:
-        # A label is empty or longer than 63 characters.
-        raise socket.gaierror(socket.EAI_NONAME, "not a host name") from error

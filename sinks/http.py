@@ -24,7 +24,8 @@ import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
-from sinks.guard import AddressForbidden, AddressGuard, GuardedResolver
+from sinks.guard import AddressForbidden, AddressGuard
+from sinks.names import GuardedResolver
 
 _HEAD_BYTES = 32768
 """How much may arrive until an answer's status and headers are complete, interim answers included."""
@@ -66,6 +67,7 @@ class HttpClient:
         total_seconds: For all of a request.
         most_requests: How many may be under way at once; as many idle connections are kept.
         tls: Which certificates to trust; None: the system's.
+        name_servers: Which to ask, as ADDRESS:PORT; none: the host's.
     """
 
     def __init__(
@@ -76,26 +78,30 @@ class HttpClient:
         total_seconds: float,
         most_requests: int,
         tls: ssl.SSLContext | None = None,
+        name_servers: Sequence[str] = (),
     ) -> None:
         self._guard = guard
-        self._resolver = GuardedResolver(guard, lookups=most_requests)
+        self._resolver = GuardedResolver(guard, name_servers=name_servers)
         self._connect_seconds = min(connect_seconds, total_seconds)
         self._total_seconds = total_seconds
         self._given_tls = tls
         self._idle = _IdleConnections(most_requests)
 
-    async def post(self, origin: Origin, request: Sequence[bytes]) -> Answer:
+    async def post(self, origin: Origin, request: Sequence[bytes], *, project: str) -> Answer:
         """Send a request, head and body ready for the wire, and read its answer.
 
         Bounded in time and memory whatever the receiver does. Interim answers (1xx) are passed by.
         Nothing is sent twice.
+
+        Args:
+            project: On whose behalf: its look-ups of names are bounded.
 
         Raises:
             AddressForbidden: The guard refuses the address.
             NoAnswer: None came.
         """
         deadline = asyncio.get_running_loop().time() + self._total_seconds
-        connection = self._idle.take(origin) or await self._connect(origin)
+        connection = self._idle.take(origin) or await self._connect(origin, project)
         try:
             return await connection.exchange(request, deadline=deadline)
         except TimeoutError:
@@ -108,16 +114,18 @@ class HttpClient:
         self._idle.close()
         self._resolver.close()
 
-    async def _connect(self, origin: Origin) -> _Connection:
+    async def _connect(self, origin: Origin, project: str) -> _Connection:
         try:
             async with asyncio.timeout(self._connect_seconds):
-                return await self._open(origin)
+                return await self._open(origin, project)
         except AddressForbidden:
             raise
         except TimeoutError:
             raise NoAnswer(f"no connection within {self._connect_seconds:g} s") from None
         except socket.gaierror as error:
-            raise NoAnswer(f"the name {origin.host[:100]} was not found") from error
+            raise NoAnswer(
+                f"the name {origin.host[:100]} was not found: {error.strerror}"
+            ) from error
         except ssl.SSLCertVerificationError as error:
             raise NoAnswer(
                 f"TLS: the certificate is not trusted: {error.verify_message}"
@@ -126,8 +134,8 @@ class HttpClient:
             # A RuntimeError is the loop's about a socket that closed meanwhile.
             raise NoAnswer(f"no connection: {_reason(error)}") from error
 
-    async def _open(self, origin: Origin) -> _Connection:
-        addresses = await self._resolver.resolve(origin.host, origin.port)
+    async def _open(self, origin: Origin, project: str) -> _Connection:
+        addresses = await self._resolver.resolve(origin.host, origin.port, project=project)
         for info in addresses:
             self._guard.check_listener(info)
         opened = await aiohappyeyeballs.start_connection(

@@ -92,12 +92,18 @@ class WebhookSink(Sink):
 
     Args:
         tls: Which certificates to trust; None: the system's.
+        name_servers: Which to ask, as ADDRESS:PORT; none: the host's.
     """
 
     schemes = ("http", "https")
 
     def __init__(
-        self, settings: Settings, guard: AddressGuard, *, tls: ssl.SSLContext | None = None
+        self,
+        settings: Settings,
+        guard: AddressGuard,
+        *,
+        tls: ssl.SSLContext | None = None,
+        name_servers: Sequence[str] = (),
     ) -> None:
         self._client = HttpClient(
             guard,
@@ -105,6 +111,7 @@ class WebhookSink(Sink):
             total_seconds=settings.delivery_timeout_seconds,
             most_requests=settings.delivery_concurrency,
             tls=tls,
+            name_servers=name_servers,
         )
         self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
         self._most_body_bytes = _POST_DATA_GROWTH * settings.max_messages_post_size
@@ -115,9 +122,10 @@ class WebhookSink(Sink):
             body = self._body(delivery)
         except _Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
+        project = delivery.subscription.queue.project
         request = (endpoint.head, self._mark, _facts(delivery, body), body)
         try:
-            answer = await self._client.post(endpoint.origin, request)
+            answer = await self._client.post(endpoint.origin, request, project=project)
         except AddressForbidden as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except NoAnswer as error:

@@ -31,10 +31,11 @@ def delivery_to(
     sent_at: datetime = SENT_AT,
     secrets: Sequence[str] = (),
     hops: int = 0,
+    project: str = "project1",
 ) -> Delivery:
     subscription = Subscription(
         id="subscription1",
-        queue=QueueRef("project1", "q1"),
+        queue=QueueRef(project, "q1"),
         subscriber=subscriber,
         ttl=3600,
         options=options or {},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
@@ -68,13 +68,15 @@ async def hasty() -> AsyncIterator[WebhookSink]:
 
 
 @asynccontextmanager
-async def webhook_sink(settings: Settings) -> AsyncIterator[WebhookSink]:
+async def webhook_sink(
+    settings: Settings, *, name_servers: Sequence[str] = ()
+) -> AsyncIterator[WebhookSink]:
     guard = AddressGuard(
         allow=settings.delivery_allow,
         deny=settings.delivery_deny,
         mark=installation_mark(settings),
     )
-    sink = WebhookSink(settings, guard)
+    sink = WebhookSink(settings, guard, name_servers=name_servers)
     try:
         yield sink
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sinks.guard import AddressForbidden, AddressGuard
 from sinks.http import HttpClient, NoAnswer, Origin
 from tests.sinks.certificates import contexts
 from tests.sinks.conftest import LOOPBACK
+from tests.sinks.name_server import serving_names
 from tests.sinks.receiver import Behaviour, Receiver, answer, hang_up, receiving, say
 from tests.workers.office import until
 
@@ -25,7 +26,11 @@ NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
 def http_client(
-    *, most_requests: int = 8, total_seconds: float = 5, tls: ssl.SSLContext | None = None
+    *,
+    most_requests: int = 8,
+    total_seconds: float = 5,
+    tls: ssl.SSLContext | None = None,
+    name_servers: Sequence[str] = (),
 ) -> HttpClient:
     return HttpClient(
         AddressGuard(allow=LOOPBACK),
@@ -33,7 +38,17 @@ def http_client(
         total_seconds=total_seconds,
         most_requests=most_requests,
         tls=tls,
+        name_servers=name_servers,
     )
+
+
+@pytest.fixture
+async def two_addresses() -> AsyncIterator[HttpClient]:
+    """A client for which two.example is 127.0.0.2 and 127.0.0.1."""
+    async with serving_names(two_example=["127.0.0.2", "127.0.0.1"]) as server:
+        client = http_client(name_servers=[server.place])
+        yield client
+        client.close()
 
 
 @pytest.fixture
@@ -44,20 +59,15 @@ def client() -> Iterator[HttpClient]:
 
 
 async def post(client: HttpClient, receiver: Receiver, *, host: str = "127.0.0.1") -> Answer:
-    return await client.post(Origin(receiver.scheme == "https", host, receiver.port), REQUEST)
+    return await client.post(
+        Origin(receiver.scheme == "https", host, receiver.port), REQUEST, project="p"
+    )
 
 
 async def nothing_idle(client: HttpClient) -> None:
     """Wait, for less than idle connections are kept for, until there are none."""
     async with asyncio.timeout(5):
         await until(lambda: not client._idle._since)
-
-
-def look_up_two(_: str, port: int) -> list[object]:
-    return [
-        (socket.AF_INET, socket.SOCK_STREAM, 0, "", (address, port))
-        for address in ("127.0.0.2", "127.0.0.1")
-    ]
 
 
 @contextmanager
@@ -434,7 +444,7 @@ async def test_a_connection_on_which_a_request_was_not_sent_to_its_end_is_not_us
     receiver.reads_bodies = False
     receiver.behaviour = behaviour
     origin = Origin(False, "127.0.0.1", receiver.port)
-    assert (await client.post(origin, (REQUEST[0], b"x" * 20_000_000))).status == 413
+    assert (await client.post(origin, (REQUEST[0], b"x" * 20_000_000), project="p")).status == 413
 
     receiver.behaviour = answer(204)
 
@@ -534,20 +544,18 @@ async def test_what_is_under_way_when_the_client_closes_keeps_no_connection(
 
 
 async def test_a_name_with_a_dead_address_is_reached_at_the_next(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+    two_addresses: HttpClient,
 ) -> None:
-    monkeypatch.setattr("sinks.guard._look_up", look_up_two)
     async with receiving(host="127.0.0.1") as receiver:
-        assert (await post(client, receiver, host="two.example")).status == 204
+        assert (await post(two_addresses, receiver, host="two.example")).status == 204
 
 
 async def test_a_name_with_a_silent_address_is_reached_at_the_next(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+    two_addresses: HttpClient,
 ) -> None:
-    monkeypatch.setattr("sinks.guard._look_up", look_up_two)
     async with receiving(host="127.0.0.1") as receiver:
         with silent_address("127.0.0.2", receiver.port):
-            assert (await post(client, receiver, host="two.example")).status == 204
+            assert (await post(two_addresses, receiver, host="two.example")).status == 204
 
 
 async def test_a_forbidden_address_is_said_to_be_that(receiver: Receiver) -> None:
@@ -575,7 +583,7 @@ async def test_a_handshake_that_is_not_finished_closes_its_connection(
     async with server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(NoAnswer, match=r"no connection within 0\.1 s"):
-            await client.post(Origin(True, "127.0.0.1", port), REQUEST)
+            await client.post(Origin(True, "127.0.0.1", port), REQUEST, project="p")
         await asyncio.wait_for(gone.wait(), 5)
 
 
@@ -591,14 +599,16 @@ async def test_the_host_of_a_certificate_counts(tmp_path: Path) -> None:
 
 
 async def test_a_dot_at_the_end_of_a_name_is_not_part_of_what_a_certificate_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("sinks.guard._look_up", look_up_two)
     server, trusting = contexts(tmp_path)
-    client = http_client(tls=trusting)
-    async with receiving(tls=server) as receiver:
-        assert (await post(client, receiver, host="127.0.0.1.")).status == 204
-    client.close()
+    async with (
+        receiving(tls=server) as receiver,
+        serving_names(receiver_example=["127.0.0.1"]) as names,
+    ):
+        client = http_client(tls=trusting, name_servers=[names.place])
+        assert (await post(client, receiver, host="receiver.example.")).status == 204
+        client.close()
 
 
 async def test_tls_answers_in_pieces_are_read_as_well(tmp_path: Path) -> None:

@@ -1,0 +1,168 @@
+"""Finding the addresses of names, each of which the guard permits.
+
+c-ares asks the name servers, by the hosts file and resolver configuration that everything else on the
+host follows (search list, ndots), and waits without a thread for each question. A project whose name
+servers hang fills its own turns, and delays its own names alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from functools import partial
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakValueDictionary
+
+import aiodns
+from aiohappyeyeballs import AddrInfoType
+
+from sinks.guard import AddressGuard
+from zaqar_notify.addresses import is_address
+
+if TYPE_CHECKING:
+    import pycares
+
+Addresses: TypeAlias = Sequence[AddrInfoType]
+"""Where one can connect to, in the order to try."""
+
+KEPT_SECONDS = 10.0
+MOST_KEPT = 1000
+"""How long an answer about a name is used, and about how many names."""
+
+ANSWER_SECONDS = 5.0
+"""How long an answer is waited for. A question ends by itself a little later: twice asked of each
+server, for 1 second and for 2."""
+_FIRST_TRY_SECONDS = 1.0
+_TRIES = 2
+
+MOST_OF_A_PROJECT = 32
+"""Questions under way at once for one project."""
+
+_NO_SUCH_NAME = frozenset(
+    {
+        aiodns.error.ARES_ENOTFOUND,
+        aiodns.error.ARES_ENODATA,
+        aiodns.error.ARES_EBADNAME,
+        aiodns.error.ARES_ENONAME,
+    }
+)
+
+
+class GuardedResolver:
+    """Resolves names of which every address is permitted. Belongs to one event loop.
+
+    An answer is used for a while by all projects. Of one project, each who asks for a name that is being
+    looked up waits for that answer.
+
+    Args:
+        name_servers: Ask these, as ADDRESS:PORT; none: those of the host.
+    """
+
+    def __init__(self, guard: AddressGuard, *, name_servers: Sequence[str] = ()) -> None:
+        self._guard = guard
+        self._name_servers = name_servers
+        self._channel: aiodns.DNSResolver | None = None
+        self._known: dict[str, list[str]] = {}
+        self._under_way: dict[tuple[str, str], _LookUp] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def resolve(self, host: str, port: int, *, project: str) -> Addresses:
+        """All addresses of `host`, a name or an address.
+
+        Raises:
+            AddressForbidden: One of them is forbidden.
+            OSError: There is no such name, or no answer in time.
+        """
+        if is_address(host):
+            self._guard.check(host)
+            found = [host]
+        else:
+            found = self._known.get(host) or await self._look_up(host, project)
+        return [_info(address, port) for address in found]
+
+    def close(self) -> None:
+        for lookup in self._under_way.values():
+            lookup.answer.cancel()
+        if self._channel:
+            self._channel.cancel()
+            self._channel = None
+
+    async def _look_up(self, host: str, project: str) -> list[str]:
+        lookup = self._under_way.get((project, host)) or self._begin(host, project)
+        lookup.waiting += 1
+        try:
+            return await asyncio.shield(lookup.answer)
+        finally:
+            lookup.waiting -= 1
+            if not lookup.waiting:
+                # Nobody waits any more. What was asked ends by itself.
+                self._forget(project, host, lookup)
+                lookup.answer.cancel()
+
+    def _begin(self, host: str, project: str) -> _LookUp:
+        turns = self._turns.setdefault(project, asyncio.Semaphore(MOST_OF_A_PROJECT))
+        lookup = _LookUp(asyncio.ensure_future(self._find(host, turns)))
+        self._under_way[project, host] = lookup
+        lookup.answer.add_done_callback(lambda _: self._forget(project, host, lookup))
+        return lookup
+
+    def _forget(self, project: str, host: str, lookup: _LookUp) -> None:
+        if self._under_way.get((project, host)) is lookup:
+            del self._under_way[project, host]
+
+    async def _find(self, host: str, turns: asyncio.Semaphore) -> list[str]:
+        await turns.acquire()
+        question = self._ask(host)
+        question.add_done_callback(partial(_end_of_turn, turns))
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer = await asyncio.shield(question)
+        except (aiodns.error.DNSError, TimeoutError) as error:
+            raise _failure(error) from error
+        found = list(dict.fromkeys(node.addr[0].decode() for node in answer.nodes))
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "it has no address")
+        for address in found:
+            self._guard.check(address)
+        if len(self._known) < MOST_KEPT:
+            self._known[host] = found
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._known.pop, host, None)
+        return found
+
+    def _ask(self, host: str) -> asyncio.Future[pycares.AddrInfoResult]:
+        if self._channel is None:
+            self._channel = aiodns.DNSResolver(
+                self._name_servers or None, timeout=_FIRST_TRY_SECONDS, tries=_TRIES
+            )
+        return self._channel.getaddrinfo(host, type=socket.SOCK_STREAM)
+
+
+class _LookUp:
+    """A question of a project, and how many wait for its answer."""
+
+    def __init__(self, answer: asyncio.Future[list[str]]) -> None:
+        self.answer = answer
+        self.waiting = 0
+
+
+def _end_of_turn(
+    turns: asyncio.Semaphore, question: asyncio.Future[pycares.AddrInfoResult]
+) -> None:
+    turns.release()
+    if not question.cancelled():
+        question.exception()  # Nobody may be left to see it.
+
+
+def _failure(error: Exception) -> socket.gaierror:
+    code = error.args[0] if error.args else None
+    if code in _NO_SUCH_NAME:
+        return socket.gaierror(socket.EAI_NONAME, "there is no such name")
+    return socket.gaierror(socket.EAI_AGAIN, "the name servers gave no answer")
+
+
+def _info(address: str, port: int) -> AddrInfoType:
+    if ip_address(address).version == 4:
+        return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+    return (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port, 0, 0))
