@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 import aiodns
@@ -21,11 +21,11 @@ from aiohappyeyeballs import AddrInfoType
 from sinks.guard import AddressGuard
 from zaqar_notify.addresses import is_address
 
-if TYPE_CHECKING:
-    import pycares
-
 Addresses: TypeAlias = Sequence[AddrInfoType]
 """Where one can connect to, in the order to try."""
+
+Question: TypeAlias = asyncio.Future[Any]
+"""Its result is c-ares' `AddrInfoResult`."""
 
 KEPT_SECONDS = 10.0
 MOST_KEPT = 1000
@@ -131,7 +131,7 @@ class GuardedResolver:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, self._known.pop, host, None)
         return found
 
-    def _ask(self, host: str) -> asyncio.Future[pycares.AddrInfoResult]:
+    def _ask(self, host: str) -> Question:
         if self._channel is None:
             self._channel = aiodns.DNSResolver(
                 self._name_servers or None, timeout=_FIRST_TRY_SECONDS, tries=_TRIES
@@ -147,9 +147,7 @@ class _LookUp:
         self.waiting = 0
 
 
-def _end_of_turn(
-    turns: asyncio.Semaphore, question: asyncio.Future[pycares.AddrInfoResult]
-) -> None:
+def _end_of_turn(turns: asyncio.Semaphore, question: Question) -> None:
     turns.release()
     if not question.cancelled():
         question.exception()  # Nobody may be left to see it.
