@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from zaqar_notify.models import Delivery, Outcome
@@ -11,6 +12,11 @@ from zaqar_notify.models import Delivery, Outcome
 class Sink(ABC):
     schemes: ClassVar[tuple[str, ...]]
     """The subscriber URI schemes it serves, lower case, e.g. `("http", "https")`."""
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What an operator has to mend before its deliveries go on, in our own words."""
+        return ()
 
     @abstractmethod
     async def deliver(self, delivery: Delivery) -> Outcome:

@@ -6,6 +6,8 @@ and are trusted, so the address guard does not apply to them.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from sinks.base import Sink
@@ -29,13 +31,19 @@ class EmailSink(Sink):
 
     schemes = ("mailto",)
 
-    def __init__(self, settings: Settings, carrier: Carrier | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        carrier: Carrier | None = None,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._carrier = carrier or _carrier(settings)
-        self._flow = Flow(settings.smtp_connections)
+        self._flow = Flow(settings.smtp_connections, timer=timer)
 
     @property
-    def troubles(self) -> list[str]:
+    def troubles(self) -> Sequence[str]:
         return self._flow.troubles
 
     async def deliver(self, delivery: Delivery) -> Outcome:

@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 1.0
 """How long a mail waits in memory for its turn."""
 
-MAX_WAITING = 64
-"""Mails that wait so, in all."""
+MAX_WAITING = 256
+"""Mails that wait so, in all. A project may have as many as are left to the others."""
 
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
@@ -153,8 +153,7 @@ class Flow:
         if self._running < self._limit and not self._lines:
             self._running += 1
             return True
-        waiting = sum(map(len, self._lines.values()))
-        if waiting >= MAX_WAITING or len(self._lines.get(project, ())) >= self._most:
+        if not self._may_wait(project):
             return False
         turn = asyncio.get_running_loop().create_future()
         self._lines.setdefault(project, deque()).append(turn)
@@ -168,6 +167,15 @@ class Flow:
             self._leave_line(project, turn)
             raise
         return True
+
+    def _may_wait(self, project: str) -> bool:
+        own = len(self._lines.get(project, ()))
+        left = MAX_WAITING - sum(map(len, self._lines.values()))
+        return own < left and (own + 1) * self._turn_seconds() <= PATIENCE_SECONDS
+
+    def _turn_seconds(self) -> float:
+        """Between two mails of one project, as far as can be told."""
+        return self._pace_seconds * max(1, len(self._lines)) / self._limit
 
     def _leave_line(self, project: str, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():  # It was given at that very moment.
@@ -209,6 +217,5 @@ class Flow:
             return math.ceil(begin - now + LONGEST_WAIT_SECONDS * (1 + self._random()) / 2)
         if len(self._bookings) >= MAX_BOOKINGS:
             self._bookings = {key: at for key, at in self._bookings.items() if at > now}
-        sharing = max(1, len(self._lines))
-        self._bookings[project] = turn + self._pace_seconds * sharing / self._limit
+        self._bookings[project] = turn + self._turn_seconds()
         return math.ceil(turn - now)

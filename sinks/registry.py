@@ -36,6 +36,11 @@ class Sinks:
         """The sink for a subscriber URI; None when its scheme is not among `subscriber_types`."""
         return self._by_scheme.get(uri.partition(":")[0].lower())
 
+    @property
+    def troubles(self) -> dict[str, int]:
+        """How many things an operator has to mend, by scheme."""
+        return {scheme: len(sink.troubles) for scheme, sink in self._by_scheme.items()}
+
     async def close(self) -> None:
         """Close all sinks. Idempotent."""
         for sink in self._sinks:

@@ -21,7 +21,7 @@ import logging
 import random as system_random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -73,6 +73,10 @@ CLOCK_SKEW = timedelta(seconds=5)
 
 
 class Sinks(SinkFinder, Protocol):
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How many things an operator has to mend, by scheme."""
+
     async def close(self) -> None:
         """Let go of connections. Idempotent."""
 
@@ -171,6 +175,11 @@ class Engine:
     def in_flight(self) -> int:
         """Subscriptions that are being sent to right now."""
         return self._lanes.running
+
+    @property
+    def troubles(self) -> Mapping[str, int]:
+        """How many things an operator has to mend before deliveries go on, by scheme."""
+        return self._sinks.troubles
 
     @property
     def in_hand(self) -> int:

@@ -135,12 +135,20 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     yield written
     dropped = CounterMetricFamily(
         "zaqar_notify_deliveries_dropped",
-        "Deliveries whose subscription is gone, or not confirmed any more.",
+        "Deliveries whose subscription is gone or not confirmed any more, and requests to confirm that came too late.",
         labels=["reason"],
     )
     for reason, count in list(engine.dropped.items()):
         dropped.add_metric([reason], count)
     yield dropped
+    troubles = GaugeMetricFamily(
+        "zaqar_notify_troubles",
+        "What an operator has to mend before deliveries go on.",
+        labels=["scheme"],
+    )
+    for scheme, number in engine.troubles.items():
+        troubles.add_metric([scheme], number)
+    yield troubles
     yield GaugeMetricFamily(
         "zaqar_notify_tries_in_flight", "Tries under way.", value=engine.in_flight
     )

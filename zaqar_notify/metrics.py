@@ -43,6 +43,10 @@ class DeliveryCounts(Protocol):
         """Deliveries dropped since the start, by what became of their subscription."""
 
     @property
+    def troubles(self) -> Mapping[str, int]:
+        """How many things an operator has to mend before deliveries go on, by scheme."""
+
+    @property
     def in_flight(self) -> int: ...
 
     @property

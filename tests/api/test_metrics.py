@@ -45,6 +45,7 @@ class Engine:
     }
     written: Mapping[str, int] = {"retry": 2}
     dropped: Mapping[str, int] = {"gone": 1}
+    troubles: Mapping[str, int] = {"mailto": 1, "http": 0}
     in_flight = 3
     in_hand = 4
 
@@ -128,6 +129,7 @@ async def test_an_engine_s_tries_are_shown_by_scheme_and_verdict(api: Api) -> No
     assert samples("tries_total", scheme="other", verdict="refused") == 1
     assert samples("deliveries_written_total", queue="retry") == 2
     assert samples("deliveries_dropped_total", reason="gone") == 1
+    assert (samples("troubles", scheme="mailto"), samples("troubles", scheme="http")) == (1, 0)
     assert (samples("tries_in_flight"), samples("jobs_in_hand")) == (3, 4)
 
 

@@ -31,6 +31,10 @@ class Registered:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
 
+    @property
+    def troubles(self) -> dict[str, int]:
+        return {}
+
     def for_subscriber(self, uri: str) -> Sink | None:
         return self._sink if uri.partition(":")[0].lower() in self._sink.schemes else None
 

@@ -34,6 +34,7 @@ class Engine:
     counts: Mapping[tuple[str, str], int] = {("http", "delivered"): 1}
     written: Mapping[str, int] = {"retry": 1}
     dropped: Mapping[str, int] = {"gone": 1}
+    troubles: Mapping[str, int] = {"mailto": 1}
     in_flight = 0
     in_hand = 0
 

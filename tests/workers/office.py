@@ -114,6 +114,10 @@ class OneSink:
     def __init__(self, sink: RecordingSink) -> None:
         self._sink = sink
 
+    @property
+    def troubles(self) -> dict[str, int]:
+        return {}
+
     def for_subscriber(self, uri: str) -> Sink | None:
         return self._sink if uri.startswith("http:") else None
 

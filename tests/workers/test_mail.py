@@ -1,0 +1,150 @@
+"""Mails by the engine, to a real relay that has its limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from sinks.base import Sink
+from sinks.email import EmailSink
+from tests.clock import ManualClock
+from tests.sinks.relay import MailRelay, relaying
+from tests.workers.office import Office
+from workers.engine import Engine
+from zaqar_notify.clock import Clock, SystemClock
+from zaqar_notify.models import Subscription
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+MAILS = 120
+
+
+class Mailing:
+    """A mail sink, for every `mailto:` subscriber. The clock moves its pauses, too."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._sink = EmailSink(settings, timer=lambda: clock.now().timestamp())
+
+    @property
+    def troubles(self) -> dict[str, int]:
+        return {"mailto": len(self._sink.troubles)}
+
+    def for_subscriber(self, uri: str) -> Sink | None:
+        return self._sink if uri.startswith("mailto:") else None
+
+    async def close(self) -> None:
+        await self._sink.close()
+
+
+class MailOffice(Office):
+    def __init__(self, storage: Storage, clock: ManualClock, settings: Settings) -> None:
+        super().__init__(storage, clock, settings)
+        self._mailing = Mailing(settings, clock)
+
+    def engine(self, storage: Storage | None = None) -> Engine:
+        return Engine(
+            storage or self.storage, self._mailing, clock=self.clock, settings=self.settings
+        )
+
+
+def settings_for(relay: MailRelay, **more: object) -> Settings:
+    values = {
+        "smtp_host": "127.0.0.1",
+        "smtp_port": relay.port,
+        "smtp_sender": "zaqar@example.org",
+        "retry_jitter": 0,
+    }
+    return Settings.model_validate(values | more)
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[MailRelay]:
+    async with relaying() as relay:
+        yield relay
+
+
+@pytest.fixture
+def mail_office(storage: Storage, clock: ManualClock, relay: MailRelay) -> MailOffice:
+    return MailOffice(storage, clock, settings_for(relay, smtp_connections=16))
+
+
+async def mail_all(office: MailOffice, relay: MailRelay, mends: Callable[[], None]) -> list[str]:
+    """One message to many mailboxes, minute by minute until all have it; who got it, in order.
+
+    Args:
+        mends: Called before each minute.
+    """
+    # With one retry, so that whoever loses more than a try to the relay's limits is given up.
+    options = {"_retry_policy": {"retries_with_no_delay": 1, "minimum_delay_retries": 0}}
+    subscriptions: list[Subscription] = [
+        await office.subscribe(f"mailto:{number}@example.org", options=options)
+        for number in range(MAILS)
+    ]
+    await office.post(b"1")
+    while len(relay.mails) < MAILS:
+        mends()
+        await office.work_off()
+        office.clock.advance(seconds=60)
+        given_up = [each for each in subscriptions if await office.undelivered(each)]
+        assert given_up == []
+    return sorted(mail.recipients[0] for mail in relay.mails)
+
+
+EVERYBODY = sorted(f"{number}@example.org" for number in range(MAILS))
+
+
+async def test_a_relay_with_few_connections_gets_each_mail_once(
+    mail_office: MailOffice, relay: MailRelay
+) -> None:
+    relay.most_connections = 10
+
+    assert await mail_all(mail_office, relay, lambda: None) == EVERYBODY
+    assert relay.most_connections_seen <= 10
+    assert relay.refusals <= 16
+
+
+async def test_a_relay_with_a_rate_gets_each_mail_once(
+    mail_office: MailOffice, relay: MailRelay
+) -> None:
+    def another_minute() -> None:
+        relay.quota = len(relay.mails) + 30
+
+    assert await mail_all(mail_office, relay, another_minute) == EVERYBODY
+    assert relay.refusals <= 5 * 16
+
+
+async def test_a_relay_that_the_operator_mends_gets_each_mail_once(
+    mail_office: MailOffice, relay: MailRelay
+) -> None:
+    minutes = iter(["530 5.7.0 log in first"] * 20 + ["250 OK"] * 20)
+
+    def another_minute() -> None:
+        relay.to_sender = next(minutes)
+
+    assert await mail_all(mail_office, relay, another_minute) == EVERYBODY
+
+
+async def test_a_relay_may_take_longer_over_a_mail_than_a_lease_lasts(
+    storage: Storage, relay: MailRelay
+) -> None:
+    """Two workers: the other one would take over what is not renewed."""
+    settings, clock = settings_for(relay, delivery_lease_seconds=1), SystemClock()
+    storage.clock = clock
+    relay.scanned.clear()
+    office = MailOffice(storage, clock, settings)  # type: ignore[arg-type]
+    await office.subscribe("mailto:you@example.org")
+
+    async with office.open():
+        other = Engine(storage, Mailing(settings, clock), clock=clock, settings=settings)
+        running = asyncio.create_task(other.run())
+        await office.post(b"1")
+        await relay.got_mail.wait()
+        await asyncio.wait([running], timeout=2.5)
+        relay.scanned.set()
+        await office.settled()
+        await other.drain(5)
+        await running
+
+    assert len(relay.mails) == 1
