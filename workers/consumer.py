@@ -16,7 +16,13 @@ import msgspec
 from workers.insist import Stop, insist
 from workers.sharing import Budget
 from zaqar_notify.clock import Clock, new_id
-from zaqar_notify.delivery import Work, WrittenLater, poison_rule, read_work
+from zaqar_notify.delivery import (
+    OWED_TTL_SECONDS,
+    Work,
+    WrittenLater,
+    poison_rule,
+    read_work,
+)
 from zaqar_notify.errors import (
     ClaimNotHeld,
     MessageIsClaimed,
@@ -64,6 +70,12 @@ class Taken:
     def project(self) -> str:
         """Whose deliveries it is about."""
         return "" if isinstance(self.work, WrittenLater | None) else self.work.project
+
+    @property
+    def due_at(self) -> datetime:
+        """When it became visible first. Records live so long from then on: see `delivery`."""
+        delay = max(0, self.message.ttl - OWED_TTL_SECONDS)
+        return self.message.posted_at + timedelta(seconds=delay)
 
     @property
     def is_held(self) -> bool:

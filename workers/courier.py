@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -17,8 +20,8 @@ from workers import telling
 from workers.consumer import Taken
 from workers.endpoints import Endpoint
 from workers.insist import Stop, insist
-from workers.lanes import Lanes
-from zaqar_notify.clock import Clock
+from workers.lanes import LONGEST_DEFERRAL_SECONDS, Lanes
+from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import (
     Owed,
     Parcel,
@@ -27,27 +30,31 @@ from zaqar_notify.delivery import (
     delivery_id,
     held_record,
     link_expires_at,
+    parked_record,
     replay_job,
     retry_record,
     too_many_hops,
     undelivered_record,
 )
 from zaqar_notify.errors import SubscriptionDoesNotExist
-from zaqar_notify.internal import queues_of_subscription
+from zaqar_notify.internal import held_ref, parked_ref, queues_of_subscription
 from zaqar_notify.models import (
     Delivery,
+    MessageType,
     NewMessage,
     Outcome,
     QueueRef,
     Subscription,
     Verdict,
 )
-from zaqar_notify.retry import applicable_schedule, default_schedule, next_attempt_at
+from zaqar_notify.retry import Schedule, applicable_schedule, default_schedule, next_attempt_at
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import webhook_secrets
 from zaqar_notify.storage.base import Storage
 
 logger = logging.getLogger(__name__)
+
+FIRST_PROBE_SECONDS = 1
 
 MAX_POST_BYTES = 1 << 20
 MAX_POST_MESSAGES = 500
@@ -79,7 +86,16 @@ class Receiver:
 class Round:
     """One job's messages on their way to one receiver, one after the other: a run for the lanes."""
 
-    __slots__ = ("_courier", "attempt", "endpoint", "offered_at", "parcels", "receiver", "taken")
+    __slots__ = (
+        "_courier",
+        "attempt",
+        "endpoint",
+        "insists",
+        "offered_at",
+        "parcels",
+        "receiver",
+        "taken",
+    )
 
     def __init__(
         self,
@@ -89,8 +105,10 @@ class Round:
         *,
         attempt: int,
         taken: Taken,
+        insists: bool = False,
     ) -> None:
         self._courier = courier
+        self.insists = insists
         self.receiver = receiver
         self.parcels = parcels
         self.attempt = attempt
@@ -127,10 +145,11 @@ class Courier:
         self._settings = settings
         self._random = random
         self._stop = stop
+        self._replay_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
-        self.written: Counter[str] = Counter(retry=0, held=0, undelivered=0, later=0)
+        self.written: Counter[str] = Counter(retry=0, parked=0, held=0, undelivered=0, later=0)
         """Records written since the start, by kind of internal queue."""
 
     def receiver(self, subscription: Subscription) -> Receiver:
@@ -176,25 +195,35 @@ class Courier:
                 records += self._deferred(rest, receiver, round_.attempt)
                 break
         if records and round_.taken.is_held:
-            await self.write(records, project=receiver.endpoint.project)
-            if any(ref in queues_of_subscription(receiver.subscription.id) for ref, _ in records):
-                await self._look_after(receiver.subscription, has_held=receiver.is_gone)
+            await self._write_of(receiver.subscription, records)
 
     async def defer(self, rounds: Iterable[Round]) -> None:
-        """Write rounds that can't start now to the retry queue; their attempt number stays."""
-        by_project: dict[str, list[Record]] = {}
+        """Write rounds that can't start now to the retry queue, or park them; their attempt number stays."""
+        owed: dict[str, tuple[Subscription, list[Record]]] = {}
         for round_ in rounds:
             if round_.taken.is_held:
-                records = by_project.setdefault(round_.endpoint.project, [])
+                subscription = round_.receiver.subscription
+                _, records = owed.setdefault(subscription.id, (subscription, []))
                 records += self._deferred(round_.parcels, round_.receiver, round_.attempt)
-        for project, records in by_project.items():
-            await self.write(records, project=project)
+        # Together, so that the store can write them together.
+        await asyncio.gather(*(self._write_of(*each) for each in owed.values()))
 
     async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:
         """Keep deliveries for a disabled subscription until they are replayed."""
-        records = [self._held(parcel, subscription) for parcel in parcels]
-        await self.write(records, project=subscription.queue.project)
-        await self._look_after(subscription, has_held=True)
+        await self._write_of(subscription, [self._held(parcel, subscription) for parcel in parcels])
+
+    async def give_up(
+        self, given_up: Sequence[tuple[Parcel, int]], subscription: Subscription, detail: str
+    ) -> None:
+        """Record deliveries that are given up untried, after so many tries each; they are told as one."""
+        now = self._clock.now()
+        outcome = Outcome(Verdict.TRY_LATER, detail=detail)
+        records = [
+            undelivered_record(parcel, subscription, outcome=outcome, attempts=tries, now=now)
+            for parcel, tries in given_up
+        ]
+        telling.given_up_together(subscription, detail, count=len(records))
+        await self._write_of(subscription, records)
 
     async def cut_short(self, parcel: Parcel, subscription: Subscription) -> None:
         """Record that a job's messages go no further by queue subscriptions, once for all of them."""
@@ -213,12 +242,26 @@ class Courier:
         )
         now = self._clock.now()
         record = undelivered_record(parcel, subscription, outcome=outcome, attempts=0, now=now)
-        await self.write([record], project=subscription.queue.project)
-        await self._look_after(subscription, has_held=False)
+        await self._write_of(subscription, [record])
 
-    async def order_replay(self, subscription: Subscription, *, delay: int = 0) -> None:
-        """Have what is held for it delivered, `delay` seconds from now."""
-        ref, job = replay_job(subscription, self._settings, delay=delay)
+    async def order_replay(
+        self,
+        subscription: Subscription,
+        *,
+        delay: int = 0,
+        replay_id: str = "",
+        failures: int = 0,
+        failed_at: datetime | None = None,
+    ) -> None:
+        """Have what is parked and held for it delivered, `delay` seconds from now."""
+        ref, job = replay_job(
+            subscription,
+            self._settings,
+            delay=delay,
+            replay_id=replay_id,
+            failures=failures,
+            failed_at=failed_at,
+        )
         await insist(partial(self._post, ref, [job], subscription.queue.project), self._stop)
 
     async def write(self, records: Iterable[Record], *, project: str) -> None:
@@ -232,24 +275,66 @@ class Courier:
                 await insist(partial(self._post, ref, portion, project), self._stop)
                 self.written[ref.name.partition(".")[0]] += len(portion)
 
-    async def _look_after(self, subscription: Subscription, *, has_held: bool) -> None:
-        """See to records that were written for a subscription which has changed meanwhile.
+    async def _write_of(self, subscription: Subscription, records: Sequence[Record]) -> None:
+        """Store what is owed to one subscription, and see to it that somebody will look at it."""
+        await self.write(records, project=subscription.queue.project)
+        own = {ref for ref, _ in records}.intersection(queues_of_subscription(subscription.id))
+        if own:
+            await self._look_after(subscription, own)
+
+    async def _look_after(self, subscription: Subscription, own: Collection[QueueRef]) -> None:
+        """See to records on the subscription's own queues; it may have changed meanwhile.
 
         Who removed it took its records away before these came; who enabled it had replayed what was
-        held before.
+        held before; whose replay found nothing parked has ended.
         """
-        find = partial(
-            self._storage.subscriptions.get,
+        current = await self.find(subscription.queue, subscription.id)
+        if current is None:
+            for ref in queues_of_subscription(subscription.id):
+                await insist(partial(self._storage.queues.delete, ref), self._stop)
+        elif parked_ref(subscription.id) in own:
+            await self._see_to_replay(current)
+        elif held_ref(subscription.id) in own and current.disabled_at is None:
+            await self.order_replay(current)
+
+    async def _see_to_replay(self, subscription: Subscription) -> None:
+        """Have a replay for what is parked, unless there is one.
+
+        It is stored before the subscription names it: of two processes that come at once, the replay
+        that is not named ends by itself.
+        """
+        if subscription.replay_id is not None:
+            return
+        lock = self._replay_locks.setdefault(subscription.id, asyncio.Lock())
+        async with lock:
+            current = await self.find(subscription.queue, subscription.id)
+            if current is None or current.replay_id is not None:
+                return
+            replay_id = new_id()
+            await self.order_replay(current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
+
+            def named(present: Subscription) -> Subscription:
+                return msgspec.structs.replace(present, replay_id=present.replay_id or replay_id)
+
+            await self.update(current, named)
+
+    async def find(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
+        get = self._storage.subscriptions.get
+        return await insist(lambda: get(ref, subscription_id, now=self._clock.now()), self._stop)
+
+    async def update(
+        self, subscription: Subscription, change: Callable[[Subscription], Subscription]
+    ) -> None:
+        """Change the subscription as it is now; none, if it is gone."""
+        update = partial(
+            self._storage.subscriptions.update,
             subscription.queue,
             subscription.id,
+            change,
             now=self._clock.now(),
         )
-        current = await insist(find, self._stop)
-        if current is None:
-            for own in queues_of_subscription(subscription.id):
-                await insist(partial(self._storage.queues.delete, own), self._stop)
-        elif has_held and current.disabled_at is None:
-            await self.order_replay(current)
+        with suppress(SubscriptionDoesNotExist):
+            await insist(update, self._stop)
 
     async def _post(self, ref: QueueRef, messages: list[NewMessage], project: str) -> None:
         owed = Owed(messages, project=project)
@@ -347,25 +432,33 @@ class Courier:
         self, outcome: Outcome, parcel: Parcel, subscription: Subscription, attempt: int
     ) -> int | None:
         """Seconds until the next attempt, or None when there is to be none."""
-        queue = await insist(partial(self._storage.queues.get, subscription.queue), self._stop)
+        schedule = await self.schedule(subscription)
         now = self._clock.now()
-        settings = self._settings
         at = next_attempt_at(
-            applicable_schedule(
-                subscription.options,
-                {} if queue is None else queue.metadata,
-                default=default_schedule(settings.retry_default, subscription.subscriber),
-            ),
+            schedule,
             attempt=attempt,
             outcome=outcome,
             now=now,
-            jitter=settings.retry_jitter,
+            jitter=self._settings.retry_jitter,
             random=self._random,
         )
         useless_at = link_expires_at(parcel)
         if at is None or (useless_at is not None and at >= useless_at):
             return None
-        return round((at - now).total_seconds())
+        return None if self.is_too_old(parcel, at) else round((at - now).total_seconds())
+
+    async def schedule(self, subscription: Subscription) -> Schedule:
+        queue = await insist(partial(self._storage.queues.get, subscription.queue), self._stop)
+        return applicable_schedule(
+            subscription.options,
+            {} if queue is None else queue.metadata,
+            default=default_schedule(self._settings.retry_default, subscription.subscriber),
+        )
+
+    def is_too_old(self, parcel: Parcel, at: datetime) -> bool:
+        """Whether it will have been owed at `at` for as long as it may be."""
+        most = timedelta(seconds=self._settings.delivery_max_age_seconds)
+        return parcel.since is not None and at >= parcel.since + most
 
     async def _disable(self, subscription: Subscription, outcome: Outcome) -> None:
         now = self._clock.now()
@@ -408,16 +501,23 @@ class Courier:
     def _deferred(
         self, parcels: Iterable[Parcel], receiver: Receiver, attempt: int
     ) -> list[Record]:
-        return [
-            retry_record(
-                parcel,
-                receiver.subscription,
-                attempt=attempt,
-                delay=self._lanes.defer(receiver.endpoint),
-                settings=self._settings,
-            )
-            for parcel in parcels
-        ]
+        return [self._deferred_one(parcel, receiver, attempt) for parcel in parcels]
+
+    def _deferred_one(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Record:
+        subscription = receiver.subscription
+        is_notification = parcel.kind is MessageType.NOTIFICATION
+        is_parked = is_notification and subscription.replay_id is not None
+        delay = None if is_parked else self._lanes.defer(receiver.endpoint)
+        if delay is None and is_notification:
+            now = self._clock.now()
+            return parked_record(parcel, subscription, attempt=attempt, due_at=now)
+        return retry_record(
+            parcel,
+            subscription,
+            attempt=attempt,
+            delay=LONGEST_DEFERRAL_SECONDS if delay is None else delay,
+            settings=self._settings,
+        )
 
 
 def _portions(messages: Sequence[NewMessage]) -> Iterator[list[NewMessage]]:

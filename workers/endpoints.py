@@ -19,6 +19,8 @@ class Run(Protocol):
 
     endpoint: Endpoint
     offered_at: float
+    insists: bool
+    """Waits for its turn however long that takes."""
 
     async def go(self) -> None:
         """Do it. Calls `endpoint.tried` after each try."""

@@ -27,13 +27,14 @@ from functools import partial
 from typing import Protocol, TypeAlias
 
 from workers import telling
-from workers.consumer import MAX_PER_CLAIM, Consumer, Taken
+from workers.consumer import Consumer, Taken
 from workers.courier import Courier, Receiver, Round, SinkFinder
 from workers.duties import sweep_regularly
 from workers.insist import Stop, insist
 from workers.lanes import Lanes
+from workers.replay import Replays
 from workers.sharing import Budget
-from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import (
     FanOut,
     OwedDelivery,
@@ -42,12 +43,11 @@ from zaqar_notify.delivery import (
     later_record,
     left_by_earlier_releases,
     parcels,
-    replayed_record,
     say_written_later,
 )
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import held_ref, outbox_ref, retry_ref
-from zaqar_notify.models import Message, MessageType, QueueRef, Subscription
+from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.models import MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage, Watch
@@ -96,7 +96,7 @@ class _Load:
         self.cut: list[Subscription] = []
         """Of the queue subscriptions that a further hop would have led to, the first."""
         self.taken = taken
-        self.parcels = parcels(job)
+        self.parcels = parcels(job, since=taken.due_at)
         self.posted_by = taken.message.posted_at + CLOCK_SKEW
 
     def is_meant_for(self, subscription: Subscription) -> bool:
@@ -153,6 +153,17 @@ class Engine:
             settings=settings,
             random=random,
             stop=self._stop,
+        )
+        self._replays = Replays(
+            storage,
+            self._courier,
+            self._lanes,
+            clock=clock,
+            settings=settings,
+            random=random,
+            stop=self._stop,
+            opened=self._open,
+            closed=self._close,
         )
         self._by_partition: dict[int, tuple[Consumer, Consumer]] = {}
         self._consumers: list[Consumer] = []
@@ -278,7 +289,21 @@ class Engine:
                     self._take_on(partition)
             await _rung(self._unknown_rang)
 
-    def _consumer(self, ref: QueueRef) -> Consumer:
+    def _open(self, ref: QueueRef, freed: Callable[[], None]) -> Consumer:
+        """A consumer that somebody else drives; its leases are renewed with the others."""
+
+        def tell_freed() -> None:
+            freed()
+            self._tell_freed()
+
+        consumer = self._consumer(ref, tell_freed)
+        self._consumers.append(consumer)
+        return consumer
+
+    def _close(self, consumer: Consumer) -> None:
+        self._consumers.remove(consumer)
+
+    def _consumer(self, ref: QueueRef, freed: Callable[[], None] | None = None) -> Consumer:
         return Consumer(
             self._storage,
             ref,
@@ -288,7 +313,7 @@ class Engine:
             bytes_in_hand=self._bytes_in_hand,
             stop=self._stop,
             spawn=self._spawn,
-            freed=self._tell_freed,
+            freed=freed or self._tell_freed,
         )
 
     def _tell_freed(self) -> None:
@@ -357,7 +382,7 @@ class Engine:
                 case OwedDelivery() as delivery:
                     owed.append((taken, delivery))
                 case Replay() as replay:
-                    self._spawn(self._answering_for([taken], self._replay(taken, replay)))
+                    self._spawn(self._answering_for([taken], self._replays.run(taken, replay)))
                 case WrittenLater(version=version):
                     self._spawn(self._answering_for([taken], self._leave(taken, version)))
                 case None:
@@ -441,7 +466,8 @@ class Engine:
         turned_away = []
         for load in meant:
             round_ = Round(self._courier, receiver, load.parcels, attempt=1, taken=load.taken)
-            if not self._admitted(round_):
+            # Behind what is parked already: a replay fetches it in its turn.
+            if subscription.replay_id is not None or not self._admitted(round_):
                 turned_away.append(round_)
         return turned_away
 
@@ -467,7 +493,11 @@ class Engine:
                 self._drop(owed, "gone", "The subscription is gone; a delivery is dropped")
                 continue
             round_ = await self._round(taken, owed, receiver)
-            if round_ is not None and not self._admitted(round_):
+            if round_ is None:
+                continue
+            is_notification = owed.kind is MessageType.NOTIFICATION
+            is_parked = is_notification and receiver.subscription.replay_id is not None
+            if is_parked or not self._admitted(round_):
                 turned_away.append(round_)
         if turned_away:
             await self._courier.defer(turned_away)
@@ -487,66 +517,16 @@ class Engine:
         if subscription.disabled_at is not None and is_notification:
             await self._courier.hold(parcels(owed), subscription)
             return None
-        return Round(self._courier, receiver, parcels(owed), attempt=owed.attempt, taken=taken)
+        owed_parcels = parcels(owed, since=taken.due_at)
+        return Round(self._courier, receiver, owed_parcels, attempt=owed.attempt, taken=taken)
 
     def _drop(self, owed: OwedDelivery, reason: str, sentence: str) -> None:
         self.dropped[reason] += 1
         telling.dropped(owed, sentence)
 
     async def _find_receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:
-        subscription = await self._find_subscription(ref, subscription_id)
+        subscription = await self._courier.find(ref, subscription_id)
         return None if subscription is None else self._courier.receiver(subscription)
-
-    async def _find_subscription(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
-        now = self._clock.now()
-        return await insist(
-            partial(self._storage.subscriptions.get, ref, subscription_id, now=now), self._stop
-        )
-
-    async def _replay(self, taken: Taken, replay: Replay) -> None:
-        """Move what is held back to the retry queue, for as long as the subscription is enabled."""
-        ref = QueueRef(replay.project, replay.queue)
-        held = held_ref(replay.subscription_id)
-        while taken.is_held:
-            subscription = await self._find_subscription(ref, replay.subscription_id)
-            if subscription is None or subscription.disabled_at is not None:
-                return
-            messages = await insist(partial(self._claim_held, held), self._stop)
-            if not messages:
-                if await insist(partial(self._is_any_held, held), self._stop):
-                    # Somebody's replay is under way, or broke off: its lease tells by ending.
-                    delay = self._settings.delivery_lease_seconds
-                    await self._courier.order_replay(subscription, delay=delay)
-                return
-            await self._courier.write(
-                [
-                    replayed_record(message.body, replay, settings=self._settings)
-                    for message in messages
-                ],
-                project=replay.project,
-            )
-            await insist(partial(self._delete_held, held, messages), self._stop)
-
-    async def _claim_held(self, held: QueueRef) -> list[Message]:
-        claim = await self._storage.claims.create(
-            held,
-            claim_id=new_id(),
-            ttl=self._settings.delivery_lease_seconds,
-            grace=0,
-            limit=MAX_PER_CLAIM,
-            now=self._clock.now(),
-        )
-        return [] if claim is None else claim.messages
-
-    async def _is_any_held(self, held: QueueRef) -> bool:
-        page = await self._storage.messages.page(
-            held, marker=None, limit=1, now=self._clock.now(), include_claimed=True
-        )
-        return bool(page.messages)
-
-    async def _delete_held(self, held: QueueRef, messages: Sequence[Message]) -> None:
-        ids = [message.id for message in messages]
-        await self._storage.messages.delete_many(held, ids, claim_ids=None, now=self._clock.now())
 
     async def _renew_regularly(self) -> None:
         while not self._ending.is_set():
@@ -569,7 +549,7 @@ class Engine:
     async def _give_back(self) -> None:
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                for consumer in self._consumers:
+                for consumer in list(self._consumers):
                     await consumer.give_back()
         except (StorageUnavailable, TimeoutError):
             logger.warning(

@@ -112,6 +112,8 @@ class Lanes:
             return False
         if not endpoint.waiting and endpoint.has_room:
             return True
+        if endpoint.is_suspect:
+            return False  # One stands for all of them.
         expected = endpoint.turn_seconds(self._timer()) * (len(endpoint.waiting) + 1)
         return expected <= PATIENCE_SECONDS
 
@@ -145,24 +147,39 @@ class Lanes:
                 is_held_up = endpoint.is_suspect or not endpoint.has_room
                 if endpoint.waiting and (is_held_up or endpoint.is_paused(self._timer())):
                     late = self._overdue_of(endpoint)
+                    endpoint.waiting.extend(run for run in late if run.insists)
+                    late = [run for run in late if not run.insists]
                     self._count_waiting(endpoint.project, -len(late))
                     overdue += late
         if overdue:
             self._has_room.set()
         return overdue
 
-    def defer(self, endpoint: Endpoint) -> int:
+    def admits_probe(self, endpoint: Endpoint) -> bool:
+        """Whether a run given now would start at once."""
+        if endpoint.is_paused(self._timer()) or endpoint.waiting or not endpoint.has_room:
+            return False
+        if endpoint.is_suspect and not self._busy_with_suspects.has_room_for(endpoint.project):
+            return False
+        return self._busy.has_room_for(endpoint.project)
+
+    def is_paused(self, endpoint: Endpoint) -> bool:
+        return endpoint.is_paused(self._timer())
+
+    def defer(self, endpoint: Endpoint) -> int | None:
         """In how many seconds a run that was turned away should come back: 1 to 60, after a pause.
 
-        Each gets a turn of its own at the pace of the endpoint; beyond a minute they are spread.
+        Each gets a turn of its own at the pace of the endpoint. None: that would be in more than a
+        minute, or the endpoint fails. Coming back again and again would cost more than to be fetched.
         """
+        if endpoint.is_suspect:
+            return None
         now = self._timer()
         begin = max(now, endpoint.wait_until)
         turn = max(begin, now + 1, endpoint.booked_until)
         wait = turn - begin
         if wait >= LONGEST_DEFERRAL_SECONDS:
-            spread = LONGEST_DEFERRAL_SECONDS * (1 + self._random()) / 2
-            return math.ceil(begin - now + spread)
+            return None
         endpoint.booked_until = turn + endpoint.turn_seconds(now)
         return math.ceil(turn - now)
 

@@ -48,6 +48,18 @@ def given_up(outcome: Outcome, delivery: Delivery) -> None:
     )
 
 
+def given_up_together(subscription: Subscription, detail: str, *, count: int) -> None:
+    logger.warning(
+        "Deliveries are given up",
+        extra={
+            "action": "deliveries_given_up",
+            **_who(subscription),
+            "count": count,
+            "detail": detail,
+        },
+    )
+
+
 def suspect(subscription: Subscription) -> None:
     logger.warning(
         "A receiver fails again and again; it gets one try at a time until one succeeds, "

@@ -4,6 +4,7 @@
 |---|---|
 | `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; or a replay |
 | `retry.<partition>` | a delivery: one message for one subscription, delayed until its next attempt |
+| `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it |
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
 | `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
 | `poison` | a job or delivery that nobody could finish |
@@ -33,6 +34,7 @@ from zaqar_notify.internal import (
     held_ref,
     later_ref,
     outbox_ref,
+    parked_ref,
     retry_ref,
     undelivered_ref,
 )
@@ -54,9 +56,13 @@ logger = logging.getLogger(__name__)
 
 Read = TypeVar("Read")
 
-VERSION = 1
+VERSION = 2
 """Of the records below. It is raised with a change that earlier releases must not overlook: they leave
 the record to a worker of this version. A new field with a default that they may overlook needs none."""
+
+_PLAIN = 1
+"""Of the records that every release can read. Those of earlier releases move held deliveries alone, so
+the replay of parked ones is of version 2."""
 
 OWED_TTL_SECONDS = 10 * 365 * 86400
 """Ten years: what is owed ends by being delivered, given up or held, never by the passing of time."""
@@ -114,19 +120,27 @@ class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     visited: tuple[str, ...] = ()
 
 
-class Replay(msgspec.Struct, frozen=True, tag_field="job", tag="replay"):
-    """Move what is held for a subscription back to where it is delivered from."""
+class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="replay"):
+    """Deliver what is parked and held for a subscription.
+
+    The one that the subscription names by `id` is its probe, too: while the receiver fails, it comes
+    back again and again. It did so `failures` times, `failed_at` the last time.
+    """
 
     version: int
     project: str
     queue: str
     subscription_id: str
+    id: str = ""
+    failures: int = 0
+    failed_at: datetime | None = None
 
 
 class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="deliver"):
     """One message for one subscription; `attempt` is the number of the next try, from 1.
 
-    For a confirmation the message's body is the payload itself.
+    For a confirmation the message's body is the payload itself. `since` is when the delivery was due
+    first, `due_at` when the try of a parked one was.
     """
 
     version: int
@@ -139,6 +153,8 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
     request_id: str = ""
     kind: MessageType = MessageType.NOTIFICATION
     visited: tuple[str, ...] = ()
+    since: datetime | None = None
+    due_at: datetime | None = None
 
 
 Work: TypeAlias = FanOut | Replay | OwedDelivery
@@ -173,6 +189,8 @@ class Parcel(msgspec.Struct, frozen=True):
     visited: tuple[str, ...]
     """Queues that it crossed, the one it is on last."""
     origin: str
+    since: datetime | None
+    """When it was due first; None: it is not known yet."""
 
 
 Record: TypeAlias = tuple[QueueRef, NewMessage]
@@ -266,7 +284,7 @@ def fan_out_jobs(
         _record(
             outbox,
             FanOut(
-                VERSION,
+                _PLAIN,
                 ref.project,
                 ref.name,
                 together,
@@ -297,16 +315,26 @@ def confirmation_job(
     )
     owed = OwedMessage(new_id(), message.ttl, msgspec.Raw(message.body))
     ref = subscription.queue
-    delivery = OwedDelivery(VERSION, ref.project, ref.name, subscription.id, owed, kind=kind)
+    delivery = OwedDelivery(_PLAIN, ref.project, ref.name, subscription.id, owed, kind=kind)
     # Workers are rung for the outbox alone.
     return _record(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
 
 
-def replay_job(subscription: Subscription, settings: Settings, *, delay: int = 0) -> Record:
-    """The job that delivers what was held, for a subscription that is enabled again."""
+def replay_job(
+    subscription: Subscription,
+    settings: Settings,
+    *,
+    delay: int = 0,
+    replay_id: str = "",
+    failures: int = 0,
+    failed_at: datetime | None = None,
+) -> Record:
+    """The job that delivers what is parked and held; without an id, for one that is enabled again."""
     ref = subscription.queue
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
-    return _record(outbox, Replay(VERSION, ref.project, ref.name, subscription.id), delay=delay)
+    version = VERSION if replay_id else _PLAIN
+    replay = Replay(version, ref.project, ref.name, subscription.id, replay_id, failures, failed_at)
+    return _record(outbox, replay, delay=delay)
 
 
 def notification(queue_name: str, message: NewMessage, *, delayed_queue: bool) -> bytes:
@@ -362,10 +390,16 @@ def say_written_later(version: int) -> None:
     )
 
 
-def parcels(work: FanOut | OwedDelivery) -> list[Parcel]:
-    """The messages of a job or delivery, in order, each with what its receivers are to read."""
+def parcels(work: FanOut | OwedDelivery, *, since: datetime | None = None) -> list[Parcel]:
+    """The messages of a job or delivery, in order, each with what its receivers are to read.
+
+    Args:
+        since: When it was due first, if it does not say so.
+    """
     kind, owed = _contents(work)
-    return [_parcel(work, message, kind) for message in owed]
+    if isinstance(work, OwedDelivery):
+        since = work.since or since
+    return [_parcel(work, message, kind, since) for message in owed]
 
 
 class _Link(msgspec.Struct):
@@ -409,6 +443,15 @@ def retry_record(
     return _record(retry_ref(partition), _delivery(parcel, subscription, attempt), delay=delay)
 
 
+def parked_record(
+    parcel: Parcel, subscription: Subscription, *, attempt: int, due_at: datetime
+) -> Record:
+    """A delivery that waits, due, until its receiver can take it."""
+    delivery = _delivery(parcel, subscription, attempt)
+    delivery = msgspec.structs.replace(delivery, due_at=due_at)
+    return parked_ref(subscription.id), NewMessage(body=_encode(delivery), ttl=OWED_TTL_SECONDS)
+
+
 def held_record(parcel: Parcel, subscription: Subscription, *, now: datetime) -> Record:
     """A delivery that waits for its subscription to be enabled; its attempts begin anew then.
 
@@ -416,7 +459,8 @@ def held_record(parcel: Parcel, subscription: Subscription, *, now: datetime) ->
     """
     remaining = int((subscription.expires_at - now).total_seconds())
     ttl = min(OWED_TTL_SECONDS, max(0, remaining) + UNDELIVERED_TTL_SECONDS)
-    delivery = _delivery(parcel, subscription, attempt=1)
+    # Its age is counted from the replay on, too.
+    delivery = _delivery(msgspec.structs.replace(parcel, since=None), subscription, attempt=1)
     return held_ref(subscription.id), NewMessage(body=_encode(delivery), ttl=ttl)
 
 
@@ -430,7 +474,7 @@ def undelivered_record(
 ) -> Record:
     """The record of a delivery that was given up after `attempts` tries."""
     record = Undelivered(
-        version=VERSION,
+        version=_PLAIN,
         delivery_id=delivery_id(subscription.id, parcel.message_id),
         message_id=parcel.message_id,
         project=subscription.queue.project,
@@ -444,13 +488,6 @@ def undelivered_record(
     )
     ref = undelivered_ref(subscription.id)
     return ref, NewMessage(body=_encode(record), ttl=UNDELIVERED_TTL_SECONDS)
-
-
-def replayed_record(held: bytes, replay: Replay, *, settings: Settings) -> Record:
-    """What was held, as a delivery that is due."""
-    queue = QueueRef(replay.project, replay.queue)
-    ref = retry_ref(partition_of(queue, settings.delivery_partitions))
-    return ref, NewMessage(body=held, ttl=OWED_TTL_SECONDS)
 
 
 def by_queue(records: Iterable[Record]) -> dict[QueueRef, list[NewMessage]]:
@@ -471,7 +508,9 @@ def _contents(work: FanOut | OwedDelivery) -> tuple[MessageType, list[OwedMessag
     return work.kind, [work.message]
 
 
-def _parcel(work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType) -> Parcel:
+def _parcel(
+    work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType, since: datetime | None
+) -> Parcel:
     message = NewMessage(body=bytes(owed.body), ttl=owed.ttl, delay=owed.delay or 0)
     is_notification = kind is MessageType.NOTIFICATION
     return Parcel(
@@ -486,12 +525,13 @@ def _parcel(work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType) -
         request_id=work.request_id,
         visited=(*work.visited, work.queue),
         origin=owed.origin or _origin(work.queue, owed.id),
+        since=since,
     )
 
 
 def _delivery(parcel: Parcel, subscription: Subscription, attempt: int) -> OwedDelivery:
     return OwedDelivery(
-        version=VERSION,
+        version=_PLAIN,
         project=subscription.queue.project,
         queue=subscription.queue.name,
         subscription_id=subscription.id,
@@ -501,6 +541,7 @@ def _delivery(parcel: Parcel, subscription: Subscription, attempt: int) -> OwedD
         request_id=parcel.request_id,
         kind=parcel.kind,
         visited=parcel.visited[:-1],
+        since=parcel.since,
     )
 
 

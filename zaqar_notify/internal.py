@@ -27,6 +27,10 @@ def later_ref(version: int) -> QueueRef:
     return QueueRef(INTERNAL_PROJECT, f"later.{version}")
 
 
+def parked_ref(subscription_id: str) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, f"parked.{subscription_id}")
+
+
 def held_ref(subscription_id: str) -> QueueRef:
     return QueueRef(INTERNAL_PROJECT, f"held.{subscription_id}")
 
@@ -37,4 +41,8 @@ def undelivered_ref(subscription_id: str) -> QueueRef:
 
 def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:
     """The queues that a subscription has for itself: they go when it goes."""
-    return held_ref(subscription_id), undelivered_ref(subscription_id)
+    return (
+        parked_ref(subscription_id),
+        held_ref(subscription_id),
+        undelivered_ref(subscription_id),
+    )

@@ -120,6 +120,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Subscription(msgspec.Struct, frozen=True):
     """Interest in a queue. `ttl` is seconds; `disabled_at` is set once the receiver answered 410.
 
+    `replay_id` names the replay that delivers what is parked for it, while something is.
     `secret_generation` counts the rotations of the signing secret; `secret_rotations` are the instants
     of the last ones, in order, as far back as a secret of before may still sign.
     """
@@ -135,6 +136,7 @@ class Subscription(msgspec.Struct, frozen=True):
     disabled_at: datetime | None = None
     secret_generation: int = 0
     secret_rotations: tuple[datetime, ...] = ()
+    replay_id: str | None = None
 
 
 class MessageType(Enum):

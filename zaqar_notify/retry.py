@@ -216,6 +216,26 @@ def next_attempt_at(
     return now + timedelta(seconds=wait * (1 + jitter * random()))
 
 
+def attempt_after(
+    schedule: Schedule, *, attempt: int, due_at: datetime, failed_at: datetime
+) -> int | None:
+    """The number of the next try of a delivery that waits for a receiver which failed at `failed_at`: tries
+    that fell due until then count as made, and as failed. None: the last one did, too.
+
+    Args:
+        attempt: The try that was due at `due_at`.
+    """
+    failed = Outcome(Verdict.TRY_LATER)
+    while due_at <= failed_at:
+        next_at = next_attempt_at(
+            schedule, attempt=attempt, outcome=failed, now=due_at, jitter=0, random=lambda: 0
+        )
+        if next_at is None:
+            return None
+        attempt, due_at = attempt + 1, next_at
+    return attempt
+
+
 def _may_succeed_later(outcome: Outcome, schedule: Schedule) -> bool:
     if outcome.verdict is Verdict.REFUSED and schedule.repeats_refusals:
         # An answer of HTTP's. SMTP's 5yz is final, and without a status it was us who refused.

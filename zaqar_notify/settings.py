@@ -193,6 +193,10 @@ class Settings(BaseModel):
         12,
         description="Lease of a worker on the deliveries it works on, seconds; renewed meanwhile. What a dead worker had goes on after it.",
     )
+    delivery_max_age_seconds: Count = Field(
+        604800,
+        description="How long a delivery is owed at most before it is given up, seconds.",
+    )
     delivery_max_hops: Count = Field(
         4, description="Most queues that a message may cross by queue subscriptions."
     )

@@ -26,6 +26,7 @@ class Hold:
     def __init__(self, endpoint: Endpoint, log: list[str] | None = None, name: str = "") -> None:
         self.endpoint = endpoint
         self.offered_at = 0.0
+        self.insists = False
         self.has_begun = False
         self.let_go = asyncio.Event()
         self._log = log
@@ -416,17 +417,26 @@ def test_runs_put_off_over_a_pause_come_back_at_the_pace_of_the_endpoint(
     endpoint.pause(86400, timer.now)
 
     waits = [lanes.defer(endpoint) for _ in range(5)]
-    assert waits == [86400, 86420, 86440, 86445, 86445]
+    assert waits == [86400, 86420, 86440, None, None]
 
 
-def test_beyond_a_minute_deferred_runs_are_spread(workshop: Workshop) -> None:
+def test_what_would_wait_for_more_than_a_minute_is_not_deferred(workshop: Workshop) -> None:
+    lanes = workshop.lanes(per_endpoint=1)
+    endpoint = lanes.endpoint("p", "a")
+    for _ in range(20):
+        endpoint.tried(succeeded=True, seconds=15, now=1000)
+
+    waits = [lanes.defer(endpoint) for _ in range(6)]
+
+    assert waits == [1, 16, 31, 46, None, None]
+
+
+def test_what_a_failing_endpoint_is_owed_is_not_deferred(workshop: Workshop) -> None:
     lanes = workshop.lanes(breaker_failures=3)
     endpoint = lanes.endpoint("p", "a")
-    fail(endpoint, 40, seconds=15)
+    fail(endpoint, 3)
 
-    waits = [lanes.defer(endpoint) for _ in range(7)]
-
-    assert waits == [1, 16, 31, 46, 45, 45, 45]
+    assert lanes.defer(endpoint) is None
 
 
 def test_a_recovered_endpoint_is_booked_anew(workshop: Workshop) -> None:

@@ -17,6 +17,7 @@ from tests.workers.office import (
     TRY_LATER,
     Office,
     always,
+    until_stored,
 )
 from zaqar_notify.delivery import Owed, confirmation_job
 from zaqar_notify.logs import facts
@@ -198,7 +199,7 @@ async def test_a_receiver_that_recovers_is_told_of_once_with_since_when_and_how_
     office.settings = Settings(delivery_breaker_failures=3, retry_jitter=0)
     subscription = await office.subscribe("http://receiver")
     office.sink.answers["http://receiver"] = always(TRY_LATER)
-    async with office.open():
+    async with office.open() as engine:
         await office.post(b"1")
         await office.sink.received(4)
         assert len(told(caplog, "endpoint_suspect")) == 1
@@ -206,6 +207,16 @@ async def test_a_receiver_that_recovers_is_told_of_once_with_since_when_and_how_
         office.clock.advance(seconds=5)
         await office.post(b"2")
         await office.post(b"3")
+        await office.sink.received(5)
+
+        async def the_rest_is_parked() -> bool:
+            now = office.clock.now()
+            found = await office.storage.subscriptions.get(QUEUE, subscription.id, now=now)
+            return found is not None and found.replay_id is not None
+
+        await until_stored(the_rest_is_parked)
+        office.clock.advance(seconds=1)
+        engine.ring(0)
         await office.sink.received(7)
         await office.settled()
 

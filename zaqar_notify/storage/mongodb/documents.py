@@ -214,6 +214,7 @@ def from_subscription(subscription: Subscription) -> Stored:
         "disabled_at": subscription.disabled_at,
         "secret_generation": subscription.secret_generation,
         "secret_rotations": list(subscription.secret_rotations),
+        "replay_id": subscription.replay_id,
     }
 
 
@@ -230,6 +231,7 @@ def to_subscription(ref: QueueRef, stored: Stored) -> Subscription:
         disabled_at=stored["disabled_at"],
         secret_generation=stored["secret_generation"],
         secret_rotations=tuple(stored["secret_rotations"]),
+        replay_id=stored.get("replay_id"),
     )
 
 

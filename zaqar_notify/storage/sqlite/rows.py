@@ -102,7 +102,7 @@ def from_json(text: str) -> Document:
 
 SUBSCRIPTION_COLUMNS = (
     "project, queue, id, subscriber, ttl, options, created_at, expires_at, confirmed, disabled_at, "
-    "secret_generation, secret_rotations"
+    "secret_generation, secret_rotations, replay_id"
 )
 
 
@@ -121,6 +121,7 @@ def from_subscription(subscription: Subscription) -> tuple[object, ...]:
         _optional_ms(subscription.disabled_at),
         subscription.secret_generation,
         json.dumps([to_ms(at) for at in subscription.secret_rotations]),
+        subscription.replay_id,
     )
 
 
@@ -137,6 +138,7 @@ def to_subscription(row: Row) -> Subscription:
         disabled_at=None if row[9] is None else from_ms(row[9]),
         secret_generation=row[10],
         secret_rotations=tuple(from_ms(at) for at in json.loads(row[11])),
+        replay_id=row[12],
     )
 
 

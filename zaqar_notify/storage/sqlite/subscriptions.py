@@ -29,7 +29,7 @@ EXPIRED = (
     "WHERE expires_at <= ? LIMIT ?"
 )
 AFTER = f"{_OF_QUEUE} AND id > ? AND expires_at > ? ORDER BY id LIMIT ?"
-_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(12)})"
+_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(13)})"
 
 
 class SQLiteSubscriptions(SubscriptionStore):

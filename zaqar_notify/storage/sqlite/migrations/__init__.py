@@ -8,6 +8,7 @@ was. How to add one: docs/add-a-driver.md.
     0002_secret_rotations.sql    subscriptions keep each late rotation of their secret
     0003_positions.sql           positions of each queue's own; the present form of `messages`, and which
                                  query each of its indexes serves
+    0004_parked.sql              subscriptions say whether deliveries are parked for them
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0001_first.sql"),
     partial(_run_file, "0002_secret_rotations.sql"),
     partial(_run_file, "0003_positions.sql"),
+    partial(_run_file, "0004_parked.sql"),
 )
 """In their order: the first one makes version 1."""
 
