@@ -12,7 +12,7 @@ import logging
 import math
 import random as system_random
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 from sinks.carrier import Trouble
@@ -62,7 +62,7 @@ class Flow:
         self._timer = timer
         self._random = random
         self._limit = most
-        self._running = 0
+        self._running: Counter[str] = Counter()
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._pauses: dict[str, _Pause] = {}
         self._bookings: dict[str, float] = {}
@@ -94,8 +94,7 @@ class Flow:
         except Trouble as trouble:
             return self.slow_down(trouble, project)
         finally:
-            self._running -= 1
-            self._give_turns()
+            self._end_turn(project)
 
     def slow_down(self, trouble: Trouble, project: str) -> Outcome:
         """Let all mail of the trouble's kind wait; this one, too."""
@@ -150,8 +149,8 @@ class Flow:
 
     async def _turn(self, project: str) -> bool:
         """Wait a moment for a turn; the caller gives it back."""
-        if self._running < self._limit and not self._lines:
-            self._running += 1
+        if project not in self._lines and self._may_run(project):
+            self._running[project] += 1
             return True
         if not self._may_wait(project):
             return False
@@ -168,6 +167,10 @@ class Flow:
             raise
         return True
 
+    def _may_run(self, project: str) -> bool:
+        """A project has as many turns at once as it leaves to others: were its mails to hang, theirs go on."""
+        return self._running[project] < self._limit - self._running.total()
+
     def _may_wait(self, project: str) -> bool:
         own = len(self._lines.get(project, ()))
         left = MAX_WAITING - sum(map(len, self._lines.values()))
@@ -179,25 +182,32 @@ class Flow:
 
     def _leave_line(self, project: str, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():  # It was given at that very moment.
-            self._running -= 1
-            self._give_turns()
+            self._end_turn(project)
             return
-        line = self._lines[project]
-        line.remove(turn)
+        line = self._lines.get(project, deque())
+        if turn in line:  # Else its turn came, and was passed over.
+            line.remove(turn)
         if not line:
-            del self._lines[project]
+            self._lines.pop(project, None)
 
-    def _give_turns(self) -> None:
-        while self._lines and self._running < self._limit:
-            project, line = next(iter(self._lines.items()))
-            turn = line.popleft()
-            if line:
-                self._lines.move_to_end(project)
-            else:
-                del self._lines[project]
-            if not turn.done():
-                self._running += 1
-                turn.set_result(None)
+    def _end_turn(self, project: str) -> None:
+        self._running[project] -= 1
+        if not self._running[project]:
+            del self._running[project]
+        while (following := next(filter(self._may_run, self._lines), None)) is not None:
+            self._give_turn(following)
+
+    def _give_turn(self, project: str) -> None:
+        """To the first in the project's line; then it is the other projects' turn."""
+        line = self._lines[project]
+        turn = line.popleft()
+        if line:
+            self._lines.move_to_end(project)
+        else:
+            del self._lines[project]
+        if not turn.done():
+            self._running[project] += 1
+            turn.set_result(None)
 
     def _postponed(self, project: str, kind: str, trouble: Trouble | None = None) -> Outcome:
         return Outcome(
@@ -217,5 +227,6 @@ class Flow:
             return math.ceil(begin - now + LONGEST_WAIT_SECONDS * (1 + self._random()) / 2)
         if len(self._bookings) >= MAX_BOOKINGS:
             self._bookings = {key: at for key, at in self._bookings.items() if at > now}
-        self._bookings[project] = turn + self._turn_seconds()
+        if len(self._bookings) < MAX_BOOKINGS or project in self._bookings:
+            self._bookings[project] = turn + self._turn_seconds()
         return math.ceil(turn - now)

@@ -232,8 +232,8 @@ class Settings(BaseModel):
         description="Who else may be the sender if a subscription asks for it (options.from): addresses, and @DOMAIN for all of a domain, comma separated. Others become Reply-To.",
     )
     smtp_connections: Count = Field(
-        4,
-        description="Most connections to the mail relay (or sendmail commands) at once, in one process.",
+        8,
+        description="Most connections to the mail relay (or sendmail commands) at once, in one process; half of them for one project.",
     )
     smtp_username: str = Field("", description="User at the mail relay; empty: no login.")
     smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail relay.")

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import pytest
+
 from sinks.carrier import Trouble
 from sinks.flow import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, MAX_WAITING, Flow
 from zaqar_notify.models import Outcome, Verdict
@@ -70,6 +72,19 @@ async def test_projects_take_turns_however_many_mails_one_has() -> None:
 
     assert relay.taken[:7] == ["a", "a", "b", "c", "a", "b", "a"]
     assert len(relay.taken) == 23
+
+
+async def test_a_project_whose_mails_hang_leaves_turns_to_others() -> None:
+    """Its recipients may be such that the relay looks for them for minutes."""
+    flow, hanging, well = Flow(8, timer=Timer()), Relay(), Relay()
+
+    stuck = await started(flow, hanging, *["a"] * 50, *["b"] * 50)
+    well.open.set()
+    mail = await flow.pass_on("c", "ops", partial(well.take, "c"))
+    hanging.open.set()
+    await asyncio.gather(*stuck)
+
+    assert mail == DELIVERED
 
 
 async def test_a_project_with_many_mails_leaves_room_in_the_line_for_others() -> None:
@@ -140,14 +155,18 @@ async def test_a_mail_without_an_answer_says_nothing_of_the_others() -> None:
     assert (await flow.pass_on("b", "ops", answering(DELIVERED))).verdict is Verdict.DELIVERED
 
 
-async def test_a_turn_that_is_cancelled_passes_to_the_next() -> None:
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+async def test_a_turn_that_is_cancelled_passes_to_the_next(order: list[int]) -> None:
+    """Under way, and waiting; whichever learns of it first."""
     flow, relay = Flow(1, timer=Timer()), Relay()
-    first, second, third = await started(flow, relay, "a", "b", "c")
+    *cancelled, third = await started(flow, relay, "a", "b", "c")
 
-    second.cancel()
-    first.cancel()
-    await asyncio.wait([first, second])
+    for number in order:
+        cancelled[number].cancel()
+    outcomes = await asyncio.gather(*cancelled, return_exceptions=True)
     relay.open.set()
+
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 2
 
     assert (await third).verdict is Verdict.DELIVERED
     assert relay.taken == ["a", "c"]
