@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 import sys
 from datetime import UTC, datetime
+from textwrap import indent
 
 import orjson
+
+from zaqar_notify.log_rate import LogRate
 
 QUIET = ("uvicorn", "pymongo")
 """Loggers that are kept to their warnings: one speaks of starting and stopping, which we say ourselves,
@@ -22,6 +25,7 @@ def configure(level: str, style: str) -> None:
     """Send records of at least `level` to standard error, as `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter() if style == "json" else TextFormatter())
+    handler.addFilter(LogRate(handler))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     for name in QUIET:
@@ -36,11 +40,31 @@ def facts(record: logging.LogRecord) -> dict[str, object]:
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         instant = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = f"{instant} {record.levelname.lower()} {record.getMessage()}"
-        line += "".join(f" {key}={value}" for key, value in facts(record).items())
+        message = record.getMessage()
+        # The message is not quoted for its blanks: what looks like a fact comes behind it.
+        shown = message if message.isprintable() and "=" not in message else _quoted(message)
+        line = f"{instant} {record.levelname.lower()} {shown}"
+        line += "".join(f" {key}={_value(value)}" for key, value in facts(record).items())
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented, so that no line of an error's text passes for a record.
+            line += "\n" + indent(self.formatException(record.exc_info), "  ", lambda _: True)
         return line
+
+
+def _value(value: object) -> str:
+    """A fact's value in one word: no receiver and no client can add a fact or a line of its own."""
+    text = str(value)
+    plain = text.isprintable() and text and not any(mark in text for mark in ' "=\\')
+    return text if plain else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in escaped
+    )
+    return f'"{shown}"'
 
 
 class JSONFormatter(logging.Formatter):
