@@ -201,7 +201,7 @@ def test_our_services_have_the_time_that_they_take_to_stop(name: str) -> None:
 def test_our_services_may_have_as_many_threads_as_their_settings_let_them_take(name: str) -> None:
     command, settings = SERVICES[name]["command"], settings_of(name)
     processes = int(command[command.index("--processes" if name == "api" else "--concurrency") + 1])
-    # A try may hold a thread for its look-up, or a process for its mail command.
+    # A try may be a process: a mail command.
     tries = settings.delivery_concurrency if name == "worker" else 0
 
     most = 1 + processes * (tries + EXECUTOR_THREADS + OTHER_THREADS)
