@@ -24,7 +24,7 @@ class Sink(ABC):
 
         Never sleeps, never retries, never raises for what the receiver or the network does: that is
         an `Outcome`. Bounded in time and memory whatever the receiver sends. Does not alter the
-        delivery. Cancelling it abandons the try; whether the receiver got it is then unknown.
+        delivery. What our own host lacks (files, memory) may be raised: it spends no try. Cancelling it abandons the try; whether the receiver got it is then unknown.
         """
 
     async def close(self) -> None:

@@ -26,6 +26,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
 from sinks.guard import AddressForbidden, AddressGuard
 from sinks.names import GuardedResolver
+from sinks.shortage import Shortage, is_shortage
 
 _HEAD_BYTES = 32768
 """How much may arrive until an answer's status and headers are complete, interim answers included."""
@@ -99,6 +100,7 @@ class HttpClient:
         Raises:
             AddressForbidden: The guard refuses the address.
             NoAnswer: None came.
+            Shortage: We have no file or memory left for it.
         """
         deadline = asyncio.get_running_loop().time() + self._total_seconds
         connection = self._idle.take(origin) or await self._connect(origin, project)
@@ -122,16 +124,10 @@ class HttpClient:
             raise
         except TimeoutError:
             raise NoAnswer(f"no connection within {self._connect_seconds:g} s") from None
-        except socket.gaierror as error:
-            raise NoAnswer(
-                f"the name {origin.host[:100]} was not found: {error.strerror}"
-            ) from error
-        except ssl.SSLCertVerificationError as error:
-            raise NoAnswer(
-                f"TLS: the certificate is not trusted: {error.verify_message}"
-            ) from error
-        except (OSError, RuntimeError) as error:
-            # A RuntimeError is the loop's about a socket that closed meanwhile.
+        except OSError as error:
+            raise _failure(error, origin) from error
+        except RuntimeError as error:
+            # The loop's, about a socket that closed meanwhile.
             raise NoAnswer(f"no connection: {_reason(error)}") from error
 
     async def _open(self, origin: Origin, project: str) -> _Connection:
@@ -392,6 +388,17 @@ class _Connection(asyncio.Protocol):
             self._answer.set_result(answer)
         else:
             self._answer.set_exception(failure or NoAnswer(_NOT_HTTP))
+
+
+def _failure(error: OSError, origin: Origin) -> Exception:
+    """What it says of the receiver that it could not be connected to, or of us."""
+    if is_shortage(error):
+        return Shortage(_reason(error))
+    if isinstance(error, socket.gaierror):
+        return NoAnswer(f"the name {origin.host[:100]} was not found: {error.strerror}")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return NoAnswer(f"TLS: the certificate is not trusted: {error.verify_message}")
+    return NoAnswer(f"no connection: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

@@ -70,7 +70,8 @@ class QueueSink(Sink):
         except ValidationFailed as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except StorageUnavailable:
-            return Outcome(Verdict.TRY_LATER, detail="the store gave no answer")
+            # Ours, and so for all: it costs no try.
+            return Outcome(Verdict.POSTPONED, detail="the store gave no answer")
         return Outcome(Verdict.DELIVERED)
 
 

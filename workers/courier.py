@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from sinks.base import Sink
+from sinks.shortage import is_shortage
 from workers import telling
 from workers.consumer import Taken
 from workers.endpoints import Endpoint
@@ -54,7 +55,14 @@ from zaqar_notify.storage.base import Storage
 
 logger = logging.getLogger(__name__)
 
+<<<<<<< HEAD
 FIRST_PROBE_SECONDS = 1
+=======
+SHORTAGE_PAUSE_SECONDS = 5
+SHORTAGE_TOLD_SECONDS = 60.0
+"""How long a receiver is left alone when we could not reach it for want of files or memory; how often
+that is told at most."""
+>>>>>>> bbd2a4f (deliveries: our own lack of files or memory spends no try)
 
 MAX_POST_BYTES = 1 << 20
 MAX_POST_MESSAGES = 500
@@ -145,7 +153,11 @@ class Courier:
         self._settings = settings
         self._random = random
         self._stop = stop
+<<<<<<< HEAD
         self._replay_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+=======
+        self._tell_shortage_at = 0.0
+>>>>>>> bbd2a4f (deliveries: our own lack of files or memory spends no try)
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
@@ -397,10 +409,21 @@ class Courier:
         try:
             return await sink.deliver(delivery)
         except Exception as error:  # A defect in a sink costs its own deliveries only.
+            if is_shortage(error):
+                return self._postponed_for_want(error)
             logger.exception(
                 "A sink failed", extra={"action": "sink_failed", "delivery_id": delivery.id}
             )
             return Outcome(Verdict.TRY_LATER, detail=f"the sink failed: {type(error).__name__}")
+
+    def _postponed_for_want(self, error: Exception) -> Outcome:
+        """We lack files or memory: the receiver is not blamed, and the operator told, not each time."""
+        now = time.monotonic()
+        detail = str(error) or type(error).__name__
+        if now >= self._tell_shortage_at:
+            self._tell_shortage_at = now + SHORTAGE_TOLD_SECONDS
+            telling.short_of_resources(detail)
+        return Outcome(Verdict.POSTPONED, detail=detail, retry_after_seconds=SHORTAGE_PAUSE_SECONDS)
 
     async def _owed_after(
         self,

@@ -92,6 +92,13 @@ def disabled(subscription: Subscription, outcome: Outcome) -> None:
     )
 
 
+def short_of_resources(detail: str) -> None:
+    logger.error(
+        "This process lacks files or memory for deliveries; they are put off, and spend no try",
+        extra={"action": "short_of_resources", "detail": detail},
+    )
+
+
 def dropped(owed: OwedDelivery, sentence: str) -> None:
     logger.warning(
         sentence,

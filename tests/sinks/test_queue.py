@@ -97,7 +97,7 @@ async def test_a_confirmation_is_posted_for_the_readers_of_the_queue(
     [
         (ValidationFailed("the message is too large"), Verdict.REFUSED),
         (QueueNameInvalid("q!"), Verdict.REFUSED),
-        (StorageUnavailable("secret host is down"), Verdict.TRY_LATER),
+        (StorageUnavailable("secret host is down"), Verdict.POSTPONED),
     ],
 )
 async def test_a_post_that_fails_is_an_outcome(error: NotifyError, verdict: Verdict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from tests.workers.office import (
 )
 from zaqar_notify.delivery import Owed, confirmation_job
 from zaqar_notify.logs import facts
-from zaqar_notify.models import MessageType, Outcome, Subscription, Verdict
+from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
 from zaqar_notify.retry import STANDARD_WEBHOOKS, delays
 from zaqar_notify.settings import Settings
 
@@ -242,3 +243,23 @@ async def test_that_a_subscription_is_disabled_is_told_once(
     assert disabled["subscription_id"] == subscription.id
     assert disabled["status"] == 410
     assert told(caplog, "delivery_given_up") == []
+
+
+async def test_our_own_lack_of_files_spends_no_try_and_is_told_once(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    await office.subscribe("http://receiver", options=UNSET)
+
+    async def short_of_files(_delivery: Delivery) -> Outcome:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    office.sink.answers["http://receiver"] = short_of_files
+    for number in range(10):
+        await office.post(b"%d" % number)
+    await office.work_off()
+
+    assert {owed.attempt for owed in await office.owed_deliveries()} == {1}
+    assert len(await office.owed_deliveries()) == 10
+    [told_of] = told(caplog, "short_of_resources")
+    assert "Too many open files" in str(told_of["detail"])
+    assert told(caplog, "sink_failed") == told(caplog, "endpoint_suspect") == []

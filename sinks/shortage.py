@@ -1,0 +1,35 @@
+"""What our own host lacks: files, memory. A receiver is never blamed for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+_LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, socket.EAI_MEMORY})
+
+
+class Shortage(Exception):
+    """A try could not be made for want of files or memory; the text says of which."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether this process or its host lacked what the try needed."""
+    if isinstance(error, Shortage | MemoryError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in _LACKS:
+        return True
+    # A look-up that can't open a file says that there is no such name; and of several connections
+    # that failed in different ways, what is raised has no number.
+    is_vague = isinstance(error, socket.gaierror) or error.errno is None
+    return is_vague and _no_file_is_left()
+
+
+def _no_file_is_left() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in _LACKS
+    return False
