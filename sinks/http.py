@@ -122,7 +122,9 @@ class HttpClient:
                 return await self._open(origin, project)
         except AddressForbidden:
             raise
-        except TimeoutError:
+        except TimeoutError as error:
+            if is_shortage(error):
+                raise Shortage(_reason(error)) from error
             raise NoAnswer(f"no connection within {self._connect_seconds:g} s") from None
         except OSError as error:
             raise _failure(error, origin) from error

@@ -51,14 +51,14 @@ async def test_without_a_file_left_it_is_us_and_not_the_receiver(
 ) -> None:
     async with receiving() as receiver:
         with no_file_left(), pytest.raises(Shortage):
-            await client.post(Origin(False, host, receiver.port), REQUEST)
+            await client.post(Origin(False, host, receiver.port), REQUEST, project="p")
 
 
 async def test_with_files_left_a_name_that_is_not_found_is_the_receivers_fault(
     client: HttpClient,
 ) -> None:
     with pytest.raises(NoAnswer, match="not found"):
-        await client.post(Origin(False, "no-such-name.invalid", 80), REQUEST)
+        await client.post(Origin(False, "no-such-name.invalid", 80), REQUEST, project="p")
 
 
 @pytest.mark.parametrize(
