@@ -55,14 +55,11 @@ from zaqar_notify.storage.base import Storage
 
 logger = logging.getLogger(__name__)
 
-<<<<<<< HEAD
 FIRST_PROBE_SECONDS = 1
-=======
 SHORTAGE_PAUSE_SECONDS = 5
 SHORTAGE_TOLD_SECONDS = 60.0
 """How long a receiver is left alone when we could not reach it for want of files or memory; how often
 that is told at most."""
->>>>>>> bbd2a4f (deliveries: our own lack of files or memory spends no try)
 
 MAX_POST_BYTES = 1 << 20
 MAX_POST_MESSAGES = 500
@@ -153,11 +150,8 @@ class Courier:
         self._settings = settings
         self._random = random
         self._stop = stop
-<<<<<<< HEAD
         self._replay_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-=======
         self._tell_shortage_at = 0.0
->>>>>>> bbd2a4f (deliveries: our own lack of files or memory spends no try)
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
