@@ -27,3 +27,15 @@ def document(value: object, status: int = HTTPStatus.OK) -> Answer:
 def at(status: int, location: str, body: bytes = b"") -> Answer:
     """An answer that names where the thing is; `location` is ASCII."""
     return Answer(status, body, ((b"Location", location.encode("ascii")),))
+
+
+def warning(sentence: str) -> bytes:
+    """The value of a `Warning` header: code 299, no agent, and the sentence in quotes.
+
+    Source: RFC 7234, 5.5.
+    """
+    text = sentence.encode("ascii", "replace").translate(_PRINTABLE)
+    return b'299 - "%b"' % text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+
+
+_PRINTABLE = bytes(code if 32 <= code < 127 else ord("?") for code in range(256))

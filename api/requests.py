@@ -28,6 +28,8 @@ from zaqar_notify.waiting import Wait
 DISCARDED_BODY_BYTES = 1 << 20
 """A refused body up to this size is taken off the wire, so that its sender reads the refusal."""
 
+MAX_WARNINGS = 10
+
 MAX_UUID_BYTES = 64
 """The longest usual form, `urn:uuid:` with dashes and braces, has 47."""
 
@@ -71,6 +73,7 @@ class Call:
         "query_string",
         "ref",
         "request_id",
+        "warnings",
     )
 
     project: str
@@ -84,6 +87,7 @@ class Call:
         self.path: str = scope["path"]
         self.prefix = prefix
         self.query_string: bytes = scope["query_string"]
+        self.warnings: list[str] = []
         self.request_id = request_id
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._headers: dict[bytes, bytes] = dict(headers)
@@ -107,6 +111,11 @@ class Call:
     def queue_href(self) -> str:
         """A link to the queue that the path names."""
         return f"{self.prefix}/v2/queues/{self.ref.name}"
+
+    def warn(self, sentence: str) -> None:
+        """Tell the client that something it wrote has no effect; at most `MAX_WARNINGS` times."""
+        if len(self.warnings) < MAX_WARNINGS:
+            self.warnings.append(sentence)
 
     def header(self, name: bytes) -> str | None:
         """The header's value; any bytes can be read as Latin-1."""

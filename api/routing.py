@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.answers import Answer
+from api.answers import Answer, warning
 from api.errors import NOT_ACCEPTABLE, failure, refusal
 from api.requests import Call, CallerGone, NotAcceptable, request_ids
 from api.resources import Resource
@@ -231,6 +231,8 @@ async def _send(answer: Answer, call: Call, send: Send) -> None:
     elif answer.status != 204:
         headers.append((b"Content-Length", b"0"))
     headers += answer.headers
+    for sentence in call.warnings:
+        headers.append((b"Warning", warning(sentence)))
     if call.must_close:
         headers.append(CLOSE)
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})

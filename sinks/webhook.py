@@ -29,6 +29,7 @@ from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import sign_webhook
 from zaqar_notify.subscribers import (
+    KEPT_HEADERS,
     MAX_POST_HEADERS_CHARACTERS,
     header_key,
     is_identity_header,
@@ -44,33 +45,6 @@ _OWN_HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"zaqar-notify/{__version__}",
 }
-# What `post_headers` may not set: what frames or routes the request, and what we vouch for.
-_KEPT_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "webhook-id",
-        "webhook-signature",
-        "webhook-timestamp",
-        "zaqar-attempt",
-        "zaqar-hops",
-        "zaqar-installation",
-        "zaqar-message-id",
-        "zaqar-queue",
-        "zaqar-subscription-id",
-    }
-)
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _POST_DATA_GROWTH = 4
 """A body made by `post_data` may be this many times the largest body of a post: a template that
@@ -192,7 +166,7 @@ def _may_set(name: object, value: object) -> bool:
         isinstance(name, str)
         and isinstance(value, str)
         and _HEADER_NAME.fullmatch(name) is not None
-        and header_key(name) not in _KEPT_HEADERS
+        and header_key(name) not in KEPT_HEADERS
         and not is_identity_header(name)
         and not has_control_characters(value)
     )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
+import orjson
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.documents import read_document
+from zaqar_notify.documents import Reader
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.limits import check_limit, check_range
 from zaqar_notify.metadata import dead_letter
 from zaqar_notify.models import Claim, QueueRef
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.unread import Warn, ignore, warn_of_fields
 from zaqar_notify.waiting import Wait, first_found
 
 MIN_TTL_SECONDS = 60
@@ -31,12 +35,26 @@ class RenewBody(msgspec.Struct):
     grace: int | None = None
 
 
-_claim_body = msgspec.json.Decoder(ClaimBody)
-_renew_body = msgspec.json.Decoder(RenewBody)
+class StrictClaimBody(ClaimBody, forbid_unknown_fields=True):
+    """Nothing in it that nobody reads."""
+
+
+class StrictRenewBody(RenewBody, forbid_unknown_fields=True):
+    """Nothing in it that nobody reads."""
+
+
+_claim_body = Reader(ClaimBody, strict=StrictClaimBody)
+_renew_body = Reader(RenewBody, strict=StrictRenewBody)
 
 
 async def create(
-    service: Service, ref: QueueRef, body: bytes, *, limit: int | None, wait: Wait | None = None
+    service: Service,
+    ref: QueueRef,
+    body: bytes,
+    *,
+    limit: int | None,
+    wait: Wait | None = None,
+    warn: Warn = ignore,
 ) -> Claim | None:
     """Lease visible messages, oldest first; None when there is nothing to claim.
 
@@ -47,7 +65,9 @@ async def create(
             claimed and nothing is counted.
     """
     storage, settings = service.storage, service.settings
-    asked = read_document(body, _claim_body) if body else ClaimBody()
+    asked = ClaimBody()
+    if body:
+        asked = _claim_body.read(body, on_unread=partial(_warn_of_unread, body, ClaimBody, warn))
     limit = check_limit(
         asked.limit if limit is None else limit,
         most=settings.max_messages_per_claim_or_pop,
@@ -88,9 +108,11 @@ async def get(service: Service, ref: QueueRef, claim_id: str) -> Claim:
     return claim
 
 
-async def renew(service: Service, ref: QueueRef, claim_id: str, body: bytes) -> None:
+async def renew(
+    service: Service, ref: QueueRef, claim_id: str, body: bytes, *, warn: Warn = ignore
+) -> None:
     """Let the lease begin anew with `{"ttl"?, "grace"?}`; what is missing takes the default."""
-    asked = read_document(body, _renew_body)
+    asked = _renew_body.read(body, on_unread=partial(_warn_of_unread, body, RenewBody, warn))
     ttl, grace = _terms(asked.ttl, asked.grace, service.settings)
     now = service.clock.now()
     await service.storage.claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)
@@ -110,3 +132,7 @@ def _terms(ttl: int | None, grace: int | None, settings: Settings) -> tuple[int,
         "grace", grace, least=MIN_GRACE_SECONDS, most=settings.max_claim_grace, unit="seconds"
     )
     return ttl, grace
+
+
+def _warn_of_unread(body: bytes, kind: type[msgspec.Struct], warn: Warn) -> None:
+    warn_of_fields(orjson.loads(body), kind.__struct_fields__, where="field", warn=warn)

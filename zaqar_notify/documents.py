@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -29,3 +30,26 @@ def read_document(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise BodyInvalid(f"The body is not JSON: {error}") from error
     except RecursionError as error:
         raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels") from error
+
+
+class Reader(Generic[T]):
+    """Reads bodies as a type, and tells when a body has fields that are unknown.
+
+    Args:
+        strict: The same type with `forbid_unknown_fields`. It takes nearly every body, at no extra cost.
+    """
+
+    def __init__(self, kind: type[T], *, strict: type[T]) -> None:
+        self._decoder = msgspec.json.Decoder(kind)
+        self._strict = msgspec.json.Decoder(strict)
+
+    def read(self, body: bytes, *, on_unread: Callable[[], None]) -> T:
+        """As `read_document`; `on_unread` is called for a good body with unknown fields."""
+        if body:
+            check_json_text(body)
+        try:
+            return self._strict.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            read = read_document(body, self._decoder)
+        on_unread()
+        return read

@@ -6,11 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
+import orjson
 
 from zaqar_notify.delivery import fan_out_jobs, partition_of
-from zaqar_notify.documents import read_document
+from zaqar_notify.documents import Reader
 from zaqar_notify.errors import (
     BodyInvalid,
     HeaderInvalid,
@@ -24,6 +26,7 @@ from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.unread import Warn, ignore, warn_of_fields
 from zaqar_notify.waiting import Wait, first_found
 
 RELAY_CLIENT = "zaqar-notify"
@@ -44,7 +47,15 @@ class PostBody(msgspec.Struct):
     messages: list[PostedMessage] | msgspec.UnsetType = msgspec.UNSET
 
 
-_post_body = msgspec.json.Decoder(PostBody)
+class StrictMessage(PostedMessage, forbid_unknown_fields=True):
+    """A message with nothing that nobody reads."""
+
+
+class StrictBody(PostBody, forbid_unknown_fields=True):
+    messages: list[StrictMessage] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+
+
+_post_body = Reader(PostBody, strict=StrictBody)
 
 
 class QueuePost(Post):
@@ -192,6 +203,7 @@ async def post(
     idempotency_key: str | None = None,
     request_id: str = "",
     hops: int = 0,
+    warn: Warn = ignore,
 ) -> list[str]:
     """Store the messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`; all of them or none.
 
@@ -210,7 +222,7 @@ async def post(
             f"The messages crossed {hops - 1} queues already; at most {settings.delivery_max_hops} "
             "are allowed; do queues notify each other in a loop?"
         )
-    messages = _read_messages(body, settings)
+    messages = _read_messages(body, settings, warn)
     post = ClientPost(
         ref,
         messages,
@@ -336,9 +348,9 @@ async def pop(service: Service, ref: QueueRef, count: int) -> list[Message]:
     return await service.storage.messages.pop(ref, limit=count, now=service.clock.now())
 
 
-def _read_messages(body: bytes, settings: Settings) -> list[PostedMessage]:
+def _read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMessage]:
     try:
-        messages = read_document(body, _post_body).messages
+        messages = _post_body.read(body, on_unread=partial(_warn_of_unread, body, warn)).messages
     except BodyInvalid:
         _explain_array(body)
         raise
@@ -350,6 +362,13 @@ def _read_messages(body: bytes, settings: Settings) -> list[PostedMessage]:
             most = settings.max_message_ttl
             check_range("ttl", message.ttl, least=MIN_TTL_SECONDS, most=most, unit="seconds")
     return messages
+
+
+def _warn_of_unread(body: bytes, warn: Warn) -> None:
+    document = orjson.loads(body)
+    warn_of_fields(document, PostBody.__struct_fields__, where="field", warn=warn)
+    given = (field for message in document.get("messages", ()) for field in message)
+    warn_of_fields(given, PostedMessage.__struct_fields__, where="message: field", warn=warn)
 
 
 def _explain_array(body: bytes) -> None:

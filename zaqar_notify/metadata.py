@@ -249,3 +249,5 @@ _CHECKS: dict[str, _Check] = {
     ENCRYPT: _check_encrypt,
     POLICY_KEY: _check_policy,
 }
+KNOWN_KEYS = (*_CHECKS, "_flavor")
+"""The reserved keys that there are. A flavor is kept, for a release that has them."""

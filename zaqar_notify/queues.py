@@ -12,9 +12,10 @@ from zaqar_notify.documents import read_document
 from zaqar_notify.errors import BodyInvalid, UnsupportedPatchType, ValidationFailed
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
-from zaqar_notify.metadata import checked, parse_patch, patched, shown
+from zaqar_notify.metadata import KNOWN_KEYS, checked, parse_patch, patched, shown
 from zaqar_notify.models import Document, Queue, QueueRef, QueueStats
 from zaqar_notify.service import Service
+from zaqar_notify.unread import Warn, ignore, warn_of_keys, warn_of_policy
 
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 
@@ -37,13 +38,14 @@ class PurgeBody(msgspec.Struct):
 _purge_body = msgspec.json.Decoder(PurgeBody)
 
 
-async def create(service: Service, ref: QueueRef, body: bytes) -> bool:
+async def create(service: Service, ref: QueueRef, body: bytes, *, warn: Warn = ignore) -> bool:
     """Create the queue with the metadata in `body`; an existing one keeps its own.
 
     Returns:
         Whether it was created.
     """
     metadata = checked(read_json(body) if body else {}, service.settings)
+    _warn_of_unread(metadata, warn)
     return await service.storage.queues.create(ref, metadata=metadata, now=service.clock.now())
 
 
@@ -54,7 +56,7 @@ async def show(service: Service, ref: QueueRef) -> Document:
 
 
 async def patch(
-    service: Service, ref: QueueRef, body: bytes, *, content_type: str | None
+    service: Service, ref: QueueRef, body: bytes, *, content_type: str | None, warn: Warn = ignore
 ) -> Document:
     """Apply a JSON patch to the metadata; all operations or none.
 
@@ -70,6 +72,7 @@ async def patch(
     metadata = await service.storage.queues.update(
         ref, lambda stored: patched(stored, operations, settings)
     )
+    _warn_of_unread({each.key: each.value for each in operations if each.op != "remove"}, warn)
     return shown(metadata, settings)
 
 
@@ -147,3 +150,8 @@ def _resource_types(body: bytes) -> Sequence[str]:
                 f"resource_types has {str(kind)[:80]!r}; it takes {' and '.join(RESOURCE_TYPES)}"
             )
     return kinds
+
+
+def _warn_of_unread(metadata: Document, warn: Warn) -> None:
+    warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
+    warn_of_policy(metadata, warn=warn)

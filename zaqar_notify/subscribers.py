@@ -22,6 +22,7 @@ from zaqar_notify.models import Document
 from zaqar_notify.names import is_queue_name
 from zaqar_notify.retry import POLICY_KEY, parse_policy
 from zaqar_notify.settings import Settings
+from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.urls import read_url
 
 MAX_SUBSCRIBER_CHARACTERS = 2048
@@ -48,6 +49,36 @@ _IDENTITY_HEADERS = re.compile(
 )
 """Headers that tell a service behind a proxy who asks, for which project, from where. A subscriber
 may be such a service, and take our word for them."""
+
+KEPT_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+        "zaqar-attempt",
+        "zaqar-hops",
+        "zaqar-installation",
+        "zaqar-message-id",
+        "zaqar-queue",
+        "zaqar-subscription-id",
+    }
+)
+"""What `post_headers` may have and can't set: what frames or routes the request, what we vouch for."""
+
+OPTION_KEYS = (POLICY_KEY, "post_headers", "post_data", "from", "subject", "trust_id")
 
 OPTIONS_SCHEMA: Document = {
     "type": "object",
@@ -180,6 +211,16 @@ def check_options(value: object) -> Document:
     _check_headers(value.get("post_headers"))
     _check_mail_options(value)
     return value
+
+
+def warn_of_options(options: Document, warn: Warn) -> None:
+    """Say which of the options have no effect."""
+    warn_of_keys(options, OPTION_KEYS, where="options:", warn=warn)
+    warn_of_policy(options, warn=warn)
+    headers = options.get("post_headers")
+    for name in headers if isinstance(headers, dict) else ():
+        if header_key(name) in KEPT_HEADERS:
+            warn(f"options: post_headers {name} has no effect: it is the service's to set")
 
 
 def header_key(name: str) -> str:

@@ -38,7 +38,8 @@ from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.signing import confirmation_paths, rotate, webhook_secrets
-from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
+from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, warn_of_options
+from zaqar_notify.unread import Warn, ignore, warn_of_fields
 
 CHANGEABLE = ("subscriber", "ttl", "options")
 FIXED = ("project", "queue")
@@ -58,7 +59,9 @@ class SigningSecret(msgspec.Struct, frozen=True):
     former: list[str]
 
 
-async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
+async def create(
+    service: Service, ref: QueueRef, body: bytes, *, warn: Warn = ignore
+) -> Subscription:
     """Subscribe `{"subscriber", "ttl"?, "options"?}`; the queue is created when absent.
 
     An unconfirmed subscription of the same subscriber gets the new ttl and options, is enabled, and
@@ -68,6 +71,7 @@ async def create(service: Service, ref: QueueRef, body: bytes) -> Subscription:
         SubscriptionExists: One of the same subscriber is confirmed.
     """
     document = _read_object(body)
+    _warn_of_unread(document, warn)
     settings, now = service.settings, service.clock.now()
     ttl = check_ttl(document.get("ttl"), settings, now)
     wanted = Subscription(
@@ -127,12 +131,15 @@ async def list_subscriptions(
     )
 
 
-async def change(service: Service, ref: QueueRef, subscription_id: str, body: bytes) -> None:
+async def change(
+    service: Service, ref: QueueRef, subscription_id: str, body: bytes, *, warn: Warn = ignore
+) -> None:
     """Change what `{"subscriber"?, "ttl"?, "options"?}` names; null stands for absent.
 
     A new ttl counts from now. A new subscriber has confirmed nothing yet, and is asked to.
     """
     document = _read_object(body)
+    _warn_of_unread(document, warn)
     values = {key: document[key] for key in CHANGEABLE if document.get(key) is not None}
     if not values or any(key in document for key in FIXED):
         raise SubscriptionNotChanged
@@ -294,6 +301,13 @@ def _secret(service: Service, subscription: Subscription) -> SigningSecret:
     if not secrets:
         raise WebhooksNotSigned
     return SigningSecret(secrets[0], secrets[1:])
+
+
+def _warn_of_unread(document: Document, warn: Warn) -> None:
+    warn_of_fields(document, CHANGEABLE, where="field", warn=warn)
+    options = document.get("options")
+    if isinstance(options, dict):
+        warn_of_options(options, warn)
 
 
 def _read_object(body: bytes) -> Document:

@@ -26,6 +26,7 @@ async def create(service: Service, call: Call) -> Answer:
         await call.body(MAX_CLAIM_BODY),
         limit=query.integer("limit"),
         wait=call.wait(query, service.settings),
+        warn=call.warn,
     )
     if claim is None:
         return NO_CONTENT
@@ -53,7 +54,7 @@ async def show(service: Service, call: Call) -> Answer:
 
 async def renew(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_CLAIM_BODY)
-    await claims.renew(service, call.ref, call.names["claim_id"], body)
+    await claims.renew(service, call.ref, call.names["claim_id"], body, warn=call.warn)
     return NO_CONTENT
 
 

@@ -37,6 +37,7 @@ async def post(service: Service, call: Call) -> Answer:
         idempotency_key=call.header(b"idempotency-key"),
         request_id=call.request_id.decode("ascii"),
         hops=_hops(call),
+        warn=call.warn,
     )
     base = f"{call.queue_href}/messages"
     resources = '","'.join([f"{base}/{message_id}" for message_id in ids])

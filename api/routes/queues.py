@@ -37,7 +37,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(service.settings.max_queue_metadata)
-    created = await queues.create(service, call.ref, body)
+    created = await queues.create(service, call.ref, body, warn=call.warn)
     return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.href)
 
 
@@ -51,7 +51,10 @@ async def patch(service: Service, call: Call) -> Answer:
     except ValidationFailed as error:
         raise BodyInvalid(str(error)) from error
     content_type = call.header(b"content-type")
-    return document(await queues.patch(service, call.ref, body, content_type=content_type))
+    metadata = await queues.patch(
+        service, call.ref, body, content_type=content_type, warn=call.warn
+    )
+    return document(metadata)
 
 
 async def delete(service: Service, call: Call) -> Answer:

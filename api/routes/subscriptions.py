@@ -23,7 +23,7 @@ MAX_SUBSCRIPTION_BODY = 131072
 
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
-    created = await subscriptions.create(service, call.ref, body)
+    created = await subscriptions.create(service, call.ref, body, warn=call.warn)
     return at(HTTPStatus.CREATED, call.href, orjson.dumps({"subscription_id": created.id}))
 
 
@@ -49,7 +49,9 @@ async def show(service: Service, call: Call) -> Answer:
 
 async def change(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
-    await subscriptions.change(service, call.ref, call.names["subscription_id"], body)
+    await subscriptions.change(
+        service, call.ref, call.names["subscription_id"], body, warn=call.warn
+    )
     return at(HTTPStatus.NO_CONTENT, _href(call))
 
 

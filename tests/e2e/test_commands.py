@@ -263,3 +263,10 @@ def test_up_ends_with_0_when_asked_to_stop(
         assert service.process.returncode == 0
     finally:
         service.kill()
+
+
+def test_what_has_no_effect_is_said_on_a_line_and_the_command_succeeds(queue: str) -> None:
+    ended = run("subscribe", queue, HOOK, "--header", "Host=elsewhere", "--header", "X-Key=1")
+
+    assert "Warning: options: post_headers Host has no effect" in ended.stderr
+    assert "Warning" not in ended.stdout

@@ -23,6 +23,7 @@ from zaqar_notify.client import (
     ServiceError,
     ServiceUnavailable,
     ServiceUnreachable,
+    ServiceWarning,
     Unauthorized,
 )
 
@@ -235,3 +236,24 @@ def test_only_the_parameters_that_were_given_are_sent() -> None:
         "?marker=m7&echo=true&include_claimed=false&include_delayed=false&wait=5"
     )
     assert (page.messages, page.marker) == ([], "m7")
+
+
+def test_what_the_service_says_has_no_effect_becomes_a_warning() -> None:
+    sentences = '299 - "field \\"tll\\", and a \\\\ too", 299 agent "second", 199 - "other"'
+    script = Script((201, {"Warning": sentences}, {"subscription_id": "1"}))
+
+    with pytest.warns(ServiceWarning) as warned:
+        client_of(script).subscribe("q", "https://example.org")
+
+    assert [str(each.message) for each in warned] == ['field "tll", and a \\ too', "second"]
+
+
+def test_a_program_may_hear_warnings_itself() -> None:
+    heard: list[str] = []
+    script = Script((201, {"Warning": '299 - "first"'}, {"subscription_id": "1"}))
+    session = requests.Session()
+    session.mount("http://", script)
+
+    Client(session=session, on_warning=heard.append).subscribe("q", "https://example.org")
+
+    assert heard == ["first"]

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from zaqar_notify.cli.commands import ServiceAddress
-from zaqar_notify.cli.output import body_line, print_json, print_table
+from zaqar_notify.cli.output import body_line, print_json, print_table, printable
 from zaqar_notify.client import PAUSES_SECONDS, Client, Message, NotFound, QueueEnd, RawJson
 
 POST_MESSAGES = 100
@@ -219,7 +219,13 @@ def in_groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
 
 def _client(context: typer.Context, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> Client:
     address: ServiceAddress = context.obj
-    return Client(address.url, address.project, address.client_id, pauses_seconds=pauses_seconds)
+    return Client(
+        address.url,
+        address.project,
+        address.client_id,
+        pauses_seconds=pauses_seconds,
+        on_warning=lambda sentence: print(f"Warning: {printable(sentence)}", file=sys.stderr),
+    )
 
 
 def _read_bodies(content: str, *, is_text: bool, by_line: bool) -> list[RawJson]:

@@ -19,6 +19,7 @@ from zaqar_notify.client.errors import (
     ServiceError,
     ServiceUnavailable,
     ServiceUnreachable,
+    ServiceWarning,
     Unauthorized,
 )
 from zaqar_notify.client.models import (
@@ -53,6 +54,7 @@ __all__ = [
     "ServiceError",
     "ServiceUnavailable",
     "ServiceUnreachable",
+    "ServiceWarning",
     "SignedUrl",
     "Subscription",
     "Unauthorized",

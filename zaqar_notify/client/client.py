@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from types import TracebackType
@@ -13,6 +14,7 @@ import msgspec
 import requests
 
 from zaqar_notify.client.claim import Claim
+from zaqar_notify.client.errors import ServiceWarning
 from zaqar_notify.client.models import (
     Message,
     Page,
@@ -74,6 +76,7 @@ class Client:
         timeout_seconds: float = 30,
         pauses_seconds: Sequence[float] = PAUSES_SECONDS,
         session: requests.Session | None = None,
+        on_warning: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
@@ -82,6 +85,8 @@ class Client:
             timeout_seconds: For an answer, beyond the time that the service was asked to wait.
             pauses_seconds: Between the tries of one call; none: every call is tried once.
             session: For proxies, certificates and the like; left open at the end.
+            on_warning: Called with what the service says has no effect of a request that it took;
+                None: it becomes a Python warning, `ServiceWarning`.
         """
         self.client_id = client_id or str(uuid.uuid4())
         self._transport = Transport(
@@ -90,6 +95,7 @@ class Client:
             timeout_seconds=timeout_seconds,
             pauses_seconds=pauses_seconds,
             session=session,
+            on_warning=on_warning or _warn,
         )
 
     @property
@@ -436,3 +442,7 @@ class Client:
             marker = next_marker(page)
             if marker is None:
                 return
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, ServiceWarning, stacklevel=2)

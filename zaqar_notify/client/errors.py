@@ -14,6 +14,10 @@ ClientError
 from __future__ import annotations
 
 
+class ServiceWarning(UserWarning):
+    """The service took a request, and says that a part of it has no effect."""
+
+
 class ClientError(Exception):
     """The text is a sentence for the person who made the call."""
 

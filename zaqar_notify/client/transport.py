@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -22,6 +23,8 @@ PAUSES_SECONDS = (0.1, 0.3, 1.0)
 PATIENT_PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
 """For readers that follow a queue: long enough for a service to be restarted."""
 
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
+
 LONGEST_RETRY_AFTER_SECONDS = 20
 """A caller waits for one answer; who is told to come back later than this is told no instead."""
 
@@ -37,6 +40,7 @@ class Transport:
         timeout_seconds: float,
         pauses_seconds: Sequence[float],
         session: requests.Session | None,
+        on_warning: Callable[[str], None],
     ) -> None:
         """A session passed in is left open."""
         self.url = url.rstrip("/").removesuffix("/v2")
@@ -46,6 +50,7 @@ class Transport:
         self._session = session or requests.Session()
         self._owns_session = session is None
         self._closed = threading.Event()
+        self._on_warning = on_warning
 
     def close(self) -> None:
         """Let go of the connections, and end the pause of a call that is about to try again."""
@@ -86,6 +91,8 @@ class Transport:
                     continue
                 raise self._unreachable(error) from error
             if answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+                for warning in _warnings(answer):
+                    self._on_warning(warning)
                 return answer
             asked_seconds = _retry_after_seconds(answer)
             if not (pauses and repeatable and asked_seconds <= LONGEST_RETRY_AFTER_SECONDS):
@@ -142,6 +149,12 @@ def _was_never_sent(error: requests.RequestException) -> bool:
         return True
     cause = error.args[0] if error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _warnings(answer: requests.Response) -> list[str]:
+    """What the service says about a request that it took."""
+    quoted = _WARNING.findall(answer.headers.get("Warning", ""))
+    return [re.sub(r"\\(.)", r"\1", text) for text in quoted]
 
 
 def _retry_after_seconds(answer: requests.Response) -> float:

@@ -1,0 +1,153 @@
+"""Fields that nothing reads: the request is taken, and its answer says so."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Api
+from zaqar_notify.queues import PATCH_TYPE
+
+HOOK = "https://example.org/hook"
+_LEGAL = re.compile(r'299 - "(?:[ !#-\[\]-~]|\\["\\])*"')
+
+CREATE, MESSAGES = ("PUT", "/v2/queues/q"), ("POST", "/v2/queues/q/messages")
+SUBSCRIBE, CLAIM = ("POST", "/v2/queues/q/subscriptions"), ("POST", "/v2/queues/q/claims")
+
+
+async def warned(api: Api, method: str, path: str, document: Any, **headers: str) -> list[str]:
+    """The sentences of the answer's warnings, each in a header of its own."""
+    reply = await api.call(method, path, document, headers=headers)
+    assert reply.status in (200, 201, 204), reply
+    values = [value for name, value in reply.headers.items() if name == "Warning"]
+    assert all(_LEGAL.fullmatch(value) for value in values), values
+    return [value.removeprefix('299 - "').removesuffix('"') for value in values]
+
+
+def subscription(**options: object) -> dict[str, object]:
+    return {"subscriber": HOOK, "options": options}
+
+
+@pytest.mark.parametrize(
+    ("call", "document", "sentences"),
+    [
+        (
+            SUBSCRIBE,
+            {"subscriber": HOOK, "tll": 60},
+            ["field tll has no effect; did you mean ttl?"],
+        ),
+        (
+            SUBSCRIBE,
+            subscription(_retry_polcy={}),
+            ["options: _retry_polcy has no effect; did you mean _retry_policy?"],
+        ),
+        (
+            SUBSCRIBE,
+            subscription(_other={}, post_header={}),
+            [
+                "options: _other has no effect: it is not known; known are _retry_policy, "
+                "post_headers, post_data, from, subject, trust_id",
+                "options: post_header has no effect; did you mean post_headers?",
+            ],
+        ),
+        (
+            SUBSCRIBE,
+            subscription(_retry_policy={"minimun_delay": 5, "wait": 1}),
+            [
+                "_retry_policy: minimun_delay has no effect; did you mean minimum_delay?",
+                "_retry_policy: wait has no effect: it is not known",
+            ],
+        ),
+        (
+            SUBSCRIBE,
+            subscription(post_headers={"Host": "elsewhere", "X-Key": "1"}),
+            ["options: post_headers Host has no effect: it is the service's to set"],
+        ),
+        (
+            CREATE,
+            {"_max_claim_cout": 3, "_retry_policy": {"maximum_dealy": 60}},
+            [
+                "metadata: _max_claim_cout has no effect; did you mean _max_claim_count?",
+                "_retry_policy: maximum_dealy has no effect; did you mean maximum_delay?",
+            ],
+        ),
+        (
+            CREATE,
+            {"default_message_ttl": 60},
+            ["metadata: default_message_ttl has no effect; did you mean _default_message_ttl?"],
+        ),
+        (
+            MESSAGES,
+            {"messages": [{"body": 1, "tll": 60}, {"body": 2, "tll": 60, "dealy": 5}]},
+            [
+                "message: field tll has no effect; did you mean ttl?",
+                "message: field dealy has no effect; did you mean delay?",
+            ],
+        ),
+        (CLAIM, {"ttl": 60, "grase": 60}, ["field grase has no effect; did you mean grace?"]),
+    ],
+)
+async def test_what_has_no_effect_is_said_with_the_nearest_name(
+    api: Api, call: tuple[str, str], document: object, sentences: list[str]
+) -> None:
+    assert await warned(api, *call, document) == sentences
+
+
+@pytest.mark.parametrize(
+    ("call", "document"),
+    [
+        (
+            SUBSCRIBE,
+            {
+                "subscriber": HOOK,
+                "ttl": 60,
+                "options": {
+                    "_retry_policy": {"minimum_delay": 5, "maximum_delay": 60},
+                    "post_headers": {"X-Key": "1"},
+                    "post_data": "x",
+                    "colour": "red",
+                },
+                "note": "x",
+            },
+        ),
+        (
+            CREATE,
+            {"_max_claim_count": 3, "_flavor": "f", "colour": "red", "message": 1, "limit": 2},
+        ),
+        (MESSAGES, {"messages": [{"body": {"tll": 1}, "ttl": 60, "delay": 0, "x": 1}]}),
+        (CLAIM, {"ttl": 60, "grace": 60, "x": 1}),
+    ],
+)
+async def test_what_is_known_and_what_is_the_client_s_own_is_taken_in_silence(
+    api: Api, call: tuple[str, str], document: object
+) -> None:
+    assert await warned(api, *call, document) == []
+
+
+async def test_a_change_is_warned_of_as_well(api: Api) -> None:
+    subscription_id = await api.subscribe("q", HOOK)
+    await api.put("/v2/queues/q", {})
+    path = f"{SUBSCRIBE[1]}/{subscription_id}"
+    patch = [{"op": "add", "path": "/metadata/_max_claim_cout", "value": 1}]
+
+    assert await warned(api, "PATCH", path, {"ttl": 60, "opions": {}}) == [
+        "field opions has no effect; did you mean options?"
+    ]
+    assert await warned(api, "PATCH", "/v2/queues/q", patch, **{"Content-Type": PATCH_TYPE}) == [
+        "metadata: _max_claim_cout has no effect; did you mean _max_claim_count?"
+    ]
+
+
+async def test_warnings_are_bounded_and_legal_whatever_a_client_writes(api: Api) -> None:
+    names = [f'_{number}\r\n"\\é\x00' for number in range(1000)] + ["_" + "x" * 20000]
+    document = dict.fromkeys(names, 1)
+
+    reply = await api.put("/v2/queues/q", document)
+    values = [value for name, value in reply.headers.items() if name == "Warning"]
+
+    assert reply.status == 201
+    assert len(values) == 10
+    assert all(_LEGAL.fullmatch(value) for value in values), values
+    assert len(await warned(api, *SUBSCRIBE, subscription(**document))) == 10
