@@ -15,7 +15,7 @@ from tests.clock import ManualClock
 from tests.samples import Samples
 from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
-from zaqar_notify import health
+from zaqar_notify import readiness
 from zaqar_notify.backlog import Backlog
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
@@ -186,8 +186,8 @@ async def test_a_store_that_is_away_leaves_the_other_metrics(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
-    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.01)
-    monkeypatch.setattr(api.service.storage, "ping", never.wait)
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(api.service.storage, "prove", never.wait)
 
     samples = await scrape(api)
 
@@ -196,14 +196,15 @@ async def test_a_store_that_is_away_leaves_the_other_metrics(
     assert samples("posts_total") == 0
 
 
-async def test_a_store_that_is_back_is_up_at_once(
+async def test_a_store_that_is_back_is_up_at_the_next_look(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse() -> None:
         raise StorageUnavailable("no answer")
 
+    monkeypatch.setattr(readiness, "READY_SECONDS", 0)
     with monkeypatch.context() as away:
-        away.setattr(api.service.storage, "ping", refuse)
+        away.setattr(api.service.storage, "prove", refuse)
         assert (await scrape(api))("store_up") == 0
 
     samples = await scrape(api)

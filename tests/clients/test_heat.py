@@ -64,7 +64,7 @@ def test_a_subscription_lives_for_seven_thousand_years(
     caller: Caller, options: dict[str, object] | None, prefix: str
 ) -> None:
     path = "/v2/queues/stack-queue/subscriptions"
-    asked = {"subscriber": "http://192.0.2.1/hook", "ttl": HUGE_TTL, "options": options}
+    asked = {"subscriber": "http://stack.example.org/hook", "ttl": HUGE_TTL, "options": options}
 
     made = caller.call("POST", path, asked)
     read = caller.call("GET", f"{path}/{made.json()['subscription_id']}")
@@ -78,7 +78,7 @@ def test_a_subscription_lives_for_seven_thousand_years(
 
 def test_a_subscription_made_again_after_a_failed_stack_is_the_same(caller: Caller) -> None:
     path = "/v2/queues/stack-queue/subscriptions"
-    asked = {"subscriber": "http://192.0.2.1/hook", "ttl": HUGE_TTL, "options": None}
+    asked = {"subscriber": "http://stack.example.org/hook", "ttl": HUGE_TTL, "options": None}
 
     first = caller.call("POST", path, asked)
     second = caller.call("POST", path, asked)
@@ -90,7 +90,7 @@ def test_a_subscription_made_again_after_a_failed_stack_is_the_same(caller: Call
 def test_updating_a_subscription_with_null_options(caller: Caller) -> None:
     path = "/v2/queues/stack-queue/subscriptions"
     options = {"post_headers": {"X-Stack": "1"}}
-    asked = {"subscriber": "http://192.0.2.1/hook", "ttl": HUGE_TTL, "options": options}
+    asked = {"subscriber": "http://stack.example.org/hook", "ttl": HUGE_TTL, "options": options}
     made = caller.call("POST", path, asked).json()["subscription_id"]
 
     changed = caller.call("PATCH", f"{path}/{made}", asked | {"options": None, "ttl": 600})
@@ -102,7 +102,7 @@ def test_updating_a_subscription_with_null_options(caller: Caller) -> None:
 
 def test_deleting_a_subscription(caller: Caller) -> None:
     path = "/v2/queues/stack-queue/subscriptions"
-    asked = {"subscriber": "http://192.0.2.1/hook", "ttl": HUGE_TTL, "options": None}
+    asked = {"subscriber": "http://stack.example.org/hook", "ttl": HUGE_TTL, "options": None}
     made = caller.call("POST", path, asked).json()["subscription_id"]
 
     assert caller.call("DELETE", f"{path}/{made}").status_code == 204
