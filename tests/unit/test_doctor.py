@@ -23,6 +23,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.sqlite.reserve import reserve_of
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 
@@ -103,6 +104,46 @@ async def test_a_database_in_use_is_looked_at_all_the_same(data: Path) -> None:
 
     assert f"is in use by the process {os.getpid()}" in used.sentence
     assert sound.level is OK
+
+
+async def test_a_service_that_takes_no_posts_for_lack_of_room_is_a_problem(data: Path) -> None:
+    storage = await open_storage(f"sqlite://{data / DATABASE}")
+    try:
+        reserve_of(data / DATABASE).unlink()
+        lack, _ = await found("disk", data)
+    finally:
+        await storage.close()
+
+    assert lack.level is PROBLEM
+    assert "posts are refused" in lack.sentence
+
+
+async def test_an_empty_database_is_the_remains_of_one(data: Path) -> None:
+    os.truncate(data / DATABASE, 0)
+
+    finding = await one_found("store", data)
+
+    assert finding.level is PROBLEM
+    assert "is empty" in finding.sentence
+    assert "restore the last backup" in finding.remedy
+
+
+async def test_keys_without_a_database_are_told(data: Path) -> None:
+    (data / DATABASE).unlink()
+
+    finding = (await found("store", data))[-1]
+
+    assert finding.level is WARNING
+    assert "a start makes an empty one" in finding.sentence
+
+
+async def test_keys_that_are_missing_beside_a_database_are_a_problem(data: Path) -> None:
+    (data / KEYS).unlink()
+
+    finding = await one_found("keys", data)
+
+    assert finding.level is PROBLEM
+    assert "estore it from the backup" in finding.remedy
 
 
 async def test_nothing_is_changed_or_made(data: Path, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.sqlite.files import REMEDY, Files
-from zaqar_notify.storage.sqlite.opening import connect, open_file, prove
+from zaqar_notify.storage.sqlite.opening import connect, is_full, open_file, prove
+from zaqar_notify.storage.sqlite.reserve import Grows, Reserve
 
 ENOUGH_WRITES = 8
 GATHER_SECONDS = 0.002
@@ -39,6 +40,8 @@ LOCKED_SECONDS = 2.0
 """For so long writes wait when another program holds the file's lock."""
 LOCK_PAUSE_SECONDS = 0.02
 """Between two looks whether it still does."""
+
+NO_ROOM = "The disk that holds the database is full; make room there, or let messages be consumed"
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -52,7 +55,7 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except apsw.FullError as error:
-        raise StorageFull("The disk that holds the database is full") from error
+        raise StorageFull(NO_ROOM) from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StorageDamaged(f"The database can't be read ({error}); {REMEDY}") from error
     except apsw.BusyError as error:
@@ -79,6 +82,7 @@ class Database:
             # A statement that waits for a lock would hold up the whole process.
             connection.set_busy_timeout(0)
         self._files = Files(path)
+        self._reserve = Reserve(path)
         self._damage: str | None = None
         self._locked_since: float | None = None
         self._waiting: deque[_Pending[Any]] = deque()
@@ -135,8 +139,10 @@ class Database:
         result: T = await asyncio.to_thread(run)
         return result
 
-    async def write(self, write: Write[T]) -> T:
+    async def write(self, write: Write[T], *, grows: Grows = Grows.NOT) -> T:
         """Run `write` in the next group and wait until it is durable.
+
+        What `grows` is refused with `StorageFull` while room is short.
 
         `write` may run twice (a group that failed is repeated one by one), so it changes nothing
         but the database and what it leaves to `after_commit`. A `NotifyError` that it raises
@@ -144,7 +150,7 @@ class Database:
         """
         self.check_open()
         future: asyncio.Future[T] = self._loop.create_future()
-        pending = _Pending(write, future)
+        pending = _Pending(write, future, grows)
         self._waiting.append(pending)
         self._gathering.came()
         if not self._busy:
@@ -191,12 +197,15 @@ class Database:
 
     def _next_group(self) -> None:
         """Run the statements of everything that waits, and hand the commit to the thread."""
-        if self._alone:
+        is_repeated = bool(self._alone)
+        if is_repeated:
             group = [self._alone.popleft()]
         else:
             group = list(self._waiting)
             self._waiting.clear()
         group = [pending for pending in group if not pending.future.cancelled()]
+        if self._reserve.is_released:
+            group = self._admitted(group, is_repeated=is_repeated)
         if not group:
             self._rest()
             return
@@ -229,6 +238,28 @@ class Database:
                 "The database can't be read; nothing is written any more",
                 extra={"action": "storage_damaged", "error": self._damage},
             )
+
+    def _admitted(self, group: list[_Pending[Any]], *, is_repeated: bool) -> list[_Pending[Any]]:
+        """Those for which there is room while it is short; the others are refused."""
+        room = self._room()
+        if not is_repeated:  # It is to have the room that was let go of for it.
+            self._reserve.make_again(room)
+        admitted = []
+        for pending in group:
+            if self._reserve.admits(pending.grows, room):
+                admitted.append(pending)
+            else:
+                pending.fail(StorageFull(NO_ROOM))
+        return admitted
+
+    def _room(self) -> int:
+        """Bytes that are free on the disk, and in the database."""
+        try:
+            pages: int = self._reader.pragma("freelist_count")
+            page_bytes: int = self._reader.pragma("page_size")
+        except apsw.Error:
+            pages = page_bytes = 0
+        return self._reserve.free_bytes() + pages * page_bytes
 
     def _begin(self, group: list[_Pending[Any]]) -> bool:
         """Begin a transaction; False: another program holds the lock, and the group waits a little."""
@@ -285,17 +316,23 @@ class Database:
             action()
 
     def _roll_back(self, group: list[_Pending[Any]], error: apsw.Error) -> None:
-        """Undo the group. One write alone fails with the error; of several, each is tried alone."""
+        """Undo the group. One write alone fails with the error; of several, each is tried alone.
+
+        On a full disk they have the reserve's room then, or are refused.
+        """
+        is_without_room = is_full(error, self._writer)
         if self._writer.in_transaction:
             with contextlib.suppress(apsw.Error):
                 self._writer.execute("ROLLBACK")
         self._ended(committed=False)
-        if len(group) == 1:
+        if len(group) > 1 or (is_without_room and self._reserve.release()):
+            self._alone.extend(group)
+        elif is_without_room:
+            group[0].fail(StorageFull(NO_ROOM))
+        else:
             with contextlib.suppress(StorageUnavailable), self.errors():
                 raise error
             group[0].fail(error)
-        else:
-            self._alone.extend(group)
         self._rest()
 
     def _fail(self, group: list[_Pending[Any]], error: StorageUnavailable) -> None:
@@ -324,10 +361,11 @@ class Database:
 class _Pending(Generic[T]):
     """One write that waits for its group, and whoever waits for it."""
 
-    __slots__ = ("_failure", "_result", "_write", "future")
+    __slots__ = ("_failure", "_result", "_write", "future", "grows")
 
-    def __init__(self, write: Write[T], future: asyncio.Future[T]) -> None:
+    def __init__(self, write: Write[T], future: asyncio.Future[T], grows: Grows) -> None:
         self.future = future
+        self.grows = grows
         self._write = write
         self._result: T | None = None
         self._failure: Exception | None = None

@@ -13,6 +13,7 @@ import apsw
 from zaqar_notify.findings import Finding, ok, problem, warning
 from zaqar_notify.storage.sqlite.migrations import APPLICATION_ID, SCHEMA_VERSION
 from zaqar_notify.storage.sqlite.opening import remains, soundness
+from zaqar_notify.storage.sqlite.reserve import reserve_of
 
 CHECK_SECONDS = 10.0
 """How long the file's soundness is looked into; that is about a gigabyte."""
@@ -39,7 +40,7 @@ def diagnose(path: Path) -> list[Finding]:
         return [left, *findings]
     if not path.exists():
         return [ok("store", f"{path} is not there yet; the first start makes it"), *findings]
-    return [_owner(path), *_content(path), *findings]
+    return [*_owner(path), *_content(path), *findings]
 
 
 def _remains(path: Path) -> Finding | None:
@@ -55,21 +56,37 @@ def _restore(path: Path) -> str:
     return f"Stop the service, set {path.parent} aside, and restore the last backup"
 
 
-def _owner(path: Path) -> Finding:
-    lock = Path(f"{path}.lock")
+def _owner(path: Path) -> list[Finding]:
+    """Who uses the file, and whether it has the room that it keeps for deletes."""
+    pid = _user(path)
+    if pid is None:
+        return [ok("store", f"{path} is in use by no process")]
+    findings = [ok("store", f"{path} is in use by the process {pid}")]
+    if not reserve_of(path).exists():
+        findings.append(
+            problem(
+                "disk",
+                "The disk was full: what the service kept of it for deletes is in use, and posts are refused",
+                "Make room, or let messages be consumed; the service takes posts again by itself",
+            )
+        )
+    return findings
+
+
+def _user(path: Path) -> str | None:
+    """The process that has the file's lock, if one has."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(f"{path}.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ok("store", f"{path} is in use by no process")
+        return None
     try:
         # Shared, and for a moment: who starts meanwhile would be refused.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        owner = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
-        return ok("store", f"{path} is in use by the process {owner}")
+        return os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
     finally:
         os.close(descriptor)
-    return ok("store", f"{path} is in use by no process")
+    return None
 
 
 def _content(path: Path) -> list[Finding]:

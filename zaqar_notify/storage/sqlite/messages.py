@@ -12,12 +12,13 @@ import apsw
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
-from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queues import Record, Records
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
+from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
     CLAIM_COUNT,
     CLIENT,
@@ -130,7 +131,8 @@ class SQLiteMessages(MessageStore):
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         now_ms = to_ms(now)
-        return await self._database.write(lambda db: self._post(db, ref, post, now_ms))
+        grows = Grows.ENGINE if ref.project == INTERNAL_PROJECT else Grows.CLIENTS
+        return await self._database.write(lambda db: self._post(db, ref, post, now_ms), grows=grows)
 
     def _post(self, db: apsw.Connection, ref: QueueRef, post: Post, now: int) -> Posted:
         key = post.idempotency_key

@@ -18,6 +18,7 @@ import apsw
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import sync_directory
 from zaqar_notify.storage.sqlite.migrations import migrate
+from zaqar_notify.storage.sqlite.reserve import reserve_of
 
 MAGIC = b"SQLite format 3\0"
 SAFE_SQLITE = 3_051_003
@@ -68,7 +69,7 @@ def _open(path: Path) -> apsw.Connection:
     try:
         if not _is_there(path):
             _create(path)
-        writer = connect(path, readonly=False)
+        writer = _connect_writer(path)
     except apsw.Error as error:
         raise _refusal(path, error) from error
     except OSError as error:
@@ -84,6 +85,17 @@ def _open(path: Path) -> apsw.Connection:
         writer.close()
         raise
     return writer
+
+
+def _connect_writer(path: Path) -> apsw.Connection:
+    """On a full disk the log and its index have the room that is kept for such a day."""
+    try:
+        return connect(path, readonly=False)
+    except (apsw.FullError, apsw.IOError, apsw.CantOpenError):
+        if not reserve_of(path).exists():
+            raise
+        reserve_of(path).unlink()
+        return connect(path, readonly=False)
 
 
 def _refusal(path: Path, error: apsw.Error) -> StartRefused:

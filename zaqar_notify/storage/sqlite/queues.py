@@ -17,6 +17,7 @@ from zaqar_notify.storage.base import QueueStore
 from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.sqlite.database import Database, Row
+from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
 
 CACHED_QUEUES = 10_000
@@ -144,7 +145,7 @@ class SQLiteQueues(QueueStore):
             self._records.insert(db, ref, metadata, to_ms(now))
             return True
 
-        return await self._database.write(write)
+        return await self._database.write(write, grows=Grows.CLIENTS)
 
     async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> Document:
         def write(db: apsw.Connection) -> Document:

@@ -14,6 +14,7 @@ from zaqar_notify.storage.base import SubscriptionStore
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.messages import marks
 from zaqar_notify.storage.sqlite.queues import Records
+from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
     SUBSCRIPTION_COLUMNS,
     from_subscription,
@@ -54,7 +55,7 @@ class SQLiteSubscriptions(SubscriptionStore):
             db.execute(_REPLACE, from_subscription(stored))
             return stored
 
-        return await self._database.write(write)
+        return await self._database.write(write, grows=Grows.CLIENTS)
 
     async def get(
         self, ref: QueueRef, subscription_id: str, *, now: datetime
