@@ -89,7 +89,7 @@ class Flow:
                 return self._postponed(project, kind)
             began = self._timer()
             outcome = await hand_over()
-            self._learn(outcome, kind, self._timer() - began)
+            self._learn(outcome, kind, began)
             return outcome
         except Trouble as trouble:
             return self.slow_down(trouble, project)
@@ -128,12 +128,14 @@ class Flow:
                 },
             )
 
-    def _learn(self, outcome: Outcome, kind: str, seconds: float) -> None:
+    def _learn(self, outcome: Outcome, kind: str, began: float) -> None:
         """From a mail that was handed over, whatever became of it."""
-        self._pace_seconds += (seconds - self._pace_seconds) / (1 + self._limit)
-        if outcome.verdict is Verdict.TRY_LATER and outcome.status is None:
-            return  # No answer.
-        if self._limit < self._most and self._timer() >= self._crowded_until:
+        now = self._timer()
+        self._pace_seconds += (now - began - self._pace_seconds) / (1 + self._limit)
+        has_no_answer = outcome.verdict is Verdict.TRY_LATER and outcome.status is None
+        if has_no_answer or began < self._paused_until(kind):
+            return  # It was under way before the trouble, and says nothing of it.
+        if self._limit < self._most and now >= self._crowded_until:
             self._limit += 1
         for passed in ("", kind):
             pause = self._pauses.pop(passed, None)

@@ -136,6 +136,18 @@ async def test_after_trouble_one_mail_at_a_time_tries_whether_it_is_over() -> No
     assert sorted(relay.taken) == ["a", "b", "c", "d"]
 
 
+async def test_a_mail_that_was_under_way_before_the_trouble_does_not_end_it() -> None:
+    flow, relay = Flow(4, timer=Timer()), Relay()
+    [mail] = await started(flow, relay, "a")
+    await flow.pass_on("a", "ops", failing())
+
+    relay.open.set()
+    assert (await mail).verdict is Verdict.DELIVERED
+
+    assert flow.troubles == ["the relay is away"]
+    assert (await flow.pass_on("a", "ops", answering(DELIVERED))).verdict is Verdict.POSTPONED
+
+
 async def test_trouble_with_one_sender_pauses_the_mails_of_that_sender_only() -> None:
     flow = Flow(4, timer=Timer())
 
