@@ -5,15 +5,20 @@ The headers are looked at as the bytes that they came as, each once.
 
 from __future__ import annotations
 
-import re
 import secrets
-import uuid
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterator
 from itertools import count
 
 from starlette.types import Receive, Scope
 
+from api.headers import (
+    admits_json,
+    canonical_uuid,
+    free_client_id,
+    merged,
+    project_of,
+    project_or_none,
+)
 from api.query import Query
 from zaqar_notify.errors import HeaderInvalid, ValidationFailed
 from zaqar_notify.installation import is_own_delivery
@@ -30,19 +35,6 @@ DISCARDED_BODY_BYTES = 1 << 20
 
 MAX_WARNINGS = 10
 
-MAX_UUID_BYTES = 64
-"""The longest usual form, `urn:uuid:` with dashes and braces, has 47."""
-
-SENT_ONCE = re.compile(
-    rb"host|client-id|content-type|authorization|idempotency-key|zaqar-.*|extra-spec"
-    rb"|url-.*|x-(auth|service)-.*|x-(project|tenant|user|domain|roles|trust|openstack)\b.*"
-)
-"""Headers that say who asks, or for what. Sent twice, one copy could be a proxy's and one a client's."""
-
-_PLAIN_UUID = re.compile(
-    rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-)
-
 
 class CallerGone(Exception):
     """The client hung up before its request was complete: nobody is there to be answered."""
@@ -53,7 +45,8 @@ class Call:
 
     `project` and `client_id` are set when the resource asks for identity, `ref` when its path names
     a queue. `names` are the path's parameters. `is_waiting` says that it asked for a long poll.
-    `path` is without the prefix of the public URL, links have it. `fault` is what is wrong with its headers whatever they ask for.
+    `path` is without the prefix of the public URL, links have it. `fault` is what is wrong with its
+    headers, whatever it asks for.
     """
 
     __slots__ = (
@@ -79,7 +72,6 @@ class Call:
     project: str
     client_id: str
     ref: QueueRef
-
     names: dict[str, str]
 
     def __init__(self, scope: Scope, receive: Receive, request_id: bytes, prefix: str) -> None:
@@ -93,7 +85,10 @@ class Call:
         self._headers: dict[bytes, bytes] = dict(headers)
         self.fault: HeaderInvalid | None = None
         if len(self._headers) != len(headers):
-            self._merge(headers)
+            try:
+                self._headers = merged(headers)
+            except HeaderInvalid as error:
+                self.fault = error
         if b"host" not in self._headers and scope["http_version"] == "1.1":
             self.fault = HeaderInvalid("Missing header value", "HTTP/1.1 asks for the header Host")
         self._receive = receive
@@ -196,19 +191,6 @@ class Call:
             or b"expect" in self._headers
         )
 
-    def _merge(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Put repeated headers together: of lists all lines count, others may be sent once."""
-        lines: dict[bytes, list[bytes]] = {}
-        for name, value in headers:
-            lines.setdefault(name, []).append(value)
-        for name, values in lines.items():
-            self._headers[name] = b", ".join(values)
-            if len(values) > 1 and SENT_ONCE.fullmatch(name):
-                self.fault = HeaderInvalid(
-                    "Invalid header value",
-                    f"The header {name.decode('latin-1')[:80]} was sent {len(values)} times",
-                )
-
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -237,8 +219,8 @@ class Call:
         if service.settings.client_id_uuid_safe == "strict":
             self.client_id = canonical_uuid(client_id)
         else:
-            self.client_id = _free_client_id(client_id, service.settings)
-        self.project = _project(headers)
+            self.client_id = free_client_id(client_id, service.settings)
+        self.project = project_of(headers)
         name = self.names.get("queue_name")
         if name is not None:
             self.ref = queue_ref(self.project, name)
@@ -252,7 +234,7 @@ class Call:
             paths_header=self.header(b"url-paths") or "",
             methods_header=self.header(b"url-methods") or "",
             expires_header=self.header(b"url-expires") or "",
-            project=_project_or_none(self._headers) or "",
+            project=project_or_none(self._headers) or "",
             method=self.method,
             path=self.path,
             prefix=self.prefix,
@@ -267,87 +249,9 @@ class NotAcceptable(Exception):
 _FORM = b"application/x-www-form-urlencoded"
 
 
-@lru_cache(maxsize=64)
-def admits_json(accept: bytes) -> bool:
-    """Whether an Accept header admits `application/json`; an empty one admits everything."""
-    ranges = [part.split(b";") for part in accept.lower().split(b",")]
-    if not accept.strip():
-        return True
-    weights = {
-        # Java's own client means */* by a lone star.
-        b"*/*" if kind.strip() == b"*" else kind.strip(): _weight(parameters)
-        for kind, *parameters in ranges
-        if kind.strip() in (b"application/json", b"application/*", b"*/*", b"*")
-    }
-    for kind in (b"application/json", b"application/*", b"*/*"):
-        if kind in weights:
-            return weights[kind] > 0
-    return False
-
-
-def _weight(parameters: list[bytes]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition(b"=")
-        if name.strip() == b"q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0
-    return 1
-
-
-@lru_cache(maxsize=4096)
-def canonical_uuid(value: bytes) -> str:
-    """A UUID in any of the usual forms, as 32 lower-case hex digits: clients send several.
-
-    Raises:
-        HeaderInvalid: It is none.
-    """
-    if _PLAIN_UUID.fullmatch(value):
-        return value.replace(b"-", b"").lower().decode("ascii")
-    try:
-        # Python takes dashes without end; keys that long would fill the cache.
-        if len(value) > MAX_UUID_BYTES:
-            raise ValueError("too long for a UUID")
-        return uuid.UUID(value.decode("ascii")).hex
-    except ValueError as error:
-        raise HeaderInvalid(
-            "Wrong UUID value", "The header Client-ID must be a UUID, with or without dashes"
-        ) from error
-
-
 def request_ids() -> Iterator[bytes]:
     """`req-<uuid>` without end: a random part for this process, and a number for each request."""
     random = secrets.token_hex(10)
     prefix = f"req-{random[:8]}-{random[8:12]}-4{random[12:15]}-8{random[15:18]}-"
     for number in count(secrets.randbits(40)):
         yield f"{prefix}{number & 0xFFFFFFFFFFFF:012x}".encode("ascii")
-
-
-def _free_client_id(value: bytes, settings: Settings) -> str:
-    text = value.decode("latin-1")
-    least, most = settings.min_length_client_id, settings.max_length_client_id
-    if not least <= len(text) <= most:
-        raise HeaderInvalid(
-            "Wrong UUID value",
-            f"The header Client-ID must have {least} to {most} characters, not {len(text)}",
-        )
-    return text
-
-
-def _project(headers: dict[bytes, bytes]) -> str:
-    project = _project_or_none(headers)
-    if project is None:
-        raise HeaderInvalid("Project-Id Missing", "The header X-Project-ID is required")
-    if not project:
-        raise HeaderInvalid(
-            "Empty project header not allowed", "The header X-Project-ID must not be empty"
-        )
-    return project
-
-
-def _project_or_none(headers: dict[bytes, bytes]) -> str | None:
-    value = headers.get(b"x-project-id")
-    if value is None:
-        value = headers.get(b"x-tenant-id")
-    return None if value is None else value.decode("latin-1")

@@ -9,7 +9,8 @@ import socket
 import pytest
 
 from api import connection
-from api.connection import LINGER_BYTES, MAX_HEAD_BYTES
+from api.connection import LINGER_BYTES
+from api.reading import MAX_HEAD_BYTES
 from tests.api.conftest import CLIENT_ID, Api
 
 IDENTITY = f"Host: x\r\nClient-ID: {CLIENT_ID}\r\nX-Project-ID: p1\r\n".encode()

@@ -1,0 +1,120 @@
+"""What headers say, as the bytes that they came as."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from zaqar_notify.errors import HeaderInvalid
+from zaqar_notify.settings import Settings
+
+MAX_UUID_BYTES = 64
+"""The longest usual form, `urn:uuid:` with dashes and braces, has 47."""
+
+SENT_ONCE = re.compile(
+    rb"host|client-id|content-type|authorization|idempotency-key|zaqar-.*|extra-spec"
+    rb"|url-.*|x-(auth|service)-.*|x-(project|tenant|user|domain|roles|trust)\b.*"
+)
+"""Headers that say who asks, or for what. Sent twice, one copy could be a proxy's and one a client's."""
+
+_PLAIN_UUID = re.compile(
+    rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+)
+
+
+def merged(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers of which some are repeated: of lists all lines count.
+
+    Raises:
+        HeaderInvalid: One is repeated that may be sent once.
+    """
+    lines: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        lines.setdefault(name, []).append(value)
+    for name, values in lines.items():
+        if len(values) > 1 and SENT_ONCE.fullmatch(name):
+            raise HeaderInvalid(
+                "Invalid header value",
+                f"The header {name.decode('latin-1')[:80]} was sent {len(values)} times",
+            )
+    return {name: b", ".join(values) for name, values in lines.items()}
+
+
+@lru_cache(maxsize=64)
+def admits_json(accept: bytes) -> bool:
+    """Whether an Accept header admits `application/json`; an empty one admits everything."""
+    ranges = [part.split(b";") for part in accept.lower().split(b",")]
+    if not accept.strip():
+        return True
+    weights = {
+        # Java's own client means */* by a lone star.
+        b"*/*" if kind.strip() == b"*" else kind.strip(): _weight(parameters)
+        for kind, *parameters in ranges
+        if kind.strip() in (b"application/json", b"application/*", b"*/*", b"*")
+    }
+    for kind in (b"application/json", b"application/*", b"*/*"):
+        if kind in weights:
+            return weights[kind] > 0
+    return False
+
+
+def _weight(parameters: list[bytes]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0
+    return 1
+
+
+@lru_cache(maxsize=4096)
+def canonical_uuid(value: bytes) -> str:
+    """A UUID in any of the usual forms, as 32 lower-case hex digits: clients send several.
+
+    Raises:
+        HeaderInvalid: It is none.
+    """
+    if _PLAIN_UUID.fullmatch(value):
+        return value.replace(b"-", b"").lower().decode("ascii")
+    try:
+        # Python takes dashes without end; keys that long would fill the cache.
+        if len(value) > MAX_UUID_BYTES:
+            raise ValueError("too long for a UUID")
+        return uuid.UUID(value.decode("ascii")).hex
+    except ValueError as error:
+        raise HeaderInvalid(
+            "Wrong UUID value", "The header Client-ID must be a UUID, with or without dashes"
+        ) from error
+
+
+def free_client_id(value: bytes, settings: Settings) -> str:
+    text = value.decode("latin-1")
+    least, most = settings.min_length_client_id, settings.max_length_client_id
+    if not least <= len(text) <= most:
+        raise HeaderInvalid(
+            "Wrong UUID value",
+            f"The header Client-ID must have {least} to {most} characters, not {len(text)}",
+        )
+    return text
+
+
+def project_of(headers: Mapping[bytes, bytes]) -> str:
+    project = project_or_none(headers)
+    if project is None:
+        raise HeaderInvalid("Project-Id Missing", "The header X-Project-ID is required")
+    if not project:
+        raise HeaderInvalid(
+            "Empty project header not allowed", "The header X-Project-ID must not be empty"
+        )
+    return project
+
+
+def project_or_none(headers: Mapping[bytes, bytes]) -> str | None:
+    value = headers.get(b"x-project-id")
+    if value is None:
+        value = headers.get(b"x-tenant-id")
+    return None if value is None else value.decode("latin-1")

@@ -1,0 +1,202 @@
+"""From the bytes of a connection to requests: each message is one, whatever headers it has.
+
+Uvicorn's protocol is the base. Three things differ here.
+
+- An offer to upgrade to another protocol is declined: the request is read as if it had not been made.
+  Uvicorn's parser takes the end of such a request's head for the end of the request, so that its body
+  would be read as the next request.
+- What can't be read as a request is answered after the requests before it, and never beside an answer.
+- Heads, and what a chunked body brings beside itself, have bounds.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from typing import Any
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65536
+"""Request line and headers. Clients' heads have a few hundred bytes, a page's by 20 ids under 1,000."""
+
+MAX_OVERHEAD_BYTES = 65536
+"""What a chunked body may send without a byte of the body itself: chunk extensions and trailers."""
+
+UNREADABLE = "This is not a valid HTTP/1.1 request"
+
+logger = logging.getLogger(__name__)
+
+
+class Reading(HttpToolsProtocol):
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head_bytes = 0
+        self._overhead_bytes = 0
+        self._is_whole = True
+        """Whether the latest request's body has arrived; of its head `_is_in_head` speaks."""
+        self._refusal: bytes | None = None
+        """The answer to what came behind the requests that are still being answered."""
+
+    @abstractmethod
+    def is_leaving(self) -> bool:
+        """Whether our side of the connection is closed, or about to be."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """End the connection when what was written has been sent."""
+
+    @abstractmethod
+    def give_up(self) -> None:
+        """End the connection at once."""
+
+    # What the event loop calls.
+
+    def data_received(self, data: bytes) -> None:
+        # In pieces, so that a head is measured before much more of it is parsed.
+        for start in range(0, len(data), MAX_HEAD_BYTES):
+            if self.is_leaving() or self._refusal is not None:
+                return
+            self._receive(data[start : start + MAX_HEAD_BYTES])
+
+    # What the library calls.
+
+    def on_headers_complete(self) -> None:
+        self.url = origin_form(self.url)
+        self._is_whole = False
+        super().on_headers_complete()
+        # Fields behind a chunked body belong to no head: they would be believed like a proxy's.
+        self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._is_whole = True
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._refusal is not None and self.is_idle():
+            self._answer_unreadable(self._refusal)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what can't be read as a request.
+
+        Requests before it are answered first. A request that was under way is answered by this alone.
+        """
+        logger.info(
+            "A request can't be read", extra={"action": "request_unreadable", "reason": msg}
+        )
+        answer = self.error(400, "Invalid API request", msg)
+        if self._is_whole and not self.is_idle():
+            self._refusal = answer
+            self.flow.pause_reading()
+        elif not self._is_whole and (self.pipeline or self.cycle.response_started):
+            # Its place is taken, or is behind others': no answer may come from here.
+            self.leave()
+        else:
+            self._answer_unreadable(answer)
+
+    def _should_upgrade(self) -> bool:
+        """Yes, for the library: so it begins nothing, and leaves the request to `_decline_upgrade`."""
+        return True
+
+    # For those who end connections.
+
+    def is_in_head(self) -> bool:
+        """Whether a request has begun and its headers are not complete."""
+        return self.scope is not None and "method" not in self.scope
+
+    def is_arriving(self) -> bool:
+        """Whether a request has begun and is not complete."""
+        return not self._is_whole or self.is_in_head()
+
+    def is_idle(self) -> bool:
+        """Whether every request that was read is answered."""
+        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+
+    def error(self, status: int, title: str, description: str, headers: bytes = b"") -> bytes:
+        """An answer that ends the connection, in the contract's form."""
+        body = orjson.dumps({"title": title, "description": description})
+        dates = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+        return (
+            b"%b%b%bcontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b"
+        ) % (STATUS_LINE[status], dates, headers, len(body), body)
+
+    # Parsing.
+
+    def _receive(self, piece: bytes) -> None:
+        self._unset_keepalive_if_required()
+        was_in_head = self.is_in_head()
+        self._overhead_bytes += len(piece)
+        self._parse(memoryview(piece))
+        if self.is_in_head():
+            self._head_bytes += len(piece) if was_in_head else 0
+            if self._head_bytes > MAX_HEAD_BYTES and not self.is_leaving():
+                self.send_400_response(
+                    f"The request line and headers have more than {MAX_HEAD_BYTES} bytes"
+                )
+            return
+        self._head_bytes = 0
+        if self._is_whole:
+            self._overhead_bytes = 0
+        elif self._overhead_bytes > MAX_OVERHEAD_BYTES + len(piece):
+            self.give_up()
+
+    def _parse(self, rest: memoryview) -> None:
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+                if self.scope["method"] == "CONNECT":  # It asks for nothing else.
+                    self.send_400_response("CONNECT is not served here")
+                    return
+                self._decline_upgrade()
+            except httptools.HttpParserError:
+                self.send_400_response(UNREADABLE)
+                return
+
+    def _decline_upgrade(self) -> None:
+        """Read the head again without its offer, by a new parser: the last one is past its end.
+
+        Nothing of the body was read.
+        """
+        scope = self.scope
+        line = (scope["method"].encode(), self.url, scope["http_version"].encode())
+        head = [b"%b %b HTTP/%b\r\n" % line]
+        for name, value in scope["headers"]:
+            if name != b"upgrade":
+                head.append(b"%b: %b\r\n" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"".join(head) + b"\r\n")
+
+    def _answer_unreadable(self, answer: bytes) -> None:
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # Whatever works on it has nobody to answer any more.
+            self.cycle.message_event.set()
+        self._is_whole = False  # More of what can't be read may be on its way.
+        self.transport.write(answer)
+        self.leave()
+
+
+def origin_form(target: bytes) -> bytes:
+    """The path and query of a request target, as this server's own routes have them.
+
+    Endpoints that end in a slash, and paths that begin with one, make two of them.
+    """
+    if target == b"*":
+        return b"/"
+    if target[:1] != b"/":
+        parts = httptools.parse_url(target)  # Raises for what has no authority: "host:80", "path".
+        target = parts.path or b"/"
+        if parts.query is not None:
+            target += b"?" + parts.query
+    return b"/" + target.lstrip(b"/") if target[:2] == b"//" else target
