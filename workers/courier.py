@@ -297,7 +297,8 @@ class Courier:
         current = await self.find(subscription.queue, subscription.id)
         if current is None:
             for ref in queues_of_subscription(subscription.id):
-                await insist(partial(self._storage.queues.delete, ref), self._stop)
+                delete = partial(self._storage.queues.delete, ref, now=self._clock.now())
+                await insist(delete, self._stop)
         elif parked_ref(subscription.id) in own:
             await self._see_to_replay(current)
         elif held_ref(subscription.id) in own and current.disabled_at is None:

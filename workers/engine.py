@@ -21,8 +21,8 @@ import logging
 import random as system_random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Set
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeAlias
 
@@ -68,6 +68,8 @@ TURN_AWAY_SECONDS = 0.25
 RELEASE_SECONDS = 2.0
 """Time for giving back what is in hand, after the time to finish it is over."""
 
+LONG_SINCE = datetime(1970, 1, 1, tzinfo=UTC)
+
 CLOCK_SKEW = timedelta(seconds=5)
 """A subscription made so much later than a post, by two processes' clocks, is surely later."""
 
@@ -98,6 +100,21 @@ class _Load:
         self.taken = taken
         self.parcels = parcels(job, since=taken.due_at)
         self.posted_by = taken.message.posted_at + CLOCK_SKEW
+
+    @property
+    def due(self) -> dict[str, datetime]:
+        """By id, when those of its messages were due that were posted with a delay.
+
+        A job that was put aside and given back has none any more. Whether a purge came before its
+        messages were due can't be told then: they are taken for due long since.
+        """
+        is_delayed = self.taken.due_at > self.taken.message.posted_at
+        at = self.taken.due_at if is_delayed else LONG_SINCE
+        return {parcel.message_id: at for parcel in self.parcels if parcel.message.delay}
+
+    def leave_out(self, ids: Set[str]) -> None:
+        """Deliver nothing of these messages."""
+        self.parcels = [parcel for parcel in self.parcels if parcel.message_id not in ids]
 
     def is_meant_for(self, subscription: Subscription) -> bool:
         """Whether it goes there: not to a queue that it crossed already, nor on beyond the last hop."""
@@ -415,6 +432,7 @@ class Engine:
         await self._courier.write([later_record(taken.message.body, version)], project="")
 
     async def _fan_out(self, ref: QueueRef, loads: Sequence[_Load]) -> None:
+        loads = await self._without_cancelled(ref, loads)
         marker: str | None = None
         while True:
             now = self._clock.now()
@@ -443,6 +461,25 @@ class Engine:
         for load in loads:
             for subscription in load.cut if load.taken.is_held else ():
                 await self._courier.cut_short(load.parcels[0], subscription)
+
+    async def _without_cancelled(self, ref: QueueRef, loads: Sequence[_Load]) -> Sequence[_Load]:
+        """The jobs without the messages that were deleted before they were due."""
+        for load in loads:
+            if not load.due:
+                continue
+            look = partial(self._storage.messages.cancelled, ref, load.due)
+            cancelled = await insist(look, self._stop)
+            if cancelled:
+                load.leave_out(cancelled)
+                logger.debug(
+                    "Messages were deleted before they were due; nobody is notified",
+                    extra={
+                        "action": "delivery_cancelled",
+                        "queue": ref.name,
+                        "count": len(cancelled),
+                    },
+                )
+        return [load for load in loads if load.parcels]
 
     async def _offer(self, subscription: Subscription, loads: Sequence[_Load]) -> list[Round]:
         """Give the lanes what they take of the jobs for one subscription; return the rest."""

@@ -265,6 +265,8 @@ def fan_out_jobs(
 ) -> list[Record]:
     """The jobs that notify of a post: one for each distinct delay, visible when that has passed.
 
+    A message that expires before it is due has none.
+
     Args:
         ids: The messages' ids, in the same order.
         delayed_queue: The queue's `_default_message_delay` is not zero: subscribers see `delay`. A
@@ -278,6 +280,8 @@ def fan_out_jobs(
         shown = message.delay if delayed_queue or message.delay else None
         owed = OwedMessage(message_id, message.ttl, msgspec.Raw(message.body), shown, origin)
         wait = 0 if settings.notify_delayed_at_once else message.delay
+        if wait >= message.ttl:
+            continue
         due.setdefault(wait, []).append(owed)
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
     return [

@@ -108,7 +108,7 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Op
         popped = storage.messages.pop(queue, limit=1, now=now)
         await step("delete_messages", popped)
         await step("bulk_delete_messages", delete_all())
-        await step("delete_queue", storage.queues.delete(queue))
+        await step("delete_queue", storage.queues.delete(queue, now=now))
     except _Failed:
         return results
     return results

@@ -36,7 +36,7 @@ _KEY = re.compile(r"[!-~]{1,255}")
 
 
 class PostedMessage(msgspec.Struct):
-    """A message as a client writes it. `delay` is read only on a delayed queue."""
+    """A message as a client writes it."""
 
     body: msgspec.Raw
     ttl: int | msgspec.UnsetType = msgspec.UNSET
@@ -137,7 +137,7 @@ class ClientPost(QueuePost):
             NewMessage(
                 bytes(message.body),
                 rules.default_ttl if message.ttl is msgspec.UNSET else message.ttl,
-                self._delay(message, rules.default_delay) if rules.default_delay else 0,
+                self._delay(message, rules.default_delay),
                 checksum,
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)

@@ -78,7 +78,7 @@ async def patch(
 
 async def delete(service: Service, ref: QueueRef) -> None:
     """Remove the queue with its messages and claims; its subscriptions stay."""
-    await service.storage.queues.delete(ref)
+    await service.storage.queues.delete(ref, now=service.clock.now())
 
 
 async def list_queues(
@@ -121,7 +121,7 @@ async def purge(service: Service, ref: QueueRef, body: bytes) -> None:
     """Remove what `{"resource_types": [...]}` names; without a body messages and subscriptions."""
     kinds = _resource_types(body) if body else RESOURCE_TYPES
     if "messages" in kinds:
-        await service.storage.messages.purge(ref)
+        await service.storage.messages.purge(ref, now=service.clock.now())
     if "subscriptions" in kinds:
         await service.storage.subscriptions.delete_all(ref)
 

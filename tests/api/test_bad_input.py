@@ -79,6 +79,7 @@ async def test_bad_posts_store_nothing_and_create_no_queue(
     assert (await api.get("/v2/queues")).json["queues"] == []
 
 
+@pytest.mark.parametrize("metadata", [{}, {"_default_message_delay": 5}])
 @pytest.mark.parametrize(
     ("delay", "title"),
     [
@@ -91,8 +92,8 @@ async def test_bad_posts_store_nothing_and_create_no_queue(
         ("[]", BODY),
     ],
 )
-async def test_bad_delays_on_a_delayed_queue(api: Api, delay: str, title: str) -> None:
-    await api.put("/v2/queues/q", {"_default_message_delay": 5})
+async def test_bad_delays(api: Api, metadata: dict[str, int], delay: str, title: str) -> None:
+    await api.put("/v2/queues/q", metadata)
 
     body = f'{{"messages": [{{"body": 1, "delay": {delay}}}]}}'.encode()
     reply = await api.post(MESSAGES, body=body)

@@ -22,6 +22,13 @@ async def listed(api: Api, query: str = "?echo=true", queue: str = "q") -> list[
     return [message["body"] for message in reply.json["messages"]]
 
 
+async def claimed(api: Api) -> list[Any]:
+    """What one claim of the queue finds."""
+    reply = await api.post("/v2/queues/q/claims", {"ttl": 60, "grace": 60})
+    assert reply.status in (201, 204), reply
+    return [message["body"] for message in reply.json["messages"]] if reply.status == 201 else []
+
+
 async def test_a_post_names_its_messages_in_order(api: Api) -> None:
     reply = await api.post(
         MESSAGES, {"messages": [{"body": {"n": 1}, "ttl": 100}, {"body": None, "other": 1}]}
@@ -98,11 +105,19 @@ async def test_the_ttl_is_the_message_s_or_the_queue_s_or_the_default(
     assert page.json["messages"][0]["ttl"] == ttl
 
 
-async def test_a_delay_is_dropped_unread_on_a_queue_without_one(api: Api) -> None:
-    reply = await api.post(MESSAGES, {"messages": [{"body": 1, "delay": "soon"}]})
+async def test_a_delay_of_its_own_hides_a_message_on_any_queue(
+    api: Api, clock: ManualClock
+) -> None:
+    await api.post(MESSAGES, {"messages": [{"body": "at once"}, {"body": "later", "delay": 10}]})
 
-    assert reply.status == 201
-    assert await listed(api) == [1]
+    assert await listed(api) == ["at once"]
+    assert await listed(api, "?echo=true&include_delayed=true") == ["at once", "later"]
+    assert await claimed(api) == ["at once"]
+    clock.advance(seconds=9.999)
+    assert await claimed(api) == []
+    clock.advance(seconds=0.001)
+    assert await listed(api) == ["later"]
+    assert await claimed(api) == ["later"]
 
 
 async def test_a_delayed_queue_hides_messages_until_they_are_due(
@@ -121,9 +136,12 @@ async def test_a_delayed_queue_hides_messages_until_they_are_due(
     assert await listed(api) == ["default", "own", "none"]
 
 
+@pytest.mark.parametrize("metadata", [{}, {"_default_message_delay": 5}])
 @pytest.mark.parametrize(("delay", "status"), [(-1, 400), (0, 201), (900, 201), (901, 400)])
-async def test_a_delay_has_a_range(api: Api, delay: int, status: int) -> None:
-    await api.put("/v2/queues/q", {"_default_message_delay": 5})
+async def test_a_delay_has_a_range(
+    api: Api, metadata: dict[str, int], delay: int, status: int
+) -> None:
+    await api.put("/v2/queues/q", metadata)
 
     reply = await api.post(MESSAGES, {"messages": [{"body": 1, "delay": delay}]})
 

@@ -32,7 +32,7 @@ EVERY_METHOD: dict[str, Call] = {
     "queues.update": lambda storage, queue, message_id: storage.queues.update(
         queue, lambda old: old
     ),
-    "queues.delete": lambda storage, queue, message_id: storage.queues.delete(queue),
+    "queues.delete": lambda storage, queue, message_id: storage.queues.delete(queue, now=START),
     "queues.list": lambda storage, queue, message_id: storage.queues.list(
         queue.project, marker=None, limit=10
     ),
@@ -52,7 +52,10 @@ EVERY_METHOD: dict[str, Call] = {
     "messages.pop": lambda storage, queue, message_id: storage.messages.pop(
         queue, limit=1, now=START
     ),
-    "messages.purge": lambda storage, queue, message_id: storage.messages.purge(queue),
+    "messages.cancelled": lambda storage, queue, message_id: storage.messages.cancelled(
+        queue, {message_id: START}
+    ),
+    "messages.purge": lambda storage, queue, message_id: storage.messages.purge(queue, now=START),
     "claims.create": lambda storage, queue, message_id: claim(storage, queue),
     "claims.get": lambda storage, queue, message_id: storage.claims.get(queue, "claim", now=START),
     "claims.renew_many": lambda storage, queue, message_id: storage.claims.renew_many(

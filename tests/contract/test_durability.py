@@ -115,7 +115,7 @@ async def test_idempotency_keys_survive(store_uri: str, queue: QueueRef) -> None
 async def test_a_deleted_queue_stays_deleted(store_uri: str, queue: QueueRef) -> None:
     storage = await open_storage(store_uri)
     await post(storage, queue, bodies=["a"])
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     storage = await reopen(storage, store_uri)
 
@@ -127,7 +127,7 @@ async def test_a_deleted_queue_stays_deleted(store_uri: str, queue: QueueRef) ->
 async def test_a_purged_queue_stays_empty(store_uri: str, queue: QueueRef) -> None:
     storage = await open_storage(store_uri)
     await post(storage, queue, bodies=["a"])
-    await storage.messages.purge(queue)
+    await storage.messages.purge(queue, now=START)
 
     storage = await reopen(storage, store_uri)
 
@@ -159,7 +159,7 @@ async def test_positions_go_on_after_the_queue_was_deleted_and_came_back(
     storage = await open_storage(store_uri)
     posted = await post(storage, queue, bodies=["a", "b", "c"])
     marker = (await page(storage, queue)).marker
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     storage = await reopen(storage, store_uri)
     await storage.sweep(now=START, limit=1000)

@@ -79,9 +79,9 @@ async def test_a_queue_that_was_purged_or_comes_back_begins_a_new_life(
     storage: Storage, queue: QueueRef
 ) -> None:
     ids = [await post_one(storage, queue, "a")]
-    await storage.messages.purge(queue)
+    await storage.messages.purge(queue, now=START)
     ids.append(await post_one(storage, queue, "b"))
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
     ids.append(await post_one(storage, queue, "c"))
 
     assert len(set(map(life, ids))) == 3

@@ -146,10 +146,10 @@ async def test_a_post_is_settled_on_the_queue_s_present_record(
     await storage.queues.update(queue, lambda _: {"_default_message_ttl": 60})
     assert await settled_on() == Queue(queue, {"_default_message_ttl": 60}, START)
 
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
     assert await settled_on() is None
 
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
     await storage.queues.create(queue, metadata={"colour": "red"}, now=after(1))
     assert await settled_on() == Queue(queue, {"colour": "red"}, after(1))
 
@@ -502,7 +502,7 @@ async def test_purge_removes_every_message_and_keeps_the_rest(
     await post(storage, other_queue, bodies=["elsewhere"])
     subscribed = await subscribe(storage, queue)
 
-    await storage.messages.purge(queue)
+    await storage.messages.purge(queue, now=START)
 
     assert await everything(storage, queue) == []
     assert await storage.claims.get(queue, held.id, now=START) is None
@@ -517,7 +517,7 @@ async def test_a_marker_from_before_a_purge_hides_nothing_posted_later(
     posted = await post(storage, queue, bodies=["a", "b"])
     marker = (await page(storage, queue)).marker
 
-    await storage.messages.purge(queue)
+    await storage.messages.purge(queue, now=START)
     await post(storage, queue, bodies=["c"])
 
     assert bodies(await page(storage, queue, marker=marker)) == ["c"]

@@ -306,14 +306,14 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.entries) > 5)
     @rule()
     def purge(self) -> None:
-        self.run(self.storage.messages.purge(self.queue))
+        self.run(self.storage.messages.purge(self.queue, now=self.now))
 
         self.model.entries.clear()
 
     @precondition(lambda self: len(self.model.entries) > 5)
     @rule()
     def delete_queue(self) -> None:
-        self.run(self.storage.queues.delete(self.queue))
+        self.run(self.storage.queues.delete(self.queue, now=self.now))
 
         self.model.entries.clear()
 

@@ -88,7 +88,7 @@ async def test_a_job_survives_its_message(storage: Storage, queue: QueueRef) -> 
     posted = await post(storage, queue, bodies=["a"])
 
     await storage.messages.delete(queue, posted.ids[0], claim_id=None, now=START)
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     assert await jobs(storage) == [posted.ids]
 
@@ -201,7 +201,7 @@ async def test_subscriptions_act_again_after_their_queue_was_deleted(
     storage: Storage, queue: QueueRef
 ) -> None:
     await subscribe(storage, queue)
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     posted = await post(storage, queue, bodies=["a"])
 

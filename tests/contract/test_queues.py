@@ -94,7 +94,7 @@ async def test_reading_and_consuming_do_not_create_a_queue(
     await page(storage, queue)
     await claim(storage, queue)
     await storage.messages.pop(queue, limit=1, now=START)
-    await storage.messages.purge(queue)
+    await storage.messages.purge(queue, now=START)
     await storage.queues.stats(queue, now=START)
     await storage.subscriptions.list(queue, marker=None, limit=10, now=START)
 
@@ -149,7 +149,7 @@ async def test_deleting_a_queue_removes_messages_and_claims_and_keeps_subscripti
     await post(storage, queue, bodies=["delayed"], delay=60)
     subscribed = await subscribe(storage, queue)
 
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     assert await storage.queues.get(queue) is None
     assert await everything(storage, queue) == []
@@ -166,14 +166,14 @@ async def test_deleting_a_queue_leaves_its_neighbours_alone(
     await post(storage, other_queue, bodies=["b"])
     await post(storage, twin, bodies=["c"])
 
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     assert bodies(await page(storage, other_queue)) == ["b"]
     assert bodies(await page(storage, twin)) == ["c"]
 
 
 async def test_deleting_an_absent_queue_is_no_error(storage: Storage, queue: QueueRef) -> None:
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
 
     assert await storage.queues.get(queue) is None
 
@@ -184,7 +184,7 @@ async def test_a_marker_from_before_the_deletion_hides_nothing_posted_later(
     posted = await post(storage, queue, bodies=["a", "b", "c"])
     marker = (await page(storage, queue)).marker
 
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
     await post(storage, queue, bodies=["d"])
 
     assert bodies(await page(storage, queue, marker=marker)) == ["d"]

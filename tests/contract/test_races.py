@@ -503,7 +503,7 @@ async def test_posts_during_a_purge_are_purged_or_stay_whole(
     await post(storage, queue, bodies=["before"])
 
     posts = [post(storage, queue, bodies=[f"{number}"] * 2) for number in range(10)]
-    await asyncio.gather(*posts[:5], storage.messages.purge(queue), *posts[5:])
+    await asyncio.gather(*posts[:5], storage.messages.purge(queue, now=START), *posts[5:])
     await post(storage, queue, bodies=["later"])
 
     left = Counter(bodies(await everything(storage, queue)))
@@ -518,7 +518,7 @@ async def test_posts_during_a_deletion_are_stored_on_a_queue_that_exists_or_not_
     await post(storage, queue, bodies=["before"])
 
     posts = [post(storage, queue, bodies=[f"{number}"]) for number in range(10)]
-    await asyncio.gather(*posts[:5], storage.queues.delete(queue), *posts[5:])
+    await asyncio.gather(*posts[:5], storage.queues.delete(queue, now=START), *posts[5:])
 
     left = bodies(await everything(storage, queue))
     assert "before" not in left

@@ -38,7 +38,7 @@ async def test_a_sweep_that_says_it_is_done_has_left_no_former_queue(
 ) -> None:
     for number in range(5):
         await post(storage, queue, bodies=[f"{number}"])
-        await storage.messages.purge(queue)
+        await storage.messages.purge(queue, now=START)
 
     await sweep_all(storage, now=START, limit=10)
 
@@ -72,8 +72,8 @@ async def test_messages_of_deleted_and_purged_queues_take_finitely_many_sweeps(
     for where in (queue, other_queue):
         await post(storage, where, bodies=[f"{number}" for number in range(50)])
         await hold(storage, where, limit=10)
-    await storage.queues.delete(queue)
-    await storage.messages.purge(other_queue)
+    await storage.queues.delete(queue, now=START)
+    await storage.messages.purge(other_queue, now=START)
     await post(storage, queue, bodies=["new"])
     await post(storage, other_queue, bodies=["new"])
 

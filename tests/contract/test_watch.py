@@ -111,7 +111,7 @@ async def test_a_watch_outlives_its_queue(storage: Storage, queue: QueueRef) -> 
     with storage.messages.watch(queue) as watch:
         await post(storage, queue, bodies=["a"], now=now())
         assert await woken(watch) is True
-        await storage.queues.delete(queue)
+        await storage.queues.delete(queue, now=now())
 
         await post(storage, queue, bodies=["b"], now=now())
 

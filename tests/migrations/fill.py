@@ -88,7 +88,7 @@ async def fill(storage: Storage) -> dict[str, Any]:
     page = await storage.messages.page(QUEUE, marker=None, limit=1, now=START)
     facts["marker of free 1"] = page.marker
     await post("left behind", ref=PURGED)
-    await storage.messages.purge(PURGED)
+    await storage.messages.purge(PURGED, now=START)
     receiver = await _subscribe(storage, "1" * 32, RECEIVER)
     disabled = await _subscribe(storage, "2" * 32, DISABLED, is_disabled=True)
     await post("owed")

@@ -131,7 +131,7 @@ async def test_a_queue_that_came_back_since_the_group_before_has_its_own_message
     await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
     await post_together(storage, queue)
 
-    await other_storage.queues.delete(queue)
+    await other_storage.queues.delete(queue, now=START)
     await other_storage.queues.create(queue, metadata={"ttl": 100}, now=START)
     posted = await post_together(storage, queue)
 

@@ -99,7 +99,7 @@ async def test_without_a_majority_every_call_says_so(
     for call in (
         lambda: post(storage, queue, bodies=["b"]),
         lambda: claim(storage, queue),
-        lambda: storage.messages.purge(queue),
+        lambda: storage.messages.purge(queue, now=START),
         lambda: storage.queues.create(QueueRef("p", "new"), metadata={}, now=START),
         lambda: subscribe(storage, queue),
     ):

@@ -31,7 +31,7 @@ PURGES = 3
 async def purge_several(storage: MongoStorage, queue: QueueRef) -> None:
     for number in range(PURGES):
         await post(storage, queue, bodies=[f"{number}"])
-        await storage.messages.purge(queue)
+        await storage.messages.purge(queue, now=START)
 
 
 async def document_of(storage: MongoStorage, queue: QueueRef) -> dict[str, Any]:
@@ -90,7 +90,7 @@ async def test_a_queue_that_comes_back_just_as_it_is_forgotten_keeps_its_message
     """It was deleted two days ago; the sweep comes between a post's reservation and its insert."""
     now = datetime.now(UTC)
     await post(storage, queue, bodies=["old"], now=now)
-    await storage.queues.delete(queue)
+    await storage.queues.delete(queue, now=START)
     await sweep(storage, clock=ManualClock(now), stop=Stop())
     await storage._connection.queues.update_one(
         {"_id": queue_key(queue)}, {"$set": {"unused_since": now - timedelta(days=2)}}

@@ -189,7 +189,7 @@ async def test_a_queue_deleted_by_one_process_is_empty_for_the_other_at_once(
 ) -> None:
     for _ in range(5):
         await post(storage, queue, bodies=["a"])
-        await other_storage.queues.delete(queue)
+        await other_storage.queues.delete(queue, now=START)
 
         assert await claim(storage, queue) is None
         assert bodies(await page(storage, queue)) == []
@@ -387,7 +387,7 @@ async def test_of_a_deletion_and_a_claim_at_the_same_time_one_has_all(
         else:
             assert isinstance(refused, ClaimNotHeld)
             assert there == ["a", "b", "c"]
-        await storage.messages.purge(queue)
+        await storage.messages.purge(queue, now=START)
 
 
 def and_then_die(step: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:

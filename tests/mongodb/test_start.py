@@ -22,6 +22,7 @@ from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import MongoStorage, deployment
+from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION
 from zaqar_notify.storage.registry import open_storage
 
 
@@ -225,7 +226,9 @@ async def test_data_of_another_version_is_refused(uri: str) -> None:
     with pymongo.MongoClient[dict[str, Any]](uri) as client:
         client.get_default_database().schema.update_one({}, {"$set": {"version": 99}})
 
-    with pytest.raises(StartRefused, match="schema version 99; this release knows version 1"):
+    with pytest.raises(
+        StartRefused, match=f"schema version 99; this release knows version {SCHEMA_VERSION}"
+    ):
         await open_storage(uri)
 
 

@@ -85,6 +85,26 @@ def jobs_of(
     return jobs
 
 
+def test_what_expires_before_it_is_due_has_no_job() -> None:
+    messages = [
+        NewMessage(body=b"1", ttl=60, delay=60),
+        NewMessage(body=b"2", ttl=60, delay=59),
+        NewMessage(body=b"3", ttl=60),
+    ]
+
+    owed = [message.body for job, _ in jobs_of(*messages) for message in job.messages]
+
+    assert sorted(map(bytes, owed)) == [b"2", b"3"]
+
+
+def test_what_is_notified_at_once_may_expire_before_it_is_due() -> None:
+    at_once = Settings(notify_delayed_at_once=True)
+
+    [(job, record)] = jobs_of(NewMessage(body=b"1", ttl=60, delay=60), settings=at_once)
+
+    assert (len(job.messages), record.delay) == (1, 0)
+
+
 def one_parcel(body: bytes = b"1") -> Parcel:
     [(job, _)] = jobs_of(NewMessage(body=body, ttl=60))
     [parcel] = parcels(job)

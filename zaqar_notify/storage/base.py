@@ -19,8 +19,8 @@ Rules for all methods:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence, Set
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -42,6 +42,10 @@ from zaqar_notify.models import (
     QueueStats,
     Subscription,
 )
+
+CANCELLED_KEPT = timedelta(days=30)
+"""For so long a store knows which messages were deleted before they were due: longer than a delay, and
+than deliveries may stand still."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
@@ -143,10 +147,10 @@ class QueueStore(ABC):
         """
 
     @abstractmethod
-    async def delete(self, ref: QueueRef) -> None:
+    async def delete(self, ref: QueueRef, *, now: datetime) -> None:
         """Remove the queue with its messages and claims; its subscriptions stay. No error if absent.
 
-        Positions are never used twice: a marker from before the deletion hides nothing posted later.
+        Messages that are delayed at `now` are cancelled: see `MessageStore.cancelled`. Positions are never used twice: a marker from before the deletion hides nothing posted later.
         """
 
     @abstractmethod
@@ -232,6 +236,8 @@ class MessageStore(ABC):
     ) -> None:
         """Delete one message. One that does not exist is no error, whatever the claim id.
 
+        One that is delayed at `now` is cancelled: see `cancelled`.
+
         Raises:
             MessageIsClaimed: A live claim holds it, and `claim_id` is None or another live claim.
             ClaimNotHeld: `claim_id` is given, and no live claim holds the message, or `claim_id` is
@@ -247,7 +253,7 @@ class MessageStore(ABC):
         claim_ids: Sequence[str] | None,
         now: datetime,
     ) -> None:
-        """Delete the messages that exist among `ids`, all in one write.
+        """Delete the messages that exist among `ids`, all in one write; delayed ones are cancelled.
 
         Args:
             claim_ids: None deletes claimed messages too. Otherwise each named message must be free
@@ -262,8 +268,22 @@ class MessageStore(ABC):
         """Remove up to `limit` visible messages, oldest first, and return them."""
 
     @abstractmethod
-    async def purge(self, ref: QueueRef) -> None:
-        """Remove all messages that are there now, claimed and delayed ones too; the queue stays."""
+    async def purge(self, ref: QueueRef, *, now: datetime) -> None:
+        """Remove all messages that are there now, claimed and delayed ones too; the queue stays.
+
+        Those that are delayed at `now` are cancelled.
+        """
+
+    @abstractmethod
+    async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
+        """The ids of those messages that were deleted before their delay had ended.
+
+        A deletion by id, a purge and the queue's deletion note that in the very write that removes the
+        messages, and it is known for `CANCELLED_KEPT` from then on.
+
+        Args:
+            due: By the ids of messages, the instant at which each one's delay ends.
+        """
 
     @abstractmethod
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:

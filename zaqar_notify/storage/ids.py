@@ -35,6 +35,11 @@ def to_position(message_id: str) -> int | None:
     return position if position < LAST_POSITION else None
 
 
+def life_of(message_id: str) -> str:
+    """The salt in an id, in hex."""
+    return message_id[2 * POSITION_BYTES :]
+
+
 def is_of(salt: bytes, message_id: str) -> bool:
     """Whether a well-formed id was given out in this life of a queue."""
     return message_id.endswith(salt.hex())

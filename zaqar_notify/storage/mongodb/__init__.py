@@ -15,6 +15,7 @@ survives the loss of any process of ours and of a minority of the set's members.
     post_group.py     what one group of posts writes
     posting.py        commit groups: blocks, messages, jobs, seals (docs/decisions/0004)
     remembering.py    posts under an idempotency key
+    cancelling.py     what was deleted before it was due
     leasing.py        the free messages of a queue, and who may have them
     queues.py messages.py claims.py subscriptions.py    the stores
     waiting.py        who waits for which queue
@@ -50,6 +51,8 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     reclaim_at        of seals and fences: when the server removes them by itself
     writer            of seals and remembered posts: the name of the writer of their block
     fence             of what stands in the place of a seal, or of a first message
+    cancelled         of what stands in the place of a message that was deleted before it was due; kept
+                      for CANCELLED_KEPT
     kept              of a message from another queue: somebody relied on its being here
 
     _id                       pages that include held messages, reads and deletes by id
@@ -57,11 +60,15 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
                               the earliest instant at which something falls due; counts
     queue, claim, held_until  (partial) what a claim holds; how many are claimed
     queue, moved_id           (partial, unique) messages from other queues by id
+    queue, cancelled          (partial, by queue) whether anything was cancelled, when a queue is purged
     expires_at                the sweep
-    reclaim_at                (TTL, partial) seals and fences
+    reclaim_at                (TTL, partial) seals, fences and notes of what was cancelled
 
     remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and
     queue (12 bytes); fingerprint, first and count of its messages, the block they are in, expires_at
+
+    ended lives: of a queue that was purged or deleted with messages that were delayed. _id is a digest of
+    project, queue and salt, `queue` as of remembered posts; former (the `queue` of that life), at
 
 Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document).
 

@@ -48,6 +48,7 @@ T = TypeVar("T")
 BY_DUE = "queue_due"
 BY_CLAIM = "queue_claim"
 BY_MOVED_ID = "queue_moved_id"
+BY_CANCELLED = "queue_cancelled"
 BY_EXPIRY = "expires_at"
 BY_SUBSCRIBER = "queue_subscriber"
 BY_QUEUE_EXPIRY = "queue_expires_at"
@@ -259,6 +260,9 @@ _MESSAGE_INDEXES = [
         name=BY_MOVED_ID,
         unique=True,
         partialFilterExpression=_exists("moved_id"),
+    ),
+    IndexModel(
+        [("queue", ASCENDING)], name=BY_CANCELLED, partialFilterExpression=_exists("cancelled")
     ),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
     IndexModel(

@@ -63,13 +63,18 @@ def place(queue: bytes, position: int) -> bytes:
     return queue + position.to_bytes(POSITION_BYTES, "big")
 
 
+def salt_of(queue: bytes) -> bytes:
+    """What ids of this life of the queue end with."""
+    return queue[:SALT_BYTES]
+
+
 def to_id(queue: bytes, position: int) -> str:
-    return ids.to_id(position, queue[:SALT_BYTES])
+    return ids.to_id(position, salt_of(queue))
 
 
 def is_of(queue: bytes, message_id: str) -> bool:
     """Whether a well-formed id was given out by this queue."""
-    return ids.is_of(queue[:SALT_BYTES], message_id)
+    return ids.is_of(salt_of(queue), message_id)
 
 
 def id_of(stored: Stored) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
 
 import msgspec
-from pymongo import DeleteMany
+from pymongo import DeleteMany, UpdateMany
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
@@ -16,6 +16,12 @@ from zaqar_notify.models import Message, Page, Posted, QueueRef
 from zaqar_notify.storage.base import MessageStore, Post, Watch
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.ids import to_position
+from zaqar_notify.storage.mongodb.cancelling import (
+    Cancelling,
+    cancelling,
+    is_delayed,
+    is_not_delayed,
+)
 from zaqar_notify.storage.mongodb.connection import (
     BY_CLAIM,
     BY_DUE,
@@ -33,7 +39,6 @@ from zaqar_notify.storage.mongodb.documents import (
     live_claim,
     new_queue_id,
     place,
-    queue_key,
     to_id,
     to_message,
     to_ms,
@@ -88,6 +93,7 @@ class MongoMessages(MessageStore):
         self._connection = connection
         self._messages = connection.messages
         self._records = records
+        self._cancelling = Cancelling(connection, records)
         self._leasing = leasing
         self._posting = posting
         self._waiting = waiting
@@ -357,18 +363,22 @@ class MongoMessages(MessageStore):
                 ):
                     raise MessageIsClaimed(message_id)
                 raise ClaimNotHeld(str(claim_id), message_id)
-            result = await self._messages.delete_one(
-                {
-                    "queue": record.id,
-                    "_id": stored["_id"],
-                    "held_until": stored["held_until"],
-                    "claim": stored.get("claim"),
-                },
-                hint=BY_ID,
-            )
-            if result.deleted_count:
+            if await self._delete_as_it_is(stored, deletion.now):
                 return
         raise StorageUnavailable("The message changes hands too often")
+
+    async def _delete_as_it_is(self, stored: Document, now: datetime) -> bool:
+        """Delete the message unless it has changed hands; one that is not due yet is cancelled."""
+        same = {
+            "queue": stored["queue"],
+            "_id": stored["_id"],
+            "held_until": stored["held_until"],
+            "claim": stored.get("claim"),
+        }
+        if _is_delayed(stored, to_ms(now)):
+            changed = await self._messages.update_one(same, cancelling(now), hint=BY_ID)
+            return changed.matched_count == 1
+        return (await self._messages.delete_one(same, hint=BY_ID)).deleted_count == 1
 
     async def _is_live(self, queue: bytes, claim_id: str, now: int) -> bool:
         held = await self._messages.find_one(
@@ -391,21 +401,35 @@ class MongoMessages(MessageStore):
             return
         with storage_errors():
             if claim_ids is None:
-                await self._delete_whoever_holds(record.id, ids)
+                await self._delete_whoever_holds(record.id, ids, now)
             else:
                 await self._delete_unless_held(record.id, ids, claim_ids, now)
 
-    async def _delete_whoever_holds(self, queue: bytes, ids: Sequence[str]) -> None:
+    async def _delete_whoever_holds(self, queue: bytes, ids: Sequence[str], now: datetime) -> None:
         own, foreign = _places(queue, ids)
         statements = []
+        wanted = {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}}
         if own:
-            wanted = {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}}
-            statements.append(DeleteMany(wanted, hint=BY_ID))
+            due = {**wanted, **is_not_delayed(to_ms(now))}
+            statements.append(DeleteMany(due, hint=BY_ID))
         if foreign:
-            wanted = {"queue": queue, "moved_id": {"$in": foreign}}
-            statements.append(DeleteMany(wanted, hint=BY_MOVED_ID))
-        if statements:
-            await rerun(lambda: self._messages.bulk_write(statements, ordered=False))
+            moved = {"queue": queue, "moved_id": {"$in": foreign}}
+            statements.append(DeleteMany(moved, hint=BY_MOVED_ID))
+        if not statements:
+            return
+        result = await rerun(lambda: self._messages.bulk_write(statements, ordered=False))
+        if result.deleted_count < len(own):
+            await self._cancel_and_delete(wanted, now)
+
+    async def _cancel_and_delete(self, wanted: Document, now: datetime) -> int:
+        """Cancel what is not due yet of these messages, and delete the others; how many both are."""
+        delayed = {**wanted, **is_delayed(to_ms(now))}
+        statements: Sequence[UpdateMany | DeleteMany] = [
+            UpdateMany(delayed, cancelling(now), hint=BY_ID),
+            DeleteMany({**wanted, "due": {"$exists": True}}, hint=BY_ID),
+        ]
+        result = await rerun(lambda: self._messages.bulk_write(statements))
+        return result.modified_count + result.deleted_count
 
     async def _delete_unless_held(
         self, queue: bytes, ids: Sequence[str], claim_ids: Sequence[str], now: datetime
@@ -437,9 +461,13 @@ class MongoMessages(MessageStore):
                 # None: it is delayed.
                 "claim": {"$in": [*holders, None]},
             }
-            result = await rerun(partial(self._messages.delete_many, ours, hint=BY_ID))
+            if any(_is_delayed(stored, now_ms) for stored in found):
+                deleted = await self._cancel_and_delete(ours, now)
+            else:
+                result = await rerun(partial(self._messages.delete_many, ours, hint=BY_ID))
+                deleted = result.deleted_count
             # Another claim has what is left, perhaps: ours came to its end meanwhile.
-            if result.deleted_count == len(found):
+            if deleted == len(found):
                 return
         raise StorageUnavailable("The messages change hands too often")
 
@@ -492,12 +520,12 @@ class MongoMessages(MessageStore):
             )
         return held
 
-    async def purge(self, ref: QueueRef) -> None:
+    async def purge(self, ref: QueueRef, *, now: datetime) -> None:
         with storage_errors():
-            await self._connection.queues.update_one(
-                {"_id": queue_key(ref), "metadata": {"$ne": None}},
-                [{"$set": leave_messages_behind()}],
-            )
+            await self._cancelling.end_life(ref, [{"$set": leave_messages_behind()}], now=now)
+
+    async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
+        return await self._cancelling.find(ref, due)
 
 
 def leave_messages_behind() -> Document:
@@ -553,6 +581,10 @@ def _expected(claim_id: str | None, instants: Sequence[int]) -> Document:
     if claim_id is None:
         return {"held_until": {"$lte": min(instants)}}
     return {"claim": claim_id, "held_until": {"$gt": max(instants)}}
+
+
+def _is_delayed(stored: Document, now: int) -> bool:
+    return "claim" not in stored and int(stored["held_until"]) > now
 
 
 def _by_position(stored: Document) -> bytes:

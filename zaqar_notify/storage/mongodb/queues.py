@@ -13,6 +13,7 @@ from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.base import QueueStore
 from zaqar_notify.storage.matching import has_metadata
+from zaqar_notify.storage.mongodb.cancelling import Cancelling
 from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID, Connection
 from zaqar_notify.storage.mongodb.connection import Document as Stored
 from zaqar_notify.storage.mongodb.documents import (
@@ -39,6 +40,7 @@ class MongoQueues(QueueStore):
         self._connection = connection
         self._queues = connection.queues
         self._records = records
+        self._cancelling = Cancelling(connection, records)
 
     async def get(self, ref: QueueRef) -> Queue | None:
         record = await self._records.get(ref)
@@ -83,13 +85,18 @@ class MongoQueues(QueueStore):
                 if result.matched_count:
                     return metadata
 
-    async def delete(self, ref: QueueRef) -> None:
-        await self.delete_many([ref])
+    async def delete(self, ref: QueueRef, *, now: datetime) -> None:
+        with storage_errors():
+            await self._cancelling.end_life(ref, _deletion(), now=now)
 
     async def delete_many(self, refs: Sequence[QueueRef]) -> None:
-        """Delete each of them, in one command."""
+        """Delete internal queues, in one command; nothing on them needs to be cancelled."""
+        deletions = [
+            UpdateOne({"_id": queue_key(ref), "metadata": {"$ne": None}}, _deletion())
+            for ref in refs
+        ]
         with storage_errors():
-            await self._queues.bulk_write([_deletion(ref) for ref in refs], ordered=False)
+            await self._queues.bulk_write(deletions, ordered=False)
 
     async def list(
         self,
@@ -187,21 +194,10 @@ class MongoQueues(QueueStore):
                     yield queue
 
 
-def _deletion(ref: QueueRef) -> UpdateOne:
-    """Unless it is absent, leave all that is on the queue behind."""
-    return UpdateOne(
-        {"_id": queue_key(ref), "metadata": {"$ne": None}},
-        [
-            {
-                "$set": {
-                    **leave_messages_behind(),
-                    "metadata": None,
-                    "created_at": None,
-                    "unused_since": "$$NOW",
-                }
-            }
-        ],
-    )
+def _deletion() -> list[Stored]:
+    """The update that takes away a queue with all that is on it."""
+    gone = {"metadata": None, "created_at": None, "unused_since": "$$NOW"}
+    return [{"$set": {**leave_messages_behind(), **gone}}]
 
 
 def _of_project(project: str, marker: str) -> Stored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -14,6 +14,7 @@ import msgspec
 from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
 from zaqar_notify.models import INTERNAL_PROJECT, Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
+from zaqar_notify.storage.sqlite.cancelling import cancel, cancel_all, find_cancelled
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queues import Record, Records
@@ -278,16 +279,15 @@ class SQLiteMessages(MessageStore):
         now_ms = to_ms(now)
 
         def write(db: apsw.Connection) -> None:
-            serials = []
-            for message_id in ids:
-                found = self._find(db, record, message_id, now_ms)
-                if found is None:
-                    continue
-                serial, holder = found
-                if claim_ids is not None and holder is not None and holder not in claim_ids:
+            found = {
+                message_id: one
+                for message_id in ids
+                if (one := self._find(db, record, message_id, now_ms))
+            }
+            for message_id, one in found.items():
+                if claim_ids is not None and one.holder not in {None, *claim_ids}:
                     raise ClaimNotHeld(", ".join(claim_ids), message_id)
-                serials.append(serial)
-            self._removals.add(db, serials)
+            self._remove(db, record, found, now_ms)
 
         await self._database.write(write)
 
@@ -309,13 +309,17 @@ class SQLiteMessages(MessageStore):
             if messages or not is_cut:
                 return messages
 
-    async def purge(self, ref: QueueRef) -> None:
+    async def purge(self, ref: QueueRef, *, now: datetime) -> None:
         def write(db: apsw.Connection) -> None:
             record = self._records.find(db, ref)
             if record is not None:
+                cancel_all(db, ref, record.number, record.salt, to_ms(now))
                 self._records.renumber(db, record)
 
         await self._database.write(write)
+
+    async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
+        return find_cancelled(self._database, ref, due)
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         return self._waiting.watch(ref, exclusive=exclusive)
@@ -360,15 +364,13 @@ class SQLiteMessages(MessageStore):
         rows.close()
         return found
 
-    def _find(
-        self, db: apsw.Connection, record: Record, message_id: str, now: int
-    ) -> tuple[int, str | None] | None:
-        """A message's serial number and the live claim on it, if any; None when it does not exist."""
+    def _find(self, db: apsw.Connection, record: Record, message_id: str, now: int) -> Found | None:
+        """A message that exists, by its id."""
         for statement, bindings in _lookups(record, message_id, OWN, MOVED):
             for serial, claim, held_until, expires_at in db.execute(statement, bindings):
-                if expires_at <= now or self._removals.has(serial):
-                    continue
-                return serial, claim if held_until is not None and held_until > now else None
+                if expires_at > now and not self._removals.has(serial):
+                    is_held = held_until is not None and held_until > now
+                    return Found(serial, claim if is_held else None, is_held and claim is None)
         return None
 
     def _delete(
@@ -377,14 +379,22 @@ class SQLiteMessages(MessageStore):
         found = self._find(db, record, message_id, now)
         if found is None:
             return
-        serial, holder = found
-        if claim_id != holder:
-            if holder is not None and (
+        if claim_id != found.holder:
+            if found.holder is not None and (
                 claim_id is None or _is_live(db, record.number, claim_id, now)
             ):
                 raise MessageIsClaimed(message_id)
             raise ClaimNotHeld(str(claim_id), message_id)
-        self._removals.add(db, [serial])
+        self._remove(db, record, {message_id: found}, now)
+
+    def _remove(
+        self, db: apsw.Connection, record: Record, found: Mapping[str, Found], now: int
+    ) -> None:
+        """Delete messages by their ids, and note those that are not due yet."""
+        self._removals.add(db, [one.serial for one in found.values()])
+        delayed = [message_id for message_id, one in found.items() if one.is_delayed]
+        if delayed:
+            cancel(db, record.queue.ref, delayed, now)
 
     async def _free_what_fell_due(self, number: int, ref: QueueRef, now: int) -> None:
         """So that what is visible is in one index, in order; each message is freed once per hold."""
@@ -422,6 +432,14 @@ def _lookups(
     if position is not None:
         yield own, {"queue": record.number, "position": position}
     yield moved, {"queue": record.number, "id": message_id}
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A message by its serial number: the live claim on it, if any, or whether it is delayed."""
+
+    serial: int
+    holder: str | None
+    is_delayed: bool
 
 
 class Look(msgspec.Struct):

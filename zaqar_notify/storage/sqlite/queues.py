@@ -16,6 +16,7 @@ from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueSt
 from zaqar_notify.storage.base import QueueStore
 from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.matching import has_metadata
+from zaqar_notify.storage.sqlite.cancelling import cancel_all
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import from_json, from_ms, to_id, to_json, to_ms
@@ -158,10 +159,11 @@ class SQLiteQueues(QueueStore):
 
         return await self._database.write(write)
 
-    async def delete(self, ref: QueueRef) -> None:
+    async def delete(self, ref: QueueRef, *, now: datetime) -> None:
         def write(db: apsw.Connection) -> None:
             record = self._records.find(db, ref)
             if record is not None:
+                cancel_all(db, ref, record.number, record.salt, to_ms(now))
                 self._records.remove(db, record)
 
         await self._database.write(write)

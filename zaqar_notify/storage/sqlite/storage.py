@@ -23,9 +23,11 @@ EXPIRED_MESSAGES = (
     "SELECT serial FROM messages INDEXED BY expiring_messages "
     "WHERE claim IS NULL AND expires_at <= ? LIMIT ?"
 )
-EXPIRED_KEYS = (
+EXPIRED_ROWS = (
     "DELETE FROM remembered_posts WHERE (project, queue, key) IN (SELECT project, queue, key "
-    "FROM remembered_posts INDEXED BY expiring_remembered_posts WHERE expires_at <= ? LIMIT ?)"
+    "FROM remembered_posts INDEXED BY expiring_remembered_posts WHERE expires_at <= ? LIMIT ?)",
+    "DELETE FROM cancellations WHERE (project, queue, what) IN (SELECT project, queue, what "
+    "FROM cancellations INDEXED BY expiring_cancellations WHERE expires_at <= ? LIMIT ?)",
 )
 LEFT_BEHIND = "SELECT serial FROM messages INDEXED BY {index} WHERE queue = ? AND {state} LIMIT ?"
 LEFT_BEHIND_BY_STATE = tuple(
@@ -85,8 +87,10 @@ class SQLiteStorage(Storage):
                 self._claims.sweep(db, now=now_ms, limit=limit),
                 _remove_left_behind(db, limit),
             )
-            db.execute(EXPIRED_KEYS, (now_ms, limit))
-            return max(most, db.changes())
+            for statement in EXPIRED_ROWS:
+                db.execute(statement, (now_ms, limit))
+                most = max(most, db.changes())
+            return most
 
         return await self._database.write(write)
 

@@ -9,6 +9,7 @@ was. How to add one: docs/add-a-driver.md.
     0003_positions.sql           positions of each queue's own; the present form of `messages`, and which
                                  query each of its indexes serves
     0004_parked.sql              subscriptions say whether deliveries are parked for them
+    0005_cancellations.sql       what was deleted before it was due
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0002_secret_rotations.sql"),
     partial(_run_file, "0003_positions.sql"),
     partial(_run_file, "0004_parked.sql"),
+    partial(_run_file, "0005_cancellations.sql"),
 )
 """In their order: the first one makes version 1."""
 
