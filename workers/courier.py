@@ -39,6 +39,7 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.errors import SubscriptionDoesNotExist
 from zaqar_notify.internal import held_ref, parked_ref, queues_of_subscription
+from zaqar_notify.metrics import DELIVERY_SECONDS, Tally
 from zaqar_notify.models import (
     Delivery,
     MessageType,
@@ -155,6 +156,8 @@ class Courier:
         self._webhook_secret = settings.webhook_secret.get_secret_value()
         self.counts: Counter[tuple[str, str]] = Counter()
         """Tries by scheme and verdict, since the start."""
+        self.delays: dict[str, Tally] = {}
+        """By scheme: from when a delivery was due to when it arrived."""
         self.written: Counter[str] = Counter(retry=0, parked=0, held=0, undelivered=0, later=0)
         """Records written since the start, by kind of internal queue."""
 
@@ -189,6 +192,7 @@ class Courier:
             was_suspect = receiver.endpoint.is_suspect
             outcome = await self._try(delivery, receiver)
             if outcome.verdict is Verdict.DELIVERED:
+                self._note_delay(parcel, receiver.scheme)
                 continue
             if outcome.verdict is Verdict.POSTPONED:
                 records += self._postponed(round_, number, outcome)
@@ -377,6 +381,14 @@ class Courier:
         self.counts[receiver.scheme, outcome.verdict.value] += 1
         telling.tried(outcome, delivery)
         return outcome
+
+    def _note_delay(self, parcel: Parcel, scheme: str) -> None:
+        if parcel.since is None:
+            return
+        tally = self.delays.get(scheme)
+        if tally is None:
+            tally = self.delays[scheme] = Tally(DELIVERY_SECONDS)
+        tally.note(max(0.0, (self._clock.now() - parcel.since).total_seconds()))
 
     def _learn(self, outcome: Outcome, receiver: Receiver, *, seconds: float, now: float) -> None:
         """How the receiver is doing; that it begins to fail or recovers is told."""

@@ -47,6 +47,7 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.metrics import Tally
 from zaqar_notify.models import MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
@@ -198,6 +199,11 @@ class Engine:
     def written(self) -> Counter[str]:
         """Deliveries put off (retry), kept (held) and given up (undelivered) since the start."""
         return self._courier.written
+
+    @property
+    def delays(self) -> Mapping[str, Tally]:
+        """By scheme: from when a delivery was due to when it arrived."""
+        return self._courier.delays
 
     @property
     def in_flight(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -20,11 +20,13 @@ from zaqar_notify import __version__
 from zaqar_notify.backlog import Backlog
 from zaqar_notify.metrics import (
     BUCKETS_SECONDS,
+    DELIVERY_SECONDS,
     OTHER,
     BrokerCounts,
     DeliveryCounts,
     Metrics,
     Requests,
+    Tally,
 )
 from zaqar_notify.models import Verdict
 from zaqar_notify.service import Service
@@ -32,7 +34,7 @@ from zaqar_notify.settings import Words
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
-_BOUNDS = [*(f"{bound:g}" for bound in BUCKETS_SECONDS), "+Inf"]
+_NO_DELIVERY = Tally(DELIVERY_SECONDS)
 
 
 async def exposition(service: Service) -> bytes:
@@ -98,7 +100,7 @@ def _requests(requests: Requests) -> Iterator[Metric]:
         if not tally.count:
             continue
         seconds[route, method] += tally.seconds
-        so_far = buckets.get((route, method), [0] * len(_BOUNDS))
+        so_far = buckets.get((route, method), [0] * len(tally.buckets))
         buckets[route, method] = [a + b for a, b in zip(so_far, tally.buckets, strict=True)]
     yield answered
     took = HistogramMetricFamily(
@@ -107,9 +109,14 @@ def _requests(requests: Requests) -> Iterator[Metric]:
         labels=["route", "method"],
     )
     for key, counts in buckets.items():
-        cumulated = zip(_BOUNDS, accumulate(counts), strict=True)
-        took.add_metric(key, [(bound, count) for bound, count in cumulated], seconds[key])
+        took.add_metric(key, _cumulated(counts, BUCKETS_SECONDS), seconds[key])
     yield took
+
+
+def _cumulated(counts: Iterable[int], bounds: Iterable[float]) -> list[tuple[str, float]]:
+    """The buckets as Prometheus has them: each with all below it."""
+    names = [*(f"{bound:g}" for bound in bounds), "+Inf"]
+    return list(zip(names, accumulate(counts), strict=True))
 
 
 def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
@@ -125,6 +132,15 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     for key, count in counts.items():
         tries.add_metric(key, count)
     yield tries
+    delays = HistogramMetricFamily(
+        "zaqar_notify_delivery_seconds",
+        "From when a delivery was due to when it arrived, with all the tries that failed.",
+        labels=["scheme"],
+    )
+    for scheme in schemes:
+        tally = engine.delays.get(scheme, _NO_DELIVERY)
+        delays.add_metric([scheme], _cumulated(tally.buckets, DELIVERY_SECONDS), tally.seconds)
+    yield delays
     written = CounterMetricFamily(
         "zaqar_notify_deliveries_written",
         "Deliveries put off (retry), kept (held) and given up (undelivered).",

@@ -16,6 +16,23 @@ from zaqar_notify.backlog import BacklogView
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds; one more bucket takes what is slower."""
 
+DELIVERY_SECONDS = (
+    0.01,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    5.0,
+    30.0,
+    60.0,
+    300.0,
+    3600.0,
+    21600.0,
+    86400.0,
+)
+"""The same for deliveries, which a receiver may have failed for hours before."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
 """Stands for a method that is none of ours, and for a path that is none of our resources."""
@@ -47,6 +64,10 @@ class DeliveryCounts(Protocol):
         """How many things an operator has to mend before deliveries go on, by scheme."""
 
     @property
+    def delays(self) -> Mapping[str, Tally]:
+        """By scheme: from when a delivery was due to when it arrived, by `DELIVERY_SECONDS`."""
+
+    @property
     def in_flight(self) -> int: ...
 
     @property
@@ -65,15 +86,23 @@ class BrokerCounts(Protocol):
 
 
 class Tally:
-    """Requests of one route, method and status."""
+    """What happened alike: requests of one route, method and status; deliveries of one scheme."""
 
-    __slots__ = ("buckets", "count", "seconds")
+    __slots__ = ("_bounds", "buckets", "count", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS_SECONDS) -> None:
+        self._bounds = bounds
         self.count = 0
         self.seconds = 0.0
-        self.buckets = [0] * (len(BUCKETS_SECONDS) + 1)
+        self.buckets = [0] * (len(bounds) + 1)
         """How many took up to each bound and more than the one before."""
+
+    def note(self, seconds: float | None) -> None:
+        """Count one; None: its time tells nothing."""
+        self.count += 1
+        if seconds is not None:
+            self.seconds += seconds
+            self.buckets[bisect_left(self._bounds, seconds)] += 1
 
 
 class Requests:
@@ -96,10 +125,7 @@ class Requests:
         tally = self._tallies.get((route, method, status))
         if tally is None:
             tally = self._tallies[route, method, status] = Tally()
-        tally.count += 1
-        if seconds is not None:
-            tally.seconds += seconds
-            tally.buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        tally.note(seconds)
 
     def items(self) -> Iterable[tuple[tuple[str, str, int], Tally]]:
         return self._tallies.items()

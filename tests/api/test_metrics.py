@@ -20,7 +20,7 @@ from zaqar_notify.backlog import Backlog
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
-from zaqar_notify.metrics import METHODS
+from zaqar_notify.metrics import METHODS, Tally
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef
 
@@ -48,6 +48,7 @@ class Engine:
     troubles: Mapping[str, int] = {"mailto": 1, "http": 0}
     in_flight = 3
     in_hand = 4
+    delays: Mapping[str, Tally] = {}
 
 
 class Bell:
@@ -338,4 +339,5 @@ async def test_what_alarms_look_at_is_shown_from_the_start(api: Api) -> None:
     assert samples("requests_total", route="other", method="GET", status="503") == 0
     assert samples("request_seconds_count", route=MESSAGES, method="POST") is None
     assert samples("tries_total", scheme="mailto", verdict="delivered") == 0
+    assert samples("delivery_seconds_count", scheme="https") == 0
     assert samples("tries_total", scheme="http", verdict="gone") == 0

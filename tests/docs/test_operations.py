@@ -19,6 +19,7 @@ from tests.service import Service as Process
 from zaqar_notify.client import Client
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.exposition import exposition
+from zaqar_notify.metrics import Tally
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.single import DATABASE, KEYS
@@ -37,6 +38,7 @@ class Engine:
     troubles: Mapping[str, int] = {"mailto": 1}
     in_flight = 0
     in_hand = 0
+    delays: Mapping[str, Tally] = {}
 
 
 class Bell:

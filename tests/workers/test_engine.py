@@ -186,6 +186,26 @@ async def test_a_failed_delivery_is_tried_at_the_policys_instants_and_then_recor
     assert await office.all_in(RETRY) == []
 
 
+async def test_a_delivery_s_delay_is_counted_from_when_it_was_due_first(office: Office) -> None:
+    await office.subscribe("http://receiver")
+    answers = iter([Outcome(Verdict.TRY_LATER, retry_after_seconds=100), DELIVERED])
+
+    async def answer(_delivery: Delivery) -> Outcome:
+        return next(answers)
+
+    office.sink.answers["http://receiver"] = answer
+    await office.post(b"1", delay=30)
+    office.clock.advance(seconds=30)
+    await office.work_off()
+    office.clock.advance(seconds=100)
+
+    async with office.open() as engine:
+        await office.settled()
+
+    tally = engine.delays["http"]
+    assert (tally.count, tally.seconds) == (1, 100)
+
+
 async def test_only_the_subscription_that_failed_is_tried_again(office: Office) -> None:
     await office.subscribe("http://well")
     await office.subscribe("http://ill")
