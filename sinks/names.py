@@ -8,8 +8,10 @@ servers hang fills its own turns, and delays its own names alone.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeAlias
@@ -36,6 +38,9 @@ ANSWER_SECONDS = 5.0
 server, for 1 second and for 2."""
 _FIRST_TRY_SECONDS = 1.0
 _TRIES = 2
+
+_FILES = 8
+"""What c-ares opens at its beginning: configuration, and what watches it."""
 
 MOST_OF_A_PROJECT = 32
 """Questions under way at once for one project."""
@@ -133,10 +138,19 @@ class GuardedResolver:
 
     def _ask(self, host: str) -> Question:
         if self._channel is None:
+            _require_files()
             self._channel = aiodns.DNSResolver(
                 self._name_servers or None, timeout=_FIRST_TRY_SECONDS, tries=_TRIES
             )
         return self._channel.getaddrinfo(host, type=socket.SOCK_STREAM)
+
+
+def _require_files() -> None:
+    """Raise OSError unless c-ares can open what it begins with: without, it would never learn of the
+    host's name servers."""
+    with ExitStack() as opened:
+        for _ in range(_FILES):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 class _LookUp:

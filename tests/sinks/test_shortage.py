@@ -13,6 +13,7 @@ import pytest
 
 from sinks.http import HttpClient, NoAnswer, Origin
 from sinks.shortage import Shortage, is_shortage
+from tests.sinks.name_server import serving_names
 from tests.sinks.receiver import receiving
 from tests.sinks.test_http import REQUEST, http_client
 
@@ -52,6 +53,23 @@ async def test_without_a_file_left_it_is_us_and_not_the_receiver(
     async with receiving() as receiver:
         with no_file_left(), pytest.raises(Shortage):
             await client.post(Origin(False, host, receiver.port), REQUEST, project="p")
+
+
+async def test_names_are_found_again_when_there_are_files_again() -> None:
+    async with receiving() as receiver, serving_names(well_example=["127.0.0.1"]) as server:
+        client = http_client(name_servers=[server.place])
+        origin = Origin(False, "well.example", receiver.port)
+        with no_file_left(), pytest.raises(Shortage):
+            await client.post(origin, REQUEST, project="p")
+
+        answer = await client.post(origin, REQUEST, project="p")
+
+        channel = client._resolver._channel
+        client.close()
+        assert answer.status == 204
+        # One that was made without files would not know the host's name servers, then or ever.
+        assert channel is not None
+        assert channel._event_thread
 
 
 async def test_with_files_left_a_name_that_is_not_found_is_the_receivers_fault(
