@@ -12,7 +12,7 @@ PORT ?= 8888
 .PHONY: help up cluster test faults check format bench lock pin clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand --tabs=16
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
@@ -56,7 +56,8 @@ clean: ## remove the environment and what tools left
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "zaqar-notify needs Python 3.11 or later; say which with make PYTHON=…"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@# Without pip, as Debian's Python makes it where python3-venv is missing, it would be half an environment.
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml lock/build.txt lock/run.txt | $(BIN)/python
 	$(INSTALL) --require-hashes --requirement lock/build.txt --requirement lock/run.txt
