@@ -102,7 +102,7 @@ async def test_posts_are_taken_again_when_messages_are_gone(
     caplog.set_level(logging.INFO, logger="zaqar_notify")
     await post_until_full(storage)
     if way == "purge":
-        await storage.messages.purge(QUEUE)
+        await storage.messages.purge(QUEUE, now=START)
 
     while await storage.sweep(now=after(1_000_000), limit=10):
         continue
