@@ -230,8 +230,13 @@ async def test_the_document_and_its_page_are_served(api: Api) -> None:
     assert page.status == 200
 
 
-async def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
-    page = await api.get("/docs", headers={"Client-ID": None, "X-Project-ID": None})
+@pytest.mark.parametrize("prefix", ["", "/messaging"])
+async def test_the_page_loads_nothing_from_elsewhere(start_api: StartApi, prefix: str) -> None:
+    """Nor from outside the public URL's path."""
+    api = await start_api(public_url=f"https://mq.example{prefix}")
+
+    page = await api.get(f"{prefix}/docs", headers={"Client-ID": None, "X-Project-ID": None})
+
     loaded = re.findall(r"""(?:href|src)="([^"]*)"|url: '([^']*)'""", page.body.decode())
     addresses = [in_tag or in_script for in_tag, in_script in loaded]
 
@@ -239,7 +244,8 @@ async def test_the_page_loads_nothing_from_elsewhere(api: Api) -> None:
     assert b"//" not in re.sub(rb"<!--.*?-->", b"", page.body), "No address of elsewhere"
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
     for address in addresses:
-        reply = await api.get(urljoin("/docs", address))
+        assert address[0] != "/", "Relative to the page"
+        reply = await api.get(urljoin(f"{prefix}/docs", address))
         assert (reply.status, bool(reply.body)) == (200, True), address
 
 
