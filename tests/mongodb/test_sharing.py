@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.clock import START
 from tests.contract.steps import bodies, page, post
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
@@ -37,3 +38,23 @@ async def test_observers_at_different_markers_read_different_pages(
 async def finds(storage: MongoStorage) -> int:
     status = await storage._connection.client.admin.command("serverStatus")
     return int(status["opcounters"]["query"])
+
+
+async def test_consumers_that_pop_at_the_same_time_share_one_reading_and_one_removal(
+    storage: MongoStorage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=[f"{number}" for number in range(120)])
+    before = await writes(storage)
+
+    popped = await asyncio.gather(
+        *(storage.messages.pop(queue, limit=2, now=START) for _ in range(50))
+    )
+
+    assert [len(messages) for messages in popped] == [2] * 50
+    assert sorted(int(body) for messages in popped for body in bodies(messages)) == list(range(100))
+    assert await writes(storage) - before < 10
+
+
+async def writes(storage: MongoStorage) -> int:
+    status = await storage._connection.client.admin.command("serverStatus")
+    return int(status["opcounters"]["update"]) + int(status["opcounters"]["delete"])

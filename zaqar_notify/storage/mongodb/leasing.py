@@ -14,6 +14,7 @@ from datetime import datetime
 import msgspec
 from pymongo import DESCENDING, UpdateMany
 
+from zaqar_notify.clock import new_id
 from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_DUE, BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun
@@ -22,6 +23,9 @@ FREED_AT_ONCE = 500
 """What fell due is freed in writes of this many, some milliseconds each."""
 
 REMOVED_AT_ONCE = 500
+
+REMOVAL_SECONDS = 60
+"""A removal of several that takes longer gives back what it holds."""
 
 RELEASE: Document = {
     "$set": {"due": FREE, "held_until": 0},
@@ -97,6 +101,12 @@ class Lease(msgspec.Struct, frozen=True):
         if self.most_claims is not None:
             visible["claim_count"] = {"$lt": self.most_claims}
         return visible
+
+
+def removal(now: datetime) -> Lease:
+    """A hold on messages that are about to be removed; it doesn't lengthen their lives."""
+    lease = Lease.begun(new_id(), REMOVAL_SECONDS, 0, now, is_counted=False)
+    return msgspec.structs.replace(lease, kept_until=0)
 
 
 class Leasing:

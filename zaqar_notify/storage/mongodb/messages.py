@@ -10,7 +10,6 @@ from functools import partial
 import msgspec
 from pymongo import DeleteMany, UpdateMany
 
-from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
 from zaqar_notify.models import Message, Page, Posted, QueueRef
 from zaqar_notify.storage.base import MessageStore, Post, Watch
@@ -45,15 +44,14 @@ from zaqar_notify.storage.mongodb.documents import (
 )
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, TogetherByKey, all_of
-from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Lease, Leasing
+from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Leasing, removal
+from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import LOOK_SECONDS, Record, Records
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 DELETES_TOGETHER = 500
 READERS_TOGETHER = 1000
-REMOVAL_SECONDS = 60
-"""A removal of several that takes longer gives back what it holds."""
 DUE_LOOK_SECONDS = 1.0
 """A page begun at a marker sees what fell due after it; so often it asks for what is before, too."""
 DUE_LOOKS_KEPT = 10_000
@@ -100,12 +98,14 @@ class MongoMessages(MessageStore):
         self._deletions: Together[Deletion, None] = Together(
             self._delete_group, most=DELETES_TOGETHER, gathering=gathering
         )
+        self._popping = Popping(connection, records, leasing, gathering)
         self._pages: TogetherByKey[Wanted, datetime, Page] = TogetherByKey(
             self._share_page, most=READERS_TOGETHER
         )
         self._due_looks: dict[bytes, float] = {}
 
     async def close(self) -> None:
+        await self._popping.close()
         await self._deletions.close()
         await self._pages.close()
 
@@ -441,7 +441,7 @@ class MongoMessages(MessageStore):
         messages locked: for a minute and a half, all claims on the queue wait for them in vain.
         """
         now_ms = to_ms(now)
-        lease = _removal(now)
+        lease = removal(now)
         holders = [*claim_ids, lease.claim_id]
         for _ in range(TRIES):
             found = await self._find(queue, ids, {"expires_at": {"$gt": now}})
@@ -472,53 +472,7 @@ class MongoMessages(MessageStore):
         raise StorageUnavailable("The messages change hands too often")
 
     async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
-        record = await self._records.get(ref)
-        if record is None:
-            return []
-        now_ms = to_ms(now)
-        popped: list[Document] = []
-        after: bytes | None = None
-        try:
-            with storage_errors():
-                while len(popped) < limit:
-                    lacking = limit - len(popped)
-                    free = await self._leasing.first_free(
-                        record.id, now_ms, limit=lacking, after=after
-                    )
-                    if not free:
-                        break
-                    after = free[-1]["_id"]
-                    taken = await self._take_away(record.id, free, now)
-                    popped += taken
-                    if len(taken) < len(free):
-                        ids = [stored["_id"] for stored in free]
-                        await self._leasing.remove_expired(record.id, ids, now_ms)
-                    if len(free) < lacking:
-                        break
-        except StorageUnavailable:
-            # What was popped before is gone from the queue: its caller has it, or nobody.
-            if not popped:
-                raise
-        return [to_message({**stored, "held_until": 0}, now_ms) for stored in popped]
-
-    async def _take_away(
-        self, queue: bytes, free: Sequence[Document], now: datetime
-    ) -> list[Document]:
-        """Hold messages, so that nobody else has them, and remove them."""
-        lease = _removal(now)
-        held = await self._leasing.take(queue, [(lease, free)])
-        if held:
-            await rerun(
-                lambda: self._messages.delete_many(
-                    {
-                        "queue": queue,
-                        "_id": {"$in": [stored["_id"] for stored in held]},
-                        "claim": lease.claim_id,
-                    },
-                    hint=BY_ID,
-                )
-            )
-        return held
+        return await self._popping.pop(ref, limit=limit, now=now)
 
     async def purge(self, ref: QueueRef, *, now: datetime) -> None:
         with storage_errors():
@@ -568,12 +522,6 @@ def _states(now: int, *, claimed: bool, delayed: bool) -> Document:
         return {"due": {"$exists": True}}
     held = {"claim": {"$exists": claimed}}
     return {"due": {"$exists": True}, "$or": [{"held_until": {"$lte": now}}, held]}
-
-
-def _removal(now: datetime) -> Lease:
-    """A hold on messages that are about to be removed; it doesn't lengthen their lives."""
-    lease = Lease.begun(new_id(), REMOVAL_SECONDS, 0, now, is_counted=False)
-    return msgspec.structs.replace(lease, kept_until=0)
 
 
 def _expected(claim_id: str | None, instants: Sequence[int]) -> Document:

@@ -17,6 +17,11 @@ from zaqar_notify.storage.sqlite.database import Database
 
 TAKEN_OUT_AT_ONCE = 500
 """Removals that are taken out of the tables together, in a few milliseconds of statements."""
+ENOUGH_AT_ONCE = 10
+"""So many neighbours are cheaper to take out than to note: pops of 20 got 2 to 6 times as far."""
+MOST_NOTED = 2 * TAKEN_OUT_AT_ONCE
+"""Everybody who looks at the head of a queue passes by what is noted, so that is bounded: as much is
+cleared as is added, however many delete at a time."""
 LONGEST_SECONDS = 0.5
 """How long removals wait for others."""
 
@@ -35,7 +40,11 @@ class Removals:
         self._plan()
 
     def add(self, db: apsw.Connection, serials: Sequence[int]) -> None:
-        """Delete these messages, for writes of any store."""
+        """Delete these messages, for writes of any store: noted, or taken out at once when enough are."""
+        noted = len(self.removed) + len(self._changing)
+        if len(serials) >= ENOUGH_AT_ONCE or noted + len(serials) > MOST_NOTED:
+            take_out(db, serials)
+            return
         db.executemany("INSERT OR IGNORE INTO removals VALUES (?)", [(one,) for one in serials])
         self._changing.update(serials)
 

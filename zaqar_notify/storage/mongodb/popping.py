@@ -1,0 +1,106 @@
+"""Pops: messages that are taken and removed in one.
+
+Pops on one queue that arrive together are one reading of the queue's head, one hold and one removal, and
+are handed out in the order of arrival. Each for itself would meet the same first messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import Message, QueueRef
+from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.documents import to_message, to_ms
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
+from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
+from zaqar_notify.storage.mongodb.leasing import Leasing, removal
+from zaqar_notify.storage.mongodb.records import Records
+
+POPS_TOGETHER = 64
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    limit: int
+    now: datetime
+
+
+class Popping:
+    def __init__(
+        self, connection: Connection, records: Records, leasing: Leasing, gathering: Gathering
+    ) -> None:
+        self._messages = connection.messages
+        self._records = records
+        self._leasing = leasing
+        self._pops: TogetherByKey[QueueRef, Wanted, list[Message]] = TogetherByKey(
+            self._pop, most=POPS_TOGETHER, gathering=gathering
+        )
+
+    async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
+        return await self._pops.call(ref, Wanted(limit, now))
+
+    async def close(self) -> None:
+        await self._pops.close()
+
+    async def _pop(self, ref: QueueRef, calls: Sequence[Call[Wanted, list[Message]]]) -> None:
+        record = await self._records.get(ref)
+        now = max(call.ask.now for call in calls)
+        popped: list[Document] = []
+        failure: StorageUnavailable | None = None
+        if record is not None:
+            wanted = sum(call.ask.limit for call in calls)
+            try:
+                with storage_errors():
+                    await self._fill(popped, record.id, wanted, now)
+            except StorageUnavailable as error:
+                # What was popped before is gone from the queue: its caller has it, or nobody.
+                failure = error
+        now_ms = to_ms(now)
+        start = 0
+        for call in calls:
+            share = popped[start : start + call.ask.limit]
+            start += len(share)
+            if failure is not None and not share:
+                call.fail(failure)
+            else:
+                call.answer([to_message({**stored, "held_until": 0}, now_ms) for stored in share])
+
+    async def _fill(self, popped: list[Document], queue: bytes, wanted: int, now: datetime) -> None:
+        """Walk along the free messages until there are enough, or no more."""
+        now_ms = to_ms(now)
+        after: bytes | None = None
+        while lacking := wanted - len(popped):
+            free = await self._leasing.first_free(queue, now_ms, limit=lacking, after=after)
+            if not free:
+                return
+            after = free[-1]["_id"]
+            taken = await self._take_away(queue, free, now)
+            popped += taken
+            if len(taken) < len(free):
+                ids = [stored["_id"] for stored in free]
+                await self._leasing.remove_expired(queue, ids, now_ms)
+            if len(free) < lacking:
+                return
+
+    async def _take_away(
+        self, queue: bytes, free: Sequence[Document], now: datetime
+    ) -> list[Document]:
+        """Hold messages, so that nobody else has them, and remove them."""
+        lease = removal(now)
+        held = await self._leasing.take(queue, [(lease, free)])
+        if held:
+            await rerun(
+                lambda: self._messages.delete_many(
+                    {
+                        "queue": queue,
+                        "_id": {"$in": [stored["_id"] for stored in held]},
+                        "claim": lease.claim_id,
+                    },
+                    hint=BY_ID,
+                )
+            )
+        return held
