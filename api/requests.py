@@ -95,7 +95,14 @@ class Call:
         self._received = False
         self.is_waiting = False
         self.content_length = int(self._headers.get(b"content-length", b"0"))
-        self.has_body = self.content_length > 0 or b"transfer-encoding" in self._headers
+        self.has_body = self.content_length > 0
+        coding = self._headers.get(b"transfer-encoding")
+        if coding is not None:
+            self.has_body = True
+            if coding.lower() != b"chunked":
+                self.fault = HeaderInvalid(
+                    "Invalid header value", "Transfer-Encoding must be chunked, or absent"
+                )
 
     @property
     def href(self) -> str:

@@ -166,6 +166,17 @@ async def test_a_request_that_can_be_read_in_two_ways_is_refused(api: Api, heade
     assert statuses(answers) == [400]
 
 
+@pytest.mark.parametrize("coding", ["identity", "xchunked", "gzip, chunked"])
+async def test_nothing_is_done_for_a_request_whose_end_nobody_knows(api: Api, coding: str) -> None:
+    await api.put("/v2/queues/q")
+    head = b"DELETE /v2/queues/q HTTP/1.1\r\n" + IDENTITY
+
+    answers = await api.send_raw(head + f"Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n".encode())
+
+    assert statuses(answers) == [400]
+    assert len((await api.get("/v2/queues")).json["queues"]) == 1
+
+
 @pytest.mark.parametrize("wait", [0, 1])
 async def test_what_is_no_request_is_answered_after_the_requests_before_it(
     api: Api, wait: int
