@@ -39,8 +39,8 @@ class Mailbox(msgspec.Struct, frozen=True):
 
 
 def is_mail_address(text: str) -> bool:
-    """Whether mail can be sent to it: plain ASCII, without a name, quotes or comments."""
-    return _ADDRESS.fullmatch(text) is not None
+    """Whether mail can be sent to it: plain ASCII, without a name, quotes, comments or encoded words."""
+    return _ADDRESS.fullmatch(text) is not None and not _ENCODED_WORD.search(text)
 
 
 def recipient(uri: str) -> str:

@@ -152,6 +152,7 @@ async def test_without_an_operators_sender_mails_wait_for_the_operator(
         "mailto://",
         "mailto:////a@b@c",
         "mailto://a@b/c",
+        "mailto:=?utf-8?q?x=0ABcc=3A?=@b",
         "mailto:a@-b.example",
         f"mailto:{'a' * 65}@b",
     ],

@@ -115,6 +115,8 @@ def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
         ("mailto:a@b?subject=" + "x" * 513, "513 characters; at most 512"),
         ("mailto://", "one address"),
         ("mailto://a@b/c", "one address"),
+        ("mailto:%3D?utf-8?q?x=0ABcc=3A?=@b", "one address"),
+        ("mailto:%3D%3Futf-8%3Fq%3Fx=0ABcc=3A%3F=@b", "one address"),
         ("mailto:" + "a" * 65 + "@b", "one address"),
         ("mailto:a@b-", "one address"),
         ("mailto:Name <a@b>", "one address"),
