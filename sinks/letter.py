@@ -140,7 +140,8 @@ def _header(mailbox: Mailbox) -> str:
 
 
 def _charset(text: str) -> str:
-    return "us-ascii" if text.isascii() else "utf-8"
+    # Not every reader is strict about what it takes for an encoded word.
+    return "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
 
 
 def _domain(sender: Mailbox | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from contextlib import suppress
 
@@ -185,7 +186,7 @@ def _judged(error: aiosmtplib.SMTPResponseException) -> Outcome:
         raise _trouble(error, about)
     return Outcome(
         Verdict.REFUSED if error.code >= 500 else Verdict.TRY_LATER,
-        error.code,
+        _status(error),
         _why(error, about),
         excerpt=text.detail(error.message),
     )
@@ -196,7 +197,12 @@ def _trouble(error: Exception, about: str, *, kind: str = "", working: int = 0) 
     if not isinstance(error, aiosmtplib.SMTPResponseException):
         return Trouble(why, kind=kind, working=working)
     said = text.detail(error.message)
-    return Trouble(why, status=error.code, excerpt=said, kind=kind, working=working)
+    return Trouble(why, status=_status(error), excerpt=said, kind=kind, working=working)
+
+
+def _status(error: aiosmtplib.SMTPResponseException) -> int | None:
+    """None: what came was no SMTP."""
+    return error.code if error.code > 0 else None
 
 
 def _why(error: BaseException, about: str) -> str:
@@ -209,9 +215,14 @@ def _why(error: BaseException, about: str) -> str:
             return f"the mail relay refused {about}"
         case aiosmtplib.SMTPTimeoutError() | TimeoutError():
             return f"the mail relay did not answer to {about} in time"
+        case aiosmtplib.SMTPServerDisconnected():
+            return "the mail relay hung up"
     match cause:
+        case socket.gaierror():
+            return f"the mail relay's name can't be looked up: {cause.strerror}"
         case ssl.SSLError():
             return f"TLS with the mail relay failed: {cause.reason}"
         case OSError() if cause.errno and cause.errno > 0:
             return f"no connection to the mail relay: {os.strerror(cause.errno)}"
-    return f"the mail relay hung up, or can't be used: {type(error).__name__}"
+    # What is left is the library's own: it lacks an extension, say.
+    return f"the mail relay can't be used: {text.detail(str(error))}"

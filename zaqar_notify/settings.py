@@ -177,7 +177,9 @@ class Settings(BaseModel):
         description="Time to connect to a receiver, name look-up and TLS included, seconds.",
     )
     delivery_timeout_seconds: float = Field(
-        15, gt=0, description="Time for one whole try, seconds."
+        15,
+        gt=0,
+        description="Time for one whole try, seconds; mails have the minutes of RFC 5321 instead.",
     )
     delivery_concurrency: Count = Field(
         256,

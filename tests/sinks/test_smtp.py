@@ -66,6 +66,13 @@ async def test_a_relay_that_is_down_costs_no_try(mailers: Mailers, unused_port: 
     assert outcome.detail == "no connection to the mail relay: Connection refused"
 
 
+async def test_a_relay_whose_name_is_not_known_costs_no_try(mailers: Mailers) -> None:
+    outcome = await mailers.at(25, smtp_host="relay.invalid").deliver(TO_YOU)
+
+    assert outcome.verdict is Verdict.POSTPONED
+    assert "name" in outcome.detail
+
+
 @pytest.mark.parametrize(
     "greeting", [b"554 go away\r\n", b"421 busy\r\n", b"", b"HTTP/1.1 200\r\n"]
 )
@@ -81,6 +88,7 @@ async def test_a_relay_that_does_not_want_us_costs_no_try(
         outcome = await mailer.deliver(TO_YOU)
 
     assert outcome.verdict is Verdict.POSTPONED
+    assert outcome.status == (int(greeting[:3]) if greeting[:1].isdigit() else None)
 
 
 async def test_a_relay_that_says_nothing_is_given_up(mailers: Mailers) -> None:
@@ -248,6 +256,7 @@ async def test_starttls_is_not_given_up_when_the_relay_does_not_offer_it(
     outcome = await mailers.to(relay, smtp_tls="starttls").deliver(TO_YOU)
 
     assert outcome.verdict is Verdict.POSTPONED
+    assert "STARTTLS" in outcome.detail
     assert not relay.mails
 
 
