@@ -62,6 +62,7 @@ def subscription(subscription: Subscription, now: datetime) -> Document:
         "age": age(subscription.created_at, now),
         "options": subscription.options,
         "confirmed": subscription.confirmed,
+        "expires_at": instant(subscription.expires_at),
     }
 
 

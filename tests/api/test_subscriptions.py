@@ -97,6 +97,7 @@ async def test_a_subscription_is_created_and_shown(api: Api, clock: ManualClock)
         "age": 9,
         "options": options,
         "confirmed": False,
+        "expires_at": "2100-01-01T12:01:40Z",
     }
 
 

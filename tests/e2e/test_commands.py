@@ -9,11 +9,12 @@ import threading
 from typing import Any
 
 import pytest
+import requests
 from typer.testing import CliRunner, Result
 
 from tests.service import Service, command, free_port, has_ended, outside_environ
 from zaqar_notify.cli import app
-from zaqar_notify.client import Client
+from zaqar_notify.client import DEFAULT_PROJECT, Client
 
 HOOK = "http://127.0.0.1:9/hook"
 
@@ -185,13 +186,49 @@ def test_subscribe_prints_the_id_and_the_signing_secret(client: Client, queue: s
     assert (subscription.subscriber, subscription.ttl) == (HOOK, 600)
     assert subscription.options == {"post_headers": {"X-Key": "a=b"}}
     assert shown["signing_secret"] == client.signing_secret(queue, subscription.id)
+    assert subscription.expires_at is not None
+    assert shown["until"] == f"{subscription.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_subscriptions_do_not_expire_unless_asked_to_and_are_listed_until_deleted(
+    client: Client, queue: str
+) -> None:
+    lasting = printed("subscribe", queue, HOOK)
+    passing = printed("subscribe", queue, f"queue:{queue}-copy", "--ttl", "600")
+
+    rows = [line.split() for line in run("subscription", "list", queue).stdout.splitlines()]
+
+    assert lasting["until"] == "never"
+    assert rows == [
+        ["ID", "SUBSCRIBER", "CONFIRMED", "UNTIL"],
+        [lasting["subscription_id"], HOOK, "no", "never"],
+        [passing["subscription_id"], f"queue:{queue}-copy", "no", passing["until"]],
+    ]
+    run("subscription", "delete", queue, lasting["subscription_id"])
+    listed = printed("subscription", "list", queue)["subscriptions"]
+    assert [each["id"] for each in listed] == [passing["subscription_id"]]
+
+
+def test_until_when_a_subscription_lives_is_true_after_its_ttl_was_changed(
+    service: Service, client: Client, queue: str
+) -> None:
+    subscription_id = printed("subscribe", queue, HOOK)["subscription_id"]
+    answered = requests.patch(
+        f"{service.url}/v2/queues/{queue}/subscriptions/{subscription_id}",
+        json={"ttl": 120},
+        headers={"Client-ID": "0" * 32, "X-Project-ID": DEFAULT_PROJECT},
+        timeout=10,
+    )
+
+    assert answered.status_code == 204
+    assert "never" not in run("subscription", "list", queue).stdout
 
 
 def test_a_queue_subscription_has_no_secret_to_show(client: Client, queue: str) -> None:
     lines = run("subscribe", queue, f"queue:{queue}-copy").stdout.splitlines()
 
-    assert lines[0] == "SUBSCRIPTION_ID"
-    assert client.subscription(queue, lines[1]).subscriber == f"queue:{queue}-copy"
+    assert lines[0].split() == ["SUBSCRIPTION_ID", "UNTIL"]
+    assert client.subscription(queue, lines[1].split()[0]).subscriber == f"queue:{queue}-copy"
 
 
 def test_a_mail_subscription_without_a_relay_is_refused_by_its_setting(queue: str) -> None:
@@ -204,18 +241,18 @@ def test_stats_count_the_messages(client: Client, queue: str) -> None:
     client.post(queue, 1, 2, 3)
     client.claim(queue, limit=1)
 
-    headings, counts = run("stats", queue).stdout.splitlines()
+    headings, counts = run("queue", "stats", queue).stdout.splitlines()
 
     assert headings.split() == ["FREE", "CLAIMED", "TOTAL", "OLDEST", "NEWEST"]
     assert counts.split()[:3] == ["2", "1", "3"]
-    assert printed("stats", queue)["total"] == 3
+    assert printed("queue", "stats", queue)["total"] == 3
 
 
 def test_queues_are_listed_for_the_project(queue: str) -> None:
     run("--project", "lister", "post", queue, "1")
 
-    assert run("--project", "lister", "queues").stdout == f"QUEUE\n{queue}\n"
-    assert printed("--project", "lister", "queues") == {"queues": [queue]}
+    assert run("--project", "lister", "queue", "list").stdout == f"QUEUE\n{queue}\n"
+    assert printed("--project", "lister", "queue", "list") == {"queues": [queue]}
 
 
 def test_a_second_process_on_the_same_data_is_refused(service: Service) -> None:

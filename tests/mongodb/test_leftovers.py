@@ -189,9 +189,9 @@ async def test_the_command_gives_back_what_was_put_aside(
     await storage.messages.post(POISON_REF, Owed([message]), now=datetime.now(UTC))
     monkeypatch.setenv("ZAQAR_STORE_URI", uri)
 
-    shown = await asyncio.to_thread(CliRunner().invoke, app, ["poison"])
-    given_back = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "--retry", "--json"])
-    nothing = await asyncio.to_thread(CliRunner().invoke, app, ["poison"])
+    shown = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "list"])
+    given_back = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "retry", "--json"])
+    nothing = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "list"])
 
     heading, line = shown.stdout.splitlines()
     assert heading.split()[:4] == ["ID", "JOB", "PROJECT", "QUEUE"]

@@ -52,8 +52,26 @@ def test_the_version_is_printed() -> None:
 def test_help_names_every_command() -> None:
     result = run("--help")
 
-    for name in ("up", "post", "tail", "claim", "subscribe", "stats", "queues", "ping", "config"):
+    for name in ("up", "post", "tail", "claim", "subscribe", "ping", "config", "doctor"):
         assert f"\n  {name} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("noun", "verbs"),
+    [
+        ("queue", ["list", "stats"]),
+        ("subscription", ["list", "delete"]),
+        ("poison", ["list", "retry", "drop"]),
+    ],
+)
+def test_what_there_are_several_of_is_a_singular_noun_with_verbs(
+    noun: str, verbs: list[str]
+) -> None:
+    assert f"\n  {noun} " in run("--help").stdout
+    result = run(noun, "--help")
+
+    listed = [line.split()[0] for line in result.stdout.partition("Commands:")[2].splitlines()[1:]]
+    assert listed == verbs
 
 
 @pytest.mark.parametrize(
@@ -87,7 +105,7 @@ def test_a_line_that_is_not_json_is_named_and_nothing_is_posted() -> None:
     assert "line 3 is not JSON" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["ping"], ["stats", "q"], ["post", "q", "1"]])
+@pytest.mark.parametrize("arguments", [["ping"], ["queue", "stats", "q"], ["post", "q", "1"]])
 def test_a_service_that_is_not_there_ends_with_3_and_one_sentence(arguments: list[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
 
@@ -180,10 +198,10 @@ def test_poison_in_a_data_directory_is_shown_and_dropped(tmp_path: Path) -> None
     asyncio.run(put_one_aside())
     data = ("--data", str(tmp_path))
 
-    assert len(run("poison", *data).stdout.splitlines()) == 2
-    assert run("poison", *data, "--retry").exit_code == 1
-    assert run("poison", *data, "--drop").exit_code == 0
-    assert run("poison", *data).stdout == ""
+    assert len(run("poison", "list", *data).stdout.splitlines()) == 2
+    assert run("poison", "retry", *data).exit_code == 1
+    assert run("poison", "drop", *data).exit_code == 0
+    assert run("poison", "list", *data).stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -191,13 +209,12 @@ def test_poison_in_a_data_directory_is_shown_and_dropped(tmp_path: Path) -> None
     [
         ((), 1, "ZAQAR_STORE_URI is not set"),
         (("--data", "no-such-directory"), 1, "There is no zaqar-notify.db in"),
-        (("--retry", "--drop"), 2, "not both"),
     ],
 )
 def test_poison_needs_to_know_where_and_what(
     arguments: tuple[str, ...], exit_code: int, said: str
 ) -> None:
-    result = run("poison", *arguments)
+    result = run("poison", "list", *arguments)
 
     assert result.exit_code == exit_code
     assert said in result.output
@@ -246,7 +263,7 @@ def test_a_store_that_goes_away_during_the_start_ends_it_with_a_sentence(
     os.close(lock)
     monkeypatch.setattr("zaqar_notify.storage.sqlite.storage.SQLiteStorage.read_clock", fail)
 
-    result = run("poison", "--data", str(tmp_path))
+    result = run("poison", "list", "--data", str(tmp_path))
 
     assert result.exit_code == 1
     assert result.output == "The store is unavailable: the connection was reset\n"

@@ -15,8 +15,10 @@ from zaqar_notify.cli import (
     config_command,
     doctor_command,
     poison_command,
+    queue_commands,
     restored_command,
     server_commands,
+    subscription_commands,
 )
 from zaqar_notify.cli.commands import Commands, ServiceAddress
 from zaqar_notify.client import DEFAULT_PROJECT, DEFAULT_URL
@@ -33,6 +35,8 @@ app = typer.Typer(
 )
 server_commands.register(app)
 client_commands.register(app)
+queue_commands.register(app)
+subscription_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)
 poison_command.register(app)
@@ -71,6 +75,9 @@ def address(
     ] = False,
 ) -> None:
     """Messaging and notification with the Zaqar API.
+
+    What is done every day is one verb: post, tail, claim, subscribe. All else is a noun and a verb:
+    queue list, subscription delete, poison retry.
 
     Exit codes: 0 done (also when there was nothing to claim), 1 refused by the service or not able
     to start, 2 the command is not understood, 3 the service can't be reached, 130 interrupted.

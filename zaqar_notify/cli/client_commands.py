@@ -12,20 +12,17 @@ from typing import Annotated
 
 import typer
 
-from zaqar_notify.cli.commands import ServiceAddress
-from zaqar_notify.cli.output import body_line, print_json, print_table, printable
-from zaqar_notify.client import PAUSES_SECONDS, Client, Message, NotFound, QueueEnd, RawJson
+from zaqar_notify.cli.commands import Json, Queue, open_client
+from zaqar_notify.cli.output import body_line, print_json, print_table, until
+from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound, RawJson
 
 POST_MESSAGES = 100
 POST_BYTES = 131072
 """Lines are posted in groups of at most this many and this size: half of what a service takes."""
 
-Queue = Annotated[str, typer.Argument(show_default=False, help="Its name.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
-
 
 def register(app: typer.Typer) -> None:
-    for command in (post, tail, claim, subscribe, stats, queues, ping):
+    for command in (post, tail, claim, subscribe, ping):
         app.command()(command)
 
 
@@ -56,7 +53,7 @@ def post(
     content = sys.stdin.read() if body == "-" else body
     bodies = _read_bodies(content, is_text=text, by_line=lines)
     ids: list[str] = []
-    with _client(context) as client:
+    with open_client(context) as client:
         for number, group in enumerate(in_groups(bodies)):
             # The same input makes the same groups: a repeated command repeats their keys.
             key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
@@ -80,7 +77,7 @@ def tail(
 
     Nothing is claimed or deleted. Claimed and delayed messages are shown too.
     """
-    with _client(context) as client:
+    with open_client(context) as client:
         for message in itertools.islice(client.tail(queue, from_start=from_start), count):
             if as_json:
                 print_json(message)
@@ -109,7 +106,7 @@ def claim(
 
     When there is nothing to claim it says so on standard error; the exit code is 0 all the same.
     """
-    with _client(context) as client:
+    with open_client(context) as client:
         claimed = client.claim(queue, ttl=ttl, grace=grace, limit=limit, wait=wait)
         if as_json:
             print_json({"claim_id": claimed.id, "ttl": ttl, "messages": claimed.messages})
@@ -130,7 +127,10 @@ def subscribe(
     uri: Annotated[
         str, typer.Argument(help="http(s)://…, mailto:ADDRESS or queue:NAME.", show_default=False)
     ],
-    ttl: Annotated[int | None, typer.Option(help="Life of the subscription, seconds.")] = None,
+    ttl: Annotated[
+        int | None,
+        typer.Option(help="Life of the subscription, seconds; without it, it does not expire."),
+    ] = None,
     header: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Sent to the webhook; may be given several times."),
@@ -140,17 +140,19 @@ def subscribe(
 ) -> None:
     """Send each message posted to a queue from now on to a webhook, mailbox or queue.
 
-    Prints the subscription's id and, for a webhook, the secret that its signatures are made with.
+    Prints the subscription's id, until when it lives and, for a webhook, the secret that its signatures
+    are made with.
     """
     options: dict[str, object] = {}
     if header:
         options["post_headers"] = dict(map(_name_and_value, header))
     if subject is not None:
         options["subject"] = subject
-    with _client(context) as client:
-        subscription_id = client.subscribe(queue, uri, ttl=ttl, options=options)
+    with open_client(context) as client:
+        subscription_id = client.subscribe(queue, uri, ttl=ttl or NEVER_SECONDS, options=options)
         secret = _webhook_secret(client, queue, uri, subscription_id)
-    shown = {"subscription_id": subscription_id}
+        subscription = client.subscription(queue, subscription_id)
+    shown = {"subscription_id": subscription_id, "until": until(subscription)}
     if secret is not None:
         shown["signing_secret"] = secret
     if as_json:
@@ -159,40 +161,9 @@ def subscribe(
         print_table([name.upper() for name in shown], [list(shown.values())])
 
 
-def stats(context: typer.Context, queue: Queue, as_json: Json = False) -> None:
-    """Count the messages of a queue."""
-    with _client(context) as client:
-        counted = client.stats(queue)
-    if as_json:
-        print_json(counted)
-        return
-    print_table(
-        ["FREE", "CLAIMED", "TOTAL", "OLDEST", "NEWEST"],
-        [
-            (
-                counted.free,
-                counted.claimed,
-                counted.total,
-                _age(counted.oldest),
-                _age(counted.newest),
-            )
-        ],
-    )
-
-
-def queues(context: typer.Context, as_json: Json = False) -> None:
-    """List the project's queues."""
-    with _client(context) as client:
-        names = [queue.name for queue in client.queues()]
-    if as_json:
-        print_json({"queues": names})
-    else:
-        print_table(["QUEUE"], [[name] for name in names])
-
-
 def ping(context: typer.Context, as_json: Json = False) -> None:
     """Ask whether the service and its store answer."""
-    with _client(context, pauses_seconds=()) as client:
+    with open_client(context, pauses_seconds=()) as client:
         started = time.monotonic()
         client.ping()
         milliseconds = round((time.monotonic() - started) * 1000, 1)
@@ -215,17 +186,6 @@ def in_groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
         group_bytes += body_bytes
     if group:
         yield group
-
-
-def _client(context: typer.Context, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> Client:
-    address: ServiceAddress = context.obj
-    return Client(
-        address.url,
-        address.project,
-        address.client_id,
-        pauses_seconds=pauses_seconds,
-        on_warning=lambda sentence: print(f"Warning: {printable(sentence)}", file=sys.stderr),
-    )
 
 
 def _read_bodies(content: str, *, is_text: bool, by_line: bool) -> list[RawJson]:
@@ -275,7 +235,3 @@ def _webhook_secret(client: Client, queue: str, uri: str, subscription_id: str) 
 def _posted_at(message: Message) -> str:
     posted_at = datetime.now(UTC) - timedelta(seconds=message.age)
     return posted_at.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _age(end: QueueEnd | None) -> str:
-    return f"{end.age} s ago" if end else "-"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from zaqar_notify.client import ClientError, ServiceUnreachable
+from zaqar_notify.cli.output import printable
+from zaqar_notify.client import PAUSES_SECONDS, Client, ClientError, ServiceUnreachable
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 
 REFUSED = 1
 UNREACHABLE = 3
+
+Queue = Annotated[str, typer.Argument(show_default=False, help="Its name.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,29 @@ class Commands(TyperGroup):
             _end(error, REFUSED)
         except StorageUnavailable as error:
             _end(StartRefused(f"The store is unavailable: {error}"), REFUSED)
+
+
+def add_group(
+    app: typer.Typer, noun: str, about: str, commands: Sequence[Callable[..., None]]
+) -> None:
+    """`zaqar-notify NOUN VERB`: a command for each function, which is named for the verb."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=about)
+    for command in commands:
+        group.command(command.__name__.removesuffix("_"))(command)
+    app.add_typer(group, name=noun)
+
+
+def open_client(
+    context: typer.Context, *, pauses_seconds: Sequence[float] = PAUSES_SECONDS
+) -> Client:
+    address: ServiceAddress = context.obj
+    return Client(
+        address.url,
+        address.project,
+        address.client_id,
+        pauses_seconds=pauses_seconds,
+        on_warning=lambda sentence: print(f"Warning: {printable(sentence)}", file=sys.stderr),
+    )
 
 
 def _end(error: Exception, exit_code: int) -> NoReturn:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from zaqar_notify.client import Message
+from zaqar_notify.client import Message, Subscription
+
+FOREVER = timedelta(days=100 * 365)
+"""What lives longer does not expire, as far as people are concerned."""
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -39,3 +43,15 @@ def _printable(character: str) -> str:
     if character.isspace():
         return " "
     return character if character.isprintable() else f"\\u{ord(character):04x}"
+
+
+def until(subscription: Subscription) -> str:
+    """Until when it lives: an instant, or `never`."""
+    ends_at = subscription.expires_at
+    if ends_at is None:  # Another service's, which does not say. A changed ttl is counted anew.
+        left = timedelta(seconds=subscription.ttl - subscription.age)
+    else:
+        left = ends_at - datetime.now(UTC)
+    if left > FOREVER:
+        return "never"
+    return (ends_at or datetime.now(UTC) + left).strftime("%Y-%m-%dT%H:%M:%SZ")

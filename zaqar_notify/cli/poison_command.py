@@ -1,4 +1,4 @@
-"""`zaqar-notify poison`: jobs that nobody could finish, and what is to become of them."""
+"""`zaqar-notify poison …`: jobs that nobody could finish, and what is to become of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import astuple
 
-from zaqar_notify.cli.commands import REFUSED
+from zaqar_notify.cli.commands import REFUSED, Json, add_group
 from zaqar_notify.cli.output import print_json, print_table
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings, load_settings
@@ -18,32 +18,40 @@ from zaqar_notify.single import DATABASE
 HEADINGS = ("ID", "JOB", "PROJECT", "QUEUE", "SUBSCRIPTION_ID", "BYTES", "POSTED_AT")
 
 
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Data directory of a single process, which is to be stopped meanwhile; without "
+        "it the store of ZAQAR_STORE_URI.",
+        show_default=False,
+    ),
+]
+Job = Annotated[str | None, typer.Option(help="Only the one with this id.", show_default=False)]
+
+
 def register(app: typer.Typer) -> None:
-    app.command()(poison)
+    about = "Jobs that were claimed again and again, and never finished."
+    add_group(app, "poison", about, (list_, retry, drop))
 
 
-def poison(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Data directory of a single process, which is to be stopped meanwhile; without "
-            "it the store of ZAQAR_STORE_URI.",
-            show_default=False,
-        ),
-    ] = None,
-    job: Annotated[
-        str | None, typer.Option(help="Only the one with this id.", show_default=False)
-    ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Give them back to the workers.")] = False,
-    drop: Annotated[bool, typer.Option("--drop", help="Remove them for good.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+def list_(data: Data = None, job: Job = None, as_json: Json = False) -> None:
+    """Show them. Bodies are never shown."""
+    _do(data, job, as_json=as_json)
+
+
+def retry(data: Data = None, job: Job = None, as_json: Json = False) -> None:
+    """Give them back to the workers, and show them. Exit code 1 when one can't be given back."""
+    _do(data, job, retry=True, as_json=as_json)
+
+
+def drop(data: Data = None, job: Job = None, as_json: Json = False) -> None:
+    """Remove them for good, and show them."""
+    _do(data, job, drop=True, as_json=as_json)
+
+
+def _do(
+    data: Path | None, job: str | None, *, as_json: bool, retry: bool = False, drop: bool = False
 ) -> None:
-    """Show the jobs that were claimed ten times and never finished, or end their waiting.
-
-    Bodies are never shown. Exit code 1 when one can't be given back.
-    """
-    if retry and drop:
-        raise typer.BadParameter("take --retry or --drop, not both")
     settings = load_settings()
     uri = settings.store_uri if data is None else f"sqlite://{(data / DATABASE).resolve()}"
     if not uri:

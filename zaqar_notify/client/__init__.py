@@ -23,6 +23,7 @@ from zaqar_notify.client.errors import (
     Unauthorized,
 )
 from zaqar_notify.client.models import (
+    NEVER_SECONDS,
     Message,
     Page,
     QueueEnd,
@@ -37,6 +38,7 @@ from zaqar_notify.client.transport import PAUSES_SECONDS
 __all__ = [
     "DEFAULT_PROJECT",
     "DEFAULT_URL",
+    "NEVER_SECONDS",
     "PAUSES_SECONDS",
     "BadRequest",
     "Claim",

@@ -78,7 +78,13 @@ class QueueSummary(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
 
 
+NEVER_SECONDS = 1000 * 365 * 86400
+"""The ttl of a subscription that is not to expire: a thousand years."""
+
+
 class Subscription(msgspec.Struct, frozen=True):
+    """`expires_at` is None where a service does not say it."""
+
     id: str
     source: str
     subscriber: str
@@ -86,6 +92,7 @@ class Subscription(msgspec.Struct, frozen=True):
     age: int
     options: dict[str, Any] = {}
     confirmed: bool = True
+    expires_at: datetime | None = None
 
 
 class SignedUrl(msgspec.Struct, frozen=True):
