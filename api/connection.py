@@ -1,4 +1,4 @@
-"""One connection of a client: its end, and bounds on the time that it takes and on what it leaves unread.
+"""One connection of a client: its end, and bounds on its time and on its unread answers.
 
 A connection that is closed while its client still sends is closed in two steps: first our side, then, when
 the client has sent all or too much, the rest. Otherwise the client's system forgets our answer.
@@ -27,7 +27,7 @@ UNREAD_SECONDS = 30.0
 
 LINGER_BYTES = 8 << 20
 LINGER_SECONDS = 15.0
-"""How much of what a client still sends is taken off a connection that we end, and for how long."""
+"""How much is still read of a connection that we end, and for how long."""
 
 
 class Exit:
@@ -56,7 +56,7 @@ class Connection(Reading):
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
-    # What the event loop calls.
+    # The event loop calls:
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -105,7 +105,7 @@ class Connection(Reading):
             self._postponed = None
             self._start_asgi_task(cycle, app)
 
-    # What the library calls.
+    # The library calls:
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -113,7 +113,7 @@ class Connection(Reading):
             self._limits.rest(self)
 
     def timeout_keep_alive_handler(self) -> None:
-        """End an idle connection; what its client has not read by now, it never will."""
+        """End an idle connection, with the answers that its client has not read by now."""
         self.end()
 
     def shutdown(self) -> None:
@@ -140,7 +140,7 @@ class Connection(Reading):
         return self._left_bytes is not None or self._wire.is_closing()
 
     def leave(self) -> None:
-        """End the connection; what its client still sends is taken first, within bounds."""
+        """End the connection. A request that is still arriving is read first, within bounds."""
         if self.is_leaving():
             return
         self._exit.write = self._exit.forget
@@ -165,7 +165,7 @@ class Connection(Reading):
         else:
             self._wire.close()
 
-    # What is unread.
+    # Unread answers.
 
     def unread_bytes(self) -> int:
         return self._wire.get_write_buffer_size()

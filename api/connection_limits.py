@@ -20,10 +20,10 @@ class Limited(Protocol):
 
 
 class ConnectionLimits:
-    """Which connections there are, and who of them has to go when they are too many or hold too much.
+    """The connections of a process, and which of them is ended when they are too many or hold too much.
 
-    Where they are too many, the one that has been without a request for the longest goes; where no one
-    is without, the new one is refused. Where too much is unread, the one with the most of it goes.
+    Too many: the connection that has been without a request for the longest time is ended. When all have
+    one, the new connection is refused. Too much unread: the connection with the most of it is ended.
     """
 
     def __init__(self, *, most: int, most_unread_bytes: int) -> None:

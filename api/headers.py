@@ -1,4 +1,4 @@
-"""What headers say, as the bytes that they came as."""
+"""The meaning of request headers, as bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SENT_ONCE = re.compile(
     rb"host|client-id|content-type|authorization|idempotency-key|zaqar-.*|extra-spec"
     rb"|url-.*|x-(auth|service)-.*|x-(project|tenant|user|domain|roles|trust)\b.*"
 )
-"""Headers that say who asks, or for what. Sent twice, one copy could be a proxy's and one a client's."""
+"""Headers of identity, and those that a request has one of. Of two, one could be a proxy's and one a client's."""
 
 _PLAIN_UUID = re.compile(
     rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"

@@ -5,8 +5,8 @@ Uvicorn's protocol is the base. Three things differ here.
 - An offer to upgrade to another protocol is declined: the request is read as if it had not been made.
   Uvicorn's parser takes the end of such a request's head for the end of the request, so that its body
   would be read as the next request.
-- What can't be read as a request is answered after the requests before it, and never beside an answer.
-- Heads, and what a chunked body brings beside itself, have bounds.
+- Bytes that are no request are answered once, after the requests before them.
+- Heads, extensions of chunks, and fields behind a chunked body have bounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_HEAD_BYTES = 65536
 """Request line and headers. Clients' heads have a few hundred bytes, a page's by 20 ids under 1,000."""
 
 MAX_OVERHEAD_BYTES = 65536
-"""What a chunked body may send without a byte of the body itself: chunk extensions and trailers."""
+"""Extensions of chunks and fields behind the last one, between two bytes of the body."""
 
 UNREADABLE = "This is not a valid HTTP/1.1 request"
 
@@ -38,7 +38,7 @@ class Reading(HttpToolsProtocol):
         self._is_whole = True
         """Whether the latest request's body has arrived; of its head `_is_in_head` speaks."""
         self._refusal: bytes | None = None
-        """The answer to what came behind the requests that are still being answered."""
+        """The answer to unreadable bytes, while requests before them are being answered."""
 
     @abstractmethod
     def is_leaving(self) -> bool:
@@ -46,13 +46,13 @@ class Reading(HttpToolsProtocol):
 
     @abstractmethod
     def leave(self) -> None:
-        """End the connection when what was written has been sent."""
+        """End the connection after the last answer."""
 
     @abstractmethod
     def give_up(self) -> None:
         """End the connection at once."""
 
-    # What the event loop calls.
+    # The event loop calls:
 
     def data_received(self, data: bytes) -> None:
         # In pieces, so that a head is measured before much more of it is parsed.
@@ -61,7 +61,7 @@ class Reading(HttpToolsProtocol):
                 return
             self._receive(data[start : start + MAX_HEAD_BYTES])
 
-    # What the library calls.
+    # The library calls:
 
     def on_headers_complete(self) -> None:
         self.url = origin_form(self.url)
@@ -84,7 +84,7 @@ class Reading(HttpToolsProtocol):
             self._answer_unreadable(self._refusal)
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what can't be read as a request.
+        """Refuse bytes that are no request.
 
         Requests before it are answered first. A request that was under way is answered by this alone.
         """
@@ -105,7 +105,7 @@ class Reading(HttpToolsProtocol):
         """Yes, for the library: so it begins nothing, and leaves the request to `_decline_upgrade`."""
         return True
 
-    # For those who end connections.
+    # The state of the requests.
 
     def is_in_head(self) -> bool:
         """Whether a request has begun and its headers are not complete."""
@@ -180,9 +180,9 @@ class Reading(HttpToolsProtocol):
 
     def _answer_unreadable(self, answer: bytes) -> None:
         if self.cycle is not None:
-            self.cycle.disconnected = True  # Whatever works on it has nobody to answer any more.
+            self.cycle.disconnected = True  # Its handler has no client any more.
             self.cycle.message_event.set()
-        self._is_whole = False  # More of what can't be read may be on its way.
+        self._is_whole = False  # More unreadable bytes may be on their way.
         self.transport.write(answer)
         self.leave()
 
@@ -195,7 +195,7 @@ def origin_form(target: bytes) -> bytes:
     if target == b"*":
         return b"/"
     if target[:1] != b"/":
-        parts = httptools.parse_url(target)  # Raises for what has no authority: "host:80", "path".
+        parts = httptools.parse_url(target)  # Raises without an authority: "host:80", "path".
         target = parts.path or b"/"
         if parts.query is not None:
             target += b"?" + parts.query

@@ -1,4 +1,4 @@
-"""How many records of a kind are logged: what anybody can cause without end must not fill the disk."""
+"""A rate for each kind of log record: clients that cause one record each must not fill the disk."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PER_KIND = 1000
 class LogRate(logging.Filter):
     """Keeps a handler's records of each kind within a rate, and has it say how many were left out.
 
-    The kind is the record's action, or the logger of those without. Debug records have no bound: who
-    switches them on wants each.
+    The kind is the record's action, or the logger of those without. Debug records have no bound:
+    an operator who switches them on wants each.
     """
 
     def __init__(self, handler: logging.Handler) -> None:

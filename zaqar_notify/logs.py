@@ -41,7 +41,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         instant = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         message = record.getMessage()
-        # The message is not quoted for its blanks: what looks like a fact comes behind it.
+        # Blanks alone are harmless in a message: facts stand behind it.
         shown = message if message.isprintable() and "=" not in message else _quoted(message)
         line = f"{instant} {record.levelname.lower()} {shown}"
         line += "".join(f" {key}={_value(value)}" for key, value in facts(record).items())
