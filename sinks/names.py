@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import aiodns
 from aiohappyeyeballs import AddrInfoType
@@ -38,6 +38,10 @@ ANSWER_SECONDS = 5.0
 server, for 1 second and for 2."""
 _FIRST_TRY_SECONDS = 1.0
 _TRIES = 2
+
+MOST_QUESTIONS = 10_000
+"""Until c-ares begins anew. It keeps answers for as long as their servers say, an hour at most, some
+hundred bytes each, and has no bound of its own."""
 
 _FILES = 8
 """What c-ares opens at its beginning: configuration, and what watches it."""
@@ -69,6 +73,9 @@ class GuardedResolver:
         self._guard = guard
         self._name_servers = name_servers
         self._channel: aiodns.DNSResolver | None = None
+        self._asked = 0
+        # Those before live on until their last question has ended.
+        self._channels: WeakSet[aiodns.DNSResolver] = WeakSet()
         self._known: dict[str, list[str]] = {}
         self._under_way: dict[tuple[str, str], _LookUp] = {}
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -90,9 +97,9 @@ class GuardedResolver:
     def close(self) -> None:
         for lookup in self._under_way.values():
             lookup.answer.cancel()
-        if self._channel:
-            self._channel.cancel()
-            self._channel = None
+        for channel in self._channels:
+            channel.cancel()
+        self._channel = None
 
     async def _look_up(self, host: str, project: str) -> list[str]:
         lookup = self._under_way.get((project, host)) or self._begin(host, project)
@@ -137,11 +144,14 @@ class GuardedResolver:
         return found
 
     def _ask(self, host: str) -> Question:
-        if self._channel is None:
+        if self._channel is None or self._asked == MOST_QUESTIONS:
             _require_files()
             self._channel = aiodns.DNSResolver(
                 self._name_servers or None, timeout=_FIRST_TRY_SECONDS, tries=_TRIES
             )
+            self._channels.add(self._channel)
+            self._asked = 0
+        self._asked += 1
         return self._channel.getaddrinfo(host, type=socket.SOCK_STREAM)
 
 

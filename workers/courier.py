@@ -377,6 +377,8 @@ class Courier:
         if outcome.verdict is not Verdict.POSTPONED:
             self._learn(outcome, receiver, seconds=ended - began, now=ended)
         if outcome.retry_after_seconds:
+            if outcome.verdict is not Verdict.POSTPONED and not endpoint.is_paused(ended):
+                telling.paused(receiver.subscription, seconds=outcome.retry_after_seconds)
             endpoint.pause(outcome.retry_after_seconds, now=ended)
         self.counts[receiver.scheme, outcome.verdict.value] += 1
         telling.tried(outcome, delivery)

@@ -68,6 +68,13 @@ def suspect(subscription: Subscription) -> None:
     )
 
 
+def paused(subscription: Subscription, *, seconds: int) -> None:
+    logger.info(
+        "The receiver asks for a pause; all that it is owed waits",
+        extra={"action": "endpoint_paused", **_who(subscription), "seconds": seconds},
+    )
+
+
 def recovered(subscription: Subscription, *, failing_since: datetime, failed_tries: int) -> None:
     logger.warning(
         "A receiver that failed answers again",

@@ -274,6 +274,29 @@ async def test_a_question_that_fails_when_nobody_waits_is_no_error(
     assert not caplog.records
 
 
+async def test_answers_that_c_ares_keeps_are_bounded_and_no_question_is_lost_by_it(
+    resolver: GuardedResolver, name_server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "MOST_QUESTIONS", 2)
+    hosts = [f"host{number}.example" for number in range(10)]
+    name_server.addresses |= {host: ["127.0.0.1"] for host in hosts}
+    name_server.may_answer = False
+    waiting = asking(resolver, *hosts)
+    await until(lambda: len(set(name_server.questions)) == len(hosts))
+    assert len(resolver._channels) == len(hosts) / 2
+
+    name_server.answer_all()
+
+    assert await asyncio.gather(*waiting) == [["127.0.0.1"]] * len(hosts)
+    waiting.clear()
+
+    def only_one_is_left() -> bool:
+        gc.collect()
+        return len(resolver._channels) == 1
+
+    await until(only_one_is_left)
+
+
 async def test_a_resolver_that_is_closed_leaves_nothing_behind(
     name_server: NameServer, caplog: pytest.LogCaptureFixture
 ) -> None:

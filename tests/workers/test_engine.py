@@ -302,7 +302,10 @@ async def test_all_deliveries_to_a_receiver_wait_as_long_as_it_asked_for_one(
     assert sorted(office.sink.bodies("http://receiver")[1:]) == [b"1", b"2", b"3", b"4"]
 
 
-async def test_a_pause_of_one_receiver_holds_up_no_other(office: Office) -> None:
+async def test_a_pause_of_one_receiver_holds_up_no_other_and_is_told_once(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     await office.subscribe("http://busy")
     await office.subscribe("http://well")
     busy = Outcome(Verdict.TRY_LATER, status=503, retry_after_seconds=120)
@@ -315,6 +318,8 @@ async def test_a_pause_of_one_receiver_holds_up_no_other(office: Office) -> None
 
     assert office.sink.bodies("http://busy") == [b"1"]
     assert office.sink.bodies("http://well") == [b"1", b"2"]
+    [told] = [each for each in caplog.records if getattr(each, "action", "") == "endpoint_paused"]
+    assert vars(told)["seconds"] == 120
 
 
 async def test_a_refused_delivery_is_recorded_and_not_repeated(office: Office) -> None:
