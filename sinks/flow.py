@@ -12,7 +12,7 @@ import logging
 import math
 import random as system_random
 import time
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 
 from sinks.carrier import Trouble
@@ -35,8 +35,11 @@ CROWDED_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 900.0
 """Until who was turned away looks again, at most."""
 
-MAX_BOOKINGS = 1000
-"""Projects whose turns are booked ahead."""
+MAX_PROJECTS = 1000
+"""Projects whose pace and bookings are remembered; idle ones are forgotten first."""
+
+PROBES = 2
+"""Mails at once, of two projects, that find out whether trouble is over."""
 
 
 class _Pause:
@@ -48,6 +51,17 @@ class _Pause:
         self.until = 0.0
         self.failures = 0
         self.detail = ""
+
+
+class _Project:
+    """How its mails have been doing: they may be such that the carrier takes its time over them."""
+
+    __slots__ = ("booked_until", "pace_seconds", "running")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.pace_seconds = 0.0
+        self.booked_until = 0.0
 
 
 class Flow:
@@ -62,11 +76,10 @@ class Flow:
         self._timer = timer
         self._random = random
         self._limit = most
-        self._running: Counter[str] = Counter()
+        self._running = 0
+        self._projects: OrderedDict[str, _Project] = OrderedDict()
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._pauses: dict[str, _Pause] = {}
-        self._bookings: dict[str, float] = {}
-        self._pace_seconds = 0.0
         self._crowded_until = 0.0
 
     @property
@@ -89,7 +102,7 @@ class Flow:
                 return self._postponed(project, kind)
             began = self._timer()
             outcome = await hand_over()
-            self._learn(outcome, kind, began)
+            self._learn(outcome, project, kind, began)
             return outcome
         except Trouble as trouble:
             return self.slow_down(trouble, project)
@@ -114,7 +127,7 @@ class Flow:
         seconds = min(FIRST_PAUSE_SECONDS * 2 ** (pause.failures - 1), LONGEST_PAUSE_SECONDS)
         pause.until = now + seconds
         if not trouble.kind:
-            self._limit = 1
+            self._limit = min(PROBES, self._most)
         if pause.detail != trouble.detail:
             pause.detail = trouble.detail
             logger.log(
@@ -128,10 +141,11 @@ class Flow:
                 },
             )
 
-    def _learn(self, outcome: Outcome, kind: str, began: float) -> None:
+    def _learn(self, outcome: Outcome, project: str, kind: str, began: float) -> None:
         """From a mail that was handed over, whatever became of it."""
         now = self._timer()
-        self._pace_seconds += (now - began - self._pace_seconds) / (1 + self._limit)
+        theirs = self._project(project)
+        theirs.pace_seconds += (now - began - theirs.pace_seconds) / (1 + self._limit)
         has_no_answer = outcome.verdict is Verdict.TRY_LATER and outcome.status is None
         if has_no_answer or began < self._paused_until(kind):
             return  # It was under way before the trouble, and says nothing of it.
@@ -152,7 +166,7 @@ class Flow:
     async def _turn(self, project: str) -> bool:
         """Wait a moment for a turn; the caller gives it back."""
         if project not in self._lines and self._may_run(project):
-            self._running[project] += 1
+            self._begin_turn(project)
             return True
         if not self._may_wait(project):
             return False
@@ -171,16 +185,27 @@ class Flow:
 
     def _may_run(self, project: str) -> bool:
         """A project has as many turns at once as it leaves to others: were its mails to hang, theirs go on."""
-        return self._running[project] < self._limit - self._running.total()
+        return self._project(project).running < self._limit - self._running
 
     def _may_wait(self, project: str) -> bool:
         own = len(self._lines.get(project, ()))
         left = MAX_WAITING - sum(map(len, self._lines.values()))
-        return own < left and (own + 1) * self._turn_seconds() <= PATIENCE_SECONDS
+        return own < left and (own + 1) * self._turn_seconds(project) <= PATIENCE_SECONDS
 
-    def _turn_seconds(self) -> float:
-        """Between two mails of one project, as far as can be told."""
-        return self._pace_seconds * max(1, len(self._lines)) / self._limit
+    def _turn_seconds(self, project: str) -> float:
+        """Between two mails of the project, as far as can be told."""
+        return self._project(project).pace_seconds * max(1, len(self._lines)) / self._limit
+
+    def _project(self, name: str) -> _Project:
+        found = self._projects.setdefault(name, _Project())
+        self._projects.move_to_end(name)
+        if len(self._projects) > MAX_PROJECTS:
+            oldest, state = next(iter(self._projects.items()))
+            if state.running:
+                self._projects.move_to_end(oldest)
+            else:
+                del self._projects[oldest]
+        return found
 
     def _leave_line(self, project: str, turn: asyncio.Future[None]) -> None:
         if turn.done() and not turn.cancelled():  # It was given at that very moment.
@@ -192,10 +217,13 @@ class Flow:
         if not line:
             self._lines.pop(project, None)
 
+    def _begin_turn(self, project: str) -> None:
+        self._project(project).running += 1
+        self._running += 1
+
     def _end_turn(self, project: str) -> None:
-        self._running[project] -= 1
-        if not self._running[project]:
-            del self._running[project]
+        self._project(project).running -= 1
+        self._running -= 1
         while (following := next(filter(self._may_run, self._lines), None)) is not None:
             self._give_turn(following)
 
@@ -208,7 +236,7 @@ class Flow:
         else:
             del self._lines[project]
         if not turn.done():
-            self._running[project] += 1
+            self._begin_turn(project)
             turn.set_result(None)
 
     def _postponed(self, project: str, kind: str, trouble: Trouble | None = None) -> Outcome:
@@ -224,11 +252,9 @@ class Flow:
         """When to come back: after the pause, each mail of a project with a turn of its own."""
         now = self._timer()
         begin = max(now, self._paused_until(kind))
-        turn = max(begin, now + 1, self._bookings.get(project, 0.0))
+        theirs = self._project(project)
+        turn = max(begin, now + 1, theirs.booked_until)
         if turn - begin >= LONGEST_WAIT_SECONDS:
             return math.ceil(begin - now + LONGEST_WAIT_SECONDS * (1 + self._random()) / 2)
-        if len(self._bookings) >= MAX_BOOKINGS:
-            self._bookings = {key: at for key, at in self._bookings.items() if at > now}
-        if len(self._bookings) < MAX_BOOKINGS or project in self._bookings:
-            self._bookings[project] = turn + self._turn_seconds()
+        theirs.booked_until = turn + self._turn_seconds(project)
         return math.ceil(turn - now)

@@ -38,8 +38,13 @@ class SmtpTimes(msgspec.Struct, frozen=True):
 MAILS_PER_CONNECTION = 100
 """Relays have limits of their own; a new connection is polite before that."""
 
-# Whatever they answer to: authentication or TLS is missing or failed, or the service closes.
-_ABOUT_US = frozenset({421, 432, 454, 530, 534, 535, 538})
+REFUSALS_PER_CONNECTION = 5
+"""A relay hangs up, with a reply that is about us, on whom it had to refuse many mails in a row."""
+
+# Whatever they answer to: the service closes, or asks for authentication or TLS.
+_ABOUT_US = frozenset({421, 530, 534, 535, 538})
+# To a mail: we send too much. To a recipient it may mean that he is nobody's here.
+_TOO_MUCH = 454
 
 
 class SmtpCarrier(Carrier):
@@ -65,13 +70,14 @@ class SmtpCarrier(Carrier):
 
     async def hand_over(self, letter: Letter) -> Outcome:
         connection = await self._connection()
-        is_usable = False
+        has_answer = False
         try:
             outcome = await self._transact(connection.smtp, letter)
-            is_usable = True
+            has_answer = outcome.status is not None
+            connection.refusals += outcome.verdict is not Verdict.DELIVERED
         finally:
             # Cancelled or in trouble, it may be in the middle of anything.
-            if is_usable and connection.smtp.is_connected:
+            if has_answer and connection.smtp.is_connected:
                 self._give_back(connection)
             else:
                 self._drop(connection)
@@ -86,7 +92,7 @@ class SmtpCarrier(Carrier):
         try:
             await smtp.mail(letter.sender)
         except aiosmtplib.SMTPSenderRefused as error:
-            kind = "" if error.code in _ABOUT_US else letter.sender
+            kind = "" if error.code in {*_ABOUT_US, _TOO_MUCH} else letter.sender
             raise _trouble(error, "the sender", kind=kind) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise _trouble(error, "the sender") from error
@@ -145,7 +151,8 @@ class SmtpCarrier(Carrier):
         connection.parting = asyncio.get_running_loop().call_later(
             self._times.idle, self._part_with, connection
         )
-        if connection.mails >= MAILS_PER_CONNECTION:
+        is_worn = connection.refusals >= REFUSALS_PER_CONNECTION
+        if is_worn or connection.mails >= MAILS_PER_CONNECTION:
             self._part_with(connection)
 
     def _part_with(self, connection: _Connection) -> None:
@@ -171,18 +178,20 @@ class SmtpCarrier(Carrier):
 class _Connection:
     """Open, and greeted."""
 
-    __slots__ = ("mails", "parting", "smtp")
+    __slots__ = ("mails", "parting", "refusals", "smtp")
 
     def __init__(self, smtp: aiosmtplib.SMTP) -> None:
         self.smtp = smtp
         self.mails = 0
+        self.refusals = 0
         self.parting: asyncio.TimerHandle
 
 
 def _judged(error: aiosmtplib.SMTPResponseException) -> Outcome:
     """What a reply to the recipient or the mail means: 5yz is final."""
-    about = "the recipient" if isinstance(error, aiosmtplib.SMTPRecipientRefused) else "the mail"
-    if error.code in _ABOUT_US:
+    is_recipient = isinstance(error, aiosmtplib.SMTPRecipientRefused)
+    about = "the recipient" if is_recipient else "the mail"
+    if error.code in _ABOUT_US or (error.code == _TOO_MUCH and not is_recipient):
         raise _trouble(error, about)
     return Outcome(
         Verdict.REFUSED if error.code >= 500 else Verdict.TRY_LATER,

@@ -87,6 +87,24 @@ async def test_a_project_whose_mails_hang_leaves_turns_to_others() -> None:
     assert mail == DELIVERED
 
 
+async def test_a_project_whose_mails_take_long_is_the_one_that_waits_longer() -> None:
+    timer = Timer()
+    flow, relay = Flow(8, timer=timer), Relay()
+
+    slow = await started(flow, relay, *["a"] * 4)
+    timer.now += 600
+    relay.open.set()
+    await asyncio.gather(*slow)
+    relay.open.clear()
+    again = await started(flow, relay, *["a"] * 40, *["b"] * 40)
+    waits = [[each for each in again[at : at + 40] if each.done()] for at in (0, 40)]
+    relay.open.set()
+    await asyncio.gather(*again)
+
+    assert max(each.result().retry_after_seconds or 0 for each in waits[0]) > 60
+    assert waits[1] == []
+
+
 async def test_a_project_with_many_mails_leaves_room_in_the_line_for_others() -> None:
     flow, relay = Flow(1, timer=Timer()), Relay()
 
@@ -122,18 +140,18 @@ async def test_trouble_pauses_all_mails_longer_each_time_until_one_goes_through(
     assert (await flow.pass_on("a", "ops", failing())).retry_after_seconds == FIRST_PAUSE_SECONDS
 
 
-async def test_after_trouble_one_mail_at_a_time_tries_whether_it_is_over() -> None:
+async def test_after_trouble_one_mail_of_each_of_two_projects_tries_whether_it_is_over() -> None:
     timer = Timer()
     flow, relay = Flow(4, timer=timer), Relay()
     await flow.pass_on("a", "ops", failing())
     timer.now += FIRST_PAUSE_SECONDS
 
-    mails = await started(flow, relay, *"abcd")
-    assert relay.taken == ["a"]
+    mails = await started(flow, relay, *"aabc")
+    assert relay.taken == ["a", "b"]
     relay.open.set()
     await asyncio.gather(*mails)
 
-    assert sorted(relay.taken) == ["a", "b", "c", "d"]
+    assert sorted(relay.taken) == ["a", "a", "b", "c"]
 
 
 async def test_a_mail_that_was_under_way_before_the_trouble_does_not_end_it() -> None:

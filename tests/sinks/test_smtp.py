@@ -31,7 +31,6 @@ TO_YOU = delivery_to("mailto:you@example.org")
         ("550 no such user", Verdict.REFUSED, 550),
         ("554 spam", Verdict.REFUSED, 554),
         ("421 closing", Verdict.POSTPONED, 421),
-        ("454 throttled", Verdict.POSTPONED, 454),
         ("530 log in first", Verdict.POSTPONED, 530),
     ],
 )
@@ -45,6 +44,31 @@ async def test_a_reply_to_the_recipient_or_the_mail_decides_of_it_unless_it_is_a
     assert (outcome.verdict, outcome.status) == (verdict, status)
     assert outcome.excerpt == reply[4:]
     assert reply[4:] not in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("to", "verdict"), [("to_recipient", Verdict.TRY_LATER), ("to_data", Verdict.POSTPONED)]
+)
+async def test_454_is_about_us_unless_it_refuses_a_recipient(
+    relay: MailRelay, mailers: Mailers, to: str, verdict: Verdict
+) -> None:
+    """Postfix answers it to a recipient whom it does not relay to, and any tenant can name one."""
+    setattr(relay, to, "454 4.7.1 not now")
+
+    assert (await mailers.to(relay).deliver(TO_YOU)).verdict is verdict
+
+
+async def test_no_connection_collects_so_many_refusals_that_the_relay_hangs_up(
+    relay: MailRelay, mailers: Mailers
+) -> None:
+    """Postfix does after 20, with a 421: a tenant's bad recipients would slow all mail."""
+    relay.to_recipient = "550 no such user"
+    mailer = mailers.to(relay)
+
+    for _ in range(20):
+        await mailer.deliver(TO_YOU)
+
+    assert relay.connections_made == 20 / 5
 
 
 @pytest.mark.parametrize("reply", ["450 slow down", "530 log in first", "550 not you", "421 later"])
