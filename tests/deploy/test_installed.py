@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_group
@@ -25,18 +26,22 @@ from zaqar_notify.client import Client
 ARRIVES_SECONDS = 20
 COMMAND_SECONDS = 60
 
-CLIENT_COMMANDS = {
-    "ping": ["ping"],
-    "post": ["post", "orders", '"hello"'],
-    "queue list": ["queue", "list"],
-    "queue stats": ["queue", "stats", "orders"],
-    "subscription list": ["subscription", "list", "orders"],
-    "tail": ["tail", "orders", "--from-start", "--count", "1"],
-    "claim": ["claim", "orders", "--limit", "1", "--delete"],
-    "subscribe": ["subscribe", "orders", "queue:audit"],
-}
-"""What is asked of a service, in this order."""
-OTHER_COMMANDS = {"up", "api", "worker", "receive", "doctor", "config", "poison", "restored"}
+TO_A_SERVICE = [
+    ["ping"],
+    ["post", "orders", '"hello"'],
+    ["queue", "list"],
+    ["queue", "stats", "orders"],
+    ["tail", "orders", "--from-start", "--count", "1"],
+    ["claim", "orders", "--limit", "1", "--delete"],
+    ["subscribe", "orders", "queue:audit"],
+    ["subscription", "list", "orders"],
+    ["subscription", "delete", "orders", "0" * 24],
+]
+"""Commands that call one, in this order."""
+TO_A_DIRECTORY = [["poison", verb, "--data", "data"] for verb in ("list", "retry", "drop")]
+TO_A_CLUSTER = [["doctor"], ["restored"]]
+OTHERS = [["up"], ["api"], ["worker"], ["receive"], ["config", "--example"]]
+"""Run in tests of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +144,13 @@ def test_up_delivers_and_every_command_of_a_client_works(
 
     with alone.running("up", "--port", str(port), until_it_says=f"serves {url}"):
         alone.run("subscribe", "orders", webhooks.url)
-        printed = {name: alone.run(*words) for name, words in CLIENT_COMMANDS.items()}
+        printed = {words[0]: alone.run(*words) for words in TO_A_SERVICE}
         alone.run("doctor")
 
         assert webhooks.take_until({"hello"}, within_seconds=ARRIVES_SECONDS) == {"hello"}
     assert all('"hello"' in printed[command] for command in ("tail", "claim"))
-    alone.run("poison", "list", "--data", "data")
+    for words in TO_A_DIRECTORY:
+        alone.run(*words)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
@@ -195,6 +201,8 @@ def test_an_api_and_a_worker_deliver(
         client.post("orders", "hello")
 
         assert webhooks.take_until({"hello"}, within_seconds=ARRIVES_SECONDS) == {"hello"}
+        for words in TO_A_CLUSTER:
+            in_cluster.run(*words)
         for process in (api_process, worker_process):
             [command] = re.findall(r" with: (.*)$", process.printed(), re.M)
             terminals.paste(command)
@@ -204,6 +212,17 @@ def test_settings_are_told(alone: Installed) -> None:
     assert alone.run("config", "--example") == (image.ROOT / "settings.example.env").read_text()
 
 
+def commands(group: Any, *before: str) -> Iterator[tuple[str, ...]]:
+    """The words of each command of `group` and of the groups in it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *before, name)
+        else:
+            yield (*before, name)
+
+
 def test_no_command_is_left_out_here() -> None:
-    first_words = {name.partition(" ")[0] for name in CLIENT_COMMANDS}
-    assert set(get_group(app).commands) == first_words | OTHER_COMMANDS
+    run = [*TO_A_SERVICE, *TO_A_DIRECTORY, *TO_A_CLUSTER, *OTHERS]
+
+    for words in commands(get_group(app)):
+        assert any(tuple(line[: len(words)]) == words for line in run), words
