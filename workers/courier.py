@@ -474,10 +474,9 @@ class Courier:
             jitter=self._settings.retry_jitter,
             random=self._random,
         )
-        useless_at = link_expires_at(parcel)
-        if at is None or (useless_at is not None and at >= useless_at):
+        if at is None or self._is_over(parcel, at):
             return None
-        return None if self.is_too_old(parcel, at) else round((at - now).total_seconds())
+        return round((at - now).total_seconds())
 
     async def schedule(self, subscription: Subscription) -> Schedule:
         queue = await insist(partial(self._storage.queues.get, subscription.queue), self._stop)
@@ -486,6 +485,11 @@ class Courier:
             {} if queue is None else queue.metadata,
             default=default_schedule(self._settings.retry_default, subscription.subscriber),
         )
+
+    def _is_over(self, parcel: Parcel, at: datetime) -> bool:
+        """Whether a try at that instant would come too late: it is too old, or its link has ended."""
+        useless_at = link_expires_at(parcel)
+        return (useless_at is not None and at >= useless_at) or self.is_too_old(parcel, at)
 
     def is_too_old(self, parcel: Parcel, at: datetime) -> bool:
         """Whether it will have been owed at `at` for as long as it may be."""
@@ -518,14 +522,24 @@ class Courier:
         return held_record(parcel, subscription, now=self._clock.now())
 
     def _postponed(self, round_: Round, number: int, outcome: Outcome) -> list[Record]:
-        """The round's parcels from this number on: they come back with their attempt unspent."""
+        """The round's parcels from this number on: they come back with their attempt unspent, unless it
+        would be too late then."""
+        subscription, now = round_.receiver.subscription, self._clock.now()
+        delay = max(1, outcome.retry_after_seconds or 0)
+        over = [
+            parcel
+            for parcel in round_.parcels[number:]
+            if self._is_over(parcel, now + timedelta(seconds=delay))
+        ]
+        if over:
+            telling.given_up_together(subscription, outcome.detail, count=len(over))
         return [
-            retry_record(
-                parcel,
-                round_.receiver.subscription,
-                attempt=round_.attempt,
-                delay=max(1, outcome.retry_after_seconds or 0),
-                settings=self._settings,
+            undelivered_record(
+                parcel, subscription, outcome=outcome, attempts=round_.attempt - 1, now=now
+            )
+            if parcel in over
+            else retry_record(
+                parcel, subscription, attempt=round_.attempt, delay=delay, settings=self._settings
             )
             for parcel in round_.parcels[number:]
         ]

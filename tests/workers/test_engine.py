@@ -275,6 +275,39 @@ async def test_what_is_postponed_spends_no_try_and_does_not_count_against_the_re
     assert await office.undelivered(subscription) == []
 
 
+async def test_what_is_postponed_until_it_is_too_old_is_given_up(office: Office) -> None:
+    office.settings = Settings(delivery_max_age_seconds=60, retry_jitter=0)
+    subscription = await office.subscribe("http://receiver")
+    postponed = Outcome(Verdict.POSTPONED, detail="the relay is away", retry_after_seconds=25)
+    office.sink.answers["http://receiver"] = always(postponed)
+    await office.post(b"1", b"2")
+
+    for _ in range(4):
+        await office.work_off()
+        office.clock.advance(seconds=25)
+
+    assert await office.owed_deliveries() == []
+    records = await office.undelivered(subscription)
+    assert [(each.verdict, each.detail, each.attempts) for each in records] == [
+        (Verdict.POSTPONED, "the relay is away", 0)
+    ] * 2
+
+
+async def test_a_request_to_confirm_is_not_postponed_beyond_its_links_end(office: Office) -> None:
+    office.settings = Settings.model_validate(
+        {"require_confirmation": True, "signed_url_secrets": "key"}
+    )
+    subscription = await office.subscribe("http://receiver", ttl=60)
+    postponed = Outcome(Verdict.POSTPONED, retry_after_seconds=300)
+    office.sink.answers["http://receiver"] = always(postponed)
+    await ask_to_confirm(office, subscription)
+
+    await office.work_off()
+
+    assert await office.owed_deliveries() == []
+    assert len(await office.undelivered(subscription)) == 1
+
+
 async def test_all_deliveries_to_a_receiver_wait_as_long_as_it_asked_for_one(
     office: Office,
 ) -> None:
