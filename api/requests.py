@@ -20,6 +20,7 @@ from api.headers import (
     project_or_none,
 )
 from api.query import Query
+from zaqar_notify.clock import host_now
 from zaqar_notify.errors import HeaderInvalid, ValidationFailed
 from zaqar_notify.installation import is_own_delivery
 from zaqar_notify.limits import check_range
@@ -245,7 +246,7 @@ class Call:
             method=self.method,
             path=self.path,
             prefix=self.prefix,
-            now=service.clock.now(),
+            now=host_now(service.clock),
         )
 
 

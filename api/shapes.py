@@ -7,6 +7,7 @@ from datetime import datetime
 
 import orjson
 
+from zaqar_notify.clock import Clock
 from zaqar_notify.models import Document, Message, Subscription
 from zaqar_notify.subscriptions import GivenUp
 
@@ -80,7 +81,7 @@ def _checksum(message: Message) -> bytes:
     return b"" if message.checksum is None else b',"checksum":"%b"' % message.checksum.encode()
 
 
-def given_up(one: GivenUp) -> Document:
+def given_up(one: GivenUp, clock: Clock) -> Document:
     """A delivery that was given up, with what the subscriber did not get."""
     record = one.record
     return {
@@ -91,6 +92,6 @@ def given_up(one: GivenUp) -> Document:
         "status": record.status,
         "detail": record.detail,
         "attempts": record.attempts,
-        "given_up_at": instant(record.given_up_at),
+        "given_up_at": instant(clock.on_host(record.given_up_at)),
         "payload": orjson.Fragment(bytes(record.payload)),
     }

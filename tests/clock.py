@@ -13,9 +13,14 @@ the finest that every store keeps."""
 class ManualClock:
     def __init__(self, start: datetime = START) -> None:
         self._now = start
+        self.host_ahead = timedelta()
+        """By how much the host's clock was put forward, which this one does not follow."""
 
     def now(self) -> datetime:
         return self._now
+
+    def on_host(self, instant: datetime) -> datetime:
+        return instant + self.host_ahead
 
     def advance(self, *, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)

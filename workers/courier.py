@@ -22,7 +22,7 @@ from workers.consumer import Taken
 from workers.endpoints import Endpoint
 from workers.insist import Stop, insist
 from workers.lanes import LONGEST_DEFERRAL_SECONDS, Lanes
-from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.clock import Clock, host_now, new_id
 from zaqar_notify.delivery import (
     Owed,
     Parcel,
@@ -361,7 +361,7 @@ class Courier:
             payload=parcel.payload,
             message=parcel.message,
             attempt=attempt,
-            sent_at=self._clock.now(),
+            sent_at=host_now(self._clock),
             secrets=receiver.secrets,
             hops=parcel.hops,
             request_id=parcel.request_id,
@@ -407,7 +407,7 @@ class Courier:
         elif was_suspect and not endpoint.is_suspect and outcome.verdict is not Verdict.GONE:
             telling.recovered(
                 receiver.subscription,
-                failing_since=self._clock.now() - timedelta(seconds=now - since),
+                failing_since=host_now(self._clock) - timedelta(seconds=now - since),
                 failed_tries=failures,
             )
 

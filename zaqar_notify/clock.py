@@ -13,12 +13,23 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """The present instant, aware, in UTC."""
+        """The present instant, aware, in UTC: what leases, delays and ttls are measured by."""
+
+    def on_host(self, instant: datetime) -> datetime:
+        """What to show of an instant of this clock to those who go by the host's."""
+
+
+def host_now(clock: Clock) -> datetime:
+    """The present instant as others have it: for signatures, and for what receivers are told."""
+    return clock.on_host(clock.now())
 
 
 class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def on_host(self, instant: datetime) -> datetime:
+        return instant
 
 
 def running_seconds() -> float:
@@ -26,30 +37,43 @@ def running_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-FORWARD_SECONDS = 0.1
-"""A host's clock that is ahead of us by more has been put forward."""
+STEP_SECONDS = 0.1
+"""A host's clock that differs by so much more than before was set."""
 
 
 class SteadyClock:
-    """The host's clock; put forward, this one follows, and put back, it goes on as before.
+    """Begins at an instant, and goes on by itself, whatever is done to the host's clock.
 
-    So a lease never lasts longer than was promised. For a process that has its store alone.
+    So nothing lasts longer or shorter than was promised. For a process that has its store alone. A host
+    whose clock is slewed slows or hurries this one by as much; one that sleeps is followed.
     """
 
     def __init__(
-        self, *, host: Clock | None = None, seconds: Callable[[], float] = running_seconds
+        self,
+        *,
+        begin: datetime | None = None,
+        host: Clock | None = None,
+        seconds: Callable[[], float] = running_seconds,
     ) -> None:
+        """It is `begin` now; unless said, what the host's clock says."""
         self._host = SystemClock() if host is None else host
         self._seconds = seconds
-        self._instant, self._at = self._host.now(), seconds()
+        self._begin = self._host.now() if begin is None else begin
+        self._began_at = seconds()
+        self._ahead = timedelta()
 
     def now(self) -> datetime:
-        now = self._instant + timedelta(seconds=self._seconds() - self._at)
-        of_host = self._host.now()
-        if (of_host - now).total_seconds() <= FORWARD_SECONDS:
-            return now
-        self._instant, self._at = of_host, self._seconds()
-        return of_host
+        return self._begin + timedelta(seconds=self._seconds() - self._began_at)
+
+    def host_ahead(self) -> timedelta:
+        """By how much the host's clock is ahead; the same until that is set."""
+        ahead = self._host.now() - self.now()
+        if abs((ahead - self._ahead).total_seconds()) > STEP_SECONDS:
+            self._ahead = ahead
+        return self._ahead
+
+    def on_host(self, instant: datetime) -> datetime:
+        return instant + self.host_ahead()
 
 
 class StoreClock:
@@ -75,6 +99,10 @@ class StoreClock:
         if self._latest is None or now > self._latest:
             self._latest = now
         return self._latest
+
+    def on_host(self, instant: datetime) -> datetime:
+        """Hosts of a cluster show the store's time, so that all show the same."""
+        return instant
 
     def adjust(self, instant: datetime, *, asked_at: float, answered_at: float) -> timedelta:
         """Learn that the store's clock said `instant` at some time between two of our `seconds`.

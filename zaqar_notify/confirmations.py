@@ -44,7 +44,13 @@ async def ask(
 
     One that could come only after its link has ended, or has no place left, is not sent; the log says so.
     """
-    job = confirmation_job(subscription, kind, settings=service.settings, now=now)
+    on_host = service.clock.on_host
+    job = confirmation_job(
+        msgspec.structs.replace(subscription, expires_at=on_host(subscription.expires_at)),
+        kind,
+        settings=service.settings,
+        now=on_host(now),
+    )
     address = _address(subscription.subscriber)
     if address is None:
         partition = partition_of(subscription.queue, service.settings.delivery_partitions)

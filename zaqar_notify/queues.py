@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from zaqar_notify import signing
+from zaqar_notify.clock import host_now
 from zaqar_notify.documents import read_document
 from zaqar_notify.errors import BodyInvalid, UnsupportedPatchType, ValidationFailed
 from zaqar_notify.jsontext import read_json
@@ -136,7 +137,7 @@ def share(service: Service, ref: QueueRef, body: bytes) -> Document:
         project=ref.project,
         queue=ref.name,
         prefix=service.settings.public_path,
-        now=service.clock.now(),
+        now=host_now(service.clock),
     )
 
 

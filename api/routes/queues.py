@@ -101,7 +101,7 @@ async def stats(service: Service, call: Call) -> Answer:
     def end(one: OldestNewest) -> Document:
         return {
             "age": age(one.posted_at, now),
-            "created": instant(one.posted_at),
+            "created": instant(service.clock.on_host(one.posted_at)),
             "href": message_href(call.queue_href, one.id),
         }
 

@@ -92,7 +92,10 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
     )
     links = next_links(call.href, query.sent, found[-1].id if found else None)
     return document(
-        {"undelivered": [given_up(one) for one in found], "links": orjson.Fragment(links)}
+        {
+            "undelivered": [given_up(one, service.clock) for one in found],
+            "links": orjson.Fragment(links),
+        }
     )
 
 

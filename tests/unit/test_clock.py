@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.clock import ManualClock
-from zaqar_notify.clock import FORWARD_SECONDS, SteadyClock, StoreClock
+from zaqar_notify.clock import STEP_SECONDS, SteadyClock, StoreClock, host_now
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -129,33 +129,45 @@ def test_a_steady_clock_is_the_hosts_while_nobody_sets_that(
     assert steady.now() == clock.now()
 
 
-def test_a_steady_clock_goes_on_when_the_hosts_is_put_back(
-    seconds: Seconds, clock: ManualClock, steady: SteadyClock
+@pytest.mark.parametrize("step", [-3600.0, -0.2, 0.2, 3600.0])
+def test_a_steady_clock_goes_on_when_the_hosts_is_set(
+    seconds: Seconds, clock: ManualClock, steady: SteadyClock, step: float
 ) -> None:
     before = steady.now()
 
-    clock.advance(seconds=-3600)
+    clock.advance(seconds=step)
     assert steady.now() == before
     pass_together(seconds, clock, 60)
 
     assert steady.now() == before + timedelta(seconds=60)
 
 
-def test_a_steady_clock_follows_when_the_hosts_is_put_forward(
+def test_what_a_steady_clock_shows_is_the_hosts_time(
     seconds: Seconds, clock: ManualClock, steady: SteadyClock
 ) -> None:
-    clock.advance(seconds=3600)
-    assert steady.now() == clock.now()
+    earlier = steady.now()
+
+    clock.advance(seconds=-7200)
     pass_together(seconds, clock, 60)
 
-    assert steady.now() == clock.now()
+    assert host_now(steady) == clock.now()
+    assert steady.on_host(earlier) == clock.now() - timedelta(seconds=60)
 
 
-def test_a_steady_clock_that_is_a_little_behind_does_not_jump(
+def test_an_instant_is_shown_as_the_same_while_the_hosts_clock_is_slewed(
     clock: ManualClock, steady: SteadyClock
 ) -> None:
-    before = steady.now()
+    instant = steady.now()
 
-    clock.advance(seconds=FORWARD_SECONDS)
+    clock.advance(seconds=STEP_SECONDS)
 
-    assert steady.now() == before
+    assert steady.on_host(instant) == instant
+
+
+def test_a_steady_clock_begins_where_it_is_told(seconds: Seconds, clock: ManualClock) -> None:
+    steady = SteadyClock(begin=NOON, host=clock, seconds=seconds)
+
+    pass_together(seconds, clock, 5)
+
+    assert steady.now() == after(5)
+    assert host_now(steady) == clock.now()

@@ -83,6 +83,17 @@ async def test_every_subscriber_gets_a_message_once(office: Office) -> None:
     assert await office.all_in(RETRY) == []
 
 
+async def test_receivers_are_told_the_hosts_time(office: Office) -> None:
+    office.clock.host_ahead = timedelta(hours=1)
+    await office.subscribe("http://receiver/1")
+    await office.post(b"1")
+
+    await office.work_off()
+
+    [delivery] = office.sink.deliveries
+    assert delivery.sent_at == office.clock.now() + timedelta(hours=1)
+
+
 async def test_a_post_without_subscribers_owes_nothing(office: Office) -> None:
     await office.post(b"1")
 

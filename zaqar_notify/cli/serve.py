@@ -17,7 +17,6 @@ from workers.build import build_engine
 from zaqar_notify import logs
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
 from zaqar_notify.cli.welcome import things_to_try
-from zaqar_notify.clock import SteadyClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
@@ -49,7 +48,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
 
 async def _serve(settings: Settings, listener: socket.socket, data: Path) -> None:
     storage = await open_storage(settings.store_uri)
-    storage.clock = clock = SteadyClock()
+    clock = storage.clock
     engine = build_engine(storage, settings, clock)
     service = Service(storage=storage, settings=settings, clock=clock, doorbell=engine)
     service.metrics.engine = engine

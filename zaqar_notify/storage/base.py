@@ -456,8 +456,8 @@ class Storage(ABC):
     subscriptions: SubscriptionStore
 
     clock: Clock = SystemClock()
-    """Says for those who watch whether a delay or a claim has ended; set to the clock that the
-    calls' `now` comes from."""
+    """What the calls' `now` comes from, and what says to those who watch whether a delay or a claim has
+    ended. A store of one process brings its own; for one of several it is set by `store_clock`."""
 
     async def read_clock(self) -> datetime | None:
         """The store's own clock, read once between the call and its return.

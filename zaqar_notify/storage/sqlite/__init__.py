@@ -6,6 +6,7 @@ beside it says so); one connection of it writes, others read.
 
     migrations/       the tables and the indexes, step by step
     opening.py        opening and locking the file; what a start refuses
+    timekeeping.py    the process's clock, which goes on over restarts
     reserve.py        room that is kept for a full disk
     files.py          whether the open files are still the ones at their names
     database.py       reads, and writes in groups

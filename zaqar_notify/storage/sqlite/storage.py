@@ -17,6 +17,7 @@ from zaqar_notify.storage.sqlite.queues import Records, SQLiteQueues
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import to_ms
 from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
+from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
 EXPIRED_MESSAGES = (
@@ -53,6 +54,8 @@ class SQLiteStorage(Storage):
         self._claims = SQLiteClaims(database, records, messages, removals, self._waiting)
         self.claims = self._claims
         self.subscriptions = SQLiteSubscriptions(database, records)
+        self._timekeeping = Timekeeping(database)
+        self.clock = self._timekeeping.clock
 
     @classmethod
     async def open(cls, path: Path) -> SQLiteStorage:
@@ -76,6 +79,10 @@ class SQLiteStorage(Storage):
     async def prove(self) -> None:
         await self._database.prove()
 
+    async def read_clock(self) -> datetime:
+        """The one that stored instants are of."""
+        return self._timekeeping.clock.now()
+
     async def sweep(self, *, now: datetime, limit: int) -> int:
         now_ms = to_ms(now)
 
@@ -90,6 +97,7 @@ class SQLiteStorage(Storage):
             for statement in EXPIRED_ROWS:
                 db.execute(statement, (now_ms, limit))
                 most = max(most, db.changes())
+            self._timekeeping.note(db)
             return most
 
         return await self._database.write(write)

@@ -10,6 +10,7 @@ was. How to add one: docs/add-a-driver.md.
                                  query each of its indexes serves
     0004_parked.sql              subscriptions say whether deliveries are parked for them
     0005_cancellations.sql       what was deleted before it was due
+    0006_clock.sql               how the clock goes on at the next start
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0003_positions.sql"),
     partial(_run_file, "0004_parked.sql"),
     partial(_run_file, "0005_cancellations.sql"),
+    partial(_run_file, "0006_clock.sql"),
 )
 """In their order: the first one makes version 1."""
 
