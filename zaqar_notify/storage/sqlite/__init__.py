@@ -8,6 +8,7 @@ beside it says so); one connection of it writes, others read.
     opening.py        opening and locking the file; what a start refuses
     timekeeping.py    the process's clock, which goes on over restarts
     reserve.py        room that is kept for a full disk
+    checkpointing.py  the write-ahead log, copied into the database
     files.py          whether the open files are still the ones at their names
     database.py       reads, and writes in groups
     queues.py messages.py claims.py subscriptions.py    the stores

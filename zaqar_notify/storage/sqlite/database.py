@@ -28,6 +28,7 @@ from zaqar_notify.errors import (
     StorageUnavailable,
 )
 from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.sqlite.checkpointing import LOG_BYTES, Checkpoints
 from zaqar_notify.storage.sqlite.files import REMEDY, Files
 from zaqar_notify.storage.sqlite.opening import connect, is_full, open_file, prove
 from zaqar_notify.storage.sqlite.reserve import Grows, Reserve
@@ -81,7 +82,8 @@ class Database:
         for connection in (writer, self._reader):
             # A statement that waits for a lock would hold up the whole process.
             connection.set_busy_timeout(0)
-        self._files = Files(path)
+        self._checkpoints = Checkpoints(path, writer)
+        self._files = Files(path, log_bytes=LOG_BYTES)
         self._reserve = Reserve(path)
         self._damage: str | None = None
         self._locked_since: float | None = None
@@ -184,6 +186,7 @@ class Database:
         await self._idle.wait()
         self._commits.put(False)
         self._committer.join()
+        self._checkpoints.close()
         self._reader.close()
         self._writer.close()
         os.close(self._lock)

@@ -16,15 +16,20 @@ from zaqar_notify.errors import StorageDamaged
 class Files:
     """The database with its write-ahead log, the log's index, and the lock; a check takes microseconds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, log_bytes: int) -> None:
         """Know the files by what they are now: they are open, and all there.
+
+        Args:
+            log_bytes: SQLite itself cuts the write-ahead log to this, when it is longer.
 
         Raises:
             StorageDamaged: One is gone already.
         """
         self._watched = [
-            _File(Path(f"{path}{suffix}"), may_shrink=suffix not in GROWING)
-            for suffix in ("", "-wal", "-shm", ".lock")
+            _File(path, cut_to=None),
+            _File(Path(f"{path}-wal"), cut_to=log_bytes),
+            _File(Path(f"{path}-shm"), cut_to=0),
+            _File(Path(f"{path}.lock"), cut_to=0),
         ]
         self._looking = threading.Lock()
 
@@ -39,16 +44,13 @@ class Files:
                 file.check()
 
 
-GROWING = ("", "-wal")
-"""Of these a later start reads what is in them; we never make them shorter."""
-
-
 class _File:
-    __slots__ = ("_identity", "_may_shrink", "_name", "_size")
+    __slots__ = ("_cut_to", "_identity", "_name", "_size")
 
-    def __init__(self, path: Path, *, may_shrink: bool) -> None:
+    def __init__(self, path: Path, *, cut_to: int | None) -> None:
+        """`cut_to`: it may become as short as that; None: not shorter at all."""
         self._name = str(path)
-        self._may_shrink = may_shrink
+        self._cut_to = cut_to
         found = self._stat()
         self._identity = (found.st_dev, found.st_ino)
         self._size = found.st_size
@@ -57,7 +59,8 @@ class _File:
         found = self._stat()
         if (found.st_dev, found.st_ino) != self._identity:
             raise StorageDamaged(f"{self._name} was replaced while it was in use; {REMEDY}")
-        if found.st_size < self._size and not self._may_shrink:
+        least = self._size if self._cut_to is None else min(self._size, self._cut_to)
+        if found.st_size < least:
             raise StorageDamaged(f"{self._name} was cut off while it was in use; {REMEDY}")
         self._size = found.st_size
 
