@@ -21,7 +21,7 @@ from zaqar_notify.lines import has_control_characters
 
 MAX_HOST_CHARACTERS = 253
 
-_BEHIND_THE_HOST = re.compile(r"[^:/?#]+://[^/?#]*([^#]*)", re.DOTALL)
+_PARTS = re.compile(r"[^:/?#]+://([^/?#]*)([^#]*)", re.DOTALL)
 # Brackets are illegal in a query too, but nothing escapes them: they are left to the receiver.
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^%A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]")
 # As name servers have it, underscores included. Whatever ends in a number is an address for some
@@ -60,13 +60,14 @@ def read_url(text: str) -> WebUrl:
         port = url.port
     except (ValueError, IndexError) as error:  # The latter is yarl's about brackets.
         raise ValidationFailed("subscriber: its host or port can't be read") from error
-    behind = _BEHIND_THE_HOST.match(text)
+    parts = _PARTS.match(text)
     host = url.raw_host
-    if not host or not behind:
+    if not host or not parts:
         raise ValidationFailed("subscriber must name a host, such as https://example.org/hook")
     if not port:
         raise ValidationFailed("subscriber: the port must be from 1 to 65535")
-    if not is_address(host) and not _is_name(host):
+    in_brackets = "[" in parts[1]
+    if not (_is_plain_address(host) if in_brackets else is_address(host) or _is_name(host)):
         raise ValidationFailed(
             f"subscriber: {host[:80]!r} is neither the name of a host nor an address such as "
             "192.0.2.1 or [2001:db8::1]"
@@ -76,9 +77,14 @@ def read_url(text: str) -> WebUrl:
         host,
         port,
         url.host_port_subcomponent or "",
-        _target(behind[1]),
+        _target(parts[2]),
         _authorization(url),
     )
+
+
+def _is_plain_address(host: str) -> bool:
+    """Without a zone (`fe80::1%eth0`), which means something on one host only."""
+    return is_address(host) and "%" not in host
 
 
 def _is_name(host: str) -> bool:
