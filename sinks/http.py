@@ -2,7 +2,7 @@
 
 What a general client does for each request and a delivery never needs (cookies, redirects, proxies,
 encodings) took two thirds of a worker's time (docs/decisions/0005). Reading an answer is llhttp's
-work here, and finding the address that connects first is aiohappyeyeballs'.
+work (`sinks.connections`), and finding the address that connects first is aiohappyeyeballs'.
 
 Source: RFC 9112, "HTTP/1.1".
 """
@@ -10,52 +10,22 @@ Source: RFC 9112, "HTTP/1.1".
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import cast
 
 import aiohappyeyeballs
-import msgspec
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
+from sinks.answer import Answer
+from sinks.connections import Connection, IdleConnections, NoAnswer, Origin, reason
 from sinks.guard import AddressForbidden, AddressGuard
 from sinks.names import GuardedResolver
 from sinks.shortage import Shortage, is_shortage
 
-_HEAD_BYTES = 32768
-"""How much may arrive until an answer's status and headers are complete, interim answers included."""
-_PIECE_BYTES = 8192
-"""What is parsed at once: the parser joins what belongs to one header, piece to piece."""
-
-_BODY_SECONDS = 1.0
-"""How long the end of a body is waited for: enough for a short one to end so that its connection can
-be kept."""
-
-_KEEP_ALIVE_SECONDS = 15.0
 _NEXT_ADDRESS_SECONDS = 0.25
 """How long one address of a name may take to connect until the next is tried beside it."""
-
-_CLOSED = "the connection was closed without an answer"
-_NOT_HTTP = "the answer is not HTTP"
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """Where a connection leads. `host` is a name as DNS has it, or an address without brackets."""
-
-    is_tls: bool
-    host: str
-    port: int
-
-
-class NoAnswer(Exception):
-    """A request got no answer; whether it arrived is unknown. The text says why, to whoever reads a
-    delivery's detail; it names no more than the host."""
 
 
 class HttpClient:
@@ -86,7 +56,7 @@ class HttpClient:
         self._connect_seconds = min(connect_seconds, total_seconds)
         self._total_seconds = total_seconds
         self._given_tls = tls
-        self._idle = _IdleConnections(most_requests)
+        self._idle = IdleConnections(most_requests)
 
     async def post(self, origin: Origin, request: Sequence[bytes], *, project: str) -> Answer:
         """Send a request, head and body ready for the wire, and read its answer.
@@ -116,7 +86,7 @@ class HttpClient:
         self._idle.close()
         self._resolver.close()
 
-    async def _connect(self, origin: Origin, project: str) -> _Connection:
+    async def _connect(self, origin: Origin, project: str) -> Connection:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 return await self._open(origin, project)
@@ -124,15 +94,15 @@ class HttpClient:
             raise
         except TimeoutError as error:
             if is_shortage(error):
-                raise Shortage(_reason(error)) from error
+                raise Shortage(reason(error)) from error
             raise NoAnswer(f"no connection within {self._connect_seconds:g} s") from None
         except OSError as error:
             raise _failure(error, origin) from error
         except RuntimeError as error:
             # The loop's, about a socket that closed meanwhile.
-            raise NoAnswer(f"no connection: {_reason(error)}") from error
+            raise NoAnswer(f"no connection: {reason(error)}") from error
 
-    async def _open(self, origin: Origin, project: str) -> _Connection:
+    async def _open(self, origin: Origin, project: str) -> Connection:
         addresses = await self._resolver.resolve(origin.host, origin.port, project=project)
         for info in addresses:
             self._guard.check_listener(info)
@@ -144,7 +114,7 @@ class HttpClient:
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
             _, connection = await asyncio.get_running_loop().create_connection(
-                partial(_Connection, origin, self._idle),
+                partial(Connection, origin, self._idle),
                 sock=opened,
                 ssl=self._tls if origin.is_tls else None,
                 server_hostname=origin.host.rstrip(".") if origin.is_tls else None,
@@ -166,247 +136,12 @@ class HttpClient:
         return context
 
 
-class _IdleConnections:
-    """Connections that wait for another request to their origin, at most `most`, and not for long."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._since: OrderedDict[_Connection, float] = OrderedDict()
-        """When each became idle, in that order."""
-        self._by_origin: dict[Origin, list[_Connection]] = {}
-        self._sweep: asyncio.TimerHandle | None = None
-
-    def take(self, origin: Origin) -> _Connection | None:
-        """The connection to `origin` that was used last, if one is open."""
-        while connections := self._by_origin.get(origin):
-            connection = connections.pop()
-            if not connections:
-                del self._by_origin[origin]
-            del self._since[connection]
-            if connection.is_open():
-                return connection
-        return None
-
-    def give(self, connection: _Connection) -> None:
-        """Keep what can be used again, in the place of what has been idle the longest."""
-        if not connection.is_reusable or not connection.is_open():
-            connection.close()
-            return
-        loop = asyncio.get_running_loop()
-        self._since[connection] = loop.time()
-        self._by_origin.setdefault(connection.origin, []).append(connection)
-        if len(self._since) > self._most:
-            self._close(next(iter(self._since)))
-        if self._since and self._sweep is None:
-            self._sweep = loop.call_later(_KEEP_ALIVE_SECONDS, self._close_old, loop)
-
-    def forget(self, connection: _Connection) -> None:
-        if self._since.pop(connection, None) is None:
-            return
-        connections = self._by_origin[connection.origin]
-        connections.remove(connection)
-        if not connections:
-            del self._by_origin[connection.origin]
-
-    def close(self) -> None:
-        self._most = 0  # Who is under way gives back later.
-        if self._sweep:
-            self._sweep.cancel()
-            self._sweep = None
-        for connection in list(self._since):
-            self._close(connection)
-
-    def _close(self, connection: _Connection) -> None:
-        self.forget(connection)
-        connection.close()
-
-    def _close_old(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._sweep = None
-        while self._since:
-            connection, since = next(iter(self._since.items()))
-            if loop.time() < since + _KEEP_ALIVE_SECONDS:
-                at = since + _KEEP_ALIVE_SECONDS
-                self._sweep = loop.call_at(at, self._close_old, loop)
-                return
-            self._close(connection)
-
-
-class _Connection(asyncio.Protocol):
-    """An open connection: one exchange at a time, each on a clean slate or not at all."""
-
-    def __init__(self, origin: Origin, idle: _IdleConnections) -> None:
-        self.origin = origin
-        self.is_reusable = False
-        """The last exchange ended as HTTP wants it, with nothing left over."""
-        self._idle = idle
-        self._transport: asyncio.Transport
-        self._parser = HttpResponseParser(self)
-        # As browsers and other clients read: what an answer means is not in doubt for it, and a
-        # receiver can mislead nobody but itself.
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_spaces_after_chunk_size=True,
-        )
-        self._answer: asyncio.Future[Answer] | None = None
-        self._end_of_wait: asyncio.TimerHandle | None = None
-        self._received = 0
-        self._head = bytearray()
-        self._has_head = False
-        self._is_malformed = False
-        self._phrase = b""
-        self._retry_after: list[bytes] = []
-        self._start = b""
-
-    def is_open(self) -> bool:
-        return not self._transport.is_closing()
-
-    def close(self) -> None:
-        self._transport.abort()
-
-    async def exchange(self, request: Sequence[bytes], *, deadline: float) -> Answer:
-        """Send a request and wait for its answer until the loop's clock says `deadline`.
-
-        Raises:
-            TimeoutError: There was none by then.
-            NoAnswer: The connection was lost, or what came is not HTTP.
-        """
-        if not self.is_open():
-            raise NoAnswer(_CLOSED)
-        loop = asyncio.get_running_loop()
-        self._answer = loop.create_future()
-        self.is_reusable = False
-        self._received = 0
-        self._head = bytearray()
-        self._has_head = False
-        self._transport.writelines(request)
-        time_out = loop.call_at(deadline, self._settle, TimeoutError())
-        try:
-            return await self._answer
-        finally:
-            time_out.cancel()
-            if self._end_of_wait:
-                self._end_of_wait.cancel()
-                self._end_of_wait = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._idle.forget(self)
-        if error is None:
-            self._settle(NoAnswer(_NOT_HTTP if self._is_malformed else _CLOSED))
-        else:
-            self._settle(NoAnswer(f"connection lost: {_reason(error)}"))
-
-    def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
-            self.close()  # Nobody asked, or nobody listens any more.
-            return
-        for place in range(0, len(data), _PIECE_BYTES):
-            if self._answer.done():
-                # The rest came after the answer, or is more than we read of it.
-                self.is_reusable = False
-                return
-            self._read(data[place : place + _PIECE_BYTES])
-        if self._answer.done() or self._end_of_wait:
-            return
-        if self._has_head or self._is_malformed:
-            end = partial(self._settle, NoAnswer(_NOT_HTTP))
-            self._end_of_wait = asyncio.get_running_loop().call_later(_BODY_SECONDS, end)
-
-    def _read(self, piece: bytes) -> None:
-        self._received += len(piece)
-        if not self._has_head:
-            self._head += piece
-        if not self._is_malformed:
-            self._parse(piece)
-        if self._is_malformed:
-            self._read_malformed(len(piece))
-        if self._received > _HEAD_BYTES or len(self._start) == START_BYTES:
-            self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
-
-    def _parse(self, piece: bytes) -> None:
-        try:
-            self._parser.feed_data(piece)
-        except (HttpParserError, HttpParserUpgrade):
-            self.is_reusable = False
-            if self._has_head:
-                self._settle()
-            else:
-                self._is_malformed = True
-
-    def _read_malformed(self, new: int) -> None:
-        """Once the parser has given up, the status line counts, and a Retry-After if one comes."""
-        if not is_begun(self._head):
-            self._settle(NoAnswer(_NOT_HTTP))
-        elif may_end(self._head, new) and read_malformed(self._head)[1]:
-            self._settle()
-
-    def on_message_begin(self) -> None:
-        self.is_reusable = False
-        self._phrase = self._start = b""
-        self._retry_after = []
-
-    def on_status(self, phrase: bytes) -> None:
-        self._phrase += phrase
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head and name.lower() == b"retry-after":
-            self._retry_after.append(value)
-
-    def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
-        self._has_head = is_final(status)
-
-    def on_body(self, data: bytes) -> None:
-        if len(self._start) < START_BYTES:
-            self._start += data[: START_BYTES - len(self._start)]
-
-    def on_message_complete(self) -> None:
-        if not self._has_head or self._answer is None or self._answer.done():
-            return
-        self.is_reusable = (
-            self._parser.should_keep_alive() and self._transport.get_write_buffer_size() == 0
-        )
-        self._settle()
-
-    def _settle(self, failure: Exception | None = None) -> None:
-        """End the exchange. Once there is a status line it counts, whatever became of the rest."""
-        if self._answer is None or self._answer.done():
-            return
-        if self._has_head:
-            self._answer.set_result(
-                Answer(
-                    self._parser.get_status_code(),
-                    as_text(self._phrase),
-                    tuple(as_text(value) for value in self._retry_after),
-                    self._start,
-                )
-            )
-            return
-        answer, _ = read_malformed(self._head)
-        if answer:
-            self._answer.set_result(answer)
-        else:
-            self._answer.set_exception(failure or NoAnswer(_NOT_HTTP))
-
-
 def _failure(error: OSError, origin: Origin) -> Exception:
     """What it says of the receiver that it could not be connected to, or of us."""
     if is_shortage(error):
-        return Shortage(_reason(error))
+        return Shortage(reason(error))
     if isinstance(error, socket.gaierror):
         return NoAnswer(f"the name {origin.host[:100]} was not found: {error.strerror}")
     if isinstance(error, ssl.SSLCertVerificationError):
         return NoAnswer(f"TLS: the certificate is not trusted: {error.verify_message}")
-    return NoAnswer(f"no connection: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without what libraries add to it: addresses, file positions."""
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason}"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return type(error).__name__
+    return NoAnswer(f"no connection: {reason(error)}")

@@ -18,8 +18,9 @@ import msgspec
 from sinks import text
 from sinks.answer import Answer
 from sinks.base import Sink
+from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard
-from sinks.http import HttpClient, NoAnswer, Origin
+from sinks.http import HttpClient
 from sinks.retry_after import seconds_to_wait
 from zaqar_notify import __version__
 from zaqar_notify.errors import ValidationFailed

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sinks import http
+from sinks import connections
 from sinks.answer import Answer
+from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard
-from sinks.http import HttpClient, NoAnswer, Origin
+from sinks.http import HttpClient
 from tests.sinks.certificates import contexts
 from tests.sinks.conftest import LOOPBACK
 from tests.sinks.name_server import serving_names
@@ -283,26 +284,26 @@ async def test_headers_in_many_lines_are_given_up_early(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, line: bytes
 ) -> None:
     """Lines that continue a header are joined to it one by one: 200 KiB would take 0.1 s."""
-    monkeypatch.setattr(http, "_HEAD_BYTES", 0)
+    monkeypatch.setattr(connections, "_HEAD_BYTES", 0)
     receiver.behaviour = say(b"HTTP/1.1 200 OK\r\nX: " + line * 65536 + b"\r\n\r\n")
     read: list[int] = []
-    feed = http._Connection._read
+    feed = connections.Connection._read
 
-    def count(connection: http._Connection, piece: bytes) -> None:
+    def count(connection: connections.Connection, piece: bytes) -> None:
         read.append(len(piece))
         feed(connection, piece)
 
-    monkeypatch.setattr(http._Connection, "_read", count)
+    monkeypatch.setattr(connections.Connection, "_read", count)
 
     assert (await post(client, receiver)).status == 200
 
-    assert read == [http._PIECE_BYTES]
+    assert read == [connections._PIECE_BYTES]
 
 
 async def test_trailers_without_end_are_cut(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_BODY_SECONDS", 60.0)
+    monkeypatch.setattr(connections, "_BODY_SECONDS", 60.0)
     client = http_client(total_seconds=60)
 
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -331,7 +332,7 @@ def failure(*, length: int = 0) -> bytes:
         failure() + NO_CONTENT[:10],
         failure() + b"garbage",
         failure() + b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
-        failure(length=http._PIECE_BYTES) + NO_CONTENT,
+        failure(length=connections._PIECE_BYTES) + NO_CONTENT,
     ],
 )
 async def test_what_comes_after_an_answer_is_nobodys_answer(
@@ -404,7 +405,7 @@ async def test_a_timer_of_the_exchange_before_does_not_end_the_next(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first answer comes at once, in two pieces; the second when both timers of the first are over."""
-    monkeypatch.setattr(http, "_BODY_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "_BODY_SECONDS", 1.0)
     client = http_client(total_seconds=1)
     receiver.behaviour = write(b"HTTP/1.1 201 OK\r\nContent-Length: 5\r\n\r\nhel", b"lo")
     first = await post(client, receiver)
@@ -425,7 +426,7 @@ async def test_a_timer_of_the_exchange_before_does_not_end_the_next(
 async def test_what_is_read_is_limited_for_each_answer(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_HEAD_BYTES", 100)
+    monkeypatch.setattr(connections, "_HEAD_BYTES", 100)
     receiver.behaviour = write(NO_CONTENT[:10], NO_CONTENT[10:])
 
     for _ in range(10):
@@ -482,7 +483,7 @@ async def test_what_was_idle_the_longest_makes_room(receiver: Receiver) -> None:
 async def test_idle_connections_are_closed_after_a_while(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "_KEEP_ALIVE_SECONDS", 0.1)
     async with receiving() as other:
         await post(client, receiver)
         await asyncio.sleep(0.05)
@@ -499,7 +500,7 @@ async def test_only_what_has_been_idle_for_that_long_is_closed(
         await post(client, receiver)
         await post(client, other)
         old, young = client._idle._since
-        client._idle._since[old] -= http._KEEP_ALIVE_SECONDS
+        client._idle._since[old] -= connections._KEEP_ALIVE_SECONDS
 
         client._idle._close_old(asyncio.get_running_loop())
 
@@ -509,7 +510,7 @@ async def test_only_what_has_been_idle_for_that_long_is_closed(
 async def test_a_connection_in_use_is_not_closed_for_its_age(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "_KEEP_ALIVE_SECONDS", 0.1)
     await post(client, receiver)
 
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

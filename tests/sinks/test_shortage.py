@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sinks.http import HttpClient, NoAnswer, Origin
+from sinks.connections import NoAnswer, Origin
+from sinks.http import HttpClient
 from sinks.shortage import Shortage, is_shortage
 from tests.sinks.name_server import serving_names
 from tests.sinks.receiver import receiving
