@@ -69,9 +69,9 @@ class QueueSink(Sink):
             )
         except ValidationFailed as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
-        except StorageUnavailable:
+        except StorageUnavailable as error:
             # Ours, and so for all: it costs no try.
-            return Outcome(Verdict.POSTPONED, detail="the store gave no answer")
+            return Outcome(Verdict.POSTPONED, detail=error.for_clients)
         return Outcome(Verdict.DELIVERED)
 
 

@@ -109,7 +109,7 @@ async def _store(settings: Settings) -> list[Finding]:
         return [
             problem(
                 "store",
-                f"{shown(uri)} gives no answer: {error or 'time is over'}",
+                f"{shown(uri)} can't be used: {error or 'it gives no answer in time'}",
                 "Start it, or correct ZAQAR_STORE_URI; posts and claims are answered 503 until then",
             )
         ]

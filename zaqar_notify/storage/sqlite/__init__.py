@@ -10,7 +10,8 @@ beside it says so); one connection of it writes, others read.
     reserve.py        room that is kept for a full disk
     checkpointing.py  the write-ahead log, copied into the database
     files.py          whether the open files are still the ones at their names
-    database.py       reads, and writes in groups
+    database.py pending.py    reads, and writes in groups
+    failures.py       SQLite's errors, and ours
     queues.py messages.py claims.py subscriptions.py    the stores
     waiting.py        who waits for which queue, inside this process
     storage.py        the parts put together

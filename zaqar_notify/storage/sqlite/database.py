@@ -17,20 +17,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import apsw
 
 from zaqar_notify.errors import (
     StorageDamaged,
     StorageFull,
-    StorageLocked,
     StorageUnavailable,
 )
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.sqlite.checkpointing import LOG_BYTES, Checkpoints
-from zaqar_notify.storage.sqlite.files import REMEDY, Files
-from zaqar_notify.storage.sqlite.opening import connect, is_full, open_file, prove
+from zaqar_notify.storage.sqlite.failures import NO_ROOM, is_full, storage_errors
+from zaqar_notify.storage.sqlite.files import Files
+from zaqar_notify.storage.sqlite.opening import connect, open_file, prove
+from zaqar_notify.storage.sqlite.pending import Pending, Write
 from zaqar_notify.storage.sqlite.reserve import Grows, Reserve
 
 ENOUGH_WRITES = 8
@@ -42,29 +43,9 @@ LOCKED_SECONDS = 2.0
 LOCK_PAUSE_SECONDS = 0.02
 """Between two looks whether it still does."""
 
-NO_ROOM = "The disk that holds the database is full; make room there, or let messages be consumed"
-
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 Bindings: TypeAlias = tuple[Any, ...] | dict[str, Any]
-Write: TypeAlias = Callable[[apsw.Connection], T]
-
-
-@contextlib.contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn SQLite's failures into ours, keeping the cause."""
-    try:
-        yield
-    except apsw.FullError as error:
-        raise StorageFull(NO_ROOM) from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise StorageDamaged(f"The database can't be read ({error}); {REMEDY}") from error
-    except apsw.BusyError as error:
-        raise StorageLocked("Another program holds the database's lock") from error
-    except (apsw.ConnectionClosedError, apsw.CursorClosedError) as error:
-        raise StorageUnavailable("The store is closed") from error
-    except apsw.Error as error:
-        raise StorageUnavailable(f"SQLite: {error}") from error
 
 
 logger = logging.getLogger(__name__)
@@ -87,9 +68,9 @@ class Database:
         self._reserve = Reserve(path)
         self._damage: str | None = None
         self._locked_since: float | None = None
-        self._waiting: deque[_Pending[Any]] = deque()
-        self._alone: deque[_Pending[Any]] = deque()
-        self._group: list[_Pending[Any]] = []
+        self._waiting: deque[Pending[Any]] = deque()
+        self._alone: deque[Pending[Any]] = deque()
+        self._group: list[Pending[Any]] = []
         self._busy = False
         self._gathering = Gathering(seconds=GATHER_SECONDS, enough=ENOUGH_WRITES)
         self._closed = False
@@ -152,7 +133,7 @@ class Database:
         """
         self.check_open()
         future: asyncio.Future[T] = self._loop.create_future()
-        pending = _Pending(write, future, grows)
+        pending = Pending(write, future, grows)
         self._waiting.append(pending)
         self._gathering.came()
         if not self._busy:
@@ -242,7 +223,7 @@ class Database:
                 extra={"action": "storage_damaged", "error": self._damage},
             )
 
-    def _admitted(self, group: list[_Pending[Any]], *, is_repeated: bool) -> list[_Pending[Any]]:
+    def _admitted(self, group: list[Pending[Any]], *, is_repeated: bool) -> list[Pending[Any]]:
         """Those for which there is room while it is short; the others are refused."""
         room = self._room()
         if not is_repeated:  # It is to have the room that was let go of for it.
@@ -264,7 +245,7 @@ class Database:
             pages = page_bytes = 0
         return self._reserve.free_bytes() + pages * page_bytes
 
-    def _begin(self, group: list[_Pending[Any]]) -> bool:
+    def _begin(self, group: list[Pending[Any]]) -> bool:
         """Begin a transaction; False: another program holds the lock, and the group waits a little."""
         try:
             self._writer.execute("BEGIN IMMEDIATE")
@@ -280,7 +261,7 @@ class Database:
         self._locked_since = None
         return True
 
-    def _run(self, group: list[_Pending[Any]]) -> list[_Pending[Any]]:
+    def _run(self, group: list[Pending[Any]]) -> list[Pending[Any]]:
         """Run the group's statements; return those to be told of the commit."""
         done = []
         for pending in group:
@@ -297,7 +278,7 @@ class Database:
             error: apsw.Error | StorageUnavailable | None = None
             try:
                 self._writer.execute("COMMIT")
-                self._files.check()
+                self._files.check(data_only=True)
             except (apsw.Error, StorageUnavailable) as failure:
                 error = failure
             self._loop.call_soon_threadsafe(self._committed, error)
@@ -318,7 +299,7 @@ class Database:
         for action in actions:
             action()
 
-    def _roll_back(self, group: list[_Pending[Any]], error: apsw.Error) -> None:
+    def _roll_back(self, group: list[Pending[Any]], error: apsw.Error) -> None:
         """Undo the group. One write alone fails with the error; of several, each is tried alone.
 
         On a full disk they have the reserve's room then, or are refused.
@@ -338,7 +319,7 @@ class Database:
             group[0].fail(error)
         self._rest()
 
-    def _fail(self, group: list[_Pending[Any]], error: StorageUnavailable) -> None:
+    def _fail(self, group: list[Pending[Any]], error: StorageUnavailable) -> None:
         """The store can't be written to now, whatever is written: each of the group fails with that."""
         for pending in group:
             pending.fail(error)
@@ -359,47 +340,3 @@ class Database:
             return
         self._busy = False
         self._idle.set()
-
-
-class _Pending(Generic[T]):
-    """One write that waits for its group, and whoever waits for it."""
-
-    __slots__ = ("_failure", "_result", "_write", "future", "grows")
-
-    def __init__(self, write: Write[T], future: asyncio.Future[T], grows: Grows) -> None:
-        self.future = future
-        self.grows = grows
-        self._write = write
-        self._result: T | None = None
-        self._failure: Exception | None = None
-
-    def run(self, writer: apsw.Connection) -> bool:
-        """Run the statements; False when the write was refused."""
-        self._failure = None
-        try:
-            self._result = self._write(writer)
-        except apsw.Error:
-            raise
-        except Exception as failure:  # A fault of one write is its caller's, not the group's.
-            self._failure = failure
-            return False
-        return True
-
-    def settle(self) -> None:
-        """The transaction is durable: give the caller the result, or the refusal."""
-        if self.future.done():
-            return
-        if self._failure is not None:
-            self.future.set_exception(self._failure)
-        else:
-            self.future.set_result(self._result)  # type: ignore[arg-type]
-
-    def fail(self, error: apsw.Error | StorageUnavailable) -> None:
-        """The transaction was undone, and this write was alone in it."""
-        if self.future.done():
-            return
-        try:
-            with storage_errors():
-                raise self._failure or error
-        except Exception as failure:  # Whatever it is, it is the caller's answer.
-            self.future.set_exception(failure)

@@ -6,7 +6,6 @@ posts, and be noticed when the old ones are missed.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -17,6 +16,7 @@ import apsw
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import sync_directory
+from zaqar_notify.storage.sqlite.failures import is_full
 from zaqar_notify.storage.sqlite.migrations import migrate
 from zaqar_notify.storage.sqlite.reserve import reserve_of
 
@@ -38,7 +38,6 @@ _STEPS = 10_000
 
 RESTORE = "set the directory aside, and restore the last backup"
 GIVE = "give it and the files beside it to the service's user"
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def open_file(path: Path) -> tuple[int, apsw.Connection]:
@@ -124,13 +123,6 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
         connection.pragma("journal_mode", "wal")
         connection.wal_autocheckpoint(CHECKPOINT_PAGES)
     return connection
-
-
-def is_full(error: BaseException, connection: apsw.Connection) -> bool:
-    """Whether there is no room for it: on the disk, in a quota, or under a limit on files."""
-    if isinstance(error, apsw.IOError):
-        return connection.system_errno in FULL
-    return isinstance(error, apsw.FullError)
 
 
 def remains(path: Path) -> str | None:

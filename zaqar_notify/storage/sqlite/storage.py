@@ -10,7 +10,8 @@ import apsw
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
-from zaqar_notify.storage.sqlite.database import Database, storage_errors
+from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.failures import storage_errors
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queues import Records, SQLiteQueues
