@@ -1,10 +1,11 @@
-"""One connection of a client: its end, and bounds on its time and on its unread answers.
+"""One connection of a client: its end, and bounds on its time and on the bytes kept for it.
 
 A connection that is closed while its client still sends is closed in two steps: first our side, then, when
 the client has sent all or too much, the rest. Otherwise the client's system forgets our answer.
 
 Uvicorn bounds neither the time that a request takes to arrive, nor the time that an answer waits to be
-read: one client could fill the memory with pages that it does not read, or hold every connection.
+read: one client could fill the memory with pages that it does not read and with posts that it does not
+finish, or hold every connection.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Connection(Reading):
         self._left_bytes: int | None = None
         """How much more is read of a connection that we end; None: it goes on."""
         self._may_linger = True
+        self._arrived_bytes = 0
+        """Of a request that has arrived in part."""
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -72,9 +75,9 @@ class Connection(Reading):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._limits.forget(self)
         self._stop_arrival()
         self._stop_watching()
+        self._limits.forget(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -86,11 +89,10 @@ class Connection(Reading):
         super().data_received(data)
         if self.is_leaving():
             return
-        # The clock of a request that has arrived in part.
-        if not self.is_arriving():
+        if self.is_arriving():
+            self._watch_arrival(len(data))
+        else:
             self._stop_arrival()
-        elif self._arrival is None:
-            self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self.give_up)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -98,7 +100,7 @@ class Connection(Reading):
 
     def resume_writing(self) -> None:
         self._stop_watching()
-        self._limits.note_unread(self, 0)
+        self._limits.note_buffered(self, self._arrived_bytes)
         super().resume_writing()
         if self._postponed is not None:
             cycle, app = self._postponed
@@ -159,25 +161,32 @@ class Connection(Reading):
 
     def end(self) -> None:
         """End a connection that is idle, or makes room for others."""
-        if self.unread_bytes() or self.is_leaving():
+        if self.buffered_bytes() or self.is_leaving():
             # Not at once: this may come from within a write.
             self.loop.call_soon(self._wire.abort)
         else:
             self._wire.close()
 
-    # Unread answers.
+    # Slow clients.
 
-    def unread_bytes(self) -> int:
-        return self._wire.get_write_buffer_size()
+    def buffered_bytes(self) -> int:
+        return self._arrived_bytes + self._wire.get_write_buffer_size()
+
+    def _watch_arrival(self, size: int) -> None:
+        if not self.is_idle():  # Of an answered request nothing is kept.
+            self._arrived_bytes += size
+            self._limits.note_buffered(self, self.buffered_bytes())
+        if self._arrival is None:
+            self._arrival = self.loop.call_later(ARRIVAL_SECONDS, self.give_up)
 
     def _watch_reading(self) -> None:
-        unread = self.unread_bytes()
+        unread = self._wire.get_write_buffer_size()
         self._stop_watching()
         self._unread = self.loop.call_later(UNREAD_SECONDS, self._check_reading, unread)
-        self._limits.note_unread(self, unread)
+        self._limits.note_buffered(self, self.buffered_bytes())
 
     def _check_reading(self, unread_before: int) -> None:
-        if self.unread_bytes() < unread_before:
+        if self._wire.get_write_buffer_size() < unread_before:
             self._watch_reading()
         else:
             self._wire.abort()
@@ -188,6 +197,9 @@ class Connection(Reading):
         if self._arrival is not None:
             self._arrival.cancel()
             self._arrival = None
+        if self._arrived_bytes:
+            self._arrived_bytes = 0
+            self._limits.note_buffered(self, self.buffered_bytes())
 
     def _stop_watching(self) -> None:
         if self._unread is not None:

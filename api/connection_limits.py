@@ -1,4 +1,4 @@
-"""Bounds over all connections of a process: how many there are, and how much of its answers they leave unread."""
+"""Bounds over all connections of a process: their number, and the bytes that slow clients make it keep."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class Limited(Protocol):
 
     def end(self) -> None: ...
 
-    def unread_bytes(self) -> int: ...
+    def buffered_bytes(self) -> int: ...
 
 
 class ConnectionLimits:
-    """The connections of a process, and which of them is ended when they are too many or hold too much.
+    """The connections of a process, and which of them is ended when they are too many, or keep too much.
 
     Too many: the connection that has been without a request for the longest time is ended. When all have
-    one, the new connection is refused. Too much unread: the connection with the most of it is ended.
+    one, the new connection is refused. Too much kept: the connection with the most bytes is ended.
     """
 
-    def __init__(self, *, most: int, most_unread_bytes: int) -> None:
+    def __init__(self, *, most: int, most_buffered_bytes: int) -> None:
         self._most = most
-        self._most_unread_bytes = most_unread_bytes
+        self._most_buffered_bytes = most_buffered_bytes
         self._idle: dict[Limited, None] = {}
         self._working: set[Limited] = set()
-        self._unread: dict[Limited, int] = {}
-        self._unread_bytes = 0
+        self._buffered: dict[Limited, int] = {}
+        self._buffered_bytes = 0
 
     def admit(self, connection: Limited) -> bool:
         """Count a new connection in; False when there is no room for it."""
@@ -63,28 +63,28 @@ class ConnectionLimits:
         """It has ended."""
         self._working.discard(connection)
         self._idle.pop(connection, None)
-        self.note_unread(connection, 0)
+        self.note_buffered(connection, 0)
 
-    def note_unread(self, connection: Limited, size: int) -> None:
-        """So many bytes wait for its client; 0: it has read them."""
-        self._unread_bytes += size - self._unread.pop(connection, 0)
+    def note_buffered(self, connection: Limited, size: int) -> None:
+        """So many bytes are kept until its client sends the rest, or reads them."""
+        self._buffered_bytes += size - self._buffered.pop(connection, 0)
         if size:
-            self._unread[connection] = size
-        while self._unread_bytes > self._most_unread_bytes:
+            self._buffered[connection] = size
+        while self._buffered_bytes > self._most_buffered_bytes:
             self._end_largest()
 
     def _end_largest(self) -> None:
-        # Some have been read from since they were noted.
-        self._unread = {each: each.unread_bytes() for each in self._unread}
-        self._unread_bytes = sum(self._unread.values())
-        if self._unread_bytes <= self._most_unread_bytes:
+        # Some are fewer by now than they were noted.
+        self._buffered = {each: each.buffered_bytes() for each in self._buffered}
+        self._buffered_bytes = sum(self._buffered.values())
+        if self._buffered_bytes <= self._most_buffered_bytes:
             return
-        largest = max(self._unread, key=self._unread.__getitem__)
-        size = self._unread.pop(largest)
-        self._unread_bytes -= size
+        largest = max(self._buffered, key=self._buffered.__getitem__)
+        size = self._buffered.pop(largest)
+        self._buffered_bytes -= size
         logger.warning(
-            "A connection is ended: too much is unread in all",
-            extra={"action": "answer_unread", "bytes": size, "most": self._most_unread_bytes},
+            "A connection is ended: slow clients hold too much in all",
+            extra={"action": "buffers_full", "bytes": size, "most": self._most_buffered_bytes},
         )
         largest.end()
 
@@ -93,4 +93,4 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     """Of one process. The other half of its files is for the store and for deliveries."""
     files = attainable_files()
     most = settings.max_connections if files is None else min(settings.max_connections, files // 2)
-    return ConnectionLimits(most=most, most_unread_bytes=settings.max_unread_bytes)
+    return ConnectionLimits(most=most, most_buffered_bytes=settings.max_buffered_bytes)

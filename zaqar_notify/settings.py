@@ -252,9 +252,9 @@ class Settings(BaseModel):
         10_000,
         description="Most connections of clients at once in one process, and at most half the files it may open; idle ones make room.",
     )
-    max_unread_bytes: Count = Field(
+    max_buffered_bytes: Count = Field(
         134_217_728,
-        description="Most bytes of answers that wait in one process for clients to read them; past it the connection with most is ended.",
+        description="Most bytes in one process of answers that wait to be read, and of requests that have arrived in part; past it the connection with most is ended.",
     )
     shutdown_seconds: Annotated[float, Field(gt=0)] = Field(
         8, description="Time for requests and deliveries under way when asked to stop, seconds."

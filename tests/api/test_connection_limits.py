@@ -99,7 +99,7 @@ def pages_made(api: Api) -> int:
 
 
 async def test_answers_that_are_not_read_have_a_budget(start_api: StartApi) -> None:
-    api = await start_api(max_unread_bytes=12_000_000)
+    api = await start_api(max_buffered_bytes=12_000_000)
     await fill(api)
 
     clients = [await slow_reader(api, PAGE) for _ in range(8)]
@@ -108,17 +108,30 @@ async def test_answers_that_are_not_read_have_a_budget(start_api: StartApi) -> N
         return all(each.cycle and each.cycle.response_complete for each in api.connections)
 
     await until(lambda: len(api.connections) < 8 and is_answered())
-    await until(lambda: sum(each.unread_bytes() for each in api.connections) < 12_600_000)
+    await until(lambda: sum(each.buffered_bytes() for each in api.connections) < 12_600_000)
     assert (await api.get("/v2/queues/q/messages?echo=true&limit=20")).status == 200
     for client in clients:
         client.close()
+
+
+async def test_bodies_that_do_not_end_have_a_budget(start_api: StartApi, connect: Connect) -> None:
+    api = await start_api(max_buffered_bytes=1_000_000)
+    post = b"POST /v2/queues/q/messages HTTP/1.1\r\n" + IDENTITY + b"Content-Length: 250000\r\n\r\n"
+
+    for _ in range(10):
+        await connect(api, post, b"[" * 200_000)
+    await until(lambda: len(api.connections) <= 5)
+
+    assert sum(each.buffered_bytes() for each in api.connections) <= 1_000_000
+    await api.post_bodies("q", "x" * 250_000)
+    assert sum(each.buffered_bytes() for each in api.connections) <= 1_000_000
 
 
 async def test_a_client_that_reads_nothing_is_given_no_second_answer(api: Api) -> None:
     await fill(api)
 
     client = await slow_reader(api, PAGE * 10)
-    await until(lambda: any(each.unread_bytes() for each in api.connections))
+    await until(lambda: any(each.buffered_bytes() for each in api.connections))
     await asyncio.sleep(0.2)  # Time for what must not happen.
     assert pages_made(api) == 1
 
