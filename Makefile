@@ -39,7 +39,7 @@ format: $(VENV)/.developing ## let ruff put right what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.developing ## beside a real Zaqar, 50 minutes; writes the tables in docs/performance.md
+bench: $(VENV)/.developing ## beside a real Zaqar, 55 minutes; writes the tables in docs/performance.md
 	$(BIN)/python bench/run.py $(ARGS)
 
 lock: $(VENV)/.developing ## renew lock/ after a change of pyproject.toml; ARGS=--upgrade takes the newest of everything

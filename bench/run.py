@@ -1,6 +1,6 @@
 """Measure this service beside a real Zaqar, in the same run, trial by trial in turns.
 
-    make bench                              the whole: 50 minutes; fills docs/performance.md
+    make bench                              the whole: 55 minutes; fills docs/performance.md
     make bench ARGS="--minutes 15"          the same with fewer trials
     make bench ARGS="--sections pollers"    one table of it
     make bench ARGS=--quick                 a first look in 8 minutes; leaves the document alone
@@ -12,6 +12,7 @@ Sections:
   processes   the same in other sizes: one and two API processes, one and two workers
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
   pollers     a thousand long polls that wait: what they cost, and how soon they are answered
+  tenants     `zaqar-notify up`: what one project costs the others, and bad receivers the good ones
   broker      our cluster with Redis, and with a Redis that was killed
 
 Zaqar is installed from PyPI at the first run; `mongod` and `redis-server` are those that the tests
@@ -33,9 +34,10 @@ import depth
 import load
 import pollers
 import report
+import tenants
 
 ROOT = Path(__file__).resolve().parent.parent
-FULL_MINUTES, QUICK_MINUTES = 46, 7
+FULL_MINUTES, QUICK_MINUTES = 51, 9
 """Trials already begun, and the first of each line, may come on top."""
 QUICK = {
     "trials": 1,
@@ -52,6 +54,11 @@ QUICK = {
     "depth": 100_000,
     "poll_seconds": 4,
     "poll_queues": [1, 1000],
+    "hanging": 300,
+    "backlog": 1000,
+    "owed": 3000,
+    "popped": 10_000,
+    "poppers": [32],
 }
 
 
@@ -74,6 +81,7 @@ SECTIONS = {
     "processes": Section(comparison.processes, 14),
     "depth": Section(depth.compare, 6),
     "pollers": Section(pollers.compare, 3),
+    "tenants": Section(tenants.compare, 5),
     "broker": Section(comparison.broker, 2),
 }
 
@@ -90,6 +98,7 @@ def options() -> argparse.Namespace:
     load.add_options(parser)
     depth.add_options(parser)
     pollers.add_options(parser)
+    tenants.add_options(parser)
     every_scenario = parser.get_default("scenarios")
     if "--quick" in sys.argv:
         parser.set_defaults(**QUICK)

@@ -1,0 +1,313 @@
+"""What one project costs the others, and its bad receivers its good ones.
+
+`zaqar-notify up` with its default settings. Beside what is measured, another project, or the same one,
+does its worst:
+
+  hanging    3,000 webhooks of another project at a server that accepts and never answers, one post
+  backlog    10,000 posts of another project to one such webhook
+  rounds     three rounds of posts to 100 webhooks of one project, of which 10 are dead and 10 hang
+  mesh       20 queues that all subscribe to each other, one post of 10 bytes
+  black hole many deliveries owed to a webhook that never answers: what they cost while nothing else is done
+  pops       consumers that pop 20 at a time
+"""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import load
+import report
+import servers
+import uvloop
+from orjson import dumps, loads
+
+PACED_SECONDS = 8
+POSTS_PER_SECOND = 20
+WEBHOOKS = 10
+"""Of the project that does nothing wrong: 200 deliveries a second."""
+GOOD, BAD = 80, 10
+ROUND_POSTS = 60
+MESH = 20
+SETTLE_SECONDS = 35
+"""Until five tries in a row have run into their time limit of 15 seconds, four at a time."""
+IDLE_SECONDS = 20
+QUIET_SECONDS = 5
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--hanging", type=int, default=3000, help="webhooks of another project that hang")
+    add("--backlog", type=int, default=10_000, help="posts of another project that hang")
+    add("--owed", type=int, default=30_000, help="deliveries owed to a black hole")
+    add("--popped", type=int, default=40_000, help="messages that are popped")
+    add("--poppers", type=load.ints, default=[4, 32, 64], help="consumers that pop at a time")
+
+
+def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """The table as Markdown, and all its figures. Each line is measured once, on data of its own."""
+    results = uvloop.run(_measure(a, directory, deadline))
+    text = [report.facts(report.machine(), report.up()), _table(results)]
+    return "\n\n".join(text), results
+
+
+async def _measure(a: argparse.Namespace, directory: Path, deadline: float) -> dict[str, dict]:
+    lines = {
+        "alone": lambda bench: _paced(bench),
+        "hanging": lambda bench: _beside(bench, subscribers=a.hanging, posts=1),
+        "backlog": lambda bench: _beside(bench, subscribers=1, posts=a.backlog),
+        "rounds, all well": lambda bench: _rounds(bench, bad=0),
+        "rounds": lambda bench: _rounds(bench, bad=BAD),
+        "mesh": _mesh,
+        "black hole": lambda bench: _black_hole(bench, a.owed),
+        **{
+            f"pops {count}": lambda bench, count=count: _pops(bench, count, a.popped)
+            for count in a.poppers
+        },
+    }
+    results: dict[str, dict] = {}
+    for name, measure in lines.items():
+        if results and time.perf_counter() > deadline:
+            break
+        async with _Bench.open(a, directory / name.replace(" ", "-").replace(",", "")) as bench:
+            results[name] = await measure(bench)
+        print(_row(name, results[name]), file=sys.stderr, flush=True)
+    return results
+
+
+class _Bench:
+    """A service with fresh data, a receiver that counts, and one that accepts and never answers."""
+
+    def __init__(self, a: argparse.Namespace, server: servers.Server, sink: load.Sink) -> None:
+        self.server = server
+        self.sink = sink
+        self.ctx = load.Ctx(a, server.url, server.parts)
+        self.pids = [pid for roots in server.parts.values() for pid in roots]
+        self.black_hole = ""
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, a, directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(servers.zaqar_notify(directory))
+            sink = load.Sink()
+            stack.callback(sink.close)
+            bench = cls(a, server, sink)
+            listener = await asyncio.start_server(bench._accept, "127.0.0.1", 0, backlog=4096)
+            port = listener.sockets[0].getsockname()[1]
+            bench.black_hole = f"http://127.0.0.1:{port}"
+            try:
+                yield bench
+            finally:
+                listener.close()
+                for writer in bench._connections:
+                    writer.transport.abort()
+
+    async def _accept(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+
+    def client(self, project: str) -> load.RawClient:
+        headers = self.ctx.headers | {"X-Project-ID": project}
+        return load.RawClient(self.server.url, headers)
+
+    def written_bytes(self) -> int:
+        total = 0
+        for pid in self.pids:
+            lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+            total += sum(int(each.split()[1]) for each in lines if each.startswith("write_bytes"))
+        return total
+
+
+async def _subscribe(bench: _Bench, client: load.RawClient, queue: str, subscribers) -> None:
+    todo = iter(subscribers)
+
+    async def some() -> None:
+        for subscriber in todo:
+            await load.subscribe(bench.ctx, client, queue, subscriber)
+
+    await asyncio.gather(*(some() for _ in range(16)))
+
+
+async def _post(client: load.RawClient, queue: str, number: int) -> None:
+    body = {"messages": [{"ttl": 3600, "body": {"seq": number, "ts": time.time()}}]}
+    path = f"/v2/queues/{queue}/messages"
+    status, answer = await client.request("POST", path, dumps(body), str(uuid.uuid4()))
+    if status != 201:
+        raise SystemExit(f"tenants: POST answered {status} {answer[:300]!r}")
+
+
+async def _post_many(client: load.RawClient, queue: str, count: int) -> None:
+    todo = iter(range(count))
+
+    async def some() -> None:
+        for number in todo:
+            await _post(client, queue, number)
+
+    await asyncio.gather(*(some() for _ in range(32)))
+
+
+async def _paced(bench: _Bench) -> dict:
+    """Deliveries of a project that posts at an even pace."""
+    run = uuid.uuid4().hex
+    async with bench.client("well") as client, load.RawClient(bench.sink.url, {}) as sink:
+        hooks = [f"{bench.sink.url}/hook/{run}/{number}" for number in range(WEBHOOKS)]
+        await _subscribe(bench, client, "well", hooks)
+        count = PACED_SECONDS * POSTS_PER_SECOND
+        for number in range(count):
+            await _post(client, "well", number)
+            await asyncio.sleep(1 / POSTS_PER_SECOND)
+        state = await load.fan_wait(
+            sink, run, count * WEBHOOKS, QUIET_SECONDS, time.perf_counter() + 30
+        )
+        state = await load.sink_state(sink, run, latencies=True)
+    return _delivered(state, count * WEBHOOKS, PACED_SECONDS)
+
+
+def _delivered(state: dict, expected: int, seconds: float) -> dict:
+    latencies = [1000 * each for each in state["latencies"]]
+    return {
+        "per_s": state["distinct"] / seconds,
+        "p50_ms": load.pct(latencies, 50),
+        "p99_ms": load.pct(latencies, 99),
+        "came": state["distinct"],
+        "expected": expected,
+    }
+
+
+async def _beside(bench: _Bench, *, subscribers: int, posts: int) -> dict:
+    async with bench.client("bad") as client:
+        hooks = [f"{bench.black_hole}/{number}" for number in range(subscribers)]
+        await _subscribe(bench, client, "bad", hooks)
+        await _post_many(client, "bad", posts)
+    return await _paced(bench)
+
+
+async def _rounds(bench: _Bench, *, bad: int) -> dict:
+    """Posts as fast as they go, in three rounds; what came to the good receivers of the same project."""
+    async with bench.client("mixed") as client, load.RawClient(bench.sink.url, {}) as sink:
+        run = uuid.uuid4().hex
+        good = [f"{bench.sink.url}/hook/{run}/{number}" for number in range(GOOD)]
+        dead = [f"http://127.0.0.1:1/{number}" for number in range(bad)]
+        hanging = [f"{bench.black_hole}/{number}" for number in range(bad)]
+        await _subscribe(bench, client, "mixed", [*good, *dead, *hanging])
+        took, latencies = 0.0, []
+        for number in range(3):
+            first, began = number * ROUND_POSTS, time.time()
+            for each in range(first, first + ROUND_POSTS):
+                await _post(client, "mixed", each)
+            expected = (first + ROUND_POSTS) * GOOD
+            end = time.perf_counter() + 30
+            await load.fan_wait(sink, run, expected, QUIET_SECONDS, end, poll=0.02)
+            state = await load.sink_state(sink, run, latencies=True)
+            took += state["last"] - began
+        latencies = [1000 * each for each in state["latencies"]]
+    return {
+        "per_s": state["distinct"] / took,
+        "p50_ms": load.pct(latencies, 50),
+        "p99_ms": load.pct(latencies, 99),
+        "came": state["distinct"],
+        "expected": 3 * ROUND_POSTS * GOOD,
+    }
+
+
+async def _mesh(bench: _Bench) -> dict:
+    names = [f"mesh-{number}" for number in range(MESH)]
+    async with bench.client("mesh") as client:
+        for name in names:
+            await _subscribe(bench, client, name, [f"queue:{each}" for each in names])
+        clocks, written = load.Clocks(bench.ctx), bench.written_bytes()
+        await _post(client, names[0], 1)
+        await asyncio.sleep(IDLE_SECONDS)
+        wall, cpu = clocks.stop(0)
+        copies = 0
+        for name in names:
+            path = f"/v2/queues/{name}/stats"
+            _, answer = await client.request("GET", path, None, str(uuid.uuid4()))
+            copies += loads(answer)["messages"]["total"]
+    return {
+        "came": copies,
+        "expected": MESH,
+        "cpu_percent": 100 * cpu["cpu_server"],
+        "bytes_per_s": (bench.written_bytes() - written) / wall,
+    }
+
+
+async def _black_hole(bench: _Bench, owed: int) -> dict:
+    async with bench.client("bad") as client:
+        await _subscribe(bench, client, "bad", [f"{bench.black_hole}/"])
+        await _post_many(client, "bad", owed)
+    await asyncio.sleep(SETTLE_SECONDS)
+    clocks, written = load.Clocks(bench.ctx), bench.written_bytes()
+    await asyncio.sleep(IDLE_SECONDS)
+    wall, cpu = clocks.stop(0)
+    return {
+        "owed": owed,
+        "cpu_percent": 100 * cpu["cpu_server"],
+        "bytes_per_s": (bench.written_bytes() - written) / wall,
+    }
+
+
+async def _pops(bench: _Bench, consumers: int, count: int) -> dict:
+    async with bench.client("pops") as client:
+        await load.fill(bench.ctx, client, "pops", count, 200)
+        popped, latencies = 0, []
+
+        async def consume() -> None:
+            nonlocal popped
+            while True:
+                began = time.perf_counter()
+                path = "/v2/queues/pops/messages?pop=20"
+                status, answer = await client.request("DELETE", path, None, str(uuid.uuid4()))
+                messages = loads(answer)["messages"] if status == 200 else []
+                if not messages:
+                    return
+                latencies.append(1000 * (time.perf_counter() - began))
+                popped += len(messages)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(consume() for _ in range(consumers)))
+        took = time.perf_counter() - began
+    return {
+        "per_s": popped / took,
+        "p50_ms": load.pct(latencies, 50),
+        "p99_ms": load.pct(latencies, 99),
+        "came": popped,
+        "expected": count,
+    }
+
+
+TITLES = {
+    "alone": f"{WEBHOOKS * POSTS_PER_SECOND} deliveries/s of a project, nothing beside",
+    "hanging": "beside one post to 3,000 webhooks of another project that hang",
+    "backlog": "beside 10,000 posts of another project to a webhook that hangs",
+    "rounds, all well": f"three rounds to {GOOD} webhooks",
+    "rounds": f"the same, with {BAD} dead and {BAD} hanging ones in the project",
+    "mesh": f"{MESH} queues subscribed to each other, one post",
+    "black hole": "deliveries owed to a webhook that never answers",
+}
+
+
+def _table(results: dict[str, dict]) -> str:
+    head = ("", "per s", "p50 ms", "p99 ms", "came of", "CPU, % of a core", "written, KB/s")
+    rows = [report.row(*head), report.row(*["---"] * len(head))]
+    return "\n".join([*rows, *(_row(name, line) for name, line in results.items())])
+
+
+def _row(name: str, line: dict) -> str:
+    title = TITLES.get(name) or f"{name.split()[1]} consumers that pop 20 at a time"
+    if "owed" in line:
+        title = f"{line['owed']:,} {title}"
+    speeds = [
+        report.number(line[key]) if line.get(key) is not None else "–"
+        for key in ("per_s", "p50_ms", "p99_ms")
+    ]
+    came = f"{line['came']:,} of {line['expected']:,}" if "came" in line else "–"
+    cost = ["–", "–"]
+    if "cpu_percent" in line:
+        cost = [f"{line['cpu_percent']:.1f}", f"{line['bytes_per_s'] / 1000:,.0f}"]
+    return report.row(title, *speeds, came, *cost)
