@@ -81,7 +81,7 @@ class Reading(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._refusal is not None and self.is_idle():
-            self._buffers_fullable(self._refusal)
+            self._answer_unreadable(self._refusal)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are no request.
@@ -99,7 +99,7 @@ class Reading(HttpToolsProtocol):
             # Its place is taken, or is behind others': no answer may come from here.
             self.leave()
         else:
-            self._buffers_fullable(answer)
+            self._answer_unreadable(answer)
 
     def _should_upgrade(self) -> bool:
         """Yes, for the library: so it begins nothing, and leaves the request to `_decline_upgrade`."""
@@ -178,7 +178,7 @@ class Reading(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(b"".join(head) + b"\r\n")
 
-    def _buffers_fullable(self, answer: bytes) -> None:
+    def _answer_unreadable(self, answer: bytes) -> None:
         if self.cycle is not None:
             self.cycle.disconnected = True  # Its handler has no client any more.
             self.cycle.message_event.set()
