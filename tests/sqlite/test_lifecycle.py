@@ -173,8 +173,12 @@ def cut_off(path: Path) -> None:
 @pytest.mark.parametrize("change", [unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])
 async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
-    storage: SQLiteStorage, path: Path, suffix: str, change: Callable[[Path], None]
+    storage: SQLiteStorage,
+    path: Path,
+    suffix: str,
+    change: Callable[[Path], None],
 ) -> None:
+    storage._database._files._look_at_others_at = 0.0
     change(Path(f"{path}{suffix}"))
 
     with pytest.raises(StorageDamaged, match=r"(removed|replaced) while it was in use.*restore"):

@@ -278,7 +278,7 @@ class Database:
             error: apsw.Error | StorageUnavailable | None = None
             try:
                 self._writer.execute("COMMIT")
-                self._files.check(data_only=True)
+                self._files.check()
             except (apsw.Error, StorageUnavailable) as failure:
                 error = failure
             self._loop.call_soon_threadsafe(self._committed, error)

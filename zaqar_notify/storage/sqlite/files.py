@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 from zaqar_notify.errors import StorageDamaged
 
-WITH_DATA = 2
-"""The database and its log, the first two, are what a later start reads."""
+OTHERS_SECONDS = 0.25
+"""Between looks at the log's index and the lock, without which another process does harm, but no write
+of ours is lost."""
 
 
 class Files:
@@ -28,23 +30,30 @@ class Files:
         Raises:
             StorageDamaged: One is gone already.
         """
-        self._watched = [
+        self._with_data = (
             _File(path, cut_to=None),
             _File(Path(f"{path}-wal"), cut_to=log_bytes),
+        )
+        self._others = (
             _File(Path(f"{path}-shm"), cut_to=0),
             _File(Path(f"{path}.lock"), cut_to=0),
-        ]
+        )
+        self._look_at_others_at = 0.0
         self._looking = threading.Lock()
 
-    def check(self, *, data_only: bool = False) -> None:
-        """Look at each, or at those with data alone, and note how long it is.
+    def check(self) -> None:
+        """Look at those with data, now and then at the others, and note how long each is.
 
         Raises:
             StorageDamaged: One was removed, replaced, or cut off since the last look.
         """
         with self._looking:
-            for file in self._watched[:WITH_DATA] if data_only else self._watched:
+            for file in self._with_data:
                 file.check()
+            if time.monotonic() >= self._look_at_others_at:
+                for file in self._others:
+                    file.check()
+                self._look_at_others_at = time.monotonic() + OTHERS_SECONDS
 
 
 class _File:
