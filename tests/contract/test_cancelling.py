@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 
 from tests.clock import START
 from tests.contract.steps import after, claim, everything, hold, post, post_one
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT, Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -157,3 +157,17 @@ async def test_it_is_known_after_a_restart_and_a_sweep(store_uri: str, queue: Qu
 
     assert await cancelled(storage, queue, gone, purged) == {gone, purged}
     await storage.close()
+
+
+async def test_a_deletion_of_many_cancels_beside_what_came_from_another_queue(
+    storage: Storage, queue: QueueRef, other_queue: QueueRef
+) -> None:
+    rule = DeadLetter(queue, max_claim_count=0, ttl=None)
+    moved = await post_one(storage, other_queue, "a")
+    await claim(storage, other_queue, dead_letter=rule)
+    [gone] = await delayed(storage, queue, "b")
+
+    await storage.messages.delete_many(queue, [moved, gone], claim_ids=None, now=START)
+
+    assert await everything(storage, queue) == []
+    assert await cancelled(storage, queue, moved, gone) == {gone}

@@ -418,7 +418,7 @@ class MongoMessages(MessageStore):
         if not statements:
             return
         result = await rerun(lambda: self._messages.bulk_write(statements, ordered=False))
-        if result.deleted_count < len(own):
+        if result.deleted_count < len(own) + len(foreign):
             await self._cancel_and_delete(wanted, now)
 
     async def _cancel_and_delete(self, wanted: Document, now: datetime) -> int:
