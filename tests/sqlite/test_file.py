@@ -13,7 +13,7 @@ from tests.contract.steps import page, post
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.registry import open_storage
-from zaqar_notify.storage.sqlite.messages import IN_ORDER
+from zaqar_notify.storage.sqlite.statements import IN_ORDER
 
 
 def modes_in(directory: Path) -> dict[str, str]:

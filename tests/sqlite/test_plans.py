@@ -7,22 +7,22 @@ from pathlib import Path
 import apsw
 import pytest
 
-from zaqar_notify.storage.sqlite import messages, storage, subscriptions
+from zaqar_notify.storage.sqlite import statements, storage, subscriptions
 from zaqar_notify.storage.sqlite.storage import SQLiteStorage
 
 STATEMENTS = {
-    "claim": messages.FREE_IN_ORDER,
-    "page": messages.IN_ORDER[False, False],
-    "page with claimed": messages.IN_ORDER[True, False],
-    "page with delayed": messages.IN_ORDER[False, True],
-    "page with all": messages.IN_ORDER[True, True],
-    "message by its id": messages.OWN,
-    "message that moved, by its id": messages.MOVED,
-    "whole message by its id": messages.WHOLE_OWN,
-    "whole message that moved, by its id": messages.WHOLE_MOVED,
-    "marker of a message that moved": messages.MOVED_POSITION,
-    "fallen due": messages.FALLEN_DUE,
-    "next due": messages.NEXT_DUE,
+    "claim": statements.FREE_IN_ORDER,
+    "page": statements.IN_ORDER[False, False],
+    "page with claimed": statements.IN_ORDER[True, False],
+    "page with delayed": statements.IN_ORDER[False, True],
+    "page with all": statements.IN_ORDER[True, True],
+    "message by its id": statements.OWN,
+    "message that moved, by its id": statements.MOVED,
+    "whole message by its id": statements.WHOLE_OWN,
+    "whole message that moved, by its id": statements.WHOLE_MOVED,
+    "marker of a message that moved": statements.MOVED_POSITION,
+    "fallen due": statements.FALLEN_DUE,
+    "next due": statements.NEXT_DUE,
     "sweep of messages": storage.EXPIRED_MESSAGES,
     "expired subscriptions": subscriptions.EXPIRED,
     "page of subscriptions": subscriptions.AFTER,

@@ -13,6 +13,7 @@ beside it says so); one connection of it writes, others read.
     database.py pending.py    reads, and writes in groups
     failures.py       SQLite's errors, and ours
     queues.py messages.py claims.py subscriptions.py    the stores
+    statements.py     what is asked of the tables of messages
     waiting.py        who waits for which queue, inside this process
     storage.py        the parts put together
 """

@@ -12,6 +12,7 @@ from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.rows import MILLISECOND, to_ms
+from zaqar_notify.storage.sqlite.statements import marks
 
 KEPT_MS = CANCELLED_KEPT // MILLISECOND
 ANY_HELD = (
@@ -37,7 +38,7 @@ def cancel_all(db: apsw.Connection, ref: QueueRef, number: int, salt: bytes, now
 def find_cancelled(database: Database, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
     """As `MessageStore.cancelled`."""
     wanted = {*due, *map(life_of, due)}
-    statement = CANCELLED.format(marks=", ".join("?" * len(wanted)))
+    statement = CANCELLED.format(marks=marks(len(wanted)))
     with database.errors():
         noted: dict[str, int] = dict(database.read(statement, (ref.project, ref.name, *wanted)))
     return {

@@ -13,7 +13,7 @@ import msgspec
 from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, ClaimStore, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row
-from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages, marks
+from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages
 from zaqar_notify.storage.sqlite.queues import Record, Records
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
@@ -30,6 +30,7 @@ from zaqar_notify.storage.sqlite.rows import (
     to_message,
     to_ms,
 )
+from zaqar_notify.storage.sqlite.statements import marks
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
 _HELD = (

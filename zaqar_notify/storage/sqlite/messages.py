@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import datetime
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import apsw
@@ -24,7 +24,6 @@ from zaqar_notify.storage.sqlite.rows import (
     CLAIM_COUNT,
     CLIENT,
     EXPIRES_AT,
-    MESSAGE_COLUMNS,
     POSITION,
     SERIAL,
     from_ms,
@@ -34,78 +33,28 @@ from zaqar_notify.storage.sqlite.rows import (
     to_ms,
     to_position,
 )
+from zaqar_notify.storage.sqlite.statements import (
+    FALLEN_DUE,
+    FREE_IN_ORDER,
+    IN_ORDER,
+    MOVED,
+    MOVED_POSITION,
+    NEXT_DUE,
+    OWN,
+    ROWS_PER_STATEMENT,
+    WHOLE_MOVED,
+    WHOLE_OWN,
+    free_without,
+    inserts,
+)
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
-ROWS_PER_STATEMENT = 64
 FREED_AT_ONCE = 500
 """Held messages that fell due are freed in writes of this many, a few milliseconds each."""
 SKIPPED_IN_A_ROW = 500
 """Rows that a reader passes over before it lets other requests have a turn."""
 PASSED_AT_ONCE = 500
 """Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
-
-_FREE = ("free_messages", "m.held_until IS NULL")
-_CLAIMED = ("claimed_messages", "m.claim IS NOT NULL")
-_DELAYED = ("delayed_messages", "m.held_until IS NOT NULL AND m.claim IS NULL")
-"""The three states of a message: the index that holds those in it, and what they are."""
-
-
-_AFTER = (
-    f"SELECT {MESSAGE_COLUMNS} FROM messages m INDEXED BY {{index}} "
-    "CROSS JOIN bodies b ON b.serial = m.serial "
-    "WHERE m.queue = :queue AND m.position > :after AND {state}"
-)
-
-
-def _in_states(select: str, *states: tuple[str, str]) -> str:
-    """One statement for several states, so that a message that changes its state is in one of them."""
-    return " UNION ALL ".join(select.format(index=index, state=state) for index, state in states)
-
-
-def in_order(*, claimed: bool = False, delayed: bool = False) -> str:
-    """The statement that reads the free messages after a position in order, and claimed or delayed
-    ones between them."""
-    states = [_FREE] + [_CLAIMED] * claimed + [_DELAYED] * delayed
-    return f"{_in_states(_AFTER, *states)} ORDER BY 1"
-
-
-FREE_IN_ORDER = in_order()
-
-
-@lru_cache(maxsize=64)
-def _free_without(clients: int) -> str:
-    """`FREE_IN_ORDER` without the messages of `:client0` and so on, whose bodies are not read."""
-    names = ", ".join(f":client{index}" for index in range(clients))
-    return f"{_in_states(_AFTER, _FREE)} AND m.client NOT IN ({names}) ORDER BY 1"
-
-
-IN_ORDER = {
-    (claimed, delayed): in_order(claimed=claimed, delayed=delayed)
-    for claimed in (False, True)
-    for delayed in (False, True)
-}
-_AT_POSITION = "m.queue = :queue AND m.position = :position AND m.moved_id IS NULL AND {state}"
-_MOVED_HERE = "m.queue = :queue AND m.moved_id = :id"
-_STATE = "SELECT m.serial, m.claim, m.held_until, m.expires_at FROM messages m"
-_WHOLE = (
-    f"SELECT {MESSAGE_COLUMNS} FROM messages m{{indexed}} "
-    "CROSS JOIN bodies b ON b.serial = m.serial WHERE "
-)
-OWN = _in_states(f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}", _FREE, _CLAIMED, _DELAYED)
-MOVED = f"{_STATE} WHERE {_MOVED_HERE}"
-WHOLE_OWN = _in_states(
-    _WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, _FREE, _CLAIMED, _DELAYED
-)
-WHOLE_MOVED = _WHOLE.format(indexed="") + _MOVED_HERE
-MOVED_POSITION = "SELECT position FROM messages WHERE queue = ? AND moved_id = ?"
-FALLEN_DUE = (
-    "SELECT serial FROM messages INDEXED BY held_messages "
-    "WHERE queue = ? AND held_until <= ? LIMIT ?"
-)
-NEXT_DUE = (
-    "SELECT held_until FROM messages INDEXED BY held_messages "
-    "WHERE queue = ? AND held_until IS NOT NULL ORDER BY held_until LIMIT 1"
-)
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -183,7 +132,7 @@ class SQLiteMessages(MessageStore):
                 bodies += (serial, message.body)
                 serial += 1
                 position += 1
-            insert_states, insert_bodies = _inserts(len(bodies) // 2)
+            insert_states, insert_bodies = inserts(len(bodies) // 2)
             db.execute(insert_states, states)
             db.execute(insert_bodies, bodies)
         if visible:
@@ -344,7 +293,7 @@ class SQLiteMessages(MessageStore):
         """The first `limit` visible messages, for writes; those claimed too often are set apart."""
         found = Look([], [], [], is_cut=False)
         others = {f"client{index}": client for index, client in enumerate(without_clients)}
-        statement = _free_without(len(others)) if others else FREE_IN_ORDER
+        statement = free_without(len(others)) if others else FREE_IN_ORDER
         rows = db.execute(statement, {"queue": number, "after": 0, **others})
         for row in rows:
             if self._removals.has(row[SERIAL]):
@@ -452,21 +401,6 @@ class Look(msgspec.Struct):
     exhausted: list[Row]
     expired: list[int]
     is_cut: bool
-
-
-def marks(count: int) -> str:
-    """As many question marks, for IN (…)."""
-    return ", ".join("?" * count)
-
-
-@lru_cache(maxsize=ROWS_PER_STATEMENT)
-def _inserts(rows: int) -> tuple[str, str]:
-    """Statements that insert so many rows in one step each."""
-    return (
-        "INSERT INTO messages (serial, queue, position, client, ttl, posted_at, expires_at, "
-        "held_until, moved_id, checksum) VALUES " + ", ".join([f"({marks(10)})"] * rows),
-        "INSERT INTO bodies VALUES " + ", ".join(["(?, ?)"] * rows),
-    )
 
 
 def _has_subscription(db: apsw.Connection, ref: QueueRef, now: int) -> bool:

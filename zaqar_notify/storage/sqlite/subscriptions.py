@@ -12,7 +12,6 @@ from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import SubscriptionStore
 from zaqar_notify.storage.sqlite.database import Database, Row
-from zaqar_notify.storage.sqlite.messages import marks
 from zaqar_notify.storage.sqlite.queues import Records
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
@@ -21,6 +20,7 @@ from zaqar_notify.storage.sqlite.rows import (
     to_ms,
     to_subscription,
 )
+from zaqar_notify.storage.sqlite.statements import marks
 
 _OF_QUEUE = f"SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions WHERE project = ? AND queue = ?"
 _BY_ID = f"{_OF_QUEUE} AND id = ? AND expires_at > ?"

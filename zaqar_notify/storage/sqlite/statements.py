@@ -1,0 +1,87 @@
+"""What is asked of the tables of messages: one statement for each way to look."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from zaqar_notify.storage.sqlite.rows import MESSAGE_COLUMNS
+
+ROWS_PER_STATEMENT = 64
+
+_FREE = ("free_messages", "m.held_until IS NULL")
+_CLAIMED = ("claimed_messages", "m.claim IS NOT NULL")
+_DELAYED = ("delayed_messages", "m.held_until IS NOT NULL AND m.claim IS NULL")
+"""The three states of a message: the index that holds those in it, and what they are."""
+
+
+_AFTER = (
+    f"SELECT {MESSAGE_COLUMNS} FROM messages m INDEXED BY {{index}} "
+    "CROSS JOIN bodies b ON b.serial = m.serial "
+    "WHERE m.queue = :queue AND m.position > :after AND {state}"
+)
+
+
+def _in_states(select: str, *states: tuple[str, str]) -> str:
+    """One statement for several states, so that a message that changes its state is in one of them."""
+    return " UNION ALL ".join(select.format(index=index, state=state) for index, state in states)
+
+
+def in_order(*, claimed: bool = False, delayed: bool = False) -> str:
+    """The statement that reads the free messages after a position in order, and claimed or delayed
+    ones between them."""
+    states = [_FREE] + [_CLAIMED] * claimed + [_DELAYED] * delayed
+    return f"{_in_states(_AFTER, *states)} ORDER BY 1"
+
+
+FREE_IN_ORDER = in_order()
+
+
+@lru_cache(maxsize=64)
+def free_without(clients: int) -> str:
+    """`FREE_IN_ORDER` without the messages of `:client0` and so on, whose bodies are not read."""
+    names = ", ".join(f":client{index}" for index in range(clients))
+    return f"{_in_states(_AFTER, _FREE)} AND m.client NOT IN ({names}) ORDER BY 1"
+
+
+IN_ORDER = {
+    (claimed, delayed): in_order(claimed=claimed, delayed=delayed)
+    for claimed in (False, True)
+    for delayed in (False, True)
+}
+_AT_POSITION = "m.queue = :queue AND m.position = :position AND m.moved_id IS NULL AND {state}"
+_MOVED_HERE = "m.queue = :queue AND m.moved_id = :id"
+_STATE = "SELECT m.serial, m.claim, m.held_until, m.expires_at FROM messages m"
+_WHOLE = (
+    f"SELECT {MESSAGE_COLUMNS} FROM messages m{{indexed}} "
+    "CROSS JOIN bodies b ON b.serial = m.serial WHERE "
+)
+OWN = _in_states(f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}", _FREE, _CLAIMED, _DELAYED)
+MOVED = f"{_STATE} WHERE {_MOVED_HERE}"
+WHOLE_OWN = _in_states(
+    _WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, _FREE, _CLAIMED, _DELAYED
+)
+WHOLE_MOVED = _WHOLE.format(indexed="") + _MOVED_HERE
+MOVED_POSITION = "SELECT position FROM messages WHERE queue = ? AND moved_id = ?"
+FALLEN_DUE = (
+    "SELECT serial FROM messages INDEXED BY held_messages "
+    "WHERE queue = ? AND held_until <= ? LIMIT ?"
+)
+NEXT_DUE = (
+    "SELECT held_until FROM messages INDEXED BY held_messages "
+    "WHERE queue = ? AND held_until IS NOT NULL ORDER BY held_until LIMIT 1"
+)
+
+
+def marks(count: int) -> str:
+    """As many question marks, for IN (…)."""
+    return ", ".join("?" * count)
+
+
+@lru_cache(maxsize=ROWS_PER_STATEMENT)
+def inserts(rows: int) -> tuple[str, str]:
+    """Statements that insert so many rows in one step each."""
+    return (
+        "INSERT INTO messages (serial, queue, position, client, ttl, posted_at, expires_at, "
+        "held_until, moved_id, checksum) VALUES " + ", ".join([f"({marks(10)})"] * rows),
+        "INSERT INTO bodies VALUES " + ", ".join(["(?, ?)"] * rows),
+    )
