@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.resources import Parameter
 
-MESSAGE_ID = "0000000000001"
+MESSAGE_ID = "1a22a85cc4a00000dc341f47"
 CLAIM_ID = "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08"
 SUBSCRIPTION_ID = "57692aa63990b48c644bb7e5"
 

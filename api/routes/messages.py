@@ -133,8 +133,8 @@ RESOURCES = (
                     )
                 },
                 description="The queue needs no creation. `body` is any JSON value and comes back as "
-                "the bytes that it was. `ttl` and `delay` are seconds; `delay` counts only on a "
-                "queue with `_default_message_delay`. All messages are stored, or none. "
+                "the bytes that it was. `ttl` and `delay` are seconds; pages and claims hide a message "
+                "until its delay is over. All messages are stored, or none. "
                 "`Location` names the first 20 at most.",
                 headers=(
                     Parameter(
@@ -145,8 +145,8 @@ RESOURCES = (
                     ),
                     Parameter(
                         "Zaqar-Hops",
-                        "Sent by webhooks of this service: queues that the messages have crossed. Past "
-                        "the limit the post is refused, so that webhooks in a loop come to an end.",
+                        "As the webhook that led to this post had it: queues and webhooks that the messages have "
+                        "crossed. Past the limit the post is refused, which ends loops.",
                         1,
                     ),
                 ),

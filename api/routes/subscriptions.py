@@ -218,7 +218,7 @@ RESOURCES = (
                 "Confirm a subscription, or leave",
                 {204: Reply("Set", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/confirm")},
                 description="Called by the subscriber, with the pre-signed headers that it was "
-                "sent; or by the project.",
+                "sent; where confirmation is required, nobody else can set `true`.",
                 body=Body({"confirmed": True}),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )
