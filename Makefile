@@ -14,11 +14,11 @@ PORT ?= 8888
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-up: $(VENV)/.installed ## serve on http://127.0.0.1:8888, data in ./data
+up: $(VENV)/.installed ## serve on http://127.0.0.1:8888 (PORT=8888), data in ./data (DATA=data)
 	@exec $(BIN)/zaqar-notify up --host $(HOST) --port $(PORT) --data $(DATA)
 
-cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers on this machine
-	@exec $(BIN)/python -m deploy.local_cluster $(ARGS)
+cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers on this machine, serving on the same port (PORT=8888)
+	@exec $(BIN)/python -m deploy.local_cluster --port $(PORT) $(ARGS)
 
 test: $(VENV)/.developing ## every test, two files at a time: most of them wait
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)

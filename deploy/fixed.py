@@ -103,7 +103,9 @@ def first_of_free(count: int, *, beyond: int) -> int:
 
 def refuse_taken(port: int, option: str) -> None:
     if not is_free(port):
-        raise StartRefused(f"Port {port} is in use; choose another with {option}")
+        raise StartRefused(
+            f'Port {port} is in use; choose another: make cluster ARGS="{option} PORT"'
+        )
 
 
 def is_free(port: int) -> bool:

@@ -46,6 +46,7 @@ Try:
   {program()} receive --port 9999
   {client(url)} subscribe hello http://127.0.0.1:9999/
   {client(url)} post hello '"hi again"'
+tail and receive go on until Ctrl-C: give each a terminal of its own.
 
 Ask what is wrong with it:
   {settings} {program()} doctor

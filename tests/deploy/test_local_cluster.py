@@ -169,7 +169,10 @@ def test_a_port_that_is_in_use_is_refused(
         exit_code = main(["--data", str(tmp_path / "data"), "--port", str(port)])
 
     assert exit_code == 1
-    assert capsys.readouterr().err == f"Port {port} is in use; choose another with --port\n"
+    assert (
+        capsys.readouterr().err
+        == f'Port {port} is in use; choose another: make cluster ARGS="--port PORT"\n'
+    )
 
 
 def test_another_port_than_the_data_knows_is_refused(
