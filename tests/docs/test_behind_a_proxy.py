@@ -151,6 +151,12 @@ def test_the_project_is_who_gave_the_password(site: Site) -> None:
     assert "/messaging/v2/queues/mine" in [queue["href"] for queue in mine]
 
 
+def test_the_endpoint_as_clients_are_told_it_answers_with_the_versions(site: Site) -> None:
+    answer = site.session.get(site.root.rstrip("/"), auth=DEMO, headers=VICTIM, timeout=30)
+
+    assert (answer.status_code, [each["id"] for each in answer.json()["versions"]]) == (300, ["2"])
+
+
 def test_links_can_be_followed(site: Site) -> None:
     [version] = site.call("GET", "").json()["versions"]
     home = site.call("GET", version["links"][0]["href"])
