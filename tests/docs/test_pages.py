@@ -62,6 +62,14 @@ def test_every_page_is_in_the_index() -> None:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
+def test_the_change_log_has_each_kind_of_change_once_in_a_release() -> None:
+    in_order = ["Removed", "Deprecated", "Added", "Changed", "Fixed"]
+
+    for release in re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.+)$", release, re.MULTILINE)
+        assert kinds == [kind for kind in in_order if kind in kinds]
+
+
 def _is_in_words(limit: str) -> bool:
     return any(word in limit for word in ("day", "hours", "minutes", "times"))
 
