@@ -32,6 +32,8 @@ class NotifyAPI(FastAPI):
             # Served by `add_documentation`: FastAPI's own page loads from elsewhere.
             docs_url=None,
             redoc_url=None,
+            # It would name the host that the request names, and forget the public URL's path.
+            redirect_slashes=False,
             # Asking for its providers costs each request as much as our own routing.
             telemetry={"tracing": False, "metrics": False, "logs": False},
             exception_handlers={HTTPException: _refuse},

@@ -90,7 +90,8 @@ class Call:
                 self._headers = merged(headers)
             except HeaderInvalid as error:
                 self.fault = error
-        if b"host" not in self._headers and scope["http_version"] == "1.1":
+        # Whoever writes a later version in the text form of 1.1 is held to its rules.
+        if b"host" not in self._headers and scope["http_version"] not in ("0.9", "1.0"):
             self.fault = HeaderInvalid("Missing header value", "HTTP/1.1 asks for the header Host")
         self._receive = receive
         self._received = False

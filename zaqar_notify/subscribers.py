@@ -45,7 +45,8 @@ _IDENTITY_HEADERS = re.compile(
     r"|forwarded|x-forwarded.*|x-real-ip|x-client-(cert|dn|ip|verify).*|(x-)?ssl-client.*"
     r"|x-original-.*|x-rewrite-.*|(x-)?remote-.*|x-auth-request-.*|x-authenticated-.*|x-webauth-.*"
     r"|x-amzn-oidc-.*|x-ms-client-principal.*|x-goog-(authenticated|iap).*|cf-access-authenticated.*"
-    r"|tailscale-user.*"
+    r"|tailscale-user.*|x-consumer-.*|x-credential-identifier|x-anonymous-consumer|x-vouch-.*"
+    r"|(true|x-cluster|fastly)-client-ip|cf-connecting-ip.*"
 )
 """Headers that tell a service behind a proxy who asks, for which project, from where. A subscriber
 may be such a service, and take our word for them."""

@@ -294,8 +294,10 @@ async def test_http_1_1_asks_for_a_host(api: Api, path: str) -> None:
 
     new = await api.send_raw(f"GET {path} HTTP/1.1\r\n".encode() + identity + b"\r\n" + PING)
     old = await api.send_raw(f"GET {path} HTTP/1.0\r\n".encode() + identity + b"\r\n")
+    later = await api.send_raw(f"GET {path} HTTP/2.0\r\n".encode() + identity + b"\r\n")
 
     assert statuses(new) == [400, 204]
+    assert statuses(later) == [400]
     assert statuses(old) != [400]
 
 

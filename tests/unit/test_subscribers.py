@@ -354,6 +354,14 @@ def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, sho
         "X-WebAuth-User",
         "X-Goog-Authenticated-User-Email",
         "Tailscale-User-Login",
+        "X-Consumer-Custom-ID",
+        "X-Credential-Identifier",
+        "X-Anonymous-Consumer",
+        "X-Vouch-User",
+        "True-Client-IP",
+        "X-Cluster-Client-IP",
+        "Fastly-Client-IP",
+        "CF-Connecting-IP",
     ],
 )
 def test_post_headers_must_not_say_who_asks(name: str) -> None:
