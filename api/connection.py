@@ -35,7 +35,7 @@ class Exit:
     """The transport as the library sees it. Its `close` is another, and behind that it writes nothing."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
-        self.write: Callable[[bytes], None] = transport.write
+        self.write: Callable[[bytes], None] = connection.send
         self.abort = transport.abort
         self.get_write_buffer_size = transport.get_write_buffer_size
         self.is_closing = connection.is_leaving
@@ -56,6 +56,8 @@ class Connection(Reading):
         self._may_linger = True
         self._arrived_bytes = 0
         """Of a request that has arrived in part."""
+        self._unsent_bytes = 0
+        """Of the answers that the transport keeps: it keeps each whole until its last byte is sent."""
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -108,6 +110,12 @@ class Connection(Reading):
             self._start_asgi_task(cycle, app)
 
     # The library calls:
+
+    def send(self, data: bytes) -> None:
+        """Write to the client; `Exit.write` until our side is closed."""
+        waiting = self._wire.get_write_buffer_size()
+        self._unsent_bytes = len(data) + (self._unsent_bytes if waiting else 0)
+        self._wire.write(data)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -170,7 +178,8 @@ class Connection(Reading):
     # Slow clients.
 
     def buffered_bytes(self) -> int:
-        return self._arrived_bytes + self._wire.get_write_buffer_size()
+        waiting = self._wire.get_write_buffer_size()
+        return self._arrived_bytes + (self._unsent_bytes if waiting else 0)
 
     def _watch_arrival(self, size: int) -> None:
         if not self.is_idle():  # Of an answered request nothing is kept.

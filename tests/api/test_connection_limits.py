@@ -114,6 +114,22 @@ async def test_answers_that_are_not_read_have_a_budget(start_api: StartApi) -> N
         client.close()
 
 
+async def test_an_answer_counts_whole_until_its_last_byte_is_sent(start_api: StartApi) -> None:
+    """The system takes most of a page; the transport keeps all of it as long as it keeps any."""
+    api = await start_api(max_buffered_bytes=3 * PAGE_BYTES)
+    await fill(api)
+
+    clients = [await slow_reader(api, PAGE) for _ in range(6)]
+
+    await until(lambda: pages_made(api) == 6)
+    await until(lambda: len([each for each in api.connections if each.buffered_bytes()]) <= 3)
+    kept = [each.buffered_bytes() for each in api.connections if each.buffered_bytes()]
+    assert kept
+    assert all(size >= PAGE_BYTES for size in kept)
+    for client in clients:
+        client.close()
+
+
 async def test_bodies_that_do_not_end_have_a_budget(start_api: StartApi, connect: Connect) -> None:
     api = await start_api(max_buffered_bytes=1_000_000)
     post = b"POST /v2/queues/q/messages HTTP/1.1\r\n" + IDENTITY + b"Content-Length: 250000\r\n\r\n"
