@@ -275,22 +275,24 @@ class Database:
     def _commit_all(self) -> None:
         """The thread: one commit per token, until told to stop."""
         while self._commits.get():
-            error: apsw.Error | StorageUnavailable | None = None
+            error: apsw.Error | None = None
             try:
                 self._writer.execute("COMMIT")
-                self._files.check()
-            except (apsw.Error, StorageUnavailable) as failure:
+            except apsw.Error as failure:
                 error = failure
             self._loop.call_soon_threadsafe(self._committed, error)
 
-    def _committed(self, error: apsw.Error | StorageUnavailable | None) -> None:
+    def _committed(self, error: apsw.Error | None) -> None:
         group, self._group = self._group, []
-        if isinstance(error, StorageUnavailable):
-            self._ended(committed=False)
-            self._fail(group, error)
-            return
         if error is not None:
             self._roll_back(group, error)
+            return
+        try:
+            # Not in the thread: there each look would wait for the interpreter's lock.
+            self._files.check()
+        except StorageDamaged as damage:
+            self._ended(committed=False)
+            self._fail(group, damage)
             return
         actions = self._ended(committed=True)
         for pending in group:

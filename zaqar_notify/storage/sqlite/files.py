@@ -7,7 +7,6 @@ cut off under a running process would take writes that no later start finds.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -39,7 +38,6 @@ class Files:
             _File(Path(f"{path}.lock"), cut_to=0),
         )
         self._look_at_others_at = 0.0
-        self._looking = threading.Lock()
 
     def check(self) -> None:
         """Look at those with data, now and then at the others, and note how long each is.
@@ -47,13 +45,12 @@ class Files:
         Raises:
             StorageDamaged: One was removed, replaced, or cut off since the last look.
         """
-        with self._looking:
-            for file in self._with_data:
+        for file in self._with_data:
+            file.check()
+        if time.monotonic() >= self._look_at_others_at:
+            for file in self._others:
                 file.check()
-            if time.monotonic() >= self._look_at_others_at:
-                for file in self._others:
-                    file.check()
-                self._look_at_others_at = time.monotonic() + OTHERS_SECONDS
+            self._look_at_others_at = time.monotonic() + OTHERS_SECONDS
 
 
 class _File:
