@@ -75,7 +75,15 @@ class SinkFinder(Protocol):
 class Receiver:
     """A subscription, as a batch of jobs needs it; read again for every batch."""
 
-    __slots__ = ("endpoint", "is_gone", "scheme", "secrets", "sink", "subscription")
+    __slots__ = (
+        "endpoint",
+        "failures",
+        "is_gone",
+        "scheme",
+        "secrets",
+        "sink",
+        "subscription",
+    )
 
     def __init__(
         self, subscription: Subscription, sink: Sink | None, secrets: list[str], endpoint: Endpoint
@@ -85,6 +93,8 @@ class Receiver:
         self.secrets = secrets
         self.endpoint = endpoint
         self.scheme = subscription.subscriber.partition(":")[0].lower()
+        self.failures = telling.Failures()
+        """In a row, before it last answered."""
         self.is_gone = False
         """The receiver said, during this batch, that it wants no more."""
 
@@ -395,21 +405,16 @@ class Courier:
     def _learn(self, outcome: Outcome, receiver: Receiver, *, seconds: float, now: float) -> None:
         """How the receiver is doing; that it begins to fail or recovers is told."""
         endpoint = receiver.endpoint
-        was_suspect, failures, since = (
-            endpoint.is_suspect,
-            endpoint.failures,
-            endpoint.failing_since,
-        )
+        was_suspect = endpoint.is_suspect
         answered = outcome.verdict is not Verdict.TRY_LATER
+        if answered and endpoint.failures:
+            since = host_now(self._clock) - timedelta(seconds=now - endpoint.failing_since)
+            receiver.failures = telling.Failures(endpoint.failures, since)
         endpoint.tried(succeeded=answered, seconds=seconds, now=now)
         if endpoint.is_suspect and not was_suspect:
             telling.suspect(receiver.subscription)
         elif was_suspect and not endpoint.is_suspect and outcome.verdict is not Verdict.GONE:
-            telling.recovered(
-                receiver.subscription,
-                failing_since=host_now(self._clock) - timedelta(seconds=now - since),
-                failed_tries=failures,
-            )
+            telling.recovered(receiver.subscription, receiver.failures)
 
     async def _ask(self, sink: Sink | None, delivery: Delivery) -> Outcome:
         if sink is None:
@@ -447,7 +452,7 @@ class Courier:
         subscription, attempt = receiver.subscription, delivery.attempt
         if outcome.verdict is Verdict.GONE:
             receiver.is_gone = True
-            await self._disable(subscription, outcome)
+            await self._disable(receiver, outcome)
             return self._held(parcel, subscription)
         delay = await self._retry_delay(outcome, parcel, subscription, attempt)
         if delay is None:
@@ -496,7 +501,8 @@ class Courier:
         most = timedelta(seconds=self._settings.delivery_max_age_seconds)
         return parcel.since is not None and at >= parcel.since + most
 
-    async def _disable(self, subscription: Subscription, outcome: Outcome) -> None:
+    async def _disable(self, receiver: Receiver, outcome: Outcome) -> None:
+        subscription = receiver.subscription
         now = self._clock.now()
 
         def disabled(current: Subscription) -> Subscription:
@@ -516,7 +522,7 @@ class Courier:
         except SubscriptionDoesNotExist:
             return
         if after.disabled_at == now:
-            telling.disabled(after, outcome)
+            telling.disabled(after, outcome, receiver.failures)
 
     def _held(self, parcel: Parcel, subscription: Subscription) -> Record:
         return held_record(parcel, subscription, now=self._clock.now())

@@ -5,10 +5,23 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+import msgspec
+
 from zaqar_notify.delivery import OwedDelivery
 from zaqar_notify.models import Delivery, Outcome, Subscription, Verdict
 
 logger = logging.getLogger(__name__)
+
+
+class Failures(msgspec.Struct, frozen=True):
+    """Tries of a receiver that failed one after the other, as far as this process knows."""
+
+    tries: int = 0
+    since: datetime | None = None
+
+    def facts(self) -> dict[str, object]:
+        since = None if self.since is None else self.since.isoformat(timespec="seconds")
+        return {"failing_since": since, "failed_tries": self.tries}
 
 
 def tried(outcome: Outcome, delivery: Delivery) -> None:
@@ -75,24 +88,20 @@ def paused(subscription: Subscription, *, seconds: int) -> None:
     )
 
 
-def recovered(subscription: Subscription, *, failing_since: datetime, failed_tries: int) -> None:
+def recovered(subscription: Subscription, failures: Failures) -> None:
     logger.warning(
         "A receiver that failed answers again",
-        extra={
-            "action": "endpoint_recovered",
-            **_who(subscription),
-            "failing_since": failing_since.isoformat(timespec="seconds"),
-            "failed_tries": failed_tries,
-        },
+        extra={"action": "endpoint_recovered", **_who(subscription), **failures.facts()},
     )
 
 
-def disabled(subscription: Subscription, outcome: Outcome) -> None:
+def disabled(subscription: Subscription, outcome: Outcome, failures: Failures) -> None:
     logger.warning(
         "The receiver wants no more; the subscription is disabled, and what comes is held",
         extra={
             "action": "subscription_disabled",
             **_who(subscription),
+            **failures.facts(),
             "status": outcome.status,
             "detail": outcome.detail,
         },

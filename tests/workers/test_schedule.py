@@ -245,6 +245,25 @@ async def test_that_a_subscription_is_disabled_is_told_once(
     assert told(caplog, "delivery_given_up") == []
 
 
+async def test_a_disabled_subscription_s_former_failures_are_told_with_it(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    await office.subscribe("http://receiver")
+    answers = iter([TRY_LATER, TRY_LATER, GONE])
+
+    async def answer(_delivery: Delivery) -> Outcome:
+        return next(answers)
+
+    office.sink.answers["http://receiver"] = answer
+    await office.post(b"1")
+
+    await office.work_off()
+
+    [disabled] = told(caplog, "subscription_disabled")
+    assert disabled["failed_tries"] == 2
+    assert disabled["failing_since"] is not None
+
+
 async def test_our_own_lack_of_files_spends_no_try_and_is_told_once(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
