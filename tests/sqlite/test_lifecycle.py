@@ -139,6 +139,54 @@ async def test_a_page_of_garbage_is_refused_at_the_start(path: Path) -> None:
         await SQLiteStorage.open(path)
 
 
+async def with_latest_in_its_log(path: Path, copy: Path) -> Path:
+    """The file of a store that crashed when its latest post was in the log alone."""
+    await used(path, messages=100)
+    storage = await SQLiteStorage.open(path)
+    await post(storage, QUEUE, bodies=["latest"])
+    shutil.copytree(path.parent, copy)
+    await storage.close()
+    return copy / path.name
+
+
+async def newest(path: Path) -> str:
+    storage = await SQLiteStorage.open(path)
+    found = await page(storage, QUEUE, limit=1000)
+    await storage.close()
+    return bodies(found)[-1]
+
+
+async def test_a_refused_start_leaves_the_log_to_the_file_that_is_put_back(
+    path: Path, tmp_path: Path
+) -> None:
+    path = await with_latest_in_its_log(path, tmp_path / "crashed")
+    whole = path.read_bytes()
+    garble(path, from_part=0.9)
+
+    with pytest.raises(StartRefused, match="is damaged"):
+        await SQLiteStorage.open(path)
+    path.write_bytes(whole)
+
+    assert await newest(path) == "latest"
+
+
+async def test_who_met_damage_leaves_the_log_to_the_file_that_is_put_back(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await with_latest_in_its_log(path, tmp_path / "crashed")
+    whole = path.read_bytes()
+    garble(path, from_part=0.5)
+    monkeypatch.setattr(opening, "soundness", lambda *_, **__: None)
+    storage = await SQLiteStorage.open(path)
+    with pytest.raises(StorageDamaged):
+        await page(storage, QUEUE, limit=1000)
+
+    await storage.close()
+    path.write_bytes(whole)
+
+    assert await newest(path) == "latest"
+
+
 async def test_what_cannot_be_read_while_it_runs_ends_all_writes(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -30,7 +30,7 @@ from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.sqlite.checkpointing import LOG_BYTES, Checkpoints
 from zaqar_notify.storage.sqlite.failures import NO_ROOM, is_full, storage_errors
 from zaqar_notify.storage.sqlite.files import Files
-from zaqar_notify.storage.sqlite.opening import connect, open_file, prove
+from zaqar_notify.storage.sqlite.opening import connect, keep_log, open_file, prove
 from zaqar_notify.storage.sqlite.pending import Pending, Write
 from zaqar_notify.storage.sqlite.reserve import Grows, Reserve
 
@@ -169,6 +169,8 @@ class Database:
         self._committer.join()
         self._checkpoints.close()
         self._reader.close()
+        if self._damage is not None:
+            keep_log(self._writer)
         self._writer.close()
         os.close(self._lock)
 

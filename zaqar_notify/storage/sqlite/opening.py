@@ -74,9 +74,11 @@ def _open(path: Path) -> apsw.Connection:
     except OSError as error:
         raise StartRefused(f"{path} can't be opened: {error.strerror}; {GIVE}") from error
     try:
+        keep_log(writer)
         _refuse_damage(writer, path)
         migrate(writer, path)
         _refuse_unwritable(writer, path)
+        keep_log(writer, kept=False)
     except apsw.Error as error:
         writer.close()
         raise _refusal(path, error) from error
@@ -123,6 +125,15 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
         connection.pragma("journal_mode", "wal")
         connection.wal_autocheckpoint(CHECKPOINT_PAGES)
     return connection
+
+
+def keep_log(connection: apsw.Connection, *, kept: bool = True) -> None:
+    """Whether the write-ahead log stays as it is when the connection is closed.
+
+    The log of a damaged file is not to be copied into it and removed: it may hold the latest posts of
+    the whole file, which is put back afterwards.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(kept))
 
 
 def remains(path: Path) -> str | None:
