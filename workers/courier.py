@@ -25,6 +25,7 @@ from workers.lanes import LONGEST_DEFERRAL_SECONDS, Lanes
 from zaqar_notify.clock import Clock, host_now, new_id
 from zaqar_notify.delivery import (
     Owed,
+    OwedDelivery,
     Parcel,
     Record,
     by_queue,
@@ -170,6 +171,8 @@ class Courier:
         """By scheme: from when a delivery was due to when it arrived."""
         self.written: Counter[str] = Counter(retry=0, parked=0, held=0, undelivered=0, later=0)
         """Records written since the start, by kind of internal queue."""
+        self.dropped = Counter(dict.fromkeys(telling.DROPPED, 0))
+        """Deliveries dropped since the start, by reason."""
 
     def receiver(self, subscription: Subscription) -> Receiver:
         return Receiver(
@@ -183,6 +186,14 @@ class Courier:
             ),
             self._lanes.endpoint(subscription.queue.project, subscription.subscriber),
         )
+
+    def may_notify(self, subscription: Subscription) -> bool:
+        return subscription.confirmed or not self._settings.require_confirmation
+
+    def drop(self, owed: OwedDelivery, reason: str) -> None:
+        """Leave a delivery out for good; it is counted and told."""
+        self.dropped[reason] += 1
+        telling.dropped(owed, reason)
 
     async def go_round(self, round_: Round) -> None:
         """Try each message and record what is still owed, unless the job is somebody else's by then:

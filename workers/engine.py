@@ -26,7 +26,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeAlias
 
-from workers import telling
 from workers.consumer import Consumer, Taken
 from workers.courier import Courier, Receiver, Round, SinkFinder
 from workers.duties import sweep_regularly
@@ -187,8 +186,6 @@ class Engine:
         self._consumers: list[Consumer] = []
         self._open_watches = contextlib.ExitStack()
         self._unknown_rang = asyncio.Event()
-        self.dropped = Counter(dict.fromkeys(("gone", "unconfirmed", "confirmed"), 0))
-        """Deliveries dropped since the start, by what became of their subscription."""
 
     @property
     def counts(self) -> Counter[tuple[str, str]]:
@@ -199,6 +196,11 @@ class Engine:
     def written(self) -> Counter[str]:
         """Deliveries put off (retry), kept (held) and given up (undelivered) since the start."""
         return self._courier.written
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Deliveries dropped since the start, by what became of their subscription."""
+        return self._courier.dropped
 
     @property
     def delays(self) -> Mapping[str, Tally]:
@@ -489,7 +491,7 @@ class Engine:
 
     async def _offer(self, subscription: Subscription, loads: Sequence[_Load]) -> list[Round]:
         """Give the lanes what they take of the jobs for one subscription; return the rest."""
-        if self._settings.require_confirmation and not subscription.confirmed:
+        if not self._courier.may_notify(subscription):
             return []
         # One made in the future was made before the clock was put back.
         is_old = subscription.created_at > self._clock.now() + CLOCK_SKEW
@@ -533,7 +535,7 @@ class Engine:
                 receivers[key] = await self._find_receiver(ref, owed.subscription_id)
             receiver = receivers[key]
             if receiver is None:
-                self._drop(owed, "gone", "The subscription is gone; a delivery is dropped")
+                self._courier.drop(owed, "gone")
                 continue
             round_ = await self._round(taken, owed, receiver)
             if round_ is None:
@@ -549,23 +551,17 @@ class Engine:
         """The next try of a delivery, unless its subscription is not to be notified now."""
         subscription = receiver.subscription
         is_notification = owed.kind is MessageType.NOTIFICATION
-        needs_confirmation = self._settings.require_confirmation and is_notification
-        if needs_confirmation and not subscription.confirmed:
-            sentence = "The subscription is not confirmed any more; a delivery is dropped"
-            self._drop(owed, "unconfirmed", sentence)
+        if is_notification and not self._courier.may_notify(subscription):
+            self._courier.drop(owed, "unconfirmed")
             return None
         if subscription.confirmed and not is_notification:
-            self._drop(owed, "confirmed", "The subscriber has confirmed; it is not asked once more")
+            self._courier.drop(owed, "confirmed")
             return None
         if subscription.disabled_at is not None and is_notification:
             await self._courier.hold(parcels(owed), subscription)
             return None
         owed_parcels = parcels(owed, since=taken.due_at)
         return Round(self._courier, receiver, owed_parcels, attempt=owed.attempt, taken=taken)
-
-    def _drop(self, owed: OwedDelivery, reason: str, sentence: str) -> None:
-        self.dropped[reason] += 1
-        telling.dropped(owed, sentence)
 
     async def _find_receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:
         subscription = await self._courier.find(ref, subscription_id)

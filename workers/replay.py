@@ -183,25 +183,29 @@ class _Replay:
         while not self._replays.stop.is_set():
             began = time.monotonic()
             batch = await source.consumer.take(MAX_PER_CLAIM)
+            if not batch:
+                return
             hopeless, live = await self._sorted(batch, subscription)
             await self._give_up(hopeless, subscription)
             await source.finished(but=len(live))
             if live:
                 await source.consumer.put_back([taken for taken, _, _ in live])
-            if live or not hopeless:
                 return
             await self._replays.stop.pause(GIVE_UP_PAUSE * (time.monotonic() - began))
 
     async def _sorted(
         self, batch: Sequence[Taken], subscription: Subscription
     ) -> tuple[list[_Hopeless], list[_Live]]:
-        """Those to be given up, and those to be tried, with the number of that try."""
+        """Those to be given up, and those to be tried, with the number of that try; others are dropped."""
         schedule = await self._courier.schedule(subscription)
         now = self._replays.clock.now()
         hopeless: list[_Hopeless] = []
         live: list[_Live] = []
         for taken in batch:
             match taken.work:
+                case OwedDelivery() as owed if not self._courier.may_notify(subscription):
+                    self._courier.drop(owed, "unconfirmed")
+                    taken.part_ends()
                 case OwedDelivery() as owed:
                     [parcel] = parcels(owed)
                     attempt = self._attempt(owed, schedule)

@@ -115,9 +115,17 @@ def short_of_resources(detail: str) -> None:
     )
 
 
-def dropped(owed: OwedDelivery, sentence: str) -> None:
+DROPPED = {
+    "gone": "The subscription is gone; a delivery is dropped",
+    "unconfirmed": "The subscription is not confirmed any more; a delivery is dropped",
+    "confirmed": "The subscriber has confirmed; it is not asked once more",
+}
+"""Why deliveries are dropped, with the sentence for it."""
+
+
+def dropped(owed: OwedDelivery, reason: str) -> None:
     logger.warning(
-        sentence,
+        DROPPED[reason],
         extra={
             "action": "delivery_dropped",
             "subscription_id": owed.subscription_id,

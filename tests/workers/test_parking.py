@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from tests.workers.office import (
@@ -84,9 +85,14 @@ async def post_many(office: Office, count: int) -> None:
 async def pass_time(office: Office, *, seconds: int, step: int = 60) -> None:
     """Let an engine work, whose clock goes on in steps."""
     async with office.open():
-        for _ in range(0, seconds, step):
-            office.clock.advance(seconds=step)
-            await office.settled()
+        await pass_time_with(office, seconds=seconds, step=step)
+
+
+async def pass_time_with(office: Office, *, seconds: int, step: int = 60) -> None:
+    """The same with the engine that is open."""
+    for _ in range(0, seconds, step):
+        office.clock.advance(seconds=step)
+        await office.settled()
 
 
 def count_writes(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -303,6 +309,38 @@ async def test_a_subscription_that_is_changed_gets_what_is_parked_at_its_new_rec
     await pass_time(office, seconds=120)
 
     assert len(office.sink.to("http://well")) >= waiting
+    assert await parked(office, subscription) == []
+
+
+def unconfirmed(present: Subscription) -> Subscription:
+    return msgspec.structs.replace(present, confirmed=False)
+
+
+@pytest.mark.parametrize("knows_that_it_fails", [True, False])
+async def test_a_subscriber_that_is_not_confirmed_any_more_gets_nothing_of_what_is_parked(
+    office: Office, knows_that_it_fails: bool
+) -> None:
+    """Who left, or whoever it names by now, did not ask for it."""
+    office.settings = office.settings.model_copy(update={"require_confirmation": True})
+    office.sink.answers[DEAD] = always(TRY_LATER)
+    subscription = await office.subscribe(DEAD, confirmed=True)
+    await post_many(office, 60)
+    async with office.open() as engine:
+        await office.settled()
+        waiting, tries = len(await parked(office, subscription)), len(office.sink.deliveries)
+        await office.storage.subscriptions.update(
+            QUEUE, subscription.id, unconfirmed, now=office.clock.now()
+        )
+        if knows_that_it_fails:
+            await pass_time_with(office, seconds=120)
+    if not knows_that_it_fails:
+        office.clock.advance(seconds=60)
+        async with office.open() as engine:
+            await office.settled()
+
+    assert waiting >= 40
+    assert len(office.sink.deliveries) == tries
+    assert engine.dropped["unconfirmed"] >= waiting
     assert await parked(office, subscription) == []
 
 
