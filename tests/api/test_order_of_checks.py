@@ -140,6 +140,7 @@ async def test_a_project_has_at_most_256_characters(api: Api, length: int, statu
     [
         ("*/*", 200),
         ("application/*", 200),
+        ("*", 200),
         ("", 200),
         (None, 200),
         ("application/json", 200),
