@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,15 @@ import apsw
 import pytest
 
 from tests.contract.steps import page, post
+from tests.migrations.fill import STORES
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite.statements import IN_ORDER
+
+
+def content_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
 def modes_in(directory: Path) -> dict[str, str]:
@@ -31,6 +39,42 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(
         await open_storage(f"sqlite://{path}")
 
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("statement", ["SELECT 1", "PRAGMA user_version = 3"])
+async def test_a_database_of_another_program_is_refused_and_left_alone(
+    tmp_path: Path, mode: str, statement: str
+) -> None:
+    theirs, found = tmp_path / "theirs", tmp_path / "found"
+    theirs.mkdir()
+    with closing(sqlite3.connect(theirs / "store.db", isolation_level=None)) as db:
+        db.execute(f"PRAGMA journal_mode = {mode}")
+        db.execute("CREATE TABLE orders (id)")
+        db.execute(statement)
+        # As after a crash: what was written last is in the log alone.
+        shutil.copytree(theirs, found)
+    before = content_of(found)
+
+    with pytest.raises(StartRefused, match="is no database of zaqar-notify; choose another data"):
+        await open_storage(f"sqlite://{found}/store.db")
+
+    assert content_of(found) == before
+
+
+async def test_a_store_whose_first_process_died_young_is_ours(tmp_path: Path) -> None:
+    """An earlier release made its file in place, with all that says whose it is in the log."""
+    made, found = tmp_path / "made", tmp_path / "found"
+    made.mkdir()
+    with closing(sqlite3.connect(made / "store.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = wal")
+        db.executescript((STORES / "sqlite-1.sql").read_text())
+        shutil.copytree(made, found)
+
+    storage = await open_storage(f"sqlite://{found}/store.db")
+
+    await storage.close()
+    assert b"ZQRN" in (found / "store.db").read_bytes()[:100]
 
 
 async def test_a_store_of_a_later_release_is_refused(tmp_path: Path) -> None:

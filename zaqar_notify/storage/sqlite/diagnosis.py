@@ -11,8 +11,9 @@ from urllib.parse import quote
 import apsw
 
 from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.sqlite.migrations import APPLICATION_ID, SCHEMA_VERSION
-from zaqar_notify.storage.sqlite.opening import remains, soundness
+from zaqar_notify.storage.sqlite.migrations import SCHEMA_VERSION
+from zaqar_notify.storage.sqlite.opening import soundness
+from zaqar_notify.storage.sqlite.recognizing import FOREIGN, is_foreign, remains
 from zaqar_notify.storage.sqlite.reserve import reserve_of
 
 CHECK_SECONDS = 10.0
@@ -47,6 +48,8 @@ def _remains(path: Path) -> Finding | None:
     """What a start would refuse before it opens the database."""
     try:
         left = remains(path)
+        if left is None and is_foreign(path):
+            return problem("store", f"{path} {FOREIGN}", "Choose another data directory")
     except OSError as error:
         return problem("store", f"{path} can't be read: {error.strerror}", "Run this as its owner")
     return None if left is None else problem("store", left, _restore(path))
@@ -97,8 +100,6 @@ def _content(path: Path) -> list[Finding]:
         return [problem("store", f"{path} can't be opened: {error}", "Run this as its owner")]
     try:
         version = db.pragma("user_version")
-        if db.pragma("application_id") != APPLICATION_ID:
-            return [problem("store", f"{path} is no database of zaqar-notify", restore)]
         if version > SCHEMA_VERSION:
             return [
                 problem(

@@ -18,9 +18,9 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import sync_directory
 from zaqar_notify.storage.sqlite.failures import is_full
 from zaqar_notify.storage.sqlite.migrations import migrate
+from zaqar_notify.storage.sqlite.recognizing import FOREIGN, is_foreign, remains
 from zaqar_notify.storage.sqlite.reserve import reserve_of
 
-MAGIC = b"SQLite format 3\0"
 SAFE_SQLITE = 3_051_003
 """Versions before it can corrupt a WAL database when a checkpoint meets a writer."""
 
@@ -52,11 +52,14 @@ def open_file(path: Path) -> tuple[int, apsw.Connection]:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable_directory(path, error) from error
+    # Before anything is written beside it: it may be another program's.
+    _refuse_unknown(path)
+    try:
         lock = _lock(path)
     except OSError as error:
-        raise StartRefused(
-            f"The data directory {path.parent} can't be used: {error.strerror}"
-        ) from error
+        raise _unusable_directory(path, error) from error
     try:
         return lock, _open(path)
     except BaseException:
@@ -64,15 +67,19 @@ def open_file(path: Path) -> tuple[int, apsw.Connection]:
         raise
 
 
+def _unusable_directory(path: Path, error: OSError) -> StartRefused:
+    return StartRefused(f"The data directory {path.parent} can't be used: {error.strerror}")
+
+
 def _open(path: Path) -> apsw.Connection:
     try:
-        if not _is_there(path):
+        if not path.exists():
             _create(path)
         writer = _connect_writer(path)
     except apsw.Error as error:
         raise _refusal(path, error) from error
     except OSError as error:
-        raise StartRefused(f"{path} can't be opened: {error.strerror}; {GIVE}") from error
+        raise _unreadable(path, error) from error
     try:
         keep_log(writer)
         _refuse_damage(writer, path)
@@ -136,33 +143,20 @@ def keep_log(connection: apsw.Connection, *, kept: bool = True) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(kept))
 
 
-def remains(path: Path) -> str | None:
-    """What is left of a store at `path`, when it is less than one; else None.
-
-    Raises:
-        OSError: It can't be read.
-    """
-    if not path.exists():
-        if _size(Path(f"{path}-wal")):
-            return f"{path} is missing beside its write-ahead log {path.name}-wal"
-        return None
-    with path.open("rb") as file:
-        head = file.read(len(MAGIC))
-    if not head:
-        return f"{path} is empty"
-    return None if head == MAGIC else f"{path} is not a database, or what is left of one"
+def _refuse_unknown(path: Path) -> None:
+    """Refuse what SQLite would take for a new database, or write to although it is not ours."""
+    try:
+        left = remains(path)
+        if left is not None:
+            raise StartRefused(f"{left}; {RESTORE}, or remove it to begin with nothing")
+        if is_foreign(path):
+            raise StartRefused(f"{path} {FOREIGN}; choose another data directory")
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is a database; SQLite would take what is left of one for none."""
-    left = remains(path)
-    if left is not None:
-        raise StartRefused(f"{left}; {RESTORE}, or remove it to begin with nothing")
-    return path.exists()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _unreadable(path: Path, error: OSError) -> StartRefused:
+    return StartRefused(f"{path} can't be opened: {error.strerror}; {GIVE}")
 
 
 def _create(path: Path) -> None:

@@ -23,7 +23,6 @@ from typing import TypeAlias
 
 import apsw
 
-from zaqar_notify.errors import StartRefused
 from zaqar_notify.storage.versions import log_migrated, refuse_later
 
 Step: TypeAlias = Callable[[apsw.Connection], None]
@@ -50,15 +49,13 @@ SCHEMA_VERSION = len(STEPS)
 
 
 def migrate(db: apsw.Connection, path: Path) -> None:
-    """Bring the file to this release's version.
+    """Bring the file, which is ours or new, to this release's version.
 
     Raises:
-        StartRefused: A later release wrote it, or another program.
+        StartRefused: A later release wrote it.
     """
     version: int = db.pragma("user_version")
     refuse_later(str(path), version, len(STEPS))
-    if version == 0 and db.execute("SELECT count(*) FROM sqlite_schema").get:
-        raise StartRefused(f"{path} is a database of something else")
     for number, step in enumerate(STEPS[version:], version + 1):
         with db:
             step(db)
