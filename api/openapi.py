@@ -11,7 +11,7 @@ import orjson
 from api.answers import Answer
 from api.errors import NOT_ACCEPTABLE, RESPONSES, example_of, failure, method_not_allowed
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.routes.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
+from api.v2.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
 from zaqar_notify.errors import (
     QUEUE_NAME_RULE,
     ParameterInvalid,

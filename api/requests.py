@@ -19,15 +19,12 @@ from api.headers import (
     project_of,
     project_or_none,
 )
-from api.query import Query
 from zaqar_notify.clock import host_now
 from zaqar_notify.errors import HeaderInvalid, ValidationFailed
 from zaqar_notify.installation import is_own_delivery
-from zaqar_notify.limits import check_range
 from zaqar_notify.models import QueueRef
 from zaqar_notify.names import queue_ref
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
 from zaqar_notify.signing import verify_url
 from zaqar_notify.waiting import Wait
 
@@ -111,11 +108,6 @@ class Call:
         """A link to what was asked for, without its query."""
         return self.prefix + self.path
 
-    @property
-    def queue_href(self) -> str:
-        """A link to the queue that the path names."""
-        return f"{self.prefix}/v2/queues/{self.ref.name}"
-
     def warn(self, sentence: str) -> None:
         """Tell the client that something it wrote has no effect; at most `MAX_WARNINGS` times."""
         if len(self.warnings) < MAX_WARNINGS:
@@ -139,10 +131,6 @@ class Call:
         if b"url-signature" not in self._headers:
             return []
         return (self.header(b"url-paths") or "").split(",")
-
-    @property
-    def query(self) -> Query:
-        return Query(self.query_string)
 
     async def body(self, limit: int) -> bytes:
         """The whole body; empty when there is none.
@@ -173,17 +161,8 @@ class Call:
         self._received = True
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def wait(self, query: Query, settings: Settings) -> Wait | None:
-        """The long poll that `wait=N` asks for.
-
-        Raises:
-            ValidationFailed: N is out of range.
-        """
-        seconds = query.integer("wait")
-        if not seconds:
-            return None
-        most = settings.max_wait_seconds
-        check_range("wait", seconds, least=0, most=most, unit="seconds")
+    def wait(self, seconds: int) -> Wait:
+        """A long poll of so many seconds; it ends early when the client hangs up."""
         self.is_waiting = True
         return Wait(seconds, self._hung_up)
 

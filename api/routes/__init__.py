@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from api import v2
 from api.resources import Resource
-from api.routes import claims, discovery, health, messages, metrics, queues, subscriptions
+from api.routes import metrics, probes, versions
 from zaqar_notify.settings import Settings
 
 __all__ = ["RESOURCES", "resources"]
 
 RESOURCES: tuple[Resource, ...] = (
-    *discovery.RESOURCES,
-    *queues.RESOURCES,
-    *messages.RESOURCES,
-    *claims.RESOURCES,
-    *subscriptions.RESOURCES,
-    *health.RESOURCES,
+    *versions.RESOURCES,
+    *v2.RESOURCES,
+    *probes.RESOURCES,
     *metrics.RESOURCES,
 )
 """What is served by default."""
@@ -23,5 +21,5 @@ RESOURCES: tuple[Resource, ...] = (
 def resources(settings: Settings) -> tuple[Resource, ...]:
     """What is served with these settings; what is not is answered like any unknown path."""
     hidden = () if settings.metrics else metrics.RESOURCES
-    added = health.ADMIN_RESOURCES if settings.admin_mode else ()
-    return tuple(each for each in (*RESOURCES, *added) if each not in hidden)
+    served = (*versions.RESOURCES, *v2.resources(settings), *probes.RESOURCES, *metrics.RESOURCES)
+    return tuple(each for each in served if each not in hidden)

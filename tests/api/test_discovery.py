@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.routes.discovery import home
+from api.v2.discovery import home
 from tests.api.conftest import Api
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from api.links import next_links
-from api.query import Query
+from api.v2.links import next_links
+from api.v2.query import Query
 from zaqar_notify.errors import ParameterInvalid, ValidationFailed
 
 

@@ -1,13 +1,24 @@
-"""Links of pages: where the next page begins."""
+"""Links: to a queue, and to where the next page begins."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from api.query import FALSE, TRUE
+from api.requests import Call
+from api.v2.query import FALSE, TRUE
 
 _BOOLEANS = frozenset(("detailed", "with_count", "echo", "include_claimed", "include_delayed"))
+
+
+def queue_href(call: Call) -> str:
+    """A link to the queue that the request's path names."""
+    return queue_path(call.ref.name, call.prefix)
+
+
+def queue_path(name: str, prefix: str = "") -> str:
+    """Where a queue is, behind the prefix of the public URL."""
+    return f"{prefix}/v2/queues/{name}"
 
 
 def next_links(path: str, sent: Iterable[tuple[str, str]], marker: str | None) -> bytes:

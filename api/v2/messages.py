@@ -6,12 +6,12 @@ import re
 from http import HTTPStatus
 
 from api.answers import NO_CONTENT, Answer, at
-from api.links import next_links
-from api.query import Query
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.routes.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
-from api.shapes import message, messages, popped
+from api.v2.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
+from api.v2.links import next_links, queue_href
+from api.v2.query import Query, long_poll
+from api.v2.shapes import message, messages, popped
 from zaqar_notify import messages as service_messages
 from zaqar_notify.errors import (
     HeaderInvalid,
@@ -39,7 +39,7 @@ async def post(service: Service, call: Call) -> Answer:
         hops=_hops(call),
         warn=call.warn,
     )
-    base = f"{call.queue_href}/messages"
+    base = f"{queue_href(call)}/messages"
     resources = '","'.join([f"{base}/{message_id}" for message_id in ids])
     return at(
         HTTPStatus.CREATED,
@@ -59,7 +59,7 @@ def _hops(call: Call) -> int:
 
 
 async def browse(service: Service, call: Call) -> Answer:
-    query = call.query
+    query = Query(call.query_string)
     ids = query.words("ids")
     if ids:
         return await _several(service, call, ids)
@@ -71,33 +71,33 @@ async def browse(service: Service, call: Call) -> Answer:
         without_client=None if query.boolean("echo") else call.client_id,
         include_claimed=query.boolean("include_claimed"),
         include_delayed=query.boolean("include_delayed"),
-        wait=call.wait(query, service.settings),
+        wait=long_poll(call, query, service.settings),
     )
-    found = messages(call.queue_href, page.messages, service.clock.now())
+    found = messages(queue_href(call), page.messages, service.clock.now())
     links = next_links(call.href, query.sent, page.marker)
     return Answer(HTTPStatus.OK, b'{"messages":%b,"links":%b}' % (found, links))
 
 
 async def _several(service: Service, call: Call, ids: list[str]) -> Answer:
     found = await service_messages.get_many(service, call.ref, ids)
-    shown = messages(call.queue_href, found, service.clock.now())
+    shown = messages(queue_href(call), found, service.clock.now())
     return Answer(HTTPStatus.OK, b'{"messages":%b}' % shown)
 
 
 async def show(service: Service, call: Call) -> Answer:
     found = await service_messages.get(service, call.ref, call.names["message_id"])
-    return Answer(HTTPStatus.OK, message(call.queue_href, found, service.clock.now()))
+    return Answer(HTTPStatus.OK, message(queue_href(call), found, service.clock.now()))
 
 
 async def delete(service: Service, call: Call) -> Answer:
     message_id = call.names["message_id"]
-    claim_id = call.query.text("claim_id")
+    claim_id = Query(call.query_string).text("claim_id")
     await service_messages.delete(service, call.ref, message_id, claim_id=claim_id)
     return NO_CONTENT
 
 
 async def delete_several(service: Service, call: Call) -> Answer:
-    query = call.query
+    query = Query(call.query_string)
     ids = query.words("ids")
     count = query.integer("pop")
     claim_ids = query.words("claim_ids")

@@ -9,11 +9,12 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import NO_CONTENT, Answer, at, document
-from api.links import next_links
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.routes.examples import MESSAGE_ID
-from api.shapes import age, instant, message_href
+from api.v2.examples import MESSAGE_ID
+from api.v2.links import next_links, queue_href, queue_path
+from api.v2.query import Query
+from api.v2.shapes import age, instant, message_href
 from zaqar_notify import queues
 from zaqar_notify.errors import (
     BodyInvalid,
@@ -63,7 +64,7 @@ async def delete(service: Service, call: Call) -> Answer:
 
 
 async def list_queues(service: Service, call: Call) -> Answer:
-    query = call.query
+    query = Query(call.query_string)
     detailed = query.boolean("detailed")
     found = await queues.list_queues(
         service,
@@ -78,7 +79,7 @@ async def list_queues(service: Service, call: Call) -> Answer:
     for queue in found.queues:
         item: Document = {
             "name": queue.ref.name,
-            "href": f"{call.prefix}/v2/queues/{queue.ref.name}",
+            "href": queue_path(queue.ref.name, call.prefix),
         }
         if detailed:
             item["metadata"] = shown(queue.metadata, service.settings)
@@ -102,7 +103,7 @@ async def stats(service: Service, call: Call) -> Answer:
         return {
             "age": age(one.posted_at, now),
             "created": instant(service.clock.on_host(one.posted_at)),
-            "href": message_href(call.queue_href, one.id),
+            "href": message_href(queue_href(call), one.id),
         }
 
     if found.oldest is not None and found.newest is not None:

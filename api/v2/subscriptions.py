@@ -7,11 +7,12 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import NO_CONTENT, Answer, at, document
-from api.links import next_links
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.routes.examples import MESSAGE_ID, SUBSCRIPTION_ID
-from api.shapes import given_up, subscription
+from api.v2.examples import MESSAGE_ID, SUBSCRIPTION_ID
+from api.v2.links import next_links, queue_href
+from api.v2.query import Query
+from api.v2.shapes import given_up, subscription
 from zaqar_notify import subscriptions
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.service import Service
@@ -28,7 +29,7 @@ async def create(service: Service, call: Call) -> Answer:
 
 
 async def list_subscriptions(service: Service, call: Call) -> Answer:
-    query = call.query
+    query = Query(call.query_string)
     found = await subscriptions.list_subscriptions(
         service, call.ref, marker=query.text("marker"), limit=query.integer("limit")
     )
@@ -82,7 +83,7 @@ async def rotate_secret(service: Service, call: Call) -> Answer:
 
 
 async def list_undelivered(service: Service, call: Call) -> Answer:
-    query = call.query
+    query = Query(call.query_string)
     found = await subscriptions.undelivered(
         service,
         call.ref,
@@ -101,7 +102,7 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
 
 def _href(call: Call) -> str:
     """Where the subscription is. It exists, so its id is of harmless characters."""
-    return f"{call.queue_href}/subscriptions/{call.names['subscription_id']}"
+    return f"{queue_href(call)}/subscriptions/{call.names['subscription_id']}"
 
 
 def _secret(secret: SigningSecret) -> Answer:

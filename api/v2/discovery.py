@@ -1,4 +1,4 @@
-"""What versions there are, and the home document of the one that is served."""
+"""The home document: what there is below this version."""
 
 from __future__ import annotations
 
@@ -6,31 +6,11 @@ from http import HTTPStatus
 
 import orjson
 
-from api.answers import Answer, document
+from api.answers import Answer
 from api.requests import Call
 from api.resources import Operation, Reply, Resource
 from zaqar_notify.models import Document
 from zaqar_notify.service import Service
-
-
-def versions(prefix: str) -> Document:
-    """The versions; every link begins with `prefix`."""
-    return {
-        "versions": [
-            {
-                "id": "2",
-                "status": "CURRENT",
-                "updated": "2014-9-24T04:06:47Z",
-                "media-types": [
-                    {
-                        "base": "application/json",
-                        "type": "application/vnd.openstack.messaging-v2+json",
-                    }
-                ],
-                "links": [{"href": f"{prefix}/v2/", "rel": "self"}],
-            }
-        ]
-    }
 
 
 def _entry(template: str, variables: dict[str, str], *allow: str, posts: bool = False) -> Document:
@@ -95,10 +75,6 @@ def home(prefix: str) -> Document:
     return {"resources": {f"rel/{name}": entry for name, entry in resources.items()}}
 
 
-async def show_versions(service: Service, call: Call) -> Answer:
-    return document(versions(call.prefix), HTTPStatus.MULTIPLE_CHOICES)
-
-
 async def show_home(service: Service, call: Call) -> Answer:
     return Answer(
         HTTPStatus.OK,
@@ -115,15 +91,6 @@ _SHOW_HOME = Operation(
 )
 
 RESOURCES = (
-    Resource(
-        "/",
-        {
-            "GET": Operation(
-                show_versions, "List the versions", {300: Reply("The versions", versions(""))}
-            )
-        },
-        is_open=True,
-    ),
     Resource("/v2/", {"GET": _SHOW_HOME}),
     Resource("/v2", {"GET": _SHOW_HOME}),
 )

@@ -8,8 +8,10 @@ from http import HTTPStatus
 from api.answers import NO_CONTENT, Answer, at
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.routes.examples import CLAIM_ID, MESSAGE, MESSAGE_ID, WAIT
-from api.shapes import age, messages
+from api.v2.examples import CLAIM_ID, MESSAGE, MESSAGE_ID, WAIT
+from api.v2.links import queue_href
+from api.v2.query import Query, long_poll
+from api.v2.shapes import age, messages
 from zaqar_notify import claims
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.service import Service
@@ -19,20 +21,20 @@ MAX_CLAIM_BODY = 65536
 
 
 async def create(service: Service, call: Call) -> Answer:
-    query = call.query
+    query = Query(call.query_string)
     claim = await claims.create(
         service,
         call.ref,
         await call.body(MAX_CLAIM_BODY),
         limit=query.integer("limit"),
-        wait=call.wait(query, service.settings),
+        wait=long_poll(call, query, service.settings),
         warn=call.warn,
     )
     if claim is None:
         return NO_CONTENT
-    found = messages(call.queue_href, claim.messages, service.clock.now())
+    found = messages(queue_href(call), claim.messages, service.clock.now())
     return at(
-        HTTPStatus.CREATED, f"{call.queue_href}/claims/{claim.id}", b'{"messages":%b}' % found
+        HTTPStatus.CREATED, f"{queue_href(call)}/claims/{claim.id}", b'{"messages":%b}' % found
     )
 
 
@@ -45,8 +47,8 @@ async def show(service: Service, call: Call) -> Answer:
         % (
             age(claim.expires_at - timedelta(seconds=claim.ttl), now),
             claim.ttl,
-            messages(call.queue_href, claim.messages, now),
-            call.queue_href.encode(),
+            messages(queue_href(call), claim.messages, now),
+            queue_href(call).encode(),
             claim.id.encode(),
         ),
     )

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
+from api.requests import Call
 from zaqar_notify.errors import ParameterInvalid, ValidationFailed
+from zaqar_notify.limits import check_range
+from zaqar_notify.settings import Settings
+from zaqar_notify.waiting import Wait
 
 MAX_PARAMETERS = 100
 
@@ -69,3 +73,16 @@ class Query:
         return [
             word for sent, value in self.sent if sent == name for word in value.split(",") if word
         ]
+
+
+def long_poll(call: Call, query: Query, settings: Settings) -> Wait | None:
+    """The long poll that `wait=N` asks for.
+
+    Raises:
+        ValidationFailed: N is out of range.
+    """
+    seconds = query.integer("wait")
+    if not seconds:
+        return None
+    most = settings.max_wait_seconds
+    return call.wait(check_range("wait", seconds, least=0, most=most, unit="seconds"))
