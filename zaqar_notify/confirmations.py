@@ -42,7 +42,8 @@ async def ask(
 ) -> None:
     """Leave a request to confirm, or a farewell, for the workers: now, or when its address may have it.
 
-    One that could come only after its link has ended, or has no place left, is not sent; the log says so.
+    One that could come only after its link has ended, or has no place left, is not sent: it is counted
+    and told.
     """
     on_host = service.clock.on_host
     job = confirmation_job(
@@ -69,6 +70,7 @@ async def ask(
         except IdempotencyKeyReused:
             continue
         return
+    service.metrics.confirmations_withheld += 1
     _log_withheld(subscription, kind)
 
 

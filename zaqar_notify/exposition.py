@@ -72,6 +72,11 @@ class _Counts(Collector):
             ("messages_posted", "Messages in those posts.", metrics.messages_posted),
             ("claims", "Claims that found something.", metrics.claims),
             ("messages_claimed", "Messages in those claims.", metrics.messages_claimed),
+            (
+                "confirmations_withheld",
+                "Confirmation mails that were not sent, since their address had its part.",
+                metrics.confirmations_withheld,
+            ),
         ):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
         if metrics.engine is not None:

@@ -140,6 +140,7 @@ class Metrics:
         self.messages_posted = 0
         self.claims = 0
         self.messages_claimed = 0
+        self.confirmations_withheld = 0
         self.backlog = BacklogView()
         self.engine: DeliveryCounts | None = None
         """Of a process that delivers."""

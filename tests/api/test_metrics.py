@@ -17,6 +17,7 @@ from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
 from zaqar_notify import readiness
 from zaqar_notify.backlog import Backlog
+from zaqar_notify.confirmations import DELAYS_SECONDS
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
@@ -116,6 +117,25 @@ async def test_posts_and_claims_are_counted_with_their_messages(api: Api) -> Non
     assert samples("messages_posted_total") == 4
     assert samples("claims_total") == 1
     assert samples("messages_claimed_total") == 3
+
+
+async def test_confirmation_mails_that_are_withheld_are_counted(start_api: StartApi) -> None:
+    api = await start_api(
+        smtp_host="mail.example.org",
+        smtp_sender="ops@example.org",
+        require_confirmation=True,
+        signed_url_secrets="secret",
+    )
+    before = await scrape(api)
+    for _ in range(len(DELAYS_SECONDS) + 2):
+        await api.post(
+            "/v2/queues/q/subscriptions", {"subscriber": "mailto:a@example.org", "ttl": 86400}
+        )
+
+    samples = await scrape(api)
+
+    assert before("confirmations_withheld_total") == 0
+    assert samples("confirmations_withheld_total") == 2
 
 
 async def test_an_engine_s_tries_are_shown_by_scheme_and_verdict(api: Api) -> None:

@@ -115,6 +115,7 @@ async def test_a_mail_whose_link_would_have_ended_is_not_sent(storage: Storage) 
         await subscribe(service, QUEUES[0], "mailto:victim@example.org", ttl=60)
 
     assert await mails_until(service, seconds=PLACE_SECONDS) == 3
+    assert service.metrics.confirmations_withheld == 3
 
 
 async def test_webhooks_are_asked_each_time(storage: Storage) -> None:
