@@ -128,12 +128,14 @@ class ClientPost(QueuePost):
         super().__init__(ref, size=size, hops=hops, request_id=request_id, settings=settings)
         self.client_id = client_id
         self.idempotency_key = idempotency_key
+        self.never_seen: list[NewMessage] = []
+        """Those that expire before they are due, as the queue's rules settled them last."""
         self._messages = messages
         self._checksums = [_checksum(message.body, settings) for message in messages]
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
         rules = self._rules(queue)
-        return [
+        settled = [
             NewMessage(
                 bytes(message.body),
                 rules.default_ttl if message.ttl is msgspec.UNSET else message.ttl,
@@ -142,6 +144,8 @@ class ClientPost(QueuePost):
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)
         ]
+        self.never_seen = [message for message in settled if message.delay >= message.ttl]
+        return settled
 
     def _delay(self, message: PostedMessage, default: int) -> int:
         delay = message.delay
@@ -191,6 +195,11 @@ class RelayedPost(QueuePost):
         subscription's. A delay is the business of each queue."""
         rules = self._rules(queue)
         ttl = min(self._message.ttl, self._settings.max_message_ttl)
+        if rules.default_delay >= ttl and not self._settings.notify_delayed_at_once:
+            raise ValidationFailed(
+                f"The message would expire before it is due: its ttl is {ttl} seconds, and queue "
+                f"{self._ref.name!r} delays it by {rules.default_delay} (_default_message_delay)"
+            )
         return [NewMessage(self._message.body, ttl, rules.default_delay, self._checksum)]
 
 
@@ -234,6 +243,7 @@ async def post(
         settings=settings,
     )
     posted = await service.storage.messages.post(ref, post, now=service.clock.now())
+    _warn_of_never_seen(post.never_seen, warn)
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
     if posted.owes_deliveries:
@@ -369,6 +379,14 @@ def _warn_of_unread(body: bytes, warn: Warn) -> None:
     warn_of_fields(document, PostBody.__struct_fields__, where="field", warn=warn)
     given = (field for message in document.get("messages", ()) for field in message)
     warn_of_fields(given, PostedMessage.__struct_fields__, where="message: field", warn=warn)
+
+
+def _warn_of_never_seen(messages: Sequence[NewMessage], warn: Warn) -> None:
+    for ttl, delay in dict.fromkeys((message.ttl, message.delay) for message in messages):
+        warn(
+            f"message: a delay of {delay} seconds is not less than the ttl of {ttl}: it expires before "
+            "it is due, so nobody claims it or is notified, and pages show it with include_delayed only"
+        )
 
 
 def _explain_array(body: bytes) -> None:

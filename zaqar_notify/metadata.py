@@ -24,6 +24,7 @@ from zaqar_notify.models import DeadLetter, Document, QueueRef
 from zaqar_notify.names import is_queue_name
 from zaqar_notify.retry import POLICY_KEY, parse_policy
 from zaqar_notify.settings import Settings
+from zaqar_notify.unread import Warn
 
 DEFAULT_TTL = "_default_message_ttl"
 DEFAULT_DELAY = "_default_message_delay"
@@ -32,6 +33,9 @@ DEAD_LETTER_QUEUE = "_dead_letter_queue"
 DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
 MAX_CLAIM_COUNT = "_max_claim_count"
 ENCRYPT = "_enable_encrypt_messages"
+
+_DEAD_LETTER_KEYS = (DEAD_LETTER_QUEUE, MAX_CLAIM_COUNT, DEAD_LETTER_TTL)
+"""The first two are needed."""
 
 MIN_TTL_SECONDS = 60
 
@@ -156,6 +160,25 @@ def dead_letter(ref: QueueRef, metadata: Document) -> DeadLetter | None:
         max_claim_count=max_claim_count,
         ttl=metadata.get(DEAD_LETTER_TTL) or None,
     )
+
+
+def warn_of_combinations(
+    ref: QueueRef, metadata: Document, settings: Settings, *, warn: Warn
+) -> None:
+    """Say which reserved keys have no effect beside the others, or hide what is posted by default."""
+    rules = message_rules(metadata, settings)
+    if rules.default_delay >= rules.default_ttl:
+        warn(
+            f"metadata: {DEFAULT_DELAY} {rules.default_delay} is not less than {DEFAULT_TTL} "
+            f"{rules.default_ttl}: a message posted with neither ttl nor delay expires before it is due"
+        )
+    if dead_letter(ref, metadata) is not None:
+        return
+    given = [key for key in _DEAD_LETTER_KEYS if metadata.get(key) is not None]
+    lacking = [key for key in _DEAD_LETTER_KEYS[:2] if metadata.get(key) is None]
+    reason = f"without {' and '.join(lacking)}" if lacking else "since the queue names itself"
+    for key in given:
+        warn(f"metadata: {key} has no effect {reason}")
 
 
 def _operation(step: int, item: object) -> Operation:

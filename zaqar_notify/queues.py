@@ -13,7 +13,14 @@ from zaqar_notify.documents import read_document
 from zaqar_notify.errors import BodyInvalid, UnsupportedPatchType, ValidationFailed
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
-from zaqar_notify.metadata import KNOWN_KEYS, checked, parse_patch, patched, shown
+from zaqar_notify.metadata import (
+    KNOWN_KEYS,
+    checked,
+    parse_patch,
+    patched,
+    shown,
+    warn_of_combinations,
+)
 from zaqar_notify.models import Document, Queue, QueueRef, QueueStats
 from zaqar_notify.service import Service
 from zaqar_notify.unread import Warn, ignore, warn_of_keys, warn_of_policy
@@ -47,6 +54,7 @@ async def create(service: Service, ref: QueueRef, body: bytes, *, warn: Warn = i
     """
     metadata = checked(read_json(body) if body else {}, service.settings)
     _warn_of_unread(metadata, warn)
+    warn_of_combinations(ref, metadata, service.settings, warn=warn)
     return await service.storage.queues.create(ref, metadata=metadata, now=service.clock.now())
 
 
@@ -74,6 +82,7 @@ async def patch(
         ref, lambda stored: patched(stored, operations, settings)
     )
     _warn_of_unread({each.key: each.value for each in operations if each.op != "remove"}, warn)
+    warn_of_combinations(ref, metadata, settings, warn=warn)
     return shown(metadata, settings)
 
 

@@ -507,3 +507,16 @@ async def test_a_relayed_message_meets_the_target_s_size_and_delay(api: Api) -> 
 
     assert await listed(api, queue="slow") == []
     assert await listed(api, "?include_delayed=true", queue="slow") == ["123456"]
+
+
+async def test_a_relayed_message_that_its_queue_delays_for_its_whole_life_is_refused(
+    api: Api,
+) -> None:
+    queue = QueueRef(PROJECT, "slow")
+    await api.put("/v2/queues/slow", {"_default_message_delay": 60})
+    message = NewMessage(body=b"1", ttl=60)
+
+    with pytest.raises(
+        ValidationFailed, match=r"ttl is 60 seconds, and queue 'slow' delays it by 60"
+    ):
+        await messages.relay(api.service, queue, message, origin="a", hops=1)

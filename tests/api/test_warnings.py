@@ -86,6 +86,38 @@ def subscription(**options: object) -> dict[str, object]:
                 "message: field dealy has no effect; did you mean delay?",
             ],
         ),
+        (
+            MESSAGES,
+            {"messages": [{"body": 1, "ttl": 60, "delay": 60}, {"body": 2, "delay": 59}]},
+            [
+                "message: a delay of 60 seconds is not less than the ttl of 60: it expires before it "
+                "is due, so nobody claims it or is notified, and pages show it with include_delayed only"
+            ],
+        ),
+        (
+            CREATE,
+            {"_default_message_ttl": 60, "_default_message_delay": 60},
+            [
+                "metadata: _default_message_delay 60 is not less than _default_message_ttl 60: a "
+                "message posted with neither ttl nor delay expires before it is due"
+            ],
+        ),
+        (
+            CREATE,
+            {"_dead_letter_queue": "q", "_max_claim_count": 3},
+            [
+                "metadata: _dead_letter_queue has no effect since the queue names itself",
+                "metadata: _max_claim_count has no effect since the queue names itself",
+            ],
+        ),
+        (
+            CREATE,
+            {"_max_claim_count": 3, "_dead_letter_queue_messages_ttl": 60},
+            [
+                "metadata: _max_claim_count has no effect without _dead_letter_queue",
+                "metadata: _dead_letter_queue_messages_ttl has no effect without _dead_letter_queue",
+            ],
+        ),
         (CLAIM, {"ttl": 60, "grase": 60}, ["field grase has no effect; did you mean grace?"]),
     ],
 )
@@ -114,7 +146,16 @@ async def test_what_has_no_effect_is_said_with_the_nearest_name(
         ),
         (
             CREATE,
-            {"_max_claim_count": 3, "_flavor": "f", "colour": "red", "message": 1, "limit": 2},
+            {
+                "_max_claim_count": 3,
+                "_dead_letter_queue": "dead",
+                "_default_message_ttl": 60,
+                "_default_message_delay": 59,
+                "_flavor": "f",
+                "colour": "red",
+                "message": 1,
+                "limit": 2,
+            },
         ),
         (MESSAGES, {"messages": [{"body": {"tll": 1}, "ttl": 60, "delay": 0, "x": 1}]}),
         (CLAIM, {"ttl": 60, "grace": 60, "x": 1}),
@@ -126,17 +167,33 @@ async def test_what_is_known_and_what_is_the_client_s_own_is_taken_in_silence(
     assert await warned(api, *call, document) == []
 
 
+async def test_a_queue_s_own_delay_may_hide_a_message(api: Api) -> None:
+    await api.put("/v2/queues/q", {"_default_message_delay": 900})
+
+    short = await warned(api, *MESSAGES, {"messages": [{"body": 1, "ttl": 900}]})
+    longer = await warned(api, *MESSAGES, {"messages": [{"body": 1, "ttl": 901}]})
+
+    assert [sentence.partition(":")[2][:51] for sentence in short] == [
+        " a delay of 900 seconds is not less than the ttl of"
+    ]
+    assert longer == []
+
+
 async def test_a_change_is_warned_of_as_well(api: Api) -> None:
     subscription_id = await api.subscribe("q", HOOK)
     await api.put("/v2/queues/q", {})
     path = f"{SUBSCRIBE[1]}/{subscription_id}"
-    patch = [{"op": "add", "path": "/metadata/_max_claim_cout", "value": 1}]
+    patch = [
+        {"op": "add", "path": "/metadata/_max_claim_cout", "value": 1},
+        {"op": "add", "path": "/metadata/_dead_letter_queue", "value": "dead"},
+    ]
 
     assert await warned(api, "PATCH", path, {"ttl": 60, "opions": {}}) == [
         "field opions has no effect; did you mean options?"
     ]
     assert await warned(api, "PATCH", "/v2/queues/q", patch, **{"Content-Type": PATCH_TYPE}) == [
-        "metadata: _max_claim_cout has no effect; did you mean _max_claim_count?"
+        "metadata: _max_claim_cout has no effect; did you mean _max_claim_count?",
+        "metadata: _dead_letter_queue has no effect without _max_claim_count",
     ]
 
 
