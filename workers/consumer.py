@@ -16,19 +16,14 @@ import msgspec
 from workers.insist import Stop, insist
 from workers.sharing import Budget
 from zaqar_notify.clock import Clock, new_id
-from zaqar_notify.delivery import (
-    OWED_TTL_SECONDS,
-    Work,
-    WrittenLater,
-    poison_rule,
-    read_work,
-)
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Work, WrittenLater, read_work
 from zaqar_notify.errors import (
     ClaimNotHeld,
     MessageIsClaimed,
     StorageUnavailable,
 )
 from zaqar_notify.models import Claim, Message, QueueRef
+from zaqar_notify.poison import poison_rule
 from zaqar_notify.storage.base import Storage
 
 logger = logging.getLogger(__name__)

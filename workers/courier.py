@@ -24,9 +24,9 @@ from workers.insist import Stop, insist
 from workers.lanes import LONGEST_DEFERRAL_SECONDS, Lanes
 from zaqar_notify.clock import Clock, host_now, new_id
 from zaqar_notify.delivery import (
+    Outgoing,
     Owed,
     OwedDelivery,
-    Parcel,
     Record,
     by_queue,
     delivery_id,
@@ -118,7 +118,7 @@ class Round:
         self,
         courier: Courier,
         receiver: Receiver,
-        parcels: Sequence[Parcel],
+        parcels: Sequence[Outgoing],
         *,
         attempt: int,
         taken: Taken,
@@ -239,12 +239,12 @@ class Courier:
         # Together, so that the store can write them together.
         await asyncio.gather(*(self._write_of(*each) for each in owed.values()))
 
-    async def hold(self, parcels: Iterable[Parcel], subscription: Subscription) -> None:
+    async def hold(self, parcels: Iterable[Outgoing], subscription: Subscription) -> None:
         """Keep deliveries for a disabled subscription until they are replayed."""
         await self._write_of(subscription, [self._held(parcel, subscription) for parcel in parcels])
 
     async def give_up(
-        self, given_up: Sequence[tuple[Parcel, int]], subscription: Subscription, detail: str
+        self, given_up: Sequence[tuple[Outgoing, int]], subscription: Subscription, detail: str
     ) -> None:
         """Record deliveries that are given up untried, after so many tries each; they are told as one."""
         now = self._clock.now()
@@ -256,7 +256,7 @@ class Courier:
         telling.given_up_together(subscription, detail, count=len(records))
         await self._write_of(subscription, records)
 
-    async def cut_short(self, parcel: Parcel, subscription: Subscription) -> None:
+    async def cut_short(self, parcel: Outgoing, subscription: Subscription) -> None:
         """Record that a job's messages go no further by queue subscriptions, once for all of them."""
         outcome = too_many_hops(parcel.hops)
         logger.warning(
@@ -372,7 +372,7 @@ class Courier:
         owed = Owed(messages, project=project)
         await self._storage.messages.post(ref, owed, now=self._clock.now())
 
-    def _delivery(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Delivery:
+    def _delivery(self, parcel: Outgoing, receiver: Receiver, attempt: int) -> Delivery:
         subscription = receiver.subscription
         return Delivery(
             id=delivery_id(subscription.id, parcel.message_id),
@@ -405,7 +405,7 @@ class Courier:
         telling.tried(outcome, delivery)
         return outcome
 
-    def _note_delay(self, parcel: Parcel, scheme: str) -> None:
+    def _note_delay(self, parcel: Outgoing, scheme: str) -> None:
         if parcel.since is None:
             return
         tally = self.delays.get(scheme)
@@ -454,7 +454,7 @@ class Courier:
         self,
         outcome: Outcome,
         delivery: Delivery,
-        parcel: Parcel,
+        parcel: Outgoing,
         receiver: Receiver,
         *,
         was_suspect: bool,
@@ -477,7 +477,7 @@ class Courier:
         )
 
     async def _retry_delay(
-        self, outcome: Outcome, parcel: Parcel, subscription: Subscription, attempt: int
+        self, outcome: Outcome, parcel: Outgoing, subscription: Subscription, attempt: int
     ) -> int | None:
         """Seconds until the next attempt, or None when there is to be none."""
         schedule = await self.schedule(subscription)
@@ -502,12 +502,12 @@ class Courier:
             default=default_schedule(self._settings.retry_default, subscription.subscriber),
         )
 
-    def _is_over(self, parcel: Parcel, at: datetime) -> bool:
+    def _is_over(self, parcel: Outgoing, at: datetime) -> bool:
         """Whether a try at that instant would come too late: it is too old, or its link has ended."""
         useless_at = link_expires_at(parcel)
         return (useless_at is not None and at >= useless_at) or self.is_too_old(parcel, at)
 
-    def is_too_old(self, parcel: Parcel, at: datetime) -> bool:
+    def is_too_old(self, parcel: Outgoing, at: datetime) -> bool:
         """Whether it will have been owed at `at` for as long as it may be."""
         most = timedelta(seconds=self._settings.delivery_max_age_seconds)
         return parcel.since is not None and at >= parcel.since + most
@@ -535,7 +535,7 @@ class Courier:
         if after.disabled_at == now:
             telling.disabled(after, outcome, receiver.failures)
 
-    def _held(self, parcel: Parcel, subscription: Subscription) -> Record:
+    def _held(self, parcel: Outgoing, subscription: Subscription) -> Record:
         return held_record(parcel, subscription, now=self._clock.now())
 
     def _postponed(self, round_: Round, number: int, outcome: Outcome) -> list[Record]:
@@ -562,11 +562,11 @@ class Courier:
         ]
 
     def _deferred(
-        self, parcels: Iterable[Parcel], receiver: Receiver, attempt: int
+        self, parcels: Iterable[Outgoing], receiver: Receiver, attempt: int
     ) -> list[Record]:
         return [self._deferred_one(parcel, receiver, attempt) for parcel in parcels]
 
-    def _deferred_one(self, parcel: Parcel, receiver: Receiver, attempt: int) -> Record:
+    def _deferred_one(self, parcel: Outgoing, receiver: Receiver, attempt: int) -> Record:
         subscription = receiver.subscription
         is_notification = parcel.kind is MessageType.NOTIFICATION
         is_parked = is_notification and subscription.replay_id is not None

@@ -41,7 +41,7 @@ from zaqar_notify.delivery import (
     WrittenLater,
     later_record,
     left_by_earlier_releases,
-    parcels,
+    outgoing_messages,
     say_written_later,
 )
 from zaqar_notify.errors import StorageUnavailable
@@ -98,7 +98,7 @@ class _Load:
         self.cut: list[Subscription] = []
         """Of the queue subscriptions that a further hop would have led to, the first."""
         self.taken = taken
-        self.parcels = parcels(job, since=taken.due_at)
+        self.parcels = outgoing_messages(job, since=taken.due_at)
         self.posted_by = taken.message.posted_at + CLOCK_SKEW
 
     @property
@@ -558,9 +558,9 @@ class Engine:
             self._courier.drop(owed, "confirmed")
             return None
         if subscription.disabled_at is not None and is_notification:
-            await self._courier.hold(parcels(owed), subscription)
+            await self._courier.hold(outgoing_messages(owed), subscription)
             return None
-        owed_parcels = parcels(owed, since=taken.due_at)
+        owed_parcels = outgoing_messages(owed, since=taken.due_at)
         return Round(self._courier, receiver, owed_parcels, attempt=owed.attempt, taken=taken)
 
     async def _find_receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:

@@ -24,7 +24,14 @@ from workers.courier import Courier, Receiver, Round
 from workers.insist import Stop, insist
 from workers.lanes import Lanes
 from zaqar_notify.clock import Clock, new_id
-from zaqar_notify.delivery import OwedDelivery, Parcel, Replay, WrittenLater, later_record, parcels
+from zaqar_notify.delivery import (
+    Outgoing,
+    OwedDelivery,
+    Replay,
+    WrittenLater,
+    later_record,
+    outgoing_messages,
+)
 from zaqar_notify.internal import held_ref, parked_ref
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.retry import Schedule, attempt_after
@@ -207,7 +214,7 @@ class _Replay:
                     self._courier.drop(owed, "unconfirmed")
                     taken.part_ends()
                 case OwedDelivery() as owed:
-                    [parcel] = parcels(owed)
+                    [parcel] = outgoing_messages(owed)
                     attempt = self._attempt(owed, schedule)
                     if attempt is None or self._courier.is_too_old(parcel, now):
                         hopeless.append((taken, parcel, attempt or schedule.retries + 1))
@@ -294,10 +301,10 @@ class _Replay:
         return math.ceil(seconds * (1 + self._replays.random()) / 2)
 
 
-_Hopeless: TypeAlias = tuple[Taken, Parcel, int]
+_Hopeless: TypeAlias = tuple[Taken, Outgoing, int]
 """With the tries that it had."""
 
-_Live: TypeAlias = tuple[Taken, Parcel, int]
+_Live: TypeAlias = tuple[Taken, Outgoing, int]
 """With the number of its next try."""
 
 

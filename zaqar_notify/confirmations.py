@@ -16,10 +16,11 @@ import msgspec
 
 from zaqar_notify import mail
 from zaqar_notify.clock import new_id
-from zaqar_notify.delivery import Owed, Record, confirmation_job, partition_of
+from zaqar_notify.delivery import Owed, Record, confirmation_job
 from zaqar_notify.errors import IdempotencyKeyReused, ValidationFailed
 from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import INTERNAL_PROJECT, MessageType, QueueRef, Subscription
+from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey

@@ -1,6 +1,6 @@
 """Names of the internal queues, on which deliveries that are owed are kept.
 
-They are in a project that no request can name. `zaqar_notify/delivery.py` says what is on them.
+They are in a project that no request can name. `zaqar_notify/delivery` says what is on them.
 """
 
 from __future__ import annotations

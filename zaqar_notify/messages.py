@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 import orjson
 
-from zaqar_notify.delivery import fan_out_jobs, partition_of
+from zaqar_notify.delivery import fan_out_jobs
 from zaqar_notify.documents import Reader
 from zaqar_notify.errors import (
     BodyInvalid,
@@ -23,6 +23,7 @@ from zaqar_notify.jsontext import MAX_DEPTH, check_depth_of_text, read_json
 from zaqar_notify.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.metadata import MIN_TTL_SECONDS, MessageRules, message_rules
 from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
+from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Post

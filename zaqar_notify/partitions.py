@@ -7,12 +7,21 @@ internal queue of a partition exists from the first thing that was owed in it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from zlib import crc32
+
 from zaqar_notify.internal import OUTBOX_PREFIX, RETRY_PREFIX
-from zaqar_notify.models import INTERNAL_PROJECT
+from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
 
 LISTED_AT_ONCE = 100
+
+
+@lru_cache(maxsize=65536)
+def partition_of(queue: QueueRef, partitions: int) -> int:
+    """The same in every process and release: workers share the partitions out."""
+    return crc32(f"{queue.project}\n{queue.name}".encode()) % partitions
 
 
 async def partitions_in_use(storage: Storage, settings: Settings) -> list[int]:

@@ -7,13 +7,20 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed, partition_of
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
-from zaqar_notify.models import Message, NewMessage, QueueRef
+from zaqar_notify.models import DeadLetter, Message, NewMessage, QueueRef
+from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
 
 PAGE = 100
+
+MIN_POISON_CLAIMS = 10
+POISON_SECONDS = 600
+"""A job counts as poison after ten claims at least, and as many as leases have lapsed in ten minutes: by
+then as many workers have died of it or let it lapse. Fewer would condemn jobs that were only in hand
+each time when a worker was killed for other reasons, ten times within a minute or two."""
 
 
 class PutAside(msgspec.Struct, frozen=True):
@@ -38,6 +45,12 @@ class _Head(msgspec.Struct):
 
 
 _head = msgspec.json.Decoder(_Head)
+
+
+def poison_rule(lease_seconds: int) -> DeadLetter:
+    """When workers whose leases are so long put a job aside."""
+    claims = max(MIN_POISON_CLAIMS, -(-POISON_SECONDS // lease_seconds))
+    return DeadLetter(POISON_REF, claims, ttl=None)
 
 
 async def put_aside(

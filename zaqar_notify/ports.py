@@ -12,7 +12,7 @@ class Doorbell(Protocol):
         """Never waits and never fails.
 
         Args:
-            partition: Of the internal queues that have work, see `delivery.partition_of`.
+            partition: Of the internal queues that have work, see `partitions.partition_of`.
         """
 
 

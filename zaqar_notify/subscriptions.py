@@ -18,7 +18,6 @@ from zaqar_notify.delivery import (
     Record,
     Undelivered,
     WrittenLater,
-    partition_of,
     read_undelivered,
     replay_job,
     say_written_later,
@@ -36,6 +35,7 @@ from zaqar_notify.internal import undelivered_ref
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
+from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.signing import confirmation_paths, rotate, webhook_secrets
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, warn_of_options

@@ -15,7 +15,7 @@ from zaqar_notify.delivery import (
     OwedDelivery,
     Replay,
     delivery_id,
-    parcels,
+    outgoing_messages,
     read_work,
     undelivered_record,
 )
@@ -50,7 +50,7 @@ async def confirmations(api: Api) -> list[dict[str, Any]]:
         msgspec.json.decode(parcel.payload)
         for work in await works(api, outbox_ref(0))
         if isinstance(work, OwedDelivery) and work.kind is not MessageType.NOTIFICATION
-        for parcel in parcels(work)
+        for parcel in outgoing_messages(work)
     ]
 
 
@@ -626,7 +626,7 @@ async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: Manua
         QueueRef(PROJECT, "q"), subscription_id, now=clock.now()
     )
     assert subscription is not None
-    for parcel in parcels(job):
+    for parcel in outgoing_messages(job):
         outcome = Outcome(Verdict.REFUSED, status=404, detail="HTTP 404")
         ref, record = undelivered_record(
             parcel, subscription, outcome=outcome, attempts=1, now=clock.now()

@@ -25,7 +25,7 @@ from zaqar_notify.delivery import (
     FanOut,
     Owed,
     held_record,
-    parcels,
+    outgoing_messages,
     read_work,
     retry_record,
     undelivered_record,
@@ -123,7 +123,7 @@ async def _owe(storage: Storage, receiver: Subscription, disabled: Subscription)
     [job] = await _messages(storage, OUTBOX)
     work = read_work(job)
     assert isinstance(work, FanOut)
-    [parcel] = parcels(work)
+    [parcel] = outgoing_messages(work)
     records = [
         retry_record(parcel, receiver, attempt=2, delay=DELAY_SECONDS, settings=SETTINGS),
         held_record(parcel, disabled, now=START),

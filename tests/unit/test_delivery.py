@@ -11,16 +11,15 @@ import pytest
 from zaqar_notify.delivery import (
     OWED_TTL_SECONDS,
     FanOut,
+    Outgoing,
     OwedDelivery,
-    Parcel,
     Replay,
     confirmation_job,
     delivery_id,
     fan_out_jobs,
     held_record,
     notification,
-    parcels,
-    partition_of,
+    outgoing_messages,
     read_undelivered,
     read_work,
     replay_job,
@@ -36,6 +35,7 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
+from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import confirmation_paths, verify_url
 
@@ -105,9 +105,9 @@ def test_what_is_notified_at_once_may_expire_before_it_is_due() -> None:
     assert (len(job.messages), record.delay) == (1, 0)
 
 
-def one_parcel(body: bytes = b"1") -> Parcel:
+def one_parcel(body: bytes = b"1") -> Outgoing:
     [(job, _)] = jobs_of(NewMessage(body=body, ttl=60))
-    [parcel] = parcels(job)
+    [parcel] = outgoing_messages(job)
     return parcel
 
 
@@ -121,7 +121,7 @@ def delivery_in(message: NewMessage) -> OwedDelivery:
 def test_a_body_survives_a_job_and_a_retry_byte_by_byte(body: bytes) -> None:
     parcel = one_parcel(body)
     _, retry = retry_record(parcel, SUBSCRIPTION, attempt=2, delay=5, settings=SETTINGS)
-    [again] = parcels(delivery_in(retry))
+    [again] = outgoing_messages(delivery_in(retry))
 
     assert parcel.message.body == again.message.body == body
     assert parcel.payload == again.payload
@@ -169,7 +169,7 @@ def test_receivers_see_a_delay_only_on_delayed_queues(
 ) -> None:
     [(job, _)] = jobs_of(NewMessage(body=b"1", ttl=60, delay=delay), delayed_queue=delayed_queue)
 
-    [parcel] = parcels(job)
+    [parcel] = outgoing_messages(job)
 
     assert json.loads(parcel.payload).get("delay") == shown
 
@@ -314,7 +314,7 @@ def test_a_confirmation_carries_what_confirms_it(
 
     ref, record = confirmation_job(SUBSCRIPTION, kind, settings=settings, now=NOW)
     delivery = delivery_in(record)
-    [parcel] = parcels(delivery)
+    [parcel] = outgoing_messages(delivery)
     payload = json.loads(parcel.payload)
 
     signature = payload.pop("URL-Signature")

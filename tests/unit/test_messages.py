@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from zaqar_notify.delivery import FanOut, parcels, read_work
+from zaqar_notify.delivery import FanOut, outgoing_messages, read_work
 from zaqar_notify.messages import ClientPost, PostedMessage
 from zaqar_notify.models import Queue, QueueRef
 from zaqar_notify.settings import Settings
@@ -34,5 +34,5 @@ def test_what_a_post_says_of_one_queue_is_the_same_after_it_was_asked_about_anot
 
     work = read_work(job.body)
     assert isinstance(work, FanOut)
-    [parcel] = parcels(work)
+    [parcel] = outgoing_messages(work)
     assert json.loads(parcel.payload)["delay"] == 0

@@ -28,13 +28,7 @@ from tests.workers.office import (
 )
 from workers.consumer import MAX_PER_CLAIM
 from workers.engine import LOOK_SECONDS
-from zaqar_notify.delivery import (
-    MIN_POISON_CLAIMS,
-    Owed,
-    confirmation_job,
-    partition_of,
-    replay_job,
-)
+from zaqar_notify.delivery import Owed, confirmation_job, replay_job
 from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, queues_of_subscription
 from zaqar_notify.models import (
     Delivery,
@@ -44,6 +38,8 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
+from zaqar_notify.partitions import partition_of
+from zaqar_notify.poison import MIN_POISON_CLAIMS
 from zaqar_notify.settings import Settings
 
 ONE_RETRY = {

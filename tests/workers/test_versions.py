@@ -10,15 +10,21 @@ import pytest
 
 from tests.api.conftest import CountingDoorbell
 from tests.workers.office import OUTBOX, QUEUE, REFUSED, RETRY, Office
-from zaqar_notify import delivery
-from zaqar_notify.delivery import MIN_POISON_CLAIMS, Owed, say_written_later, undelivered_record
+from zaqar_notify.delivery import (
+    Owed,
+    outgoing_messages,
+    records,
+    say_written_later,
+    undelivered_record,
+)
 from zaqar_notify.internal import POISON_REF, later_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.poison import MIN_POISON_CLAIMS
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.subscriptions import undelivered
 
-LATER = delivery.VERSION + 1
+LATER = records.VERSION + 1
 LONG_LEASES = Settings(delivery_lease_seconds=60)
 """With these a job is put aside after ten claims."""
 
@@ -101,7 +107,7 @@ async def test_a_worker_of_that_release_delivers_it(
     await put(office, OUTBOX, await later_job(office))
     await office.work_off()
     assert office.sink.deliveries == []
-    monkeypatch.setattr(delivery, "VERSION", LATER)
+    monkeypatch.setattr(records, "VERSION", LATER)
 
     async with office.open():
         await office.sink.received(1)
@@ -116,7 +122,7 @@ async def test_a_record_of_a_later_version_hides_no_other_of_what_was_given_up(
     subscription = await office.subscribe("http://receiver")
     await office.post(b'"a"')
     [job] = await office.owed_jobs()
-    [parcel] = delivery.parcels(job)
+    [parcel] = outgoing_messages(job)
     now = office.clock.now()
     _, given_up = undelivered_record(parcel, subscription, outcome=REFUSED, attempts=1, now=now)
     await put(

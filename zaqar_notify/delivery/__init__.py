@@ -1,0 +1,85 @@
+"""What is owed to subscribers, as messages on internal queues.
+
+| internal queue | a message is |
+|---|---|
+| `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; or a replay |
+| `retry.<partition>` | a delivery: one message for one subscription, delayed until its next attempt |
+| `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it |
+| `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
+| `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
+| `poison` | a job or delivery that nobody could finish |
+| `later.<version>` | a job or delivery as a later release wrote it, put there by a worker that could not read it |
+
+Nothing here talks to a store or a network.
+"""
+
+from zaqar_notify.delivery.confirmation import confirmation_job, link_expires_at
+from zaqar_notify.delivery.jobs import MAX_VISITED, fan_out_jobs, replay_job
+from zaqar_notify.delivery.outgoing import (
+    Outgoing,
+    delivery_id,
+    notification,
+    outgoing_messages,
+    too_many_hops,
+)
+from zaqar_notify.delivery.records import (
+    OWED_TTL_SECONDS,
+    UNDELIVERED_TTL_SECONDS,
+    VERSION,
+    FanOut,
+    Owed,
+    OwedDelivery,
+    OwedMessage,
+    Record,
+    Replay,
+    Undelivered,
+    Work,
+    WrittenLater,
+    by_queue,
+    left_by_earlier_releases,
+    read_undelivered,
+    read_work,
+    say_written_later,
+)
+from zaqar_notify.delivery.results import (
+    held_record,
+    later_record,
+    parked_record,
+    retry_record,
+    undelivered_record,
+)
+
+__all__ = [
+    "MAX_VISITED",
+    "OWED_TTL_SECONDS",
+    "UNDELIVERED_TTL_SECONDS",
+    "VERSION",
+    "FanOut",
+    "Outgoing",
+    "Owed",
+    "OwedDelivery",
+    "OwedMessage",
+    "Record",
+    "Replay",
+    "Undelivered",
+    "Work",
+    "WrittenLater",
+    "by_queue",
+    "confirmation_job",
+    "delivery_id",
+    "fan_out_jobs",
+    "held_record",
+    "later_record",
+    "left_by_earlier_releases",
+    "link_expires_at",
+    "notification",
+    "outgoing_messages",
+    "parked_record",
+    "read_undelivered",
+    "read_work",
+    "replay_job",
+    "retry_record",
+    "say_written_later",
+    "too_many_hops",
+    "undelivered_record",
+]

@@ -1,0 +1,88 @@
+"""Requests to confirm a subscription, and the links in them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.delivery.outgoing import Outgoing
+from zaqar_notify.delivery.records import PLAIN, OwedDelivery, OwedMessage, Record, record
+from zaqar_notify.internal import outbox_ref
+from zaqar_notify.models import MessageType, NewMessage, Subscription
+from zaqar_notify.partitions import partition_of
+from zaqar_notify.settings import Settings
+from zaqar_notify.signing import confirmation_paths, sign_url
+
+_EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
+
+
+class _Link(msgspec.Struct):
+    expires: str = msgspec.field(name="URL-Expires")
+
+
+def confirmation_job(
+    subscription: Subscription, kind: MessageType, *, settings: Settings, now: datetime
+) -> Record:
+    """The delivery of a request to confirm, or of a farewell with the link to come back.
+
+    Needs `signed_url_secrets`. The link of a request lives as long as the subscription, that of a
+    farewell for the default life of a subscription.
+    """
+    message = NewMessage(
+        body=_confirmation(subscription, kind, settings=settings, now=now), ttl=subscription.ttl
+    )
+    owed = OwedMessage(new_id(), message.ttl, msgspec.Raw(message.body))
+    ref = subscription.queue
+    delivery = OwedDelivery(PLAIN, ref.project, ref.name, subscription.id, owed, kind=kind)
+    # Workers are rung for the outbox alone.
+    return record(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
+
+
+def link_expires_at(outgoing: Outgoing) -> datetime | None:
+    """Until when the link of a confirmation is good; None for what is no confirmation."""
+    if outgoing.kind is MessageType.NOTIFICATION:
+        return None
+    link = msgspec.json.decode(outgoing.payload, type=_Link)
+    return datetime.strptime(link.expires, _EXPIRES_FORMAT).replace(tzinfo=UTC)
+
+
+def _confirmation(
+    subscription: Subscription, kind: MessageType, *, settings: Settings, now: datetime
+) -> bytes:
+    """Zaqar's payload, whose keys its receivers copy into the headers of the confirming request."""
+    queue = subscription.queue.name
+    paths = confirmation_paths(subscription)
+    if kind is MessageType.UNSUBSCRIBE_CONFIRMATION:
+        expires_at = now + timedelta(seconds=settings.default_subscription_ttl)
+        sentence = (
+            f"You have unsubscribed successfully to the queue: {queue}, "
+            "you can resubscribe it by using confirmed=True."
+        )
+    else:
+        expires_at = subscription.expires_at
+        sentence = f"You have chosen to subscribe to the queue: {queue}"
+    signature = sign_url(
+        settings.signed_url_secrets[0].get_secret_value(),
+        paths=paths,
+        methods=["PUT"],
+        project=subscription.queue.project,
+        expires=expires_at,
+    )
+    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + paths[0]}
+    payload = {
+        **(link if settings.public_url else {}),
+        "Message_Type": kind.value,
+        "Message": sentence,
+        "URL-Signature": signature,
+        "URL-Methods": "PUT",
+        "URL-Paths": ",".join(paths),
+        "X-Project-ID": subscription.queue.project,
+        "URL-Expires": expires_at.strftime(_EXPIRES_FORMAT),
+        "SubscribeBody": {"confirmed": True},
+        "UnsubscribeBody": {"confirmed": False},
+        "queue_name": queue,
+    }
+    return json.dumps(payload).encode()

@@ -1,0 +1,231 @@
+"""Records on the internal queues: their types, and reading and writing them.
+
+They are JSON, with the clients' bodies spliced in and taken out again as the bytes they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import cache
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+from zaqar_notify.internal import later_ref
+from zaqar_notify.models import MessageType, NewMessage, Queue, QueueRef, Verdict
+from zaqar_notify.storage.base import IdempotencyKey, Post
+
+logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+VERSION = 2
+"""Of the records below. It is raised with a change that earlier releases must not overlook: they leave
+the record to a worker of this version. A new field with a default that they may overlook needs none."""
+
+PLAIN = 1
+"""Of the records that every release can read. Those of earlier releases move held deliveries alone, so
+the replay of parked ones is of version 2."""
+
+OWED_TTL_SECONDS = 10 * 365 * 86400
+"""Ten years: what is owed ends by being delivered, given up or held, never by the passing of time."""
+
+UNDELIVERED_TTL_SECONDS = 14 * 86400
+"""How long a record of a delivery given up can be read, and what is held outlives its subscription."""
+
+
+class WrittenLater(ValueError):
+    """A record of a later version than this release knows."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"Version {version} of a record is later than {VERSION}")
+        self.version = version
+
+
+class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client's message inside a record. `delay` is None on a queue that is not a delayed queue.
+
+    `origin` is kept by all copies that queue subscriptions make of a message; empty: this is none.
+    """
+
+    id: str
+    ttl: int
+    body: msgspec.Raw
+    delay: int | None = None
+    origin: str = ""
+
+
+class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="fan_out"):
+    """The messages of one post that are due together, to be sent to every subscription.
+
+    `visited` are the queues that they crossed before this one, by queue subscriptions, the last ones
+    last.
+    """
+
+    version: int
+    project: str
+    queue: str
+    messages: list[OwedMessage]
+    hops: int = 0
+    request_id: str = ""
+    visited: tuple[str, ...] = ()
+
+
+class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="replay"):
+    """Deliver what is parked and held for a subscription.
+
+    The one that the subscription names by `id` is its probe, too: while the receiver fails, it comes
+    back again and again. It did so `failures` times, `failed_at` the last time.
+    """
+
+    version: int
+    project: str
+    queue: str
+    subscription_id: str
+    id: str = ""
+    failures: int = 0
+    failed_at: datetime | None = None
+
+
+class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="deliver"):
+    """One message for one subscription; `attempt` is the number of the next try, from 1.
+
+    For a confirmation the message's body is the payload itself. `since` is when the delivery was due
+    first, `due_at` when the try of a parked one was.
+    """
+
+    version: int
+    project: str
+    queue: str
+    subscription_id: str
+    message: OwedMessage
+    attempt: int = 1
+    hops: int = 0
+    request_id: str = ""
+    kind: MessageType = MessageType.NOTIFICATION
+    visited: tuple[str, ...] = ()
+    since: datetime | None = None
+    due_at: datetime | None = None
+
+
+Work: TypeAlias = FanOut | Replay | OwedDelivery
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """Why a delivery was given up. `payload` is the JSON text that the subscriber did not get."""
+
+    version: int
+    delivery_id: str
+    message_id: str
+    project: str
+    queue: str
+    verdict: Verdict
+    status: int | None
+    detail: str
+    attempts: int
+    given_up_at: datetime
+    payload: msgspec.Raw
+
+
+Record: TypeAlias = tuple[QueueRef, NewMessage]
+"""An internal message, with the internal queue it goes to."""
+
+
+class Owed(Post):
+    """Internal messages on their way to an internal queue. Nobody subscribes to those."""
+
+    def __init__(
+        self,
+        messages: Sequence[NewMessage],
+        *,
+        project: str = "zaqar-notify",
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> None:
+        """`project`: whose deliveries they are about; the engine passes over projects that have their
+        share already."""
+        self.client_id = project
+        self.idempotency_key = idempotency_key
+        self._messages = messages
+
+    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+        return self._messages
+
+    def jobs(
+        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[Record]:
+        return ()
+
+
+class _Head(msgspec.Struct):
+    """What a record of any version begins with."""
+
+    version: int
+
+
+encode = msgspec.json.Encoder().encode
+_head: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
+_work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
+_undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
+
+
+def record(ref: QueueRef, work: Work, *, delay: int = 0) -> Record:
+    """A job or delivery, visible on its internal queue in `delay` seconds."""
+    return ref, NewMessage(body=encode(work), ttl=OWED_TTL_SECONDS + delay, delay=delay)
+
+
+def by_queue(records: Iterable[Record]) -> dict[QueueRef, list[NewMessage]]:
+    """The records of each internal queue, in order."""
+    sorted_out: dict[QueueRef, list[NewMessage]] = {}
+    for ref, message in records:
+        sorted_out.setdefault(ref, []).append(message)
+    return sorted_out
+
+
+def left_by_earlier_releases() -> list[QueueRef]:
+    """Where workers that could not read a job or delivery put it, and this release can."""
+    return [later_ref(version) for version in range(2, VERSION + 1)]
+
+
+def read_work(body: bytes) -> Work:
+    """Read a job or delivery.
+
+    Raises:
+        WrittenLater: It is of a later version than this release knows.
+        ValueError: It is malformed.
+    """
+    work = _read(_work, body)
+    if work.version > VERSION:
+        raise WrittenLater(work.version)
+    return work
+
+
+def read_undelivered(body: bytes) -> Undelivered:
+    """Read a message of an `undelivered` queue; of a later version, what this release knows of it.
+
+    Raises:
+        WrittenLater: It is of a later version, and can't be read by this one.
+    """
+    return _read(_undelivered, body)
+
+
+def _read(decoder: msgspec.json.Decoder[Read], body: bytes) -> Read:
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError:
+        with suppress(msgspec.DecodeError):
+            version = _head.decode(body).version
+            if version > VERSION:
+                raise WrittenLater(version) from None
+        raise
+
+
+@cache
+def say_written_later(version: int) -> None:
+    """Say so, once for each version in the life of a process."""
+    logger.warning(
+        "A later release wrote a record; it is left to that release",
+        extra={"action": "written_later", "version": version, "known": VERSION},
+    )

@@ -1,0 +1,99 @@
+"""Records that a worker writes after an attempt, or in place of one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from zaqar_notify.delivery.outgoing import Outgoing, delivery_id
+from zaqar_notify.delivery.records import (
+    OWED_TTL_SECONDS,
+    PLAIN,
+    UNDELIVERED_TTL_SECONDS,
+    OwedDelivery,
+    Record,
+    Undelivered,
+    encode,
+    record,
+)
+from zaqar_notify.internal import held_ref, later_ref, parked_ref, retry_ref, undelivered_ref
+from zaqar_notify.models import NewMessage, Outcome, Subscription
+from zaqar_notify.partitions import partition_of
+from zaqar_notify.settings import Settings
+
+
+def retry_record(
+    outgoing: Outgoing, subscription: Subscription, *, attempt: int, delay: int, settings: Settings
+) -> Record:
+    """A delivery whose try number `attempt` is due in `delay` seconds."""
+    partition = partition_of(subscription.queue, settings.delivery_partitions)
+    return record(retry_ref(partition), _delivery(outgoing, subscription, attempt), delay=delay)
+
+
+def parked_record(
+    outgoing: Outgoing, subscription: Subscription, *, attempt: int, due_at: datetime
+) -> Record:
+    """A delivery that waits, due, until its receiver can take it."""
+    delivery = _delivery(outgoing, subscription, attempt)
+    delivery = msgspec.structs.replace(delivery, due_at=due_at)
+    return parked_ref(subscription.id), NewMessage(body=encode(delivery), ttl=OWED_TTL_SECONDS)
+
+
+def held_record(outgoing: Outgoing, subscription: Subscription, *, now: datetime) -> Record:
+    """A delivery that waits for its subscription to be enabled; its attempts begin anew then.
+
+    It lives a little longer than the subscription: nobody can ask for it afterwards.
+    """
+    remaining = int((subscription.expires_at - now).total_seconds())
+    ttl = min(OWED_TTL_SECONDS, max(0, remaining) + UNDELIVERED_TTL_SECONDS)
+    # Its age is counted from the replay on, too.
+    delivery = _delivery(msgspec.structs.replace(outgoing, since=None), subscription, attempt=1)
+    return held_ref(subscription.id), NewMessage(body=encode(delivery), ttl=ttl)
+
+
+def later_record(body: bytes, version: int) -> Record:
+    """A job or delivery that this release can't read, for one that can."""
+    return later_ref(version), NewMessage(body=body, ttl=OWED_TTL_SECONDS)
+
+
+def undelivered_record(
+    outgoing: Outgoing,
+    subscription: Subscription,
+    *,
+    outcome: Outcome,
+    attempts: int,
+    now: datetime,
+) -> Record:
+    """The record of a delivery that was given up after `attempts` tries."""
+    undelivered = Undelivered(
+        version=PLAIN,
+        delivery_id=delivery_id(subscription.id, outgoing.message_id),
+        message_id=outgoing.message_id,
+        project=subscription.queue.project,
+        queue=subscription.queue.name,
+        verdict=outcome.verdict,
+        status=outcome.status,
+        detail=": ".join(filter(None, (outcome.detail, outcome.excerpt))),
+        attempts=attempts,
+        given_up_at=now,
+        payload=msgspec.Raw(outgoing.payload),
+    )
+    ref = undelivered_ref(subscription.id)
+    return ref, NewMessage(body=encode(undelivered), ttl=UNDELIVERED_TTL_SECONDS)
+
+
+def _delivery(outgoing: Outgoing, subscription: Subscription, attempt: int) -> OwedDelivery:
+    return OwedDelivery(
+        version=PLAIN,
+        project=subscription.queue.project,
+        queue=subscription.queue.name,
+        subscription_id=subscription.id,
+        message=outgoing.owed,
+        attempt=attempt,
+        hops=outgoing.hops,
+        request_id=outgoing.request_id,
+        kind=outgoing.kind,
+        visited=outgoing.visited[:-1],
+        since=outgoing.since,
+    )
