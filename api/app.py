@@ -11,12 +11,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from api.answers import Answer
+from api.authentication import TrustedHeaders
 from api.documentation import add_documentation
 from api.errors import method_not_allowed, not_found
 from api.openapi import describe
-from api.routes import resources
+from api.routes import surfaces
 from api.routing import Routing
 from zaqar_notify import __version__
+from zaqar_notify.auth import EVERYTHING, Policy
 from zaqar_notify.service import Service
 
 TITLE = "zaqar-notify"
@@ -25,7 +27,7 @@ TITLE = "zaqar-notify"
 class NotifyAPI(FastAPI):
     """FastAPI with the resources in front: it serves their documentation, and refuses the rest."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, policy: Policy) -> None:
         super().__init__(
             title=TITLE,
             version=__version__,
@@ -39,21 +41,25 @@ class NotifyAPI(FastAPI):
             exception_handlers={HTTPException: _refuse},
         )
         self._service = service
-        self._resources = resources(service.settings)
+        self._policy = policy
+        authenticator = TrustedHeaders(service.settings, service.clock)
+        self._surfaces = surfaces(service.settings, authenticator)
         add_documentation(self)
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Routing(self._service, self._resources, otherwise=super().build_middleware_stack())
+        otherwise = super().build_middleware_stack()
+        return Routing(self._service, self._surfaces, self._policy, otherwise)
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = describe(self._resources, title=TITLE, version=__version__)
+            resources = [one for surface in self._surfaces for one in surface.resources]
+            self.openapi_schema = describe(resources, title=TITLE, version=__version__)
         return self.openapi_schema
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service, policy: Policy = EVERYTHING) -> FastAPI:
     """The ASGI application. The service's store is opened and closed by the caller."""
-    return NotifyAPI(service)
+    return NotifyAPI(service, policy)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import Answer
+from api.requests import Call, MethodNotAllowed, NotAcceptable
 from zaqar_notify.errors import (
     BodyInvalid,
     ClaimNotHeld,
@@ -55,6 +56,17 @@ VARY = (b"Vary", b"Accept")
 
 def response_for(kind: type[NotifyError]) -> tuple[HTTPStatus, str]:
     return next(RESPONSES[base] for base in kind.__mro__ if base in RESPONSES)
+
+
+def answer_to(error: Exception, call: Call) -> Answer:
+    """The answer to a request that failed."""
+    if isinstance(error, NotifyError):
+        return refusal(error, method=call.method, href=call.href)
+    if isinstance(error, NotAcceptable):
+        return NOT_ACCEPTABLE
+    if isinstance(error, MethodNotAllowed):
+        return method_not_allowed(error.allow)
+    return failure(call.request_id)
 
 
 def refusal(error: NotifyError, *, method: str, href: str) -> Answer:

@@ -102,15 +102,13 @@ def free_client_id(value: bytes, settings: Settings) -> str:
     return text
 
 
-def project_of(headers: Mapping[bytes, bytes]) -> str:
-    project = project_or_none(headers)
-    if project is None:
-        raise HeaderInvalid("Project-Id Missing", "The header X-Project-ID is required")
-    if not project:
-        raise HeaderInvalid(
-            "Empty project header not allowed", "The header X-Project-ID must not be empty"
-        )
-    return project
+def without_project(headers: Mapping[bytes, bytes]) -> HeaderInvalid:
+    """Why a request that names no project is refused."""
+    if project_or_none(headers) is None:
+        return HeaderInvalid("Project-Id Missing", "The header X-Project-ID is required")
+    return HeaderInvalid(
+        "Empty project header not allowed", "The header X-Project-ID must not be empty"
+    )
 
 
 def project_or_none(headers: Mapping[bytes, bytes]) -> str | None:

@@ -8,12 +8,14 @@ from http import HTTPStatus
 from typing import Literal, TypeAlias
 
 from api.answers import Answer
-from api.errors import method_not_allowed
 from api.requests import Call
 from zaqar_notify.errors import NotifyError
 from zaqar_notify.service import Service
 
 Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
+UNGUARDED = None
+"""The rule of what is open to whoever may ask at all."""
+
 Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -49,11 +51,14 @@ class Body:
 class Operation:
     """One method of a resource.
 
+    `rule` names what the policy is asked, as Zaqar's policies do, or ours where Zaqar has no such
+    operation; `UNGUARDED`: it is not asked.
     `refuses` are its own errors, one for each status, as examples; those of headers, of the store
     and of the unforeseen go without saying.
     """
 
     handler: Handler
+    rule: str | None
     summary: str
     replies: Mapping[int, Reply]
     description: str = ""
@@ -78,20 +83,17 @@ class Resource:
     operations: Mapping[Method, Operation]
     is_open: bool = False
     is_signable: bool = True
-    handlers: Mapping[str, Handler] = field(init=False)
+    by_method: Mapping[str, Operation] = field(init=False)
     allow: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        handlers: dict[str, Handler] = {
-            method: operation.handler for method, operation in self.operations.items()
+        by_method: dict[str, Operation] = {
+            str(method): each for method, each in self.operations.items()
         }
-        if "GET" in handlers:
-            handlers.setdefault("HEAD", handlers["GET"])
-        object.__setattr__(self, "handlers", handlers)
-        object.__setattr__(self, "allow", ", ".join(sorted((*handlers, "OPTIONS"))).encode())
+        if "GET" in by_method:
+            by_method.setdefault("HEAD", by_method["GET"])
+        object.__setattr__(self, "by_method", by_method)
+        object.__setattr__(self, "allow", ", ".join(sorted((*by_method, "OPTIONS"))).encode())
 
     def options(self) -> Answer:
         return Answer(HTTPStatus.OK, headers=((b"Allow", self.allow),))
-
-    def not_allowed(self) -> Answer:
-        return method_not_allowed(self.allow)

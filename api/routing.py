@@ -12,16 +12,19 @@ import re
 from collections.abc import Iterable
 from math import inf
 from time import perf_counter
+from typing import TypeAlias
 from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.answers import Answer, warning
-from api.errors import NOT_ACCEPTABLE, failure, refusal
-from api.requests import Call, CallerGone, NotAcceptable, request_ids
+from api.errors import refusal
+from api.gate import Gate
+from api.requests import Call, CallerGone, MethodNotAllowed, NotAcceptable, request_ids
 from api.resources import Resource
-from zaqar_notify.errors import NotifyError, OwnDelivery, ServiceStopping, StorageUnavailable
-from zaqar_notify.installation import installation_mark
+from api.surfaces import Surface
+from zaqar_notify.auth import Policy
+from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
 from zaqar_notify.metrics import CALLER_GONE, METHODS, OTHER
 from zaqar_notify.service import Service
 
@@ -37,24 +40,27 @@ _GLOBAL_REQUEST_ID = re.compile(r"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-f
 logger = logging.getLogger(__name__)
 
 
+Found: TypeAlias = tuple[Surface, Resource, dict[str, str]]
+
+
 class Branch:
     """The words that can follow in a path; `parameter` takes any word."""
 
-    __slots__ = ("parameter", "resource", "words")
+    __slots__ = ("found", "parameter", "words")
 
     def __init__(self) -> None:
         self.words: dict[str, Branch] = {}
         self.parameter: tuple[str, Branch] | None = None
-        self.resource: Resource | None = None
+        self.found: tuple[Surface, Resource] | None = None
 
-    def grow(self, resource: Resource) -> None:
+    def grow(self, surface: Surface, resource: Resource) -> None:
         branch = self
         for word in resource.path.split("/")[1:]:
             branch = branch._following(word)
-        branch.resource = resource
+        branch.found = (surface, resource)
 
-    def find(self, words: Iterable[str]) -> tuple[Resource, dict[str, str]] | None:
-        """The resource of a path's words, with the path's parameters."""
+    def find(self, words: Iterable[str]) -> Found | None:
+        """The resource of a path's words and its surface, with the path's parameters."""
         branch = self
         names: dict[str, str] = {}
         for word in words:
@@ -68,7 +74,7 @@ class Branch:
                     return None
                 names[name] = word
             branch = following
-        return None if branch.resource is None else (branch.resource, names)
+        return None if branch.found is None else (*branch.found, names)
 
     def _following(self, word: str) -> Branch:
         if not word.startswith("{"):
@@ -79,11 +85,12 @@ class Branch:
 
 
 class Routing:
-    """The ASGI application: `resources` before `otherwise`."""
+    """The ASGI application: the resources of `surfaces` before `otherwise`."""
 
-    def __init__(self, service: Service, resources: Iterable[Resource], otherwise: ASGIApp) -> None:
-        self._service = service
-        self._mark = installation_mark(service.settings)
+    def __init__(
+        self, service: Service, surfaces: Iterable[Surface], policy: Policy, otherwise: ASGIApp
+    ) -> None:
+        self._gate = Gate(service, policy)
         self._otherwise = otherwise
         self._prefix = prefix = service.settings.public_path
         self._prefixes = re.compile(rf"(?:{re.escape(prefix)})+(?=/|$)")
@@ -94,9 +101,10 @@ class Routing:
         self._is_store_away = False
         self._root = Branch()
         self._requests.expect(OTHER, METHODS)
-        for resource in resources:
-            self._root.grow(resource)
-            self._requests.expect(resource.path, resource.handlers)
+        for surface in surfaces:
+            for resource in surface.resources:
+                self._root.grow(surface, resource)
+                self._requests.expect(resource.path, resource.by_method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -111,25 +119,19 @@ class Routing:
         if found is None:
             await self._pass_on(scope, receive, send, call)
             return
-        resource, call.names = found
+        surface, resource, call.names = found
         try:
-            answer = await self._answer(resource, call)
+            answer = await self._gate.answer(surface, resource, call)
             if self._is_store_away and call.method in _WRITING:
                 self._log_available(call)
-        except NotifyError as error:
-            if isinstance(error, StorageUnavailable):
-                self._log_unavailable(error, call)
-            answer = refusal(error, method=call.method, href=call.href)
-        except NotAcceptable:
-            answer = NOT_ACCEPTABLE
         except CallerGone:
             self._requests.note(resource.path, call.method, CALLER_GONE, None)
             return
         except asyncio.CancelledError:  # The server stops, and waits for this request no longer.
-            answer = refusal(ServiceStopping(), method=call.method, href=call.href)
-        except Exception:  # The outermost place: what nobody foresaw is logged once, and answered.
-            logger.exception("request failed", extra=_facts("request_failed", call))
-            answer = failure(call.request_id)
+            answer = surface.errors(ServiceStopping(), call)
+        except Exception as error:  # The outermost place: what nobody foresaw is logged once.
+            self._log_failure(error, call)
+            answer = surface.errors(error, call)
         took = perf_counter() - began
         # Before the answer is sent: whoever has read it finds it counted.
         self._requests.note(
@@ -138,6 +140,12 @@ class Routing:
         if logger.isEnabledFor(logging.DEBUG):
             _log_request(resource, call, answer, took)
         await _send(answer, call, send)
+
+    def _log_failure(self, error: Exception, call: Call) -> None:
+        if isinstance(error, StorageUnavailable):
+            self._log_unavailable(error, call)
+        elif not isinstance(error, NotifyError | NotAcceptable | MethodNotAllowed):
+            logger.error("request failed", exc_info=error, extra=_facts("request_failed", call))
 
     def _log_unavailable(self, error: StorageUnavailable, call: Call) -> None:
         """Say why the store fails: its clients are not told."""
@@ -157,7 +165,7 @@ class Routing:
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         """What is none of our resources."""
-        fault = self._fault(call)
+        fault = self._gate.fault(call)
         if fault is not None:
             answer = refusal(fault, method=call.method, href=call.href)
             self._requests.note(OTHER, call.method, answer.status, None)
@@ -175,9 +183,7 @@ class Routing:
 
         await self._otherwise(scope, receive, send_with_request_id)
 
-    def _find_below_prefix(
-        self, scope: Scope
-    ) -> tuple[Scope, tuple[Resource, dict[str, str]] | None]:
+    def _find_below_prefix(self, scope: Scope) -> tuple[Scope, Found | None]:
         """The resource of a path with the public URL's before it, and the scope without that.
 
         Proxies take it away, or leave it. Clients that put our links behind their endpoint repeat it,
@@ -194,23 +200,6 @@ class Routing:
             if found is not None:
                 break
         return scope, found
-
-    def _fault(self, call: Call) -> NotifyError | None:
-        """Why a request is refused whatever it asks for."""
-        return OwnDelivery() if call.is_own_delivery(self._mark) else call.fault
-
-    async def _answer(self, resource: Resource, call: Call) -> Answer:
-        fault = self._fault(call)
-        if fault is not None:
-            raise fault
-        if call.method == "OPTIONS":
-            return resource.options()
-        if not resource.is_open:
-            call.identify(self._service, signable=resource.is_signable)
-        handler = resource.handlers.get(call.method)
-        if handler is None:
-            return resource.not_allowed()
-        return await handler(self._service, call)
 
 
 def _words(scope: Scope) -> list[str]:

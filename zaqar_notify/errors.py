@@ -11,6 +11,7 @@ NotifyError
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
 ├── SubscriptionNotConfirmed    a confirmation that is no object           400
 ├── NotPermitted
+│   ├── RuleNotPermitted        the policy's rule for it says no           403
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
 │   ├── ConfirmationNotSigned   to confirm is the subscriber's to do       403
 │   └── OwnDelivery             a webhook of ours that leads back to us    403
@@ -99,6 +100,11 @@ class SubscriptionNotConfirmed(NotifyError):
 
 class NotPermitted(NotifyError):
     """The caller may not do this to a thing that exists."""
+
+
+class RuleNotPermitted(NotPermitted):
+    def __init__(self, rule: str) -> None:
+        super().__init__(f"The policy's rule {rule} does not permit this to you")
 
 
 class MessageIsClaimed(NotPermitted):

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from api.answers import Answer
 from api.requests import Call
-from api.resources import Operation, Reply, Resource
+from api.resources import UNGUARDED, Operation, Reply, Resource
 from zaqar_notify.exposition import CONTENT_TYPE, exposition
 from zaqar_notify.service import Service
 
@@ -23,6 +23,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 show,
+                UNGUARDED,
                 "Show the metrics of the process that answers",
                 {200: Reply("Prometheus' text format")},
                 description="Not served when the setting ZAQAR_METRICS is off.",

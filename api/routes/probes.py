@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from api.answers import NO_CONTENT, Answer, document
 from api.requests import Call
-from api.resources import Operation, Reply, Resource
+from api.resources import UNGUARDED, Operation, Reply, Resource
 from zaqar_notify.errors import ServiceStopping
 from zaqar_notify.service import Service
 
@@ -28,6 +28,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 is_running,
+                UNGUARDED,
                 "Ask whether this process is alive",
                 {204: Reply("It is; the store was not asked")},
                 description="For supervisors, which restart what is not alive.",
@@ -40,6 +41,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 is_ready,
+                UNGUARDED,
                 "Ask whether this process can serve requests",
                 {
                     200: Reply(

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from api.answers import Answer, document
 from api.requests import Call
-from api.resources import Operation, Reply, Resource
+from api.resources import UNGUARDED, Operation, Reply, Resource
 from zaqar_notify.models import Document
 from zaqar_notify.service import Service
 
@@ -40,7 +40,10 @@ RESOURCES = (
         "/",
         {
             "GET": Operation(
-                show_versions, "List the versions", {300: Reply("The versions", versions(""))}
+                show_versions,
+                UNGUARDED,
+                "List the versions",
+                {300: Reply("The versions", versions(""))},
             )
         },
         is_open=True,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from api.authentication import Authenticator
+from api.errors import answer_to
 from api.resources import Resource
+from api.surfaces import Surface
 from api.v2 import claims, discovery, health, messages, queues, subscriptions
+from api.v2.admission import admit
 from zaqar_notify.settings import Settings
 
-__all__ = ["RESOURCES", "resources"]
+__all__ = ["PREFIX", "RESOURCES", "surface"]
+
+PREFIX = "/v2"
 
 RESOURCES: tuple[Resource, ...] = (
     *discovery.RESOURCES,
@@ -19,6 +25,7 @@ RESOURCES: tuple[Resource, ...] = (
 """In the order of the documentation; what is served by default."""
 
 
-def resources(settings: Settings) -> tuple[Resource, ...]:
+def surface(settings: Settings, authenticator: Authenticator) -> Surface:
     """What is served with these settings."""
-    return (*RESOURCES, *health.ADMIN_RESOURCES) if settings.admin_mode else RESOURCES
+    added = health.ADMIN_RESOURCES if settings.admin_mode else ()
+    return Surface(PREFIX, (*RESOURCES, *added), authenticator, admit, answer_to)

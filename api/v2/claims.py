@@ -73,6 +73,7 @@ RESOURCES = (
         {
             "POST": Operation(
                 create,
+                "claims:create",
                 "Claim messages",
                 {
                     201: Reply(
@@ -95,6 +96,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 show,
+                "claims:get",
                 "Show a claim",
                 {
                     200: Reply(
@@ -111,13 +113,17 @@ RESOURCES = (
             ),
             "PATCH": Operation(
                 renew,
+                "claims:update",
                 "Renew a claim",
                 {204: Reply("The lease begins anew")},
                 body=Body({"ttl": 300, "grace": 60}),
                 refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
             ),
             "DELETE": Operation(
-                release, "Release a claim", {204: Reply("Released, or there was none")}
+                release,
+                "claims:delete",
+                "Release a claim",
+                {204: Reply("Released, or there was none")},
             ),
         },
     ),

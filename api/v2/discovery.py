@@ -8,7 +8,7 @@ import orjson
 
 from api.answers import Answer
 from api.requests import Call
-from api.resources import Operation, Reply, Resource
+from api.resources import UNGUARDED, Operation, Reply, Resource
 from zaqar_notify.models import Document
 from zaqar_notify.service import Service
 
@@ -86,6 +86,7 @@ async def show_home(service: Service, call: Call) -> Answer:
 
 _SHOW_HOME = Operation(
     show_home,
+    UNGUARDED,
     "Show what there is below this version",
     {200: Reply("The home document", home(""), content_type="application/json-home")},
 )

@@ -44,9 +44,11 @@ RESOURCES = (
     Resource(
         "/v2/ping",
         {
-            "GET": Operation(ping, "Ask whether the store answers", {204: Reply("It does")}),
+            "GET": Operation(
+                ping, "ping:get", "Ask whether the store answers", {204: Reply("It does")}
+            ),
             "HEAD": Operation(
-                is_running, "Ask whether the service answers", {204: Reply("It does")}
+                is_running, "ping:get", "Ask whether the service answers", {204: Reply("It does")}
             ),
         },
     ),
@@ -58,6 +60,7 @@ ADMIN_RESOURCES = (
         {
             "GET": Operation(
                 health,
+                "health:get",
                 "Show how the store is doing",
                 {
                     200: Reply(

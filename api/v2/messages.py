@@ -124,6 +124,7 @@ RESOURCES = (
         {
             "POST": Operation(
                 post,
+                "messages:create",
                 "Post messages",
                 {
                     201: Reply(
@@ -155,6 +156,7 @@ RESOURCES = (
             ),
             "GET": Operation(
                 browse,
+                "messages:get_all",
                 "Browse messages, or read several by id",
                 {200: Reply("A page, oldest first", {"messages": [MESSAGE], "links": LINKS})},
                 description="With `ids`, those messages and no `links`; 404 when there is none.",
@@ -171,6 +173,7 @@ RESOURCES = (
             ),
             "DELETE": Operation(
                 delete_several,
+                "messages:delete_all",
                 "Delete several messages, or pop some",
                 {
                     204: Reply("Deleted, as far as they existed"),
@@ -208,12 +211,14 @@ RESOURCES = (
         {
             "GET": Operation(
                 show,
+                "messages:get",
                 "Show a message",
                 {200: Reply("The message, claimed and delayed ones too", MESSAGE)},
                 refuses=(MessageDoesNotExist("demo", MESSAGE_ID),),
             ),
             "DELETE": Operation(
                 delete,
+                "messages:delete",
                 "Delete a message",
                 {204: Reply("Deleted, or there was none")},
                 query=(

@@ -160,6 +160,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 list_queues,
+                "queues:get_all",
                 "List queues",
                 {
                     200: Reply(
@@ -195,6 +196,7 @@ RESOURCES = (
         {
             "PUT": Operation(
                 create,
+                "queues:create",
                 "Create a queue",
                 {
                     201: Reply("Created", location="/v2/queues/demo"),
@@ -205,11 +207,13 @@ RESOURCES = (
             ),
             "GET": Operation(
                 show,
+                "queues:get",
                 "Show a queue's metadata",
                 {200: Reply("The metadata, with defaults filled in", METADATA)},
             ),
             "PATCH": Operation(
                 patch,
+                "queues:update",
                 "Change a queue's metadata",
                 {200: Reply("The new metadata", METADATA)},
                 description=f"The Content-Type must be exactly `{queues.PATCH_TYPE}`.",
@@ -225,6 +229,7 @@ RESOURCES = (
             ),
             "DELETE": Operation(
                 delete,
+                "queues:delete",
                 "Delete a queue with its messages and claims",
                 {204: Reply("Deleted, or there was none; its subscriptions stay")},
             ),
@@ -235,6 +240,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 stats,
+                "queues:stats",
                 "Count a queue's messages",
                 {
                     200: Reply(
@@ -258,6 +264,7 @@ RESOURCES = (
         {
             "POST": Operation(
                 purge,
+                "queues:purge",
                 "Remove a queue's messages, subscriptions, or both",
                 {204: Reply("Removed; the queue and its metadata stay")},
                 body=Body({"resource_types": ["messages", "subscriptions"]}, required=False),
@@ -269,6 +276,7 @@ RESOURCES = (
         {
             "POST": Operation(
                 share,
+                "queues:share",
                 "Make a pre-signed URL",
                 {
                     200: Reply(

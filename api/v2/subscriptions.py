@@ -68,7 +68,7 @@ async def confirm(service: Service, call: Call) -> Answer:
         call.ref,
         call.names["subscription_id"],
         body,
-        signed_paths=call.signed_paths,
+        signed_paths=call.caller.signed_paths,
     )
     return at(HTTPStatus.NO_CONTENT, f"{_href(call)}/confirm")
 
@@ -146,6 +146,7 @@ RESOURCES = (
         {
             "POST": Operation(
                 create,
+                "subscription:create",
                 "Subscribe to a queue",
                 {
                     201: Reply(
@@ -167,6 +168,7 @@ RESOURCES = (
             ),
             "GET": Operation(
                 list_subscriptions,
+                "subscription:get_all",
                 "List a queue's subscriptions",
                 {
                     200: Reply(
@@ -191,12 +193,14 @@ RESOURCES = (
         {
             "GET": Operation(
                 show,
+                "subscription:get",
                 "Show a subscription",
                 {200: Reply("The subscription", SUBSCRIPTION)},
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),
             "PATCH": Operation(
                 change,
+                "subscription:update",
                 "Change a subscription",
                 {204: Reply("Changed", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}")},
                 description="A new `ttl` counts from now; `options` are replaced whole; a new "
@@ -208,7 +212,12 @@ RESOURCES = (
                     SubscriptionExists("demo", SUBSCRIBER),
                 ),
             ),
-            "DELETE": Operation(delete, "Unsubscribe", {204: Reply("Deleted, or there was none")}),
+            "DELETE": Operation(
+                delete,
+                "subscription:delete",
+                "Unsubscribe",
+                {204: Reply("Deleted, or there was none")},
+            ),
         },
     ),
     Resource(
@@ -216,6 +225,7 @@ RESOURCES = (
         {
             "PUT": Operation(
                 confirm,
+                "subscription:confirm",
                 "Confirm a subscription, or leave",
                 {204: Reply("Set", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/confirm")},
                 description="Called by the subscriber, with the pre-signed headers that it was "
@@ -230,12 +240,14 @@ RESOURCES = (
         {
             "GET": Operation(
                 show_secret,
+                "subscription:get_secret",
                 "Show the secret that signs a subscription's webhooks",
                 {200: Reply("Standard Webhooks secrets; the former ones still sign, too", SECRET)},
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),
             "POST": Operation(
                 rotate_secret,
+                "subscription:rotate_secret",
                 "Make a new signing secret",
                 {200: Reply("The new secret; the former one signs beside it for a day", SECRET)},
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
@@ -248,6 +260,7 @@ RESOURCES = (
         {
             "GET": Operation(
                 list_undelivered,
+                "subscription:get_undelivered",
                 "List the deliveries that were given up",
                 {
                     200: Reply(

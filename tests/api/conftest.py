@@ -17,6 +17,7 @@ from yarl import URL
 from api.app import create_app
 from api.connection import Connection
 from tests.clock import ManualClock
+from zaqar_notify.auth import EVERYTHING, Policy
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
 from zaqar_notify.service import Service
@@ -135,13 +136,15 @@ class Api:
 
 
 class StartApi(Protocol):
-    def __call__(self, *, clock: Clock | None = None, **settings: object) -> Awaitable[Api]: ...
+    def __call__(
+        self, *, clock: Clock | None = None, policy: Policy = EVERYTHING, **settings: object
+    ) -> Awaitable[Api]: ...
 
 
 @asynccontextmanager
-async def running(service: Service) -> AsyncIterator[Api]:
+async def running(service: Service, policy: Policy = EVERYTHING) -> AsyncIterator[Api]:
     """The server on a free port; every request that was begun has ended at the end."""
-    server = Server(create_app(service), service.settings, on_started=lambda: None)
+    server = Server(create_app(service, policy), service.settings, on_started=lambda: None)
     server.config.load()
     await server.on_tick(0)
     state = server.server_state
@@ -172,7 +175,9 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
     """Starts an API with settings of the test's own."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, clock: Clock | None = clock, **settings: object) -> Api:
+        async def start(
+            *, clock: Clock | None = clock, policy: Policy = EVERYTHING, **settings: object
+        ) -> Api:
             storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db")
             stack.push_async_callback(storage.close)
             service = Service(
@@ -181,7 +186,7 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
                 clock=clock or ManualClock(),
                 doorbell=CountingDoorbell(),
             )
-            return await stack.enter_async_context(running(service))
+            return await stack.enter_async_context(running(service, policy))
 
         yield start
 

@@ -103,7 +103,7 @@ def test_every_route_and_method_is_documented_and_nothing_else() -> None:
     served = {
         (resource.path, method)
         for resource in RESOURCES
-        for method in resource.handlers
+        for method in resource.by_method
         if method != "HEAD" or "HEAD" in resource.operations
     }
 

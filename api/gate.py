@@ -1,0 +1,56 @@
+"""The one gate that every request passes on its way to a handler."""
+
+from __future__ import annotations
+
+from api.answers import Answer
+from api.requests import Call, MethodNotAllowed
+from api.resources import Resource
+from api.surfaces import Surface
+from zaqar_notify.auth import Policy, Target
+from zaqar_notify.errors import NotifyError, OwnDelivery, RuleNotPermitted, SignatureRefused
+from zaqar_notify.installation import installation_mark
+from zaqar_notify.service import Service
+
+
+class Gate:
+    """Refuses what is faulty, unproven or not permitted, and lets the rest through to its handler."""
+
+    def __init__(self, service: Service, policy: Policy) -> None:
+        self._service = service
+        self._policy = policy
+        self._mark = installation_mark(service.settings)
+
+    def fault(self, call: Call) -> NotifyError | None:
+        """Why a request is refused whatever it asks for."""
+        return OwnDelivery() if call.is_own_delivery(self._mark) else call.fault
+
+    async def answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
+        """The handler's answer to the request.
+
+        The order of checks is the contract's: who asks, then what the wire asks of each request, then
+        the method, then what the caller may do.
+        """
+        fault = self.fault(call)
+        if fault is not None:
+            raise fault
+        if call.method == "OPTIONS":
+            return resource.options()
+        if not resource.is_open:
+            await self._identify(surface, resource, call)
+        operation = resource.by_method.get(call.method)
+        if operation is None:
+            raise MethodNotAllowed(resource.allow)
+        if operation.rule is not None:
+            self._check_rule(operation.rule, call)
+        return await operation.handler(self._service, call)
+
+    async def _identify(self, surface: Surface, resource: Resource, call: Call) -> None:
+        call.caller = await surface.authenticator.authenticate(call)
+        if call.caller.is_presigned and not resource.is_signable:
+            raise SignatureRefused
+        surface.admit(call, self._service.settings)
+
+    def _check_rule(self, rule: str, call: Call) -> None:
+        target = Target(call.project, call.names.get("queue_name"))
+        if not self._policy.permits(call.caller, rule, target):
+            raise RuleNotPermitted(rule)

@@ -1,0 +1,42 @@
+"""What version 2 asks of the head of every request."""
+
+from __future__ import annotations
+
+from api.headers import admits_json, canonical_uuid, free_client_id, without_project
+from api.requests import Call, NotAcceptable
+from zaqar_notify.errors import HeaderInvalid
+from zaqar_notify.names import queue_ref
+from zaqar_notify.settings import Settings
+
+_FORM = b"application/x-www-form-urlencoded"
+
+
+def admit(call: Call, settings: Settings) -> None:
+    """Check the headers that every request needs, in the contract's order, and the queue's name.
+
+    Raises:
+        NotAcceptable: The client takes no JSON.
+        HeaderInvalid: A header is missing or malformed.
+        QueueNameInvalid: The path's queue can't exist.
+    """
+    headers = call.headers
+    if call.has_body and headers.get(b"content-type", b"").lower() == _FORM:
+        raise HeaderInvalid(
+            "Invalid Content-Type", "Send the body as application/json, not as a form"
+        )
+    accept = headers.get(b"accept", b"*/*")
+    if accept != b"*/*" and not admits_json(accept):
+        raise NotAcceptable
+    client_id = headers.get(b"client-id")
+    if client_id is None:
+        raise HeaderInvalid("Missing header value", "The header Client-ID is required")
+    if settings.client_id_uuid_safe == "strict":
+        call.client_id = canonical_uuid(client_id)
+    else:
+        call.client_id = free_client_id(client_id, settings)
+    if call.caller.project is None:
+        raise without_project(headers)
+    call.project = call.caller.project
+    name = call.names.get("queue_name")
+    if name is not None:
+        call.ref = queue_ref(call.project, name)

@@ -1,0 +1,100 @@
+"""The gate: every operation names its rule, and passes the policy before anything is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.routes import RESOURCES
+from api.v2.health import ADMIN_RESOURCES
+from tests.api.conftest import PROJECT, StartApi
+from zaqar_notify.auth import Caller, Target
+
+ZAQAR_RULES = {
+    "messages": {"get_all", "create", "get", "delete", "delete_all"},
+    "queues": {"get_all", "create", "get", "delete", "update", "stats", "purge", "share"},
+    "claims": {"create", "get", "update", "delete"},
+    "subscription": {"get_all", "create", "get", "update", "delete", "confirm"},
+    "ping": {"get"},
+    "health": {"get"},
+}
+OUR_RULES = {
+    "subscription:get_secret",
+    "subscription:rotate_secret",
+    "subscription:get_undelivered",
+}
+UNGUARDED = {"/v2", "/v2/"}
+"""As with Zaqar: whoever names a project may read the home document."""
+
+OPERATIONS = [
+    (resource, method, operation)
+    for resource in (*RESOURCES, *ADMIN_RESOURCES)
+    for method, operation in resource.operations.items()
+]
+
+
+def test_every_operation_that_asks_for_identity_names_a_rule() -> None:
+    without = {
+        resource.path
+        for resource, _, operation in OPERATIONS
+        if operation.rule is None and not resource.is_open
+    }
+
+    assert without == UNGUARDED
+
+
+def test_an_open_resource_names_no_rule_since_nobody_is_known_there() -> None:
+    assert not [each for each, _, operation in OPERATIONS if each.is_open and operation.rule]
+
+
+def test_the_rules_are_zaqar_s_and_a_few_for_what_zaqar_has_not() -> None:
+    zaqar = {f"{kind}:{verb}" for kind, verbs in ZAQAR_RULES.items() for verb in verbs}
+
+    named = {operation.rule for _, _, operation in OPERATIONS if operation.rule}
+
+    assert named == zaqar | OUR_RULES
+
+
+class OnlyReading:
+    """Permits what reads, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Caller, str, Target]] = []
+
+    def permits(self, caller: Caller, rule: str, target: Target) -> bool:
+        self.asked.append((caller, rule, target))
+        return rule.endswith((":get", ":get_all"))
+
+
+async def test_what_the_policy_does_not_permit_is_refused_and_not_done(start_api: StartApi) -> None:
+    policy = OnlyReading()
+    api = await start_api(policy=policy)
+
+    refused = await api.put("/v2/queues/q")
+    listed = await api.get("/v2/queues")
+
+    assert (refused.status, refused.title) == (403, "Not authorized")
+    assert "queues:create" in refused.json["description"]
+    assert listed.json["queues"] == []
+    assert policy.asked == [
+        (Caller(PROJECT), "queues:create", Target(PROJECT, "q")),
+        (Caller(PROJECT), "queues:get_all", Target(PROJECT)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("HEAD", "/v2/queues/q", 200),
+        ("OPTIONS", "/v2/queues/q", 200),
+        ("TRACE", "/v2/queues/q", 405),
+        ("GET", "/v2/", 200),
+        ("GET", "/healthz", 204),
+        ("POST", "/v2/queues/q/messages?limit=x", 403),
+    ],
+)
+async def test_the_policy_is_asked_once_the_request_is_known_to_be_one(
+    start_api: StartApi, method: str, path: str, status: int
+) -> None:
+    api = await start_api(policy=OnlyReading())
+
+    assert (await api.call(method, path)).status == status
