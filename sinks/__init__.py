@@ -1,19 +1,20 @@
-"""Delivery adapters, one per kind of subscriber URI, and the address guard."""
+"""Kinds of subscribers, one module each, with the sinks that deliver to them; and the address guard."""
 
-from sinks.base import Sink
-from sinks.email import EmailSink
+from sinks.email import EmailSink, MailKind
 from sinks.guard import AddressForbidden, AddressGuard
-from sinks.queue import QueueSink, Relay
-from sinks.registry import Sinks
-from sinks.webhook import WebhookSink
+from sinks.queue import QueueKind, QueueSink
+from sinks.registry import Sinks, load_kinds
+from sinks.webhook import WebhookKind, WebhookSink
 
 __all__ = [
     "AddressForbidden",
     "AddressGuard",
     "EmailSink",
+    "MailKind",
+    "QueueKind",
     "QueueSink",
-    "Relay",
-    "Sink",
     "Sinks",
+    "WebhookKind",
     "WebhookSink",
+    "load_kinds",
 ]

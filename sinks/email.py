@@ -6,20 +6,85 @@ and are trusted, so the address guard does not apply to them.
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
-from sinks.base import Sink
+import aiosmtplib
+
+from sinks import smtp
 from sinks.carrier import Carrier, NoCarrier, Trouble
 from sinks.flow import Flow
 from sinks.letter import write_letter
 from sinks.sendmail import SendmailCarrier
 from sinks.smtp import SmtpCarrier
+from zaqar_notify import mail
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
+from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem
+from zaqar_notify.kinds import Kind, Relay, Sink
+from zaqar_notify.lines import ONE_LINE
+from zaqar_notify.models import Delivery, Document, MessageType, Outcome, Verdict
 from zaqar_notify.settings import Settings
-from zaqar_notify.subscribers import missing_for_mail
+
+_LINE: Document = {
+    "type": ["string", "null"],
+    "pattern": ONE_LINE,
+    "must": "be a string of one line",
+}
+
+
+class MailKind(Kind):
+    """`mailto:` and one address."""
+
+    schemes = ("mailto",)
+    options: ClassVar[Mapping[str, Document]] = {"from": _LINE, "subject": _LINE}
+
+    def check(self, uri: str, settings: Settings) -> None:
+        missing = _missing(settings)
+        if missing:
+            raise ValidationFailed(f"subscriber can't be mailto: {missing}")
+        mail.recipient(uri)
+        mail.uri_subject(uri)
+
+    def check_options(self, options: Document) -> None:
+        super().check_options(options)
+        if options.get("from"):
+            mail.read_mailbox(options["from"])
+        if options.get("subject"):
+            mail.check_subject(options["subject"])
+
+    def addressee(self, uri: str) -> str:
+        """The mailbox, without what senders may vary."""
+        try:
+            user, _, domain = mail.recipient(uri).lower().partition("@")
+        except ValidationFailed:  # Stored before it was checked, and never sent.
+            return uri
+        return f"{user.partition('+')[0]}@{domain}"
+
+    async def diagnose(self, settings: Settings) -> Sequence[Finding]:
+        if "mailto" not in settings.subscriber_types:
+            return []
+        if settings.sendmail_command:
+            findings = [_look_for(shlex.split(settings.sendmail_command)[0])]
+        elif settings.smtp_host:
+            findings = await _ask_relay(settings)
+        else:
+            return [ok("mail", "There is no relay and no sendmail command: mailto: is refused")]
+        if settings.require_confirmation and not settings.external_confirmation_url:
+            findings.append(
+                problem(
+                    "mail",
+                    "mailto: subscribers can't confirm: ZAQAR_EXTERNAL_CONFIRMATION_URL is not set",
+                    "Set it to the page that makes the confirming request",
+                )
+            )
+        return findings
+
+    def sink(self, settings: Settings, relay: Relay) -> Sink:
+        return EmailSink(settings)
 
 
 class EmailSink(Sink):
@@ -28,8 +93,6 @@ class EmailSink(Sink):
     Args:
         carrier: What hands mails on; None: what the settings name.
     """
-
-    schemes = ("mailto",)
 
     def __init__(
         self,
@@ -66,10 +129,49 @@ class EmailSink(Sink):
 _NO_PAGE = Trouble("confirmation mails need ZAQAR_EXTERNAL_CONFIRMATION_URL", kind="confirmations")
 
 
+def _missing(settings: Settings) -> str:
+    """What an operator has to set before mail can be sent; "" when nothing is missing."""
+    if settings.sendmail_command:
+        return ""
+    if not settings.smtp_host:
+        return "mail is off: neither ZAQAR_SMTP_HOST nor ZAQAR_SENDMAIL_COMMAND is set"
+    return "" if settings.smtp_sender else "mail is off: ZAQAR_SMTP_SENDER is not set"
+
+
 def _carrier(settings: Settings) -> Carrier:
-    fault = missing_for_mail(settings)
-    if fault:
-        return NoCarrier(fault)
+    missing = _missing(settings)
+    if missing:
+        return NoCarrier(missing)
     if settings.sendmail_command:
         return SendmailCarrier(settings.sendmail_command)
     return SmtpCarrier(settings)
+
+
+def _look_for(program: str) -> Finding:
+    found = shutil.which(program)
+    if found is None:
+        return problem(
+            "mail",
+            f"The sendmail command {program} is not there, or can't be run",
+            "Install it, or correct ZAQAR_SENDMAIL_COMMAND; mails wait until then",
+        )
+    return ok("mail", f"Mails go through {found}")
+
+
+async def _ask_relay(settings: Settings) -> list[Finding]:
+    address = f"{settings.smtp_host}:{settings.smtp_port}"
+    try:
+        await smtp.ask(settings, seconds=ANSWER_SECONDS)
+    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+        finding = problem(
+            "mail",
+            f"The mail relay {address} refuses: {type(error).__name__}: {error}",
+            "Start it, or correct ZAQAR_SMTP_…; mails wait until then",
+        )
+    else:
+        login = f", as {settings.smtp_username}" if settings.smtp_username else ""
+        finding = ok("mail", f"The mail relay {address} answers{login}")
+    if settings.smtp_sender:
+        return [finding]
+    no_sender = problem("mail", "Mails have no sender: mailto: is refused", "Set ZAQAR_SMTP_SENDER")
+    return [finding, no_sender]

@@ -1,6 +1,6 @@
 """The address guard: which addresses a delivery may reach. Every outgoing connection passes it.
 
-Which those are is the rule in `zaqar_notify.addresses`. It judges addresses, never names, and judges
+Which those are is the rule in `sinks.addresses`. It judges addresses, never names, and judges
 them twice:
 
 - `names.GuardedResolver` looks at all of a name's addresses, and refuses the name for a single forbidden
@@ -19,8 +19,9 @@ from collections.abc import Sequence
 
 from aiohappyeyeballs import AddrInfoType
 
-from zaqar_notify.addresses import AddressRule, Network, forbidden
-from zaqar_notify.installation import is_own_listener
+from sinks.addresses import AddressRule, Network, forbidden
+from zaqar_notify.installation import installation_mark, is_own_listener
+from zaqar_notify.settings import Settings
 
 
 class AddressForbidden(OSError):
@@ -54,6 +55,15 @@ class AddressGuard:
     ) -> None:
         self._rule = AddressRule(allow=allow, deny=deny)
         self._mark = mark
+
+    @classmethod
+    def of(cls, settings: Settings) -> AddressGuard:
+        """The guard that the settings describe."""
+        return cls(
+            allow=settings.delivery_allow,
+            deny=settings.delivery_deny,
+            mark=installation_mark(settings),
+        )
 
     def check(self, host: str) -> None:
         """Raise AddressForbidden unless the address in `host` (text, no name) is permitted."""

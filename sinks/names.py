@@ -20,8 +20,8 @@ from weakref import WeakSet, WeakValueDictionary
 import aiodns
 from aiohappyeyeballs import AddrInfoType
 
+from sinks.addresses import is_address
 from sinks.guard import AddressGuard
-from zaqar_notify.addresses import is_address
 
 Addresses: TypeAlias = Sequence[AddrInfoType]
 """Where one can connect to, in the order to try."""

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from sinks.base import Sink
 from zaqar_notify.delivery import too_many_hops
-from zaqar_notify.errors import StorageUnavailable, ValidationFailed
+from zaqar_notify.errors import QUEUE_NAME_RULE, StorageUnavailable, ValidationFailed
+from zaqar_notify.kinds import Kind, Relay, Sink
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
+from zaqar_notify.names import is_queue_name
+from zaqar_notify.settings import Settings
 from zaqar_notify.subscribers import subscribed_queue
 
 
-class Relay(Protocol):
-    """Posts a message to a queue as a client would, once per delivery."""
+class QueueKind(Kind):
+    """`queue:NAME`, a queue of the subscription's project."""
 
-    async def __call__(
-        self,
-        ref: QueueRef,
-        message: NewMessage,
-        *,
-        origin: str,
-        visited: Sequence[str],
-        hops: int,
-        request_id: str,
-    ) -> None:
-        """Store `message`; a repeated `origin` stores nothing more, whichever way it comes.
+    schemes = ("queue",)
 
-        Args:
-            visited: The queues that it crossed.
-            hops: Queues that the message will have crossed, this one included.
-            request_id: Of the request that posted it first, for logs.
+    def check(self, uri: str, settings: Settings) -> None:
+        if not is_queue_name(subscribed_queue(uri) or ""):
+            raise ValidationFailed(f"subscriber must be queue: and a queue name, {QUEUE_NAME_RULE}")
 
-        Raises:
-            ValidationFailed: The queue can't take it, now or later.
-            StorageUnavailable: No answer came; it may be stored.
-        """
+    def sink(self, settings: Settings, relay: Relay) -> Sink:
+        return QueueSink(relay, max_hops=settings.delivery_max_hops)
 
 
 class QueueSink(Sink):
@@ -44,8 +30,6 @@ class QueueSink(Sink):
     Subscriptions of queues to each other can form a loop. The engine does not send a message back to a
     queue that it crossed, nor beyond the count of hops; what it wrote before it knew of that is cut here.
     """
-
-    schemes = ("queue",)
 
     def __init__(self, relay: Relay, *, max_hops: int) -> None:
         self._relay = relay

@@ -18,6 +18,7 @@ import msgspec
 from sinks import text
 from sinks.carrier import Carrier, Trouble
 from sinks.letter import Letter
+from zaqar_notify.mail import read_mailbox
 from zaqar_notify.models import Outcome, Verdict
 from zaqar_notify.settings import Settings
 
@@ -123,17 +124,7 @@ class SmtpCarrier(Carrier):
         return await self._connect()
 
     async def _connect(self) -> _Connection:
-        settings = self._settings
-        smtp = aiosmtplib.SMTP(
-            hostname=settings.smtp_host,
-            port=settings.smtp_port,
-            username=settings.smtp_username or None,
-            password=settings.smtp_password.get_secret_value() or None,
-            use_tls=settings.smtp_tls == "tls",
-            start_tls=settings.smtp_tls == "starttls",
-            tls_context=self._tls,
-            timeout=self._times.reply,
-        )
+        smtp = _client(self._settings, seconds=self._times.reply, tls=self._tls)
         try:
             await smtp.connect()
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -173,6 +164,43 @@ class SmtpCarrier(Carrier):
     def _drop(self, connection: _Connection) -> None:
         connection.smtp.close()
         self._open -= 1
+
+
+async def ask(settings: Settings, *, seconds: float) -> None:
+    """Go as far as the relay's answer to our sender, and send no mail.
+
+    Args:
+        seconds: For the connection, and for each answer.
+
+    Raises:
+        SMTPException, OSError, TimeoutError: It can't be reached, or refuses us.
+    """
+    relay = _client(settings, seconds=seconds)
+    try:
+        async with asyncio.timeout(2 * seconds):
+            await relay.connect()
+            await relay.ehlo()
+            if settings.smtp_sender:
+                # Some ask for a login, or refuse the sender, only now.
+                await relay.mail(read_mailbox(settings.smtp_sender).address)
+            await relay.quit()
+    finally:
+        relay.close()
+
+
+def _client(
+    settings: Settings, *, seconds: float, tls: ssl.SSLContext | None = None
+) -> aiosmtplib.SMTP:
+    return aiosmtplib.SMTP(
+        hostname=settings.smtp_host,
+        port=settings.smtp_port,
+        username=settings.smtp_username or None,
+        password=settings.smtp_password.get_secret_value() or None,
+        use_tls=settings.smtp_tls == "tls",
+        start_tls=settings.smtp_tls == "starttls",
+        tls_context=tls,
+        timeout=seconds,
+    )
 
 
 class _Connection:

@@ -6,39 +6,36 @@ since the target of one could be anything.
 
 from __future__ import annotations
 
-import re
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from http import HTTPStatus
+from typing import ClassVar
 
 import msgspec
 
-from sinks import text
+from sinks import headers, text
+from sinks.addresses import AddressRule, forbidden, is_address
 from sinks.answer import Answer
-from sinks.base import Sink
 from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard
 from sinks.http import HttpClient
 from sinks.retry_after import seconds_to_wait
+from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.installation import MARK_HEADER, installation_mark
-from zaqar_notify.lines import has_control_characters
+from zaqar_notify.kinds import Kind, Relay, Sink, scheme_of
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import sign_webhook
-from zaqar_notify.subscribers import (
-    KEPT_HEADERS,
-    MAX_POST_HEADERS_CHARACTERS,
-    header_key,
-    is_identity_header,
-)
-from zaqar_notify.urls import WebUrl, read_url
+from zaqar_notify.unread import Warn
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """What `post_data` has where the payload goes; the quotes belong to it."""
+
+_TRUST = "trust+"
 
 _OWN_HEADERS = {
     "Accept": "*/*",
@@ -46,7 +43,6 @@ _OWN_HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"zaqar-notify/{__version__}",
 }
-_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _POST_DATA_GROWTH = 4
 """A body made by `post_data` may be this many times the largest body of a post: a template that
 repeats the placeholder could make gigabytes."""
@@ -62,6 +58,36 @@ _LATER_STATUSES = frozenset(
 )
 
 
+class WebhookKind(Kind):
+    """`http:` and `https:`. Zaqar's `trust+http:` can be subscribed where the settings permit it; what would
+    make a trust's token for it is not there yet, so its deliveries are refused."""
+
+    schemes = ("http", "https", f"{_TRUST}http", f"{_TRUST}https")
+    options: ClassVar[Mapping[str, Document]] = {
+        "post_headers": headers.SCHEMA,
+        "post_data": {"type": ["string", "null"], "must": "be a string"},
+        "trust_id": {},
+    }
+
+    def check(self, uri: str, settings: Settings) -> None:
+        url = read_url(uri[len(_TRUST) :] if scheme_of(uri).startswith(_TRUST) else uri)
+        rule = AddressRule(allow=settings.delivery_allow, deny=settings.delivery_deny)
+        if is_address(url.host) and not rule.permits_text(url.host):
+            raise ValidationFailed(f"subscriber: {forbidden(url.host)}")
+
+    def check_options(self, options: Document) -> None:
+        asked = options.get("post_headers")
+        headers.check_length(asked)
+        super().check_options(options)
+        headers.check_identity(asked)
+
+    def warn_of_options(self, options: Document, warn: Warn) -> None:
+        headers.warn_of_kept(options.get("post_headers"), warn)
+
+    def sink(self, settings: Settings, relay: Relay) -> Sink:
+        return WebhookSink(settings, AddressGuard.of(settings))
+
+
 class WebhookSink(Sink):
     """Posts to `http:` and `https:` subscribers over kept connections.
 
@@ -69,8 +95,6 @@ class WebhookSink(Sink):
         tls: Which certificates to trust; None: the system's.
         name_servers: Which to ask, as ADDRESS:PORT; none: the host's.
     """
-
-    schemes = ("http", "https")
 
     def __init__(
         self,
@@ -156,32 +180,23 @@ def _post_headers(options: Document) -> tuple[tuple[str, str], ...]:
     asked = options.get("post_headers")
     if not isinstance(asked, dict) or not asked:
         return ()
-    headers = tuple((name, value) for name, value in asked.items() if _may_set(name, value))
-    if sum(len(name) + len(value) for name, value in headers) > MAX_POST_HEADERS_CHARACTERS:
-        raise _Unusable(f"post_headers have more than {MAX_POST_HEADERS_CHARACTERS} characters")
-    return headers
-
-
-def _may_set(name: object, value: object) -> bool:
-    return (
-        isinstance(name, str)
-        and isinstance(value, str)
-        and _HEADER_NAME.fullmatch(name) is not None
-        and header_key(name) not in KEPT_HEADERS
-        and not is_identity_header(name)
-        and not has_control_characters(value)
-    )
+    chosen = tuple((name, value) for name, value in asked.items() if headers.may_set(name, value))
+    if sum(len(name) + len(value) for name, value in chosen) > headers.MAX_CHARACTERS:
+        raise _Unusable(f"post_headers have more than {headers.MAX_CHARACTERS} characters")
+    return chosen
 
 
 # The parts of the key are limited, so the cache holds some 20 MiB at most.
 @lru_cache(maxsize=1024)
 def _endpoint(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> _Endpoint:
+    if scheme_of(subscriber).startswith(_TRUST):
+        raise _Unusable("there is nothing here that makes a token from a trust")
     try:
         url = read_url(subscriber)
     except ValidationFailed as error:
         raise _Unusable(str(error)) from error
-    headers = {name.lower(): line for name, line in _header_lines(url, post_headers)}
-    head = f"POST {url.target} HTTP/1.1\r\n{''.join(headers.values())}"
+    lines = {name.lower(): line for name, line in _header_lines(url, post_headers)}
+    head = f"POST {url.target} HTTP/1.1\r\n{''.join(lines.values())}"
     return _Endpoint(Origin(url.is_tls, url.host, url.port), head.encode())
 
 

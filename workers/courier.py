@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from sinks.base import Sink
 from sinks.shortage import is_shortage
 from workers import telling
 from workers.consumer import Taken
@@ -40,6 +39,7 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.errors import SubscriptionDoesNotExist
 from zaqar_notify.internal import held_ref, parked_ref, queues_of_subscription
+from zaqar_notify.kinds import Sink
 from zaqar_notify.metrics import DELIVERY_SECONDS, Tally
 from zaqar_notify.models import (
     Delivery,

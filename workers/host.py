@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import uvloop
 
+from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
@@ -94,12 +95,17 @@ class EngineHost:
             StartRefused: The store can't be used as it is.
             StorageUnavailable: It gave no answer.
         """
+        kinds = load_kinds(self._settings)
         storage = await open_storage(self._settings.store_uri, unreliable=self._settings.unreliable)
         try:
             async with store_clock(storage) as clock:
-                self._engine = engine = build_engine(storage, self._settings, clock)
+                self._engine = engine = build_engine(storage, self._settings, clock, kinds)
                 service = Service(
-                    storage=storage, settings=self._settings, clock=clock, doorbell=engine
+                    storage=storage,
+                    settings=self._settings,
+                    clock=clock,
+                    doorbell=engine,
+                    kinds=kinds,
                 )
                 service.metrics.engine = engine
                 service.metrics.broker = self._broker

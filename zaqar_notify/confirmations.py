@@ -14,10 +14,9 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify import mail
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery import Owed, Record, confirmation_job
-from zaqar_notify.errors import IdempotencyKeyReused, ValidationFailed
+from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import INTERNAL_PROJECT, MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partition_of
@@ -53,13 +52,14 @@ async def ask(
         settings=service.settings,
         now=on_host(now),
     )
-    address = _address(subscription.subscriber)
-    if address is None:
+    asked = service.kinds.of(subscription.subscriber)
+    addressee = asked.addressee(subscription.subscriber) if asked else None
+    if addressee is None:
         partition = partition_of(subscription.queue, service.settings.delivery_partitions)
         await _leave(service, subscription, job, partition, now=now)
         return
     # All processes look for an address's places in the same queue.
-    places = QueueRef(INTERNAL_PROJECT, hashlib.sha256(address.encode()).hexdigest())
+    places = QueueRef(INTERNAL_PROJECT, hashlib.sha256(addressee.encode()).hexdigest())
     partition = partition_of(places, service.settings.delivery_partitions)
     lives = _link_seconds(subscription, kind, service.settings)
     for place, delay in enumerate(DELAYS_SECONDS):
@@ -91,17 +91,6 @@ async def _leave(
     owed = Owed([delayed], project=subscription.queue.project, idempotency_key=key)
     await service.storage.messages.post(outbox_ref(partition), owed, now=now)
     service.doorbell.ring(partition)
-
-
-def _address(subscriber: str) -> str | None:
-    """Whose mailbox it is, without what senders may vary; None: it is no mailbox."""
-    if subscriber.partition(":")[0].lower() != "mailto":
-        return None
-    try:
-        user, _, domain = mail.recipient(subscriber).lower().partition("@")
-    except ValidationFailed:  # Stored before it was checked, and never sent.
-        return subscriber
-    return f"{user.partition('+')[0]}@{domain}"
 
 
 def _link_seconds(subscription: Subscription, kind: MessageType, settings: Settings) -> int:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import shlex
-import shutil
 import stat
 import time
 from collections.abc import Mapping
@@ -17,21 +15,16 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import aiosmtplib
-
 from zaqar_notify import __version__, broker_uri
 from zaqar_notify.broker_uri import BrokerUri
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
-from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.mail import read_mailbox
+from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
+from zaqar_notify.kinds import Kinds
 from zaqar_notify.settings import Network, Settings, shown, sources, variable
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.registry import open_storage
-
-ANSWER_SECONDS = 5
-"""How long a store, a broker or a relay is waited for."""
 
 WORRYING_SKEW_SECONDS = 1.0
 
@@ -42,10 +35,11 @@ OTHER_FILES = 256
 """File descriptors of a process beside those of its deliveries: requests, store, logs."""
 
 
-async def examine(settings: Settings, data: Path | None) -> list[Finding]:
+async def examine(settings: Settings, data: Path | None, kinds: Kinds) -> list[Finding]:
     """All checks, in the order of their urgency.
 
     Args:
+        kinds: Of subscribers; each looks at what its own deliveries need.
         data: The data directory of the single-process shape; None: a process of a cluster.
     """
     if data is not None:
@@ -55,7 +49,8 @@ async def examine(settings: Settings, data: Path | None) -> list[Finding]:
         *await _store(settings),
         *([] if data is None else _keys(settings, data)),
         *await _broker(settings, is_needed=data is None),
-        *await _mail(settings),
+        *_schemes(settings, kinds),
+        *[finding for kind in kinds for finding in await kind.diagnose(settings)],
         *_guard(settings),
         *_secrets(settings, is_single=data is not None),
         *_confirmation(settings, is_single=data is not None),
@@ -292,60 +287,16 @@ def _other_broker(settings: Settings) -> list[Finding]:
     return [ok("broker", f"{shown(settings.broker_uri)} answers")]
 
 
-async def _mail(settings: Settings) -> list[Finding]:
-    if "mailto" not in settings.subscriber_types:
-        return []
-    if settings.sendmail_command:
-        return [_sendmail(shlex.split(settings.sendmail_command)[0])]
-    if not settings.smtp_host:
-        return [ok("mail", "There is no relay and no sendmail command: mailto: is refused")]
-    relay = await _relay(settings)
-    if settings.smtp_sender:
-        return [relay]
-    no_sender = problem("mail", "Mails have no sender: mailto: is refused", "Set ZAQAR_SMTP_SENDER")
-    return [relay, no_sender]
-
-
-def _sendmail(program: str) -> Finding:
-    found = shutil.which(program)
-    if found is None:
-        return problem(
-            "mail",
-            f"The sendmail command {program} is not there, or can't be run",
-            "Install it, or correct ZAQAR_SENDMAIL_COMMAND; mails wait until then",
+def _schemes(settings: Settings, kinds: Kinds) -> list[Finding]:
+    return [
+        problem(
+            "sinks",
+            f"Nothing delivers to {scheme}: subscribers, so they are refused",
+            f"Install the package of their sink, or take {scheme} from ZAQAR_SUBSCRIBER_TYPES",
         )
-    return ok("mail", f"Mails go through {found}")
-
-
-async def _relay(settings: Settings) -> Finding:
-    address = f"{settings.smtp_host}:{settings.smtp_port}"
-    relay = aiosmtplib.SMTP(
-        hostname=settings.smtp_host,
-        port=settings.smtp_port,
-        username=settings.smtp_username or None,
-        password=settings.smtp_password.get_secret_value() or None,
-        use_tls=settings.smtp_tls == "tls",
-        start_tls=settings.smtp_tls == "starttls",
-        timeout=ANSWER_SECONDS,
-    )
-    try:
-        async with asyncio.timeout(2 * ANSWER_SECONDS):
-            await relay.connect()
-            await relay.ehlo()
-            if settings.smtp_sender:
-                # Some ask for a login, or refuse the sender, only now. No mail is sent.
-                await relay.mail(read_mailbox(settings.smtp_sender).address)
-            await relay.quit()
-    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-        return problem(
-            "mail",
-            f"The mail relay {address} refuses: {type(error).__name__}: {error}",
-            "Start it, or correct ZAQAR_SMTP_…; mails wait until then",
-        )
-    finally:
-        relay.close()
-    login = f", as {settings.smtp_username}" if settings.smtp_username else ""
-    return ok("mail", f"The mail relay {address} answers{login}")
+        for scheme in settings.subscriber_types
+        if kinds.of(f"{scheme}:") is None
+    ]
 
 
 def _guard(settings: Settings) -> list[Finding]:
@@ -419,15 +370,6 @@ def _confirmation(settings: Settings, *, is_single: bool) -> list[Finding]:
                 "confirmation",
                 "Requests to confirm carry no link: ZAQAR_PUBLIC_URL is not set",
                 "Set it to this service's address as subscribers see it",
-            )
-        )
-    sends_mail = bool(settings.smtp_host or settings.sendmail_command)
-    if sends_mail and not settings.external_confirmation_url:
-        findings.append(
-            problem(
-                "confirmation",
-                "mailto: subscribers can't confirm: ZAQAR_EXTERNAL_CONFIRMATION_URL is not set",
-                "Set it to the page that makes the confirming request",
             )
         )
     return findings or [ok("confirmation", f"Subscribers confirm at {settings.public_url}")]

@@ -6,6 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
+ANSWER_SECONDS = 5
+"""How long a store, a broker or a relay is waited for."""
+
 
 class Level(StrEnum):
     OK = "ok"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+
+CONTROL_CHARACTERS = re.compile(f"[{_CONTROL}]")
 """Controls, line breaks, and half surrogates, which can't be written out."""
+
+ONE_LINE = rf"^[^{_CONTROL}]*\Z"
+"""A text without them, as a pattern of JSON Schema."""
 
 
 def has_control_characters(text: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.health import Health
+from zaqar_notify.kinds import Kinds
 from zaqar_notify.metrics import Metrics
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.settings import Settings
@@ -18,5 +19,6 @@ class Service:
     settings: Settings
     clock: Clock
     doorbell: Doorbell
+    kinds: Kinds
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)

@@ -71,15 +71,15 @@ async def create(
         SubscriptionExists: One of the same subscriber is confirmed.
     """
     document = _read_object(body)
-    _warn_of_unread(document, warn)
+    _warn_of_unread(service, document, warn)
     settings, now = service.settings, service.clock.now()
     ttl = check_ttl(document.get("ttl"), settings, now)
     wanted = Subscription(
         id=new_ordered_id(now),
         queue=ref,
-        subscriber=check_subscriber(document.get("subscriber"), settings),
+        subscriber=check_subscriber(document.get("subscriber"), settings, service.kinds),
         ttl=ttl,
-        options=check_options(document.get("options")),
+        options=check_options(document.get("options"), service.kinds),
         created_at=now,
         expires_at=now + timedelta(seconds=ttl),
     )
@@ -139,19 +139,19 @@ async def change(
     A new ttl counts from now. A new subscriber has confirmed nothing yet, and is asked to.
     """
     document = _read_object(body)
-    _warn_of_unread(document, warn)
+    _warn_of_unread(service, document, warn)
     values = {key: document[key] for key in CHANGEABLE if document.get(key) is not None}
     if not values or any(key in document for key in FIXED):
         raise SubscriptionNotChanged
     settings, now = service.settings, service.clock.now()
     changes: Document = {}
     if "subscriber" in values:
-        changes["subscriber"] = check_subscriber(values["subscriber"], settings)
+        changes["subscriber"] = check_subscriber(values["subscriber"], settings, service.kinds)
     if "ttl" in values:
         changes["ttl"] = check_ttl(values["ttl"], settings, now)
         changes["expires_at"] = now + timedelta(seconds=changes["ttl"])
     if "options" in values:
-        changes["options"] = check_options(values["options"])
+        changes["options"] = check_options(values["options"], service.kinds)
     after = await _update(service, ref, subscription_id, changes, now)
     # Even if this changed nothing: a request that broke off before it asked is repeated.
     if asks_to_confirm(settings) and "subscriber" in values and not after.confirmed:
@@ -303,11 +303,11 @@ def _secret(service: Service, subscription: Subscription) -> SigningSecret:
     return SigningSecret(secrets[0], secrets[1:])
 
 
-def _warn_of_unread(document: Document, warn: Warn) -> None:
+def _warn_of_unread(service: Service, document: Document, warn: Warn) -> None:
     warn_of_fields(document, CHANGEABLE, where="field", warn=warn)
     options = document.get("options")
     if isinstance(options, dict):
-        warn_of_options(options, warn)
+        warn_of_options(options, service.kinds, warn)
 
 
 def _read_object(body: bytes) -> Document:

@@ -17,6 +17,7 @@ from yarl import URL
 from api.app import create_app
 from api.connection import Connection
 from tests.clock import ManualClock
+from tests.kinds import KINDS
 from zaqar_notify.auth import EVERYTHING, Policy
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
@@ -185,6 +186,7 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
                 settings=Settings(**settings),
                 clock=clock or ManualClock(),
                 doorbell=CountingDoorbell(),
+                kinds=KINDS,
             )
             return await stack.enter_async_context(running(service, policy))
 

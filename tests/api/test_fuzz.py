@@ -18,6 +18,7 @@ from api.app import create_app
 from api.routes import RESOURCES
 from tests.api.conftest import CLIENT_ID
 from tests.clock import ManualClock
+from tests.kinds import KINDS
 from zaqar_notify.models import QueueRef
 from zaqar_notify.ports import SilentDoorbell
 from zaqar_notify.service import Service
@@ -280,6 +281,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
             ),
             clock=ManualClock(),
             doorbell=SilentDoorbell(),
+            kinds=KINDS,
         )
         yield Fuzzed(runner, service)
         runner.run(storage.close())

@@ -21,6 +21,7 @@ from celery import Celery
 from api.doorbell import BrokerDoorbell
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import PATIENCE_SECONDS, WORKERS, Api, Hook, post, subscribe
+from tests.kinds import KINDS
 from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer
 from workers.engine import LOOK_SECONDS
@@ -150,7 +151,7 @@ async def test_a_worker_takes_rings_from_the_broker(
 
 
 async def test_the_doctor_hears_it(amqp_uri: str) -> None:
-    findings = await examine(Settings(broker_uri=amqp_uri), None)
+    findings = await examine(Settings(broker_uri=amqp_uri), None, KINDS)
 
     [broker] = [finding for finding in findings if finding.check == "broker"]
     assert broker.level is Level.OK
@@ -164,7 +165,7 @@ async def test_the_doctor_says_that_it_refuses_us(amqp_uri: str, part: str) -> N
     else:
         refused = parts._replace(path="/no-such-host")
 
-    findings = await examine(Settings(broker_uri=urlunsplit(refused)), None)
+    findings = await examine(Settings(broker_uri=urlunsplit(refused)), None, KINDS)
 
     [broker] = [finding for finding in findings if finding.check == "broker"]
     assert broker.level is Level.PROBLEM

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import SecretStr
 
 from tests.clock import ManualClock
+from tests.kinds import KINDS
 from zaqar_notify import subscriptions
 from zaqar_notify.confirmations import DELAYS_SECONDS, PLACE_SECONDS
 from zaqar_notify.delivery import OwedDelivery, read_work
@@ -35,7 +36,7 @@ QUEUES = [
 
 def service_on(storage: Storage, clock: ManualClock) -> Service:
     storage.clock = clock
-    return Service(storage=storage, settings=SETTINGS, clock=clock, doorbell=SilentDoorbell())
+    return Service(storage, SETTINGS, clock, SilentDoorbell(), KINDS)
 
 
 async def subscribe(

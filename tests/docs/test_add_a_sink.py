@@ -1,108 +1,91 @@
-"""The example sink, used by the engine."""
+"""The example kind, in a package that is really installed, used by a real service."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sinks.base import Sink
 from tests.docs.pages import ROOT, blocks, named, read, rows, section
-from tests.workers.office import DEADLINE_SECONDS, until, until_stored
-from workers.engine import Engine
-from zaqar_notify import messages, subscriptions
-from zaqar_notify.clock import SystemClock
-from zaqar_notify.models import QueueRef
-from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
-from zaqar_notify.storage.registry import open_storage
+from tests.service import Service, command, outside_environ
+from tests.workers.office import until
+from zaqar_notify.client import BadRequest, Client
 
 PAGE = read("add-a-sink.md")
-QUEUE = QueueRef("demo", "orders")
 
 
-class Registered:
-    """Stands in for the registry, with the example in it."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    @property
-    def troubles(self) -> dict[str, int]:
-        return {}
-
-    def for_subscriber(self, uri: str) -> Sink | None:
-        return self._sink if uri.partition(":")[0].lower() in self._sink.schemes else None
-
-    async def close(self) -> None:
-        await self._sink.close()
-
-
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    """A service whose engine has the example for its only sink; its files are in `tmp_path`."""
-    (example,) = blocks(PAGE, "python")
-    names: dict[str, Any] = {}
-    exec(example, names)  # noqa: S102 - our own page
-    settings, clock = Settings(subscriber_types="lines"), SystemClock()
-    storage = await open_storage(f"sqlite://{tmp_path}/store.db")
-    engine = Engine(
-        storage, Registered(names["LinesSink"](tmp_path)), clock=clock, settings=settings
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a process that finds the example's package, and writes its files to an empty directory."""
+    source, installed, files = (tmp_path_factory.mktemp(name) for name in ("source", "site", "out"))
+    (module,) = blocks(PAGE, "python")
+    (project,) = blocks(PAGE, "toml")
+    (source / "lines_sink.py").write_text(module)
+    (source / "pyproject.toml").write_text(project)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(installed), str(source)], check=True
     )
-    running = asyncio.create_task(engine.run())
-    yield Service(storage=storage, settings=settings, clock=clock, doorbell=engine)
-    await engine.drain(DEADLINE_SECONDS)
-    await running
-    await storage.close()
+    return {
+        "PYTHONPATH": str(installed),
+        "LINES_DIRECTORY": str(files),
+        "ZAQAR_SUBSCRIBER_TYPES": "http,lines",
+    }
 
 
-async def subscribe_and_post(service: Service, subscriber: str) -> str:
-    """One message for one subscriber; the subscription's id."""
-    document = json.dumps({"subscriber": subscriber}).encode()
-    subscription = await subscriptions.create(service, QUEUE, document)
-    await messages.post(
-        service, QUEUE, b'{"messages": [{"body": {"order":\n1}}]}', client_id="a" * 32
-    )
-    return subscription.id
+@pytest.fixture(scope="module")
+def service(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("lines") / "data", environ=environ)
+    service.start()
+    yield service
+    service.stop()
 
 
-async def test_the_example_appends_what_is_posted(service: Service, tmp_path: Path) -> None:
-    await subscribe_and_post(service, "lines://Orders")
+async def test_a_message_is_delivered_by_the_sink_of_another_package(
+    service: Service, environ: dict[str, str]
+) -> None:
+    file = Path(environ["LINES_DIRECTORY"]) / "orders.jsonl"
+    with Client(service.url, project="demo") as client:
+        client.subscribe("q", "lines:Orders", ttl=600)
+        client.post("q", {"order": 1})
 
-    await until(lambda: written(tmp_path).endswith("\n"))
+    await until(lambda: file.exists() and file.read_text().endswith("\n"))
 
-    (line,) = written(tmp_path).splitlines()
+    (line,) = file.read_text().splitlines()
     assert json.loads(line)["body"] == {"order": 1}
 
 
-async def test_what_the_example_refuses_is_recorded(service: Service, tmp_path: Path) -> None:
-    subscription_id = await subscribe_and_post(service, "lines://a.b/../c")
-
-    async def details() -> list[str]:
-        given_up = await subscriptions.undelivered(
-            service, QUEUE, subscription_id, marker=None, limit=None
-        )
-        return [each.record.detail for each in given_up]
-
-    async def is_recorded() -> bool:
-        return bool(await details())
-
-    await until_stored(is_recorded)
-
-    assert await details() == ["the subscriber is not lines://NAME"]
-    assert written(tmp_path) == ""
+def test_the_check_of_another_package_refuses_a_subscriber(service: Service) -> None:
+    with (
+        Client(service.url, project="demo") as client,
+        pytest.raises(BadRequest, match="subscriber must be lines: and a name"),
+    ):
+        client.subscribe("q", "lines:../etc/passwd", ttl=600)
 
 
-def written(directory: Path) -> str:
-    """What all of the example's files hold."""
-    return "".join(path.read_text() for path in directory.glob("*.jsonl"))
+def test_a_kind_that_can_not_be_loaded_stops_the_start(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "lines_sink.py").write_text("raise ImportError('no such library')")
+    broken = environ | {"PYTHONPATH": f"{tmp_path}:{environ['PYTHONPATH']}"}
+
+    ended = subprocess.run(
+        command("up", "--port", "0", "--data", str(tmp_path / "data")),
+        env=outside_environ() | broken,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ended.returncode == 1
+    assert "lines_sink:LinesKind" in ended.stderr
+    assert "no such library" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_places_to_change_exist() -> None:
-    for row in rows(section(PAGE, "## Where it is made known")):
-        for name in named(row[0]):
-            assert (ROOT / name).exists(), name
+    for row in rows(section(PAGE, "## In this repository")):
+        assert (ROOT / named(row[0])[0].replace("NAME", "queue")).exists()

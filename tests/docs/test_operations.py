@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.api.conftest import CountingDoorbell
 from tests.deploy.webhooks import Webhooks, receiving
 from tests.docs.pages import ROOT, named, read, rows, section
+from tests.kinds import KINDS
 from tests.service import Service as Process
 from zaqar_notify.client import Client
 from zaqar_notify.clock import SystemClock
@@ -51,7 +52,7 @@ class Bell:
 async def shown(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
     """Every metric of ours with its labels, as a process of all kinds at once shows them."""
     storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db")
-    service = Service(storage, Settings(), SystemClock(), CountingDoorbell())
+    service = Service(storage, Settings(), SystemClock(), CountingDoorbell(), KINDS)
     service.metrics.requests.note("/", "GET", 200, 0.1)
     service.metrics.engine = Engine()
     service.metrics.broker = Bell()

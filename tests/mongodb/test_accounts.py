@@ -10,6 +10,7 @@ import pytest
 
 from tests.clock import START
 from tests.contract.steps import bodies, claim, page, post, subscribe
+from tests.kinds import KINDS
 from tests.mongod import ADMIN, ReplicaSet, require_mongod
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused, StorageRefused
@@ -57,7 +58,7 @@ async def test_read_and_write_on_its_own_database_is_all_that_the_service_needs(
     await storage.prove()
     await storage.sweep(now=START, limit=10)
     await storage.take_turn("sweep", seconds=1, now=START)
-    findings = await examine(Settings(store_uri=uri), None)
+    findings = await examine(Settings(store_uri=uri), None, KINDS)
 
     assert held is not None
     assert bodies(await page(storage, queue)) == ["b"]

@@ -12,6 +12,7 @@ from pymongo.database import Database
 
 from tests.clock import START
 from tests.contract.steps import bodies, page, post
+from tests.kinds import KINDS
 from tests.mongodb.commands import Commands
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
@@ -52,7 +53,7 @@ async def test_the_doctor_says_that_the_database_is_another_application_s(
 ) -> None:
     database["messages"].insert_one({})
 
-    findings = await examine(Settings(store_uri=uri), None)
+    findings = await examine(Settings(store_uri=uri), None, KINDS)
 
     [refusal] = [finding for finding in findings if finding.check == "store"]
     assert refusal.level is Level.PROBLEM

@@ -12,6 +12,7 @@ import pymongo
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
+from tests.kinds import KINDS
 from tests.mongodb.migrator import LEASE_SECONDS
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
@@ -152,7 +153,7 @@ async def test_the_doctor_leaves_an_earlier_version_as_it_is_and_says_so(
     add_steps(monkeypatch, noting("never"))
     monkeypatch.setattr("zaqar_notify.storage.mongodb.diagnosis.SCHEMA_VERSION", NEXT)
 
-    found = [each.sentence for each in await examine(Settings(store_uri=made), None)]
+    found = [each.sentence for each in await examine(Settings(store_uri=made), None, KINDS)]
 
     assert f"The next start migrates version {SCHEMA_VERSION} to {NEXT}" in found
     assert mark(made)["version"] == SCHEMA_VERSION

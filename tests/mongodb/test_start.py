@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure
 
 from tests.clock import START
 from tests.contract.steps import bodies, claim, page, post
+from tests.kinds import KINDS
 from tests.mongod import Mongod, ReplicaSet, require_mongod
 from tests.service import free_port
 from zaqar_notify.doctor import examine
@@ -179,7 +180,7 @@ async def test_the_doctor_warns_of_what_an_unreliable_service_takes(standalone: 
 
 
 async def _said_of_the_store(settings: Settings) -> list[Finding]:
-    return [finding for finding in await examine(settings, None) if finding.check == "store"]
+    return [finding for finding in await examine(settings, None, KINDS) if finding.check == "store"]
 
 
 async def test_an_old_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from sinks.webhook import WebhookSink, _endpoint, _may_set, _Unusable
+from sinks.headers import may_set
+from sinks.webhook import WebhookSink, _endpoint, _Unusable
 from tests.sinks.builders import PAYLOAD, SENT_AT, delivery_to
 from tests.sinks.receiver import (
     Behaviour,
@@ -649,7 +650,7 @@ def test_whatever_a_subscription_holds_the_head_is_one_request(
 ) -> None:
     try:
         endpoint = _endpoint(
-            f"http://{user}@{host}/{path}", (("X-A", value),) * _may_set("X-A", value)
+            f"http://{user}@{host}/{path}", (("X-A", value),) * may_set("X-A", value)
         )
     except _Unusable:
         return

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from tests.contract.steps import bodies, page, post
+from tests.kinds import KINDS
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import QueueRef
@@ -120,7 +121,7 @@ async def test_the_doctor_says_what_the_next_start_will_do(
 ) -> None:
     monkeypatch.setattr(diagnosis, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
 
-    found = [each.sentence for each in await examine(Settings(), path.parent)]
+    found = [each.sentence for each in await examine(Settings(), path.parent, KINDS)]
 
     sentence = f"The next start migrates version {SCHEMA_VERSION} to {SCHEMA_VERSION + 1}"
     assert sentence in found

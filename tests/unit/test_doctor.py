@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.kinds import KINDS
 from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port, outside_environ
 from tests.sinks.relay import PASSWORD, USERNAME, MailRelay, relaying
@@ -64,7 +65,7 @@ async def relay() -> AsyncIterator[MailRelay]:
 
 
 async def found(check: str, data: Path | None = None, **settings: object) -> list[Finding]:
-    findings = await examine(Settings(**settings), data)
+    findings = await examine(Settings(**settings), data, KINDS)
     return [finding for finding in findings if finding.check == check]
 
 
@@ -82,7 +83,7 @@ def run(*arguments: str) -> Result:
 
 
 async def test_an_installation_in_order_has_only_good_news(data: Path) -> None:
-    findings = await examine(Settings(), data)
+    findings = await examine(Settings(), data, KINDS)
 
     assert {finding.level for finding in findings} == {OK}
     assert {finding.check for finding in findings} >= {"settings", "store", "disk", "keys", "guard"}
@@ -150,15 +151,15 @@ async def test_keys_that_are_missing_beside_a_database_are_a_problem(data: Path)
 async def test_nothing_is_changed_or_made(data: Path, tmp_path: Path) -> None:
     before = contents(data)
 
-    await examine(Settings(), data)
-    await examine(Settings(), tmp_path / "elsewhere")
+    await examine(Settings(), data, KINDS)
+    await examine(Settings(), tmp_path / "elsewhere", KINDS)
 
     assert contents(data) == before
     assert not (tmp_path / "elsewhere").exists()
 
 
 async def test_a_directory_that_is_not_there_yet_is_no_problem(tmp_path: Path) -> None:
-    findings = await examine(Settings(), tmp_path / "elsewhere")
+    findings = await examine(Settings(), tmp_path / "elsewhere", KINDS)
 
     assert {finding.level for finding in findings} == {OK}
 
@@ -239,7 +240,7 @@ async def test_a_key_that_is_missing_is_a_problem(data: Path) -> None:
 
 
 async def test_a_cluster_without_store_and_broker_is_told_to_name_them() -> None:
-    findings = await examine(Settings(), None)
+    findings = await examine(Settings(), None, KINDS)
 
     problems = {finding.check for finding in findings if finding.level is PROBLEM}
     assert problems == {"store", "broker"}
@@ -401,7 +402,6 @@ async def test_a_cluster_without_secrets_is_warned() -> None:
         ({"require_confirmation": False}, []),
         ({"public_url": "https://mq.example"}, [OK]),
         ({}, [WARNING]),
-        ({"public_url": "https://mq.example", "sendmail_command": "true"}, [PROBLEM]),
     ],
 )
 async def test_confirmation_needs_addresses(
@@ -410,6 +410,24 @@ async def test_confirmation_needs_addresses(
     findings = await found("confirmation", data, **({"require_confirmation": True} | settings))
 
     assert [finding.level for finding in findings] == levels
+
+
+async def test_confirmation_by_mail_needs_a_page_to_link_to(data: Path) -> None:
+    given = {"sendmail_command": sys.executable, "require_confirmation": True}
+
+    _, finding = await found("mail", data, **given)
+
+    assert finding.level is PROBLEM
+    assert "ZAQAR_EXTERNAL_CONFIRMATION_URL" in finding.sentence
+
+
+async def test_a_scheme_that_nothing_delivers_to_is_a_problem(data: Path) -> None:
+    assert await found("sinks", data) == []
+
+    finding = await one_found("sinks", data, subscriber_types="https,gopher")
+
+    assert finding.level is PROBLEM
+    assert "gopher:" in finding.sentence
 
 
 async def test_confirmation_in_a_cluster_needs_a_key() -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Document
 from zaqar_notify.settings import Settings
@@ -40,13 +41,13 @@ WITHOUT_MAIL = Settings(smtp_host="", sendmail_command="")
     ],
 )
 def test_a_good_subscriber_is_kept_byte_by_byte(uri: str) -> None:
-    assert check_subscriber(uri, WITH_MAIL) == uri
+    assert check_subscriber(uri, WITH_MAIL, KINDS) == uri
 
 
 @pytest.mark.parametrize("uri", [None, "", 5, True, [], {}, ["http://fake"]])
 def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
     with pytest.raises(ValidationFailed, match="subscriber must be a URI"):
-        check_subscriber(uri, WITH_MAIL)
+        check_subscriber(uri, WITH_MAIL, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -132,41 +133,46 @@ def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
 )
 def test_a_bad_subscriber_is_refused_with_the_reason(uri: str, named: str) -> None:
     with pytest.raises(ValidationFailed, match=named):
-        check_subscriber(uri, WITH_MAIL)
+        check_subscriber(uri, WITH_MAIL, KINDS)
 
 
 def test_a_literal_address_is_judged_by_the_settings_of_the_deployment() -> None:
     for uri in ("http://10.0.0.1/", "trust+http://10.0.0.1:5000/", "https://10.0.0.1/"):
         types = (uri.partition(":")[0],)
         inside = Settings(subscriber_types=types, delivery_allow="10.0.0.0/8")
-        assert check_subscriber(uri, inside) == uri
+        assert check_subscriber(uri, inside, KINDS) == uri
         with pytest.raises(ValidationFailed, match="it is not public"):
-            check_subscriber(uri, Settings(subscriber_types=types))
+            check_subscriber(uri, Settings(subscriber_types=types), KINDS)
 
 
 def test_a_name_is_not_judged_by_its_addresses() -> None:
-    assert check_subscriber("http://localhost:8888/", Settings())
+    assert check_subscriber("http://localhost:8888/", Settings(), KINDS)
 
 
 def test_the_settings_decide_which_schemes_there_are() -> None:
     settings = Settings(subscriber_types=("trust+http",))
 
-    assert check_subscriber("trust+http://mistral:8989/v2", settings)
+    assert check_subscriber("trust+http://mistral:8989/v2", settings, KINDS)
     with pytest.raises(ValidationFailed, match=r"schemes trust\+http$"):
-        check_subscriber("http://example.org", settings)
+        check_subscriber("http://example.org", settings, KINDS)
+
+
+def test_a_scheme_that_nothing_delivers_to_is_refused() -> None:
+    with pytest.raises(ValidationFailed, match="can't be gopher: nothing here delivers to it"):
+        check_subscriber("gopher://host", Settings(subscriber_types=("gopher",)), KINDS)
 
 
 def test_mail_needs_a_relay_or_a_command() -> None:
     with pytest.raises(ValidationFailed, match="ZAQAR_SMTP_HOST"):
-        check_subscriber("mailto:a@example.org", WITHOUT_MAIL)
+        check_subscriber("mailto:a@example.org", WITHOUT_MAIL, KINDS)
 
     by_command = Settings(smtp_host="", sendmail_command="/usr/sbin/sendmail -t -oi")
-    assert check_subscriber("mailto:a@example.org", by_command)
+    assert check_subscriber("mailto:a@example.org", by_command, KINDS)
 
 
 def test_mail_through_a_relay_needs_a_sender() -> None:
     with pytest.raises(ValidationFailed, match="ZAQAR_SMTP_SENDER"):
-        check_subscriber("mailto:a@example.org", Settings(smtp_host="mail.example.org"))
+        check_subscriber("mailto:a@example.org", Settings(smtp_host="mail.example.org"), KINDS)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +191,7 @@ def test_mail_through_a_relay_needs_a_sender() -> None:
 def test_what_can_not_stand_in_a_mail_is_refused(options: Document, named: str) -> None:
     """For other subscribers, too: one that is changed to mailto: keeps its options."""
     with pytest.raises(ValidationFailed, match=named):
-        check_options(options)
+        check_options(options, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +204,13 @@ def test_what_can_not_stand_in_a_mail_is_refused(options: Document, named: str) 
     ],
 )
 def test_what_can_stand_in_a_mail_is_kept(options: Document) -> None:
-    assert check_options(options) == options
+    assert check_options(options, KINDS) == options
 
 
 def test_a_refusal_does_not_repeat_credentials() -> None:
     for uri in ("http://user:word@[::1/", "ftp://user:word@host/", "http://user:word@host:x/"):
         with pytest.raises(ValidationFailed) as refusal:
-            check_subscriber(uri, WITH_MAIL)
+            check_subscriber(uri, WITH_MAIL, KINDS)
         assert "word" not in str(refusal.value)
 
 
@@ -234,7 +240,7 @@ def test_a_ttl_may_last_to_the_end_of_the_year_9999_and_no_longer() -> None:
 
 @pytest.mark.parametrize("options", [None, {}, [], "", 0, False])
 def test_falsy_options_are_none(options: object) -> None:
-    assert check_options(options) == {}
+    assert check_options(options, KINDS) == {}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +258,7 @@ def test_falsy_options_are_none(options: object) -> None:
     ],
 )
 def test_good_options_are_kept_as_they_are(options: Document) -> None:
-    assert check_options(options) == options
+    assert check_options(options, KINDS) == options
 
 
 @pytest.mark.parametrize(
@@ -290,15 +296,15 @@ def test_good_options_are_kept_as_they_are(options: Document) -> None:
 )
 def test_bad_options_are_refused_with_the_reason(options: object, named: str) -> None:
     with pytest.raises(ValidationFailed, match=named):
-        check_options(options)
+        check_options(options, KINDS)
 
 
 def test_options_are_limited_in_bytes() -> None:
     room = 65536 - len('{"a":""}')
 
-    assert check_options({"a": "x" * room})
+    assert check_options({"a": "x" * room}, KINDS)
     with pytest.raises(ValidationFailed, match="65537 bytes as JSON; at most 65536 bytes"):
-        check_options({"a": "x" * (room + 1)})
+        check_options({"a": "x" * (room + 1)}, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +315,7 @@ def test_options_are_limited_in_bytes() -> None:
         ("mailto:someone@example.org?subject=x", "mailto:@example.org"),
         ("queue:invoices", "queue:invoices"),
         ("http://[broken", "http://"),
+        ("sms:+4930123456?body=x", "sms:"),
     ],
 )
 def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, shown: str) -> None:
@@ -366,7 +373,7 @@ def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, sho
 )
 def test_post_headers_must_not_say_who_asks(name: str) -> None:
     with pytest.raises(ValidationFailed, match="read from it who asks"):
-        check_options({"post_headers": {"X-Key": "1", name: "victim"}})
+        check_options({"post_headers": {"X-Key": "1", name: "victim"}}, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -386,4 +393,4 @@ def test_post_headers_must_not_say_who_asks(name: str) -> None:
     ],
 )
 def test_post_headers_may_prove_to_a_third_party_who_sends(name: str) -> None:
-    assert check_options({"post_headers": {name: "t"}})
+    assert check_options({"post_headers": {name: "t"}}, KINDS)

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import ClassVar
 
-from sinks.base import Sink
 from tests.clock import ManualClock
 from workers.engine import Engine
 from zaqar_notify.clock import new_id
@@ -22,6 +21,7 @@ from zaqar_notify.delivery import (
     read_work,
 )
 from zaqar_notify.internal import outbox_ref, retry_ref, undelivered_ref
+from zaqar_notify.kinds import Sink
 from zaqar_notify.models import (
     Delivery,
     Document,

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from sinks.base import Sink
 from sinks.email import EmailSink
 from tests.clock import ManualClock
 from tests.sinks.relay import MailRelay, relaying
 from tests.workers.office import Office
 from workers.engine import Engine
 from zaqar_notify.clock import Clock, SystemClock
+from zaqar_notify.kinds import Sink
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
 

@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 from tests.clock import ManualClock
+from tests.kinds import KINDS
 from tests.workers.office import OUTBOX, Office
 from workers.build import build_engine
 from workers.engine import Engine
@@ -32,7 +33,7 @@ def queue(name: str) -> QueueRef:
 @contextlib.asynccontextmanager
 async def relaying(office: Office, clock: ManualClock) -> AsyncIterator[Engine]:
     """An engine that posts to queues as the service's does."""
-    engine = build_engine(office.storage, office.settings, clock)
+    engine = build_engine(office.storage, office.settings, clock, KINDS)
     run = asyncio.create_task(engine.run())
     try:
         yield engine

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.api.conftest import CountingDoorbell
+from tests.kinds import KINDS
 from tests.workers.office import OUTBOX, QUEUE, REFUSED, RETRY, Office
 from zaqar_notify.delivery import (
     Owed,
@@ -132,7 +133,7 @@ async def test_a_record_of_a_later_version_hides_no_other_of_what_was_given_up(
         of_later_version(given_up.body, and_more=True),
         given_up.body,
     )
-    service = Service(office.storage, office.settings, office.clock, CountingDoorbell())
+    service = Service(office.storage, office.settings, office.clock, CountingDoorbell(), KINDS)
 
     shown = await undelivered(service, QUEUE, subscription.id, marker=None, limit=None)
 

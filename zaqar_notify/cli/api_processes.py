@@ -16,6 +16,7 @@ import uvloop
 
 from api.app import create_app
 from api.doorbell import BrokerDoorbell
+from sinks.registry import load_kinds
 from zaqar_notify import logs
 from zaqar_notify.broker import celery_application
 from zaqar_notify.cli.serving import (
@@ -104,11 +105,18 @@ async def _serve(
     processes: int,
     on_started: Callable[[], None],
 ) -> None:
+    kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
     doorbell = BrokerDoorbell(celery_application(lambda: settings), processes=processes)
     try:
         async with store_clock(storage) as clock:
-            service = Service(storage=storage, settings=settings, clock=clock, doorbell=doorbell)
+            service = Service(
+                storage=storage,
+                settings=settings,
+                clock=clock,
+                doorbell=doorbell,
+                kinds=kinds,
+            )
             service.metrics.broker = doorbell
             server = Server(create_app(service), settings, on_started=on_started)
             await serve_until_stopped(server, service, listener)

@@ -54,9 +54,14 @@ def _findings(data: Path | None) -> list[Finding]:
         return [problem("settings", str(error), "No process starts with these settings")]
 
     # What looks at relays and stores takes a while to import.
+    from sinks.registry import load_kinds
     from zaqar_notify.doctor import examine
 
-    return asyncio.run(examine(settings, _directory(data, settings)))
+    try:
+        kinds = load_kinds(settings)
+    except StartRefused as error:
+        return [problem("sinks", str(error), "No process starts with these settings")]
+    return asyncio.run(examine(settings, _directory(data, settings), kinds))
 
 
 def _directory(data: Path | None, settings: Settings) -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from api.app import create_app
+from sinks.registry import load_kinds
 from workers.build import build_engine
 from zaqar_notify import logs
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
@@ -47,10 +48,11 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
 
 
 async def _serve(settings: Settings, listener: socket.socket, data: Path) -> None:
+    kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri)
     clock = storage.clock
-    engine = build_engine(storage, settings, clock)
-    service = Service(storage=storage, settings=settings, clock=clock, doorbell=engine)
+    engine = build_engine(storage, settings, clock, kinds)
+    service = Service(storage=storage, settings=settings, clock=clock, doorbell=engine, kinds=kinds)
     service.metrics.engine = engine
     server = Server(
         create_app(service), settings, on_started=lambda: _welcome(listener, settings, data)

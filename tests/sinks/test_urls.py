@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sinks.urls import WebUrl, read_url
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.urls import WebUrl, read_url
 
 LEGAL = r"(?:%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=])*"
 

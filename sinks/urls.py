@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 from yarl import URL
 
-from zaqar_notify.addresses import is_address
+from sinks.addresses import is_address
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.lines import has_control_characters
 

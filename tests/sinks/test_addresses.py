@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis.strategies import ip_addresses, sampled_from
 
-from zaqar_notify.addresses import AddressRule
+from sinks.addresses import AddressRule
 
 PUBLIC = AddressRule()
 PRIVATE_IPV4 = [

@@ -1,0 +1,129 @@
+"""The headers that a subscription may add to its webhooks (`post_headers`)."""
+
+from __future__ import annotations
+
+import re
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.lines import ONE_LINE, has_control_characters
+from zaqar_notify.models import Document
+from zaqar_notify.unread import Warn
+
+MAX_CHARACTERS = 8192
+"""Of all names and values together."""
+MAX_HEADERS = 256
+
+# RFC 9110, "token".
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_is_token = re.compile(_NAME).fullmatch
+
+SCHEMA: Document = {
+    "type": ["object", "null"],
+    "must": "be an object of strings",
+    "propertyNames": {"pattern": rf"^{_NAME}\Z", "must": "have names of HTTP headers only"},
+    "additionalProperties": {
+        "type": "string",
+        "pattern": ONE_LINE,
+        "must": "be a string without line breaks and control characters",
+    },
+}
+
+_IDENTITY_HEADERS = re.compile(
+    # Zaqar's own, and those of pre-signed URLs.
+    r"client-id|url-.*"
+    # What keystonemiddleware tells the service behind it.
+    r"|x-(project|tenant|domain)(-id|-name|-domain.*)?|x-(user|role|service|identity|is-admin).*"
+    r"|openstack-system-scope"
+    # What proxies tell of a client that they have checked, and of its request.
+    r"|forwarded|x-forwarded.*|x-real-ip|x-client-(cert|dn|ip|verify).*|(x-)?ssl-client.*"
+    r"|x-original-.*|x-rewrite-.*|(x-)?remote-.*|x-auth-request-.*|x-authenticated-.*|x-webauth-.*"
+    r"|x-amzn-oidc-.*|x-ms-client-principal.*|x-goog-(authenticated|iap).*|cf-access-authenticated.*"
+    r"|tailscale-user.*|x-consumer-.*|x-credential-identifier|x-anonymous-consumer|x-vouch-.*"
+    r"|(true|x-cluster|fastly)-client-ip|cf-connecting-ip.*"
+)
+"""Headers that tell a service behind a proxy who asks, for which project, from where. A subscriber
+may be such a service, and take our word for them."""
+
+_KEPT = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+        "zaqar-attempt",
+        "zaqar-hops",
+        "zaqar-installation",
+        "zaqar-message-id",
+        "zaqar-queue",
+        "zaqar-subscription-id",
+    }
+)
+"""What `post_headers` may have and can't set: what frames or routes the request, what we vouch for."""
+
+
+def check_length(headers: object) -> None:
+    """Before each is looked at: the schema takes its time over thousands of them."""
+    if not isinstance(headers, dict):
+        return
+    characters = sum(
+        len(name) + len(text) if isinstance(text, str) else len(name)
+        for name, text in headers.items()
+    )
+    if characters > MAX_CHARACTERS:
+        raise ValidationFailed(
+            f"options: post_headers have {characters} characters; "
+            f"at most {MAX_CHARACTERS} are allowed"
+        )
+    if len(headers) > MAX_HEADERS:
+        raise ValidationFailed(
+            f"options: post_headers are {len(headers)}; at most {MAX_HEADERS} are allowed"
+        )
+
+
+def check_identity(headers: object) -> None:
+    for name in headers if isinstance(headers, dict) else ():
+        if _says_who_asks(name):
+            raise ValidationFailed(
+                f"options: post_headers must not have {name[:80]!r}: services behind a proxy read "
+                "from it who asks. To prove who you are, send Authorization or X-Auth-Token"
+            )
+
+
+def warn_of_kept(headers: object, warn: Warn) -> None:
+    """Say which of the headers are the service's to set."""
+    for name in headers if isinstance(headers, dict) else ():
+        if _key(name) in _KEPT:
+            warn(f"options: post_headers {name} has no effect: it is the service's to set")
+
+
+def may_set(name: object, value: object) -> bool:
+    """Whether a header goes out: what was stored before a rule is left out by it."""
+    return (
+        isinstance(name, str)
+        and isinstance(value, str)
+        and _is_token(name) is not None
+        and _key(name) not in _KEPT
+        and not _says_who_asks(name)
+        and not has_control_characters(value)
+    )
+
+
+def _says_who_asks(name: str) -> bool:
+    return _IDENTITY_HEADERS.fullmatch(_key(name)) is not None
+
+
+def _key(name: str) -> str:
+    """What servers may take a header's name for: CGI and WSGI know no case and but one separator."""
+    return re.sub(r"[^0-9a-z]", "-", name.lower())

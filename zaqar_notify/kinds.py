@@ -1,0 +1,147 @@
+"""A kind of subscriber: the one place for everything that the service knows of some URI schemes.
+
+The API asks a kind what may be subscribed, the engine asks it for the sink that delivers, `doctor` asks it
+what is wrong. The kinds are in `sinks/`, and in packages that others install (`sinks.registry`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import ClassVar, Protocol
+
+from jsonschema import Draft202012Validator
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.findings import Finding
+from zaqar_notify.models import Delivery, Document, NewMessage, Outcome, QueueRef
+from zaqar_notify.settings import Settings
+from zaqar_notify.unread import Warn
+
+
+class Sink(ABC):
+    """Delivers to the subscribers of one kind."""
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What an operator has to mend before its deliveries go on, in our own words."""
+        return ()
+
+    @abstractmethod
+    async def deliver(self, delivery: Delivery) -> Outcome:
+        """Try once.
+
+        Never sleeps, never retries, never raises for what the receiver or the network does: that is
+        an `Outcome`. Bounded in time and memory whatever the receiver sends. Does not alter the
+        delivery. What our own host lacks (files, memory) may be raised: it spends no try. Cancelling it
+        abandons the try; whether the receiver got it is then unknown.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections. Idempotent."""
+        return
+
+
+class Relay(Protocol):
+    """Posts a message to a queue as a client would, once per delivery."""
+
+    async def __call__(
+        self,
+        ref: QueueRef,
+        message: NewMessage,
+        *,
+        origin: str,
+        visited: Sequence[str],
+        hops: int,
+        request_id: str,
+    ) -> None:
+        """Store `message`; a repeated `origin` stores nothing more, whichever way it comes.
+
+        Args:
+            visited: The queues that it crossed.
+            hops: Queues that the message will have crossed, this one included.
+            request_id: Of the request that posted it first, for logs.
+
+        Raises:
+            ValidationFailed: The queue can't take it, now or later.
+            StorageUnavailable: No answer came; it may be stored.
+        """
+
+
+class Kind(ABC):
+    """One kind of subscriber. It has no state; each process makes one of each kind."""
+
+    schemes: ClassVar[tuple[str, ...]]
+    """The URI schemes of its subscribers, lower case, e.g. `("http", "https")`."""
+
+    options: ClassVar[Mapping[str, Document]] = {}
+    """The subscription options that its sink reads, each with a JSON schema. `must` in a schema is the
+    end of the sentence about a fault: "be a string"."""
+
+    @abstractmethod
+    def check(self, uri: str, settings: Settings) -> None:
+        """Refuse a subscriber that can't be delivered to; names are not resolved here.
+
+        Raises:
+            ValidationFailed: Says which part of the URI is wrong, or which setting is missing.
+        """
+
+    def check_options(self, options: Document) -> None:
+        """Refuse values of its own options. They are asked of every subscription, whatever its subscriber:
+        a change of the subscriber does not look at the options again.
+
+        Raises:
+            ValidationFailed: Names the option, and what it must be.
+        """
+        for fault in self._validator.iter_errors(options):
+            place = " ".join(str(step)[:80] for step in fault.absolute_path)
+            raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
+
+    def warn_of_options(self, options: Document, warn: Warn) -> None:
+        """Say which parts of its own options have no effect. They may be unchecked."""
+        return
+
+    def addressee(self, uri: str) -> str | None:
+        """The person that a subscriber is, in one spelling; None: it is no person.
+
+        Whoever subscribes can name a stranger, so requests to confirm are few to one addressee.
+        """
+        return None
+
+    async def diagnose(self, settings: Settings) -> Sequence[Finding]:
+        """What `doctor` says of its deliveries. Bounded in time, changes nothing, shows no secret."""
+        return ()
+
+    @abstractmethod
+    def sink(self, settings: Settings, relay: Relay) -> Sink:
+        """The sink of this process; made and used in the event loop of the engine.
+
+        Args:
+            relay: For deliveries to queues.
+        """
+
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
+        return Draft202012Validator({"type": "object", "properties": self.options})
+
+
+class Kinds:
+    """The kinds that this process knows, by scheme."""
+
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        self._kinds = tuple(kinds)
+        self._by_scheme = {scheme: kind for kind in self._kinds for scheme in kind.schemes}
+
+    def __iter__(self) -> Iterator[Kind]:
+        return iter(self._kinds)
+
+    def of(self, uri: str) -> Kind | None:
+        """The kind of a subscriber; None: nothing here delivers to it."""
+        return self._by_scheme.get(scheme_of(uri))
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme of a URI, lower case; "" when it has none."""
+    scheme, colon, _ = uri.partition(":")
+    return scheme.lower() if colon else ""
