@@ -16,8 +16,14 @@ import msgspec
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OWED_TTL_SECONDS
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
-from zaqar_notify.models import QueueRef
+from zaqar_notify.internal import (
+    HELD_PREFIX,
+    PARKED_PREFIX,
+    POISON_REF,
+    outbox_ref,
+    retry_ref,
+)
+from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Storage
@@ -47,9 +53,12 @@ class Owed(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """`poison` counts the jobs that nobody could finish."""
+    """`poison` counts the jobs that nobody could finish; `parked` and `held` the deliveries that wait for
+    their receiver, and for their subscription to be enabled."""
 
     owed: list[Owed]
+    parked: int
+    held: int
     poison: int
 
 
@@ -90,7 +99,7 @@ def _log_failure(error: str) -> None:
 
 
 async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Backlog:
-    """Count jobs and deliveries of each partition.
+    """Count jobs and deliveries of each partition, and those that subscriptions keep for themselves.
 
     Raises:
         StorageUnavailable: No answer came.
@@ -100,8 +109,12 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         for partition in await partitions_in_use(storage, settings)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
+    parked, held = [
+        await storage.queues.count_messages(INTERNAL_PROJECT, prefix=prefix)
+        for prefix in (PARKED_PREFIX, HELD_PREFIX)
+    ]
     poison = await storage.queues.stats(POISON_REF, now=now)
-    return Backlog(owed, poison.total)
+    return Backlog(owed, parked, held, poison.total)
 
 
 async def _owed_in(

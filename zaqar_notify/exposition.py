@@ -209,6 +209,14 @@ def _backlog(backlog: Backlog) -> Iterator[Metric]:
         overdue.add_metric([part.queue, str(part.partition)], part.overdue_seconds)
     yield owed
     yield overdue
+    waiting = GaugeMetricFamily(
+        "zaqar_notify_waiting",
+        "Deliveries owed that wait: parked for a receiver that fails or is slow, held for a disabled subscription.",
+        labels=["queue"],
+    )
+    waiting.add_metric(["parked"], backlog.parked)
+    waiting.add_metric(["held"], backlog.held)
+    yield waiting
     yield GaugeMetricFamily(
         "zaqar_notify_poison", "Jobs that nobody could finish.", value=backlog.poison
     )

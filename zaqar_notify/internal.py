@@ -11,6 +11,9 @@ from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 
 OUTBOX_PREFIX = "outbox."
 RETRY_PREFIX = "retry."
+PARKED_PREFIX = "parked."
+HELD_PREFIX = "held."
+UNDELIVERED_PREFIX = "undelivered."
 POISON_REF = QueueRef(INTERNAL_PROJECT, "poison")
 
 
@@ -28,15 +31,15 @@ def later_ref(version: int) -> QueueRef:
 
 
 def parked_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"parked.{subscription_id}")
+    return QueueRef(INTERNAL_PROJECT, f"{PARKED_PREFIX}{subscription_id}")
 
 
 def held_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"held.{subscription_id}")
+    return QueueRef(INTERNAL_PROJECT, f"{HELD_PREFIX}{subscription_id}")
 
 
 def undelivered_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"undelivered.{subscription_id}")
+    return QueueRef(INTERNAL_PROJECT, f"{UNDELIVERED_PREFIX}{subscription_id}")
 
 
 def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:

@@ -20,7 +20,7 @@ from zaqar_notify.backlog import Backlog
 from zaqar_notify.confirmations import DELAYS_SECONDS
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
+from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, parked_ref, retry_ref
 from zaqar_notify.metrics import METHODS, Tally
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef
@@ -172,6 +172,9 @@ async def test_what_is_owed_is_shown_with_how_long_it_has_been_due(
     await store(api, outbox_ref(1))
     await store(api, retry_ref(0), delay=30)
     await store(api, POISON_REF)
+    for subscription_id in ("one", "another"):
+        await store(api, parked_ref(subscription_id))
+    await store(api, held_ref("one"))
     clock.advance(seconds=100)
 
     samples = await scrape(api)
@@ -180,6 +183,8 @@ async def test_what_is_owed_is_shown_with_how_long_it_has_been_due(
     assert samples("owed", queue="outbox", partition="1") == 1
     assert samples("owed_overdue_seconds", queue="outbox", partition="1") == 100
     assert samples("owed_overdue_seconds", queue="retry", partition="0") == 70
+    assert samples("waiting", queue="parked") == 2
+    assert samples("waiting", queue="held") == 1
     assert samples("poison") == 1
     assert samples("store_up") == 1
 

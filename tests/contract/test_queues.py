@@ -400,3 +400,20 @@ async def test_statistics_count_a_message_as_claimed_until_its_claim_expires(
 
     assert (just_before.claimed, just_before.free) == (1, 0)
     assert (at_expiry.claimed, at_expiry.free) == (0, 1)
+
+
+async def test_messages_are_counted_over_all_queues_whose_names_begin_alike(
+    storage: Storage,
+) -> None:
+    for name in ("parked", "parked.1", "parked.2", "parked.", "parked/", "held.1"):
+        await post(storage, QueueRef("p", name), bodies=["free", "deleted", "claimed"])
+    await post(storage, QueueRef("other", "parked.1"), bodies=["theirs"])
+    await post(storage, QueueRef("p", "parked.3"), bodies=["delayed"], delay=60)
+    queue = QueueRef("p", "parked.1")
+    [deleted] = await storage.messages.pop(queue, limit=1, now=START)
+    await hold(storage, queue)
+    await storage.queues.delete(QueueRef("p", "parked.2"), now=START)
+
+    assert deleted.id
+    assert await storage.queues.count_messages("p", prefix="parked.") == 2 + 3 + 1
+    assert await storage.queues.count_messages("p", prefix="none.") == 0

@@ -184,6 +184,14 @@ class QueueStore(ABC):
         `oldest` and `newest` look at messages that are not delayed; they are None when there is none.
         """
 
+    @abstractmethod
+    async def count_messages(self, project: str, *, prefix: str) -> int:
+        """How many messages are on the project's queues whose names begin with `prefix`.
+
+        Claimed and delayed ones count; those that have expired and are not swept yet may count. The
+        cost grows with the messages that are counted.
+        """
+
 
 class MessageStore(ABC):
     @abstractmethod

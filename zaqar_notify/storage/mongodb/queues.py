@@ -158,6 +158,23 @@ class MongoQueues(QueueStore):
             newest=newest,
         )
 
+    async def count_messages(self, project: str, *, prefix: str) -> int:
+        count = 0
+        with storage_errors():
+            queues = self._queues.find(
+                {"_id": _beginning(f"{project}\0{prefix}"), "metadata": {"$ne": None}},
+                {"queue": 1},
+                batch_size=LISTED_AT_ONCE,
+                hint=BY_ID,
+            )
+            async with queues:
+                while together := await queues.to_list(LISTED_AT_ONCE):
+                    ids = [stored["queue"] for stored in together]
+                    count += await self._connection.messages.count_documents(
+                        {"queue": {"$in": ids}, "due": {"$lte": FREE}}, hint=BY_DUE
+                    )
+        return count
+
     async def _end(self, queue: bytes, now: datetime, direction: int) -> OldestNewest | None:
         """The first or last message that is not delayed."""
         found = await self._connection.messages.find_one(
@@ -198,6 +215,11 @@ def _deletion() -> list[Stored]:
     """The update that takes away a queue with all that is on it."""
     gone = {"metadata": None, "created_at": None, "unused_since": "$$NOW"}
     return [{"$set": {**leave_messages_behind(), **gone}}]
+
+
+def _beginning(text: str) -> Stored:
+    """The range of keys that begin with `text`."""
+    return {"$gte": text, "$lt": text[:-1] + chr(ord(text[-1]) + 1)}
 
 
 def _of_project(project: str, marker: str) -> Stored:

@@ -41,6 +41,18 @@ class Record(msgspec.Struct, frozen=True):
     metadata_bytes: int
 
 
+_OF_PREFIX = "WHERE q.project = ? AND q.name >= ? AND q.name < ?"
+COUNTS_BY_PREFIX = (
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY free_messages "
+    f"ON m.queue = q.id AND m.held_until IS NULL {_OF_PREFIX}",
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY held_messages "
+    f"ON m.queue = q.id AND m.held_until IS NOT NULL {_OF_PREFIX}",
+    "SELECT count(*) FROM removals r CROSS JOIN messages m USING (serial) "
+    f"CROSS JOIN queues q ON q.id = m.queue {_OF_PREFIX}",
+)
+"""Free and held messages, and those of them that are deleted and not taken out yet."""
+
+
 class Records:
     """The queues' rows, cached: this process is the only one that changes them.
 
@@ -202,6 +214,17 @@ class SQLiteQueues(QueueStore):
         if record is None:
             return QueueStats(claimed=0, free=0)
         return await self._database.read_slowly(lambda db: _stats(db, record, to_ms(now)))
+
+    async def count_messages(self, project: str, *, prefix: str) -> int:
+        bindings = (project, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
+
+        def count(db: apsw.Connection) -> int:
+            db.execute("BEGIN")  # One snapshot; the connection is closed after this.
+            free, held, removed = (db.execute(each, bindings).get for each in COUNTS_BY_PREFIX)
+            remaining: int = free + held - removed
+            return remaining
+
+        return await self._database.read_slowly(count)
 
     async def _matching(
         self, project: str, marker: str, name_contains: str, wanted: Document | None
