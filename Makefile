@@ -9,7 +9,7 @@ DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8888
 
-.PHONY: help up cluster test faults check format bench lock pin clean
+.PHONY: help up cluster test faults check format settings bench lock pin clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,10 +34,15 @@ check: $(VENV)/.developing ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/zaqar-notify config --example | diff settings.example.env -
+	$(BIN)/zaqar-notify config --markdown | diff docs/settings.md -
 
 format: $(VENV)/.developing ## let ruff put right what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+settings: $(VENV)/.developing ## write docs/settings.md and settings.example.env
+	$(BIN)/zaqar-notify config --markdown >docs/settings.md
+	$(BIN)/zaqar-notify config --example >settings.example.env
 
 bench: $(VENV)/.developing ## beside a real Zaqar, 55 minutes; writes the tables in docs/performance.md
 	$(BIN)/python bench/run.py $(ARGS)

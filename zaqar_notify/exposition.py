@@ -30,7 +30,7 @@ from zaqar_notify.metrics import (
 )
 from zaqar_notify.models import Verdict
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Words
+from zaqar_notify.settings.section import Words
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 

@@ -20,13 +20,14 @@ from tests.service import free_port, outside_environ
 from zaqar_notify import __version__
 from zaqar_notify.cli import app
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
-from zaqar_notify.cli.config_command import example_file, markdown_page
 from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import NewMessage
+from zaqar_notify.settings import SECTIONS
+from zaqar_notify.settings.pages import entries, example_file, markdown_page
 from zaqar_notify.single import DATABASE
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite.opening import open_file
@@ -164,6 +165,20 @@ def test_a_wrong_setting_ends_with_1_and_one_sentence(
     assert result.exit_code == 1
     assert result.stderr.startswith("ZAQAR_SMTP_PORT='mail' (environment) is wrong: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_the_help_of_config_lists_every_setting_with_its_sentence() -> None:
+    text = without_spaces(run("config", "--help").stdout)
+
+    for section in SECTIONS:
+        assert without_spaces(f"Settings: {section.title}:") in text
+        for entry in entries(section):
+            assert without_spaces(entry.name + entry.sentence) in text
+
+
+def without_spaces(text: str) -> str:
+    """Whatever the width of the terminal."""
+    return "".join(text.split())
 
 
 def test_config_prints_the_example_file_and_the_documented_table() -> None:

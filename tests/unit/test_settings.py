@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from zaqar_notify.cli.config_command import example_file, markdown_page
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.settings import Settings, load_settings, shown, sources
+from zaqar_notify.settings import NAMES, Settings, load_settings, shown, sources
+from zaqar_notify.settings.pages import example_file, markdown_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +77,8 @@ def test_sources_say_where_each_value_comes_from(file: Path) -> None:
     assert found["smtp_host"] == f"file {file}"
     assert found["smtp_port"] == "environment"
     assert found["smtp_tls"] == "default"
-    assert list(found) == list(Settings.model_fields)
+    assert tuple(found) == NAMES
+    assert set(NAMES) == set(Settings.model_fields)
 
 
 def test_the_file_may_quote_and_comment_but_never_expands(file: Path) -> None:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from zaqar_notify.cli.output import print_json, print_table
-from zaqar_notify.settings import Settings, load_settings, shown, sources, variable
+from zaqar_notify.settings import SECTIONS, load_settings, shown, sources, variable
+from zaqar_notify.settings.pages import entries, example_file, markdown_page
 
 
 def register(app: typer.Typer) -> None:
-    app.command()(config)
+    app.command(cls=_WithSettings)(config)
+
+
+class _WithSettings(TyperCommand):
+    """Its `--help` ends with all settings, section by section."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        for section in SECTIONS:
+            with formatter.section(f"Settings: {section.title}"):
+                formatter.write_dl(
+                    [
+                        (each.name, f"{each.sentence} [default: {each.default or 'empty'}]")
+                        for each in entries(section)
+                    ]
+                )
 
 
 def config(
@@ -30,49 +46,6 @@ def config(
         print(markdown_page(), end="")
     else:
         _print_effective(as_json)
-
-
-def example_file() -> str:
-    """The content of settings.example.env: each setting with its sentence and its default."""
-    lines = [
-        "# Every setting with its default. Use it as the file that ZAQAR_CONFIG_FILE names, or set",
-        "# the same names in the environment, which wins.",
-    ]
-    for name, default in _defaults().items():
-        lines += ["", f"# {Settings.model_fields[name].description}"]
-        lines += [f"# {variable(name)}={default}"]
-    return "\n".join(lines) + "\n"
-
-
-def markdown_page() -> str:
-    """The content of docs/settings.md."""
-    lines = [
-        "# Settings",
-        "",
-        "Each is read from the environment, or from the file that `ZAQAR_CONFIG_FILE` names (lines of",
-        "`NAME=value`, the same names); the environment wins. A wrong value, an unknown name and a file",
-        "that can't be read stop the start with a sentence. `zaqar-notify config` prints what is in",
-        "effect and where it comes from. This page is the output of `zaqar-notify config --markdown`.",
-        "",
-        "| setting | default | what it is |",
-        "|---|---|---|",
-    ]
-    for name, default in _defaults().items():
-        shown_default = f"`{default}`" if default else "empty"
-        description = (Settings.model_fields[name].description or "").replace("|", "\\|")
-        lines.append(f"| `{variable(name)}` | {shown_default} | {description} |")
-    lines += [
-        "",
-        "The commands that call a service (`post`, `tail`, `claim`, …) read `ZAQAR_URL`, `ZAQAR_PROJECT`",
-        "and `ZAQAR_CLIENT_ID` from the environment, in place of their options; `receive` reads",
-        "`ZAQAR_RECEIVE_SECRET`.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _defaults() -> dict[str, str]:
-    settings = Settings()
-    return {name: shown(getattr(settings, name)) for name in Settings.model_fields}
 
 
 def _print_effective(as_json: bool) -> None:

@@ -10,6 +10,8 @@ import typer
 
 from zaqar_notify.settings import load_settings
 
+SETTINGS = "Settings are read from the environment; `zaqar-notify config --help` lists them."
+
 
 class Pool(StrEnum):
     THREADS = "threads"
@@ -17,8 +19,9 @@ class Pool(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    for command in (up, api, worker, receive):
-        app.command()(command)
+    for command in (up, api, worker):
+        app.command(epilog=SETTINGS)(command)
+    app.command()(receive)
 
 
 def up(

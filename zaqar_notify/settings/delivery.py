@@ -1,0 +1,174 @@
+"""The settings of notifications: subscribers, deliveries, mail, and what keeps them safe."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.mail import is_mail_address, read_mailbox
+from zaqar_notify.settings.section import (
+    Count,
+    LeastMinute,
+    Networks,
+    Port,
+    Seconds,
+    Secrets,
+    Section,
+    Words,
+)
+
+
+class SubscriptionSettings(Section):
+    """The subscribers that are permitted, and their confirmation."""
+
+    title = "Subscriptions"
+
+    default_subscription_ttl: LeastMinute = Field(
+        3600, description="Life of a subscription made without ttl, seconds."
+    )
+    subscriber_types: Words = Field(
+        ("http", "https", "mailto", "queue"),
+        description="URI schemes a subscriber may have, comma separated.",
+    )
+    require_confirmation: bool = Field(
+        False, description="Notify only subscribers that confirmed; needs signed URL secrets."
+    )
+    external_confirmation_url: str = Field("", description="Page that confirmation mails link to.")
+
+
+class DeliverySettings(Section):
+    """Tries to deliver messages to subscribers, and the retries."""
+
+    title = "Delivery"
+
+    delivery_connect_timeout_seconds: float = Field(
+        3.05,
+        gt=0,
+        description="Time to connect to a receiver, name look-up and TLS included, seconds.",
+    )
+    delivery_timeout_seconds: float = Field(
+        15,
+        gt=0,
+        description="Time for one whole try, seconds; mails have the minutes of RFC 5321 instead.",
+    )
+    delivery_concurrency: Count = Field(
+        256,
+        description="Most tries under way at once in one process; one project alone has three quarters.",
+    )
+    delivery_concurrency_per_endpoint: Count = Field(
+        16, description="Most tries under way at once to one subscriber, in one process."
+    )
+    delivery_breaker_failures: Count = Field(
+        5, description="Failures in a row after which a subscriber gets one try at a time."
+    )
+    delivery_lease_seconds: Count = Field(
+        12,
+        description="Lease of a worker on the deliveries it works on, seconds; renewed meanwhile. What a dead worker had goes on after it.",
+    )
+    delivery_max_age_seconds: Count = Field(
+        604800,
+        description="How long a delivery is owed at most before it is given up, seconds.",
+    )
+    delivery_max_hops: Count = Field(
+        4, description="Most queues that a message may cross by queue subscriptions."
+    )
+    delivery_partitions: Count = Field(
+        1, description="Parts that owed deliveries are split into; workers share them out."
+    )
+    notify_delayed_at_once: bool = Field(
+        False,
+        description="Notify of a delayed message when it is posted, as Zaqar does, not when it is due.",
+    )
+    retry_default: Literal["standard", "zaqar", "sns"] = Field(
+        "standard",
+        description="Retries where neither subscription nor queue has a policy: Standard Webhooks' over three days, Zaqar's over three minutes, or SNS's.",
+    )
+    retry_jitter: float = Field(
+        0.1, ge=0, le=0.5, description="Part of a retry's wait that is random, 0 to 0.5."
+    )
+
+
+class MailSettings(Section):
+    """The way of mails to `mailto:` subscribers: a relay, or a sendmail command."""
+
+    title = "Mail"
+
+    smtp_host: str = Field(
+        "",
+        description="Mail relay; without one (and without a sendmail command) mailto: subscribers are refused.",
+    )
+    smtp_port: Port = Field(25, description="Port of the mail relay.")
+    smtp_sender: str = Field(
+        "",
+        description="Sender of all mails, which gets the bounces: ADDRESS or NAME <ADDRESS>; a mail relay needs one.",
+    )
+    smtp_senders: Words = Field(
+        (),
+        description="Who else may be the sender if a subscription asks for it (options.from): addresses, and @DOMAIN for all of a domain, comma separated. Others become Reply-To.",
+    )
+    smtp_connections: Count = Field(
+        8,
+        description="Most connections to the mail relay (or sendmail commands) at once, in one process; half of them for one project.",
+    )
+    smtp_username: str = Field("", description="User at the mail relay; empty: no login.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="Password at the mail relay.")
+    smtp_tls: Literal["none", "starttls", "tls"] = Field(
+        "none", description="none, starttls, or tls from the start."
+    )
+    sendmail_command: str = Field(
+        "",
+        description="Command that reads a mail from standard input and gets its recipient as last argument, e.g. /usr/sbin/sendmail -oi; used instead of a relay.",
+    )
+
+    @field_validator("sendmail_command")
+    @classmethod
+    def _can_be_split(cls, value: str) -> str:
+        shlex.split(value)  # Its ValueError says what is wrong.
+        return value
+
+    @field_validator("smtp_sender")
+    @classmethod
+    def _is_mailbox(cls, value: str) -> str:
+        try:
+            if value:
+                read_mailbox(value, "it")
+        except ValidationFailed as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("smtp_senders")
+    @classmethod
+    def _are_addresses(cls, value: Words) -> Words:
+        for word in value:
+            if not is_mail_address(f"any{word}" if word.startswith("@") else word):
+                raise ValueError(f"{word!r} is neither an address nor @ and a domain")
+        return tuple(word.lower() for word in value)
+
+
+class SecuritySettings(Section):
+    """Keys, and the networks that deliveries may reach."""
+
+    title = "Security"
+
+    signed_url_secrets: Secrets = Field(
+        (), description="Keys of pre-signed URLs, comma separated; the first signs, all verify."
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="Master key from which each subscription's webhook signing secret is derived.",
+    )
+    webhook_secret_overlap_seconds: Seconds = Field(
+        86400,
+        description="How long a rotated signing secret still signs beside the new one, seconds.",
+    )
+    delivery_allow: Networks = Field(
+        (),
+        description="Networks (CIDR, comma separated) that deliveries may reach although they are not public.",
+    )
+    delivery_deny: Networks = Field(
+        (),
+        description="Networks (CIDR, comma separated) that deliveries may never reach; wins over allow.",
+    )

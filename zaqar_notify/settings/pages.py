@@ -1,0 +1,76 @@
+"""The settings as people read them: the example file, the documented page, and the lists of `--help`.
+
+All are made from the sections. `make settings` writes the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from zaqar_notify.settings.loading import SECTIONS, Settings, shown, variable
+from zaqar_notify.settings.section import Section
+
+_ABOUT_THE_FILE = """\
+# Every setting with its default. Use it as the file that ZAQAR_CONFIG_FILE names, or set
+# the same names in the environment, which wins.
+"""
+
+_ABOUT_THE_PAGE = """\
+# Settings
+
+Each is read from the environment, or from the file that `ZAQAR_CONFIG_FILE` names (lines of
+`NAME=value`, the same names); the environment wins. A wrong value, an unknown name and a file
+that can't be read stop the start with a sentence. `zaqar-notify config` prints what is in
+effect and where it comes from; `zaqar-notify config --help` prints this list.
+`make settings` writes this page.
+"""
+
+_ABOUT_THE_CLIENT = """
+## Client
+
+The commands that call a service (`post`, `tail`, `claim`, …) read `ZAQAR_URL`, `ZAQAR_PROJECT`
+and `ZAQAR_CLIENT_ID` from the environment, in place of their options; `receive` reads
+`ZAQAR_RECEIVE_SECRET`.
+"""
+
+
+class Entry(NamedTuple):
+    """A setting: its name in the environment, its default as it is written there, its sentence."""
+
+    name: str
+    default: str
+    sentence: str
+
+
+def entries(section: type[Section]) -> Iterator[Entry]:
+    defaults = Settings()
+    for name, field in section.model_fields.items():
+        yield Entry(variable(name), shown(getattr(defaults, name)), field.description or "")
+
+
+def example_file() -> str:
+    """The content of settings.example.env."""
+    parts = [_ABOUT_THE_FILE]
+    for section in SECTIONS:
+        parts.append(f"\n# === {section.title} ===\n# {section.__doc__}\n".replace("`", ""))
+        parts += [
+            f"\n# {each.sentence}\n# {each.name}={each.default}\n" for each in entries(section)
+        ]
+    return "".join(parts)
+
+
+def markdown_page() -> str:
+    """The content of docs/settings.md."""
+    parts = [_ABOUT_THE_PAGE]
+    for section in SECTIONS:
+        parts.append(f"\n## {section.title}\n\n{section.__doc__}\n\n")
+        parts.append("| setting | default | what it is |\n|---|---|---|\n")
+        parts += [_row(each) for each in entries(section)]
+    return "".join([*parts, _ABOUT_THE_CLIENT])
+
+
+def _row(entry: Entry) -> str:
+    default = f"`{entry.default}`" if entry.default else "empty"
+    sentence = entry.sentence.replace("|", "\\|")
+    return f"| `{entry.name}` | {default} | {sentence} |\n"

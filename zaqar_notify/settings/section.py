@@ -1,0 +1,42 @@
+"""What all sections of the settings share: their base, and the types of their fields."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, ClassVar, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class Section(BaseModel):
+    """Settings that belong together; the docstring is a sentence about them for operators."""
+
+    title: ClassVar[str]
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _words(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value
+
+
+def _networks(value: object) -> object:
+    words = _words(value)
+    if not isinstance(words, tuple):
+        return words
+    return tuple(ip_network(word) if isinstance(word, str) else word for word in words)
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_words)]
+
+Seconds = Annotated[int, Field(ge=0)]
+LeastMinute = Annotated[int, Field(ge=60)]
+"""Seconds that a client may name, too: the API takes no fewer."""
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
