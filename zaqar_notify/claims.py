@@ -2,78 +2,36 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import msgspec
-import orjson
-
 from zaqar_notify.clock import new_id
-from zaqar_notify.documents import Reader
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.limits import check_limit, check_range
 from zaqar_notify.metadata import dead_letter
 from zaqar_notify.models import Claim, QueueRef
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.unread import Warn, ignore, warn_of_fields
 from zaqar_notify.waiting import Wait, first_found
-
-MIN_TTL_SECONDS = 60
-MIN_GRACE_SECONDS = 60
-
-
-class ClaimBody(msgspec.Struct):
-    """How a claim is asked for; None takes the default."""
-
-    ttl: int | None = None
-    grace: int | None = None
-    limit: int | None = None
-
-
-class RenewBody(msgspec.Struct):
-    ttl: int | None = None
-    grace: int | None = None
-
-
-class StrictClaimBody(ClaimBody, forbid_unknown_fields=True):
-    """Nothing in it that nobody reads."""
-
-
-class StrictRenewBody(RenewBody, forbid_unknown_fields=True):
-    """Nothing in it that nobody reads."""
-
-
-_claim_body = Reader(ClaimBody, strict=StrictClaimBody)
-_renew_body = Reader(RenewBody, strict=StrictRenewBody)
 
 
 async def create(
     service: Service,
     ref: QueueRef,
-    body: bytes,
     *,
-    limit: int | None,
+    ttl: int | None = None,
+    grace: int | None = None,
+    limit: int | None = None,
     wait: Wait | None = None,
-    warn: Warn = ignore,
 ) -> Claim | None:
     """Lease visible messages, oldest first; None when there is nothing to claim.
 
     Args:
-        body: `{"ttl"?, "grace"?, "limit"?}`, or empty.
-        limit: Wins over the body's.
+        ttl: Length of the lease, seconds; None takes the default. A lease of 0 ends at once.
+        grace: Seconds of life past the lease, at least; None takes the default.
         wait: Put off the answer None while nothing comes. When the caller hangs up, nothing stays
             claimed and nothing is counted.
     """
     storage, settings = service.storage, service.settings
-    asked = ClaimBody()
-    if body:
-        asked = _claim_body.read(body, on_unread=partial(_warn_of_unread, body, ClaimBody, warn))
-    limit = check_limit(
-        asked.limit if limit is None else limit,
-        most=settings.max_messages_per_claim_or_pop,
-        unit="messages",
-    )
-    ttl, grace = _terms(asked.ttl, asked.grace, settings)
+    limit = check_limit(limit, most=settings.max_messages_per_claim_or_pop, unit="messages")
+    ttl, grace = _terms(ttl, grace, settings)
     claim_id = new_id()
 
     async def claim() -> Claim | None:
@@ -109,11 +67,15 @@ async def get(service: Service, ref: QueueRef, claim_id: str) -> Claim:
 
 
 async def renew(
-    service: Service, ref: QueueRef, claim_id: str, body: bytes, *, warn: Warn = ignore
+    service: Service,
+    ref: QueueRef,
+    claim_id: str,
+    *,
+    ttl: int | None = None,
+    grace: int | None = None,
 ) -> None:
-    """Let the lease begin anew with `{"ttl"?, "grace"?}`; what is missing takes the default."""
-    asked = _renew_body.read(body, on_unread=partial(_warn_of_unread, body, RenewBody, warn))
-    ttl, grace = _terms(asked.ttl, asked.grace, service.settings)
+    """Let the lease begin anew; what is None takes the default."""
+    ttl, grace = _terms(ttl, grace, service.settings)
     now = service.clock.now()
     await service.storage.claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)
 
@@ -127,12 +89,6 @@ def _terms(ttl: int | None, grace: int | None, settings: Settings) -> tuple[int,
         ttl = settings.default_claim_ttl
     if grace is None:
         grace = settings.default_claim_grace
-    check_range("ttl", ttl, least=MIN_TTL_SECONDS, most=settings.max_claim_ttl, unit="seconds")
-    check_range(
-        "grace", grace, least=MIN_GRACE_SECONDS, most=settings.max_claim_grace, unit="seconds"
-    )
+    check_range("ttl", ttl, least=0, most=settings.max_claim_ttl, unit="seconds")
+    check_range("grace", grace, least=0, most=settings.max_claim_grace, unit="seconds")
     return ttl, grace
-
-
-def _warn_of_unread(body: bytes, kind: type[msgspec.Struct], warn: Warn) -> None:
-    warn_of_fields(orjson.loads(body), kind.__struct_fields__, where="field", warn=warn)

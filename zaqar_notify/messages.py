@@ -4,59 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
-from functools import partial
 
 import msgspec
-import orjson
 
 from zaqar_notify.delivery import fan_out_jobs
-from zaqar_notify.documents import Reader
-from zaqar_notify.errors import (
-    BodyInvalid,
-    HeaderInvalid,
-    MessageDoesNotExist,
-    ValidationFailed,
-)
-from zaqar_notify.jsontext import MAX_DEPTH, check_depth_of_text, read_json
+from zaqar_notify.errors import BodyInvalid, MessageDoesNotExist, ValidationFailed
+from zaqar_notify.jsontext import MAX_DEPTH
 from zaqar_notify.limits import check_limit, check_range, distinct_ids
-from zaqar_notify.metadata import MIN_TTL_SECONDS, MessageRules, message_rules
+from zaqar_notify.metadata import MessageRules, message_rules
 from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Post
-from zaqar_notify.unread import Warn, ignore, warn_of_fields
 from zaqar_notify.waiting import Wait, first_found
 
 RELAY_CLIENT = "zaqar-notify"
 """The client id of messages that a queue subscription posted; it is no UUID."""
 
-_KEY = re.compile(r"[!-~]{1,255}")
-
 
 class PostedMessage(msgspec.Struct):
-    """A message as a client writes it."""
+    """A message as it is to be posted: its body is JSON text, kept as it is. Seconds; what is unset is the
+    queue's default."""
 
     body: msgspec.Raw
     ttl: int | msgspec.UnsetType = msgspec.UNSET
-    delay: object = msgspec.UNSET
+    delay: int | msgspec.UnsetType = msgspec.UNSET
 
 
-class PostBody(msgspec.Struct):
-    messages: list[PostedMessage] | msgspec.UnsetType = msgspec.UNSET
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of a post.
 
+    `ids` are its messages' ids in order; `never_seen` those messages that expire before they are due.
+    """
 
-class StrictMessage(PostedMessage, forbid_unknown_fields=True):
-    """A message with nothing that nobody reads."""
-
-
-class StrictBody(PostBody, forbid_unknown_fields=True):
-    messages: list[StrictMessage] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
-
-
-_post_body = Reader(PostBody, strict=StrictBody)
+    ids: list[str]
+    never_seen: list[NewMessage]
 
 
 class QueuePost(Post):
@@ -139,8 +123,8 @@ class ClientPost(QueuePost):
         settled = [
             NewMessage(
                 bytes(message.body),
-                rules.default_ttl if message.ttl is msgspec.UNSET else message.ttl,
-                self._delay(message, rules.default_delay),
+                self._ttl(message.ttl, rules.default_ttl),
+                self._delay(message.delay, rules.default_delay),
                 checksum,
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)
@@ -148,12 +132,14 @@ class ClientPost(QueuePost):
         self.never_seen = [message for message in settled if message.delay >= message.ttl]
         return settled
 
-    def _delay(self, message: PostedMessage, default: int) -> int:
-        delay = message.delay
+    def _ttl(self, ttl: int | msgspec.UnsetType, default: int) -> int:
+        if ttl is msgspec.UNSET:
+            return default
+        return check_range("ttl", ttl, least=1, most=self._settings.max_message_ttl, unit="seconds")
+
+    def _delay(self, delay: int | msgspec.UnsetType, default: int) -> int:
         if delay is msgspec.UNSET:
             return default
-        if isinstance(delay, bool) or not isinstance(delay, int):
-            raise BodyInvalid("delay must be an integer, seconds")
         most = self._settings.max_message_delay
         return check_range("delay", delay, least=0, most=most, unit="seconds")
 
@@ -207,24 +193,22 @@ class RelayedPost(QueuePost):
 async def post(
     service: Service,
     ref: QueueRef,
-    body: bytes,
+    messages: Sequence[PostedMessage],
     *,
+    size: int,
     client_id: str,
-    idempotency_key: str | None = None,
+    idempotency_key: IdempotencyKey | None = None,
     request_id: str = "",
     hops: int = 0,
-    warn: Warn = ignore,
-) -> list[str]:
-    """Store the messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`; all of them or none.
+) -> Receipt:
+    """Store the messages; all of them or none.
 
     Args:
-        idempotency_key: A second post with the same key and body stores nothing and is answered as
-            the first.
+        size: Bytes of the request, which the queue may bound.
+        idempotency_key: A second post with the same key and fingerprint stores nothing and is answered
+            as the first.
         hops: Queues that the messages have crossed, this one included, when a webhook of a queue's
             subscription brings them. A loop of webhooks would multiply them for ever.
-
-    Returns:
-        Their ids, in order.
     """
     settings = service.settings
     if hops > settings.delivery_max_hops:
@@ -232,24 +216,22 @@ async def post(
             f"The messages crossed {hops - 1} queues already; at most {settings.delivery_max_hops} "
             "are allowed; do queues notify each other in a loop?"
         )
-    messages = _read_messages(body, settings, warn)
     post = ClientPost(
         ref,
         messages,
-        size=len(body),
+        size=size,
         client_id=client_id,
-        idempotency_key=_remembered_as(idempotency_key, body, settings),
+        idempotency_key=idempotency_key,
         request_id=request_id,
         hops=hops,
         settings=settings,
     )
     posted = await service.storage.messages.post(ref, post, now=service.clock.now())
-    _warn_of_never_seen(post.never_seen, warn)
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
     if posted.owes_deliveries:
         service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
-    return posted.ids
+    return Receipt(posted.ids, post.never_seen)
 
 
 async def relay(
@@ -338,18 +320,16 @@ async def delete(service: Service, ref: QueueRef, message_id: str, *, claim_id: 
 
 
 async def delete_many(
-    service: Service, ref: QueueRef, ids: Sequence[str], *, claim_ids: Sequence[str]
+    service: Service, ref: QueueRef, ids: Sequence[str], *, claim_ids: Sequence[str] | None
 ) -> None:
-    """Delete those that exist among `ids`, claimed or not.
+    """Delete those that exist among `ids`.
 
-    With the setting `message_delete_with_claim_id`, claimed ones only under one of `claim_ids`.
+    Args:
+        claim_ids: None deletes claimed messages, too; else they go only under one of these claims.
     """
     distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
-    guarded = service.settings.message_delete_with_claim_id
-    if guarded and not claim_ids:
-        raise ValidationFailed("claim_ids is required to delete messages by ids on this server")
     await service.storage.messages.delete_many(
-        ref, distinct, claim_ids=claim_ids if guarded else None, now=service.clock.now()
+        ref, distinct, claim_ids=claim_ids, now=service.clock.now()
     )
 
 
@@ -357,57 +337,6 @@ async def pop(service: Service, ref: QueueRef, count: int) -> list[Message]:
     most = service.settings.max_messages_per_claim_or_pop
     check_range("pop", count, least=1, most=most, unit="messages")
     return await service.storage.messages.pop(ref, limit=count, now=service.clock.now())
-
-
-def _read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMessage]:
-    try:
-        messages = _post_body.read(body, on_unread=partial(_warn_of_unread, body, warn)).messages
-    except BodyInvalid:
-        _explain_array(body)
-        raise
-    if messages is msgspec.UNSET or not messages:
-        raise ValidationFailed("messages must be an array of at least one message")
-    for message in messages:
-        check_depth_of_text(bytes(message.body))
-        if message.ttl is not msgspec.UNSET:
-            most = settings.max_message_ttl
-            check_range("ttl", message.ttl, least=MIN_TTL_SECONDS, most=most, unit="seconds")
-    return messages
-
-
-def _warn_of_unread(body: bytes, warn: Warn) -> None:
-    document = orjson.loads(body)
-    warn_of_fields(document, PostBody.__struct_fields__, where="field", warn=warn)
-    given = (field for message in document.get("messages", ()) for field in message)
-    warn_of_fields(given, PostedMessage.__struct_fields__, where="message: field", warn=warn)
-
-
-def _warn_of_never_seen(messages: Sequence[NewMessage], warn: Warn) -> None:
-    for ttl, delay in dict.fromkeys((message.ttl, message.delay) for message in messages):
-        warn(
-            f"message: a delay of {delay} seconds is not less than the ttl of {ttl}: it expires before "
-            "it is due, so nobody claims it or is notified, and pages show it with include_delayed only"
-        )
-
-
-def _explain_array(body: bytes) -> None:
-    """A top-level array was the form of version 1: not malformed, but not ours either."""
-    if body.lstrip()[:1] != b"[":
-        return
-    document = read_json(body)
-    if isinstance(document, list) and "messages" not in document:
-        raise ValidationFailed('The body must be an object: {"messages": [{"body": …}]}')
-
-
-def _remembered_as(key: str | None, body: bytes, settings: Settings) -> IdempotencyKey | None:
-    if key is None:
-        return None
-    if not _KEY.fullmatch(key):
-        raise HeaderInvalid(
-            "Invalid header value", "Idempotency-Key must be 1 to 255 visible ASCII characters"
-        )
-    fingerprint = hashlib.sha256(body).digest()
-    return IdempotencyKey(key, fingerprint, settings.idempotency_keep_seconds)
 
 
 def _checksum(body: msgspec.Raw, settings: Settings) -> str | None:

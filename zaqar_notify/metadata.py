@@ -1,4 +1,4 @@
-"""A queue's metadata: what may be stored, how it is shown, JSON patch, and how we read it.
+"""A queue's metadata: what may be stored, how it is shown and changed, and how we read it.
 
 The metadata is the user's own object of any keys; those below are reserved and mean something to us.
 null for any of them means unset.
@@ -6,7 +6,6 @@ null for any of them means unset.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
@@ -49,8 +48,6 @@ _SHOWN_KEYS = (
     ENCRYPT,
 )
 
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])+){2}")
-
 
 class MessageRules(msgspec.Struct, frozen=True):
     """What a queue says about posts: seconds, seconds, bytes. No delay: not a delayed queue."""
@@ -61,22 +58,20 @@ class MessageRules(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One step of a JSON patch, on one top-level key of the metadata."""
+    """One step of a change, on one top-level key of the metadata."""
 
     op: Literal["add", "replace", "remove"]
     key: str
     value: object = None
 
 
-def checked(metadata: object, settings: Settings) -> Document:
+def checked(metadata: Document, settings: Settings) -> Document:
     """The metadata, once it may be stored.
 
     Raises:
-        BodyInvalid: Not an object, too deep, or an integer beyond 64 bits.
+        BodyInvalid: Too deep, or an integer beyond 64 bits.
         ValidationFailed: A reserved key is out of range or of another type.
     """
-    if not isinstance(metadata, dict):
-        raise BodyInvalid("A queue's metadata must be a JSON object")
     check_depth(metadata)
     check_integers(metadata)
     for key, check in _CHECKS.items():
@@ -95,22 +90,6 @@ def shown(metadata: Document, settings: Settings) -> Document:
     defaults[ENCRYPT] = False
     filled = {key: default for key, default in defaults.items() if not metadata.get(key)}
     return metadata | filled
-
-
-def parse_patch(document: object) -> list[Operation]:
-    """Read a JSON patch as queues take it; its form is checked before anything is looked up.
-
-    Args:
-        document: `[{"op": "add" | "replace" | "remove", "path": "/metadata/<key>", "value"?}]`.
-
-    Raises:
-        BodyInvalid: Says what is wrong with which operation, counted from 1.
-
-    Source: Zaqar API v2, "Update Queue"; RFC 6901 for the pointer.
-    """
-    if not isinstance(document, list):
-        raise BodyInvalid("The body must be a JSON array of patch operations")
-    return [_operation(step, item) for step, item in enumerate(document, start=1)]
 
 
 def patched(metadata: Document, operations: Sequence[Operation], settings: Settings) -> Document:
@@ -179,38 +158,6 @@ def warn_of_combinations(
     reason = f"without {' and '.join(lacking)}" if lacking else "since the queue names itself"
     for key in given:
         warn(f"metadata: {key} has no effect {reason}")
-
-
-def _operation(step: int, item: object) -> Operation:
-    if not isinstance(item, dict):
-        raise BodyInvalid(f"Operation {step} must be an object with op, path and value")
-    for field in ("op", "path"):
-        if field not in item:
-            raise BodyInvalid(f"Operation {step} lacks {field}")
-    op = item["op"]
-    if op not in ("add", "replace", "remove"):
-        raise BodyInvalid(
-            f"Operation {step}: op {str(op)[:80]!r} is unknown; it takes add, replace and remove"
-        )
-    if op != "remove" and "value" not in item:
-        raise BodyInvalid(f"Operation {step}: {op} needs a value")
-    root, key = _tokens(step, item["path"])
-    if op != "remove" and root.lower() != "metadata":
-        raise BodyInvalid(f"Operation {step}: path must begin with /metadata/")
-    return Operation(op=op, key=key, value=item.get("value"))
-
-
-def _tokens(step: int, path: object) -> tuple[str, str]:
-    if not isinstance(path, str):
-        raise BodyInvalid(f"Operation {step}: path must be a string")
-    tokens = [token.strip() for token in path.split("/")[1:]]
-    if not _POINTER.fullmatch(path) or not all(tokens):
-        raise BodyInvalid(
-            f"Operation {step}: path {path[:80]!r} must be /metadata/<key>, "
-            "with ~1 for / and ~0 for ~ in the key"
-        )
-    root, key = (token.replace("~1", "/").replace("~0", "~") for token in tokens)
-    return root, key
 
 
 def _apply(operation: Operation, metadata: Document) -> None:

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-import msgspec
-
-from zaqar_notify import signing
-from zaqar_notify.clock import host_now
-from zaqar_notify.documents import read_document
-from zaqar_notify.errors import BodyInvalid, UnsupportedPatchType, ValidationFailed
-from zaqar_notify.jsontext import read_json
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.limits import check_limit
-from zaqar_notify.metadata import (
-    KNOWN_KEYS,
-    checked,
-    parse_patch,
-    patched,
-    shown,
-    warn_of_combinations,
-)
+from zaqar_notify.metadata import Operation, checked, patched, shown
 from zaqar_notify.models import Document, Queue, QueueRef, QueueStats
 from zaqar_notify.service import Service
-from zaqar_notify.unread import Warn, ignore, warn_of_keys, warn_of_policy
-
-PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
-
-RESOURCE_TYPES = ("messages", "subscriptions")
-"""What a purge can remove."""
+from zaqar_notify.signing import sign_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +22,13 @@ class QueueList:
     count: int | None
 
 
-class PurgeBody(msgspec.Struct):
-    resource_types: object = msgspec.UNSET
-
-
-_purge_body = msgspec.json.Decoder(PurgeBody)
-
-
-async def create(service: Service, ref: QueueRef, body: bytes, *, warn: Warn = ignore) -> bool:
-    """Create the queue with the metadata in `body`; an existing one keeps its own.
+async def create(service: Service, ref: QueueRef, metadata: Document) -> bool:
+    """Create the queue; an existing one keeps its metadata.
 
     Returns:
         Whether it was created.
     """
-    metadata = checked(read_json(body) if body else {}, service.settings)
-    _warn_of_unread(metadata, warn)
-    warn_of_combinations(ref, metadata, service.settings, warn=warn)
+    checked(metadata, service.settings)
     return await service.storage.queues.create(ref, metadata=metadata, now=service.clock.now())
 
 
@@ -64,26 +38,16 @@ async def show(service: Service, ref: QueueRef) -> Document:
     return shown({} if queue is None else queue.metadata, service.settings)
 
 
-async def patch(
-    service: Service, ref: QueueRef, body: bytes, *, content_type: str | None, warn: Warn = ignore
-) -> Document:
-    """Apply a JSON patch to the metadata; all operations or none.
+async def patch(service: Service, ref: QueueRef, operations: Sequence[Operation]) -> Document:
+    """Change the metadata; all operations or none.
 
     Returns:
-        The new metadata, reserved keys filled in.
+        The new metadata, as stored.
     """
-    if content_type is None or content_type.lower() != PATCH_TYPE:
-        raise UnsupportedPatchType(PATCH_TYPE)
-    if not body:
-        raise BodyInvalid("A JSON body is required")
     settings = service.settings
-    operations = parse_patch(read_json(body))
-    metadata = await service.storage.queues.update(
+    return await service.storage.queues.update(
         ref, lambda stored: patched(stored, operations, settings)
     )
-    _warn_of_unread({each.key: each.value for each in operations if each.op != "remove"}, warn)
-    warn_of_combinations(ref, metadata, settings, warn=warn)
-    return shown(metadata, settings)
 
 
 async def delete(service: Service, ref: QueueRef) -> None:
@@ -127,41 +91,36 @@ async def stats(service: Service, ref: QueueRef) -> QueueStats:
     return await service.storage.queues.stats(ref, now=service.clock.now())
 
 
-async def purge(service: Service, ref: QueueRef, body: bytes) -> None:
-    """Remove what `{"resource_types": [...]}` names; without a body messages and subscriptions."""
-    kinds = _resource_types(body) if body else RESOURCE_TYPES
-    if "messages" in kinds:
+async def purge(
+    service: Service, ref: QueueRef, *, messages: bool = True, subscriptions: bool = True
+) -> None:
+    """Remove the queue's messages, its subscriptions, or both."""
+    if messages:
         await service.storage.messages.purge(ref, now=service.clock.now())
-    if "subscriptions" in kinds:
+    if subscriptions:
         await service.storage.subscriptions.delete_all(ref)
 
 
-def share(service: Service, ref: QueueRef, body: bytes) -> Document:
-    """What a holder needs to use the queue without a token for a while."""
-    if not body:
-        raise BodyInvalid("A JSON body is required; {} will do")
-    return signing.share(
-        read_json(body),
-        secrets=[secret.get_secret_value() for secret in service.settings.signed_url_secrets],
+def share(
+    service: Service,
+    ref: QueueRef,
+    *,
+    paths: Sequence[str],
+    methods: Sequence[str],
+    expires_at: datetime,
+) -> str:
+    """The signature by which its holder uses these paths of the queue's project without a token.
+
+    Raises:
+        ValidationFailed: There is no key to sign with.
+    """
+    secrets = service.settings.signed_url_secrets
+    if not secrets:
+        raise ValidationFailed("Sharing is off: ZAQAR_SIGNED_URL_SECRETS is not set")
+    return sign_url(
+        secrets[0].get_secret_value(),
+        paths=paths,
+        methods=methods,
         project=ref.project,
-        queue=ref.name,
-        prefix=service.settings.public_path,
-        now=host_now(service.clock),
+        expires=expires_at,
     )
-
-
-def _resource_types(body: bytes) -> Sequence[str]:
-    kinds = read_document(body, _purge_body).resource_types
-    if not isinstance(kinds, list):
-        raise ValidationFailed("resource_types must be an array")
-    for kind in kinds:
-        if kind not in RESOURCE_TYPES:
-            raise ValidationFailed(
-                f"resource_types has {str(kind)[:80]!r}; it takes {' and '.join(RESOURCE_TYPES)}"
-            )
-    return kinds
-
-
-def _warn_of_unread(metadata: Document, warn: Warn) -> None:
-    warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
-    warn_of_policy(metadata, warn=warn)

@@ -15,8 +15,8 @@ from functools import lru_cache
 
 import msgspec
 
-from zaqar_notify.errors import BodyInvalid, SignatureRefused, ValidationFailed
-from zaqar_notify.models import Document, Subscription
+from zaqar_notify.errors import SignatureRefused, ValidationFailed
+from zaqar_notify.models import Subscription
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret's kind, is none
 
@@ -29,11 +29,6 @@ _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 MAX_FORMER_SECRETS = 10
 """How many sign beside the current one: each makes every delivery's head 48 bytes longer."""
-
-_SHARED_PATHS = ("messages", "claims", "subscriptions")
-_SHARED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_SHARE_FIELDS = ("paths", "methods", "expires")
-_SHARE_LIFE = timedelta(days=1)
 
 
 def sign_webhook(secrets: Sequence[str], message_id: str, timestamp: int, payload: bytes) -> str:
@@ -128,7 +123,7 @@ def sign_url(
     Source: Zaqar API v2, "Pre-signed queue"; byte-identical to Zaqar's.
     """
     signed = _SEPARATOR.join(
-        (",".join(sorted(paths)), ",".join(sorted(methods)), project, _wire_instant(expires))
+        (",".join(sorted(paths)), ",".join(sorted(methods)), project, wire_instant(expires))
     )
     return hmac.digest(secret.encode(), signed.encode(), "sha256").hex()
 
@@ -172,7 +167,7 @@ def verify_url(
     paths = paths_header.split(",")
     methods = methods_header.split(",")
     try:
-        expires = _instant(expires_header)
+        expires = read_instant(expires_header)
     except ValueError as error:
         raise SignatureRefused from error
     if expires <= now or method not in methods:
@@ -186,54 +181,6 @@ def verify_url(
     ]
     if not any(hmac.compare_digest(given, expected) for expected in signatures):
         raise SignatureRefused
-
-
-def share(
-    document: object,
-    *,
-    secrets: Sequence[str],
-    project: str,
-    queue: str,
-    now: datetime,
-    prefix: str = "",
-) -> Document:
-    """Answer `POST /v2/queues/{queue}/share`: what a holder needs for the pre-signed headers.
-
-    Args:
-        document: `{"paths"?, "methods"?, "expires"?}`; null and empty mean the default: messages,
-            GET, a day from now.
-        secrets: The first one signs.
-        prefix: What clients have before our paths.
-
-    Returns:
-        `{"project", "methods", "expires", "paths", "signature"}`, both arrays sorted.
-
-    Raises:
-        BodyInvalid: The document is not an object.
-        ValidationFailed: A field is wrong or unknown, or there is no key to sign with.
-    """
-    if not isinstance(document, dict):
-        raise BodyInvalid("The body must be a JSON object; {} takes every default")
-    unknown = [field for field in document if field not in _SHARE_FIELDS]
-    if unknown:
-        raise ValidationFailed(
-            f"Unknown field {unknown[0][:80]!r}: a share has only paths, methods and expires"
-        )
-    if not secrets:
-        raise ValidationFailed("Sharing is off: ZAQAR_SIGNED_URL_SECRETS is not set")
-    names = _chosen(document, "paths", among=_SHARED_PATHS, default="messages")
-    methods = _chosen(document, "methods", among=_SHARED_METHODS, default="GET")
-    expires = _share_expiry(document.get("expires"), now)
-    paths = [f"{prefix}/v2/queues/{queue}/{name}" for name in names]
-    return {
-        "project": project,
-        "methods": methods,
-        "expires": _wire_instant(expires),
-        "paths": paths,
-        "signature": sign_url(
-            secrets[0], paths=paths, methods=methods, project=project, expires=expires
-        ),
-    }
 
 
 @lru_cache(maxsize=4096)
@@ -253,11 +200,12 @@ def _covers(paths: Sequence[str], path: str) -> bool:
     return any(path == signed or path.startswith(f"{signed}/") for signed in paths)
 
 
-def _wire_instant(instant: datetime) -> str:
+def wire_instant(instant: datetime) -> str:
+    """As `URL-Expires` has it: UTC, without zone and fraction."""
     return instant.astimezone(UTC).strftime(_EXPIRES_FORMAT)
 
 
-def _instant(text: str) -> datetime:
+def read_instant(text: str) -> datetime:
     """Read ISO 8601; no zone means UTC. Raises ValueError."""
     instant = datetime.fromisoformat(text).replace(microsecond=0)
     if instant.tzinfo is None:
@@ -266,33 +214,3 @@ def _instant(text: str) -> datetime:
         return instant.astimezone(UTC)
     except OverflowError as error:
         raise ValueError("beyond the years 1 to 9999") from error
-
-
-def _chosen(document: Document, field: str, *, among: Sequence[str], default: str) -> list[str]:
-    words = document.get(field)
-    if words is None or words == []:
-        return [default]
-    if not isinstance(words, list):
-        raise ValidationFailed(f"{field} must be an array of strings from {', '.join(among)}")
-    for word in words:
-        if word not in among:
-            raise ValidationFailed(
-                f"{field} has {str(word)[:80]!r}; it takes only {', '.join(among)}"
-            )
-    return sorted(set(words))
-
-
-def _share_expiry(value: object, now: datetime) -> datetime:
-    if value is None:
-        return (now + _SHARE_LIFE).replace(microsecond=0)
-    if not isinstance(value, str):
-        raise ValidationFailed("expires must be a string, an ISO 8601 instant")
-    try:
-        expires = _instant(value)
-    except ValueError as error:
-        raise ValidationFailed(
-            f"expires {value[:80]!r} is not an ISO 8601 instant such as 2030-01-31T12:00:00"
-        ) from error
-    if expires <= now:
-        raise ValidationFailed(f"expires {value[:80]!r} is not in the future")
-    return expires

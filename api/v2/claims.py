@@ -8,6 +8,7 @@ from http import HTTPStatus
 from api.answers import NO_CONTENT, Answer, at
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.v2.bodies import read_claim, read_renewal
 from api.v2.examples import CLAIM_ID, MESSAGE, MESSAGE_ID, WAIT
 from api.v2.links import queue_href
 from api.v2.query import Query, long_poll
@@ -22,13 +23,15 @@ MAX_CLAIM_BODY = 65536
 
 async def create(service: Service, call: Call) -> Answer:
     query = Query(call.query_string)
+    asked = read_claim(await call.body(MAX_CLAIM_BODY), service.settings, call.warn)
+    limit = query.integer("limit")
     claim = await claims.create(
         service,
         call.ref,
-        await call.body(MAX_CLAIM_BODY),
-        limit=query.integer("limit"),
+        ttl=asked.ttl,
+        grace=asked.grace,
+        limit=asked.limit if limit is None else limit,
         wait=long_poll(call, query, service.settings),
-        warn=call.warn,
     )
     if claim is None:
         return NO_CONTENT
@@ -55,8 +58,9 @@ async def show(service: Service, call: Call) -> Answer:
 
 
 async def renew(service: Service, call: Call) -> Answer:
-    body = await call.body(MAX_CLAIM_BODY)
-    await claims.renew(service, call.ref, call.names["claim_id"], body, warn=call.warn)
+    asked = read_renewal(await call.body(MAX_CLAIM_BODY), service.settings, call.warn)
+    claim_id = call.names["claim_id"]
+    await claims.renew(service, call.ref, claim_id, ttl=asked.ttl, grace=asked.grace)
     return NO_CONTENT
 
 

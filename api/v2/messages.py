@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from api.answers import NO_CONTENT, Answer, at
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.v2.bodies import read_messages
 from api.v2.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
 from api.v2.links import next_links, queue_href
 from api.v2.query import Query, long_poll
@@ -20,8 +23,13 @@ from zaqar_notify.errors import (
     MessageIsClaimed,
     ValidationFailed,
 )
+from zaqar_notify.models import NewMessage
 from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.unread import Warn
 
+_KEY = re.compile(r"[!-~]{1,255}")
 _HOPS = re.compile(r"[0-9]{1,3}")
 
 IDS_IN_LOCATION = 20
@@ -29,23 +37,38 @@ IDS_IN_LOCATION = 20
 
 
 async def post(service: Service, call: Call) -> Answer:
-    ids = await service_messages.post(
+    settings = service.settings
+    body = await call.body(settings.max_messages_post_size)
+    posted = await service_messages.post(
         service,
         call.ref,
-        await call.body(service.settings.max_messages_post_size),
+        read_messages(body, settings, call.warn),
+        size=len(body),
         client_id=call.client_id,
-        idempotency_key=call.header(b"idempotency-key"),
+        idempotency_key=_idempotency_key(call, body, settings),
         request_id=call.request_id.decode("ascii"),
         hops=_hops(call),
-        warn=call.warn,
     )
+    _warn_of_never_seen(posted.never_seen, call.warn)
     base = f"{queue_href(call)}/messages"
-    resources = '","'.join([f"{base}/{message_id}" for message_id in ids])
+    resources = '","'.join([f"{base}/{message_id}" for message_id in posted.ids])
     return at(
         HTTPStatus.CREATED,
-        f"{base}?ids={','.join(ids[:IDS_IN_LOCATION])}",
+        f"{base}?ids={','.join(posted.ids[:IDS_IN_LOCATION])}",
         f'{{"resources":["{resources}"]}}'.encode(),
     )
+
+
+def _idempotency_key(call: Call, body: bytes, settings: Settings) -> IdempotencyKey | None:
+    key = call.header(b"idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise HeaderInvalid(
+            "Invalid header value", "Idempotency-Key must be 1 to 255 visible ASCII characters"
+        )
+    fingerprint = hashlib.sha256(body).digest()
+    return IdempotencyKey(key, fingerprint, settings.idempotency_keep_seconds)
 
 
 def _hops(call: Call) -> int:
@@ -56,6 +79,14 @@ def _hops(call: Call) -> int:
     if not _HOPS.fullmatch(text):
         raise HeaderInvalid("Invalid header value", "Zaqar-Hops must be a number of 1 to 3 digits")
     return int(text)
+
+
+def _warn_of_never_seen(never_seen: Iterable[NewMessage], warn: Warn) -> None:
+    for ttl, delay in dict.fromkeys((one.ttl, one.delay) for one in never_seen):
+        warn(
+            f"message: a delay of {delay} seconds is not less than the ttl of {ttl}: it expires before "
+            "it is due, so nobody claims it or is notified, and pages show it with include_delayed only"
+        )
 
 
 async def browse(service: Service, call: Call) -> Answer:
@@ -105,7 +136,12 @@ async def delete_several(service: Service, call: Call) -> Answer:
         raise ValidationFailed("Exactly one of ids and pop is required")
     if count is not None:
         return await _pop(service, call, count, query)
-    await service_messages.delete_many(service, call.ref, ids, claim_ids=claim_ids)
+    guarded = service.settings.message_delete_with_claim_id
+    if guarded and not claim_ids:
+        raise ValidationFailed("claim_ids is required to delete messages by ids on this server")
+    await service_messages.delete_many(
+        service, call.ref, ids, claim_ids=claim_ids if guarded else None
+    )
     return NO_CONTENT
 
 

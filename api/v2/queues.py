@@ -11,11 +11,15 @@ import orjson
 from api.answers import NO_CONTENT, Answer, at, document
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.v2.bodies import read_metadata, read_resource_types
 from api.v2.examples import MESSAGE_ID
+from api.v2.json_patch import PATCH_TYPE, read_patch
 from api.v2.links import next_links, queue_href, queue_path
 from api.v2.query import Query
 from api.v2.shapes import age, instant, message_href
+from api.v2.share import read_share
 from zaqar_notify import queues
+from zaqar_notify.clock import host_now
 from zaqar_notify.errors import (
     BodyInvalid,
     MetadataConflict,
@@ -24,9 +28,11 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
-from zaqar_notify.metadata import shown
+from zaqar_notify.metadata import KNOWN_KEYS, shown, warn_of_combinations
 from zaqar_notify.models import Document, OldestNewest
 from zaqar_notify.service import Service
+from zaqar_notify.signing import wire_instant
+from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
 
 MAX_FILTERS = 20
 MAX_SMALL_BODY = 65536
@@ -38,7 +44,10 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(service.settings.max_queue_metadata)
-    created = await queues.create(service, call.ref, body, warn=call.warn)
+    metadata = read_metadata(body)
+    created = await queues.create(service, call.ref, metadata)
+    _warn_of_unread(metadata, call.warn)
+    warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
     return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.href)
 
 
@@ -51,11 +60,11 @@ async def patch(service: Service, call: Call) -> Answer:
         body = await call.body(service.settings.max_queue_metadata)
     except ValidationFailed as error:
         raise BodyInvalid(str(error)) from error
-    content_type = call.header(b"content-type")
-    metadata = await queues.patch(
-        service, call.ref, body, content_type=content_type, warn=call.warn
-    )
-    return document(metadata)
+    operations = read_patch(body, call.header(b"content-type"))
+    metadata = await queues.patch(service, call.ref, operations)
+    _warn_of_unread({each.key: each.value for each in operations if each.op != "remove"}, call.warn)
+    warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
+    return document(shown(metadata, service.settings))
 
 
 async def delete(service: Service, call: Call) -> Answer:
@@ -112,12 +121,33 @@ async def stats(service: Service, call: Call) -> Answer:
 
 
 async def purge(service: Service, call: Call) -> Answer:
-    await queues.purge(service, call.ref, await call.body(MAX_SMALL_BODY))
+    kinds = read_resource_types(await call.body(MAX_SMALL_BODY))
+    await queues.purge(
+        service, call.ref, messages="messages" in kinds, subscriptions="subscriptions" in kinds
+    )
     return NO_CONTENT
 
 
 async def share(service: Service, call: Call) -> Answer:
-    return document(queues.share(service, call.ref, await call.body(MAX_SMALL_BODY)))
+    body = await call.body(MAX_SMALL_BODY)
+    asked = read_share(body, queue_href=queue_href(call), now=host_now(service.clock))
+    signature = queues.share(
+        service, call.ref, paths=asked.paths, methods=asked.methods, expires_at=asked.expires_at
+    )
+    return document(
+        {
+            "project": call.project,
+            "methods": asked.methods,
+            "expires": wire_instant(asked.expires_at),
+            "paths": asked.paths,
+            "signature": signature,
+        }
+    )
+
+
+def _warn_of_unread(metadata: Document, warn: Warn) -> None:
+    warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
+    warn_of_policy(metadata, warn=warn)
 
 
 def _filters(sent: Iterable[tuple[str, str]]) -> Document:
@@ -216,15 +246,15 @@ RESOURCES = (
                 "queues:update",
                 "Change a queue's metadata",
                 {200: Reply("The new metadata", METADATA)},
-                description=f"The Content-Type must be exactly `{queues.PATCH_TYPE}`.",
+                description=f"The Content-Type must be exactly `{PATCH_TYPE}`.",
                 body=Body(
                     [{"op": "replace", "path": "/metadata/_default_message_ttl", "value": 600}],
-                    content_type=queues.PATCH_TYPE,
+                    content_type=PATCH_TYPE,
                 ),
                 refuses=(
                     QueueDoesNotExist("demo"),
                     MetadataConflict("_default_message_ttl"),
-                    UnsupportedPatchType(queues.PATCH_TYPE),
+                    UnsupportedPatchType(PATCH_TYPE),
                 ),
             ),
             "DELETE": Operation(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from api.v2.json_patch import PATCH_TYPE
 from tests.api.conftest import Api
-from zaqar_notify.queues import PATCH_TYPE
 
 HOOK = "https://example.org/hook"
 _LEGAL = re.compile(r'299 - "(?:[ !#-\[\]-~]|\\["\\])*"')

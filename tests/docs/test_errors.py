@@ -8,9 +8,9 @@ import re
 from api import errors as answers
 from api import headers, requests
 from api.errors import response_for
-from api.v2 import admission
+from api.v2 import admission, messages
 from tests.docs.pages import named, read, rows, section
-from zaqar_notify import errors, messages, names
+from zaqar_notify import errors, names
 from zaqar_notify.errors import HeaderInvalid, NotifyError
 
 PAGE = read("errors.md")

@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from zaqar_notify.errors import BodyInvalid, SignatureRefused, ValidationFailed
-from zaqar_notify.models import Document, QueueRef, Subscription
+from zaqar_notify.errors import SignatureRefused, ValidationFailed
+from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.signing import (
     MAX_FORMER_SECRETS,
     rotate,
-    share,
     sign_url,
     sign_webhook,
     verify_url,
@@ -340,93 +339,3 @@ def test_any_single_change_of_a_signed_request_is_refused(data: st.DataObject) -
     request[field] = text[:position] + character + text[position + 1 :]  # type: ignore[literal-required]
 
     assert refused(request)
-
-
-SHARE_KEYS = ["k1"]
-
-
-def shared(document: object, keys: list[str] = SHARE_KEYS) -> Document:
-    return share(document, secrets=keys, project="p1", queue="q1", now=NOW)
-
-
-def test_an_empty_share_admits_reading_messages_for_a_day() -> None:
-    answer = shared({})
-
-    assert answer.pop("signature")
-    assert answer == {
-        "project": "p1",
-        "methods": ["GET"],
-        "expires": "2026-11-21T12:00:00",
-        "paths": ["/v2/queues/q1/messages"],
-    }
-
-
-def test_a_share_verifies_as_pre_signed_headers() -> None:
-    answer = shared(
-        {
-            "paths": ["messages", "claims"],
-            "methods": ["POST", "GET", "POST"],
-            "expires": "2026-11-20T14:30:00.5+01:00",
-        }
-    )
-
-    assert answer["paths"] == ["/v2/queues/q1/claims", "/v2/queues/q1/messages"]
-    assert answer["methods"] == ["GET", "POST"]
-    assert answer["expires"] == "2026-11-20T13:30:00"
-    verify_url(
-        SHARE_KEYS,
-        signature=answer["signature"],
-        paths_header=",".join(answer["paths"]),
-        methods_header=",".join(answer["methods"]),
-        expires_header=answer["expires"],
-        project="p1",
-        method="POST",
-        path="/v2/queues/q1/claims/c1",
-        now=NOW,
-    )
-
-
-def test_null_and_empty_fields_of_a_share_mean_the_default() -> None:
-    assert shared({"paths": None, "methods": [], "expires": None}) == shared({})
-
-
-def test_the_first_key_signs_a_share() -> None:
-    assert shared({}, ["k1", "k2"]) == shared({}, ["k1"]) != shared({}, ["k2", "k1"])
-
-
-@pytest.mark.parametrize("document", [None, [], ["messages"], "x", 5])
-def test_a_share_that_is_no_object_is_refused(document: object) -> None:
-    with pytest.raises(BodyInvalid):
-        shared(document)
-
-
-@pytest.mark.parametrize(
-    ("document", "named"),
-    [
-        ({"ttl": 60}, "ttl"),
-        ({"paths": ["stats"]}, "messages, claims, subscriptions"),
-        ({"paths": "messages"}, "paths must be an array"),
-        ({"paths": [["messages"]]}, "messages, claims, subscriptions"),
-        ({"paths": {}}, "paths must be an array"),
-        ({"methods": "GET"}, "methods must be an array"),
-        ({"methods": [1]}, "GET, HEAD, POST, PUT, PATCH, DELETE"),
-        ({"methods": ["get"]}, "GET, HEAD, POST, PUT, PATCH, DELETE"),
-        ({"methods": ["OPTIONS"]}, "GET, HEAD, POST, PUT, PATCH, DELETE"),
-        ({"expires": 1795179600}, "expires must be a string"),
-        ({"expires": True}, "expires must be a string"),
-        ({"expires": ""}, "ISO 8601"),
-        ({"expires": "tomorrow"}, "ISO 8601"),
-        ({"expires": "2026-11-20T12:00:00"}, "future"),
-        ({"expires": "2026-11-20T12:30:00+01:00"}, "future"),
-    ],
-)
-def test_a_share_names_the_field_it_refuses(document: object, named: str) -> None:
-    with pytest.raises(ValidationFailed, match=named) as refusal:
-        shared(document)
-
-    assert not isinstance(refusal.value, BodyInvalid)
-
-
-def test_without_a_key_sharing_names_the_setting() -> None:
-    with pytest.raises(ValidationFailed, match="ZAQAR_SIGNED_URL_SECRETS"):
-        shared({}, [])

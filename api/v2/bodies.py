@@ -1,0 +1,156 @@
+"""Bodies, read straight into values, and the ranges that are this version's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import orjson
+
+from api.documents import Reader, read_document
+from zaqar_notify.errors import BodyInvalid, ValidationFailed
+from zaqar_notify.jsontext import check_depth_of_text, read_json
+from zaqar_notify.limits import check_range
+from zaqar_notify.messages import PostedMessage
+from zaqar_notify.models import Document
+from zaqar_notify.settings import Settings
+from zaqar_notify.unread import Warn, warn_of_fields
+
+MIN_SECONDS = 60
+"""The least ttl of a message and of a claim, and the least grace."""
+
+RESOURCE_TYPES = ("messages", "subscriptions")
+"""What a purge can remove."""
+
+
+class PostBody(msgspec.Struct):
+    messages: list[PostedMessage] | msgspec.UnsetType = msgspec.UNSET
+
+
+class StrictMessage(PostedMessage, forbid_unknown_fields=True):
+    """A message with nothing that nobody reads."""
+
+
+class StrictBody(PostBody, forbid_unknown_fields=True):
+    messages: list[StrictMessage] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+
+
+class RenewBody(msgspec.Struct):
+    """How long a claim is to last; None takes the default."""
+
+    ttl: int | None = None
+    grace: int | None = None
+
+
+class ClaimBody(RenewBody):
+    """How a claim is asked for; None takes the default."""
+
+    limit: int | None = None
+
+
+class StrictRenewBody(RenewBody, forbid_unknown_fields=True):
+    """Nothing in it that nobody reads."""
+
+
+class StrictClaimBody(ClaimBody, forbid_unknown_fields=True):
+    """Nothing in it that nobody reads."""
+
+
+class PurgeBody(msgspec.Struct):
+    resource_types: object = msgspec.UNSET
+
+
+_post_body = Reader(PostBody, strict=StrictBody)
+_claim_body = Reader(ClaimBody, strict=StrictClaimBody)
+_renew_body = Reader(RenewBody, strict=StrictRenewBody)
+_purge_body = msgspec.json.Decoder(PurgeBody)
+
+Asked = TypeVar("Asked", bound=RenewBody)
+
+
+def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMessage]:
+    """The messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`, one at least."""
+    try:
+        messages = _post_body.read(
+            body, on_unread=partial(_warn_of_unread_messages, body, warn)
+        ).messages
+    except BodyInvalid:
+        _explain_array(body)
+        raise
+    if messages is msgspec.UNSET or not messages:
+        raise ValidationFailed("messages must be an array of at least one message")
+    for message in messages:
+        check_depth_of_text(bytes(message.body))
+        if message.ttl is not msgspec.UNSET:
+            most = settings.max_message_ttl
+            check_range("ttl", message.ttl, least=MIN_SECONDS, most=most, unit="seconds")
+    return messages
+
+
+def read_claim(body: bytes, settings: Settings, warn: Warn) -> ClaimBody:
+    """`{"ttl"?, "grace"?, "limit"?}`; all of it may be left out."""
+    if not body:
+        return ClaimBody()
+    return _with_terms(_claim_body, ClaimBody, body, settings, warn)
+
+
+def read_renewal(body: bytes, settings: Settings, warn: Warn) -> RenewBody:
+    """`{"ttl"?, "grace"?}`."""
+    return _with_terms(_renew_body, RenewBody, body, settings, warn)
+
+
+def read_metadata(body: bytes) -> Document:
+    """A queue's metadata; none is empty."""
+    metadata = read_json(body) if body else {}
+    if not isinstance(metadata, dict):
+        raise BodyInvalid("A queue's metadata must be a JSON object")
+    return metadata
+
+
+def read_resource_types(body: bytes) -> Sequence[str]:
+    """What `{"resource_types": [...]}` names; without a body all."""
+    if not body:
+        return RESOURCE_TYPES
+    kinds = read_document(body, _purge_body).resource_types
+    if not isinstance(kinds, list):
+        raise ValidationFailed("resource_types must be an array")
+    for kind in kinds:
+        if kind not in RESOURCE_TYPES:
+            raise ValidationFailed(
+                f"resource_types has {str(kind)[:80]!r}; it takes {' and '.join(RESOURCE_TYPES)}"
+            )
+    return kinds
+
+
+def _with_terms(
+    reader: Reader[Asked], kind: type[Asked], body: bytes, settings: Settings, warn: Warn
+) -> Asked:
+    def warn_of_unread() -> None:
+        warn_of_fields(orjson.loads(body), kind.__struct_fields__, where="field", warn=warn)
+
+    asked = reader.read(body, on_unread=warn_of_unread)
+    for name, value, most in (
+        ("ttl", asked.ttl, settings.max_claim_ttl),
+        ("grace", asked.grace, settings.max_claim_grace),
+    ):
+        if value is not None:
+            check_range(name, value, least=MIN_SECONDS, most=most, unit="seconds")
+    return asked
+
+
+def _warn_of_unread_messages(body: bytes, warn: Warn) -> None:
+    document = orjson.loads(body)
+    warn_of_fields(document, PostBody.__struct_fields__, where="field", warn=warn)
+    given = (field for message in document.get("messages", ()) for field in message)
+    warn_of_fields(given, PostedMessage.__struct_fields__, where="message: field", warn=warn)
+
+
+def _explain_array(body: bytes) -> None:
+    """A top-level array was the form of version 1: not malformed, but not ours either."""
+    if body.lstrip()[:1] != b"[":
+        return
+    document = read_json(body)
+    if isinstance(document, list) and "messages" not in document:
+        raise ValidationFailed('The body must be an object: {"messages": [{"body": …}]}')

@@ -1,0 +1,81 @@
+"""The body of a share: what a pre-signed URL is to be good for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from zaqar_notify.errors import BodyInvalid, ValidationFailed
+from zaqar_notify.jsontext import read_json
+from zaqar_notify.models import Document
+from zaqar_notify.signing import read_instant
+
+_PATHS = ("messages", "claims", "subscriptions")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_FIELDS = ("paths", "methods", "expires")
+_LIFE = timedelta(days=1)
+
+
+class Share(msgspec.Struct, frozen=True):
+    """Whole paths and methods, both sorted, until `expires_at`."""
+
+    paths: list[str]
+    methods: list[str]
+    expires_at: datetime
+
+
+def read_share(body: bytes, *, queue_href: str, now: datetime) -> Share:
+    """`{"paths"?, "methods"?, "expires"?}`; null and empty mean the default: messages, GET, a day from now.
+
+    Raises:
+        BodyInvalid: It is no object.
+        ValidationFailed: A field is wrong or unknown.
+    """
+    if not body:
+        raise BodyInvalid("A JSON body is required; {} will do")
+    document = read_json(body)
+    if not isinstance(document, dict):
+        raise BodyInvalid("The body must be a JSON object; {} takes every default")
+    unknown = [field for field in document if field not in _FIELDS]
+    if unknown:
+        raise ValidationFailed(
+            f"Unknown field {unknown[0][:80]!r}: a share has only paths, methods and expires"
+        )
+    names = _chosen(document, "paths", among=_PATHS, default="messages")
+    return Share(
+        [f"{queue_href}/{name}" for name in names],
+        _chosen(document, "methods", among=_METHODS, default="GET"),
+        _expiry(document.get("expires"), now),
+    )
+
+
+def _chosen(document: Document, field: str, *, among: Sequence[str], default: str) -> list[str]:
+    words = document.get(field)
+    if words is None or words == []:
+        return [default]
+    if not isinstance(words, list):
+        raise ValidationFailed(f"{field} must be an array of strings from {', '.join(among)}")
+    for word in words:
+        if word not in among:
+            raise ValidationFailed(
+                f"{field} has {str(word)[:80]!r}; it takes only {', '.join(among)}"
+            )
+    return sorted(set(words))
+
+
+def _expiry(value: object, now: datetime) -> datetime:
+    if value is None:
+        return (now + _LIFE).replace(microsecond=0)
+    if not isinstance(value, str):
+        raise ValidationFailed("expires must be a string, an ISO 8601 instant")
+    try:
+        expires = read_instant(value)
+    except ValueError as error:
+        raise ValidationFailed(
+            f"expires {value[:80]!r} is not an ISO 8601 instant such as 2030-01-31T12:00:00"
+        ) from error
+    if expires <= now:
+        raise ValidationFailed(f"expires {value[:80]!r} is not in the future")
+    return expires
