@@ -321,13 +321,24 @@ class Courier:
         """
         current = await self.find(subscription.queue, subscription.id)
         if current is None:
-            for ref in queues_of_subscription(subscription.id):
-                delete = partial(self._storage.queues.delete, ref, now=self._clock.now())
-                await insist(delete, self._stop)
+            await self.forget(subscription.queue, subscription.id)
         elif parked_ref(subscription.id) in own:
             await self._see_to_replay(current)
         elif held_ref(subscription.id) in own and current.disabled_at is None:
             await self.order_replay(current)
+
+    async def forget(self, queue: QueueRef, subscription_id: str) -> None:
+        """Drop what waits for a subscription that is gone; it is counted and told."""
+        now = self._clock.now()
+        count = 0
+        for ref in (parked_ref(subscription_id), held_ref(subscription_id)):
+            stats = await insist(partial(self._storage.queues.stats, ref, now=now), self._stop)
+            count += stats.total
+        for ref in queues_of_subscription(subscription_id):
+            await insist(partial(self._storage.queues.delete, ref, now=now), self._stop)
+        if count:
+            self.dropped["gone"] += count
+            telling.dropped_together(queue, subscription_id, count=count)
 
     async def _see_to_replay(self, subscription: Subscription) -> None:
         """Have a replay for what is parked, unless there is one.

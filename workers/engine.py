@@ -26,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeAlias
 
+from workers import leftovers
 from workers.consumer import Consumer, Taken
 from workers.courier import Courier, Receiver, Round, SinkFinder
 from workers.duties import sweep_regularly
@@ -279,6 +280,11 @@ class Engine:
         self._spawn(
             sweep_regularly(
                 self._storage, clock=self._clock, settings=self._settings, stop=self._stop
+            )
+        )
+        self._spawn(
+            leftovers.remove_regularly(
+                self._storage, self._courier.forget, clock=self._clock, stop=self._stop
             )
         )
 

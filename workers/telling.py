@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.delivery import OwedDelivery
-from zaqar_notify.models import Delivery, Outcome, Subscription, Verdict
+from zaqar_notify.models import Delivery, Outcome, QueueRef, Subscription, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +134,19 @@ def dropped(owed: OwedDelivery, reason: str) -> None:
             "message_id": owed.message.id,
             "attempt": owed.attempt,
             "request_id": owed.request_id,
+        },
+    )
+
+
+def dropped_together(queue: QueueRef, subscription_id: str, *, count: int) -> None:
+    logger.warning(
+        "The subscription is gone; what waited for it is dropped",
+        extra={
+            "action": "deliveries_dropped",
+            "subscription_id": subscription_id,
+            "project": queue.project,
+            "queue": queue.name,
+            "count": count,
         },
     )
 

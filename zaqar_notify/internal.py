@@ -14,6 +14,8 @@ RETRY_PREFIX = "retry."
 PARKED_PREFIX = "parked."
 HELD_PREFIX = "held."
 UNDELIVERED_PREFIX = "undelivered."
+PREFIXES_OF_SUBSCRIPTIONS = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX)
+"""What the queues are called that a subscription has for itself, before its id."""
 POISON_REF = QueueRef(INTERNAL_PROJECT, "poison")
 
 
@@ -44,8 +46,7 @@ def undelivered_ref(subscription_id: str) -> QueueRef:
 
 def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:
     """The queues that a subscription has for itself: they go when it goes."""
-    return (
-        parked_ref(subscription_id),
-        held_ref(subscription_id),
-        undelivered_ref(subscription_id),
-    )
+    return [
+        QueueRef(INTERNAL_PROJECT, f"{prefix}{subscription_id}")
+        for prefix in PREFIXES_OF_SUBSCRIPTIONS
+    ]

@@ -1,0 +1,91 @@
+"""What is left on the own queues of a subscription that is gone.
+
+They go with the subscription. But a worker may write to them at that very time; it looks whether the
+subscription is still there, and may die before. So they are looked through from time to time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from workers.insist import Stop
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import OwedDelivery, Undelivered, read_undelivered, read_work
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS, UNDELIVERED_PREFIX
+from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+from zaqar_notify.storage.base import Storage
+
+DUTY = "leftovers"
+EVERY_SECONDS = 3600
+
+LISTED_AT_ONCE = 100
+PAUSE = 9
+"""After each look at some queues, so many times as long as it took: others have work, too."""
+
+Forget = Callable[[QueueRef, str], Awaitable[None]]
+"""Drops what is on the own queues of a subscription: of this queue, with this id."""
+
+
+async def remove_regularly(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) -> None:
+    """Remove leftovers each hour, until the stop."""
+    while not stop.is_set():
+        try:
+            if await storage.take_turn(DUTY, seconds=EVERY_SECONDS, now=clock.now()):
+                await remove(storage, forget, clock=clock, stop=stop)
+        except StorageUnavailable as error:
+            stop.outage.met(error)
+        await stop.pause(EVERY_SECONDS)
+
+
+async def remove(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) -> None:
+    """Look through the own queues of all subscriptions, and drop what nobody is owed any more.
+
+    Raises:
+        StorageUnavailable: No answer came.
+    """
+    for prefix in PREFIXES_OF_SUBSCRIPTIONS:
+        async for name in _names(storage, prefix, stop):
+            owner = await _owner(storage, name, clock)
+            subscription_id = name.removeprefix(prefix)
+            if owner is None:
+                continue
+            if await storage.subscriptions.get(owner, subscription_id, now=clock.now()) is None:
+                await forget(owner, subscription_id)
+
+
+async def _names(storage: Storage, prefix: str, stop: Stop) -> AsyncIterator[str]:
+    """The names of internal queues that begin so."""
+    marker = prefix
+    while not stop.is_set():
+        began = time.monotonic()
+        queues = await storage.queues.list(INTERNAL_PROJECT, marker=marker, limit=LISTED_AT_ONCE)
+        names = [queue.ref.name for queue in queues if queue.ref.name.startswith(prefix)]
+        for name in names:
+            yield name
+        if len(names) < LISTED_AT_ONCE:
+            return
+        marker = names[-1]
+        await stop.pause(PAUSE * (time.monotonic() - began))
+
+
+async def _owner(storage: Storage, name: str, clock: Clock) -> QueueRef | None:
+    """Of which queue the subscription is, as the first record says; None: there is none to read."""
+    page = await storage.messages.page(
+        QueueRef(INTERNAL_PROJECT, name),
+        marker=None,
+        limit=1,
+        now=clock.now(),
+        include_claimed=True,
+        include_delayed=True,
+    )
+    read = read_undelivered if name.startswith(UNDELIVERED_PREFIX) else read_work
+    for message in page.messages:
+        try:
+            record = read(message.body)
+        except ValueError:  # Damaged, or of a later release.
+            return None
+        if isinstance(record, OwedDelivery | Undelivered):
+            return QueueRef(record.project, record.queue)
+    return None
