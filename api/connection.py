@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.connection_limits import ConnectionLimits
 from api.reading import Reading
+from api.turns import READ
 
 ARRIVAL_SECONDS = 60.0
 """Time for one request to arrive whole, and for a new connection's first one to begin to."""
@@ -142,6 +143,7 @@ class Connection(Reading):
             self.flow.pause_reading()
         else:
             self._limits.begin(self)
+            cast(dict[str, Any], cycle.scope)[READ] = self.flow.drain
             super()._start_asgi_task(cycle, app)
 
     # The end.

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from api.answers import Answer
 from api.requests import Call, MethodNotAllowed
-from api.resources import Resource
+from api.resources import Handler, Resource
 from api.surfaces import Surface
+from api.turns import Turns
 from zaqar_notify.auth import Policy, Target
 from zaqar_notify.errors import NotifyError, OwnDelivery, RuleNotPermitted, SignatureRefused
 from zaqar_notify.installation import installation_mark
 from zaqar_notify.service import Service
 
+_READING = frozenset({"GET", "HEAD"})
+
 
 class Gate:
     """Refuses what is faulty, unproven or not permitted, and lets the rest through to its handler."""
 
-    def __init__(self, service: Service, policy: Policy) -> None:
+    def __init__(self, service: Service, policy: Policy, turns: Turns) -> None:
         self._service = service
         self._policy = policy
+        self._turns = turns
         self._mark = installation_mark(service.settings)
 
     def fault(self, call: Call) -> NotifyError | None:
@@ -42,7 +46,20 @@ class Gate:
             raise MethodNotAllowed(resource.allow)
         if operation.rule is not None:
             self._check_rule(operation.rule, call)
-        return await operation.handler(self._service, call)
+        if resource.is_open or call.method not in _READING:
+            return await operation.handler(self._service, call)
+        return await self._read(operation.handler, call)
+
+    async def _read(self, handler: Handler, call: Call) -> Answer:
+        """The answer to a request that may be asked for again and again, in its project's turn."""
+        call.turn = await self._turns.of(call.project).begin()
+        size = 0
+        try:
+            answer = await handler(self._service, call)
+            size = len(answer.body)
+            return answer
+        finally:
+            call.turn.end(size)
 
     async def _identify(self, surface: Surface, resource: Resource, call: Call) -> None:
         call.caller = await surface.authenticator.authenticate(call)

@@ -12,6 +12,7 @@ from itertools import count
 from starlette.types import Receive, Scope
 
 from api.headers import merged
+from api.turns import Turn
 from zaqar_notify.auth import Caller
 from zaqar_notify.errors import HeaderInvalid, ValidationFailed
 from zaqar_notify.installation import is_own_delivery
@@ -34,7 +35,7 @@ class Call:
     `caller` is set when the resource asks for identity, and then by its surface `project` and
     `client_id`, and `ref` when the path names a queue. `names` are the path's parameters. `is_waiting` says that it asked for a long poll.
     `path` is without the prefix of the public URL, links have it. `fault` is what is wrong with its
-    headers, whatever it asks for.
+    headers, whatever it asks for. `turn` is its project's among those who read.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Call:
         "query_string",
         "ref",
         "request_id",
+        "turn",
         "warnings",
     )
 
@@ -70,6 +72,7 @@ class Call:
         self.prefix = prefix
         self.query_string: bytes = scope["query_string"]
         self.warnings: list[str] = []
+        self.turn: Turn | None = None
         self.request_id = request_id
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(headers)
@@ -146,7 +149,9 @@ class Call:
     def wait(self, seconds: int) -> Wait:
         """A long poll of so many seconds; it ends early when the client hangs up."""
         self.is_waiting = True
-        return Wait(seconds, self._hung_up)
+        if self.turn is None:
+            return Wait(seconds, self._hung_up)
+        return Wait(seconds, self._hung_up, self.turn.aside)
 
     @property
     def must_close(self) -> bool:

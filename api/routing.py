@@ -23,6 +23,7 @@ from api.gate import Gate
 from api.requests import Call, CallerGone, MethodNotAllowed, NotAcceptable, request_ids
 from api.resources import Resource
 from api.surfaces import Surface
+from api.turns import LARGE_BYTES, READ, Turns
 from zaqar_notify.auth import Policy
 from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
 from zaqar_notify.metrics import CALLER_GONE, METHODS, OTHER
@@ -90,7 +91,8 @@ class Routing:
     def __init__(
         self, service: Service, surfaces: Iterable[Surface], policy: Policy, otherwise: ASGIApp
     ) -> None:
-        self._gate = Gate(service, policy)
+        self._turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
+        self._gate = Gate(service, policy, self._turns)
         self._otherwise = otherwise
         self._prefix = prefix = service.settings.public_path
         self._prefixes = re.compile(rf"(?:{re.escape(prefix)})+(?=/|$)")
@@ -140,6 +142,9 @@ class Routing:
         if logger.isEnabledFor(logging.DEBUG):
             _log_request(resource, call, answer, took)
         await _send(answer, call, send)
+        read = scope.get(READ)
+        if read is not None and len(answer.body) > LARGE_BYTES and not resource.is_open:
+            await self._turns.of(call.project).unread(len(answer.body), read)
 
     def _log_failure(self, error: Exception, call: Call) -> None:
         if isinstance(error, StorageUnavailable):

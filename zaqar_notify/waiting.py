@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,10 +15,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long a caller waits; `hung_up` returns once nobody is there to be answered."""
+    """How long a caller waits; `hung_up` returns once nobody is there to be answered.
+
+    `aside` is entered while nothing is looked at: others have the caller's turn meanwhile.
+    """
 
     seconds: int
     hung_up: Callable[[], Awaitable[None]]
+    aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
 
 async def first_found(
@@ -38,7 +43,7 @@ async def first_found(
         try:
             found = await look()
             if found is None:
-                found = await _look_on_changes(look, watch, wait.seconds, leaving)
+                found = await _look_on_changes(look, watch, wait, leaving)
         finally:
             await _end(leaving)
         if found is not None and leaving.done() and not leaving.cancelled():
@@ -51,15 +56,16 @@ async def first_found(
 async def _look_on_changes(
     look: Callable[[], Awaitable[T | None]],
     watch: Watch,
-    seconds: int,
+    wait: Wait,
     leaving: asyncio.Future[None],
 ) -> T | None:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    deadline = loop.time() + wait.seconds
     while (remaining := deadline - loop.time()) > 0:
         changing = asyncio.ensure_future(watch.changed(timeout_seconds=remaining))
         try:
-            await asyncio.wait((leaving, changing), return_when=asyncio.FIRST_COMPLETED)
+            async with wait.aside():
+                await asyncio.wait((leaving, changing), return_when=asyncio.FIRST_COMPLETED)
         finally:
             await _end(changing)
         if leaving.done() or not changing.result():

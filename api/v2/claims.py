@@ -36,25 +36,17 @@ async def create(service: Service, call: Call) -> Answer:
     if claim is None:
         return NO_CONTENT
     found = messages(queue_href(call), claim.messages, service.clock.now())
-    return at(
-        HTTPStatus.CREATED, f"{queue_href(call)}/claims/{claim.id}", b'{"messages":%b}' % found
-    )
+    return at(HTTPStatus.CREATED, f"{queue_href(call)}/claims/{claim.id}", found)
 
 
 async def show(service: Service, call: Call) -> Answer:
     claim = await claims.get(service, call.ref, call.names["claim_id"])
     now = service.clock.now()
-    return Answer(
-        HTTPStatus.OK,
-        b'{"age":%d,"ttl":%d,"messages":%b,"href":"%b/claims/%b"}'
-        % (
-            age(claim.expires_at - timedelta(seconds=claim.ttl), now),
-            claim.ttl,
-            messages(queue_href(call), claim.messages, now),
-            queue_href(call).encode(),
-            claim.id.encode(),
-        ),
-    )
+    since = claim.expires_at - timedelta(seconds=claim.ttl)
+    before = b'{"age":%d,"ttl":%d,' % (age(since, now), claim.ttl)
+    after = f',"href":"{queue_href(call)}/claims/{claim.id}"}}'.encode()
+    found = messages(queue_href(call), claim.messages, now, before=before, after=after)
+    return Answer(HTTPStatus.OK, found)
 
 
 async def renew(service: Service, call: Call) -> Answer:

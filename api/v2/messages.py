@@ -104,15 +104,14 @@ async def browse(service: Service, call: Call) -> Answer:
         include_delayed=query.boolean("include_delayed"),
         wait=long_poll(call, query, service.settings),
     )
-    found = messages(queue_href(call), page.messages, service.clock.now())
-    links = next_links(call.href, query.sent, page.marker)
-    return Answer(HTTPStatus.OK, b'{"messages":%b,"links":%b}' % (found, links))
+    links = b',"links":%b}' % next_links(call.href, query.sent, page.marker)
+    now = service.clock.now()
+    return Answer(HTTPStatus.OK, messages(queue_href(call), page.messages, now, after=links))
 
 
 async def _several(service: Service, call: Call, ids: list[str]) -> Answer:
     found = await service_messages.get_many(service, call.ref, ids)
-    shown = messages(queue_href(call), found, service.clock.now())
-    return Answer(HTTPStatus.OK, b'{"messages":%b}' % shown)
+    return Answer(HTTPStatus.OK, messages(queue_href(call), found, service.clock.now()))
 
 
 async def show(service: Service, call: Call) -> Answer:
@@ -149,7 +148,7 @@ async def _pop(service: Service, call: Call, count: int, query: Query) -> Answer
     if query.words("claim_ids") and service.settings.message_delete_with_claim_id:
         raise ValidationFailed("claim_ids goes with ids, not with pop")
     found = await service_messages.pop(service, call.ref, count)
-    return Answer(HTTPStatus.OK, b'{"messages":%b}' % popped(found, service.clock.now()))
+    return Answer(HTTPStatus.OK, popped(found, service.clock.now()))
 
 
 IDS = Parameter("ids", "Message ids, comma separated or repeated; at most 20.", [MESSAGE_ID])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeAlias
 
 import orjson
 
@@ -14,37 +15,59 @@ from zaqar_notify.subscriptions import GivenUp
 
 def message(queue_href: str, message: Message, now: datetime) -> bytes:
     """`{"id", "href", "ttl", "age", "body", "checksum"?}`; no other key may appear."""
-    return b'{"id":"%b","href":"%b","ttl":%d,"age":%d,"body":%b%b}' % (
+    return b"".join(_message_pieces(queue_href, message, now))
+
+
+def messages(
+    queue_href: str,
+    found: Iterable[Message],
+    now: datetime,
+    *,
+    before: bytes = b"{",
+    after: bytes = b"}",
+) -> bytes:
+    """`{"messages": […]}`, or with other fields before and after."""
+    return _document([_message_pieces(queue_href, one, now) for one in found], before, after)
+
+
+def popped(found: Iterable[Message], now: datetime) -> bytes:
+    """Messages that are gone, so without `href`, with what their consumers held."""
+    return _document([_popped_pieces(one, now) for one in found], b"{", b"}")
+
+
+Pieces: TypeAlias = tuple[bytes, bytes, bytes]
+"""Of a message's JSON: the body is the second. Put together once: each copy of a page of 5 MB takes 2 ms."""
+
+
+def _message_pieces(queue_href: str, message: Message, now: datetime) -> Pieces:
+    head = b'{"id":"%b","href":"%b","ttl":%d,"age":%d,"body":' % (
         message.id.encode(),
         message_href(queue_href, message.id, message.claim_id).encode(),
         message.ttl,
         age(message.posted_at, now),
-        message.body,
-        _checksum(message),
     )
+    return head, message.body, b"%b}" % _checksum(message)
 
 
-def messages(queue_href: str, found: Iterable[Message], now: datetime) -> bytes:
-    """The array of them."""
-    return b"[%b]" % b",".join([message(queue_href, one, now) for one in found])
-
-
-def popped(found: Iterable[Message], now: datetime) -> bytes:
-    """An array of messages that are gone, so without `href`, with what their consumers held."""
-    return b"[%b]" % b",".join(
-        [
-            b'{"id":"%b","ttl":%d,"age":%d,"body":%b,"claim_id":null,"claim_count":%d%b}'
-            % (
-                one.id.encode(),
-                one.ttl,
-                age(one.posted_at, now),
-                one.body,
-                one.claim_count,
-                _checksum(one),
-            )
-            for one in found
-        ]
+def _popped_pieces(message: Message, now: datetime) -> Pieces:
+    head = b'{"id":"%b","ttl":%d,"age":%d,"body":' % (
+        message.id.encode(),
+        message.ttl,
+        age(message.posted_at, now),
     )
+    tail = b',"claim_id":null,"claim_count":%d%b}' % (message.claim_count, _checksum(message))
+    return head, message.body, tail
+
+
+def _document(found: Iterable[Pieces], before: bytes, after: bytes) -> bytes:
+    document = [before, b'"messages":[']
+    for pieces in found:
+        document += pieces
+        document.append(b",")
+    if len(document) > 2:
+        document.pop()  # The last comma.
+    document += (b"]", after)
+    return b"".join(document)
 
 
 def message_href(queue_href: str, message_id: str, claim_id: str | None = None) -> str:
