@@ -12,7 +12,7 @@ import pytest
 from tests.contract.steps import post
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
-from zaqar_notify.storage.mongodb import MongoStorage, connection, remembering, reserving
+from zaqar_notify.storage.mongodb import MongoStorage, remembering, reserving
 
 Insert = Callable[..., Awaitable[object]]
 
@@ -112,8 +112,3 @@ def set_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     """So long others wait for a block's seal."""
     monkeypatch.setattr(reserving, "DEADLINE_MS", ms)
     monkeypatch.setattr(remembering, "WAIT_SECONDS", ms / 1000)
-
-
-def set_term(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """After so long a writer doubts that the primary is the one it reserved at."""
-    monkeypatch.setattr(connection, "TERM_SECONDS", seconds)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from datetime import timedelta
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,14 @@ from tests.mongodb.stops import (
     before_taking_back,
     kill_in_insert,
     set_deadline,
-    set_term,
     stopped_at_insert,
     stopped_post,
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, records
+from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of, fence_at
 from zaqar_notify.storage.mongodb.documents import queue_key
-from zaqar_notify.storage.mongodb.records import Block, State, blocks_of, fence_at
 
 CHAOS_SECONDS = 6
 PRODUCERS = 3
@@ -154,25 +154,25 @@ async def test_the_slot_of_a_fenced_block_goes_at_once(
 ) -> None:
     set_deadline(monkeypatch, 0)
     await kill_in_insert(storage, post(storage, queue, bodies=["a"]), behind=0)
-    assert await slots(storage, queue) == {storage._records.writer}
+    assert await slots(storage, queue) == {storage._posting._reserving.writer}
 
     await page(other_storage, queue)
 
     assert await slots(storage, queue) == set()
 
 
-async def test_the_slot_of_a_sealed_block_goes_when_its_writer_needs_it_no_more(
+async def test_the_slot_of_a_sealed_block_goes_after_its_deadline(
     storage: MongoStorage,
     other_storage: MongoStorage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    set_deadline(monkeypatch, 0)
     await post(storage, queue, bodies=["a"])
     await page(other_storage, queue)
-    assert await slots(storage, queue) == {storage._records.writer}
+    assert await slots(storage, queue) == {storage._posting._reserving.writer}
 
-    monkeypatch.setattr(records, "SLOT_LIFE", timedelta())
+    set_deadline(monkeypatch, 0)
+    await post(storage, queue, bodies=["b"])
     await page(other_storage, queue)
 
     assert await slots(storage, queue) == set()
@@ -186,10 +186,8 @@ async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_wa
     monkeypatch: pytest.MonkeyPatch,
     looks_too_early: bool,
 ) -> None:
-    """In doubt about its reservation it finds its slot, which no reader removes: neither one that
-    sees its seal, nor one that meets the seal when it is about to end the block."""
+    """A reader sees the seal, or meets it when it fences the block."""
     set_deadline(monkeypatch, 0)
-    set_term(monkeypatch, 0)
     async with stopped_post(storage, queue, bodies=["slow"], after=True) as (stopped, slow):
         await post(other_storage, queue, bodies=["a"])
         if looks_too_early:
@@ -324,7 +322,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
 ) -> None:
     """The answer to it was given up; the server gets to it behind the next post's reservation."""
     set_deadline(monkeypatch, 200)
-    queues = storage._connection.quick_queues
+    queues = storage._connection.queues
     reserve = queues.find_one_and_update
     given_up: list[Any] = []
 
@@ -393,7 +391,7 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
         stopped.go_on.set()
         await slow
 
-    assert await storage._records.find_ends([block]) == {block: State.FENCED}
+    assert await Blocks(storage._connection).ends([block]) == {block: State.FENCED}
 
 
 async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
@@ -420,8 +418,8 @@ async def test_what_a_reader_did_not_come_to_remove_is_removed_by_the_next(
     set_deadline(monkeypatch, 0)
     await kill_in_insert(storage, post(storage, queue, bodies=["1", "2", "3"]), behind=2)
     block = await present_block(storage, queue)
-    await storage._records.take_places(
-        [fence_at(block, block.head_id), fence_at(block, block.seal_id)], [block]
+    await Blocks(storage._connection).put_fences(
+        [fence_at(block, block.head_id), fence_at(block, block.seal_id)]
     )
 
     assert bodies(await everything(other_storage, queue)) == []
@@ -442,7 +440,7 @@ async def test_a_fence_whose_majority_is_in_doubt_ends_no_block(
 
     monkeypatch.setattr(messages, "insert_many", insert_in_doubt)
     with pytest.raises(StorageUnavailable):
-        await storage._records.fence(block, keeps_seal=timedelta())
+        await Blocks(storage._connection).fence(block)
 
 
 async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
@@ -453,7 +451,9 @@ async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
 ) -> None:
     """Nobody read the queue for so long that its last block's slot is still there."""
     set_deadline(monkeypatch, 0)
-    monkeypatch.setattr(records, "BROKEN_OFF", timedelta(days=-1))
+    monkeypatch.setattr(
+        Blocks, "fence", partialmethod(Blocks.fence, seal_is_there=-timedelta(days=1))
+    )
     await post(storage, queue, bodies=["a"])
     block = await present_block(storage, queue)
     await storage._connection.messages.delete_one({"_id": block.seal_id})
@@ -523,7 +523,7 @@ async def present_block(storage: MongoStorage, queue: QueueRef) -> Block:
     """The block that the store's writer reserved last."""
     stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
-    [block] = [one for one in blocks_of(stored) if one.writer == storage._records.writer]
+    [block] = [one for one in blocks_of(stored) if one.writer == storage._posting._reserving.writer]
     return block
 
 
@@ -535,13 +535,14 @@ async def slots(storage: MongoStorage, queue: QueueRef) -> set[str]:
 
 
 def see_no_seal_at_first(storage: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    find_ends = storage._records.find_ends
+    blocks = storage._records._blocks
+    ends = blocks.ends
 
     async def look_too_early(_: object) -> dict[Block, State]:
-        monkeypatch.setattr(storage._records, "find_ends", find_ends)
+        monkeypatch.setattr(blocks, "ends", ends)
         return {}
 
-    monkeypatch.setattr(storage._records, "find_ends", look_too_early)
+    monkeypatch.setattr(blocks, "ends", look_too_early)
 
 
 async def observe(

@@ -10,10 +10,12 @@ survives the loss of any process of ours and of a minority of the set's members.
     migrations/       what changes documents that an earlier release wrote
     documents.py      between documents and models; ids and positions
     grouping.py       calls that arrive together are made together
+    blocks.py         blocks of positions, and how they end: seals and fences (docs/decisions/0004)
     records.py        queues' documents: read in groups, and how far a queue can be read
-    reserving.py      blocks of positions for writers
-    post_group.py     what one group of posts writes
-    posting.py        commit groups: blocks, messages, jobs, seals (docs/decisions/0004)
+    reserving.py      reservations of blocks
+    post_group.py     the documents of one group of posts
+    posting.py        commit groups: reserve, insert, acknowledge
+    jobs.py           places for jobs on internal queues
     remembering.py    posts under an idempotency key
     cancelling.py     what was deleted before it was due
     leasing.py        the free messages of a queue, and who may have them
@@ -49,11 +51,10 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     claim, claim_ttl  the claim of that hold, if it is one
     moved_id          the id of a message that comes from another queue
     reclaim_at        of seals and fences: when the server removes them by itself
-    writer            of seals and remembered posts: the name of the writer of their block
     fence             of what stands in the place of a seal, or of a first message
     cancelled         of what stands in the place of a message that was deleted before it was due; kept
                       for CANCELLED_KEPT
-    kept              of a message from another queue: somebody relied on its being here
+    kept              of a message from another queue: a later move relies on it
 
     _id                       pages that include held messages, reads and deletes by id
     queue, due, _id           claims, pops, pages: what fell due, then what is free, in order;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -37,8 +36,6 @@ from zaqar_notify.storage.mongodb.migrations import migrate, read_version
 PROOF = "proof"
 PROOF_MS = 1_500
 """How long a majority may take to have the proof that writes are acknowledged."""
-TERM_SECONDS = 1.0
-"""In so short a time no server is deposed, undoes what it wrote, and is elected again."""
 
 Document: TypeAlias = dict[str, Any]
 Insertable: TypeAlias = Document | RawBSONDocument
@@ -62,36 +59,12 @@ SHARD_KEYS = {"queues": "_id", "messages": "queue", "subscriptions": "queue"}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""
 
 
-class Term:
-    """A stretch of time in which the client knew one primary.
-
-    What a server is asked to write in a term stands on what it was asked to write before: a majority
-    that has the last of it has all, so only that need be waited for.
-    """
-
-    def __init__(self, client: AsyncMongoClient[Document]) -> None:
-        """It begins now."""
-        self._client = client
-        # Each answer of a monitor makes another one, whether anything has changed or not.
-        self._topology = client.topology_description
-        self._since = time.monotonic()
-
-    @property
-    def has_lasted(self) -> bool:
-        """False when in doubt: after any word of the servers' monitors, and after a second."""
-        return (
-            self._client.topology_description is self._topology
-            and time.monotonic() < self._since + TERM_SECONDS
-        )
-
-
 class Connection:
     """The client and the collections. Made by `open`, in the loop (and process) that uses it."""
 
     def __init__(self, client: AsyncMongoClient[Document], database: str, *, alone: bool) -> None:
         self.client = client
         self.is_standalone = alone
-        self.hides_primary = hides_primary(client.topology_description.topology_type_name)
         names = client[database]
         self.schema: Collection = names["schema"]
         self.queues: Collection = names["queues"]
@@ -103,8 +76,7 @@ class Connection:
         self.durable_messages = self.messages.with_options(read_concern=durable)
         quick = WriteConcern(w=1)
         self.quick_queues = self.queues.with_options(write_concern=quick)
-        """For writes that only save others some work, so that nothing is wrong when they are lost, and
-        for those that a durable one follows within the same `Term`."""
+        """For writes that only save other processes some work. A fail-over may undo them."""
         self.quick_messages = self.messages.with_options(write_concern=quick)
         self.duties: Collection = names["duties"].with_options(write_concern=quick)
 
@@ -151,9 +123,6 @@ class Connection:
 
     async def close(self) -> None:
         await self.client.close()
-
-    def term(self) -> Term:
-        return Term(self.client)
 
     async def prove(self) -> None:
         """Write a document of its own; the primary is asked to say so when no majority has it in time."""
@@ -234,14 +203,6 @@ def _refuse_harmful(
 
 def _exists(field: str) -> Document:
     return {field: {"$exists": True}}
-
-
-def hides_primary(topology: str) -> bool:
-    """Whether a client of this kind of topology can't tell which server answers.
-
-    Then no `Term` means anything: behind a router, and with one member asked by its address.
-    """
-    return not topology.startswith("ReplicaSet")
 
 
 _QUEUE_INDEXES = [

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NewType
 
 import bson
 from bson import Int64
@@ -27,8 +26,6 @@ SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 of a queue that comes back are new ones. They never go back on one queue, whatever the clock does."""
 QUEUE_ID_BYTES = 12
 
-EncodedMessage = NewType("EncodedMessage", bytes)
-"""The BSON elements of a message that has no place yet."""
 # A type, a name, a length where it is known, and a subtype: https://bsonspec.org/spec.html
 _ID = b"\x05_id\0" + (QUEUE_ID_BYTES + POSITION_BYTES).to_bytes(4, "little") + b"\0"
 _QUEUE = b"\x05queue\0" + QUEUE_ID_BYTES.to_bytes(4, "little") + b"\0"
@@ -90,26 +87,27 @@ def to_queue(ref: QueueRef, stored: Stored) -> Queue | None:
     return None if metadata is None else Queue(ref, from_json(metadata), stored["created_at"])
 
 
-def encoded(
-    messages: Sequence[NewMessage], *, client_id: str, now: datetime
-) -> list[EncodedMessage]:
-    """Messages as they are stored, but for their places.
+def new_documents(
+    messages: Sequence[NewMessage], queue: bytes, first: int, *, client_id: str, now: datetime
+) -> Iterator[RawBSONDocument]:
+    """New messages as they are stored, from the position `first` of a queue on.
 
     By hand, in half the time that the library takes for a post of ten: what its messages have in
     common is encoded once, and bodies are only copied.
     """
     shared: dict[tuple[int, int], bytes] = {}
-    documents: list[EncodedMessage] = []
-    for message in messages:
+    for position, message in enumerate(messages, first):
         life = (message.ttl, message.delay)
         fields = shared.get(life)
         if fields is None:
             fields = shared[life] = _elements(_shared_fields(message, client_id, now))
-        elements = fields + _BODY + len(message.body).to_bytes(4, "little") + b"\0" + message.body
-        if message.checksum is not None:
-            elements += _elements({"checksum": message.checksum})
-        documents.append(EncodedMessage(elements))
-    return documents
+        head = _ID + place(queue, position) + _QUEUE + queue
+        body = _BODY + len(message.body).to_bytes(4, "little") + b"\0" + message.body
+        own = b"" if message.checksum is None else _elements({"checksum": message.checksum})
+        size = 4 + len(head) + len(fields) + len(body) + len(own) + 1
+        yield RawBSONDocument(
+            b"".join((size.to_bytes(4, "little"), head, fields, body, own, b"\0"))
+        )
 
 
 def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Stored:
@@ -128,13 +126,6 @@ def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Stored
 def held_until_of(message: NewMessage, now: datetime) -> int:
     """The millisecond at which the message's delay ends; 0 without one."""
     return to_ms(now) + message.delay * 1000 if message.delay else 0
-
-
-def at_place(message: EncodedMessage, queue: bytes, position: int) -> RawBSONDocument:
-    """The document of a message at a position of a queue."""
-    head = _ID + place(queue, position) + _QUEUE + queue
-    size = 4 + len(head) + len(message) + 1
-    return RawBSONDocument(b"".join((size.to_bytes(4, "little"), head, message, b"\0")))
 
 
 def _elements(document: Stored) -> bytes:

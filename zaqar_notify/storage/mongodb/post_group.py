@@ -1,27 +1,24 @@
-"""What one group of posts is about to write: for each queue a part, with a block of its own."""
+"""The documents of one group of posts: for each queue a part, with a block of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
+from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.mongodb.blocks import SEAL_LIFE, fence_at
 from zaqar_notify.storage.mongodb.connection import Document, Insertable
-from zaqar_notify.storage.mongodb.documents import EncodedMessage, encoded
+from zaqar_notify.storage.mongodb.documents import held_until_of, new_documents, to_id, to_moved
 from zaqar_notify.storage.mongodb.grouping import Call
-from zaqar_notify.storage.mongodb.records import SEAL_LIFE, Block
+from zaqar_notify.storage.mongodb.remembering import (
+    Remembered,
+    RememberedPosts,
+    remembered_document,
+)
 from zaqar_notify.storage.mongodb.reserving import Reservation
-
-
-class Draft(msgspec.Struct, frozen=True):
-    """The messages of a post as they are on a queue like this, and encoded."""
-
-    queue: Queue | None
-    messages: Sequence[NewMessage]
-    encoded: Sequence[EncodedMessage]
 
 
 class Asked(msgspec.Struct):
@@ -33,85 +30,117 @@ class Asked(msgspec.Struct):
     moved: Sequence[Document] = ()
     moved_ttl: int | None = None
     positions: int = 0
-    drafted: Draft | None = None
 
     @property
     def key(self) -> IdempotencyKey | None:
         return None if self.post is None else self.post.idempotency_key
 
-    def draft(self, post: Post, queue: Queue | None) -> Draft:
-        """Its post by what the queue says, anew only if it says something else than at the last call.
 
-        Raises:
-            ValidationFailed: The queue takes no such post.
-        """
-        if self.drafted is None or self.drafted.queue != queue:
-            messages = post.settle(queue)
-            self.drafted = Draft(
-                queue, messages, encoded(messages, client_id=post.client_id, now=self.now)
-            )
-        return self.drafted
+class Appended(msgspec.Struct):
+    """The documents that a group appends to one queue; some are delayed to these milliseconds."""
+
+    documents: list[Insertable] = []
+    delayed_to: list[int] = []
+
+    @property
+    def visible(self) -> int:
+        return len(self.documents) - len(self.delayed_to)
+
+    def add(self, documents: Iterable[Insertable], delayed_to: Iterable[int] = ()) -> None:
+        self.documents += documents
+        self.delayed_to += delayed_to
+
+    def add_new(
+        self,
+        messages: Sequence[NewMessage],
+        queue: bytes,
+        first: int,
+        *,
+        client_id: str,
+        now: datetime,
+    ) -> None:
+        """Append messages from a position of the queue on."""
+        self.add(
+            new_documents(messages, queue, first, client_id=client_id, now=now),
+            [held_until_of(message, now) for message in messages if message.delay],
+        )
 
 
 class Jobs(msgspec.Struct, frozen=True):
-    """The jobs of one post to a queue of the project."""
+    """The jobs of one post."""
 
     now: datetime
     project: str
     jobs: Sequence[tuple[QueueRef, NewMessage]]
 
 
-class StoredJobs(msgspec.Struct):
-    """Jobs as they are about to be stored on one internal queue, some of them delayed to these milliseconds."""
-
-    documents: list[Insertable] = []
-    delayed_to: list[int] = []
-
-
 class Part:
-    """One queue's part of a group: all that its block's seal vouches for."""
+    """One queue's part of a group: all documents that the seal of its block vouches for."""
 
     def __init__(self, reservation: Reservation) -> None:
-        self.reservation = reservation
         self.record = reservation.record
         self.block = reservation.block
         self.keys: list[Document] = []
-        self.documents: list[Insertable] = []
+        self.messages = Appended()
         self.jobs: list[Jobs] = []
-        self.stored_jobs: dict[QueueRef, StoredJobs] = {}
+        self.stored_jobs: dict[QueueRef, Appended] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
-        self.visible = 0
-        self.delayed_to: list[int] = []
-        self.seal_until = self.block.deadline + SEAL_LIFE
         self.created_at: datetime | None = None
-        self._next = self.block.first
+        self._seal_until = self.block.deadline + SEAL_LIFE
 
     @property
     def room(self) -> int:
         """How many messages still fit in."""
         return self.block.last - self._next
 
-    def positions(self, count: int) -> list[int]:
-        """The next free positions; they are taken by `add`."""
-        return list(range(self._next, self._next + count))
+    @property
+    def _next(self) -> int:
+        return self.block.first + len(self.messages.documents)
 
-    def add(
-        self, documents: Sequence[Insertable], now: datetime, *, delayed_to: Sequence[int]
+    def add_post(
+        self,
+        call: Call[Asked, Posted],
+        post: Post,
+        messages: Sequence[NewMessage],
+        remembered: RememberedPosts,
     ) -> None:
-        """Take up messages, of which some are delayed to these milliseconds."""
-        self._next += len(documents)
-        self.documents += documents
-        self.created_at = self.created_at or now
-        self.delayed_to += delayed_to
-        self.visible += len(documents) - len(delayed_to)
+        """Take up a post. A key of it joins those that are remembered."""
+        asked, queue, first = call.ask, self.block.queue, self._next
+        ids = [to_id(queue, position) for position in range(first, first + len(messages))]
+        jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
+        if self.record.has_subscription(asked.now):
+            jobs = list(post.jobs(self.record.queue, ids, messages))
+        self.messages.add_new(messages, queue, first, client_id=post.client_id, now=asked.now)
+        self.created_at = self.created_at or asked.now
+        if (key := asked.key) is not None:
+            keyed = Remembered(key.fingerprint, first, len(ids), self.block, is_sealed=True)
+            self.keys.append(remembered_document(asked.ref, key, keyed, asked.now))
+            self._seal_until = max(self._seal_until, keyed.seal_until(key))
+            remembered[asked.ref, key.key] = keyed
+        if jobs:
+            self.jobs.append(Jobs(asked.now, asked.ref.project, jobs))
+        self.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
+
+    def add_moved(self, call: Call[Asked, Posted], moved: Sequence[Document]) -> None:
+        """Take up messages of another queue."""
+        asked, queue = call.ask, self.block.queue
+        self.messages.add(
+            to_moved(stored, queue=queue, position=position, ttl=asked.moved_ttl, now=asked.now)
+            for position, stored in enumerate(moved, self._next)
+        )
+        self.created_at = self.created_at or asked.now
+        self.answers.append((call, Posted([], owes_deliveries=False)))
 
     def seal(self) -> Document:
         return {
             "_id": self.block.seal_id,
             "queue": self.block.queue,
-            "writer": self.block.writer,
-            "reclaim_at": self.seal_until,
+            "reclaim_at": self._seal_until,
         }
+
+    def fence(self) -> Document:
+        """The document that takes the seal's place when the part was refused."""
+        return fence_at(self.block, self.block.seal_id)
 
 
 class Group:
@@ -121,10 +150,6 @@ class Group:
         self.parts = parts
 
     @property
-    def blocks(self) -> list[Block]:
-        return [part.block for part in self.parts.values()]
-
-    @property
     def keys(self) -> list[Document]:
         return [stored for part in self.parts.values() for stored in part.keys]
 
@@ -132,36 +157,28 @@ class Group:
     def answers(self) -> list[tuple[Call[Asked, Posted], Posted]]:
         return [answer for part in self.parts.values() for answer in part.answers]
 
-    def stored_jobs(self) -> dict[QueueRef, StoredJobs]:
-        """By the queue that they are on."""
-        jobs: dict[QueueRef, StoredJobs] = {}
-        for part in self.parts.values():
-            for ref, stored in part.stored_jobs.items():
-                together = jobs.setdefault(ref, StoredJobs())
-                together.documents += stored.documents
-                together.delayed_to += stored.delayed_to
-        return jobs
-
     def messages_and_jobs(self) -> list[Insertable]:
-        messages = [stored for part in self.parts.values() for stored in part.documents]
-        jobs = [stored for each in self.stored_jobs().values() for stored in each.documents]
+        parts = self.parts.values()
+        messages = [stored for part in parts for stored in part.messages.documents]
+        jobs = [
+            stored
+            for part in parts
+            for appended in part.stored_jobs.values()
+            for stored in appended.documents
+        ]
         return [*messages, *jobs]
 
     def documents(self) -> list[Insertable]:
-        """In the order in which they are inserted.
+        """The documents in the order in which they are inserted.
 
-        A block that was fenced refuses its first message, and with it all that follows: no job of a
-        post that is about to be done anew is seen, unless the fence comes in the middle of the insert.
+        A fenced block refuses its first message, and with it all that follows: no job of a post that is
+        about to be done anew is seen, unless the fence comes in the middle of the insert.
         """
         seals = [part.seal() for part in self.parts.values()]
         return [*self.keys, *self.messages_and_jobs(), *seals]
 
-    def divided(self, inserted: int) -> tuple[Group, Group, list[Insertable]]:
-        """The parts whose seals are among the first so many documents, those that are refused, and
-        what is there of the messages and jobs of these."""
-        behind_keys = max(0, inserted - len(self.keys))
-        seals = max(0, behind_keys - len(self.messages_and_jobs()))
+    def divided(self, inserted: int) -> tuple[Group, Group]:
+        """The parts whose seals are among the first so many documents, and those that were refused."""
+        seals = max(0, inserted - len(self.keys) - len(self.messages_and_jobs()))
         parts = list(self.parts.items())
-        refused = Group(dict(parts[seals:]))
-        # With a seal all messages and jobs are there. Without one nothing is sealed, and these are all.
-        return Group(dict(parts[:seals])), refused, refused.messages_and_jobs()[:behind_keys]
+        return Group(dict(parts[:seals])), Group(dict(parts[seals:]))

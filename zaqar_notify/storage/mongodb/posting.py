@@ -1,30 +1,27 @@
-"""Commit groups: what is posted while a write is under way is written together in the next.
+"""Commit groups: posts that arrive while a write is under way are written together in the next.
 
-For a group of posts there is one reservation a queue (`reserving`), and one ordered insert
+For a group of posts there is one durable reservation a queue (`reserving`), and one ordered insert
 (`post_group`): remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
-queue's block. No part of it is acknowledged before a majority has its seal. The reservation does
-not wait for one, as a rule: the insert does so for both, unless the primary may have changed in between.
+queue's block. A post is acknowledged when a majority has that insert (docs/decisions/0004).
 
-The writer of a group has a name, and under it one slot on each queue's document; the next
-reservation overwrites it. After a group that was refused, or whose fate is unknown, the process takes
-a new name, so that its old slots stay until somebody sees how their blocks have ended.
+After a command that failed, or was refused, the process takes a new name for its slots: a reservation or
+an insert may still arrive late, so the former slots stay until other processes have fenced their blocks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TypeAlias
 
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
+from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
 from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
 from zaqar_notify.storage.mongodb.connection import (
     BY_ID,
     BY_MOVED_ID,
@@ -32,55 +29,44 @@ from zaqar_notify.storage.mongodb.connection import (
     Document,
     Insertable,
 )
-from zaqar_notify.storage.mongodb.documents import (
-    at_place,
-    encoded,
-    held_until_of,
-    id_of,
-    to_id,
-    to_moved,
-)
+from zaqar_notify.storage.mongodb.documents import id_of
 from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, rerun, storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
+from zaqar_notify.storage.mongodb.grouping import Call, Together
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
-from zaqar_notify.storage.mongodb.post_group import Asked, Group, Jobs, Part, StoredJobs
-from zaqar_notify.storage.mongodb.records import Records, fence_at
-from zaqar_notify.storage.mongodb.remembering import (
-    Remembered,
-    RememberedPosts,
-    Remembering,
-    remembered_document,
-)
-from zaqar_notify.storage.mongodb.reserving import MANY_QUEUES, Reservation, Reserving
+from zaqar_notify.storage.mongodb.post_group import Appended, Asked, Group, Jobs, Part
+from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.remembering import Remembered, RememberedPosts, Remembering
+from zaqar_notify.storage.mongodb.reserving import Reserving
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 POSTS_TOGETHER = 128
 TRIES = 4
-WORTH_DRAFTING = 4
-"""Posts in a group. Fewer are encoded sooner than a task is begun for it."""
-TURNS_TO_SEND = 3
-"""Turns of the event loop until a command has left. Should it take more, it leaves a little later."""
+
+PostCall: TypeAlias = Call[Asked, Posted]
 
 
 class Posting:
     """The writes that append to queues."""
 
     def __init__(
-        self, connection: Connection, records: Records, waiting: Waiting, gathering: Gathering
+        self,
+        connection: Connection,
+        blocks: Blocks,
+        records: Records,
+        waiting: Waiting,
+        gathering: Gathering,
     ) -> None:
         self._connection = connection
+        self._blocks = blocks
         self._records = records
         self._waiting = waiting
         self._reserving = Reserving(connection)
-        self._keys = Remembering(connection, records)
+        self._keys = Remembering(connection, blocks)
         self._job_places = JobPlaces(connection, waiting)
         self._posts: Together[Asked, Posted] = Together(
             self._write, most=POSTS_TOGETHER, gathering=gathering
         )
-        self._after: set[asyncio.Task[None]] = set()
-        self._last_seen: dict[QueueRef, Queue | None] = {}
-        """The last group's queues, as they were at its reservation."""
-        self._take_new_name()
+        self._deciding: set[asyncio.Task[None]] = set()
 
     async def post(self, ref: QueueRef, post: Post, now: datetime) -> Posted:
         return await self._posts.call(Asked(ref, now, post))
@@ -93,14 +79,11 @@ class Posting:
 
     async def close(self) -> None:
         await self._posts.close()
-        while self._after:
-            await asyncio.wait(self._after)
+        while self._deciding:
+            await asyncio.wait(self._deciding)
         await self._job_places.close()
 
-    def _take_new_name(self) -> None:
-        self._records.writer = f"w{secrets.token_hex(6)}"
-
-    async def _write(self, calls: Sequence[Call[Asked, Posted]]) -> None:
+    async def _write(self, calls: Sequence[PostCall]) -> None:
         for _ in range(TRIES):
             if not calls:
                 return
@@ -108,41 +91,27 @@ class Posting:
                 calls = await self._write_once(calls)
         raise StorageUnavailable("Others took the places of this write, time and again")
 
-    async def _write_once(
-        self, calls: Sequence[Call[Asked, Posted]]
-    ) -> Sequence[Call[Asked, Posted]]:
-        """Write the group, and return those to be tried again: somebody fenced one of its blocks, or
-        came first with a key."""
+    async def _write_once(self, calls: Sequence[PostCall]) -> Sequence[PostCall]:
+        """Write the group, and return the calls to be tried again: another process fenced one of its
+        blocks, or came first with a key."""
         asked = [call.ask for call in calls]
-        needs = _needs(asked)
-        is_durable = self._must_be_durable(asked, needs)
-        term = self._connection.term()
-        finding = self._find_and_reserve(asked, needs, durable=is_durable)
-        if len(asked) < WORTH_DRAFTING:
-            remembered, reserved = await finding
-        else:
-            (remembered, reserved), _ = await asyncio.gather(finding, self._draft(asked))
-        self._last_seen = {ref: each.record.queue for ref, each in reserved.items()}
-        group = Group({ref: Part(reservation) for ref, reservation in reserved.items()})
+        remembered, group = await self._reserve(asked)
         moved_before = await self._moved_before(asked, group)
         for call in calls:
             try:
-                self._settle(group, call, remembered, moved_before)
+                self._add(group, call, remembered, moved_before)
             except Exception as error:  # A fault of one post is its caller's, not the group's.
                 call.fail(error)
         await self._add_jobs(group)
         await self._create_queues(group)
         refusal = await self._insert(group)
-        is_sure = is_durable or term.has_lasted
         if refusal is None:
-            await self._acknowledge(group, is_sure=is_sure)
+            self._acknowledge(group)
             return []
-        # What has its seal is complete: others may have believed it, and rely on it.
-        sealed, refused, written = group.divided(_inserted(group, refusal))
-        try:
-            await self._acknowledge(sealed, is_sure=is_sure)
-        finally:
-            await self._take_back(refused, written, is_sure=is_sure)
+        # A part with its seal is complete: other processes may have believed it, and rely on it.
+        sealed, refused = group.divided(_inserted(group, refusal))
+        self._acknowledge(sealed)
+        await self._take_back(refused)
         if is_duplicate(refusal):
             return [call for call, _ in refused.answers if not call.is_settled]
         await self._write_alone(refused, refusal)
@@ -158,95 +127,58 @@ class Posting:
             except StorageUnavailable as unavailable:
                 call.fail(unavailable)
 
-    # What goes where
+    # The documents of the group
 
-    def _settle(
+    def _add(
         self,
         group: Group,
-        call: Call[Asked, Posted],
+        call: PostCall,
         remembered: RememberedPosts,
         moved_before: set[str],
     ) -> None:
         asked = call.ask
         part = group.parts[asked.ref]
         if asked.post is None:
-            self._settle_moved(part, call, moved_before)
+            moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
+            if self._fits(call, part, len(moved)):
+                moved_before.update(id_of(stored) for stored in moved)
+                part.add_moved(call, moved)
             return
         key = asked.key
-        if key is not None:
-            before = remembered.get((asked.ref, key.key))
-            if before is not None:
-                self._repeat(part, call, key, before)
-                return
-        draft = asked.draft(asked.post, part.record.queue)
-        messages = draft.messages
-        if self._is_too_large(call, part, len(messages)):
+        before = None if key is None else remembered.get((asked.ref, key.key))
+        if key is not None and before is not None:
+            self._repeat(part, call, key, before)
             return
-        queue = part.block.queue
-        positions = part.positions(len(messages))
-        ids = [to_id(queue, position) for position in positions]
-        jobs: list[tuple[QueueRef, NewMessage]] = []
-        if part.record.has_subscription(asked.now):
-            jobs = list(asked.post.jobs(draft.queue, ids, messages))
-        part.add(
-            [
-                at_place(message, queue, position)
-                for position, message in zip(positions, draft.encoded, strict=True)
-            ],
-            asked.now,
-            delayed_to=[held_until_of(message, asked.now) for message in messages if message.delay],
-        )
-        asked.drafted = None  # Its documents hold the bodies now.
-        if key is not None:
-            post = Remembered(
-                key.fingerprint, positions[0], len(positions), part.block, is_sealed=True
-            )
-            part.keys.append(remembered_document(asked.ref, key, post, asked.now))
-            part.seal_until = max(part.seal_until, post.seal_until(key))
-            remembered[asked.ref, key.key] = post
-        if jobs:
-            part.jobs.append(Jobs(asked.now, asked.ref.project, jobs))
-        part.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
+        messages = asked.post.settle(part.record.queue)
+        if self._fits(call, part, len(messages)):
+            part.add_post(call, asked.post, messages, remembered)
 
-    def _settle_moved(self, part: Part, call: Call[Asked, Posted], moved_before: set[str]) -> None:
-        asked = call.ask
-        moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
-        if self._is_too_large(call, part, len(moved)):
-            return
-        moved_before.update(id_of(stored) for stored in moved)
-        positions = part.positions(len(moved))
-        part.add(
-            [
-                to_moved(
-                    stored,
-                    queue=part.block.queue,
-                    position=position,
-                    ttl=asked.moved_ttl,
-                    now=asked.now,
-                )
-                for position, stored in zip(positions, moved, strict=True)
-            ],
-            asked.now,
-            delayed_to=(),
-        )
-        part.answers.append((call, Posted([], owes_deliveries=False)))
-
-    def _repeat(
-        self, part: Part, call: Call[Asked, Posted], key: IdempotencyKey, before: Remembered
-    ) -> None:
-        """Answer as the first post was, once that is certain to be stored."""
-        if before.is_sealed:
-            part.answers.append((call, before.answer(key)))
-        else:
-            self._start(self._put_off(call, key, before))
-
-    def _is_too_large(self, call: Call[Asked, Posted], part: Part, count: int) -> bool:
-        """Put the post off to a group with a larger block."""
+    def _fits(self, call: PostCall, part: Part, count: int) -> bool:
+        """Whether the part has room. If not, the post is put off to a group with a larger block."""
         if count <= part.room:
-            return False
+            return True
         call.ask.positions = count
         self._posts.put(call)
-        return True
+        return False
+
+    def _repeat(self, part: Part, call: PostCall, key: IdempotencyKey, before: Remembered) -> None:
+        """Answer as the first post was answered, once that is certain to be stored."""
+        if before.is_sealed:
+            part.answers.append((call, before.answer(key)))
+            return
+        task = asyncio.get_running_loop().create_task(self._put_off(call, key, before))
+        self._deciding.add(task)
+        task.add_done_callback(self._deciding.discard)
+
+    async def _put_off(self, call: PostCall, key: IdempotencyKey, before: Remembered) -> None:
+        """Wait until another process has stored the post, or can't any more; then try again."""
+        try:
+            with storage_errors():
+                await self._keys.decide(call.ask.ref, key, before)
+        except StorageUnavailable as error:
+            call.fail(error)
+            return
+        self._posts.put(call)
 
     async def _add_jobs(self, group: Group) -> None:
         by_queue: dict[QueueRef, list[tuple[Part, Jobs, NewMessage]]] = {}
@@ -257,82 +189,42 @@ class Posting:
         for ref, jobs in by_queue.items():
             queue, first = await self._job_places.take(ref, len(jobs))
             for position, (part, post, job) in enumerate(jobs, first):
-                [message] = encoded([job], client_id=post.project, now=post.now)
-                stored = part.stored_jobs.setdefault(ref, StoredJobs())
-                stored.documents.append(at_place(message, queue, position))
-                if job.delay:
-                    stored.delayed_to.append(held_until_of(job, post.now))
+                stored = part.stored_jobs.setdefault(ref, Appended())
+                stored.add_new([job], queue, position, client_id=post.project, now=post.now)
 
     # The steps that ask the store
 
-    async def _draft(self, asked: Sequence[Asked]) -> None:
-        """Encode the posts while the reservation is under way, by what the group before has seen of
-        their queues. It says the same, as a rule; if not, they are encoded anew."""
-        for _ in range(TURNS_TO_SEND):
-            await asyncio.sleep(0)
-        for one in asked:
-            if one.post is not None and one.ref in self._last_seen:
-                with suppress(Exception):  # It is its caller's, once the queue's present is known.
-                    one.draft(one.post, self._last_seen[one.ref])
-
-    def _must_be_durable(self, asked: Sequence[Asked], needs: dict[QueueRef, int]) -> bool:
-        """Whether the reservation has to wait for a majority by itself."""
-        return (
-            len(needs) >= MANY_QUEUES
-            # Keys and moved messages are believed by those who find them, acknowledged or not.
-            or any(one.key is not None or one.moved for one in asked)
-            or self._connection.hides_primary
-        )
-
-    async def _find_and_reserve(
-        self, asked: Sequence[Asked], needs: dict[QueueRef, int], *, durable: bool
-    ) -> tuple[RememberedPosts, dict[QueueRef, Reservation]]:
+    async def _reserve(self, asked: Sequence[Asked]) -> tuple[RememberedPosts, Group]:
         keys = [(one.ref, one.key, one.now) for one in asked if one.key is not None]
-        reserving = self._reserving.reserve(needs, self._records.writer, durable=durable)
+        reserving = self._reserving.reserve(_needs(asked))
+        remembered: RememberedPosts = {}
         try:
-            if not keys:
-                return {}, await reserving
-            return await asyncio.gather(self._keys.find(keys), reserving)
+            if keys:
+                remembered, reserved = await asyncio.gather(self._keys.find(keys), reserving)
+            else:
+                reserved = await reserving
         except BaseException:
-            # The reservation may yet be made, over the one that the next group makes.
-            self._take_new_name()
+            # The reservation may yet be made, over the slot of the next one.
+            self._reserving.take_new_name()
             raise
-
-    async def _insert(self, group: Group) -> PyMongoError | None:
-        """Insert the group; the error that says which part of it was refused, if it was.
-
-        Raises:
-            PyMongoError: Whether it happened is unknown, and may yet be decided.
-        """
-        try:
-            await self._connection.messages.insert_many(group.documents())
-        except PyMongoError as error:
-            self._take_new_name()
-            if not is_refused(error):
-                raise
-            return error
-        return None
+        return remembered, Group({ref: Part(one) for ref, one in reserved.items()})
 
     async def _moved_before(self, asked: Sequence[Asked], group: Group) -> set[str]:
         """The ids of messages that a move which was broken off brought here already."""
         moves = [one for one in asked if one.moved]
         if not moves:
             return set()
-        # Ends what was broken off: a copy in a block that is still open may be taken away again.
-        await self._records.get_many([move.ref for move in moves])
         wanted = {
-            "queue": {"$in": [group.parts[move.ref].block.queue for move in moves]},
-            "moved_id": {"$in": [id_of(stored) for move in moves for stored in move.moved]},
+            "queue": {"$in": [group.parts[one.ref].block.queue for one in moves]},
+            "moved_id": {"$in": [id_of(stored) for one in moves for stored in one.moved]},
         }
-        messages = self._connection.durable_messages
-        if await messages.find_one(wanted, {"_id": 1}, hint=BY_MOVED_ID) is None:
-            return set()
-        # From now on whoever takes back the move that brought them leaves them here.
-        await rerun(
-            lambda: self._connection.messages.update_many(
-                wanted, {"$set": {"kept": True}}, hint=BY_MOVED_ID
-            )
+        messages = self._connection.messages
+        # Once marked they stay, even when the block of that move is fenced.
+        marked = await rerun(
+            lambda: messages.update_many(wanted, {"$set": {"kept": True}}, hint=BY_MOVED_ID)
         )
+        if not marked.matched_count:
+            return set()
         found = messages.find({**wanted, "kept": True}, {"moved_id": 1}, hint=BY_MOVED_ID)
         return {stored["moved_id"] async for stored in found}
 
@@ -347,94 +239,63 @@ class Posting:
                     },
                 )
                 for part in group.parts.values()
-                if part.record.queue is None and part.documents
+                if part.record.queue is None and part.messages.documents
             )
         )
 
-    async def _make_sure(self, group: Group) -> None:
-        """Remove the group, unless its blocks are its own.
+    async def _insert(self, group: Group) -> PyMongoError | None:
+        """Insert the group; the error that says which part of it was refused, if it was.
 
         Raises:
-            StorageUnavailable: They are not, or nobody can say.
+            PyMongoError: Whether it happened is unknown, and may yet be decided.
         """
-        holds = False
         try:
-            looks = [self._reserving.holds(part.reservation) for part in group.parts.values()]
-            holds = all(await all_of(looks))
-        finally:
-            if not holds:
-                # A block that is given to us again must not have our seal already.
-                self._take_new_name()
-        if not holds:
-            await self._remove(group.messages_and_jobs())
-            raise StorageUnavailable("The queue or the primary changed in the middle of the post")
+            await self._connection.messages.insert_many(group.documents())
+        except BaseException as error:
+            self._reserving.take_new_name()
+            if isinstance(error, PyMongoError) and is_refused(error):
+                return error
+            raise
+        return None
 
-    async def _take_back(
-        self, group: Group, inserted: Sequence[Insertable], *, is_sure: bool
-    ) -> None:
-        """Remove what a group wrote that can't be acknowledged, and end its blocks."""
-        await self._remove(inserted)
-        for stored in group.keys:
-            await self._keys.remove(stored)
-        # A key that leads here is not to be believed.
-        fences = [fence_at(block, block.seal_id) for block in group.blocks]
-        await self._records.take_places(fences, group.blocks if is_sure else [])
+    async def _take_back(self, group: Group) -> None:
+        """Remove the documents of refused parts, and end their blocks."""
+        await self._remove(group.messages_and_jobs())
+        for key in group.keys:
+            await self._keys.remove(key)
+        # A process that has read one of these keys must not wait for the seal.
+        await self._blocks.put_fences([part.fence() for part in group.parts.values()])
 
     async def _remove(self, documents: Sequence[Insertable]) -> None:
-        """Remove messages, but not what has come to their places since."""
-        if not documents:
-            return
-        await rerun(
-            lambda: self._connection.messages.delete_many(
-                {
-                    "queue": {"$in": list({stored["queue"] for stored in documents})},
-                    "_id": {"$in": [stored["_id"] for stored in documents]},
-                    "client": {"$in": list({stored["client"] for stored in documents})},
-                    "posted_at": {"$in": list({stored["posted_at"] for stored in documents})},
-                    "kept": {"$exists": False},
-                },
-                hint=BY_ID,
-            )
-        )
-
-    async def _put_off(
-        self, call: Call[Asked, Posted], key: IdempotencyKey, before: Remembered
-    ) -> None:
-        """Wait until another process has stored the post, or can't any more; then try again."""
-        try:
-            with storage_errors():
-                await self._keys.decide(call.ask.ref, key, before)
-        except StorageUnavailable as error:
-            call.fail(error)
-            return
-        self._posts.put(call)
+        """Remove messages of this process. Their places were never given to another post."""
+        if documents:
+            wanted = {
+                "queue": {"$in": list({stored["queue"] for stored in documents})},
+                "_id": {"$in": [stored["_id"] for stored in documents]},
+                **REMOVABLE,
+            }
+            await rerun(lambda: self._connection.messages.delete_many(wanted, hint=BY_ID))
 
     # When it is done
 
-    async def _acknowledge(self, group: Group, *, is_sure: bool) -> None:
-        """Answer what is sealed, once its blocks are certain to be its own."""
-        if not is_sure:
-            await self._make_sure(group)
-        self._written(group)
-
-    def _written(self, group: Group) -> None:
+    def _acknowledge(self, group: Group) -> None:
+        """Answer the calls, and wake those who wait for messages."""
         for part in group.parts.values():
             self._records.sealed(part.block)
         for call, posted in group.answers:
             call.answer(posted)
+        jobs: dict[QueueRef, Appended] = {}
         for part in group.parts.values():
-            self._waiting.posted(part.record.ref, part.block, part.visible)
-            if part.delayed_to:
-                self._waiting.held(part.record.ref, min(part.delayed_to))
-        for ref, jobs in group.stored_jobs().items():
-            self._job_places.stored(ref, len(jobs.documents) - len(jobs.delayed_to))
-            if jobs.delayed_to:
-                self._waiting.held(ref, min(jobs.delayed_to))
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._after.add(task)
-        task.add_done_callback(self._after.discard)
+            ref, messages = part.record.ref, part.messages
+            self._waiting.posted(ref, part.block, messages.visible)
+            if messages.delayed_to:
+                self._waiting.held(ref, min(messages.delayed_to))
+            for job_ref, stored in part.stored_jobs.items():
+                jobs.setdefault(job_ref, Appended()).add(stored.documents, stored.delayed_to)
+        for ref, stored in jobs.items():
+            self._job_places.stored(ref, stored.visible)
+            if stored.delayed_to:
+                self._waiting.held(ref, min(stored.delayed_to))
 
 
 def _needs(asked: Iterable[Asked]) -> dict[QueueRef, int]:
@@ -449,5 +310,5 @@ def _inserted(group: Group, error: PyMongoError) -> int:
     """How many documents were inserted of a group that was refused, at most."""
     if isinstance(error, BulkWriteError):
         return int(error.details["nInserted"])
-    # The library refused it, and does not say what it had sent by then: not the end, at any rate.
+    # The library refused the command, and does not say what it had sent by then; no seal, at any rate.
     return len(group.keys) + len(group.messages_and_jobs())

@@ -1,8 +1,8 @@
 """Posts that are remembered under an idempotency key.
 
-The document of a key is the first of its group's insert, so of two processes that post under one key
-one is refused, by the `_id`. It is believed once the seal behind the post is there, and that is kept
-for longer than the key.
+The document of a key comes first in its group's insert, so of two processes that post under one key one
+is refused, by the `_id`. The key counts once the seal of its block is there. That seal lives longer than
+the key.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ import msgspec
 from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State
 from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
-from zaqar_notify.storage.mongodb.records import Block, Records, State
 
 KEY_SLACK = timedelta(hours=1)
-"""So much longer than its key lives the seal of a remembered post."""
+"""The seal of a remembered post lives so much longer than its key."""
 WAIT_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 """How long, and how often, one looks for the seal of a post that another process is storing."""
 
 
-_IDENTITY = ("_id", "queue", "last", "writer")
+_IDENTITY = ("_id", "queue", "of", "last")
+"""The fields that tell a key's document from that of another post under the same key."""
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ class Remembered(msgspec.Struct, frozen=True):
     is_sealed: bool
 
     def answer(self, key: IdempotencyKey) -> Posted:
-        """What the first post was answered.
+        """The answer to the first post.
 
         Raises:
             IdempotencyKeyReused: That was another post.
@@ -59,9 +60,9 @@ RememberedPosts: TypeAlias = dict[tuple[QueueRef, str], Remembered]
 
 
 class Remembering:
-    def __init__(self, connection: Connection, records: Records) -> None:
+    def __init__(self, connection: Connection, blocks: Blocks) -> None:
         self._messages = connection.messages
-        self._records = records
+        self._blocks = blocks
 
     async def find(
         self, asked: Sequence[tuple[QueueRef, IdempotencyKey, datetime]]
@@ -83,7 +84,7 @@ class Remembering:
                 known.append((stored, _block(stored)))
             else:
                 await self.remove(stored)
-        ends = await self._records.find_ends([block for _, block in known])
+        ends = await self._blocks.ends([block for _, block in known])
         posts: RememberedPosts = {}
         for stored, block in known:
             ref, key, _ = named[stored["_id"]]
@@ -97,20 +98,20 @@ class Remembering:
         return posts
 
     async def decide(self, ref: QueueRef, key: IdempotencyKey, post: Remembered) -> None:
-        """Wait until an unsealed post is stored; make sure that it never will be when it is late."""
+        """Wait until an unsealed post is stored. Fence its block when it is late, and forget its key."""
         block = post.block
         loop = asyncio.get_running_loop()
         deadline = loop.time() + WAIT_SECONDS
-        while not await self._records.find_ends([block]):
+        while not await self._blocks.ends([block]):
             if loop.time() > deadline:
                 break
             await asyncio.sleep(LOOK_SECONDS)
         life = timedelta(seconds=key.keep_seconds)
-        if await self._records.fence(block, keeps_seal=life) is State.FENCED:
+        if await self._blocks.fence(block, seal_is_there=life) is State.FENCED:
             await self.remove(_identity(ref, key, block))
 
     async def remove(self, stored: Document) -> None:
-        """Forget a key, unless it is another post's by now."""
+        """Forget a key, unless another post has it by now."""
         await self._messages.delete_one({name: stored[name] for name in _IDENTITY}, hint=BY_ID)
 
 
@@ -121,7 +122,6 @@ def remembered_document(
     return {
         **_identity(ref, key, block),
         "fingerprint": key.fingerprint,
-        "of": block.queue,
         "head": block.first,
         "first": post.first,
         "count": post.count,
@@ -131,15 +131,15 @@ def remembered_document(
 
 
 def _identity(ref: QueueRef, key: IdempotencyKey, block: Block) -> Document:
-    """What tells a key's document from that of another post under the same key."""
     return {
         "_id": key_id(ref, key.key),
         "queue": key_shard(ref),
+        "of": block.queue,
         "last": block.last,
-        "writer": block.writer,
     }
 
 
 def _block(stored: Document) -> Block:
+    """The block of a remembered post; its writer's name and its slot are not known."""
     size = stored["last"] - stored["head"] + 1
-    return Block("", stored["of"], stored["writer"], stored["head"], size, 0, stored["deadline"])
+    return Block("", stored["of"], "", stored["head"], size, 0, stored["deadline"])

@@ -1,9 +1,12 @@
-"""Blocks for writers: reserved on the queues' documents, and looked for when in doubt.
+"""Reservations: each takes the next block of positions on a queue's document, durably.
 
-A reservation also returns the queue's document, as it is at that instant.
+A reservation is acknowledged when a majority has it in its journal, so no fail-over undoes it, and no two
+writers ever have the same position. It returns the queue's document as it is at that instant or later.
 """
 
 from __future__ import annotations
+
+import secrets
 
 import msgspec
 from bson import Int64
@@ -11,124 +14,91 @@ from pymongo import ReturnDocument, UpdateOne
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb.connection import BY_ID, Collection, Connection, Document
+from zaqar_notify.storage.mongodb.blocks import Block, blocks_of
+from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
 from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
 from zaqar_notify.storage.mongodb.grouping import all_of
-from zaqar_notify.storage.mongodb.records import Block, Record, blocks_of, record_of
+from zaqar_notify.storage.mongodb.records import Record, record_of
 
 MANY_QUEUES = 4
-"""From so many on, a group reserves with one command for all of its queues, and a read of what came
-of it: durably, or another primary might answer the read."""
+"""From so many on, one command reserves on all queues of a group, and one read follows it."""
 BLOCK_POSITIONS = 1 << 16
-"""Positions are plentiful: no post needs to say beforehand how many it takes."""
+"""Positions are plentiful: a post need not say beforehand how many it takes."""
 DEADLINE_MS = 5_000
-"""After which others give up waiting for a block's seal."""
-
-_SHOWN = ("metadata", "subscribed_until")
-"""Fields of a queue's document that say what becomes of a post."""
+"""After which other processes fence a block that has no seal."""
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """A block, and what the queue's document showed when it was given."""
+    """A block, and the queue's record when it was reserved."""
 
     record: Record
     block: Block
-    shown: Document
 
 
 class Reserving:
+    """The reservations of one process, which has one slot on each queue's document under its name."""
+
     def __init__(self, connection: Connection) -> None:
-        self._durable = connection.queues
-        self._quick = connection.quick_queues
+        self._queues = connection.queues
+        self.take_new_name()
 
-    async def reserve(
-        self, needs: dict[QueueRef, int], writer: str, *, durable: bool
-    ) -> dict[QueueRef, Reservation]:
-        """A block on each queue, with room for so many messages at least.
+    def take_new_name(self) -> None:
+        """Leave the present slots as they are, until other processes have seen how their blocks end."""
+        self.writer = f"w{secrets.token_hex(6)}"
 
-        Args:
-            durable: A majority has the reservation when this returns. For `MANY_QUEUES` it must be.
-        """
+    async def reserve(self, needs: dict[QueueRef, int]) -> dict[QueueRef, Reservation]:
+        """A block on each queue, with room for so many messages at least."""
         if len(needs) < MANY_QUEUES:
-            queues = self._durable if durable else self._quick
-            reserved = await all_of(
-                [_reserve(queues, ref, positions, writer) for ref, positions in needs.items()]
-            )
+            stored = await all_of([self._reserve(ref, needs[ref]) for ref in needs])
         else:
-            reserved = await _reserve_many(self._durable, needs, writer)
+            stored = await self._reserve_many(needs)
         return {
-            ref: Reservation(
-                record_of(ref, stored),
-                _own_block(stored, writer),
-                {name: stored.get(name) for name in _SHOWN},
-            )
-            for ref, stored in zip(needs, reserved, strict=True)
+            ref: Reservation(record_of(ref, one), self._own_block(one))
+            for ref, one in zip(needs, stored, strict=True)
         }
 
-    async def holds(self, reservation: Reservation) -> bool:
-        """Whether the block is the writer's own by the queue's document; durably, from now on.
-
-        A primary that does not know of a reservation gives the block again, unless it has given
-        those behind it already, or the queue is not what the lost reservation showed.
-        """
-        block = reservation.block
-        result = await self._durable.update_one(
-            {
-                "_id": block.key,
-                "queue": block.queue,
-                "$or": [
-                    {f"in_flight.{block.writer}.first": block.first},
-                    {"next": {"$lte": block.first}, **reservation.shown},
-                ],
-            },
-            {"$max": {"next": Int64(block.last + 1)}},
+    async def _reserve(self, ref: QueueRef, positions: int) -> Document:
+        stored: Document | None = await self._queues.find_one_and_update(
+            {"_id": queue_key(ref)},
+            _update(self.writer, positions),
+            _fields(self.writer),
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
             hint=BY_ID,
         )
-        return bool(result.matched_count)
+        if stored is None:
+            raise StorageUnavailable("MongoDB gave no answer to a reservation")
+        return stored
 
-
-async def _reserve(queues: Collection, ref: QueueRef, positions: int, writer: str) -> Document:
-    stored: Document | None = await queues.find_one_and_update(
-        {"_id": queue_key(ref)},
-        _update(writer, positions),
-        _fields(writer),
-        upsert=True,
-        return_document=ReturnDocument.AFTER,
-        hint=BY_ID,
-    )
-    if stored is None:
-        raise StorageUnavailable("MongoDB gave no answer to a reservation")
-    return stored
-
-
-async def _reserve_many(
-    queues: Collection, needs: dict[QueueRef, int], writer: str
-) -> list[Document]:
-    """The same for many queues with two commands: no document is locked from one to the other,
-    so what is read is of the reservation's instant or later."""
-    await queues.bulk_write(
-        [
-            UpdateOne({"_id": queue_key(ref)}, _update(writer, positions), upsert=True, hint=BY_ID)
+    async def _reserve_many(self, needs: dict[QueueRef, int]) -> list[Document]:
+        await self._queues.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": queue_key(ref)},
+                    _update(self.writer, positions),
+                    upsert=True,
+                    hint=BY_ID,
+                )
+                for ref, positions in needs.items()
+            ],
+            ordered=False,
+        )
+        found = await self._queues.find(
+            {"_id": {"$in": [queue_key(ref) for ref in needs]}},
+            _fields(self.writer),
+            limit=len(needs),
+            hint=BY_ID,
+        ).to_list()
+        reserved = {one["_id"]: one for one in found if self.writer in one.get("in_flight", {})}
+        # A queue that was purged or deleted in between has lost its slot.
+        return [
+            reserved.get(queue_key(ref)) or await self._reserve(ref, positions)
             for ref, positions in needs.items()
-        ],
-        ordered=False,
-    )
-    keys = {queue_key(ref): ref for ref in needs}
-    found = await queues.find(
-        {"_id": {"$in": list(keys)}}, _fields(writer), limit=len(keys), hint=BY_ID
-    ).to_list()
-    reserved = {
-        keys[stored["_id"]]: stored for stored in found if writer in stored.get("in_flight", {})
-    }
-    for ref in needs.keys() - reserved.keys():
-        # It was purged or deleted in between.
-        reserved[ref] = await _reserve(queues, ref, needs[ref], writer)
-    return [reserved[ref] for ref in needs]
+        ]
 
-
-def _own_block(stored: Document, writer: str) -> Block:
-    [block] = [block for block in blocks_of(stored) if block.writer == writer]
-    return block
+    def _own_block(self, stored: Document) -> Block:
+        [block] = [block for block in blocks_of(stored) if block.writer == self.writer]
+        return block
 
 
 def _fields(writer: str) -> Document:
@@ -137,7 +107,7 @@ def _fields(writer: str) -> Document:
 
 
 def _update(writer: str, positions: int) -> list[Document]:
-    """What gives a writer its next block, on a document that may not exist yet."""
+    """The update that gives a writer its next block, on a document that may not exist yet."""
     size = max(BLOCK_POSITIONS, positions + 1)
     return [
         {
@@ -147,7 +117,7 @@ def _update(writer: str, positions: int) -> list[Document]:
                 "unused_since": {
                     "$cond": [
                         {"$eq": [{"$ifNull": ["$metadata", None]}, None]},
-                        # Anew each time: what is about to be written must not be forgotten.
+                        # Anew each time: the sweep must not forget a queue that is about to be used.
                         "$$NOW",
                         "$$REMOVE",
                     ]

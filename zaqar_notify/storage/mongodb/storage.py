@@ -14,6 +14,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
+from zaqar_notify.storage.mongodb.blocks import Blocks
 from zaqar_notify.storage.mongodb.claims import MongoClaims
 from zaqar_notify.storage.mongodb.connection import (
     BY_DUE,
@@ -53,12 +54,13 @@ class MongoStorage(Storage):
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._records = Records(connection)
+        blocks = Blocks(connection)
+        self._records = Records(connection, blocks)
         self._leasing = Leasing(connection)
         self._waiting = Waiting(self._records.get_many, self._next_due, lambda: self.clock.now())
         self._records.on_read = self._waiting.saw
         gathering = Gathering(seconds=GATHER_SECONDS, enough=ENOUGH_WRITES)
-        self._posting = Posting(connection, self._records, self._waiting, gathering)
+        self._posting = Posting(connection, blocks, self._records, self._waiting, gathering)
         parts = (
             *(connection, self._records, self._leasing, self._posting, self._waiting),
             gathering,

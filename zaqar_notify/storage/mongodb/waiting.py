@@ -16,8 +16,9 @@ from datetime import datetime
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb.blocks import Block
 from zaqar_notify.storage.mongodb.documents import from_ms
-from zaqar_notify.storage.mongodb.records import Block, Record
+from zaqar_notify.storage.mongodb.records import Record
 from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
 LATEST_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""Posts are encoded by hand, and before their queue's present is known."""
+"""Messages are encoded by hand, by what their queue says at their reservation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import bson
 import pytest
@@ -18,14 +17,12 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
 from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.connection import Document
-from zaqar_notify.storage.mongodb.documents import at_place, encoded, place, to_ms
-from zaqar_notify.storage.mongodb.reserving import Reservation, Reserving
+from zaqar_notify.storage.mongodb.documents import new_documents, place, to_ms
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 QUEUE_ID = secrets.token_bytes(12)
 POSITION = 1 << 60
 TOGETHER = 8
-"""More than `WORTH_DRAFTING`."""
 REFUSES = 0
 """The ttl of a queue that takes nothing."""
 
@@ -35,11 +32,8 @@ class ByMetadata(GivenPost):
 
     def __init__(self) -> None:
         super().__init__([])
-        self.was_settled = asyncio.Event()
 
     def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
-        super().settle(queue)
-        self.was_settled.set()
         ttl = 60 if queue is None else queue.metadata["ttl"]
         if ttl == REFUSES:
             raise ValidationFailed("The queue takes nothing")
@@ -55,9 +49,8 @@ def test_an_encoded_message_is_what_the_library_would_encode(
     message = NewMessage(body=body, ttl=300, delay=delay, checksum=checksum)
     held_until = to_ms(START) + 30_000 if delay else 0
 
-    [one] = encoded([message], client_id="ünï", now=START)
+    [document] = new_documents([message], QUEUE_ID, POSITION, client_id="ünï", now=START)
 
-    document = at_place(one, QUEUE_ID, POSITION)
     expected = {
         "_id": place(QUEUE_ID, POSITION),
         "queue": QUEUE_ID,
@@ -83,11 +76,14 @@ def test_messages_of_one_post_keep_what_is_their_own() -> None:
     ]
 
     documents: list[Document] = [
-        bson.decode(at_place(one, QUEUE_ID, position).raw, CodecOptions(tz_aware=True))
-        for position, one in enumerate(encoded(messages, client_id="c", now=START))
+        bson.decode(one.raw, CodecOptions(tz_aware=True))
+        for one in new_documents(messages, QUEUE_ID, POSITION, client_id="c", now=START)
     ]
 
     now = to_ms(START)
+    assert [one["_id"] for one in documents] == [
+        place(QUEUE_ID, POSITION + number) for number in range(len(messages))
+    ]
     assert [
         (one["body"], one["ttl"], one["held_until"], one.get("checksum")) for one in documents
     ] == [
@@ -137,27 +133,6 @@ async def test_a_queue_that_came_back_since_the_group_before_has_its_own_message
 
     found = [message.id for message in await everything(other_storage, queue)]
     assert sorted(found) == sorted(one.ids[0] for one in posted)
-
-
-async def test_posts_are_settled_once_and_while_their_reservation_is_under_way(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
-    await post_together(storage, queue)
-    posts = [ByMetadata() for _ in range(TOGETHER)]
-    reserve = Reserving.reserve
-
-    async def reserve_late(*args: Any, **options: Any) -> dict[QueueRef, Reservation]:
-        reserved = await reserve(*args, **options)
-        async with asyncio.timeout(10):
-            await asyncio.gather(*(one.was_settled.wait() for one in posts))
-        return reserved
-
-    monkeypatch.setattr(Reserving, "reserve", reserve_late)
-
-    await post_together(storage, queue, posts)
-
-    assert {len(one.settled_on) for one in posts} == {1}
 
 
 async def test_who_waits_is_told_when_a_delayed_message_falls_due(
