@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
 from sinks.email import MailKind
 from sinks.queue import QueueKind
 from sinks.webhook import WebhookKind
-from zaqar_notify.errors import StartRefused
+from zaqar_notify.extensions import load
 from zaqar_notify.kinds import Kind, Kinds, Relay, Sink, scheme_of
 from zaqar_notify.settings import Settings
 
@@ -23,29 +23,14 @@ def load_kinds(settings: Settings) -> Kinds:
     Raises:
         StartRefused: A package's kind can't be loaded.
     """
-    known = {scheme for kind in OURS for scheme in kind.schemes}
-    others: dict[str, type[Kind]] = {}
+    ours = [kind() for kind in OURS]
+    known = {scheme for kind in ours for scheme in kind.schemes}
+    others: dict[str, Kind] = {}
     for scheme in set(settings.subscriber_types) - known:
         for entry_point in entry_points(group=ENTRY_POINTS, name=scheme):
-            others[entry_point.value] = _load(entry_point)
-    return Kinds(kind() for kind in (*others.values(), *OURS))
-
-
-def _load(entry_point: EntryPoint) -> type[Kind]:
-    try:
-        kind = entry_point.load()
-    except Exception as error:
-        raise StartRefused(
-            f"The sink of {entry_point.name}: subscribers, {entry_point.value}, can't be loaded: "
-            f"{type(error).__name__}: {error}; mend its package, or take {entry_point.name} from "
-            "ZAQAR_SUBSCRIBER_TYPES"
-        ) from error
-    if not (isinstance(kind, type) and issubclass(kind, Kind)):
-        raise StartRefused(
-            f"{entry_point.value}, named for {entry_point.name}: subscribers, is no subclass of "
-            "zaqar_notify.kinds.Kind"
-        )
-    return kind
+            if entry_point.value not in others:
+                others[entry_point.value] = load(entry_point, Kind)  # type: ignore[type-abstract]
+    return Kinds((*others.values(), *ours))
 
 
 class Sinks:

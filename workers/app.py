@@ -28,7 +28,11 @@ from workers.host import EngineHost
 from workers.listening import Listener
 from zaqar_notify import logs
 from zaqar_notify.broker import DRAIN, celery_application
-from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
+from zaqar_notify.cluster import (
+    cluster_settings,
+    refuse_several_processes,
+    warn_of_unsigned_webhooks,
+)
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.settings import Settings, load_settings
 from zaqar_notify.storage.registry import open_storage
@@ -177,10 +181,8 @@ def _refuse_what_can_not_work(sender: Any, **_: object) -> None:
     """End a start that can't succeed, with a sentence, before there are children to end."""
     settings = worker_settings()
     try:
-        if _forks(sender) and is_sqlite(settings):
-            raise StartRefused(
-                "ZAQAR_STORE_URI names a SQLite file, which one process can use: take --pool threads"
-            )
+        if _forks(sender):
+            refuse_several_processes(settings, "take --pool threads")
         asyncio.run(_try_store(settings))
     except StartRefused as error:
         raise SystemExit(str(error)) from error

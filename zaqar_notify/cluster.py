@@ -7,9 +7,7 @@ import logging
 from zaqar_notify import broker_uri
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
-
-MOST_POST_BYTES = 12 << 20
-"""A post's job is one document, of which MongoDB takes 16 MiB."""
+from zaqar_notify.storage.registry import driver_of
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +18,7 @@ def cluster_settings(settings: Settings) -> Settings:
     Raises:
         StartRefused: No store or broker is named, or the broker's URI can't be read, or the library
             that speaks to such a broker is missing; subscribers are
-            to confirm, and nothing signs what they confirm with; posts are larger than MongoDB takes.
+            to confirm, and nothing signs what they confirm with; posts are larger than the store takes.
     """
     if not settings.store_uri:
         raise StartRefused(
@@ -37,12 +35,23 @@ def cluster_settings(settings: Settings) -> Settings:
             "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it nobody could tell a "
             "subscriber's confirmation from anybody's"
         )
-    if settings.max_messages_post_size > MOST_POST_BYTES and not is_sqlite(settings):
+    driver = driver_of(settings.store_uri)
+    most = driver.most_post_bytes
+    if most is not None and settings.max_messages_post_size > most:
         raise StartRefused(
-            f"ZAQAR_MAX_MESSAGES_POST_SIZE is {settings.max_messages_post_size}; on MongoDB it may be "
-            f"{MOST_POST_BYTES} at most"
+            f"ZAQAR_MAX_MESSAGES_POST_SIZE is {settings.max_messages_post_size}; on {driver.about} it may "
+            f"be {most} at most"
         )
     return settings
+
+
+def refuse_several_processes(settings: Settings, remedy: str) -> None:
+    """Raise StartRefused if only one process can use the store."""
+    driver = driver_of(settings.store_uri)
+    if not driver.is_shared:
+        raise StartRefused(
+            f"ZAQAR_STORE_URI names {driver.about}, which one process can use: {remedy}"
+        )
 
 
 def _refuse_missing_library(uri: str) -> None:
@@ -57,11 +66,6 @@ def _refuse_missing_library(uri: str) -> None:
             f"The library for {scheme} brokers can't be loaded ({error}); install zaqar-notify together "
             "with what it requires"
         ) from error
-
-
-def is_sqlite(settings: Settings) -> bool:
-    """Whether the store is a file, which only one process can use."""
-    return settings.store_uri.startswith("sqlite:")
 
 
 def warn_of_unsigned_webhooks(settings: Settings) -> None:

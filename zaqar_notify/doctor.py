@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from zaqar_notify import __version__, broker_uri
 from zaqar_notify.broker_uri import BrokerUri
@@ -24,7 +23,7 @@ from zaqar_notify.kinds import Kinds
 from zaqar_notify.settings import Network, Settings, shown, sources, variable
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.storage.base import Storage
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import driver_of
 
 WORRYING_SKEW_SECONDS = 1.0
 
@@ -77,7 +76,6 @@ def _settings() -> list[Finding]:
 
 async def _store(settings: Settings) -> list[Finding]:
     uri = settings.store_uri
-    parts = urlsplit(uri)
     if not uri:
         return [
             problem(
@@ -86,14 +84,13 @@ async def _store(settings: Settings) -> list[Finding]:
                 "Name the store of the cluster; or say --data DIR for a single process",
             )
         ]
-    if parts.scheme == "sqlite" and parts.path.startswith("/"):
-        # Not opened as a store: a service may be using it.
-        from zaqar_notify.storage.sqlite.diagnosis import diagnose
-
-        return await asyncio.to_thread(diagnose, Path(unquote(parts.path)))
     try:
+        driver = driver_of(uri)
+        findings = await driver.diagnose(uri)
+        if findings is not None:
+            return findings
         async with asyncio.timeout(4 * ANSWER_SECONDS):
-            storage = await open_storage(uri, unreliable=settings.unreliable, prepare=False)
+            storage = await driver.open(uri, unreliable=settings.unreliable, prepare=False)
             try:
                 return await _answers(storage, uri)
             finally:

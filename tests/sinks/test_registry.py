@@ -87,7 +87,7 @@ def test_a_package_does_not_replace_a_kind_of_ours(package: Callable[..., None])
 def test_a_package_that_names_no_kind_stops_the_start(package: Callable[..., None]) -> None:
     package("tests.sinks.test_registry:KINDS", "one")
 
-    with pytest.raises(StartRefused, match=r"for one: subscribers, is no subclass of .*Kind"):
+    with pytest.raises(StartRefused, match=r"entry point one of .* is no subclass of .*Kind"):
         load_kinds(Settings(subscriber_types="one"))
 
 

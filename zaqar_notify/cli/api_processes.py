@@ -29,8 +29,11 @@ from zaqar_notify.cli.serving import (
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 from zaqar_notify.cli.welcome import client
-from zaqar_notify.cluster import cluster_settings, is_sqlite, warn_of_unsigned_webhooks
-from zaqar_notify.errors import StartRefused
+from zaqar_notify.cluster import (
+    cluster_settings,
+    refuse_several_processes,
+    warn_of_unsigned_webhooks,
+)
 from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -45,11 +48,8 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
         StartRefused: A setting is missing, or the store or the address can't be used.
     """
     cluster_settings(settings)
-    if is_sqlite(settings) and processes > 1:
-        raise StartRefused(
-            f"ZAQAR_STORE_URI names a SQLite file, which one process can use, not {processes}: "
-            "take --processes 1, or a MongoDB replica set"
-        )
+    if processes > 1:
+        refuse_several_processes(settings, "take --processes 1, or a MongoDB replica set")
     logs.configure(settings.log_level, settings.log_format)
     warn_of_unsigned_webhooks(settings)
     mark = installation_mark(settings)

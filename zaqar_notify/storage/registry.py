@@ -1,41 +1,50 @@
-"""Which driver a store's URI names. Drivers are imported when asked for."""
+"""Which driver a store's URI names: ours, and those of packages that are installed beside us."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from importlib.metadata import EntryPoint, entry_points
+from urllib.parse import urlsplit
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.extensions import load
 from zaqar_notify.settings import shown
 from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.driver import Driver
+
+OURS = {
+    "sqlite": "zaqar_notify.storage.sqlite.driver:SQLiteDriver",
+    "mongodb": "zaqar_notify.storage.mongodb.driver:MongoDriver",
+    "mongodb+srv": "zaqar_notify.storage.mongodb.driver:MongoDriver",
+}
+"""By URI scheme. Named, not imported: only a process that uses a driver pays for its library."""
+
+ENTRY_POINTS = "zaqar_notify.drivers"
+"""The group in which a package names its driver, by scheme: `mine = "my_package.driver:MyDriver"`."""
+
+
+def driver_of(uri: str) -> Driver:
+    """The driver for a store.
+
+    Raises:
+        StartRefused: There is none for its scheme, or it can't be loaded.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in OURS:
+        named = [EntryPoint(scheme, OURS[scheme], ENTRY_POINTS)]
+    else:
+        named = list(entry_points(group=ENTRY_POINTS, name=scheme))
+    if named:
+        return load(named[0], Driver)  # type: ignore[type-abstract]
+    raise StartRefused(
+        f"ZAQAR_STORE_URI {shown(uri)!r} names no store for which there is a driver; "
+        "use sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME, or install a driver's package"
+    )
 
 
 async def open_storage(uri: str, *, unreliable: bool = False, prepare: bool = True) -> Storage:
-    """Open the store that `uri` names; it belongs to the running event loop.
-
-    Args:
-        uri: `sqlite://` and an absolute path, as in `sqlite:///var/lib/zaqar.db`; or a MongoDB URI,
-            as in `mongodb://one,two,three/zaqar_notify?replicaSet=rs0`.
-        unreliable: Accept a store that can lose acknowledged writes.
-        prepare: False: change nothing in a MongoDB database, for those who only look at it.
+    """Open the store that `uri` names, as `Driver.open`; it belongs to the running event loop.
 
     Raises:
         StartRefused: The URI or what it names can't be used.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "sqlite":
-        from zaqar_notify.storage.sqlite import SQLiteStorage
-
-        if parts.netloc or not parts.path.startswith("/"):
-            raise StartRefused(
-                f"ZAQAR_STORE_URI {uri!r}: write the absolute path after sqlite://, as in sqlite:///var/lib/zaqar.db"
-            )
-        return await SQLiteStorage.open(Path(unquote(parts.path)))
-    if parts.scheme in ("mongodb", "mongodb+srv"):
-        from zaqar_notify.storage.mongodb import MongoStorage
-
-        return await MongoStorage.open(uri, unreliable=unreliable, prepare=prepare)
-    raise StartRefused(
-        f"ZAQAR_STORE_URI {shown(uri)!r} names no store that this release knows; "
-        "use sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME"
-    )
+    return await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare)

@@ -1,0 +1,61 @@
+"""A package that is installed beside the service, and names a driver of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.driver import Driver
+from zaqar_notify.storage.registry import driver_of, open_storage
+
+
+class Trial(Driver):
+    about = "a trial"
+
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
+        return await open_storage(uri.replace("trial:", "sqlite:", 1))
+
+
+@pytest.fixture(autouse=True)
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "a_driver-1.0.dist-info"
+    directory.mkdir()
+    (directory / "METADATA").write_text("Metadata-Version: 2.1\nName: a-driver\nVersion: 1.0\n")
+    (directory / "entry_points.txt").write_text(
+        "[zaqar_notify.drivers]\n"
+        "trial = tests.unit.test_extensions:Trial\n"
+        "sqlite = tests.unit.test_extensions:Trial\n"
+        "nothing = no_such_module:Driver\n"
+        "other = pathlib:Path\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+async def test_a_store_is_opened_by_the_driver_of_another_package(tmp_path: Path) -> None:
+    storage = await open_storage(f"trial://{tmp_path}/store.db")
+    queue = QueueRef("demo", "orders")
+
+    assert await storage.queues.create(queue, metadata={}, now=storage.clock.now())
+
+    await storage.close()
+
+
+def test_a_package_does_not_replace_a_driver_of_ours() -> None:
+    assert not isinstance(driver_of("sqlite:///a"), Trial)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reason"),
+    [
+        ("nothing", "No module named 'no_such_module'"),
+        ("other", "is no subclass of zaqar_notify.storage.driver.Driver"),
+        ("absent", "names no store for which there is a driver"),
+    ],
+)
+def test_a_driver_that_can_not_be_used_stops_the_start(scheme: str, reason: str) -> None:
+    with pytest.raises(StartRefused, match=reason):
+        driver_of(f"{scheme}://user:hush@host")

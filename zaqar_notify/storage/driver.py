@@ -1,0 +1,41 @@
+"""A driver: everything the service knows of one kind of store before it is open."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from zaqar_notify.findings import Finding
+from zaqar_notify.storage.base import Storage
+
+
+class Driver(ABC):
+    """Opens stores by their URIs. It has no state."""
+
+    about: ClassVar[str]
+    """Its stores, for sentences: "a SQLite file"."""
+
+    is_shared: ClassVar[bool] = True
+    """Whether several processes can use one store at the same time."""
+
+    most_post_bytes: ClassVar[int | None] = None
+    """The largest `max_messages_post_size` that a store takes; None: any."""
+
+    @abstractmethod
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
+        """Open the store that `uri` names; it belongs to the running event loop.
+
+        Args:
+            unreliable: Accept a store that can lose acknowledged writes.
+            prepare: False: change nothing, for those who only look at it.
+
+        Raises:
+            StartRefused: The URI or what it names can't be used; the sentence says why.
+        """
+
+    async def diagnose(self, uri: str) -> list[Finding] | None:
+        """What `doctor` finds from outside, for a store that can't be opened beside the service.
+
+        None: the store is opened, and asked itself.
+        """
+        return None

@@ -1,0 +1,39 @@
+"""SQLite files, by `sqlite://` and an absolute path."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.findings import Finding, problem
+from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.driver import Driver
+from zaqar_notify.storage.sqlite.diagnosis import diagnose
+from zaqar_notify.storage.sqlite.storage import SQLiteStorage
+
+
+class SQLiteDriver(Driver):
+    about = "a SQLite file"
+    is_shared = False
+
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
+        return await SQLiteStorage.open(_path(uri))
+
+    async def diagnose(self, uri: str) -> list[Finding]:
+        try:
+            path = _path(uri)
+        except StartRefused as error:
+            return [problem("store", str(error), "A process with these settings would not start")]
+        return await asyncio.to_thread(diagnose, path)
+
+
+def _path(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.netloc or not parts.path.startswith("/"):
+        raise StartRefused(
+            f"ZAQAR_STORE_URI {uri!r}: write the absolute path after sqlite://, as in "
+            "sqlite:///var/lib/zaqar.db"
+        )
+    return Path(unquote(parts.path))
