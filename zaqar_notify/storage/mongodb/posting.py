@@ -251,7 +251,7 @@ class Posting:
         """
         try:
             await self._connection.messages.insert_many(group.documents())
-        except BaseException as error:
+        except Exception as error:
             self._reserving.take_new_name()
             if isinstance(error, PyMongoError) and is_refused(error):
                 return error
