@@ -14,14 +14,19 @@ to them. The mail relay and the sendmail command are exempt: the operator names 
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 
 from aiohappyeyeballs import AddrInfoType
 
-from sinks.addresses import AddressRule, Network, forbidden
+from sinks.addresses import AddressRule, Network, forbidden, is_address
 from zaqar_notify.installation import installation_mark, is_own_listener
 from zaqar_notify.settings import Settings
+
+_LOOPBACK = ("127.0.0.1", "::1")
+_LOOPBACK_NAME = re.compile(r"(?:.+\.)?localhost\.?", re.IGNORECASE)
+"""RFC 6761, 6.3: always this host."""
 
 
 class AddressForbidden(OSError):
@@ -69,6 +74,25 @@ class AddressGuard:
         """Raise AddressForbidden unless the address in `host` (text, no name) is permitted."""
         if not self._rule.permits_text(host):
             raise AddressForbidden(host)
+
+    def check_host(self, host: str, port: int) -> None:
+        """Judge what a URL names, without a look-up: an address, or a name of this host's loopback.
+
+        Of a port nothing is said but where deliveries may go: it would show who listens here.
+
+        Raises:
+            AddressForbidden: It can't be delivered to.
+        """
+        if is_address(host):
+            self.check(host)
+            addresses: Sequence[str] = (host,)
+        elif _LOOPBACK_NAME.fullmatch(host):
+            addresses = [each for each in _LOOPBACK if self._rule.permits_text(each)]
+        else:
+            return
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            self.check_listener((family, socket.SOCK_STREAM, 0, "", (address, port)))
 
     def check_listener(self, info: AddrInfoType) -> None:
         """Raise OwnListener if the address and port in `info` lead back to us."""

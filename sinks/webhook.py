@@ -16,7 +16,6 @@ from typing import ClassVar
 import msgspec
 
 from sinks import headers, text
-from sinks.addresses import AddressRule, forbidden, is_address
 from sinks.answer import Answer
 from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard
@@ -71,9 +70,10 @@ class WebhookKind(Kind):
 
     def check(self, uri: str, settings: Settings) -> None:
         url = read_url(uri[len(_TRUST) :] if scheme_of(uri).startswith(_TRUST) else uri)
-        rule = AddressRule(allow=settings.delivery_allow, deny=settings.delivery_deny)
-        if is_address(url.host) and not rule.permits_text(url.host):
-            raise ValidationFailed(f"subscriber: {forbidden(url.host)}")
+        try:
+            AddressGuard.of(settings).check_host(url.host, url.port)
+        except AddressForbidden as error:
+            raise ValidationFailed(f"subscriber: {error}") from error
 
     def check_options(self, options: Document) -> None:
         asked = options.get("post_headers")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import API_HEADERS, Api, post
-from tests.service import command, outside_environ
+from tests.service import command, free_port, outside_environ
 from zaqar_notify.installation import installation_mark, is_own_listener
 from zaqar_notify.settings import Settings
 
@@ -142,6 +142,21 @@ def test_this_host_knows_where_the_processes_listen_whichever_of_them_die(api: A
 
     assert is_own_listener(destination, socket.AF_INET, mark)
     api.wait_until(lambda: len(processes_of(api)) == 2)
+
+
+async def test_a_webhook_to_the_processes_themselves_is_refused_when_it_is_asked_for(
+    api: Api, session: aiohttp.ClientSession
+) -> None:
+    async def subscribed(port: int) -> tuple[int, str]:
+        document = {"subscriber": f"http://127.0.0.1:{port}/v2/queues/victims/messages"}
+        async with session.post(f"{api.url}/v2/queues/q/subscriptions", json=document) as answer:
+            return answer.status, await answer.text()
+
+    status, text = await subscribed(api.port)
+    other, _ = await subscribed(free_port())
+
+    assert (status, other) == (400, 201)
+    assert "deliveries may not reach this service itself" in text
 
 
 async def test_a_long_poll_at_one_process_wakes_when_another_takes_a_post(

@@ -11,14 +11,17 @@ from aiohappyeyeballs import AddrInfoType
 
 from sinks.guard import AddressGuard
 from sinks.names import GuardedResolver
+from sinks.webhook import WebhookKind
 from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.name_server import serving_names
 from tests.sinks.receiver import Receiver, answer, receiving
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.models import Verdict
 from zaqar_notify.settings import Settings
 
+PORT = 45679
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
@@ -101,6 +104,21 @@ async def test_a_name_is_refused_altogether_for_one_address_of_our_own_listener(
 
     assert outcome.verdict is Verdict.REFUSED
     assert receiver.connections == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_where_loopback_is_forbidden_nobody_learns_what_listens_there(host: str) -> None:
+    settings = Settings(webhook_secret="master")
+
+    def answer(port: int) -> str:
+        try:
+            WebhookKind().check(f"http://{host}:{port}/", settings)
+        except ValidationFailed as error:
+            return str(error)
+        return "taken"
+
+    with announced(PORT, installation_mark(settings)):
+        assert answer(PORT) == answer(PORT + 1)
 
 
 async def test_other_ports_of_this_host_are_delivered_to_once_allowed(receiver: Receiver) -> None:
