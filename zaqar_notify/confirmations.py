@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
 
@@ -32,13 +34,21 @@ PLACE_SECONDS = 86400
 DELAYS_SECONDS = (0, 0, 0, 300, 3600, 14400)
 """Of the first mail to an address within a day, of the second, …; three queues are subscribed to at once."""
 
+ConfirmAt: TypeAlias = Callable[[Subscription], str]
+"""The path below the public URL at which a subscription is confirmed, as the caller's surface has it."""
+
 
 def asks_to_confirm(settings: Settings) -> bool:
     return settings.require_confirmation and bool(settings.signed_url_secrets)
 
 
 async def ask(
-    service: Service, subscription: Subscription, kind: MessageType, *, now: datetime
+    service: Service,
+    subscription: Subscription,
+    kind: MessageType,
+    *,
+    confirm_at: ConfirmAt,
+    now: datetime,
 ) -> None:
     """Leave a request to confirm, or a farewell, for the workers: now, or when its address may have it.
 
@@ -49,6 +59,7 @@ async def ask(
     job = confirmation_job(
         msgspec.structs.replace(subscription, expires_at=on_host(subscription.expires_at)),
         kind,
+        path=confirm_at(subscription),
         settings=service.settings,
         now=on_host(now),
     )

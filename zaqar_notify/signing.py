@@ -5,7 +5,6 @@ Every comparison with something that a client sent takes constant time.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 from base64 import b64decode, b64encode
@@ -126,14 +125,6 @@ def sign_url(
         (",".join(sorted(paths)), ",".join(sorted(methods)), project, wire_instant(expires))
     )
     return hmac.digest(secret.encode(), signed.encode(), "sha256").hex()
-
-
-def confirmation_paths(subscription: Subscription) -> list[str]:
-    """What a link to confirm is signed for: its path, and for whom. Once the subscription has another
-    subscriber it confirms nothing."""
-    path = f"/v2/queues/{subscription.queue.name}/subscriptions/{subscription.id}/confirm"
-    digest = hashlib.sha256(subscription.subscriber.encode(errors="replace")).hexdigest()
-    return [path, f"{path}/{digest[:32]}"]
 
 
 def verify_url(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from zaqar_notify.clock import new_ordered_id
-from zaqar_notify.confirmations import ask, asks_to_confirm
+from zaqar_notify.confirmations import ConfirmAt, ask, asks_to_confirm
 from zaqar_notify.delivery import (
     Owed,
     Record,
@@ -21,28 +21,22 @@ from zaqar_notify.delivery import (
     read_undelivered,
     replay_job,
     say_written_later,
+    signed_paths,
 )
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
     SubscriptionDoesNotExist,
     SubscriptionExists,
     SubscriptionNotChanged,
-    SubscriptionNotConfirmed,
-    ValidationFailed,
     WebhooksNotSigned,
 )
 from zaqar_notify.internal import undelivered_ref
-from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import check_limit
 from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
-from zaqar_notify.signing import confirmation_paths, rotate, webhook_secrets
-from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, warn_of_options
-from zaqar_notify.unread import Warn, ignore, warn_of_fields
-
-CHANGEABLE = ("subscriber", "ttl", "options")
-FIXED = ("project", "queue")
+from zaqar_notify.signing import rotate, webhook_secrets
+from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
 
 
 class GivenUp(msgspec.Struct, frozen=True):
@@ -60,26 +54,33 @@ class SigningSecret(msgspec.Struct, frozen=True):
 
 
 async def create(
-    service: Service, ref: QueueRef, body: bytes, *, warn: Warn = ignore
+    service: Service,
+    ref: QueueRef,
+    *,
+    subscriber: str,
+    ttl: int | None = None,
+    options: Document | None = None,
+    confirm_at: ConfirmAt,
 ) -> Subscription:
-    """Subscribe `{"subscriber", "ttl"?, "options"?}`; the queue is created when absent.
+    """Subscribe to a queue, which is created when absent.
 
     An unconfirmed subscription of the same subscriber gets the new ttl and options, is enabled, and
     is asked again to confirm.
 
+    Args:
+        ttl: Seconds; None takes the default.
+
     Raises:
         SubscriptionExists: One of the same subscriber is confirmed.
     """
-    document = _read_object(body)
-    _warn_of_unread(service, document, warn)
     settings, now = service.settings, service.clock.now()
-    ttl = check_ttl(document.get("ttl"), settings, now)
+    ttl = check_ttl(ttl, settings, now)
     wanted = Subscription(
         id=new_ordered_id(now),
         queue=ref,
-        subscriber=check_subscriber(document.get("subscriber"), settings, service.kinds),
+        subscriber=check_subscriber(subscriber, settings, service.kinds),
         ttl=ttl,
-        options=check_options(document.get("options"), service.kinds),
+        options=check_options(options, service.kinds),
         created_at=now,
         expires_at=now + timedelta(seconds=ttl),
     )
@@ -89,7 +90,8 @@ async def create(
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
     if asks_to_confirm(settings):
-        await ask(service, subscription, MessageType.SUBSCRIPTION_CONFIRMATION, now=now)
+        kind = MessageType.SUBSCRIPTION_CONFIRMATION
+        await ask(service, subscription, kind, confirm_at=confirm_at, now=now)
     return subscription
 
 
@@ -132,68 +134,70 @@ async def list_subscriptions(
 
 
 async def change(
-    service: Service, ref: QueueRef, subscription_id: str, body: bytes, *, warn: Warn = ignore
+    service: Service,
+    ref: QueueRef,
+    subscription_id: str,
+    *,
+    subscriber: str | None = None,
+    ttl: int | None = None,
+    options: Document | None = None,
+    confirm_at: ConfirmAt,
 ) -> None:
-    """Change what `{"subscriber"?, "ttl"?, "options"?}` names; null stands for absent.
+    """Change what is not None.
 
     A new ttl counts from now. A new subscriber has confirmed nothing yet, and is asked to.
+
+    Raises:
+        SubscriptionNotChanged: Nothing is to be changed.
     """
-    document = _read_object(body)
-    _warn_of_unread(service, document, warn)
-    values = {key: document[key] for key in CHANGEABLE if document.get(key) is not None}
-    if not values or any(key in document for key in FIXED):
-        raise SubscriptionNotChanged
     settings, now = service.settings, service.clock.now()
     changes: Document = {}
-    if "subscriber" in values:
-        changes["subscriber"] = check_subscriber(values["subscriber"], settings, service.kinds)
-    if "ttl" in values:
-        changes["ttl"] = check_ttl(values["ttl"], settings, now)
-        changes["expires_at"] = now + timedelta(seconds=changes["ttl"])
-    if "options" in values:
-        changes["options"] = check_options(values["options"], service.kinds)
+    if subscriber is not None:
+        changes["subscriber"] = check_subscriber(subscriber, settings, service.kinds)
+    if ttl is not None:
+        changes["ttl"] = check_ttl(ttl, settings, now)
+        changes["expires_at"] = now + timedelta(seconds=ttl)
+    if options is not None:
+        changes["options"] = check_options(options, service.kinds)
+    if not changes:
+        raise SubscriptionNotChanged
     after = await _update(service, ref, subscription_id, changes, now)
     # Even if this changed nothing: a request that broke off before it asked is repeated.
-    if asks_to_confirm(settings) and "subscriber" in values and not after.confirmed:
-        await ask(service, after, MessageType.SUBSCRIPTION_CONFIRMATION, now=now)
+    if asks_to_confirm(settings) and subscriber is not None and not after.confirmed:
+        kind = MessageType.SUBSCRIPTION_CONFIRMATION
+        await ask(service, after, kind, confirm_at=confirm_at, now=now)
 
 
 async def confirm(
     service: Service,
     ref: QueueRef,
     subscription_id: str,
-    body: bytes,
+    confirmed: bool,
     *,
-    signed_paths: Sequence[str],
+    signed_for: Sequence[str],
+    confirm_at: ConfirmAt,
 ) -> None:
-    """Set `{"confirmed": true | false}`; who leaves is sent a link to come back.
+    """Confirm it, or leave; who leaves is sent a link to come back.
 
     Args:
-        signed_paths: What the signature that the request carries was made for.
+        signed_for: The paths that the signature of the request was made for; none without one.
 
     Raises:
         ConfirmationNotSigned: Confirmation is required, and the request does not carry the signature
             that this subscriber was sent.
     """
-    if not body:
-        raise ValidationFailed('A JSON body is required: {"confirmed": true} or false')
-    document = read_json(body)
-    if not isinstance(document, dict):
-        raise SubscriptionNotConfirmed
-    confirmed = document.get("confirmed")
-    if not isinstance(confirmed, bool):
-        raise ValidationFailed("confirmed must be true or false")
 
     def check(subscription: Subscription) -> None:
         is_due = confirmed and asks_to_confirm(service.settings)
-        if is_due and sorted(signed_paths) != confirmation_paths(subscription):
+        if is_due and sorted(signed_for) != signed_paths(confirm_at(subscription), subscription):
             raise ConfirmationNotSigned
 
     now = service.clock.now()
     changes = {"confirmed": confirmed}
     after = await _update(service, ref, subscription_id, changes, now, check=check)
     if not confirmed and asks_to_confirm(service.settings):
-        await ask(service, after, MessageType.UNSUBSCRIBE_CONFIRMATION, now=now)
+        kind = MessageType.UNSUBSCRIBE_CONFIRMATION
+        await ask(service, after, kind, confirm_at=confirm_at, now=now)
 
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
@@ -301,17 +305,3 @@ def _secret(service: Service, subscription: Subscription) -> SigningSecret:
     if not secrets:
         raise WebhooksNotSigned
     return SigningSecret(secrets[0], secrets[1:])
-
-
-def _warn_of_unread(service: Service, document: Document, warn: Warn) -> None:
-    warn_of_fields(document, CHANGEABLE, where="field", warn=warn)
-    options = document.get("options")
-    if isinstance(options, dict):
-        warn_of_options(options, service.kinds, warn)
-
-
-def _read_object(body: bytes) -> Document:
-    document = read_json(body) if body else {}
-    if not isinstance(document, dict) or not document:
-        raise ValidationFailed("The body must be a JSON object that is not empty")
-    return document

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from api.requests import Call
 from api.v2.query import FALSE, TRUE
+from zaqar_notify.models import Subscription
 
 _BOOLEANS = frozenset(("detailed", "with_count", "echo", "include_claimed", "include_delayed"))
 
@@ -19,6 +20,11 @@ def queue_href(call: Call) -> str:
 def queue_path(name: str, prefix: str = "") -> str:
     """Where a queue is, behind the prefix of the public URL."""
     return f"{prefix}/v2/queues/{name}"
+
+
+def confirmation_path(subscription: Subscription) -> str:
+    """Where a subscription is confirmed, below the public URL."""
+    return f"{queue_path(subscription.queue.name)}/subscriptions/{subscription.id}/confirm"
 
 
 def next_links(path: str, sent: Iterable[tuple[str, str]], marker: str | None) -> bytes:

@@ -10,21 +10,43 @@ from api.answers import NO_CONTENT, Answer, at, document
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2.examples import MESSAGE_ID, SUBSCRIPTION_ID
-from api.v2.links import next_links, queue_href
+from api.v2.links import confirmation_path, next_links, queue_href
 from api.v2.query import Query
 from api.v2.shapes import given_up, subscription
 from zaqar_notify import subscriptions
-from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.errors import (
+    SubscriptionDoesNotExist,
+    SubscriptionExists,
+    SubscriptionNotChanged,
+    SubscriptionNotConfirmed,
+    ValidationFailed,
+)
+from zaqar_notify.jsontext import read_json
+from zaqar_notify.models import Document
 from zaqar_notify.service import Service
+from zaqar_notify.subscribers import warn_of_options
 from zaqar_notify.subscriptions import SigningSecret
+from zaqar_notify.unread import Warn, warn_of_fields
 
 MAX_SUBSCRIPTION_BODY = 131072
 """Bytes: options and subscriber at their largest, with room for white space."""
 
+CHANGEABLE = ("subscriber", "ttl", "options")
+FIXED = ("project", "queue")
+
 
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
-    created = await subscriptions.create(service, call.ref, body, warn=call.warn)
+    asked = _read_object(body)
+    _warn_of_unread(service, asked, call.warn)
+    created = await subscriptions.create(
+        service,
+        call.ref,
+        subscriber=asked.get("subscriber", ""),
+        ttl=asked.get("ttl"),
+        options=asked.get("options"),
+        confirm_at=confirmation_path,
+    )
     return at(HTTPStatus.CREATED, call.href, orjson.dumps({"subscription_id": created.id}))
 
 
@@ -50,8 +72,18 @@ async def show(service: Service, call: Call) -> Answer:
 
 async def change(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
+    asked = _read_object(body)
+    _warn_of_unread(service, asked, call.warn)
+    if any(key in asked for key in FIXED):
+        raise SubscriptionNotChanged
     await subscriptions.change(
-        service, call.ref, call.names["subscription_id"], body, warn=call.warn
+        service,
+        call.ref,
+        call.names["subscription_id"],
+        subscriber=asked.get("subscriber"),
+        ttl=asked.get("ttl"),
+        options=asked.get("options"),
+        confirm_at=confirmation_path,
     )
     return at(HTTPStatus.NO_CONTENT, _href(call))
 
@@ -67,8 +99,9 @@ async def confirm(service: Service, call: Call) -> Answer:
         service,
         call.ref,
         call.names["subscription_id"],
-        body,
-        signed_paths=call.caller.signed_paths,
+        _read_confirmed(body),
+        signed_for=call.caller.signed_paths,
+        confirm_at=confirmation_path,
     )
     return at(HTTPStatus.NO_CONTENT, f"{_href(call)}/confirm")
 
@@ -98,6 +131,33 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
             "links": orjson.Fragment(links),
         }
     )
+
+
+def _read_object(body: bytes) -> Document:
+    asked = read_json(body) if body else {}
+    if not isinstance(asked, dict) or not asked:
+        raise ValidationFailed("The body must be a JSON object that is not empty")
+    return asked
+
+
+def _read_confirmed(body: bytes) -> bool:
+    """The value of `{"confirmed": true | false}`."""
+    if not body:
+        raise ValidationFailed('A JSON body is required: {"confirmed": true} or false')
+    asked = read_json(body)
+    if not isinstance(asked, dict):
+        raise SubscriptionNotConfirmed
+    confirmed = asked.get("confirmed")
+    if not isinstance(confirmed, bool):
+        raise ValidationFailed("confirmed must be true or false")
+    return confirmed
+
+
+def _warn_of_unread(service: Service, asked: Document, warn: Warn) -> None:
+    warn_of_fields(asked, CHANGEABLE, where="field", warn=warn)
+    options = asked.get("options")
+    if isinstance(options, dict):
+        warn_of_options(options, service.kinds, warn)
 
 
 def _href(call: Call) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from pydantic import SecretStr
@@ -42,8 +41,13 @@ def service_on(storage: Storage, clock: ManualClock) -> Service:
 async def subscribe(
     service: Service, queue: QueueRef, subscriber: str, ttl: int = 864_000
 ) -> Subscription:
-    body = json.dumps({"subscriber": subscriber, "ttl": ttl}).encode()
-    return await subscriptions.create(service, queue, body)
+    return await subscriptions.create(
+        service, queue, subscriber=subscriber, ttl=ttl, confirm_at=confirm_at
+    )
+
+
+def confirm_at(subscription: Subscription) -> str:
+    return f"/confirm/{subscription.id}"
 
 
 async def mails_until(service: Service, *, seconds: float) -> int:
@@ -76,7 +80,7 @@ async def test_a_mailbox_is_asked_ever_less_often_whoever_subscribes_it(storage:
         for queue, spelling in zip(QUEUES, spellings, strict=True):
             subscription = await subscribe(service, queue, spelling)
             await subscriptions.confirm(
-                service, queue, subscription.id, b'{"confirmed": false}', signed_paths=[]
+                service, queue, subscription.id, False, signed_for=[], confirm_at=confirm_at
             )
 
     assert await mails_until(service, seconds=0) == 3

@@ -24,6 +24,7 @@ from zaqar_notify.delivery import (
     read_work,
     replay_job,
     retry_record,
+    signed_paths,
     undelivered_record,
 )
 from zaqar_notify.models import (
@@ -37,10 +38,11 @@ from zaqar_notify.models import (
 )
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import confirmation_paths, verify_url
+from zaqar_notify.signing import verify_url
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 QUEUE = QueueRef("project1", "q1")
+CONFIRM = "/v2/queues/q1/subscriptions/s1/confirm"
 SUBSCRIPTION = Subscription(
     id="s1",
     queue=QUEUE,
@@ -312,14 +314,14 @@ def test_a_confirmation_carries_what_confirms_it(
         {"signed_url_secrets": "key", "public_url": "https://host/prefix/"}
     )
 
-    ref, record = confirmation_job(SUBSCRIPTION, kind, settings=settings, now=NOW)
+    ref, record = confirmation_job(SUBSCRIPTION, kind, path=CONFIRM, settings=settings, now=NOW)
     delivery = delivery_in(record)
     [parcel] = outgoing_messages(delivery)
     payload = json.loads(parcel.payload)
 
     signature = payload.pop("URL-Signature")
-    path, whose = confirmation_paths(SUBSCRIPTION)
-    assert path == "/v2/queues/q1/subscriptions/s1/confirm"
+    path, whose = signed_paths(CONFIRM, SUBSCRIPTION)
+    assert path == CONFIRM
     assert payload == {
         "WSGISubscribeURL": f"https://host/prefix{path}",
         "Message_Type": kind.value,
@@ -349,8 +351,7 @@ def test_a_confirmation_carries_what_confirms_it(
 def test_a_confirmation_without_public_url_has_no_link() -> None:
     settings = Settings.model_validate({"signed_url_secrets": "key"})
 
-    _, record = confirmation_job(
-        SUBSCRIPTION, MessageType.SUBSCRIPTION_CONFIRMATION, settings=settings, now=NOW
-    )
+    kind = MessageType.SUBSCRIPTION_CONFIRMATION
+    _, record = confirmation_job(SUBSCRIPTION, kind, path=CONFIRM, settings=settings, now=NOW)
 
     assert b"WSGISubscribeURL" not in record.body

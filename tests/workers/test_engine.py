@@ -603,6 +603,7 @@ async def ask_to_confirm(office: Office, subscription: Subscription) -> None:
     ref, job = confirmation_job(
         subscription,
         MessageType.SUBSCRIPTION_CONFIRMATION,
+        path="/confirm",
         settings=office.settings,
         now=office.clock.now(),
     )

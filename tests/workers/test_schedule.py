@@ -169,7 +169,7 @@ async def test_a_retry_does_not_outlive_its_subscription_and_that_is_counted_and
 
 async def owe_confirmation(office: Office, subscription: Subscription, kind: MessageType) -> None:
     ref, job = confirmation_job(
-        subscription, kind, settings=office.settings, now=office.clock.now()
+        subscription, kind, path="/confirm", settings=office.settings, now=office.clock.now()
     )
     await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
 

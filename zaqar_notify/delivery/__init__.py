@@ -13,7 +13,7 @@
 Nothing here talks to a store or a network.
 """
 
-from zaqar_notify.delivery.confirmation import confirmation_job, link_expires_at
+from zaqar_notify.delivery.confirmation import confirmation_job, link_expires_at, signed_paths
 from zaqar_notify.delivery.jobs import MAX_VISITED, fan_out_jobs, replay_job
 from zaqar_notify.delivery.outgoing import (
     Outgoing,
@@ -80,6 +80,7 @@ __all__ = [
     "replay_job",
     "retry_record",
     "say_written_later",
+    "signed_paths",
     "too_many_hops",
     "undelivered_record",
 ]

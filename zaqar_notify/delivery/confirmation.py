@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,7 @@ from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import MessageType, NewMessage, Subscription
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import confirmation_paths, sign_url
+from zaqar_notify.signing import sign_url
 
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
@@ -24,21 +25,30 @@ class _Link(msgspec.Struct):
 
 
 def confirmation_job(
-    subscription: Subscription, kind: MessageType, *, settings: Settings, now: datetime
+    subscription: Subscription, kind: MessageType, *, path: str, settings: Settings, now: datetime
 ) -> Record:
     """The delivery of a request to confirm, or of a farewell with the link to come back.
 
     Needs `signed_url_secrets`. The link of a request lives as long as the subscription, that of a
     farewell for the default life of a subscription.
+
+    Args:
+        path: Where the subscription is confirmed, below the public URL.
     """
-    message = NewMessage(
-        body=_confirmation(subscription, kind, settings=settings, now=now), ttl=subscription.ttl
-    )
+    body = _confirmation(subscription, kind, path=path, settings=settings, now=now)
+    message = NewMessage(body=body, ttl=subscription.ttl)
     owed = OwedMessage(new_id(), message.ttl, msgspec.Raw(message.body))
     ref = subscription.queue
     delivery = OwedDelivery(PLAIN, ref.project, ref.name, subscription.id, owed, kind=kind)
     # Workers are rung for the outbox alone.
     return record(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
+
+
+def signed_paths(path: str, subscription: Subscription) -> list[str]:
+    """What a link to confirm is signed for: its path, and for whom. Once the subscription has another
+    subscriber it confirms nothing."""
+    digest = hashlib.sha256(subscription.subscriber.encode(errors="replace")).hexdigest()
+    return [path, f"{path}/{digest[:32]}"]
 
 
 def link_expires_at(outgoing: Outgoing) -> datetime | None:
@@ -50,11 +60,11 @@ def link_expires_at(outgoing: Outgoing) -> datetime | None:
 
 
 def _confirmation(
-    subscription: Subscription, kind: MessageType, *, settings: Settings, now: datetime
+    subscription: Subscription, kind: MessageType, *, path: str, settings: Settings, now: datetime
 ) -> bytes:
     """Zaqar's payload, whose keys its receivers copy into the headers of the confirming request."""
     queue = subscription.queue.name
-    paths = confirmation_paths(subscription)
+    paths = signed_paths(path, subscription)
     if kind is MessageType.UNSUBSCRIBE_CONFIRMATION:
         expires_at = now + timedelta(seconds=settings.default_subscription_ttl)
         sentence = (
@@ -71,7 +81,7 @@ def _confirmation(
         project=subscription.queue.project,
         expires=expires_at,
     )
-    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + paths[0]}
+    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + path}
     payload = {
         **(link if settings.public_url else {}),
         "Message_Type": kind.value,
