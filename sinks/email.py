@@ -70,7 +70,7 @@ class MailKind(Kind):
         if settings.sendmail_command:
             findings = [_look_for(shlex.split(settings.sendmail_command)[0])]
         elif settings.smtp_host:
-            findings = await _ask_relay(settings)
+            findings = [await _ask_relay(settings)]
         else:
             return [ok("mail", "There is no relay and no sendmail command: mailto: is refused")]
         if settings.require_confirmation and not settings.external_confirmation_url:
@@ -158,20 +158,15 @@ def _look_for(program: str) -> Finding:
     return ok("mail", f"Mails go through {found}")
 
 
-async def _ask_relay(settings: Settings) -> list[Finding]:
+async def _ask_relay(settings: Settings) -> Finding:
     address = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
         await smtp.ask(settings, seconds=ANSWER_SECONDS)
     except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
-        finding = problem(
+        return problem(
             "mail",
             f"The mail relay {address} refuses: {type(error).__name__}: {error}",
             "Start it, or correct ZAQAR_SMTP_…; mails wait until then",
         )
-    else:
-        login = f", as {settings.smtp_username}" if settings.smtp_username else ""
-        finding = ok("mail", f"The mail relay {address} answers{login}")
-    if settings.smtp_sender:
-        return [finding]
-    no_sender = problem("mail", "Mails have no sender: mailto: is refused", "Set ZAQAR_SMTP_SENDER")
-    return [finding, no_sender]
+    login = f", as {settings.smtp_username}" if settings.smtp_username else ""
+    return ok("mail", f"The mail relay {address} answers{login}")

@@ -131,7 +131,7 @@ def test_config_shows_each_setting_with_its_source(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "zaqar.env"
-    file.write_text("ZAQAR_SMTP_HOST=mail.example\n")
+    file.write_text("ZAQAR_SMTP_HOST=mail.example\nZAQAR_SMTP_SENDER=ops@example.org\n")
     monkeypatch.setenv("ZAQAR_CONFIG_FILE", str(file))
     monkeypatch.setenv("ZAQAR_SMTP_PORT", "2525")
 
@@ -144,13 +144,13 @@ def test_config_shows_each_setting_with_its_source(
 
 
 def test_config_masks_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZAQAR_SMTP_PASSWORD", "hush")
+    monkeypatch.setenv("ZAQAR_WEBHOOK_SECRET", "hush")
     monkeypatch.setenv("ZAQAR_BROKER_URI", "redis://:hush@host/0")
 
     shown = json.loads(run("config", "--json").stdout)
 
     values = {setting["name"]: setting["value"] for setting in shown}
-    assert values["ZAQAR_SMTP_PASSWORD"] == "********"
+    assert values["ZAQAR_WEBHOOK_SECRET"] == "********"
     assert values["ZAQAR_BROKER_URI"] == "redis://:********@host/0"
 
 

@@ -311,13 +311,6 @@ async def test_a_mail_relay_that_answers_is_good_news(data: Path, relay: MailRel
     assert relay.mails == []
 
 
-async def test_mails_without_a_sender_are_a_problem(data: Path, relay: MailRelay) -> None:
-    _, sender = await found("mail", data, smtp_host="127.0.0.1", smtp_port=relay.port)
-
-    assert sender.level is PROBLEM
-    assert "ZAQAR_SMTP_SENDER" in sender.remedy
-
-
 async def test_a_mail_relay_that_refuses_our_sender_is_a_problem(
     data: Path, relay: MailRelay
 ) -> None:

@@ -82,12 +82,12 @@ def test_sources_say_where_each_value_comes_from(file: Path) -> None:
 
 
 def test_the_file_may_quote_and_comment_but_never_expands(file: Path) -> None:
-    file.write_text("# mail\n\nexport ZAQAR_SMTP_HOST='a b'\nZAQAR_SMTP_USERNAME=\"${HOME}\"\n")
+    file.write_text("# store\n\nexport ZAQAR_STORE_URI='a b'\nZAQAR_WEBHOOK_SECRET=\"${HOME}\"\n")
 
     settings = load_settings({"ZAQAR_CONFIG_FILE": str(file)})
 
-    assert settings.smtp_host == "a b"
-    assert settings.smtp_username == "${HOME}"
+    assert settings.store_uri == "a b"
+    assert settings.webhook_secret.get_secret_value() == "${HOME}"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,48 @@ def test_all_wrong_values_are_named_at_once() -> None:
 def test_a_wrong_value_of_the_command_line_says_so() -> None:
     with pytest.raises(StartRefused, match=r"ZAQAR_SMTP_PORT='0' \(command line\) is wrong"):
         load_settings({}, smtp_port=0)
+
+
+HOST = {"ZAQAR_SMTP_HOST": "mail.example"}
+SENDER = {"ZAQAR_SMTP_SENDER": "ops@example.org"}
+COMMAND = {"ZAQAR_SENDMAIL_COMMAND": "/usr/sbin/sendmail -oi"}
+USER, PASSWORD = {"ZAQAR_SMTP_USERNAME": "u"}, {"ZAQAR_SMTP_PASSWORD": "secret"}
+SENDERS = {"ZAQAR_SMTP_SENDERS": "@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "lacking"),
+    [
+        (HOST, "ZAQAR_SMTP_SENDER or ZAQAR_SENDMAIL_COMMAND"),
+        (SENDER, "ZAQAR_SMTP_HOST or ZAQAR_SENDMAIL_COMMAND"),
+        (SENDERS, "ZAQAR_SMTP_HOST or ZAQAR_SENDMAIL_COMMAND"),
+        (HOST | SENDER | USER, "ZAQAR_SMTP_PASSWORD"),
+        (HOST | SENDER | PASSWORD, "ZAQAR_SMTP_USERNAME"),
+        (COMMAND | USER | PASSWORD, "ZAQAR_SMTP_HOST"),
+    ],
+)
+def test_a_setting_that_is_of_no_use_alone_is_refused(
+    environ: dict[str, str], lacking: str
+) -> None:
+    sentence = refusal(environ)
+
+    assert f"is of no use without {lacking}: set that, too, or leave it out" in sentence
+    assert "secret" not in sentence
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        HOST | SENDER,
+        HOST | SENDER | SENDERS | USER | PASSWORD,
+        COMMAND,
+        COMMAND | SENDER,
+        HOST | SENDER | COMMAND,
+        dict.fromkeys(HOST | SENDER | USER | PASSWORD | COMMAND, ""),
+    ],
+)
+def test_settings_that_suffice_for_mail_are_taken(environ: dict[str, str]) -> None:
+    assert load_settings(environ)
 
 
 def test_settings_that_contradict_each_other_are_refused_together() -> None:
@@ -191,7 +233,7 @@ def test_a_line_that_is_not_name_and_value_is_refused_by_its_number(file: Path, 
 def test_no_secret_is_shown() -> None:
     settings = load_settings(
         {
-            "ZAQAR_SMTP_PASSWORD": "hush",
+            "ZAQAR_WEBHOOK_SECRET": "hush",
             "ZAQAR_SIGNED_URL_SECRETS": "hush,hush",
             "ZAQAR_STORE_URI": "mongodb://user:hush/h@h@host/?replicaSet=r",
         }
