@@ -20,7 +20,7 @@ from sinks.carrier import Carrier, Trouble
 from sinks.letter import Letter
 from zaqar_notify.mail import read_mailbox
 from zaqar_notify.models import Outcome, Verdict
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings.delivery import MailSettings
 
 
 class SmtpTimes(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class SmtpCarrier(Carrier):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: MailSettings,
         *,
         tls: ssl.SSLContext | None = None,
         times: SmtpTimes = SmtpTimes(),  # noqa: B008 - immutable
@@ -166,7 +166,7 @@ class SmtpCarrier(Carrier):
         self._open -= 1
 
 
-async def ask(settings: Settings, *, seconds: float) -> None:
+async def ask(settings: MailSettings, *, seconds: float) -> None:
     """Go as far as the relay's answer to our sender, and send no mail.
 
     Args:
@@ -189,7 +189,7 @@ async def ask(settings: Settings, *, seconds: float) -> None:
 
 
 def _client(
-    settings: Settings, *, seconds: float, tls: ssl.SSLContext | None = None
+    settings: MailSettings, *, seconds: float, tls: ssl.SSLContext | None = None
 ) -> aiosmtplib.SMTP:
     return aiosmtplib.SMTP(
         hostname=settings.smtp_host,

@@ -12,6 +12,7 @@ import pytest
 
 from api.routes import RESOURCES
 from tests.docs.pages import blocks, named, read, rows, section
+from tests.kinds import KINDS
 from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.receiver import receiving
@@ -68,6 +69,23 @@ def test_the_routes_that_are_missing_are() -> None:
 
     assert missing
     assert not missing & {each.path for each in RESOURCES}
+
+
+def test_every_kind_of_subscriber_and_each_of_its_options_is_listed() -> None:
+    table = section(PAGE, "### Subscribers and their options")
+    permitted = Settings().subscriber_types
+    of_kinds = {
+        (option, tuple(scheme for scheme in kind.schemes if scheme in permitted))
+        for kind in KINDS
+        for option in kind.options
+    }
+
+    listed = [(named(row[0]), named(row[1])) for row in rows(table)]
+    options = {(*names, tuple(schemes)) for names, schemes in listed if ":" not in names[0]}
+    schemes = {name.partition(":")[0] for names, _ in listed for name in names if ":" in name}
+
+    assert options - {("_retry_policy", ())} == of_kinds
+    assert schemes == set(permitted)
 
 
 async def test_the_headers_of_a_delivery_are_listed() -> None:
