@@ -17,16 +17,22 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from aiohappyeyeballs import AddrInfoType
 
 from sinks.addresses import AddressRule, Network, forbidden, is_address
+from zaqar_notify.findings import Finding, ok, warning
 from zaqar_notify.installation import installation_mark, is_own_listener
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import Settings, shown
 
 _LOOPBACK = ("127.0.0.1", "::1")
 _LOOPBACK_NAME = re.compile(r"(?:.+\.)?localhost\.?", re.IGNORECASE)
 """RFC 6761, 6.3: always this host."""
+
+
+METADATA_SERVICES = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
+"""Where clouds tell a machine its own secrets."""
 
 
 class AddressForbidden(OSError):
@@ -106,3 +112,34 @@ class AddressGuard:
         self.check(str(destination[0]))
         self.check_listener(info)
         return socket.socket(family, kind, protocol)
+
+
+def diagnose_reach(settings: Settings) -> list[Finding]:
+    """What deliveries may reach, for `zaqar-notify doctor`."""
+    allowed, denied = settings.delivery_allow, settings.delivery_deny
+    everything = [network for network in allowed if network.prefixlen == 0]
+    if everything:
+        return [
+            warning(
+                "guard",
+                f"Deliveries may go anywhere ({shown(tuple(everything))}), this host and network too",
+                "Name in ZAQAR_DELIVERY_ALLOW only what subscribers need to reach",
+            )
+        ]
+    exposed = [each for each in METADATA_SERVICES if _is_in(each, allowed, denied)]
+    if exposed:
+        return [
+            warning(
+                "guard",
+                f"Deliveries may reach the cloud's metadata service at {exposed[0]}",
+                f"Set ZAQAR_DELIVERY_DENY={exposed[0]}",
+            )
+        ]
+    beside = f", and {shown(allowed)}" if allowed else " only"
+    return [ok("guard", f"Deliveries may reach public addresses{beside}")]
+
+
+def _is_in(address: object, allowed: tuple[Network, ...], denied: tuple[Network, ...]) -> bool:
+    return any(address in network for network in allowed) and not any(
+        address in network for network in denied
+    )

@@ -18,12 +18,13 @@ import msgspec
 from sinks import headers, text
 from sinks.answer import Answer
 from sinks.connections import NoAnswer, Origin
-from sinks.guard import AddressForbidden, AddressGuard
+from sinks.guard import AddressForbidden, AddressGuard, diagnose_reach
 from sinks.http import HttpClient
 from sinks.retry_after import seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.findings import Finding
 from zaqar_notify.installation import MARK_HEADER, installation_mark
 from zaqar_notify.kinds import Kind, Relay, Sink, scheme_of
 from zaqar_notify.models import Delivery, Document, Outcome, Verdict
@@ -83,6 +84,9 @@ class WebhookKind(Kind):
 
     def warn_of_options(self, options: Document, warn: Warn) -> None:
         headers.warn_of_kept(options.get("post_headers"), warn)
+
+    async def diagnose(self, settings: Settings) -> Sequence[Finding]:
+        return diagnose_reach(settings)
 
     def sink(self, settings: Settings, relay: Relay) -> Sink:
         return WebhookSink(settings, AddressGuard.of(settings))

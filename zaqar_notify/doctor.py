@@ -9,26 +9,20 @@ import asyncio
 import platform
 import stat
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from pathlib import Path
 
-from zaqar_notify import __version__, broker_uri
-from zaqar_notify.broker_uri import BrokerUri
+from zaqar_notify import __version__, broker_diagnosis
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.kinds import Kinds
-from zaqar_notify.settings import Network, Settings, shown, sources, variable
+from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.registry import driver_of
 
 WORRYING_SKEW_SECONDS = 1.0
-
-METADATA_SERVICES = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
-"""Where clouds tell a machine its own secrets."""
 
 OTHER_FILES = 256
 """File descriptors of a process beside those of its deliveries: requests, store, logs."""
@@ -47,10 +41,9 @@ async def examine(settings: Settings, data: Path | None, kinds: Kinds) -> list[F
         *_settings(),
         *await _store(settings),
         *([] if data is None else _keys(settings, data)),
-        *await _broker(settings, is_needed=data is None),
+        *await broker_diagnosis.diagnose(settings, is_needed=data is None),
         *_schemes(settings, kinds),
         *[finding for kind in kinds for finding in await kind.diagnose(settings)],
-        *_guard(settings),
         *_secrets(settings, is_single=data is not None),
         *_confirmation(settings, is_single=data is not None),
         *_files(settings),
@@ -170,120 +163,6 @@ def _keys(settings: Settings, data: Path) -> list[Finding]:
     return findings
 
 
-async def _broker(settings: Settings, *, is_needed: bool) -> list[Finding]:
-    uri = settings.broker_uri
-    if not uri:
-        if not is_needed:
-            return []
-        return [
-            problem(
-                "broker", "ZAQAR_BROKER_URI is not set", "Name the broker that wakes the workers"
-            )
-        ]
-    try:
-        broker = broker_uri.parse(uri)
-        if broker.is_redis:
-            return await _redis(broker)
-        return await asyncio.to_thread(_other_broker, settings)
-    except StartRefused as error:
-        return [problem("broker", str(error), "Correct ZAQAR_BROKER_URI")]
-    except (OSError, TimeoutError, ValueError) as error:
-        return [_silent_broker(uri, error)]
-
-
-def _silent_broker(uri: str, error: BaseException) -> Finding:
-    return problem(
-        "broker",
-        f"{shown(uri)} gives no answer: {type(error).__name__}",
-        "Start it, or correct ZAQAR_BROKER_URI; until then deliveries are some seconds late",
-    )
-
-
-def _refusing_broker(uri: str, error: BaseException) -> Finding:
-    return problem(
-        "broker",
-        f"{shown(uri)} refuses us: {type(error).__name__}: {error}"[:300],
-        "Correct its user, password or rights; until then deliveries are some seconds late",
-    )
-
-
-async def _redis(broker: BrokerUri) -> list[Finding]:
-    # Only processes with such a broker pay for its client.
-    from redis.asyncio import Redis
-    from redis.exceptions import AuthenticationError, RedisError, ResponseError
-
-    uri = broker.uri
-    client = Redis.from_url(
-        uri,
-        socket_timeout=ANSWER_SECONDS,
-        socket_connect_timeout=ANSWER_SECONDS,
-        **(broker.tls or {}),
-    )
-    try:
-        facts = await client.info()
-    except (AuthenticationError, ResponseError) as error:
-        return [_refusing_broker(uri, error)]
-    except RedisError as error:
-        return [_silent_broker(uri, error)]
-    finally:
-        await client.aclose()
-    findings = [ok("broker", f"{shown(uri)} answers, {redis_release(facts)}")]
-    if facts.get("role") == "slave":
-        findings.append(
-            problem(
-                "broker",
-                "Redis is a replica and takes no wake-ups",
-                "Name its primary in ZAQAR_BROKER_URI; until then deliveries are some seconds late",
-            )
-        )
-    policy = facts.get("maxmemory_policy", "noeviction")
-    if facts.get("maxmemory") and policy != "noeviction":
-        findings.append(
-            warning(
-                "broker",
-                f"Redis throws keys away when it is full (maxmemory-policy {policy})",
-                "Set maxmemory-policy noeviction: a lost wake-up makes deliveries some seconds late",
-            )
-        )
-    if not facts.get("aof_enabled"):
-        findings.append(
-            warning(
-                "broker",
-                "Redis forgets waiting wake-ups when it restarts (appendonly no)",
-                "Set appendonly yes; nothing is lost without it, deliveries are some seconds late",
-            )
-        )
-    return findings
-
-
-def redis_release(facts: Mapping[str, object]) -> str:
-    """The server's name and version, by its INFO: Valkey gives itself out for Redis 7.2.4."""
-    if "valkey_version" in facts:
-        return f"Valkey {facts['valkey_version']}"
-    return f"Redis {facts.get('redis_version', '?')}"
-
-
-def _other_broker(settings: Settings) -> list[Finding]:
-    from kombu.exceptions import KombuError
-
-    from zaqar_notify.broker import celery_application
-
-    connection = celery_application(lambda: settings).connection_for_write()
-    # A refused password or virtual host is an error of the transport's own.
-    refusals: tuple[type[BaseException], ...] = (
-        KombuError,
-        *connection.connection_errors,
-        *connection.channel_errors,
-    )
-    try:
-        connection.ensure_connection(max_retries=1, timeout=ANSWER_SECONDS)
-    except refusals as error:
-        return [_silent_broker(settings.broker_uri, error)]
-    finally:
-        connection.release()
-    return [ok("broker", f"{shown(settings.broker_uri)} answers")]
-
-
 def _schemes(settings: Settings, kinds: Kinds) -> list[Finding]:
     return [
         problem(
@@ -294,36 +173,6 @@ def _schemes(settings: Settings, kinds: Kinds) -> list[Finding]:
         for scheme in settings.subscriber_types
         if kinds.of(f"{scheme}:") is None
     ]
-
-
-def _guard(settings: Settings) -> list[Finding]:
-    allowed, denied = settings.delivery_allow, settings.delivery_deny
-    everything = [network for network in allowed if network.prefixlen == 0]
-    if everything:
-        return [
-            warning(
-                "guard",
-                f"Deliveries may go anywhere ({shown(tuple(everything))}), this host and network too",
-                "Name in ZAQAR_DELIVERY_ALLOW only what subscribers need to reach",
-            )
-        ]
-    exposed = [each for each in METADATA_SERVICES if _is_in(each, allowed, denied)]
-    if exposed:
-        return [
-            warning(
-                "guard",
-                f"Deliveries may reach the cloud's metadata service at {exposed[0]}",
-                f"Set ZAQAR_DELIVERY_DENY={exposed[0]}",
-            )
-        ]
-    beside = f", and {shown(allowed)}" if allowed else " only"
-    return [ok("guard", f"Deliveries may reach public addresses{beside}")]
-
-
-def _is_in(address: object, allowed: tuple[Network, ...], denied: tuple[Network, ...]) -> bool:
-    return any(address in network for network in allowed) and not any(
-        address in network for network in denied
-    )
 
 
 def _secrets(settings: Settings, *, is_single: bool) -> list[Finding]:
