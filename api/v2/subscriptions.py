@@ -215,7 +215,7 @@ RESOURCES = (
                         location=SUBSCRIPTIONS,
                     )
                 },
-                description="`subscriber` is an http, https, mailto or queue URI. Every message "
+                description="`subscriber` is a URI such as `https://…`, `mailto:…` or `queue:…`. Every message "
                 "posted from now on is sent to it, for `ttl` seconds.",
                 body=Body(
                     {

@@ -641,6 +641,15 @@ async def test_a_subscriber_that_is_no_url_is_refused(
     assert outcome.detail.startswith("subscriber")
 
 
+async def test_a_subscriber_that_needs_a_trust_is_refused(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    outcome = await webhook.deliver(delivery_to(f"trust+{receiver.url()}"))
+
+    assert (outcome.verdict, receiver.requests) == (Verdict.REFUSED, [])
+    assert "token from a trust" in outcome.detail
+
+
 @given(host=st.just("host") | st.text(), path=st.text(), user=st.text(), value=st.text())
 @example(host="a b", path="", user="", value="")
 @example(host="[][@", path="", user="", value="")

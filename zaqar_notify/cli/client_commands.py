@@ -125,7 +125,8 @@ def subscribe(
     context: typer.Context,
     queue: Queue,
     uri: Annotated[
-        str, typer.Argument(help="http(s)://…, mailto:ADDRESS or queue:NAME.", show_default=False)
+        str,
+        typer.Argument(help="Such as https://…, mailto:ADDRESS or queue:NAME.", show_default=False),
     ],
     ttl: Annotated[
         int | None,

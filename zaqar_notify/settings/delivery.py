@@ -95,6 +95,14 @@ class MailSettings(Section):
     """The way of mails to `mailto:` subscribers: a relay, or a sendmail command."""
 
     title = "Mail"
+    needs = (
+        ("smtp_host", ("smtp_sender", "sendmail_command")),
+        ("smtp_sender", ("smtp_host", "sendmail_command")),
+        ("smtp_senders", ("smtp_host", "sendmail_command")),
+        ("smtp_username", ("smtp_host",)),
+        ("smtp_username", ("smtp_password",)),
+        ("smtp_password", ("smtp_username",)),
+    )
 
     smtp_host: str = Field(
         "",

@@ -142,38 +142,20 @@ def _given(environ: Mapping[str, str]) -> dict[str, Given]:
     return given
 
 
-_AT_MOST = (
-    ("default_message_ttl", "max_message_ttl"),
-    ("default_message_delay", "max_message_delay"),
-    ("default_claim_ttl", "max_claim_ttl"),
-    ("default_claim_grace", "max_claim_grace"),
-    ("min_length_client_id", "max_length_client_id"),
-)
-
-_NEEDS = (
-    ("smtp_host", ("smtp_sender", "sendmail_command")),
-    ("smtp_sender", ("smtp_host", "sendmail_command")),
-    ("smtp_senders", ("smtp_host", "sendmail_command")),
-    ("smtp_username", ("smtp_host",)),
-    ("smtp_username", ("smtp_password",)),
-    ("smtp_password", ("smtp_username",)),
-)
-"""Settings that are of no use without one of the others."""
-
-
 def _refuse_contradictions(settings: Settings) -> None:
-    for name, others in _NEEDS:
-        if getattr(settings, name) and not any(getattr(settings, other) for other in others):
-            raise StartRefused(
-                f"{variable(name)} is of no use without {' or '.join(map(variable, others))}: "
-                "set that, too, or leave it out"
-            )
-    for lower, upper in _AT_MOST:
-        low, high = getattr(settings, lower), getattr(settings, upper)
-        if low > high:
-            raise StartRefused(
-                f"{variable(lower)}={low} is more than {variable(upper)}={high}; set both"
-            )
+    for section in SECTIONS:
+        for name, others in section.needs:
+            if getattr(settings, name) and not any(getattr(settings, other) for other in others):
+                raise StartRefused(
+                    f"{variable(name)} is of no use without {' or '.join(map(variable, others))}: "
+                    "set that, too, or leave it out"
+                )
+        for lower, upper in section.at_most:
+            low, high = getattr(settings, lower), getattr(settings, upper)
+            if low > high:
+                raise StartRefused(
+                    f"{variable(lower)}={low} is more than {variable(upper)}={high}; set both"
+                )
 
 
 def _read_file(path: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, ClassVar, TypeAlias
 
@@ -14,6 +15,10 @@ class Section(BaseModel):
     """Settings that belong together; the docstring is a sentence about them for operators."""
 
     title: ClassVar[str]
+    needs: ClassVar[Sequence[tuple[str, Sequence[str]]]] = ()
+    """Settings that are of no use without one of the others."""
+    at_most: ClassVar[Sequence[tuple[str, str]]] = ()
+    """Settings that may not be more than another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

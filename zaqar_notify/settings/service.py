@@ -52,6 +52,13 @@ class LimitSettings(Section):
     """Limits of requests, and the values that apply where a request names none."""
 
     title = "Limits"
+    at_most = (
+        ("default_message_ttl", "max_message_ttl"),
+        ("default_message_delay", "max_message_delay"),
+        ("default_claim_ttl", "max_claim_ttl"),
+        ("default_claim_grace", "max_claim_grace"),
+        ("min_length_client_id", "max_length_client_id"),
+    )
 
     default_message_ttl: LeastMinute = Field(
         3600, description="Life of a message posted without ttl to a queue without one, seconds."
