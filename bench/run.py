@@ -56,6 +56,7 @@ QUICK = {
     "poll_queues": [1, 1000],
     "hanging": 300,
     "backlog": 1000,
+    "unread": 300,
     "owed": 3000,
     "popped": 10_000,
     "poppers": [32],

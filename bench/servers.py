@@ -65,13 +65,21 @@ class Mongod:
 
 @contextlib.contextmanager
 def zaqar_notify(
-    directory: Path, *, label: str = OURS, settings: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    label: str = OURS,
+    settings: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """`zaqar-notify up` with its default settings, on the data that `directory` holds."""
+    """`zaqar-notify up` with its default settings, on the data that `directory` holds.
+
+    `before` is a command that executes the one it is given.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     environ = _outside_environ() | dict(settings or {})
     command = ["-m", "zaqar_notify", "up", "--data", str(directory)]
-    with _python(label, command, directory / "log", path="/v2/ping", environ=environ) as server:
+    log = directory / "log"
+    with _python(label, command, log, path="/v2/ping", environ=environ, before=before) as server:
         yield server
 
 
@@ -202,12 +210,18 @@ def _worker(log: Path, environ: Mapping[str, str]) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _python(
-    label: str, arguments: list[str], log: Path, *, path: str, environ: Mapping[str, str]
+    label: str,
+    arguments: list[str],
+    log: Path,
+    *,
+    path: str,
+    environ: Mapping[str, str],
+    before: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A server in this Python that takes `--host` and `--port`, once it answers `path`."""
     (port,) = _free_ports(1)
     url = f"http://{HOST}:{port}"
-    command = [sys.executable, *arguments, "--host", HOST, "--port", str(port)]
+    command = [*before, sys.executable, *arguments, "--host", HOST, "--port", str(port)]
     with _process(command, log, lambda: _http_answers(url + path), environ=environ) as process:
         yield Server(label, url, {"API": [process.pid]})
 

@@ -5,6 +5,8 @@ does its worst:
 
   hanging    3,000 webhooks of another project at a server that accepts and never answers, one post
   backlog    10,000 posts of another project to one such webhook
+  names      webhooks of another project with names that no name server answers for, one post
+  unread     requests of another project for pages of 5 MB, of which it reads nothing
   rounds     three rounds of posts to 100 webhooks of one project, of which 10 are dead and 10 hang
   mesh       20 queues that all subscribe to each other, one post of 10 bytes
   black hole many deliveries owed to a webhook that never answers: what they cost while nothing else is done
@@ -14,6 +16,9 @@ does its worst:
 import argparse
 import asyncio
 import contextlib
+import os
+import socket
+import subprocess
 import sys
 import time
 import uuid
@@ -36,12 +41,15 @@ SETTLE_SECONDS = 35
 """Until five tries in a row have run into their time limit of 15 seconds, four at a time."""
 IDLE_SECONDS = 20
 QUIET_SECONDS = 5
+PAGE_MESSAGES, PAGE_BODY_BYTES = 20, 250_000
+UNREAD_AT_ONCE = 150
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--hanging", type=int, default=3000, help="webhooks of another project that hang")
     add("--backlog", type=int, default=10_000, help="posts of another project that hang")
+    add("--unread", type=int, default=1500, help="pages of another project that it does not read")
     add("--owed", type=int, default=30_000, help="deliveries owed to a black hole")
     add("--popped", type=int, default=40_000, help="messages that are popped")
     add("--poppers", type=load.ints, default=[4, 32, 64], help="consumers that pop at a time")
@@ -59,6 +67,8 @@ async def _measure(a: argparse.Namespace, directory: Path, deadline: float) -> d
         "alone": lambda bench: _paced(bench),
         "hanging": lambda bench: _beside(bench, subscribers=a.hanging, posts=1),
         "backlog": lambda bench: _beside(bench, subscribers=1, posts=a.backlog),
+        "names": lambda bench: _names(bench, a.hanging),
+        "unread": lambda bench: _unread(bench, a.unread),
         "rounds, all well": lambda bench: _rounds(bench, bad=0),
         "rounds": lambda bench: _rounds(bench, bad=BAD),
         "mesh": _mesh,
@@ -72,8 +82,13 @@ async def _measure(a: argparse.Namespace, directory: Path, deadline: float) -> d
     for name, measure in lines.items():
         if results and time.perf_counter() > deadline:
             break
-        async with _Bench.open(a, directory / name.replace(" ", "-").replace(",", "")) as bench:
-            results[name] = await measure(bench)
+        where = directory / name.replace(" ", "-").replace(",", "")
+        try:
+            async with _Bench.open(a, where, has_names=name != "names") as bench:
+                results[name] = await measure(bench)
+        except _CantBeHad as reason:
+            print(f"LEFT OUT: {name}: {reason}", file=sys.stderr, flush=True)
+            continue
         print(_row(name, results[name]), file=sys.stderr, flush=True)
     return results
 
@@ -91,10 +106,11 @@ class _Bench:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, a, directory):
+    async def open(cls, a, directory, *, has_names=True):
         directory.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            server = stack.enter_context(servers.zaqar_notify(directory))
+            before = [] if has_names else _without_names(stack, directory)
+            server = stack.enter_context(servers.zaqar_notify(directory, before=before))
             sink = load.Sink()
             stack.callback(sink.close)
             bench = cls(a, server, sink)
@@ -185,6 +201,69 @@ async def _beside(bench: _Bench, *, subscribers: int, posts: int) -> dict:
         await _subscribe(bench, client, "bad", hooks)
         await _post_many(client, "bad", posts)
     return await _paced(bench)
+
+
+async def _names(bench: _Bench, subscribers: int) -> dict:
+    async with bench.client("bad") as client:
+        hooks = [f"http://hook-{number}.example.org/" for number in range(subscribers)]
+        await _subscribe(bench, client, "bad", hooks)
+        await _post(client, "bad", 1)
+    return await _paced(bench)
+
+
+async def _unread(bench: _Bench, requests: int) -> dict:
+    """Deliveries of a project while another asks for pages, on a connection each."""
+    async with bench.client("bad") as client:
+        for _ in range(PAGE_MESSAGES):
+            body = dumps({"messages": [{"body": "x" * PAGE_BODY_BYTES}]})
+            await client.request("POST", "/v2/queues/bad/messages", body, str(uuid.uuid4()))
+        request = (
+            f"GET /v2/queues/bad/messages?echo=true&limit={PAGE_MESSAGES} HTTP/1.1\r\n"
+            f"Client-ID: {uuid.uuid4()}\r\n".encode()
+            + client.common
+            + b"\r\n"
+        )
+        todo = iter(range(requests))
+        with contextlib.ExitStack() as stack:
+
+            async def ask() -> None:
+                for _ in todo:
+                    await _ask_and_read_nothing(stack, client, request)
+
+            asking = [asyncio.create_task(ask()) for _ in range(UNREAD_AT_ONCE)]
+            result = await _paced(bench)
+            await asyncio.gather(*asking)
+    return result
+
+
+async def _ask_and_read_nothing(
+    stack: contextlib.ExitStack, client: load.RawClient, request: bytes
+) -> None:
+    loop = asyncio.get_running_loop()
+    unread = stack.enter_context(socket.socket())
+    unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    unread.setblocking(False)
+    await loop.sock_connect(unread, (client.host, client.port))
+    await loop.sock_sendall(unread, request)
+
+
+class _CantBeHad(Exception):
+    """This machine has not what a line needs."""
+
+
+def _without_names(stack: contextlib.ExitStack, directory: Path) -> list[str]:
+    """A command that executes another, with a name server that takes questions and never answers."""
+    server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    server.bind(("127.0.0.1", 0))
+    configuration = directory / "resolv.conf"
+    configuration.write_text(f"nameserver [127.0.0.1]:{server.getsockname()[1]}\n")
+    mount = f"mount --bind {configuration} /etc/resolv.conf"
+    unshare = ["unshare", "--mount"] + ([] if os.geteuid() == 0 else ["--map-root-user"])
+    try:
+        subprocess.run([*unshare, "sh", "-c", mount], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise _CantBeHad(f"no resolver configuration of its own for a process: {error}") from error
+    return [*unshare, "sh", "-c", f'{mount} && exec "$@"', "sh"]
 
 
 async def _rounds(bench: _Bench, *, bad: int) -> dict:
@@ -285,6 +364,8 @@ TITLES = {
     "alone": f"{WEBHOOKS * POSTS_PER_SECOND} deliveries/s of a project, nothing beside",
     "hanging": "beside one post to 3,000 webhooks of another project that hang",
     "backlog": "beside 10,000 posts of another project to a webhook that hangs",
+    "names": "beside one post to 3,000 webhooks of another project whose names are not answered for",
+    "unread": "beside 1,500 requests of another project for pages of 5 MB that it does not read",
     "rounds, all well": f"three rounds to {GOOD} webhooks",
     "rounds": f"the same, with {BAD} dead and {BAD} hanging ones in the project",
     "mesh": f"{MESH} queues subscribed to each other, one post",
