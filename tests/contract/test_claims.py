@@ -21,6 +21,7 @@ from tests.contract.steps import (
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, Message, QueueRef
+from zaqar_notify.storage import passing
 from zaqar_notify.storage.base import Storage
 
 
@@ -448,6 +449,26 @@ async def test_a_claim_passes_over_the_messages_of_clients_it_is_not_to_have(
     assert rest is not None
     assert bodies(others) == ["b", "b"]
     assert bodies(rest) == ["a", "a", "c"]
+
+
+async def test_claims_that_pass_over_many_begin_where_the_last_one_found_something(
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passing, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(passing, "PART", 10**9)
+    await post(storage, queue, bodies=["hidden"] * 3, client_id="a")
+    await post(storage, queue, bodies=["first", "second"], client_id="b")
+
+    async def claim_one() -> Claim | None:
+        return await claim(storage, queue, limit=1, without_clients=["a"])
+
+    first = await claim_one()
+    assert first is not None
+    await storage.claims.release(queue, first.id, now=START)
+    found = [await claim_one() for _ in range(3)]
+
+    # What finds nothing makes the next one begin at the head again.
+    assert [each and bodies(each) for each in found] == [["second"], None, ["first"]]
 
 
 async def test_a_claim_without_some_clients_puts_away_what_has_expired_behind_theirs(

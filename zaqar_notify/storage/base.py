@@ -339,7 +339,8 @@ class ClaimStore(ABC):
         Args:
             ttl: Length of the lease, seconds.
             grace: Seconds of life past the lease for a message that would expire before.
-            without_clients: Messages that these clients posted are passed over.
+            without_clients: Messages that these clients posted are passed over. When they are many,
+                an older message of another's that comes free again may be found a little later.
 
         Returns:
             The claim, or None when it would hold nothing.

@@ -25,6 +25,7 @@ from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
 from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.passing import Passing
 
 CLAIMS_TOGETHER = 64
 LOOKED_AT_ONCE = 2000
@@ -73,6 +74,7 @@ class MongoClaims(ClaimStore):
         self._leasing = leasing
         self._posting = posting
         self._waiting = waiting
+        self._passing: Passing[bytes] = Passing()
         self._claims: TogetherByKey[Source, Wanted, Claim | None] = TogetherByKey(
             self._claim, most=CLAIMS_TOGETHER, gathering=gathering
         )
@@ -122,12 +124,16 @@ class MongoClaims(ClaimStore):
     ) -> None:
         """Walk along the free messages until every claim has what it wants, or there are no more."""
         now = max(claim.lease.now for claim in claims)
-        after: bytes | None = None
+        passing = self._passing.begin(record.id, without_clients) if without_clients else None
+        after = None if passing is None else passing.after
         while lacking := [claim for claim in claims if claim.lacks]:
             limit = min(sum(claim.lacks for claim in lacking), LOOKED_AT_ONCE)
             free = await self._leasing.first_free(
                 record.id, now, limit=limit, after=after, without_clients=without_clients
             )
+            if passing is not None:
+                passing.end(free[0]["_id"] if free else None)
+                passing = None
             if not free:
                 return
             after = free[-1]["_id"]

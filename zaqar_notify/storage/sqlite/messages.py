@@ -14,6 +14,7 @@ import msgspec
 from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
 from zaqar_notify.models import INTERNAL_PROJECT, Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
+from zaqar_notify.storage.passing import Passing
 from zaqar_notify.storage.sqlite.cancelling import cancel, cancel_all, find_cancelled
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.numbering import Numbering
@@ -78,6 +79,7 @@ class SQLiteMessages(MessageStore):
         self._numbering = numbering
         self._removals = removals
         self._waiting = waiting
+        self._passing: Passing[int] = Passing()
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         now_ms = to_ms(now)
@@ -294,7 +296,9 @@ class SQLiteMessages(MessageStore):
         found = Look([], [], [], is_cut=False)
         others = {f"client{index}": client for index, client in enumerate(without_clients)}
         statement = free_without(len(others)) if others else FREE_IN_ORDER
-        rows = db.execute(statement, {"queue": number, "after": 0, **others})
+        passing = self._passing.begin(number, without_clients) if others else None
+        after = 0 if passing is None else passing.after or 0
+        rows = db.execute(statement, {"queue": number, "after": after, **others})
         for row in rows:
             if self._removals.has(row[SERIAL]):
                 continue
@@ -311,6 +315,8 @@ class SQLiteMessages(MessageStore):
                 found.is_cut = True
                 break
         rows.close()
+        if passing is not None:
+            passing.end(found.taken[0][POSITION] if found.taken else None)
         return found
 
     def _find(self, db: apsw.Connection, record: Record, message_id: str, now: int) -> Found | None:
