@@ -60,8 +60,9 @@ MAX_BYTES_IN_HAND = 64 << 20
 SUBSCRIPTIONS_PER_PAGE = 100
 ROUNDS_PER_DEFERRAL = 64
 
-LOOK_SECONDS = 5.0
-"""How often due work is looked for without having been told of it."""
+LOOK_SECONDS = 2.5
+"""How often due work is looked for without having been told of it. The default lease and this make the
+time after which a dead worker's deliveries begin again, at the latest."""
 
 TURN_AWAY_SECONDS = 0.25
 """How often rounds that wait too long are looked for."""

@@ -57,6 +57,9 @@ ONE_RETRY = {
 MORE_PARTITIONS = 8
 OTHER_PARTITION = partition_of(QUEUE, MORE_PARTITIONS)
 
+PROMISED_SECONDS = 15
+"""docs/operations.md, A cluster."""
+
 
 @pytest.fixture
 def with_more_partitions(office: Office) -> Office:
@@ -124,6 +127,12 @@ async def test_what_others_owe_in_partitions_of_theirs_is_delivered(
 
     assert office.sink.bodies("http://receiver") == [b'"before"', b'"meanwhile"']
     assert await office.all_in(outbox_ref(OTHER_PARTITION)) == []
+
+
+def test_by_default_a_dead_worker_s_deliveries_begin_again_within_15_seconds() -> None:
+    """At its death a lease lasts no longer than when it was new, and the others look for due work by
+    themselves, should nothing tell them that it has lapsed."""
+    assert Settings().delivery_lease_seconds + LOOK_SECONDS < PROMISED_SECONDS
 
 
 async def test_a_ring_for_a_partition_of_others_has_it_looked_for(
