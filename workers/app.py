@@ -23,6 +23,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import state
 from celery.worker.request import Request
 
+from sinks.registry import load_kinds
 from workers.hearing import Hearing
 from workers.host import EngineHost
 from workers.listening import Listener
@@ -183,6 +184,7 @@ def _refuse_what_can_not_work(sender: Any, **_: object) -> None:
     try:
         if _forks(sender):
             refuse_several_processes(settings, "take --pool threads")
+        load_kinds(settings)
         asyncio.run(_try_store(settings))
     except StartRefused as error:
         raise SystemExit(str(error)) from error

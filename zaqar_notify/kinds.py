@@ -1,7 +1,7 @@
-"""A kind of subscriber: the one place for everything that the service knows of some URI schemes.
+"""A kind of subscriber: the one place for everything that the service knows about some URI schemes.
 
-The API asks a kind what may be subscribed, the engine asks it for the sink that delivers, `doctor` asks it
-what is wrong. The kinds are in `sinks/`, and in packages that others install (`sinks.registry`).
+The API asks a kind to check subscribers, the engine asks it for the sink, and `doctor` for a diagnosis. The
+kinds are in `sinks/` and in other packages (`sinks.registry`).
 """
 
 from __future__ import annotations
@@ -81,15 +81,16 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, uri: str, settings: Settings) -> None:
-        """Refuse a subscriber that can't be delivered to; names are not resolved here.
+        """Refuse a subscriber that can't be delivered to. Names of hosts are not resolved here.
 
         Raises:
             ValidationFailed: Says which part of the URI is wrong, or which setting is missing.
         """
 
     def check_options(self, options: Document) -> None:
-        """Refuse values of its own options. They are asked of every subscription, whatever its subscriber:
-        a change of the subscriber does not look at the options again.
+        """Refuse wrong values of its own options.
+
+        Every kind checks the options of every subscription, because a change of the subscriber keeps them.
 
         Raises:
             ValidationFailed: Names the option, and what it must be.
@@ -99,18 +100,18 @@ class Kind(ABC):
             raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
 
     def warn_of_options(self, options: Document, warn: Warn) -> None:
-        """Say which parts of its own options have no effect. They may be unchecked."""
+        """Warn of the parts of its own options that have no effect. The options may be unchecked."""
         return
 
     def addressee(self, uri: str) -> str | None:
-        """The person that a subscriber is, in one spelling; None: it is no person.
+        """The person behind a subscriber, in one spelling; None: there is none.
 
-        Whoever subscribes can name a stranger, so requests to confirm are few to one addressee.
+        A tenant can subscribe a stranger, so one addressee gets only a few requests to confirm.
         """
         return None
 
     async def diagnose(self, settings: Settings) -> Sequence[Finding]:
-        """What `doctor` says of its deliveries. Bounded in time, changes nothing, shows no secret."""
+        """Findings of `doctor` about its deliveries. Bounded in time, changes nothing, shows no secret."""
         return ()
 
     @abstractmethod
@@ -119,6 +120,9 @@ class Kind(ABC):
 
         Args:
             relay: For deliveries to queues.
+
+        Raises:
+            StartRefused: A setting of its own is missing or wrong.
         """
 
     @cached_property

@@ -71,19 +71,32 @@ def test_a_kind_that_can_not_be_loaded_stops_the_start(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "lines_sink.py").write_text("raise ImportError('no such library')")
-    broken = environ | {"PYTHONPATH": f"{tmp_path}:{environ['PYTHONPATH']}"}
 
+    sentence = refusal(environ | {"PYTHONPATH": f"{tmp_path}:{environ['PYTHONPATH']}"}, tmp_path)
+
+    assert "lines_sink:LinesKind" in sentence
+    assert "no such library" in sentence
+
+
+def test_a_kind_that_lacks_a_setting_stops_the_start(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    assert refusal(environ | {"LINES_DIRECTORY": ""}, tmp_path) == (
+        "LINES_DIRECTORY is not set: name the directory of the files"
+    )
+
+
+def refusal(environ: dict[str, str], directory: Path) -> str:
+    """The sentence that ends a start."""
     ended = subprocess.run(
-        command("up", "--port", "0", "--data", str(tmp_path / "data")),
-        env=outside_environ() | broken,
+        command("up", "--port", "0", "--data", str(directory / "data")),
+        env=outside_environ() | environ,
         capture_output=True,
         text=True,
     )
-
     assert ended.returncode == 1
-    assert "lines_sink:LinesKind" in ended.stderr
-    assert "no such library" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    (sentence,) = ended.stderr.splitlines()
+    return sentence
 
 
 def test_the_places_to_change_exist() -> None:

@@ -51,13 +51,15 @@ async def _serve(settings: Settings, listener: socket.socket, data: Path) -> Non
     kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri)
     clock = storage.clock
-    engine = build_engine(storage, settings, clock, kinds)
-    service = Service(storage=storage, settings=settings, clock=clock, doorbell=engine, kinds=kinds)
-    service.metrics.engine = engine
-    server = Server(
-        create_app(service), settings, on_started=lambda: _welcome(listener, settings, data)
-    )
     try:
+        engine = build_engine(storage, settings, clock, kinds)
+        service = Service(
+            storage=storage, settings=settings, clock=clock, doorbell=engine, kinds=kinds
+        )
+        service.metrics.engine = engine
+        server = Server(
+            create_app(service), settings, on_started=lambda: _welcome(listener, settings, data)
+        )
         await serve_until_stopped(server, service, listener, engine)
     finally:
         await storage.close()
