@@ -27,10 +27,8 @@ POSTS = 20
 async def test_a_project_with_many_hanging_receivers_has_its_share_of_each_worker_and_no_more(
     cluster: Cluster, session: aiohttp.ClientSession, hook: Hook
 ) -> None:
-    api, *_ = await asyncio.gather(
-        asyncio.to_thread(cluster.api),
-        *(asyncio.to_thread(cluster.worker, environ=WORKER) for _ in range(2)),
-    )
+    starting = [asyncio.to_thread(cluster.worker, environ=WORKER) for _ in range(2)]
+    api, _ = await asyncio.gather(asyncio.to_thread(cluster.api), asyncio.gather(*starting))
     hanging = Hook()
     hanging.may_answer.clear()
     bad = {**API_HEADERS, "X-Project-ID": "bad"}
