@@ -61,6 +61,9 @@ EVERY_METHOD: dict[str, Call] = {
     "claims.renew_many": lambda storage, queue, message_id: storage.claims.renew_many(
         queue, ["claim"], ttl=60, grace=60, now=START
     ),
+    "claims.renew_message": lambda storage, queue, message_id: storage.claims.renew_message(
+        queue, "claim", message_id, ttl=60, grace=60, now=START
+    ),
     "claims.release": lambda storage, queue, message_id: storage.claims.release(
         queue, "claim", now=START
     ),

@@ -337,7 +337,8 @@ class ClaimStore(ABC):
         same id, body and posting instant, claim count 0, expiring its (new) ttl after `now`.
 
         Args:
-            ttl: Length of the lease, seconds.
+            ttl: Length of the lease, seconds. A lease of 0 ends at once: its messages are counted, returned
+                and visible.
             grace: Seconds of life past the lease for a message that would expire before.
             without_clients: Messages that these clients posted are passed over. When they are many,
                 an older message of another's that comes free again may be found a little later.
@@ -371,6 +372,27 @@ class ClaimStore(ABC):
 
         Returns:
             Which were renewed. The others have expired, were released, or hold nothing.
+        """
+
+    @abstractmethod
+    async def renew_message(
+        self,
+        ref: QueueRef,
+        claim_id: str,
+        message_id: str,
+        *,
+        ttl: int,
+        grace: int,
+        now: datetime,
+    ) -> None:
+        """Let the lease of one message that the claim holds end `ttl` seconds after `now`.
+
+        The claim's other messages keep their leases. The claim lives as long as the last of them; its
+        shown `ttl` stays, and so do claim counts. The message is extended as by `create`. With a ttl
+        of 0 it is visible at once.
+
+        Raises:
+            ClaimNotHeld: No live claim of that id holds the message.
         """
 
     @abstractmethod

@@ -13,12 +13,20 @@ from typing import TypeAlias
 import msgspec
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_ID, Connection, Document
-from zaqar_notify.storage.mongodb.documents import from_ms, queue_key, to_message, to_ms
+from zaqar_notify.storage.mongodb.documents import (
+    from_ms,
+    is_of,
+    place,
+    queue_key,
+    to_message,
+    to_ms,
+)
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
@@ -210,7 +218,7 @@ class MongoClaims(ClaimStore):
         return Claim(
             claim_id,
             found[0]["claim_ttl"],
-            from_ms(found[0]["held_until"]),
+            from_ms(max(stored["held_until"] for stored in found)),
             [to_message(stored, now_ms) for stored in found],
         )
 
@@ -235,6 +243,40 @@ class MongoClaims(ClaimStore):
                 return frozenset(claim_ids)
             found = messages.find(live, {"_id": 0, "claim": 1}, hint=BY_CLAIM)
             return frozenset([stored["claim"] async for stored in found])
+
+    async def renew_message(
+        self,
+        ref: QueueRef,
+        claim_id: str,
+        message_id: str,
+        *,
+        ttl: int,
+        grace: int,
+        now: datetime,
+    ) -> None:
+        record = await self._records.get(ref)
+        position = to_position(message_id)
+        if record is None or position is None:
+            raise ClaimNotHeld(claim_id, message_id)
+        one: Document = {"_id": place(record.id, position)}
+        if not is_of(record.id, message_id):
+            one = {"moved_id": message_id}
+        lease = Lease.begun(claim_id, ttl, grace, now, is_counted=False)
+        held = {
+            **_live(record, claim_id, lease.now),
+            "expires_at": {"$gt": now},
+            **one,
+        }
+        with storage_errors():
+            renewed = await self._connection.messages.update_one(
+                held, lease.renewal_of_one(), hint=BY_CLAIM
+            )
+            if not renewed.matched_count:
+                raise ClaimNotHeld(claim_id, message_id)
+            if ttl == 0:
+                await self._announce(ref, 1)
+            else:
+                self._waiting.held(ref, lease.ends_at)
 
     async def release(
         self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True

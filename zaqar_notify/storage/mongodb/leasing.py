@@ -77,6 +77,13 @@ class Lease(msgspec.Struct, frozen=True):
         """The update of what is held already, whoever holds it."""
         return {"$set": self._span(), "$max": {"expires_at": from_ms(self.kept_until)}}
 
+    def renewal_of_one(self) -> Document:
+        """The update of one message, beside others that the claim holds: its `claim_ttl` is theirs, too."""
+        kept: Document = {"$max": {"expires_at": from_ms(self.kept_until)}}
+        if self.ttl == 0:
+            return {**RELEASE, **kept}
+        return {"$set": {"held_until": self.ends_at, "due": -self.ends_at}, **kept}
+
     def _hold(self) -> Document:
         return {"claim": self.claim_id, **self._span()}
 

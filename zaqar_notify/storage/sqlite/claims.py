@@ -10,6 +10,7 @@ from functools import partial
 import apsw
 import msgspec
 
+from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, ClaimStore, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row
@@ -190,6 +191,43 @@ class SQLiteClaims(ClaimStore):
             (lease.ttl, lease.ends_at, lease.id),
         )
         return True
+
+    async def renew_message(
+        self,
+        ref: QueueRef,
+        claim_id: str,
+        message_id: str,
+        *,
+        ttl: int,
+        grace: int,
+        now: datetime,
+    ) -> None:
+        lease = _Lease.begun(claim_id, ttl, grace, to_ms(now))
+
+        def write(db: apsw.Connection) -> None:
+            serial = self._messages.held_by(db, ref, claim_id, message_id, to_ms(now))
+            if serial is None:
+                raise ClaimNotHeld(claim_id, message_id)
+            self._renew_one(db, lease, serial)
+            wake = self._waiting.held if ttl else partial(self._waiting.visible, count=1)
+            self._database.after_commit.append(partial(wake, ref))
+
+        await self._database.write(write)
+
+    def _renew_one(self, db: apsw.Connection, lease: _Lease, serial: int) -> None:
+        hold = (lease.ends_at, lease.id) if lease.ttl else (None, None)
+        db.execute(
+            "UPDATE messages SET held_until = ?, claim = ?, expires_at = max(expires_at, ?) "
+            "WHERE serial = ?",
+            (*hold, lease.kept_until, serial),
+        )
+        for (serials,) in db.execute("SELECT serials FROM claims WHERE id = ?", (lease.id,)):
+            held = array.array("q", serials)
+            db.execute(
+                "UPDATE claims SET expires_at = (SELECT coalesce(max(held_until), 0) FROM messages "
+                f"WHERE claim = ? AND serial IN ({marks(len(held))})) WHERE id = ?",
+                (lease.id, *held, lease.id),
+            )
 
     async def release(
         self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True

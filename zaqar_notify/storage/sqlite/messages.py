@@ -319,6 +319,14 @@ class SQLiteMessages(MessageStore):
             passing.end(found.taken[0][POSITION] if found.taken else None)
         return found
 
+    def held_by(
+        self, db: apsw.Connection, ref: QueueRef, claim_id: str, message_id: str, now: int
+    ) -> int | None:
+        """The serial number of a message, for writes, if a live claim of that id holds it."""
+        record = self._records.find(db, ref)
+        found = None if record is None else self._find(db, record, message_id, now)
+        return found.serial if found is not None and found.holder == claim_id else None
+
     def _find(self, db: apsw.Connection, record: Record, message_id: str, now: int) -> Found | None:
         """A message that exists, by its id."""
         for statement, bindings in _lookups(record, message_id, OWN, MOVED):
