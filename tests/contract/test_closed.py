@@ -37,6 +37,9 @@ EVERY_METHOD: dict[str, Call] = {
         queue.project, marker=None, limit=10
     ),
     "queues.count": lambda storage, queue, message_id: storage.queues.count(queue.project),
+    "queues.count_messages": lambda storage, queue, message_id: storage.queues.count_messages(
+        queue.project, prefix="q"
+    ),
     "queues.stats": lambda storage, queue, message_id: storage.queues.stats(queue, now=START),
     "messages.post": lambda storage, queue, message_id: post(storage, queue, bodies=["a"]),
     "messages.page": lambda storage, queue, message_id: page(storage, queue),

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 INSTANT_SECONDS = [0.001, 1, 4.999, 5, 10, 30]
 DURATIONS = st.sampled_from([1, 5, 10, 60])
+LEASES = st.sampled_from([0, 1, 5, 10, 60])
 DELAYS = st.sampled_from([0, 0, 0, 1, 5, 60])
 GRACES = st.sampled_from([0, 5, 60])
 LIMITS = st.sampled_from([1, 2, 5, 20])
@@ -158,7 +159,7 @@ class QueueMachine(RuleBasedStateMachine):
                 Entry(message_id, body, client_id, ttl, self.later(delay), self.later(ttl))
             )
 
-    @rule(ttl=DURATIONS, grace=GRACES, limit=LIMITS)
+    @rule(ttl=LEASES, grace=GRACES, limit=LIMITS)
     def claim(self, ttl: int, grace: int, limit: int) -> None:
         expected = self.model.visible(self.now)[:limit]
 
@@ -168,7 +169,7 @@ class QueueMachine(RuleBasedStateMachine):
 
         self.lease(held, expected, ttl, grace)
 
-    @rule(ttl=DURATIONS, grace=GRACES, limit=LIMITS, dead_ttl=st.sampled_from([None, 10]))
+    @rule(ttl=LEASES, grace=GRACES, limit=LIMITS, dead_ttl=st.sampled_from([None, 10]))
     def claim_with_dead_letters(
         self, ttl: int, grace: int, limit: int, dead_ttl: int | None
     ) -> None:
@@ -225,7 +226,7 @@ class QueueMachine(RuleBasedStateMachine):
             entry.expires_at = max(entry.expires_at, self.later(ttl + grace))
             entry.claim_count += 1
 
-    @rule(data=st.data(), ttl=DURATIONS, grace=GRACES)
+    @rule(data=st.data(), ttl=LEASES, grace=GRACES)
     def renew(self, data: st.DataObject, ttl: int, grace: int) -> None:
         claim_id = self.claim_id_from(data)
         expected = self.model.held_by(claim_id, self.now)
@@ -242,6 +243,25 @@ class QueueMachine(RuleBasedStateMachine):
         for entry in expected:
             entry.lease = Lease(claim_id, self.later(ttl))
             entry.expires_at = max(entry.expires_at, self.later(ttl + grace))
+
+    @rule(data=st.data(), ttl=LEASES, grace=GRACES)
+    def renew_message(self, data: st.DataObject, ttl: int, grace: int) -> None:
+        message_id = self.message_id_from(data)
+        claim_id = self.claim_id_from(data)
+        held = [each for each in self.model.held_by(claim_id, self.now) if each.id == message_id]
+        renewal = self.storage.claims.renew_message(
+            self.queue, claim_id, message_id, ttl=ttl, grace=grace, now=self.now
+        )
+
+        if not held:
+            with pytest.raises(ClaimNotHeld):
+                self.run(renewal)
+            return
+        self.run(renewal)
+
+        [entry] = held
+        entry.lease = Lease(claim_id, self.later(ttl))
+        entry.expires_at = max(entry.expires_at, self.later(ttl + grace))
 
     @rule(data=st.data(), counted=st.booleans())
     def release(self, data: st.DataObject, counted: bool) -> None:
