@@ -1,36 +1,59 @@
-"""The API, put together: FastAPI around our resources."""
+"""The API, put together: one FastAPI application, with our resources in its router."""
 
 from __future__ import annotations
 
+import logging
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 
 from api.answers import Answer
 from api.authentication import TrustedHeaders
 from api.documentation import add_documentation
-from api.errors import method_not_allowed, not_found
+from api.errors import failure, method_not_allowed, refused
+from api.exchange import Exchange, exchange_of
+from api.gate import Gate
 from api.openapi import describe
+from api.requests import request_ids
 from api.routes import surfaces
-from api.routing import Routing
+from api.routing import FaultRoute, ShortWay, SurfaceRoute
+from api.turns import Turns
 from zaqar_notify import __version__
 from zaqar_notify.auth import EVERYTHING, Policy
+from zaqar_notify.metrics import METHODS, OTHER
 from zaqar_notify.service import Service
 
 TITLE = "zaqar-notify"
 
+logger = logging.getLogger(__name__)
+
 
 class NotifyAPI(FastAPI):
-    """FastAPI with the resources in front: it serves their documentation, and refuses the rest."""
+    """FastAPI that gives each request an `Exchange`, around all middleware, and documents our resources."""
 
     def __init__(self, service: Service, policy: Policy) -> None:
+        authenticator = TrustedHeaders(service.settings, service.clock)
+        self._surfaces = surfaces(service.settings, authenticator)
+        turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
+        gate = Gate(service, policy, turns)
+        # The busy one first.
+        by_prefix = sorted(self._surfaces, key=lambda surface: len(surface.prefix), reverse=True)
         super().__init__(
             title=TITLE,
+            summary="Messages and notifications over the OpenStack Zaqar API, version 2",
             version=__version__,
+            routes=[
+                *(SurfaceRoute(surface, gate, turns, service) for surface in by_prefix),
+                FaultRoute(gate, service),
+            ],
+            # Relative to the document: right behind a proxy and below a prefix, too.
+            servers=[{"url": "."}],
+            root_path_in_servers=False,
             # Served by `add_documentation`: FastAPI's own page loads from elsewhere.
             docs_url=None,
             redoc_url=None,
@@ -38,22 +61,35 @@ class NotifyAPI(FastAPI):
             redirect_slashes=False,
             # Asking for its providers costs each request as much as our own routing.
             telemetry={"tracing": False, "metrics": False, "logs": False},
-            exception_handlers={HTTPException: _refuse},
+            # 500, and not Exception: so a handler that somebody adds for all errors is seen to be theirs.
+            exception_handlers={HTTPException: _refuse, 500: _fail},
         )
-        self._service = service
-        self._policy = policy
-        authenticator = TrustedHeaders(service.settings, service.clock)
-        self._surfaces = surfaces(service.settings, authenticator)
+        self._public_path = service.settings.public_path
+        self._request_ids = request_ids()
+        self._requests = service.metrics.requests
+        self._requests.expect(OTHER, METHODS)
+        # Before anybody adds middleware: what is added later comes around it.
+        self.add_middleware(ShortWay, routes=self.router.routes)
         add_documentation(self)
 
-    def build_middleware_stack(self) -> ASGIApp:
-        otherwise = super().build_middleware_stack()
-        return Routing(self._service, self._surfaces, self._policy, otherwise)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if self._public_path and not scope.get("root_path"):
+                _place_below(self._public_path, scope)
+            exchange = Exchange(scope, send, next(self._request_ids), self._requests)
+            scope.setdefault("state", {})["exchange"] = exchange
+            send = exchange.send
+        await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
+        """FastAPI's document, of routes that were added to the application, with our resources before them."""
         if self.openapi_schema is None:
+            document = self.openapi_schema = super().openapi()
             resources = [one for surface in self._surfaces for one in surface.resources]
-            self.openapi_schema = describe(resources, title=TITLE, version=__version__)
+            described = describe(resources)
+            document["paths"] = described["paths"] | document["paths"]
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas |= described["components"]["schemas"]
         return self.openapi_schema
 
 
@@ -62,14 +98,29 @@ def create_app(service: Service, policy: Policy = EVERYTHING) -> FastAPI:
     return NotifyAPI(service, policy)
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
-    """What FastAPI itself refuses is answered in the contract's form."""
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "GET")
-        return _response(method_not_allowed(allow.encode()))
-    return _response(not_found())
+def _place_below(root_path: str, scope: Scope) -> None:
+    """Have the path begin with the root path, as ASGI asks for; proxies take it away, or leave it."""
+    scope["root_path"] = root_path
+    if not f"{scope['path']}/".startswith(f"{root_path}/"):
+        scope["path"] = root_path + scope["path"]
+        scope["raw_path"] = root_path.encode() + (scope.get("raw_path") or b"")
 
 
-def _response(answer: Answer) -> Response:
-    headers = {name.decode(): value.decode() for name, value in answer.headers}
+async def _refuse(_request: Request, error: HTTPException) -> Response:
+    """What FastAPI and routes that were added refuse is answered in the contract's form."""
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _response(method_not_allowed(headers.pop("Allow", "GET").encode()), headers)
+    return _response(refused(error.status_code, error.detail), headers)
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """A defect in a route or middleware that was added; those of our resources do not come here."""
+    exchange = exchange_of(request.scope)
+    logger.error("request failed", extra=exchange.facts("request_failed"), exc_info=error)
+    return _response(failure(exchange.request_id), {})
+
+
+def _response(answer: Answer, headers: dict[str, str]) -> Response:
+    headers |= {name.decode(): value.decode() for name, value in answer.headers}
     return Response(answer.body, answer.status, headers, media_type="application/json")

@@ -108,8 +108,11 @@ def method_not_allowed(allow: bytes) -> Answer:
 NOT_ACCEPTABLE = Answer(HTTPStatus.NOT_ACCEPTABLE, headers=(VARY,))
 
 
-def not_found() -> Answer:
-    return _error(HTTPStatus.NOT_FOUND, "404 Not Found", None, VARY)
+def refused(status: int, description: str | None) -> Answer:
+    """The answer of a route that is not ours, which refuses without an error of ours."""
+    kind = HTTPStatus(status)
+    title = f"{status} {kind.phrase}"
+    return _error(kind, title, None if description == kind.phrase else description, VARY)
 
 
 def _error(

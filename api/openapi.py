@@ -64,17 +64,9 @@ FILLED_IN = {"queue_name", *(parameter.name for parameter in IDENTITY)}
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-def describe(resources: Iterable[Resource], *, title: str, version: str) -> Document:
-    """The OpenAPI 3.1 document of the resources."""
+def describe(resources: Iterable[Resource]) -> Document:
+    """What an OpenAPI 3.1 document says of the resources: its `paths` and `components`."""
     return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": title,
-            "version": version,
-            "summary": "Messages and notifications over the OpenStack Zaqar API, version 2",
-        },
-        # Relative to this document: right behind a proxy and below a prefix, too.
-        "servers": [{"url": "."}],
         "paths": {resource.path: _path(resource) for resource in resources},
         "components": {"schemas": {"Error": ERROR}},
     }

@@ -11,6 +11,7 @@ from itertools import count
 
 from starlette.types import Receive, Scope
 
+from api.exchange import leaves_much_unread
 from api.headers import merged
 from api.turns import Turn
 from zaqar_notify.auth import Caller
@@ -18,9 +19,6 @@ from zaqar_notify.errors import HeaderInvalid, ValidationFailed
 from zaqar_notify.installation import is_own_delivery
 from zaqar_notify.models import QueueRef
 from zaqar_notify.waiting import Wait
-
-DISCARDED_BODY_BYTES = 1 << 20
-"""A refused body up to this size is taken off the wire, so that its sender reads the refusal."""
 
 MAX_WARNINGS = 10
 
@@ -155,16 +153,8 @@ class Call:
 
     @property
     def must_close(self) -> bool:
-        """Whether the connection ends with the answer: more of an unread body may follow than another
-        request is worth. A body that its sender wanted to be asked for may not follow at all.
-        """
-        if self._received or not self.has_body:
-            return False
-        return (
-            self.content_length > DISCARDED_BODY_BYTES
-            or b"transfer-encoding" in self.headers
-            or b"expect" in self.headers
-        )
+        """Whether the connection ends with the answer."""
+        return not self._received and self.has_body and leaves_much_unread(self.headers.items())
 
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

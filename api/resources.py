@@ -95,5 +95,11 @@ class Resource:
         object.__setattr__(self, "by_method", by_method)
         object.__setattr__(self, "allow", ", ".join(sorted((*by_method, "OPTIONS"))).encode())
 
+    @property
+    def name(self) -> str:
+        """For `app.url_path_for`, together with the path's parameters: `v2_queues_messages`."""
+        words = [word for word in self.path.split("/") if word and not word.startswith("{")]
+        return "_".join(words) or "versions"
+
     def options(self) -> Answer:
         return Answer(HTTPStatus.OK, headers=((b"Allow", self.allow),))

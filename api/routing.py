@@ -1,223 +1,200 @@
-"""From an ASGI request to a handler and back, in few steps: this is where each request's time goes.
+"""Surfaces as routes of FastAPI's router.
 
-Resources are found by a walk over the path's words, checked in the contract's order, and answered
-with two ASGI messages; what no resource answers goes on to FastAPI, which has the documentation.
+A request passes the application's middleware. The route of its surface finds the resource, has the gate
+answer, and sends two ASGI messages. docs/decisions/0009-routes-of-our-own.md says why resources are not
+FastAPI's own path operations.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from inspect import iscoroutinefunction
 from math import inf
-from time import perf_counter
-from typing import TypeAlias
-from urllib.parse import unquote
+from time import monotonic
+from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import URLPath
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path, replace_params
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from api.answers import Answer, warning
 from api.errors import refusal
+from api.exchange import Exchange, exchange_of
 from api.gate import Gate
-from api.requests import Call, CallerGone, MethodNotAllowed, NotAcceptable, request_ids
+from api.paths import Paths
+from api.requests import Call, CallerGone, MethodNotAllowed, NotAcceptable
 from api.resources import Resource
 from api.surfaces import Surface
 from api.turns import LARGE_BYTES, READ, Turns
-from zaqar_notify.auth import Policy
 from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
-from zaqar_notify.metrics import CALLER_GONE, METHODS, OTHER
+from zaqar_notify.metrics import CALLER_GONE
 from zaqar_notify.service import Service
-
-REQUEST_ID = b"X-OpenStack-Request-Id"
-CLOSE = (b"Connection", b"close")
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 LOG_PAUSE_SECONDS = 1.0
 """Between records of a store that fails: with a full disk each write is one more."""
 
-_GLOBAL_REQUEST_ID = re.compile(r"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
 logger = logging.getLogger(__name__)
 
 
-Found: TypeAlias = tuple[Surface, Resource, dict[str, str]]
+class ResourceRoute(BaseRoute):
+    """A resource as `app.routes` shows it. The route of its surface matches and answers."""
+
+    def __init__(self, resource: Resource) -> None:
+        self.path = resource.path
+        self.name = resource.name
+        self.methods = frozenset((*resource.by_method, "OPTIONS"))
+        self.endpoint = resource
+        _, self._format, self._convertors = compile_path(resource.path)
+
+    def matches(self, _scope: Scope) -> tuple[Match, Scope]:
+        return Match.NONE, {}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        if name != self.name or path_params.keys() != self._convertors.keys():
+            raise NoMatchFound(name, path_params)
+        path, _ = replace_params(self._format, self._convertors, path_params)
+        return URLPath(path=path, protocol="http")
 
 
-class Branch:
-    """The words that can follow in a path; `parameter` takes any word."""
+class SurfaceRoute(BaseRoute):
+    """A surface's resources, as one route; `routes` lists them."""
 
-    __slots__ = ("found", "parameter", "words")
-
-    def __init__(self) -> None:
-        self.words: dict[str, Branch] = {}
-        self.parameter: tuple[str, Branch] | None = None
-        self.found: tuple[Surface, Resource] | None = None
-
-    def grow(self, surface: Surface, resource: Resource) -> None:
-        branch = self
-        for word in resource.path.split("/")[1:]:
-            branch = branch._following(word)
-        branch.found = (surface, resource)
-
-    def find(self, words: Iterable[str]) -> Found | None:
-        """The resource of a path's words and its surface, with the path's parameters."""
-        branch = self
-        names: dict[str, str] = {}
-        for word in words:
-            following = branch.words.get(word)
-            if following is None:
-                if branch.parameter is None:
-                    return None
-                name, following = branch.parameter
-                # An empty queue name is a bad name; any other empty word is another path.
-                if not word and name != "queue_name":
-                    return None
-                names[name] = word
-            branch = following
-        return None if branch.found is None else (*branch.found, names)
-
-    def _following(self, word: str) -> Branch:
-        if not word.startswith("{"):
-            return self.words.setdefault(word, Branch())
-        if self.parameter is None:
-            self.parameter = (word[1:-1], Branch())
-        return self.parameter[1]
-
-
-class Routing:
-    """The ASGI application: the resources of `surfaces` before `otherwise`."""
-
-    def __init__(
-        self, service: Service, surfaces: Iterable[Surface], policy: Policy, otherwise: ASGIApp
-    ) -> None:
-        self._turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
-        self._gate = Gate(service, policy, self._turns)
-        self._otherwise = otherwise
-        self._prefix = prefix = service.settings.public_path
-        self._prefixes = re.compile(rf"(?:{re.escape(prefix)})+(?=/|$)")
-        self._versions = re.compile(rf"/v2{re.escape(prefix)}(?=/v2/)")
-        self._request_ids = request_ids()
-        self._requests = service.metrics.requests
+    def __init__(self, surface: Surface, gate: Gate, turns: Turns, service: Service) -> None:
+        self.path = surface.prefix
+        self.routes = [ResourceRoute(resource) for resource in surface.resources]
+        self._surface = surface
+        self._gate = gate
+        self._turns = turns
+        self._paths = Paths(surface.resources)
+        self._public_path = service.settings.public_path
         self._unavailable_logged_at = -inf
         self._is_store_away = False
-        self._root = Branch()
-        self._requests.expect(OTHER, METHODS)
-        for surface in surfaces:
-            for resource in surface.resources:
-                self._root.grow(surface, resource)
-                self._requests.expect(resource.path, resource.by_method)
+        for resource in surface.resources:
+            service.metrics.requests.expect(resource.path, resource.by_method)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._otherwise(scope, receive, send)
-            return
-        began = perf_counter()
-        call = Call(scope, receive, next(self._request_ids), self._prefix)
-        found = self._root.find(_words(scope))
-        if found is None and self._prefix:
-            scope, found = self._find_below_prefix(scope)
-            call.path = scope["path"]
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        found = self._paths.find(scope) if scope["type"] == "http" else None
         if found is None:
-            await self._pass_on(scope, receive, send, call)
-            return
-        surface, resource, call.names = found
+            return Match.NONE, {}
+        resource, names, before = found
+        return Match.FULL, {"endpoint": resource, "path_params": names, "root_path": before}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        for route in self.routes:
+            try:
+                return route.url_path_for(name, **path_params)
+            except NoMatchFound:
+                continue
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        resource: Resource = scope["endpoint"]
+        exchange = exchange_of(scope)
+        exchange.route = resource.path
+        call = call_of(scope, receive, self._public_path)
+        call.names = scope["path_params"]
         try:
-            answer = await self._gate.answer(surface, resource, call)
+            answer = await self._gate.answer(self._surface, resource, call)
             if self._is_store_away and call.method in _WRITING:
-                self._log_available(call)
+                self._log_available(exchange)
         except CallerGone:
-            self._requests.note(resource.path, call.method, CALLER_GONE, None)
+            exchange.note(CALLER_GONE)
             return
         except asyncio.CancelledError:  # The server stops, and waits for this request no longer.
-            answer = surface.errors(ServiceStopping(), call)
+            answer = self._surface.errors(ServiceStopping(), call)
         except Exception as error:  # The outermost place: what nobody foresaw is logged once.
-            self._log_failure(error, call)
-            answer = surface.errors(error, call)
-        took = perf_counter() - began
-        # Before the answer is sent: whoever has read it finds it counted.
-        self._requests.note(
-            resource.path, call.method, answer.status, None if call.is_waiting else took
-        )
-        if logger.isEnabledFor(logging.DEBUG):
-            _log_request(resource, call, answer, took)
-        await _send(answer, call, send)
+            self._log_failure(error, exchange)
+            handler = handler_of(error, scope)
+            if handler is not None:
+                await _answer_by(handler, error, scope, receive, send)
+                return
+            answer = self._surface.errors(error, call)
+        exchange.is_timed = not call.is_waiting
+        exchange.must_close = call.must_close
+        await send_answer(answer, call, send)
         read = scope.get(READ)
         if read is not None and len(answer.body) > LARGE_BYTES and not resource.is_open:
             await self._turns.of(call.project).unread(len(answer.body), read)
 
-    def _log_failure(self, error: Exception, call: Call) -> None:
+    def _log_failure(self, error: Exception, exchange: Exchange) -> None:
         if isinstance(error, StorageUnavailable):
-            self._log_unavailable(error, call)
+            self._log_unavailable(error, exchange)
         elif not isinstance(error, NotifyError | NotAcceptable | MethodNotAllowed):
-            logger.error("request failed", exc_info=error, extra=_facts("request_failed", call))
+            facts = exchange.facts("request_failed")
+            logger.error("request failed", exc_info=error, extra=facts)
 
-    def _log_unavailable(self, error: StorageUnavailable, call: Call) -> None:
+    def _log_unavailable(self, error: StorageUnavailable, exchange: Exchange) -> None:
         """Say why the store fails: its clients are not told."""
-        now = perf_counter()
+        now = monotonic()
         if now < self._unavailable_logged_at + LOG_PAUSE_SECONDS:
             return
         self._unavailable_logged_at = now
         self._is_store_away = True
         logger.warning(
             "The store is unavailable",
-            extra=_facts("storage_unavailable", call) | {"error": str(error)},
+            extra=exchange.facts("storage_unavailable") | {"error": str(error)},
         )
 
-    def _log_available(self, call: Call) -> None:
+    def _log_available(self, exchange: Exchange) -> None:
         self._is_store_away = False
-        logger.warning("The store answers again", extra=_facts("storage_available", call))
+        logger.warning("The store answers again", extra=exchange.facts("storage_available"))
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
-        """What is none of our resources."""
-        fault = self._gate.fault(call)
-        if fault is not None:
-            answer = refusal(fault, method=call.method, href=call.href)
-            self._requests.note(OTHER, call.method, answer.status, None)
-            await _send(answer, call, send)
-            return
 
-        async def send_with_request_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ()), (REQUEST_ID, call.request_id)]
-                if call.must_close:
-                    headers.append(CLOSE)
-                message["headers"] = headers
-                self._requests.note(OTHER, call.method, message["status"], None)
-            await send(message)
+class ShortWay:
+    """The innermost middleware: takes requests to the surfaces that come first in the router past what only
+    other routes need, FastAPI's handling of exceptions and dependencies, and the router itself.
+    """
 
-        await self._otherwise(scope, receive, send_with_request_id)
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self._app = app
+        self._routes = routes
 
-    def _find_below_prefix(self, scope: Scope) -> tuple[Scope, Found | None]:
-        """The resource of a path with the public URL's before it, and the scope without that.
-
-        Proxies take it away, or leave it. Clients that put our links behind their endpoint repeat it,
-        and python-zaqarclient puts them behind the version, too.
-        """
-        found = None
-        for before in (self._prefixes, self._versions):
-            path = scope["path"]
-            raw = (scope.get("raw_path") or b"").decode("ascii")
-            if match := before.match(path):
-                raw = raw[match.end() :] if raw.startswith(match[0]) else ""
-                scope = {**scope, "path": path[match.end() :] or "/", "raw_path": raw.encode()}
-                found = self._root.find(_words(scope))
-            if found is not None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        for route in self._routes:
+            if not isinstance(route, SurfaceRoute):
                 break
-        return scope, found
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found)
+                await route.handle(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
-def _words(scope: Scope) -> list[str]:
-    """The decoded words of a path. An encoded slash belongs to its word: it leads to no other route."""
-    raw: bytes = scope.get("raw_path") or b""
-    if b"%2F" in raw or b"%2f" in raw:
-        return [unquote(word) for word in raw.decode("ascii").split("/")[1:]]
-    path: str = scope["path"]
-    return path.split("/")[1:]
+class FaultRoute(BaseRoute):
+    """Takes the requests that are refused whatever they ask for, before the routes behind it."""
+
+    def __init__(self, gate: Gate, service: Service) -> None:
+        self._gate = gate
+        self._public_path = service.settings.public_path
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        fault = self._gate.fault(call_of(scope, _receive_nothing, self._public_path))
+        return (Match.NONE, {}) if fault is None else (Match.FULL, {"endpoint": fault})
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = call_of(scope, receive, self._public_path)
+        answer = refusal(scope["endpoint"], method=call.method, href=call.href)
+        await send_answer(answer, call, send)
 
 
-async def _send(answer: Answer, call: Call, send: Send) -> None:
-    headers = [(REQUEST_ID, call.request_id)]
+def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:
+    """The request as resources see it; its path is what follows the root path."""
+    root_path = scope.get("root_path", "")
+    call = Call(scope, receive, exchange_of(scope).request_id, public_path or root_path)
+    call.path = scope["path"].removeprefix(root_path) or "/"
+    return call
+
+
+async def send_answer(answer: Answer, call: Call, send: Send) -> None:
+    headers = []
     body = answer.body
     if body:
         headers.append((b"Content-Type", answer.content_type))
@@ -227,31 +204,34 @@ async def _send(answer: Answer, call: Call, send: Send) -> None:
     headers += answer.headers
     for sentence in call.warnings:
         headers.append((b"Warning", warning(sentence)))
-    if call.must_close:
-        headers.append(CLOSE)
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
     await send(
         {"type": "http.response.body", "body": b"" if call.method == "HEAD" else answer.body}
     )
 
 
-def _log_request(resource: Resource, call: Call, answer: Answer, took: float) -> None:
-    logger.debug(
-        "request",
-        extra=_facts("request", call)
-        | {
-            "method": call.method,
-            "route": resource.path,
-            "status": int(answer.status),
-            "milliseconds": round(took * 1000, 3),
-        },
-    )
+def handler_of(error: Exception, scope: Scope) -> ExceptionHandler | None:
+    """The handler that somebody has added to the application for such an error.
+
+    One for all exceptions is for those that nobody foresaw.
+    """
+    handlers = scope["app"].exception_handlers
+    most_general = NotifyError if isinstance(error, NotifyError) else Exception
+    kinds = type(error).__mro__
+    found = (handlers.get(kind) for kind in kinds[: kinds.index(most_general) + 1])
+    return next((handler for handler in found if handler is not None), None)
 
 
-def _facts(action: str, call: Call) -> dict[str, object]:
-    """What a record about a request begins with; its caller's own id for it only if well-formed."""
-    facts: dict[str, object] = {"action": action, "request_id": call.request_id.decode("ascii")}
-    given = call.header(b"x-openstack-request-id")
-    if given is not None and _GLOBAL_REQUEST_ID.fullmatch(given):
-        facts["global_request_id"] = given
-    return facts
+async def _answer_by(
+    handler: ExceptionHandler, error: Exception, scope: Scope, receive: Receive, send: Send
+) -> None:
+    request: Any = Request(scope, receive)
+    if iscoroutinefunction(handler):
+        response = await handler(request, error)
+    else:
+        response = await run_in_threadpool(handler, request, error)
+    await response(scope, receive, send)
+
+
+async def _receive_nothing() -> Any:
+    return {"type": "http.disconnect"}

@@ -322,7 +322,7 @@ async def test_every_request_is_logged_when_debugging_with_its_caller_s_id(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_id = "req-2f1a7e0c-3b1e-4c57-9a55-0123456789ab"
-    with caplog.at_level(logging.DEBUG, logger="api.routing"):
+    with caplog.at_level(logging.DEBUG, logger="api.exchange"):
         reply = await api.get("/v2/ping", headers={"X-OpenStack-Request-Id": own_id})
         await api.get("/v2/ping", headers={"X-OpenStack-Request-Id": "req-forged line"})
 
@@ -339,7 +339,7 @@ async def test_requests_are_not_logged_otherwise(
     with caplog.at_level(logging.INFO):
         await api.get("/v2/ping")
 
-    assert not [record for record in caplog.records if record.name == "api.routing"]
+    assert not [record for record in caplog.records if record.name == "api.exchange"]
 
 
 async def test_the_job_that_notifies_of_a_post_has_its_request_id(api: Api) -> None:

@@ -31,7 +31,7 @@ def test_answers_without_a_class_are_those_of_the_code() -> None:
     documented = {row[0]: row[1] for row in rows(PAGE.split("\n## ")[0]) if len(row) == 3}
 
     for answer in (
-        answers.not_found(),
+        answers.refused(404, None),
         answers.method_not_allowed(b"GET"),
         answers.failure(b"req-1"),
     ):

@@ -1,0 +1,115 @@
+"""A request and its answer, as the whole application sees them: every route's, and every middleware's.
+
+The application makes an `Exchange` for each request and passes it on as `request.state.exchange`. The
+answer goes out through it: there it gets its request id, and is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from time import perf_counter
+
+from starlette.types import Message, Scope, Send
+
+from zaqar_notify.metrics import OTHER, Requests
+
+REQUEST_ID = b"X-OpenStack-Request-Id"
+CLOSE = (b"Connection", b"close")
+
+DISCARDED_BODY_BYTES = 1 << 20
+"""A refused body up to this size is taken off the wire, so that its sender reads the refusal."""
+
+_GLOBAL_REQUEST_ID = re.compile(rb"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+logger = logging.getLogger(__name__)
+
+
+class Exchange:
+    """One request on its way through the application, and back.
+
+    `route` is the path template that it is counted under. `is_timed` says whether its time tells something.
+    `must_close` says whether the connection ends with the answer; None: nobody has looked at the body.
+    """
+
+    __slots__ = (
+        "_began",
+        "_headers",
+        "_method",
+        "_requests",
+        "_send",
+        "is_timed",
+        "must_close",
+        "request_id",
+        "route",
+    )
+
+    def __init__(self, scope: Scope, send: Send, request_id: bytes, requests: Requests) -> None:
+        self._began = perf_counter()
+        # Not the scope, which has this: only the garbage collector would find the two.
+        self._method: str = scope["method"]
+        self._headers: list[tuple[bytes, bytes]] = scope["headers"]
+        self._send = send
+        self._requests = requests
+        self.request_id = request_id
+        self.route = OTHER
+        self.is_timed = False
+        self.must_close: bool | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.note(message["status"])
+            headers = [*message.get("headers", ()), (REQUEST_ID, self.request_id)]
+            if self._is_last():
+                headers.append(CLOSE)
+            message["headers"] = headers
+        await self._send(message)
+
+    def note(self, status: int) -> None:
+        """Count the answer. Before it is sent: whoever has read it finds it counted."""
+        took = perf_counter() - self._began
+        self._requests.note(self.route, self._method, status, took if self.is_timed else None)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "request",
+                extra=self.facts("request")
+                | {
+                    "method": self._method,
+                    "route": self.route,
+                    "status": int(status),
+                    "milliseconds": round(took * 1000, 3),
+                },
+            )
+
+    def facts(self, action: str) -> dict[str, object]:
+        """What a record about the request begins with; its caller's own id for it only if well-formed."""
+        facts: dict[str, object] = {"action": action, "request_id": self.request_id.decode("ascii")}
+        given = dict(self._headers).get(b"x-openstack-request-id")
+        if given is not None and _GLOBAL_REQUEST_ID.fullmatch(given):
+            facts["global_request_id"] = given.decode("ascii")
+        return facts
+
+    def _is_last(self) -> bool:
+        if self.must_close is None:
+            return leaves_much_unread(self._headers)
+        return self.must_close
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    exchange: Exchange = scope["state"]["exchange"]
+    return exchange
+
+
+def leaves_much_unread(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether more of an unread body may follow than another request on the connection is worth.
+
+    A body that its sender wanted to be asked for may not follow at all.
+    """
+    for name, value in headers:
+        if name in (b"transfer-encoding", b"expect"):
+            return True
+        if name == b"content-length" and int(value) > DISCARDED_BODY_BYTES:
+            return True
+    return False

@@ -1,0 +1,103 @@
+"""Which resource a path leads to: found by a walk over the path's words, in one step for each word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from starlette.types import Scope
+
+from api.resources import Resource
+
+
+class Found(NamedTuple):
+    """A resource, the path's parameters, and how much of the path came before the resource's own."""
+
+    resource: Resource
+    names: dict[str, str]
+    before: str
+
+
+class Branch:
+    """The words that can follow in a path; `parameter` takes any word."""
+
+    __slots__ = ("parameter", "resource", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, Branch] = {}
+        self.parameter: tuple[str, Branch] | None = None
+        self.resource: Resource | None = None
+
+    def grow(self, resource: Resource) -> None:
+        branch = self
+        for word in resource.path.split("/")[1:]:
+            branch = branch._following(word)
+        branch.resource = resource
+
+    def find(self, words: Iterable[str]) -> tuple[Resource, dict[str, str]] | None:
+        """The resource of a path's words, with the path's parameters."""
+        branch = self
+        names: dict[str, str] = {}
+        for word in words:
+            following = branch.words.get(word)
+            if following is None:
+                if branch.parameter is None:
+                    return None
+                name, following = branch.parameter
+                # An empty queue name is a bad name; any other empty word is another path.
+                if not word and name != "queue_name":
+                    return None
+                names[name] = word
+            branch = following
+        return None if branch.resource is None else (branch.resource, names)
+
+    def _following(self, word: str) -> Branch:
+        if not word.startswith("{"):
+            return self.words.setdefault(word, Branch())
+        if self.parameter is None:
+            self.parameter = (word[1:-1], Branch())
+        return self.parameter[1]
+
+
+class Paths:
+    """The resources by their paths, below the root path of a request or without it."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._root = Branch()
+        for resource in resources:
+            self._root.grow(resource)
+
+    def find(self, scope: Scope) -> Found | None:
+        found = self._root.find(_words(scope, ""))
+        if found is not None:
+            return Found(*found, "")
+        root_path = scope.get("root_path")
+        return self._find_below(root_path, scope) if root_path else None
+
+    def _find_below(self, root_path: str, scope: Scope) -> Found | None:
+        """Proxies take the root path away, or leave it. Clients that put our links behind their endpoint
+        repeat it, and python-zaqarclient puts them behind the version, too.
+        """
+        prefix = re.escape(root_path)
+        for before in (rf"(?:{prefix})+(?=/|$)", rf"(?:{prefix})*/v2{prefix}(?=/v2/)"):
+            if match := re.match(before, scope["path"]):
+                found = self._root.find(_words(scope, match[0]))
+                if found is not None:
+                    return Found(*found, match[0])
+        return None
+
+
+def _words(scope: Scope, before: str) -> list[str]:
+    """The decoded words of a path, behind `before`. An encoded slash belongs to its word: it leads to no
+    other route.
+    """
+    raw: bytes = scope.get("raw_path") or b""
+    if b"%2F" in raw or b"%2f" in raw:
+        text = raw.decode("ascii")
+        if not text.startswith(before):
+            return []
+        return [unquote(word) for word in text[len(before) :].split("/")[1:]]
+    path: str = scope["path"]
+    return path[len(before) :].split("/")[1:] or [""]
