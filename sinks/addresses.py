@@ -1,4 +1,4 @@
-"""Which addresses deliveries may reach: the rule, without the connecting.
+"""The rule for addresses that deliveries may reach.
 
 Subscribers name any host they like, so without it a tenant could make us talk to loopback, to
 metadata services and to the operator's own network.
@@ -15,8 +15,8 @@ from typing import TypeAlias
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-# Lists of our own: what the standard library calls global differs between its versions, and takes
-# in multicast and several tunnels.
+# Lists of our own: "global" in the standard library differs between its versions, and includes
+# multicast and several tunnels.
 _NOT_PUBLIC_IPV4 = tuple(
     map(
         IPv4Network,

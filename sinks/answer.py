@@ -1,6 +1,6 @@
-"""What a receiver said; also of an answer that is malformed, for its status line counts.
+"""A receiver's answer, malformed answers included, because the status line counts.
 
-A receiver that said 200 has the message, whatever is wrong with the rest of its answer.
+A receiver that answers 200 has the message, even if the rest of its answer is broken.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import msgspec
 
 START_BYTES = 1024
-"""How much of a body is kept: enough for an excerpt."""
+"""The part of a body that is kept: enough for an excerpt."""
 
 _STATUS_LINE = re.compile(
     rb"[\r\n]*HTTP/[0-9](?:\.[0-9])?[ \t]+([1-5][0-9][0-9])(?=[ \t\r\n])([^\r\n]*)"
@@ -21,7 +21,7 @@ _SWITCHING_PROTOCOLS = 101
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a receiver said. `retry_after` has the values of all headers of that name."""
+    """A receiver's answer. `retry_after` has the values of all headers of that name."""
 
     status: int
     reason: str
@@ -49,7 +49,7 @@ def read_malformed(text: bytearray) -> tuple[Answer | None, bool]:
     """The answer as far as it can be told, and whether its head has come to an end.
 
     Args:
-        text: All that came, interim answers included.
+        text: All bytes that came, interim answers included.
     """
     place = 0
     while line := _STATUS_LINE.match(text, place):

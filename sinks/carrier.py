@@ -1,4 +1,4 @@
-"""What hands mails on: a relay, or a command."""
+"""A carrier hands mails on: a relay, or a command."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from zaqar_notify.models import Outcome
 
 
 class Trouble(Exception):
-    """No mail can be handed on now, or none of one kind, and the operator can mend that: it is no
-    fault of the mail at hand.
+    """No mail can be handed on now, or no mail of one kind, and the operator can mend that. The mail at hand
+    is not at fault.
 
     Args:
-        detail: Why, in our own words.
+        detail: The reason, in our own words.
         status: The relay's reply code, if it gave one.
-        excerpt: What the relay said.
-        kind: The mails that can't be handed on, such as those of one sender; "" for all.
-        working: Connections that go on working, while no more are to be had.
+        excerpt: The relay's own words.
+        kind: The mails that can't be handed on, such as the mails of one sender; "" for all.
+        working: The number of open connections that go on working, if only a further one was refused.
     """
 
     def __init__(

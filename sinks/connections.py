@@ -16,13 +16,12 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
 
 _HEAD_BYTES = 32768
-"""How much may arrive until an answer's status and headers are complete, interim answers included."""
+"""The most bytes until the status and the headers of an answer are complete, interim answers included."""
 _PIECE_BYTES = 8192
-"""What is parsed at once: the parser joins what belongs to one header, piece to piece."""
+"""The size of a piece that is parsed at once: the parser joins the pieces of one header."""
 
 _BODY_SECONDS = 1.0
-"""How long the end of a body is waited for: enough for a short one to end so that its connection can
-be kept."""
+"""The wait for the end of a body: enough for a short body to end, so that its connection can be kept."""
 
 _KEEP_ALIVE_SECONDS = 15.0
 
@@ -39,8 +38,8 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class NoAnswer(Exception):
-    """A request got no answer; whether it arrived is unknown. The text says why, to whoever reads a
-    delivery's detail; it names no more than the host."""
+    """A request got no answer; whether it arrived is unknown. The text gives the reason, for the detail of a
+    delivery, and names at most the host."""
 
 
 class IdleConnections:
@@ -65,7 +64,7 @@ class IdleConnections:
         return None
 
     def give(self, connection: Connection) -> None:
-        """Keep what can be used again, in the place of what has been idle the longest."""
+        """Keep a connection that can be used again; the one that was idle longest makes room."""
         if not connection.is_reusable or not connection.is_open():
             connection.close()
             return
@@ -86,7 +85,7 @@ class IdleConnections:
             del self._by_origin[connection.origin]
 
     def close(self) -> None:
-        self._most = 0  # Who is under way gives back later.
+        self._most = 0  # Requests under way give their connections back later.
         if self._sweep:
             self._sweep.cancel()
             self._sweep = None
@@ -118,8 +117,8 @@ class Connection(asyncio.Protocol):
         self._idle = idle
         self._transport: asyncio.Transport
         self._parser = HttpResponseParser(self)
-        # As browsers and other clients read: what an answer means is not in doubt for it, and a
-        # receiver can mislead nobody but itself.
+        # As browsers and other clients read: the meaning of an answer stays clear, and a receiver can
+        # mislead only itself.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
             lenient_optional_cr_before_lf=True,
@@ -146,7 +145,7 @@ class Connection(asyncio.Protocol):
 
         Raises:
             TimeoutError: There was none by then.
-            NoAnswer: The connection was lost, or what came is not HTTP.
+            NoAnswer: The connection was lost, or the answer is not HTTP.
         """
         if not self.is_open():
             raise NoAnswer(_CLOSED)
@@ -178,11 +177,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
-            self.close()  # Nobody asked, or nobody listens any more.
+            self.close()  # No request waits for it.
             return
         for place in range(0, len(data), _PIECE_BYTES):
             if self._answer.done():
-                # The rest came after the answer, or is more than we read of it.
+                # The rest came after the answer, or is a part of it that is not read.
                 self.is_reusable = False
                 return
             self._read(data[place : place + _PIECE_BYTES])
@@ -249,7 +248,7 @@ class Connection(asyncio.Protocol):
         self._settle()
 
     def _settle(self, failure: Exception | None = None) -> None:
-        """End the exchange. Once there is a status line it counts, whatever became of the rest."""
+        """End the exchange. A status line that came counts, even if the rest is broken."""
         if self._answer is None or self._answer.done():
             return
         if self._has_head:
@@ -270,7 +269,7 @@ class Connection(asyncio.Protocol):
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, without what libraries add to it: addresses, file positions."""
+    """The reason of a failure, without the addresses and file positions that libraries add."""
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason}"
     if isinstance(error, OSError) and error.errno:

@@ -57,7 +57,7 @@ class MailKind(Kind):
             mail.check_subject(options["subject"])
 
     def addressee(self, uri: str) -> str:
-        """The mailbox, without what senders may vary."""
+        """The mailbox, in lower case and without a +tag."""
         try:
             user, _, domain = mail.recipient(uri).lower().partition("@")
         except ValidationFailed:  # Stored before it was checked, and never sent.
@@ -88,10 +88,10 @@ class MailKind(Kind):
 
 
 class EmailSink(Sink):
-    """Mails to `mailto:` subscribers. What can't stand in a mail is refused before anything is sent.
+    """Mails to `mailto:` subscribers. A text that can't stand in a mail is refused before anything is sent.
 
     Args:
-        carrier: What hands mails on; None: what the settings name.
+        carrier: Hands mails on; None: the carrier that the settings name.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ _NO_PAGE = Trouble("confirmation mails need ZAQAR_EXTERNAL_CONFIRMATION_URL", ki
 
 
 def _missing(settings: Settings) -> str:
-    """What an operator has to set before mail can be sent; "" when nothing is missing."""
+    """The setting that is missing before mail can be sent, as a sentence; "" when none is."""
     if settings.sendmail_command:
         return ""
     if not settings.smtp_host:

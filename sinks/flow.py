@@ -1,8 +1,8 @@
-"""How fast mails are handed on: as many at once as the carrier bears, projects in turn.
+"""The rate of mails: as many at once as the carrier bears, and projects in turn.
 
-Trouble that the operator can mend pauses all mail, longer each time until one goes through; then the
-flow grows again from one at a time. Who can't have a turn soon is told when to come back: nothing waits
-here for longer than a moment, and no mail's try is spent.
+Trouble that the operator can mend pauses all mail. Each pause is longer than the last, until a mail goes
+through; then the number of mails at once grows again. A mail that cannot have a turn soon comes back later:
+it waits in memory for a moment only, and spends no try.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ PATIENCE_SECONDS = 1.0
 """How long a mail waits in memory for its turn."""
 
 MAX_WAITING = 256
-"""Mails that wait so, in all. A project may have as many as are left to the others."""
+"""The most mails that wait for a turn. One project may use half of the places that the others leave."""
 
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
 
 CROWDED_SECONDS = 60.0
-"""How long no further connection is tried once the carrier had no more."""
+"""After a refused further connection, none is tried for so long."""
 
 LONGEST_WAIT_SECONDS = 900.0
-"""Until who was turned away looks again, at most."""
+"""The longest time until a mail without a turn comes back."""
 
 MAX_PROJECTS = 1000
 """Projects whose pace and bookings are remembered; idle ones are forgotten first."""
 
 PROBES = 2
-"""Mails at once, of two projects, that find out whether trouble is over."""
+"""Mails at once, of two projects, that probe whether trouble is over."""
 
 
 class _Pause:
-    """Of one kind of mail."""
+    """A pause of one kind of mail."""
 
     __slots__ = ("detail", "failures", "until")
 
@@ -54,7 +54,7 @@ class _Pause:
 
 
 class _Project:
-    """How its mails have been doing: they may be such that the carrier takes its time over them."""
+    """The pace of a project's mails: the carrier may take long over them."""
 
     __slots__ = ("booked_until", "pace_seconds", "running")
 
@@ -90,10 +90,10 @@ class Flow:
     async def pass_on(
         self, project: str, kind: str, hand_over: Callable[[], Awaitable[Outcome]]
     ) -> Outcome:
-        """Hand a mail over when it is the project's turn; postponed when that is not soon.
+        """Hand a mail over when it is the project's turn; postpone it when the turn does not come soon.
 
         Args:
-            kind: What may be in trouble by itself: the sender.
+            kind: A kind of mail that can be in trouble by itself: the sender.
         """
         if self._paused_until(kind) > self._timer() or not await self._turn(project):
             return self._postponed(project, kind)
@@ -122,7 +122,7 @@ class Flow:
     def _pause(self, trouble: Trouble, now: float) -> None:
         pause = self._pauses.setdefault(trouble.kind, _Pause())
         if now < pause.until:
-            return  # Others were under way when it began.
+            return  # This mail was under way when the pause began.
         pause.failures += 1
         seconds = min(FIRST_PAUSE_SECONDS * 2 ** (pause.failures - 1), LONGEST_PAUSE_SECONDS)
         pause.until = now + seconds
@@ -142,13 +142,13 @@ class Flow:
             )
 
     def _learn(self, outcome: Outcome, project: str, kind: str, began: float) -> None:
-        """From a mail that was handed over, whatever became of it."""
+        """Learn from a mail that was handed over, delivered or not."""
         now = self._timer()
         theirs = self._project(project)
         theirs.pace_seconds += (now - began - theirs.pace_seconds) / (1 + self._limit)
         has_no_answer = outcome.verdict is Verdict.TRY_LATER and outcome.status is None
         if has_no_answer or began < self._paused_until(kind):
-            return  # It was under way before the trouble, and says nothing of it.
+            return  # It was under way before the trouble, and proves nothing about it.
         if self._limit < self._most and now >= self._crowded_until:
             self._limit += 1
         for passed in ("", kind):
@@ -184,7 +184,7 @@ class Flow:
         return True
 
     def _may_run(self, project: str) -> bool:
-        """A project has as many turns at once as it leaves to others: were its mails to hang, theirs go on."""
+        """A project has at most half of the turns that the others leave, so its hanging mails do not stop them."""
         return self._project(project).running < self._limit - self._running
 
     def _may_wait(self, project: str) -> bool:
@@ -193,7 +193,7 @@ class Flow:
         return own < left and (own + 1) * self._turn_seconds(project) <= PATIENCE_SECONDS
 
     def _turn_seconds(self, project: str) -> float:
-        """Between two mails of the project, as far as can be told."""
+        """The expected time between two mails of the project."""
         return self._project(project).pace_seconds * max(1, len(self._lines)) / self._limit
 
     def _project(self, name: str) -> _Project:
@@ -208,11 +208,11 @@ class Flow:
         return found
 
     def _leave_line(self, project: str, turn: asyncio.Future[None]) -> None:
-        if turn.done() and not turn.cancelled():  # It was given at that very moment.
+        if turn.done() and not turn.cancelled():  # The turn was given at this very moment.
             self._end_turn(project)
             return
         line = self._lines.get(project, deque())
-        if turn in line:  # Else its turn came, and was passed over.
+        if turn in line:  # If not, its turn came and was skipped.
             line.remove(turn)
         if not line:
             self._lines.pop(project, None)
@@ -228,7 +228,7 @@ class Flow:
             self._give_turn(following)
 
     def _give_turn(self, project: str) -> None:
-        """To the first in the project's line; then it is the other projects' turn."""
+        """Give a turn to the first mail of the project; the other projects are next."""
         line = self._lines[project]
         turn = line.popleft()
         if line:
@@ -249,7 +249,7 @@ class Flow:
         )
 
     def _wait_seconds(self, project: str, kind: str) -> int:
-        """When to come back: after the pause, each mail of a project with a turn of its own."""
+        """The time until the mail comes back: after the pause, with an instant of its own."""
         now = self._timer()
         begin = max(now, self._paused_until(kind))
         theirs = self._project(project)

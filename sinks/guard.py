@@ -1,7 +1,6 @@
-"""The address guard: which addresses a delivery may reach. Every outgoing connection passes it.
+"""The address guard: every outgoing connection passes it, and it permits the address or not.
 
-Which those are is the rule in `sinks.addresses`. It judges addresses, never names, and judges
-them twice:
+The rule is in `sinks.addresses`. The guard judges addresses, never names, and judges each address twice:
 
 - `names.GuardedResolver` looks at all of a name's addresses, and refuses the name for a single forbidden
   one: a mix of public and private answers is an attack or a mistake.
@@ -32,12 +31,12 @@ _LOOPBACK_NAME = re.compile(r"(?:.+\.)?localhost\.?", re.IGNORECASE)
 
 
 METADATA_SERVICES = (ip_address("169.254.169.254"), ip_address("fd00:ec2::254"))
-"""Where clouds tell a machine its own secrets."""
+"""The addresses where clouds tell a machine its own secrets."""
 
 
 class AddressForbidden(OSError):
-    """The address guard refuses a connection. An OSError, because what connects takes those for
-    an address that can't be had, and goes on to the next."""
+    """The address guard refuses a connection. It is an OSError, so a connect by name goes on to the next
+    address."""
 
     def __init__(self, address: str) -> None:
         super().__init__(forbidden(address))
@@ -82,9 +81,9 @@ class AddressGuard:
             raise AddressForbidden(host)
 
     def check_host(self, host: str, port: int) -> None:
-        """Judge what a URL names, without a look-up: an address, or a name of this host's loopback.
+        """Judge the host of a URL without a look-up: an address, or a name of this host's loopback.
 
-        Of a port nothing is said but where deliveries may go: it would show who listens here.
+        A refusal tells of ports only where deliveries may go: otherwise it would show which ports are in use here.
 
         Raises:
             AddressForbidden: It can't be delivered to.
@@ -115,7 +114,7 @@ class AddressGuard:
 
 
 def diagnose_reach(settings: Settings) -> list[Finding]:
-    """What deliveries may reach, for `zaqar-notify doctor`."""
+    """The networks that deliveries may reach, for `zaqar-notify doctor`."""
     allowed, denied = settings.delivery_allow, settings.delivery_deny
     everything = [network for network in allowed if network.prefixlen == 0]
     if everything:

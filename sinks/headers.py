@@ -31,18 +31,18 @@ SCHEMA: Document = {
 _IDENTITY_HEADERS = re.compile(
     # Zaqar's own, and those of pre-signed URLs.
     r"client-id|url-.*"
-    # What keystonemiddleware tells the service behind it.
+    # Those of keystonemiddleware for the service behind it.
     r"|x-(project|tenant|domain)(-id|-name|-domain.*)?|x-(user|role|service|identity|is-admin).*"
     r"|openstack-system-scope"
-    # What proxies tell of a client that they have checked, and of its request.
+    # Those of proxies about a client that they have checked, and about its request.
     r"|forwarded|x-forwarded.*|x-real-ip|x-client-(cert|dn|ip|verify).*|(x-)?ssl-client.*"
     r"|x-original-.*|x-rewrite-.*|(x-)?remote-.*|x-auth-request-.*|x-authenticated-.*|x-webauth-.*"
     r"|x-amzn-oidc-.*|x-ms-client-principal.*|x-goog-(authenticated|iap).*|cf-access-authenticated.*"
     r"|tailscale-user.*|x-consumer-.*|x-credential-identifier|x-anonymous-consumer|x-vouch-.*"
     r"|(true|x-cluster|fastly)-client-ip|cf-connecting-ip.*"
 )
-"""Headers that tell a service behind a proxy who asks, for which project, from where. A subscriber
-may be such a service, and take our word for them."""
+"""Headers that tell a service behind a proxy the user, the project or the address of a request. A subscriber
+may be such a service, and believe them."""
 
 _KEPT = frozenset(
     {
@@ -70,7 +70,7 @@ _KEPT = frozenset(
         "zaqar-subscription-id",
     }
 )
-"""What `post_headers` may have and can't set: what frames or routes the request, what we vouch for."""
+"""Headers that `post_headers` may name and cannot set: they frame or route the request, or are facts of ours."""
 
 
 def check_length(headers: object) -> None:
@@ -109,7 +109,7 @@ def warn_of_kept(headers: object, warn: Warn) -> None:
 
 
 def may_set(name: object, value: object) -> bool:
-    """Whether a header goes out: what was stored before a rule is left out by it."""
+    """Whether a header goes out. A stored header may be older than a rule against it."""
     return (
         isinstance(name, str)
         and isinstance(value, str)
@@ -125,5 +125,5 @@ def _says_who_asks(name: str) -> bool:
 
 
 def _key(name: str) -> str:
-    """What servers may take a header's name for: CGI and WSGI know no case and but one separator."""
+    """A header's name as servers may read it: CGI and WSGI know no case and only one separator."""
     return re.sub(r"[^0-9a-z]", "-", name.lower())

@@ -1,8 +1,8 @@
 """HTTP/1.1 as deliveries need it: a `POST` of bytes, over connections that are kept and guarded.
 
-What a general client does for each request and a delivery never needs (cookies, redirects, proxies,
-encodings) took two thirds of a worker's time (docs/decisions/0005). Reading an answer is llhttp's
-work (`sinks.connections`), and finding the address that connects first is aiohappyeyeballs'.
+A general client handles cookies, redirects, proxies and encodings for each request. A delivery needs none of
+them, and they took two thirds of a worker's time (docs/decisions/0005). llhttp reads the answers
+(`sinks.connections`), and aiohappyeyeballs finds the address that connects first.
 
 Source: RFC 9112, "HTTP/1.1".
 """
@@ -25,20 +25,19 @@ from sinks.names import GuardedResolver
 from sinks.shortage import Shortage, is_shortage
 
 _NEXT_ADDRESS_SECONDS = 0.25
-"""How long one address of a name may take to connect until the next is tried beside it."""
+"""The time that one address of a name has to connect until the next is tried beside it."""
 
 
 class HttpClient:
-    """Posts to origins, over as many connections as there are requests at once. Belongs to one event
-    loop.
+    """Posts to origins, over one connection for each request under way. Belongs to one event loop.
 
     Args:
         guard: Judges every address before it is connected to.
         connect_seconds: For finding the name, connecting, and the TLS handshake, all together.
         total_seconds: For all of a request.
-        most_requests: How many may be under way at once; as many idle connections are kept.
-        tls: Which certificates to trust; None: the system's.
-        name_servers: Which to ask, as ADDRESS:PORT; none: the host's.
+        most_requests: The most requests under way at once, and the most idle connections.
+        tls: The certificates to trust; None: the system's.
+        name_servers: The servers to ask, as ADDRESS:PORT; none: the host's.
     """
 
     def __init__(
@@ -61,11 +60,11 @@ class HttpClient:
     async def post(self, origin: Origin, request: Sequence[bytes], *, project: str) -> Answer:
         """Send a request, head and body ready for the wire, and read its answer.
 
-        Bounded in time and memory whatever the receiver does. Interim answers (1xx) are passed by.
+        Bounded in time and memory, for every answer. Interim answers (1xx) are skipped.
         Nothing is sent twice.
 
         Args:
-            project: On whose behalf: its look-ups of names are bounded.
+            project: The project that the request is for: its look-ups of names are bounded.
 
         Raises:
             AddressForbidden: The guard refuses the address.
@@ -82,7 +81,7 @@ class HttpClient:
             self._idle.give(connection)
 
     def close(self) -> None:
-        """Close what is idle, and start no look-ups any more. Idempotent."""
+        """Close idle connections, and start no look-ups any more. Idempotent."""
         self._idle.close()
         self._resolver.close()
 
@@ -121,7 +120,7 @@ class HttpClient:
                 ssl_handshake_timeout=self._connect_seconds if origin.is_tls else None,
             )
         except BaseException:
-            # Not closed: the loop may hold on to its number, which somebody else would have by then.
+            # Not closed: the loop may still use its number, which another socket would have by then.
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
             raise
@@ -137,7 +136,7 @@ class HttpClient:
 
 
 def _failure(error: OSError, origin: Origin) -> Exception:
-    """What it says of the receiver that it could not be connected to, or of us."""
+    """A failed connect, told as the receiver's fault or as a shortage of ours."""
     if is_shortage(error):
         return Shortage(reason(error))
     if isinstance(error, socket.gaierror):

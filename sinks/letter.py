@@ -1,7 +1,7 @@
 """A delivery as a mail: its envelope, and its text as it goes out.
 
-Headers are made of checked texts, encoded here and not read again: Python's own composing reads what it
-is given, encoded words included, and folds an address by what it has read.
+Headers are made of checked texts, encoded here and not parsed again: Python's own composing parses its
+input, encoded words included, and folds an address by the result.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _may_send(mailbox: Mailbox, settings: Settings) -> bool:
 def _confirmation(delivery: Delivery, page: str) -> tuple[str, str]:
     """The subject and the text of a confirmation mail.
 
-    A project's name may be any text of its owner's: escaped, it can't speak to the recipient.
+    A project's name may be any text of its owner. It is escaped, so that it can't carry a message to the recipient.
     """
     facts = msgspec.json.decode(delivery.payload, type=_Confirmation)
     project = quote(facts.project, safe="")
@@ -130,8 +130,8 @@ def _mailbox(text: str) -> Mailbox | None:
 
 
 def _header(mailbox: Mailbox) -> str:
-    """A mailbox as a header's value. A name with more than words in it is encoded: within quotes a
-    comma would do, but not for every reader of a header that is folded there."""
+    """A mailbox as a header's value. A name that has more than words is encoded: quotes would protect a
+    comma, but not in every reader of a folded header."""
     if not mailbox.name:
         return mailbox.address
     is_plain = _WORDS.fullmatch(mailbox.name) is not None
@@ -140,7 +140,7 @@ def _header(mailbox: Mailbox) -> str:
 
 
 def _charset(text: str) -> str:
-    # Not every reader is strict about what it takes for an encoded word.
+    # Some readers take more than encoded words for encoded words.
     return "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
 
 

@@ -1,8 +1,8 @@
-"""Finding the addresses of names, each of which the guard permits.
+"""Finding the addresses of names. The guard permits each address.
 
-c-ares asks the name servers, by the hosts file and resolver configuration that everything else on the
-host follows (search list, ndots), and waits without a thread for each question. A project whose name
-servers hang fills its own turns, and delays its own names alone.
+c-ares asks the name servers. It obeys the hosts file and the resolver configuration of the host (search list,
+ndots), and needs no thread for each question. A project whose name servers hang fills its own turns, and
+delays only its own names.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from sinks.addresses import is_address
 from sinks.guard import AddressGuard
 
 Addresses: TypeAlias = Sequence[AddrInfoType]
-"""Where one can connect to, in the order to try."""
+"""Addresses to connect to, in the order to try."""
 
 Question: TypeAlias = asyncio.Future[Any]
 """Its result is c-ares' `AddrInfoResult`."""
 
 KEPT_SECONDS = 10.0
 MOST_KEPT = 1000
-"""How long an answer about a name is used, and about how many names."""
+"""The time for which an answer about a name is used, and the number of names."""
 
 ANSWER_SECONDS = 5.0
-"""How long an answer is waited for. A question ends by itself a little later: twice asked of each
-server, for 1 second and for 2."""
+"""The wait for an answer. A question ends by itself a little later: c-ares asks each server twice, and waits
+1 second and then 2."""
 _FIRST_TRY_SECONDS = 1.0
 _TRIES = 2
 
 MOST_QUESTIONS = 10_000
-"""Until c-ares begins anew. It keeps answers for as long as their servers say, an hour at most, some
-hundred bytes each, and has no bound of its own."""
+"""The number of questions until c-ares begins anew. It keeps each answer (some hundred bytes) for up to an
+hour, as its server says, and has no bound of its own."""
 
 _FILES = 8
-"""What c-ares opens at its beginning: configuration, and what watches it."""
+"""The files that c-ares opens at its beginning: the configuration, and a watch on it."""
 
 MOST_OF_A_PROJECT = 32
 """Questions under way at once for one project."""
@@ -60,10 +60,9 @@ _NO_SUCH_NAME = frozenset(
 
 
 class GuardedResolver:
-    """Resolves names of which every address is permitted. Belongs to one event loop.
+    """Resolves names whose addresses are all permitted. Belongs to one event loop.
 
-    An answer is used for a while by all projects. Of one project, each who asks for a name that is being
-    looked up waits for that answer.
+    All projects use an answer for a while. Requests of one project for the same name share one question.
 
     Args:
         name_servers: Ask these, as ADDRESS:PORT; none: those of the host.
@@ -74,7 +73,7 @@ class GuardedResolver:
         self._name_servers = name_servers
         self._channel: aiodns.DNSResolver | None = None
         self._asked = 0
-        # Those before live on until their last question has ended.
+        # A former channel lives on until its last question has ended.
         self._channels: WeakSet[aiodns.DNSResolver] = WeakSet()
         self._known: dict[str, list[str]] = {}
         self._under_way: dict[tuple[str, str], _LookUp] = {}
@@ -109,7 +108,7 @@ class GuardedResolver:
         finally:
             lookup.waiting -= 1
             if not lookup.waiting:
-                # Nobody waits any more. What was asked ends by itself.
+                # No request waits any more. The question ends by itself.
                 self._forget(project, host, lookup)
                 lookup.answer.cancel()
 
@@ -156,15 +155,15 @@ class GuardedResolver:
 
 
 def _require_files() -> None:
-    """Raise OSError unless c-ares can open what it begins with: without, it would never learn of the
-    host's name servers."""
+    """Raise OSError unless c-ares can open its files: without them it would never learn the host's name
+    servers."""
     with ExitStack() as opened:
         for _ in range(_FILES):
             opened.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 class _LookUp:
-    """A question of a project, and how many wait for its answer."""
+    """A question of a project, and the number of requests that wait for its answer."""
 
     def __init__(self, answer: asyncio.Future[list[str]]) -> None:
         self.answer = answer
@@ -174,7 +173,7 @@ class _LookUp:
 def _end_of_turn(turns: asyncio.Semaphore, question: Question) -> None:
     turns.release()
     if not question.cancelled():
-        question.exception()  # Nobody may be left to see it.
+        question.exception()  # Perhaps no request is left to see it.
 
 
 def _failure(error: Exception) -> socket.gaierror:

@@ -27,8 +27,9 @@ class QueueKind(Kind):
 class QueueSink(Sink):
     """Posts the message to `queue:NAME`, its body unchanged; a confirmation as it is.
 
-    Subscriptions of queues to each other can form a loop. The engine does not send a message back to a
-    queue that it crossed, nor beyond the count of hops; what it wrote before it knew of that is cut here.
+    Subscriptions of queues to each other can form a loop. The engine does not send a message back to a queue
+    that it crossed, nor beyond the limit of hops. Deliveries that were written before
+    these rules, or under a higher limit, are cut here.
     """
 
     def __init__(self, relay: Relay, *, max_hops: int) -> None:
@@ -60,7 +61,7 @@ class QueueSink(Sink):
 
 
 def _message(delivery: Delivery) -> NewMessage:
-    """What is posted: the message itself, or a confirmation for whoever reads the queue."""
+    """The message to post: the message itself, or a confirmation for the readers of the queue."""
     if delivery.kind is MessageType.NOTIFICATION:
         return delivery.message
     return NewMessage(body=delivery.payload, ttl=delivery.message.ttl)

@@ -1,4 +1,4 @@
-"""`Retry-After`: how long a receiver asks us to wait. What is in doubt is read as the longer wait.
+"""`Retry-After`: the wait that a receiver asks for. A doubtful value is read as the longer wait.
 
 Source: RFC 9110, 10.2.3.
 """
@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 LONGEST_SECONDS = 86400
-"""More would let a receiver park deliveries for ever."""
+"""A longer wait would let a receiver keep deliveries back for ever."""
 
 UNREADABLE_SECONDS = 60
-"""The receiver asked for a pause in words that we can't read."""
+"""The wait for a value that can't be read."""
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+")
 

@@ -37,8 +37,8 @@ _ABOUT_THE_COMMAND = frozenset(
 
 
 class SendmailCarrier(Carrier):
-    """Pipes mails into the operator's command. No shell is between, and a mail's recipient is its last
-    argument, which can't be taken for an option.
+    """Pipes mails into the operator's command, without a shell. The recipient is the last argument and can't be
+    taken for an option.
 
     Args:
         seconds: For one command.

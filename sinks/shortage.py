@@ -1,4 +1,4 @@
-"""What our own host lacks: files, memory. A receiver is never blamed for it."""
+"""A shortage of files or memory on our own host. It is never the receiver's fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LACKS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, soc
 
 
 class Shortage(Exception):
-    """A try could not be made for want of files or memory; the text says of which."""
+    """A try could not be made because files or memory are missing; the text says which."""
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -21,8 +21,8 @@ def is_shortage(error: BaseException) -> bool:
         return False
     if error.errno in _LACKS:
         return True
-    # A look-up that can't open a file says that there is no such name; and of several connections
-    # that failed in different ways, what is raised has no number.
+    # A look-up that can't open a file says that there is no such name. The error about several
+    # connections that failed in different ways has no number.
     is_vague = isinstance(error, socket.gaierror) or error.errno is None
     return is_vague and _no_file_is_left()
 

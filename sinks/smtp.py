@@ -1,7 +1,7 @@
 """Mail through a relay, over connections that are used for many mails.
 
-A connection is given back after each mail, closed when nobody needs it for some seconds, and never used
-again after anything but a complete answer.
+A connection is given back after each mail, and closed after some idle seconds. It is used again only after a
+complete answer.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from zaqar_notify.settings.delivery import MailSettings
 
 
 class SmtpTimes(msgspec.Struct, frozen=True):
-    """How long a relay may take, seconds: those of RFC 5321, 4.5.3.2, and ours."""
+    """Time limits for a relay, seconds: those of RFC 5321, 4.5.3.2, and ours."""
 
     reply: float = 300
     """Connecting, the greeting, and each command but DATA."""
     acceptance: float = 600
     """Once the mail has been sent: a relay that scans it first takes minutes."""
     reuse: float = 10
-    """Whether a connection that lay idle still answers."""
+    """For the proof that an idle connection still answers."""
     idle: float = 15
     goodbye: float = 1
 
@@ -40,11 +40,11 @@ MAILS_PER_CONNECTION = 100
 """Relays have limits of their own; a new connection is polite before that."""
 
 REFUSALS_PER_CONNECTION = 5
-"""A relay hangs up, with a reply that is about us, on whom it had to refuse many mails in a row."""
+"""After many refused mails in a row, a relay hangs up with a reply that blames us."""
 
-# Whatever they answer to: the service closes, or asks for authentication or TLS.
+# As replies to any command: the service closes, or asks for authentication or TLS.
 _ABOUT_US = frozenset({421, 530, 534, 535, 538})
-# To a mail: we send too much. To a recipient it may mean that he is nobody's here.
+# As reply to a mail: we send too much. As reply to a recipient: the mailbox may be unknown.
 _TOO_MUCH = 454
 
 
@@ -52,7 +52,7 @@ class SmtpCarrier(Carrier):
     """Hands mails to the operator's relay.
 
     Args:
-        tls: Which certificates to trust; None: the system's.
+        tls: The certificates to trust; None: the system's.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class SmtpCarrier(Carrier):
             self._part_with(connection)
 
     def _part_with(self, connection: _Connection) -> None:
-        """Say goodbye to a connection that nobody uses."""
+        """Say goodbye to an idle connection."""
         connection.parting.cancel()
         self._idle.remove(connection)
         parting = asyncio.get_running_loop().create_task(self._quit(connection))
@@ -216,7 +216,7 @@ class _Connection:
 
 
 def _judged(error: aiosmtplib.SMTPResponseException) -> Outcome:
-    """What a reply to the recipient or the mail means: 5yz is final."""
+    """The outcome that a reply to the recipient or the mail stands for: 5yz is final."""
     is_recipient = isinstance(error, aiosmtplib.SMTPRecipientRefused)
     about = "the recipient" if is_recipient else "the mail"
     if error.code in _ABOUT_US or (error.code == _TOO_MUCH and not is_recipient):
@@ -238,12 +238,12 @@ def _trouble(error: Exception, about: str, *, kind: str = "", working: int = 0) 
 
 
 def _status(error: aiosmtplib.SMTPResponseException) -> int | None:
-    """None: what came was no SMTP."""
+    """The reply's code; None: the reply is not SMTP."""
     return error.code if error.code > 0 else None
 
 
 def _why(error: BaseException, about: str) -> str:
-    """In our own words: what a relay says may repeat a client's text."""
+    """The reason in our own words: a relay's words may repeat a client's text."""
     cause = error.__cause__ or error
     match error:
         case aiosmtplib.SMTPAuthenticationError():
@@ -261,5 +261,5 @@ def _why(error: BaseException, about: str) -> str:
             return f"TLS with the mail relay failed: {cause.reason}"
         case OSError() if cause.errno and cause.errno > 0:
             return f"no connection to the mail relay: {os.strerror(cause.errno)}"
-    # What is left is the library's own: it lacks an extension, say.
+    # The rest are the library's own errors, such as a missing extension.
     return f"the mail relay can't be used: {text.detail(str(error))}"

@@ -1,7 +1,7 @@
-"""The URL of a webhook, read once for all: what is refused when one subscribes is what can't be called.
+"""The URL of a webhook. The check of a subscriber and the sink read it by the same function.
 
-What the subscriber wrote behind its host is sent byte for byte: a query may be signed. Only what is
-illegal in a request line is escaped.
+The part behind the host is sent byte for byte, because a query may be signed. Only characters that are illegal
+in a request line are escaped.
 
 Source: RFC 3986; RFC 9112, 3.2.
 """
@@ -24,8 +24,8 @@ MAX_HOST_CHARACTERS = 253
 _PARTS = re.compile(r"[^:/?#]+://([^/?#]*)([^#]*)", re.DOTALL)
 # Brackets are illegal in a query too, but nothing escapes them: they are left to the receiver.
 _ILLEGAL = re.compile(r"%(?![0-9A-Fa-f]{2})|[^%A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=]")
-# As name servers have it, underscores included. Whatever ends in a number is an address for some
-# libraries, in one of the old forms that no name server knows: 127.1, 0x7f000001.
+# As name servers have it, underscores included. Some libraries take a name that ends in a number for an
+# address, in one of the old forms that no name server knows: 127.1, 0x7f000001.
 _HOST_NAME = re.compile(
     r"(?:[0-9A-Za-z_-]{1,63}\.)*(?!(?:[0-9]+|0[xX][0-9A-Fa-f]*)$)[0-9A-Za-z_-]{1,63}"
 )
@@ -50,7 +50,7 @@ def read_url(text: str) -> WebUrl:
     Raises:
         ValidationFailed: It can't be called; the sentence says why.
     """
-    # Parsers disagree about blanks and backslashes: what one takes for the host, another skips.
+    # Parsers disagree about blanks and backslashes: one takes a part for the host that another skips.
     if " " in text or "\\" in text or has_control_characters(text):
         raise ValidationFailed(
             "subscriber must not contain blanks, backslashes or control characters; escape them"

@@ -33,7 +33,7 @@ from zaqar_notify.signing import sign_webhook
 from zaqar_notify.unread import Warn
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
-"""What `post_data` has where the payload goes; the quotes belong to it."""
+"""The place of the payload in `post_data`; the quotes belong to it."""
 
 _TRUST = "trust+"
 
@@ -44,8 +44,8 @@ _OWN_HEADERS = {
     "User-Agent": f"zaqar-notify/{__version__}",
 }
 _POST_DATA_GROWTH = 4
-"""A body made by `post_data` may be this many times the largest body of a post: a template that
-repeats the placeholder could make gigabytes."""
+"""The largest body made by `post_data`, as a multiple of the largest body of a post: a template that repeats the
+placeholder could make gigabytes."""
 
 _LATER_STATUSES = frozenset(
     {
@@ -59,8 +59,8 @@ _LATER_STATUSES = frozenset(
 
 
 class WebhookKind(Kind):
-    """`http:` and `https:`. Zaqar's `trust+http:` can be subscribed where the settings permit it; what would
-    make a trust's token for it is not there yet, so its deliveries are refused."""
+    """`http:` and `https:`. Zaqar's `trust+http:` can be subscribed where the settings permit it. Its deliveries
+    are refused, because nothing here makes a token from a trust yet."""
 
     schemes = ("http", "https", f"{_TRUST}http", f"{_TRUST}https")
     options: ClassVar[Mapping[str, Document]] = {
@@ -96,8 +96,8 @@ class WebhookSink(Sink):
     """Posts to `http:` and `https:` subscribers over kept connections.
 
     Args:
-        tls: Which certificates to trust; None: the system's.
-        name_servers: Which to ask, as ADDRESS:PORT; none: the host's.
+        tls: The certificates to trust; None: the system's.
+        name_servers: The servers to ask, as ADDRESS:PORT; none: the host's.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class WebhookSink(Sink):
 
 
 def judge(status: int) -> Verdict:
-    """What an HTTP status means for a delivery."""
+    """The verdict that an HTTP status stands for."""
     if 200 <= status < 300:
         return Verdict.DELIVERED
     if status == HTTPStatus.GONE:
@@ -168,7 +168,7 @@ class _Unusable(ValueError):
 
 
 class _Endpoint(msgspec.Struct, frozen=True):
-    """What all deliveries to one subscriber have in common; the head lacks the facts of each."""
+    """The common part of all deliveries to one subscriber; the head lacks the facts of each delivery."""
 
     origin: Origin
     head: bytes
@@ -219,7 +219,7 @@ def _header_lines(
 
 
 def _facts(delivery: Delivery, body: bytes) -> bytes:
-    """The end of a head: what tells a receiver what it got, and proves who sent it."""
+    """The end of a head: the facts of this delivery, and the proof of its sender."""
     timestamp = int(delivery.sent_at.timestamp())
     signature = ""
     if delivery.secrets:
@@ -259,5 +259,5 @@ def _detail(answer: Answer) -> str:
 
 
 def _excerpt(answer: Answer) -> str:
-    """The receiver's own words. It may echo what it was sent, credentials too."""
+    """The receiver's own words. They may repeat our request, credentials included."""
     return text.detail(answer.start.decode(errors="replace")) or text.detail(answer.reason)

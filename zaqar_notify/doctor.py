@@ -1,4 +1,4 @@
-"""Looks at everything a process needs, before or while it runs, and says what is wrong with it.
+"""Looks at everything that a process needs, before or while it runs, and names the faults.
 
 Every check is bounded in time, changes nothing, and never shows a secret.
 """
@@ -32,7 +32,7 @@ async def examine(settings: Settings, data: Path | None, kinds: Kinds) -> list[F
     """All checks, in the order of their urgency.
 
     Args:
-        kinds: Of subscribers; each looks at what its own deliveries need.
+        kinds: The kinds of subscribers; each looks at the needs of its own deliveries.
         data: The data directory of the single-process shape; None: a process of a cluster.
     """
     if data is not None:
@@ -114,7 +114,7 @@ async def _answers(storage: Storage, uri: str) -> list[Finding]:
 
 
 def clock_finding(ahead_seconds: float) -> Finding:
-    """What to say of a host whose clock is so far ahead of the store's; negative: behind."""
+    """The finding about a host whose clock is so far ahead of the store's; negative: behind."""
     direction = "ahead of" if ahead_seconds > 0 else "behind"
     sentence = f"This host's clock is {abs(ahead_seconds):.2f} s {direction} the store's"
     remedy = (

@@ -25,17 +25,17 @@ class Sink(ABC):
 
     @property
     def troubles(self) -> Sequence[str]:
-        """What an operator has to mend before its deliveries go on, in our own words."""
+        """The faults that an operator has to mend before its deliveries go on, in our own words."""
         return ()
 
     @abstractmethod
     async def deliver(self, delivery: Delivery) -> Outcome:
         """Try once.
 
-        Never sleeps, never retries, never raises for what the receiver or the network does: that is
-        an `Outcome`. Bounded in time and memory whatever the receiver sends. Does not alter the
-        delivery. What our own host lacks (files, memory) may be raised: it spends no try. Cancelling it
-        abandons the try; whether the receiver got it is then unknown.
+        It never sleeps and never retries. A fault of the receiver or the network is an `Outcome`, not an
+        error. It is bounded in time and memory, for every answer, and does not alter the delivery. It may
+        raise an error about missing files or memory of our own host: that spends no try. Cancelling it
+        abandons the try; it is then unknown whether the receiver got the message.
         """
 
     async def close(self) -> None:
@@ -93,7 +93,7 @@ class Kind(ABC):
         Every kind checks the options of every subscription, because a change of the subscriber keeps them.
 
         Raises:
-            ValidationFailed: Names the option, and what it must be.
+            ValidationFailed: Names the option, and its permitted values.
         """
         for fault in self._validator.iter_errors(options):
             place = " ".join(str(step)[:80] for step in fault.absolute_path)

@@ -1,4 +1,4 @@
-"""What a subscription may ask for: its subscriber's URI, its ttl and its options."""
+"""The parts of a subscription that a client names: the subscriber's URI, the ttl and the options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of notifications: subscribers, deliveries, mail, and what keeps them safe."""
+"""The settings of notifications: subscribers, deliveries, mail, security."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class DeliverySettings(Section):
     )
     delivery_lease_seconds: Count = Field(
         12,
-        description="Lease of a worker on the deliveries it works on, seconds; renewed meanwhile. What a dead worker had goes on after it.",
+        description="Lease of a worker on the deliveries it works on, seconds; renewed meanwhile. The deliveries of a dead worker go on after it.",
     )
     delivery_max_age_seconds: Count = Field(
         604800,
@@ -115,7 +115,7 @@ class MailSettings(Section):
     )
     smtp_senders: Words = Field(
         (),
-        description="Who else may be the sender if a subscription asks for it (options.from): addresses, and @DOMAIN for all of a domain, comma separated. Others become Reply-To.",
+        description="Further senders that a subscription may ask for (options.from): addresses, and @DOMAIN for all of a domain, comma separated. Another mailbox becomes Reply-To.",
     )
     smtp_connections: Count = Field(
         8,

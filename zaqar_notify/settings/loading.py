@@ -60,7 +60,7 @@ NAMES = tuple(name for section in SECTIONS for name in section.model_fields)
 
 
 class Given(NamedTuple):
-    """The text of a setting that somebody gave, and where: "environment" or "file PATH"."""
+    """The text of a setting, and its source: "environment" or "file PATH"."""
 
     text: str
     source: str
@@ -120,7 +120,7 @@ def shown(value: object) -> str:
 _URI_PASSWORD = re.compile(r"(://[^/:@]*:).*@")
 
 # Kubernetes and Docker put these into the environment of every container that runs beside a service
-# called zaqar or zaqar-something; they are nobody's spelling mistake.
+# called zaqar or zaqar-something; they are no spelling mistakes.
 _SERVICE_LINK = re.compile(
     r"ZAQAR_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)=.*"
     r"|ZAQAR_(\w+_)?PORT=(tcp|udp)://.*"

@@ -21,8 +21,8 @@ _ABOUT_THE_PAGE = """\
 
 Each is read from the environment, or from the file that `ZAQAR_CONFIG_FILE` names (lines of
 `NAME=value`, the same names); the environment wins. A wrong value, an unknown name and a file
-that can't be read stop the start with a sentence. `zaqar-notify config` prints what is in
-effect and where it comes from; `zaqar-notify config --help` prints this list.
+that can't be read stop the start with a sentence. `zaqar-notify config` prints the
+effective values and their sources; `zaqar-notify config --help` prints this list.
 `make settings` writes this page.
 """
 
@@ -65,7 +65,7 @@ def markdown_page() -> str:
     parts = [_ABOUT_THE_PAGE]
     for section in SECTIONS:
         parts.append(f"\n## {section.title}\n\n{section.__doc__}\n\n")
-        parts.append("| setting | default | what it is |\n|---|---|---|\n")
+        parts.append("| setting | default | meaning |\n|---|---|---|\n")
         parts += [_row(each) for each in entries(section)]
     return "".join([*parts, _ABOUT_THE_CLIENT])
 

@@ -1,4 +1,4 @@
-"""What all sections of the settings share: their base, and the types of their fields."""
+"""The base of all sections of the settings, and the types of their fields."""
 
 from __future__ import annotations
 

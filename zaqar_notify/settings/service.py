@@ -44,7 +44,7 @@ class BrokerSettings(Section):
     broker_key_prefix: str = Field(
         "zaqar-notify:",
         min_length=1,
-        description="What every key in Redis begins with; two deployments on one Redis need two.",
+        description="Prefix of every key in Redis; two deployments on one Redis need two.",
     )
 
 
@@ -162,7 +162,7 @@ class LogSettings(Section):
     )
     metrics: bool = Field(
         True,
-        description="Show Prometheus metrics at GET /metrics of the API, to everybody; they name no project and no queue.",
+        description="Show Prometheus metrics at GET /metrics of the API, without authentication; they name no project and no queue.",
     )
     metrics_host: str = Field(
         "127.0.0.1", description="Address of the port that shows each process's own metrics."

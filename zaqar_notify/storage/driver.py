@@ -27,14 +27,14 @@ class Driver(ABC):
 
         Args:
             unreliable: Accept a store that can lose acknowledged writes.
-            prepare: False: change nothing, for those who only look at it.
+            prepare: False: change nothing, for a look at the store.
 
         Raises:
-            StartRefused: The URI or what it names can't be used; the sentence says why.
+            StartRefused: The URI or the store can't be used; the sentence says why.
         """
 
     async def diagnose(self, uri: str) -> list[Finding] | None:
-        """What `doctor` finds from outside, for a store that can't be opened beside the service.
+        """Findings of `doctor` from outside, for a store that can't be opened beside the service.
 
         None: the store is opened, and asked itself.
         """

@@ -45,6 +45,6 @@ async def open_storage(uri: str, *, unreliable: bool = False, prepare: bool = Tr
     """Open the store that `uri` names, as `Driver.open`; it belongs to the running event loop.
 
     Raises:
-        StartRefused: The URI or what it names can't be used.
+        StartRefused: The URI or the store can't be used.
     """
     return await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare)
