@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -27,15 +28,20 @@ RINGS_KEY = f"{KEY_PREFIX}zaqar-notify.drain"
 
 
 class RedisServer:
-    """One server. Started again it is on the same port, with what `directory` holds, or empty."""
+    """One server. Started again it is on the same port, with what `directory` holds, or empty.
 
-    def __init__(self, directory: Path | None = None) -> None:
+    Args:
+        options: Of the command line, beside ours.
+    """
+
+    def __init__(self, directory: Path | None = None, *, options: Sequence[str] = ()) -> None:
         self.port = free_port()
         self.uri = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port, decode_responses=True)
         self._options = ["--save", "", "--appendonly", "no"]
         if directory is not None:
             self._options = ["--save", "", "--appendonly", "yes", "--dir", str(directory)]
+        self._options += options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -40,8 +40,14 @@ from zaqar_notify.storage.registry import open_storage
 
 PULSE_SECONDS = 1.0
 
-QUIET = ("celery.app.trace", "celery.worker.strategy", "kombu", "amqp")
-"""Loggers with a line for every ring."""
+QUIET = (
+    "celery.app.trace",
+    "celery.worker.consumer.connection",
+    "celery.worker.strategy",
+    "kombu",
+    "amqp",
+)
+"""Loggers with a line for every ring, or for every try to listen."""
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 logger = logging.getLogger(__name__)
+celery = logging.getLogger("celery.worker.consumer.consumer")
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to listen; the second pause is a second, and each is twice the one before."""
@@ -109,6 +110,17 @@ class Listener(Consumer):
         self.patience = Patience()
         super().__init__(*args, **options)
         self.connection_errors: tuple[type[Exception], ...] = (BrokerUnavailable,)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """It is told already, once for an outage."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """As Celery does, which would say so at each try."""
+        celery.disabled = True
+        try:
+            super().on_connection_error_after_connected(exc)
+        finally:
+            celery.disabled = False
 
     def note_time(self) -> None:
         """Say that the broker is available again, once it has been for a while."""

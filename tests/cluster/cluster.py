@@ -115,11 +115,15 @@ def _end(processes: Sequence[Process]) -> None:
 
 @contextmanager
 def empty_cluster(
-    directory: Path, store_uri: str | None = None, *, environ: Mapping[str, str] | None = None
+    directory: Path,
+    store_uri: str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    redis: RedisServer | None = None,
 ) -> Iterator[Cluster]:
     """One whose Redis runs and whose processes end with it. Skips, or fails, where a program is missing."""
     require_redis()
-    redis = RedisServer()
+    redis = redis or RedisServer()
     cluster = Cluster(directory, redis, store_uri or mongo_uri(), environ=environ)
     with ExitStack() as ends:
         ends.callback(redis.kill)
