@@ -26,6 +26,9 @@ PART_OF_UNREAD = 4
 READ_SECONDS = 1.0
 """After which an answer that is still unread makes nobody wait: only the budget of all counts it."""
 
+STUCK_SECONDS = 1.0
+"""When no turn has ended for so long, the store is stuck. Nobody has to wait for that to fail in turns."""
+
 READ = "zaqar_notify.read"
 """In a scope: waits until the client has read nearly all of what it was sent, or has gone."""
 
@@ -57,6 +60,8 @@ class Line:
         self._expected_bytes = LARGE_BYTES
         """What an answer has lately; the next one counts as much until it is made."""
         self._waiting: deque[asyncio.Future[int]] = deque()
+        self._ended = 0
+        self._watch: asyncio.TimerHandle | None = None
 
     async def begin(self) -> Turn:
         """Wait for a turn. Who has one ends it."""
@@ -64,6 +69,7 @@ class Line:
             return Turn(self, self._admit())
         waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
+        self._watch_turns()
         try:
             return Turn(self, await waiting)
         except asyncio.CancelledError:
@@ -89,6 +95,7 @@ class Line:
 
     def leave(self, counted: int) -> None:
         self._at_once_bytes -= counted
+        self._ended += 1
         self._go_on()
 
     def _is_open(self) -> bool:
@@ -104,9 +111,24 @@ class Line:
 
     def _go_on(self) -> None:
         while self._waiting and self._is_open():
-            first = self._waiting.popleft()
-            if not first.done():
-                first.set_result(self._admit())
+            self._admit_first()
+
+    def _admit_first(self) -> None:
+        first = self._waiting.popleft()
+        if not first.done():
+            first.set_result(self._admit())
+
+    def _watch_turns(self) -> None:
+        if self._watch is None and self._waiting:
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(STUCK_SECONDS, self._check_turns, self._ended)
+
+    def _check_turns(self, ended_before: int) -> None:
+        self._watch = None
+        if self._ended == ended_before and self._at_once_bytes:
+            while self._waiting:
+                self._admit_first()
+        self._watch_turns()
 
 
 class Turn:

@@ -121,3 +121,15 @@ async def test_an_answer_that_is_not_read_makes_others_wait_for_a_while_only(
     async with asyncio.timeout(10):
         (await waiting).end(0)
         await unread
+
+
+async def test_nobody_waits_for_the_turns_of_a_store_that_is_stuck(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.turns.STUCK_SECONDS", 0.05)
+
+    async with asyncio.timeout(10):
+        turns = await asyncio.gather(*(line.begin() for _ in range(100)))
+
+    for each in turns:
+        each.end(0)
