@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pymongo import AsyncMongoClient, monitoring
 
-from zaqar_notify.storage.mongodb import connection
+from zaqar_notify.storage.mongodb import deployment
 
 Command = dict[str, Any]
 
@@ -25,7 +25,7 @@ class Commands(monitoring.CommandListener):
         def client(*arguments: Any, **options: Any) -> Any:
             return original(*arguments, event_listeners=[self], **options)
 
-        monkeypatch.setattr(connection, "AsyncMongoClient", client)
+        monkeypatch.setattr(deployment, "AsyncMongoClient", client)
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         self.sent.append(dict(event.command))

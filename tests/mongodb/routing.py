@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.mongodb.commands import Command
-from zaqar_notify.storage.mongodb.connection import BY_EXPIRY, DROPPED, SHARD_KEYS, UNUSED
+from zaqar_notify.storage.mongodb.indexes import BY_EXPIRY, DROPPED, SHARD_KEYS, UNUSED
 from zaqar_notify.storage.versions import MIGRATION
 
 OF_NO_DOCUMENTS = {"createIndexes", "listIndexes", "getMore", "killCursors", "collStats"}

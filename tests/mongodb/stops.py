@@ -12,7 +12,7 @@ import pytest
 from tests.contract.steps import post
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
-from zaqar_notify.storage.mongodb import MongoStorage, remembering, reserving
+from zaqar_notify.storage.mongodb import MongoStorage, reserving
 
 Insert = Callable[..., Awaitable[object]]
 
@@ -111,4 +111,3 @@ async def kill_in_insert(
 def set_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     """So long others wait for a block's seal."""
     monkeypatch.setattr(reserving, "DEADLINE_MS", ms)
-    monkeypatch.setattr(remembering, "WAIT_SECONDS", ms / 1000)

@@ -10,7 +10,7 @@ from tests.mongod import ReplicaSet, require_mongod
 from zaqar_notify import readiness
 from zaqar_notify.errors import StorageLeaderless
 from zaqar_notify.readiness import Readiness
-from zaqar_notify.storage.mongodb import MongoStorage, connection
+from zaqar_notify.storage.mongodb import MongoStorage, diagnosis
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -37,7 +37,7 @@ async def test_a_frozen_secondary_beside_an_arbiter_is_not_ready_until_it_is_bac
     with_arbiter: ReplicaSet, storage: MongoStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "READY_SECONDS", 0)
-    monkeypatch.setattr(connection, "PROOF_MS", 300)
+    monkeypatch.setattr(diagnosis, "PROOF_MS", 300)
     process = Readiness()
     assert await process.is_able(storage)
 

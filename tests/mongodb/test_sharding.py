@@ -20,7 +20,7 @@ from tests.mongod import ReplicaSet, require_mongod
 from tests.mongodb.routing import goes_astray
 from zaqar_notify.findings import Level
 from zaqar_notify.storage.mongodb import MongoStorage, failures
-from zaqar_notify.storage.mongodb.connection import SHARD_KEYS
+from zaqar_notify.storage.mongodb.indexes import SHARD_KEYS
 from zaqar_notify.storage.registry import open_storage
 
 DATABASE = "zaqar_notify"

@@ -3,9 +3,10 @@
 Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
 survives the loss of any process of ours and of a minority of the set's members.
 
-    connection.py     the client, collections and indexes
+    connection.py     the client and the collections
+    indexes.py        the indexes
     deployment.py     what a start refuses: promises of the URI, servers, accounts, others' databases
-    diagnosis.py      what the doctor says
+    diagnosis.py      what health and the doctor ask
     failures.py       the library's errors, and ours
     migrations/       what changes documents that an earlier release wrote
     documents.py      between documents and models; ids and positions
@@ -17,7 +18,10 @@ survives the loss of any process of ours and of a minority of the set's members.
     posting.py        commit groups: reserve, insert, acknowledge
     jobs.py           places for jobs on internal queues
     remembering.py    posts under an idempotency key
-    cancelling.py     what was deleted before it was due
+    paging.py         pages, and reads by id
+    deleting.py       deletions by id
+    popping.py        messages that are taken and removed in one
+    cancelling.py     what was deleted before it was due, or left behind
     leasing.py        the free messages of a queue, and who may have them
     queues.py messages.py claims.py subscriptions.py    the stores
     waiting.py        who waits for which queue

@@ -16,9 +16,10 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import place
 from zaqar_notify.storage.mongodb.failures import is_duplicate, rerun, storage_errors
+from zaqar_notify.storage.mongodb.indexes import BY_ID
 
 SEAL_LIFE = timedelta(minutes=10)
 """The server removes a seal so long after its block's deadline, or later."""

@@ -15,21 +15,17 @@ from datetime import datetime
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of, to_position
-from zaqar_notify.storage.mongodb.connection import (
-    BY_CANCELLED,
-    BY_DUE,
-    BY_ID,
-    Connection,
-    Document,
-)
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import (
     key_shard,
+    new_queue_id,
     place,
     queue_key,
     salt_of,
     to_ms,
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
+from zaqar_notify.storage.mongodb.indexes import BY_CANCELLED, BY_DUE, BY_ID
 from zaqar_notify.storage.mongodb.records import Records
 
 
@@ -51,6 +47,15 @@ def is_delayed(now: int) -> Document:
 
 def is_not_delayed(now: int) -> Document:
     return {"$or": [{"held_until": {"$lte": now}}, {"claim": {"$exists": True}}]}
+
+
+def leave_messages_behind() -> Document:
+    """The part of an update of a queue's document that takes all its messages away from it."""
+    return {
+        "dropped": {"$concatArrays": [{"$ifNull": ["$dropped", []]}, ["$queue"]]},
+        "queue": {"$literal": new_queue_id()},
+        "in_flight": {"$literal": {}},
+    }
 
 
 class Cancelling:

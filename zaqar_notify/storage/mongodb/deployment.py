@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import OperationFailure
+from pymongo.errors import ConfigurationError, OperationFailure
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.storage.mongodb.failures import RIGHTS
@@ -32,20 +33,13 @@ NEEDED = frozenset({"find", "insert", "update", "remove", "createIndex", "listIn
 """What an account must be allowed to do with each of our collections; and listCollections."""
 
 _WEAK = {"0", "1"}
+_FILES = {"tlscafile", "tlscertificatekeyfile", "tlscrlfile"}
+"""Options that name files."""
 
 
 def options_of(uri: str) -> dict[str, str]:
     """The URI's options, their names in lower case."""
     return {name.lower(): value for name, value in parse_qsl(urlsplit(uri).query)}
-
-
-def files_of(uri: str) -> list[str]:
-    """The options that name files, as the URI has them."""
-    return [
-        f"{name}={value}"
-        for name, value in parse_qsl(urlsplit(uri).query)
-        if name.lower() in ("tlscafile", "tlscertificatekeyfile", "tlscrlfile")
-    ]
 
 
 def database_of(uri: str) -> str:
@@ -127,22 +121,52 @@ def arguments_of(options: Mapping[str, str], *, unreliable: bool) -> dict[str, A
     return {name: value for name, value in arguments.items() if name.lower() not in options}
 
 
-def refuse_server(hello: Document, *, unreliable: bool) -> bool:
+def client_of(uri: str, arguments: dict[str, Any]) -> AsyncMongoClient[Document]:
+    """The client. It connects when it is first asked.
+
+    Raises:
+        StartRefused: The URI, or a file that it names, can't be used.
+    """
+    try:
+        with warnings.catch_warnings():
+            # The library skips an option that it can't read; a promise may be among them.
+            warnings.simplefilter("error", UserWarning)
+            return AsyncMongoClient(uri, tz_aware=True, **arguments)
+    except (ConfigurationError, ValueError, UserWarning) as error:
+        raise StartRefused(f"ZAQAR_STORE_URI can't be used: {error}") from error
+    except OSError as error:
+        files = ", ".join(
+            f"{name}={value}"
+            for name, value in parse_qsl(urlsplit(uri).query)
+            if name.lower() in _FILES
+        )
+        raise StartRefused(
+            f"ZAQAR_STORE_URI can't be used: of {files} one is missing, may not be read, or holds no "
+            f"certificate ({error.strerror or error})"
+        ) from error
+
+
+async def refuse_server(client: AsyncMongoClient[Document], *, unreliable: bool) -> bool:
     """Whether the server is a standalone one, which only an unreliable service may use.
 
     Raises:
-        StartRefused: It is, and the service is not; or it is too old.
+        StartRefused: It is, and the service is not; or it is too old, or was upgraded and not yet
+            told that there is no way back.
     """
-    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION and not unreliable:
+    hello = await client.admin.command("hello")
+    alone = "setName" not in hello and not is_router(hello)
+    if unreliable:
+        return alone
+    if hello["maxWireVersion"] < OLDEST_WIRE_VERSION:
         raise StartRefused(
             "The MongoDB of ZAQAR_STORE_URI is too old: take 6.0 or later, or set ZAQAR_UNRELIABLE=true"
         )
-    alone = "setName" not in hello and not is_router(hello)
-    if alone and not unreliable:
+    if alone:
         raise StartRefused(
             "The MongoDB of ZAQAR_STORE_URI is a standalone server, which can lose acknowledged "
             "messages: make it a replica set (of one member, if need be), or set ZAQAR_UNRELIABLE=true"
         )
+    await _refuse_old_features(client)
     return alone
 
 
@@ -151,12 +175,7 @@ def is_router(hello: Document) -> bool:
     return hello.get("msg") == "isdbgrid"
 
 
-async def refuse_old_features(client: AsyncMongoClient[Document]) -> None:
-    """Refuse servers that were upgraded, and not yet told that there is no way back.
-
-    Raises:
-        StartRefused: Raise their feature version.
-    """
+async def _refuse_old_features(client: AsyncMongoClient[Document]) -> None:
     version = await _feature_version(client)
     if version is not None and _numbers(version) < OLDEST_FEATURES:
         oldest = ".".join(map(str, OLDEST_FEATURES))

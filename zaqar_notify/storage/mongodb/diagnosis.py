@@ -1,15 +1,33 @@
-"""Looking at a MongoDB: what the deployment is, and what the service lacks there. Changes nothing."""
+"""Looking at a MongoDB: whether it acknowledges writes, what the deployment is, and what it lacks."""
 
 from __future__ import annotations
 
 from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.mongodb.connection import SHARD_KEYS, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.deployment import is_router
+from zaqar_notify.storage.mongodb.failures import refuse_unacknowledged
+from zaqar_notify.storage.mongodb.indexes import SHARD_KEYS, lacking_indexes
 from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION, read_version
+
+PROOF = "proof"
+PROOF_MS = 1_500
+"""How long a majority may take to have the proof that writes are acknowledged."""
+
+
+async def prove(connection: Connection) -> None:
+    """Write a document of its own. The primary says so when no majority has it in time."""
+    write = {"q": {"_id": PROOF}, "u": {"$currentDate": {"at": True}}, "upsert": True}
+    answer = await connection.database.command(
+        "update",
+        connection.duties.name,
+        updates=[write],
+        writeConcern=connection.messages.write_concern.document | {"wtimeout": PROOF_MS},
+    )
+    refuse_unacknowledged(answer)
 
 
 async def diagnose(connection: Connection) -> list[Finding]:
-    """Version and kind of the deployment, and whether the indexes are there."""
+    """Version and kind of the deployment, and whether the indexes are there. It changes nothing."""
     build = await connection.client.admin.command("buildInfo")
     hello = await connection.client.admin.command("hello")
     findings = [ok("store", f"MongoDB {build['version']}, {_kind(hello)}")]
@@ -49,12 +67,12 @@ async def diagnose(connection: Connection) -> list[Finding]:
         findings.append(
             ok("store", f"The next start migrates version {version} to {SCHEMA_VERSION}")
         )
-    for collection, indexes in await connection.lacking_indexes():
+    for collection, indexes in (await lacking_indexes(connection.database)).items():
         names = ", ".join(index.document["name"] for index in indexes)
         findings.append(
             problem(
                 "store",
-                f"The collection {collection.name} lacks indexes: {names}",
+                f"The collection {collection} lacks indexes: {names}",
                 "Restart a process of the service: a start makes them",
             )
         )
@@ -64,7 +82,7 @@ async def diagnose(connection: Connection) -> list[Finding]:
 async def _diagnose_shards(connection: Connection) -> list[Finding]:
     whole = []
     for name in SHARD_KEYS:
-        stats = await connection.messages.database.command("collStats", name)
+        stats = await connection.database.command("collStats", name)
         if not stats.get("sharded"):
             whole.append(name)
     if not whole:

@@ -16,8 +16,9 @@ from pymongo.errors import PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
+from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 RANGE_POSITIONS = 1 << 16

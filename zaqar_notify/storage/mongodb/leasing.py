@@ -15,9 +15,10 @@ import msgspec
 from pymongo import DESCENDING, UpdateMany
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_DUE, BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun
+from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_ID
 
 FREED_AT_ONCE = 500
 """What fell due is freed in writes of this many, some milliseconds each."""

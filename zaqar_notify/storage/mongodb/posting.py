@@ -22,16 +22,11 @@ from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
-from zaqar_notify.storage.mongodb.connection import (
-    BY_ID,
-    BY_MOVED_ID,
-    Connection,
-    Document,
-    Insertable,
-)
+from zaqar_notify.storage.mongodb.connection import Connection, Document, Insertable
 from zaqar_notify.storage.mongodb.documents import id_of
 from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together
+from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.post_group import Appended, Asked, Group, Jobs, Part
 from zaqar_notify.storage.mongodb.records import Records
@@ -61,7 +56,7 @@ class Posting:
         self._records = records
         self._waiting = waiting
         self._reserving = Reserving(connection)
-        self._keys = Remembering(connection, blocks)
+        self._keys = Remembering(connection, blocks, records)
         self._job_places = JobPlaces(connection, waiting)
         self._posts: Together[Asked, Posted] = Together(
             self._write, most=POSTS_TOGETHER, gathering=gathering

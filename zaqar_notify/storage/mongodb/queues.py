@@ -13,8 +13,8 @@ from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import Document, OldestNewest, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.base import QueueStore
 from zaqar_notify.storage.matching import has_metadata
-from zaqar_notify.storage.mongodb.cancelling import Cancelling
-from zaqar_notify.storage.mongodb.connection import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID, Connection
+from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
+from zaqar_notify.storage.mongodb.connection import Connection
 from zaqar_notify.storage.mongodb.connection import Document as Stored
 from zaqar_notify.storage.mongodb.documents import (
     FREE,
@@ -28,7 +28,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_queue,
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
-from zaqar_notify.storage.mongodb.messages import leave_messages_behind
+from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.mongodb.records import Records
 
 LISTED_AT_ONCE = 1000

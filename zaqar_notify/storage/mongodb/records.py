@@ -14,10 +14,11 @@ import msgspec
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Queue, QueueRef
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of
-from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_queue
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
+from zaqar_notify.storage.mongodb.indexes import BY_ID
 
 READ_TOGETHER = 1000
 LOOK_SECONDS = 0.003

@@ -7,7 +7,6 @@ the key.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -18,16 +17,13 @@ from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State
-from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
+from zaqar_notify.storage.mongodb.indexes import BY_ID
+from zaqar_notify.storage.mongodb.records import Records
 
 KEY_SLACK = timedelta(hours=1)
 """The seal of a remembered post lives so much longer than its key."""
-WAIT_SECONDS = 5.0
-LOOK_SECONDS = 0.05
-"""How long, and how often, one looks for the seal of a post that another process is storing."""
-
-
 _IDENTITY = ("_id", "queue", "of", "last")
 """The fields that tell a key's document from that of another post under the same key."""
 
@@ -60,8 +56,9 @@ RememberedPosts: TypeAlias = dict[tuple[QueueRef, str], Remembered]
 
 
 class Remembering:
-    def __init__(self, connection: Connection, blocks: Blocks) -> None:
+    def __init__(self, connection: Connection, blocks: Blocks, records: Records) -> None:
         self._messages = connection.messages
+        self._records = records
         self._blocks = blocks
 
     async def find(
@@ -98,17 +95,12 @@ class Remembering:
         return posts
 
     async def decide(self, ref: QueueRef, key: IdempotencyKey, post: Remembered) -> None:
-        """Wait until an unsealed post is stored. Fence its block when it is late, and forget its key."""
-        block = post.block
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + WAIT_SECONDS
-        while not await self._blocks.ends([block]):
-            if loop.time() > deadline:
-                break
-            await asyncio.sleep(LOOK_SECONDS)
+        """Wait until an unsealed post is stored. If it never will be, fence its block and forget its key."""
+        await self._records.until_posted(ref)
+        # The queue no longer has the block if it was purged meanwhile.
         life = timedelta(seconds=key.keep_seconds)
-        if await self._blocks.fence(block, seal_is_there=life) is State.FENCED:
-            await self.remove(_identity(ref, key, block))
+        if await self._blocks.fence(post.block, seal_is_there=life) is State.FENCED:
+            await self.remove(_identity(ref, key, post.block))
 
     async def remove(self, stored: Document) -> None:
         """Forget a key, unless another post has it by now."""

@@ -15,9 +15,10 @@ from pymongo import ReturnDocument, UpdateOne
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.blocks import Block, blocks_of
-from zaqar_notify.storage.mongodb.connection import BY_ID, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
 from zaqar_notify.storage.mongodb.grouping import all_of
+from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.records import Record, record_of
 
 MANY_QUEUES = 4

@@ -16,17 +16,11 @@ from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
 from zaqar_notify.storage.mongodb.blocks import Blocks
 from zaqar_notify.storage.mongodb.claims import MongoClaims
-from zaqar_notify.storage.mongodb.connection import (
-    BY_DUE,
-    BY_EXPIRY,
-    BY_ID,
-    Collection,
-    Connection,
-    Document,
-)
-from zaqar_notify.storage.mongodb.diagnosis import diagnose
+from zaqar_notify.storage.mongodb.connection import Collection, Connection, Document
+from zaqar_notify.storage.mongodb.diagnosis import diagnose, prove
 from zaqar_notify.storage.mongodb.documents import MILLISECOND, SERVER_POSITION
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
+from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
@@ -96,7 +90,7 @@ class MongoStorage(Storage):
 
     async def prove(self) -> None:
         with storage_errors():
-            await self._connection.prove()
+            await prove(self._connection)
 
     async def read_clock(self) -> datetime:
         """The primary's; of a sharded cluster, that of the router that answers."""

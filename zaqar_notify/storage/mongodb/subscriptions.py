@@ -19,14 +19,7 @@ from zaqar_notify.errors import NotifyError, SubscriptionDoesNotExist, Subscript
 from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import SubscriptionStore
-from zaqar_notify.storage.mongodb.connection import (
-    BY_EXPIRY,
-    BY_ID,
-    BY_QUEUE_EXPIRY,
-    BY_SUBSCRIBER,
-    Connection,
-    Document,
-)
+from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import (
     EPOCH,
     from_subscription,
@@ -37,6 +30,7 @@ from zaqar_notify.storage.mongodb.documents import (
     to_subscription,
 )
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
+from zaqar_notify.storage.mongodb.indexes import BY_EXPIRY, BY_ID, BY_QUEUE_EXPIRY, BY_SUBSCRIBER
 from zaqar_notify.storage.mongodb.queues import MongoQueues
 from zaqar_notify.storage.mongodb.records import Records
 

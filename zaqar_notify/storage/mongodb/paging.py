@@ -1,0 +1,215 @@
+"""Pages and reads of messages by id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from zaqar_notify.models import Message, Page, QueueRef
+from zaqar_notify.storage.ids import to_position
+from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.documents import (
+    FREE,
+    QUEUE_ID_BYTES,
+    distinct,
+    is_of,
+    place,
+    to_id,
+    to_message,
+    to_ms,
+)
+from zaqar_notify.storage.mongodb.failures import storage_errors
+from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
+from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_ID, BY_MOVED_ID
+from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Leasing
+from zaqar_notify.storage.mongodb.records import LOOK_SECONDS, Record, Records
+
+READERS_TOGETHER = 1000
+DUE_LOOK_SECONDS = 1.0
+"""A page begun at a marker sees what fell due after it; so often it asks for what is before, too."""
+DUE_LOOKS_KEPT = 10_000
+
+NOTHING = Page([], None)
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which page; those who want the same may share it."""
+
+    ref: QueueRef
+    marker: str | None
+    limit: int
+    without_client: str | None
+    include_claimed: bool
+    include_delayed: bool
+
+
+class Paging:
+    def __init__(self, connection: Connection, records: Records, leasing: Leasing) -> None:
+        self._messages = connection.messages
+        self._records = records
+        self._leasing = leasing
+        self._pages: TogetherByKey[Wanted, datetime, Page] = TogetherByKey(
+            self._share_page, most=READERS_TOGETHER
+        )
+        self._due_looks: dict[bytes, float] = {}
+
+    async def close(self) -> None:
+        await self._pages.close()
+
+    async def page(self, wanted: Wanted, now: datetime) -> Page:
+        return await self._pages.call(wanted, now)
+
+    async def _share_page(self, wanted: Wanted, calls: Sequence[Call[datetime, Page]]) -> None:
+        """Many observers that read the same page at the same time are one reader of the store."""
+        page = await self._page(wanted, max(call.ask for call in calls))
+        for call in calls:
+            call.answer(page)
+
+    async def _page(self, wanted: Wanted, now: datetime) -> Page:
+        now_ms = to_ms(now)
+        end: int | None = None
+        while True:
+            record = await self._records.get(wanted.ref)
+            if record is None:
+                return NOTHING
+            end = record.end if end is None else end
+            with storage_errors():
+                found = await self._read(wanted, record, now)
+            if len(found) == wanted.limit or not record.hides_some or record.readable_to >= end:
+                break
+            # Another process's post, begun before one that was acknowledged, is still under way.
+            await asyncio.sleep(LOOK_SECONDS)
+        if not found:
+            return NOTHING
+        last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")
+        return Page([to_message(stored, now_ms) for stored in found], to_id(record.id, last))
+
+    async def _read(self, wanted: Wanted, record: Record, now: datetime) -> list[Document]:
+        """The page, as far as the record lets read."""
+        marker, limit, now_ms = wanted.marker, wanted.limit, to_ms(now)
+        start = 0 if marker is None else await self._after(record.id, marker)
+        if start is None:
+            return []
+        conditions: Document = {**_between(record, start), "expires_at": {"$gt": now}}
+        if wanted.without_client is not None:
+            conditions["client"] = {"$ne": wanted.without_client}
+        if wanted.include_claimed or wanted.include_delayed:
+            conditions |= _states(
+                now_ms, claimed=wanted.include_claimed, delayed=wanted.include_delayed
+            )
+            return await self._in_order(conditions, limit)
+        return await self._free_in_order(record.id, conditions, limit, now_ms)
+
+    async def _after(self, queue: bytes, marker: str) -> int | None:
+        """The position behind a marker; None: it is no marker."""
+        position = to_position(marker)
+        if position is None:
+            return None
+        if not is_of(queue, marker):
+            moved = await self._messages.find_one(
+                {"queue": queue, "moved_id": marker}, {"_id": 1}, hint=BY_MOVED_ID
+            )
+            if moved is not None:
+                position = int.from_bytes(moved["_id"][QUEUE_ID_BYTES:], "big")
+        return position + 1
+
+    async def _in_order(self, wanted: Document, limit: int) -> list[Document]:
+        return await self._messages.find(
+            wanted, sort=[("_id", 1)], limit=limit, batch_size=limit, hint=BY_ID
+        ).to_list()
+
+    async def _free_in_order(
+        self, queue: bytes, wanted: Document, limit: int, now: int
+    ) -> list[Document]:
+        free = {
+            **wanted,
+            "due": {"$gte": -now, "$lte": FREE},
+            "held_until": {"$lte": now},
+        }
+        if wanted["_id"]["$gte"] > place(queue, 0):
+            await self._look_for_due(queue, now)
+        while True:
+            found = await self._messages.find(
+                free, sort=IN_ORDER, limit=limit, batch_size=limit, hint=BY_DUE
+            ).to_list()
+            if not found or found[0]["due"] == FREE:
+                return found
+            await self._leasing.free_what_fell_due(queue, now)
+
+    async def _look_for_due(self, queue: bytes, now: int) -> None:
+        """So that what fell due before the markers that are read from does not pile up."""
+        present = asyncio.get_running_loop().time()
+        if present < self._due_looks.get(queue, 0.0) + DUE_LOOK_SECONDS:
+            return
+        if len(self._due_looks) >= DUE_LOOKS_KEPT:
+            self._due_looks.clear()
+        self._due_looks[queue] = present
+        await self._leasing.free_what_fell_due(queue, now)
+
+    async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
+        record = await self._records.get(ref)
+        if record is None:
+            return []
+        with storage_errors():
+            found = await self.find(record.id, ids, {"expires_at": {"$gt": now}})
+        now_ms = to_ms(now)
+        return [to_message(stored, now_ms) for stored in found]
+
+    async def find(
+        self,
+        queue: bytes,
+        ids: Iterable[str],
+        condition: Document,
+    ) -> list[Document]:
+        """The messages of those ids that meet the condition, in order."""
+        own, foreign = places_of(queue, ids)
+        found: list[Document] = []
+        if own:
+            found = await self._messages.find(
+                {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}, **condition},
+                hint=BY_ID,
+            ).to_list()
+        if foreign:
+            found += await self._messages.find(
+                {"queue": queue, "moved_id": {"$in": foreign}, **condition},
+                hint=BY_MOVED_ID,
+            ).to_list()
+        found.sort(key=_by_position)
+        return found
+
+
+def places_of(queue: bytes, ids: Iterable[str]) -> tuple[list[bytes], list[str]]:
+    """Where the queue's own messages of these ids are, and the ids that are of other queues."""
+    own: list[bytes] = []
+    foreign: list[str] = []
+    for message_id in distinct(ids):
+        position = to_position(message_id)
+        if position is None:
+            continue
+        if is_of(queue, message_id):
+            own.append(place(queue, position))
+        else:
+            foreign.append(message_id)
+    return own, foreign
+
+
+def _between(record: Record, start: int) -> Document:
+    """From a position on, as far as the queue can be read."""
+    end = place(record.id, record.readable_to)
+    return {"queue": record.id, "_id": {"$gte": place(record.id, start), "$lt": end}}
+
+
+def _states(now: int, *, claimed: bool, delayed: bool) -> Document:
+    """Of which states a page that includes held messages is."""
+    if claimed and delayed:
+        return {"due": {"$exists": True}}
+    held = {"claim": {"$exists": claimed}}
+    return {"due": {"$exists": True}, "$or": [{"held_until": {"$lte": now}}, held]}
+
+
+def _by_position(stored: Document) -> bytes:
+    where: bytes = stored["_id"]
+    return where
