@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from zaqar_notify.errors import ValidationFailed
 
+MIN_SECONDS = 60
+"""The least ttl and grace that a client may name."""
+
 DEFAULT_LIMIT = 10
 """Items of a page or a claim when the client names no number."""
 

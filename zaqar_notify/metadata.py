@@ -19,6 +19,7 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.jsontext import MAX_INTEGER, check_depth, check_integers
+from zaqar_notify.limits import MIN_SECONDS
 from zaqar_notify.models import DeadLetter, Document, QueueRef
 from zaqar_notify.names import is_queue_name
 from zaqar_notify.retry import POLICY_KEY, parse_policy
@@ -35,8 +36,6 @@ ENCRYPT = "_enable_encrypt_messages"
 
 _DEAD_LETTER_KEYS = (DEAD_LETTER_QUEUE, MAX_CLAIM_COUNT, DEAD_LETTER_TTL)
 """The first two are needed."""
-
-MIN_TTL_SECONDS = 60
 
 _SHOWN_KEYS = (
     MAX_POST_SIZE,
@@ -177,7 +176,7 @@ def _check_range(key: str, value: object, *, least: int, most: int, unit: str) -
 
 def _check_ttl(key: str, value: object, settings: Settings) -> None:
     most = settings.max_message_ttl
-    _check_range(key, value, least=MIN_TTL_SECONDS, most=most, unit="seconds")
+    _check_range(key, value, least=MIN_SECONDS, most=most, unit="seconds")
 
 
 def _check_delay(key: str, value: object, settings: Settings) -> None:

@@ -10,6 +10,7 @@ import orjson
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.jsontext import check_depth, check_integers
 from zaqar_notify.kinds import Kinds, scheme_of
+from zaqar_notify.limits import MIN_SECONDS
 from zaqar_notify.lines import has_control_characters
 from zaqar_notify.models import Document
 from zaqar_notify.retry import POLICY_KEY, parse_policy
@@ -18,7 +19,6 @@ from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
 
 MAX_SUBSCRIBER_CHARACTERS = 2048
 MAX_OPTIONS_BYTES = 65536
-MIN_TTL_SECONDS = 60
 
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
@@ -80,13 +80,9 @@ def check_ttl(value: object, settings: Settings, now: datetime) -> int:
     if value is None:
         return settings.default_subscription_ttl
     longest = (_LAST_INSTANT - now) // timedelta(seconds=1)
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not MIN_TTL_SECONDS <= value <= longest
-    ):
+    if isinstance(value, bool) or not isinstance(value, int) or not MIN_SECONDS <= value <= longest:
         raise ValidationFailed(
-            f"ttl must be an integer of at least {MIN_TTL_SECONDS} seconds, "
+            f"ttl must be an integer of at least {MIN_SECONDS} seconds, "
             f"and end before the year 10000 (at most {longest} seconds)"
         )
     return value

@@ -12,14 +12,11 @@ import orjson
 from api.documents import Reader, read_document
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
 from zaqar_notify.jsontext import check_depth_of_text, read_json
-from zaqar_notify.limits import check_range
+from zaqar_notify.limits import MIN_SECONDS, check_range
 from zaqar_notify.messages import PostedMessage
 from zaqar_notify.models import Document
 from zaqar_notify.settings import Settings
 from zaqar_notify.unread import Warn, warn_of_fields
-
-MIN_SECONDS = 60
-"""The least ttl of a message and of a claim, and the least grace."""
 
 RESOURCE_TYPES = ("messages", "subscriptions")
 """What a purge can remove."""

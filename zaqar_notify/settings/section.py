@@ -8,6 +8,8 @@ from typing import Annotated, ClassVar, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from zaqar_notify.limits import MIN_SECONDS
+
 Network: TypeAlias = IPv4Network | IPv6Network
 
 
@@ -41,7 +43,7 @@ Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_words)]
 
 Seconds = Annotated[int, Field(ge=0)]
-LeastMinute = Annotated[int, Field(ge=60)]
-"""Seconds that a client may name, too: the API takes no fewer."""
+LeastMinute = Annotated[int, Field(ge=MIN_SECONDS)]
+"""Seconds that a client may name, too."""
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
