@@ -24,7 +24,7 @@ from celery.worker import state
 from celery.worker.request import Request
 
 from sinks.registry import load_kinds
-from workers.hearing import Hearing
+from workers.broker_state import BrokerState
 from workers.host import EngineHost
 from workers.listening import Listener
 from zaqar_notify import logs
@@ -63,28 +63,28 @@ app = celery_application(worker_settings)
 app.add_defaults(lambda: {"worker_consumer": Listener})
 
 
-class Office:
-    """Holds the engine of this process, from when the process is known to be one that delivers."""
+class ProcessEngine:
+    """The engine of this process, from when the process is known to be one that delivers."""
 
     def __init__(self) -> None:
-        self.hearing = Hearing()
+        self.broker = BrokerState()
         self._host: EngineHost | None = None
 
-    def open(self) -> None:
-        self._host = EngineHost(worker_settings(), self.hearing)
+    def start(self) -> None:
+        self._host = EngineHost(worker_settings(), self.broker)
         self._host.start()
 
     def ring(self, partition: int) -> None:
         if self._host is not None:
             self._host.ring(partition)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         if self._host is not None:
             self._host.stop()
             self._host = None
 
 
-office = Office()
+engine = ProcessEngine()
 
 
 class Ring(Request):
@@ -110,7 +110,7 @@ def drain(partition: int) -> None:
     Returns at once. The engine bounds what is in hand by itself; a task that waited for it would
     hold back the next ring, and hold up the shutdown.
     """
-    office.ring(partition)
+    engine.ring(partition)
 
 
 class EngineStep(bootsteps.StartStopStep):
@@ -122,28 +122,28 @@ class EngineStep(bootsteps.StartStopStep):
         return not _forks(parent)
 
     def start(self, parent: Any) -> None:
-        office.open()
+        engine.start()
 
     def stop(self, parent: Any) -> None:
-        office.close()
+        engine.stop()
 
     def terminate(self, parent: Any) -> None:
-        office.close()
+        engine.stop()
 
 
 app.steps["worker"].add(EngineStep)
 
 
-class HearingStep(bootsteps.StartStopStep):
+class BrokerStateStep(bootsteps.StartStopStep):
     """Notes whether the broker is heard. Stopped, and started anew, when the connection is lost."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, parent: Any) -> None:
-        office.hearing.note(is_heard=True)
+        engine.broker.note(is_heard=True)
 
     def stop(self, parent: Any) -> None:
-        office.hearing.note(is_heard=False)
+        engine.broker.note(is_heard=False)
 
 
 class PulseStep(bootsteps.StartStopStep):
@@ -170,17 +170,17 @@ class PulseStep(bootsteps.StartStopStep):
             self._pulse = None
 
 
-app.steps["consumer"].update({HearingStep, PulseStep})
+app.steps["consumer"].update({BrokerStateStep, PulseStep})
 
 
 @signals.worker_process_init.connect
 def _open_in_child(**_: object) -> None:
-    office.open()
+    engine.start()
 
 
 @signals.worker_process_shutdown.connect
 def _close_in_child(**_: object) -> None:
-    office.close()
+    engine.stop()
 
 
 @signals.worker_init.connect

@@ -1,47 +1,103 @@
-"""Puts the delivery engine together: the storage, the sinks, the engine. Knows nothing of Celery."""
+"""Puts the delivery engine together, from the store to the sinks. Knows nothing of Celery."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import random as system_random
+from collections.abc import Callable
+from functools import partial
 
-from sinks.registry import Sinks
-from workers.engine import Engine
+from sinks.registry import Sinks as RealSinks
+from workers.attempts import Attempts
+from workers.consumers import Consumers
+from workers.dispatcher import Dispatcher
+from workers.doorbell import LocalDoorbell
+from workers.endpoints import Endpoints
+from workers.engine import Engine, Sinks
+from workers.fan_out import FanOuts
+from workers.ledger import Ledger
+from workers.outages import Stop
+from workers.receivers import Receivers
+from workers.recorder import Recorder
+from workers.redelivery import Redeliveries
+from workers.replay import Replays
+from workers.replay_jobs import ReplayJobs
+from workers.retries import Retries
+from workers.slots import Slots
+from workers.store import RetryingStore
+from workers.untried import Untried
 from zaqar_notify import messages
-from zaqar_notify.clock import Clock
-from zaqar_notify.kinds import Kinds
-from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
 
 
-def build_engine(storage: Storage, settings: Settings, clock: Clock, kinds: Kinds) -> Engine:
-    """The delivery engine of this process.
+def build_engine(service: Service, doorbell: LocalDoorbell) -> Engine:
+    """The delivery engine of this process; `service` counts and shows what it does.
 
     The caller awaits `engine.run()` and, to stop it, `engine.drain(…)`; that closes the sinks. The
     storage stays the caller's.
     """
-
-    async def relay(
-        ref: QueueRef,
-        message: NewMessage,
-        *,
-        origin: str,
-        visited: Sequence[str],
-        hops: int,
-        request_id: str,
-    ) -> None:
-        await messages.relay(
-            service,
-            ref,
-            message,
-            origin=origin,
-            visited=visited,
-            hops=hops,
-            request_id=request_id,
-        )
-
-    engine = Engine(storage, Sinks(kinds, settings, relay), clock=clock, settings=settings)
-    # What is relayed is mostly delivered by the engine that relayed it.
-    service = Service(storage=storage, settings=settings, clock=clock, doorbell=engine, kinds=kinds)
+    engine = assemble(
+        service,
+        doorbell,
+        RealSinks(service.kinds, service.settings, partial(messages.relay, service)),
+    )
+    service.metrics.engine = engine
     return engine
+
+
+def assemble(
+    service: Service,
+    doorbell: LocalDoorbell,
+    sinks: Sinks,
+    *,
+    random: Callable[[], float] = system_random.random,
+) -> Engine:
+    """An engine with these sinks. Each part is given those before it, and knows none of those after it."""
+    storage, settings, clock = service.storage, service.settings, service.clock
+    tasks, stop = asyncio.TaskGroup(), Stop()
+    spawn = tasks.create_task
+    store = RetryingStore(storage, clock=clock, stop=stop)
+    recorder = Recorder(service.metrics.deliveries)
+    endpoints = Endpoints(
+        limit=settings.delivery_concurrency_per_endpoint,
+        breaker_failures=settings.delivery_breaker_failures,
+    )
+    receivers = Receivers(sinks, endpoints, clock=clock, settings=settings)
+    replay_jobs = ReplayJobs(store, settings)
+    ledger = Ledger(store, replay_jobs, recorder)
+    retries = Retries(store, recorder, clock=clock, settings=settings, random=random)
+    attempts = Attempts(retries, ledger, recorder, clock=clock)
+    slots = Slots(attempts.make, spawn, total=settings.delivery_concurrency)
+    untried = Untried(retries, ledger, recorder, clock=clock)
+    consumers = Consumers(storage, store, spawn, clock=clock, settings=settings)
+    fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
+    redeliveries = Redeliveries(store, receivers, slots, untried, recorder)
+    replays = Replays(
+        store,
+        consumers,
+        receivers,
+        slots,
+        retries,
+        ledger,
+        untried,
+        replay_jobs,
+        recorder,
+        clock=clock,
+        settings=settings,
+        random=random,
+        stop=stop,
+    )
+    dispatcher = Dispatcher(fan_outs, redeliveries, replays, ledger, spawn)
+    return Engine(
+        service,
+        doorbell,
+        sinks,
+        consumers,
+        dispatcher,
+        slots,
+        untried,
+        ledger,
+        store,
+        tasks=tasks,
+        stop=stop,
+    )

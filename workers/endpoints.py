@@ -1,9 +1,24 @@
-"""How one receiver has been doing, and how many tries at once that speaks for."""
+"""How receivers have been doing, and how many attempts at once that speaks for.
+
+An *endpoint* is what a project's subscriptions with one subscriber URI share. An endpoint that has not been
+tried gets `FIRST_RUNS` at a time, and one more with each success. After some failures in a row it is
+*suspect*: it gets one run at a time until one succeeds. One that asked for a pause gets no run until that
+has passed.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Protocol
+import math
+from collections import OrderedDict
+
+PATIENCE_SECONDS = 1.0
+"""How long a run waits in memory for a slot."""
+
+LONGEST_DEFERRAL_SECONDS = 60
+"""Until what was turned away is looked at again, at most: a recovered endpoint waits no longer."""
+
+MAX_ENDPOINTS = 10_000
+"""Endpoints whose state is remembered, of some 300 bytes each; idle ones are forgotten first."""
 
 SILENCE_SECONDS = 0.5
 """How long nothing may end before it says something of the endpoint: a busy worker itself may stand
@@ -11,19 +26,7 @@ still for a quarter of a second at the beginning of a burst."""
 
 FIRST_RUNS = 4
 """Runs at once of an endpoint that was never tried, or has just recovered: should it hang, it keeps few
-lanes busy until its time is over."""
-
-
-class Run(Protocol):
-    """Work for one endpoint, not started yet."""
-
-    endpoint: Endpoint
-    offered_at: float
-    insists: bool
-    """Waits for its turn however long that takes."""
-
-    async def go(self) -> None:
-        """Do it. Calls `endpoint.tried` after each try."""
+slots busy until its time is over."""
 
 
 class Endpoint:
@@ -56,7 +59,8 @@ class Endpoint:
         self._proven = min(FIRST_RUNS, limit)
         """How many runs at once its successes speak for."""
         self.running = 0
-        self.waiting: deque[Run] = deque()
+        self.waiting = 0
+        """Runs that wait for a slot."""
         self.is_queued = False
         self.pace_seconds = 0.0
         """What a try takes lately. About half of it is the last tries', as many as may run together: a
@@ -105,9 +109,64 @@ class Endpoint:
         self.failures = 0
 
     def turn_seconds(self, now: float) -> float:
-        """Between one lane's end and the next, as far as can be told; grows while nothing ends."""
+        """Between one run's end and the next, as far as can be told; grows while nothing ends."""
         silence = now - self.progress_at if self.running else 0.0
         slowest = (
             max(self.pace_seconds, silence) if silence > SILENCE_SECONDS else self.pace_seconds
         )
         return slowest / self.limit
+
+    def admits(self, now: float) -> bool:
+        """Whether a run given now can be expected to start soon."""
+        if self.is_paused(now):
+            return False
+        if not self.waiting and self.has_room:
+            return True
+        if self.is_suspect:
+            return False  # One stands for all of them.
+        return self.turn_seconds(now) * (self.waiting + 1) <= PATIENCE_SECONDS
+
+    def book_turn(self, now: float) -> int | None:
+        """In how many seconds a run that was turned away should come back: 1 to 60, after a pause.
+
+        Each gets a turn of its own at the pace of the endpoint. None: that would be in more than a
+        minute, or the endpoint fails. Coming back again and again would cost more than to be fetched.
+        """
+        if self.is_suspect:
+            return None
+        begin = max(now, self.wait_until)
+        turn = max(begin, now + 1, self.booked_until)
+        if turn - begin >= LONGEST_DEFERRAL_SECONDS:
+            return None
+        self.booked_until = turn + self.turn_seconds(now)
+        return math.ceil(turn - now)
+
+
+class Endpoints:
+    """The endpoints of one process."""
+
+    def __init__(self, *, limit: int, breaker_failures: int) -> None:
+        """`limit`: runs at once of one endpoint, at most."""
+        self._limit = limit
+        self._breaker_failures = breaker_failures
+        self._known: OrderedDict[tuple[str, str], Endpoint] = OrderedDict()
+
+    def of(self, project: str, subscriber: str) -> Endpoint:
+        key = (project, subscriber)
+        endpoint = self._known.get(key)
+        if endpoint is None:
+            endpoint = self._known[key] = Endpoint(project, self._limit, self._breaker_failures)
+            self._forget_one()
+        else:
+            self._known.move_to_end(key)
+        return endpoint
+
+    def _forget_one(self) -> None:
+        """Forget the endpoint asked for longest ago when there are too many, unless it is busy."""
+        if len(self._known) <= MAX_ENDPOINTS:
+            return
+        key, oldest = next(iter(self._known.items()))
+        if oldest.running or oldest.waiting:
+            self._known.move_to_end(key)
+        else:
+            del self._known[key]

@@ -14,6 +14,7 @@ import uvloop
 
 from sinks.registry import load_kinds
 from workers.build import build_engine
+from workers.doorbell import LocalDoorbell
 from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import raise_file_limit
@@ -42,7 +43,7 @@ class EngineHost:
         self._broker = broker
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
-        self._engine: Engine | None = None
+        self._doorbell = LocalDoorbell()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -54,7 +55,7 @@ class EngineHost:
         """Have the engine look at the partition's work now. From any thread; never waits."""
         # Once the loop is closed there is nobody to look.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._ring, partition)
+            self._loop.call_soon_threadsafe(self._doorbell.ring, partition)
 
     def stop(self) -> None:
         """Finish what is in hand within `shutdown_seconds`, give back the rest, and end."""
@@ -66,10 +67,6 @@ class EngineHost:
                 "The engine did not stop in time; what it had in hand comes back with its leases",
                 extra={"action": "drain_timeout"},
             )
-
-    def _ring(self, partition: int) -> None:
-        if self._engine is not None:
-            self._engine.ring(partition)
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -99,20 +96,18 @@ class EngineHost:
         storage = await open_storage(self._settings.store_uri, unreliable=self._settings.unreliable)
         try:
             async with store_clock(storage) as clock:
-                self._engine = engine = build_engine(storage, self._settings, clock, kinds)
                 service = Service(
                     storage=storage,
                     settings=self._settings,
                     clock=clock,
-                    doorbell=engine,
+                    doorbell=self._doorbell,
                     kinds=kinds,
                 )
-                service.metrics.engine = engine
                 service.metrics.broker = self._broker
+                engine = build_engine(service, self._doorbell)
                 async with serving_metrics(service):
                     await self._run_until_stopped(engine, service.health)
         finally:
-            self._engine = None
             await storage.close()
 
     async def _run_until_stopped(self, engine: Engine, health: Health) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from workers.insist import Stop
+from workers.outages import Stop
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, Undelivered, read_undelivered, read_work
 from zaqar_notify.errors import StorageUnavailable
@@ -17,7 +17,7 @@ from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS, UNDELIVERED_PREFIX
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.storage.base import Storage
 
-DUTY = "leftovers"
+TURN = "leftovers"
 EVERY_SECONDS = 3600
 
 LISTED_AT_ONCE = 100
@@ -32,7 +32,7 @@ async def remove_regularly(storage: Storage, forget: Forget, *, clock: Clock, st
     """Remove leftovers each hour, until the stop."""
     while not stop.is_set():
         try:
-            if await storage.take_turn(DUTY, seconds=EVERY_SECONDS, now=clock.now()):
+            if await storage.take_turn(TURN, seconds=EVERY_SECONDS, now=clock.now()):
                 await remove(storage, forget, clock=clock, stop=stop)
         except StorageUnavailable as error:
             stop.outage.met(error)

@@ -1,29 +1,32 @@
-"""Delivering what waits for one subscription: what is parked, then what is held, oldest first.
+"""Replay: delivering what waits for one subscription: what is parked, then what is held, oldest first.
 
 Deliveries are parked, due, when their receiver fails, or has more before them than it takes in a minute.
 They are not looked at again one by one: a *replay* fetches them at the receiver's pace. While the
-receiver fails, the replay tries the oldest from time to time; tries of the others that fall due
+receiver fails, the replay probes it with the oldest from time to time; attempts of the others that fall due
 meanwhile count as made. It is a job like others, so its lease makes it the only one in the cluster.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import msgspec
-
-from workers.consumer import MAX_PER_CLAIM, Consumer, Taken
-from workers.courier import Courier, Receiver, Round
-from workers.insist import Stop, insist
-from workers.lanes import Lanes
-from zaqar_notify.clock import Clock, new_id
+from workers.attempts import Batch
+from workers.consumer import MAX_PER_CLAIM, Consumer
+from workers.consumers import Consumers
+from workers.ledger import Ledger
+from workers.outages import Stop
+from workers.receivers import Receiver, Receivers
+from workers.recorder import Recorder
+from workers.replay_jobs import ReplayJobs
+from workers.retries import Retries
+from workers.slots import Slots
+from workers.store import RetryingStore
+from workers.taken import Taken, part_of_each
+from workers.untried import Untried
+from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import (
     Outgoing,
     OwedDelivery,
@@ -33,284 +36,189 @@ from zaqar_notify.delivery import (
     outgoing_messages,
 )
 from zaqar_notify.internal import held_ref, parked_ref
-from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.models import Subscription
 from zaqar_notify.retry import Schedule, attempt_after
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
 
 LONGEST_PAUSE_SECONDS = 60
-"""Between two tries of a receiver that fails."""
+"""Between two attempts at a receiver that fails."""
 
 GIVE_UP_PAUSE = 3
 """After many were given up at once, so many times as long as it took: others have work, too."""
 
-Open: TypeAlias = Callable[[QueueRef, Callable[[], None]], Consumer]
+_Numbered: TypeAlias = tuple[Taken, Outgoing, int]
+"""A delivery that is to be tried, with the number of its next attempt; or to be given up, with the attempts
+that it had."""
 
 
 class Replays:
-    """Runs replay jobs. `opened` makes a consumer that tells when something was freed, `closed` ends it."""
-
     def __init__(
         self,
-        storage: Storage,
-        courier: Courier,
-        lanes: Lanes,
+        store: RetryingStore,
+        consumers: Consumers,
+        receivers: Receivers,
+        slots: Slots[Batch],
+        retries: Retries,
+        ledger: Ledger,
+        untried: Untried,
+        replay_jobs: ReplayJobs,
+        recorder: Recorder,
         *,
         clock: Clock,
         settings: Settings,
         random: Callable[[], float],
         stop: Stop,
-        opened: Open,
-        closed: Callable[[Consumer], None],
     ) -> None:
-        self.storage = storage
-        self.courier = courier
-        self.lanes = lanes
-        self.clock = clock
-        self.settings = settings
-        self.random = random
-        self.stop = stop
-        self._opened = opened
-        self._closed = closed
+        self._store = store
+        self._consumers = consumers
+        self._receivers = receivers
+        self._slots = slots
+        self._retries = retries
+        self._ledger = ledger
+        self._untried = untried
+        self._jobs = replay_jobs
+        self._recorder = recorder
+        self._clock = clock
+        self._lease_seconds = settings.delivery_lease_seconds
+        self._random = random
+        self._stop = stop
 
     async def run(self, taken: Taken, job: Replay) -> None:
         """Deliver until nothing waits, or leave the rest to a later job."""
-        replay = _Replay(self, taken, job)
         for own in (parked_ref(job.subscription_id), held_ref(job.subscription_id)):
-            with self._source(own) as source:
-                if not await replay.empty(source):
+            with self._consumers.opened(own) as consumer:
+                if not await self._empty(consumer, taken, job):
                     return
-        await replay.end()
+        await self._jobs.end(job)
 
-    @contextmanager
-    def _source(self, ref: QueueRef) -> Iterator[_Source]:
-        freed = asyncio.Event()
-        consumer = self._opened(ref, freed.set)
-        try:
-            yield _Source(consumer, freed)
-        finally:
-            self._closed(consumer)
-
-
-class _Source:
-    """A queue that is replayed, and what is in hand of it."""
-
-    def __init__(self, consumer: Consumer, freed: asyncio.Event) -> None:
-        self.consumer = consumer
-        self._freed = freed
-
-    async def finished(self, *, but: int = 0) -> None:
-        """Wait until no more than so many are in hand."""
-        while self.consumer.in_hand > but:
-            self._freed.clear()
-            await self._freed.wait()
-
-
-class _Replay:
-    """One replay job in hand."""
-
-    def __init__(self, replays: Replays, taken: Taken, job: Replay) -> None:
-        self._replays = replays
-        self._courier = replays.courier
-        self._lanes = replays.lanes
-        self._taken = taken
-        self._job = job
-        self._ref = QueueRef(job.project, job.queue)
-
-    async def empty(self, source: _Source) -> bool:
+    async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
         """Deliver all that is on the queue. False: the rest is another job's, or nobody's."""
-        while self._taken.is_held:
-            subscription = await self._find()
+        while taken.is_held:
+            subscription = await self._jobs.current(job)
             if subscription is None:
                 return False
-            if self._replays.stop.is_set():
-                await self._come_back(subscription, delay=0)
+            if self._stop.is_set():
+                await self._jobs.come_back(job, subscription, delay=0)
                 return False
-            receiver = self._courier.receiver(subscription)
-            if not await self._may_go_on(receiver, source):
+            receiver = self._receivers.of(subscription)
+            if not await self._may_go_on(receiver, consumer, job):
                 return False
             endpoint = receiver.endpoint
-            batch = await source.consumer.take(max(1, endpoint.limit - endpoint.running))
+            batch = await consumer.take(max(1, endpoint.limit - endpoint.running))
             if not batch:
-                return not await self._is_left_to_others(subscription, source.consumer.ref)
-            await self._deliver(batch, source, receiver)
+                return not await self._is_left_to_others(subscription, consumer, job)
+            await self._deliver(batch, consumer, receiver, job)
             if endpoint.is_suspect:
-                await self._come_back_after_failure(subscription)
+                await self._come_back_after_failure(subscription, job)
                 return False
         return False
 
-    async def end(self) -> None:
-        """Nothing waits any more: deliveries go the usual way again."""
-        subscription = await self._find()
-        if subscription is None or subscription.replay_id is None:
-            return
-        await self._courier.update(subscription, _unnamed)
-        # Whoever parked something before it saw that believed that it would be fetched.
-        if await self._is_any_on(parked_ref(subscription.id)):
-            await self._come_back(msgspec.structs.replace(subscription, replay_id=None), delay=1)
-
-    async def _find(self) -> Subscription | None:
-        """The subscription, if this replay is to go on with it."""
-        subscription = await self._courier.find(self._ref, self._job.subscription_id)
-        if subscription is None:
-            return None
-        is_surplus = self._job.id and subscription.replay_id not in (None, self._job.id)
-        if is_surplus:
-            return None
-        if subscription.disabled_at is not None:
-            # Who enables it orders a replay.
-            if subscription.replay_id is not None:
-                await self._courier.update(subscription, _unnamed)
-            return None
-        return subscription
-
-    async def _may_go_on(self, receiver: Receiver, source: _Source) -> bool:
+    async def _may_go_on(self, receiver: Receiver, consumer: Consumer, job: Replay) -> bool:
         """Whether the receiver can be tried now; if not, this comes back later."""
-        if not receiver.endpoint.is_suspect and not self._lanes.is_paused(receiver.endpoint):
+        endpoint = receiver.endpoint
+        if not endpoint.is_suspect and not endpoint.is_paused(time.monotonic()):
             return True
-        await self._give_up_hopeless(receiver.subscription, source)
-        if self._lanes.admits_probe(receiver.endpoint):
+        await self._give_up_hopeless(receiver.subscription, consumer, job)
+        if self._slots.admits_probe(endpoint):
             return True
-        await self._come_back(receiver.subscription, delay=self._spread(LONGEST_PAUSE_SECONDS))
+        delay = self._spread(LONGEST_PAUSE_SECONDS)
+        await self._jobs.come_back(job, receiver.subscription, delay=delay)
         return False
 
-    async def _deliver(self, batch: Sequence[Taken], source: _Source, receiver: Receiver) -> None:
+    async def _deliver(
+        self, batch: Sequence[Taken], consumer: Consumer, receiver: Receiver, job: Replay
+    ) -> None:
         """Try each once, at the same time, and wait until what became of it is recorded."""
-        hopeless, live = await self._sorted(batch, receiver.subscription)
+        hopeless, live = await self._sorted(batch, receiver.subscription, job)
         await self._give_up(hopeless, receiver.subscription)
-        for taken, parcel, attempt in live:
-            round_ = Round(
-                self._courier, receiver, [parcel], attempt=attempt, taken=taken, insists=True
-            )
-            self._lanes.submit(round_)
-        await source.finished()
+        for taken, message, attempt in live:
+            self._slots.submit(Batch(receiver, [message], attempt, taken, is_patient=True))
+        await consumer.in_hand.down_to(0)
 
-    async def _give_up_hopeless(self, subscription: Subscription, source: _Source) -> None:
+    async def _give_up_hopeless(
+        self, subscription: Subscription, consumer: Consumer, job: Replay
+    ) -> None:
         """Give up those at the head of the queue whose last try counts as made, or that are too old."""
-        while not self._replays.stop.is_set():
+        while not self._stop.is_set():
             began = time.monotonic()
-            batch = await source.consumer.take(MAX_PER_CLAIM)
+            batch = await consumer.take(MAX_PER_CLAIM)
             if not batch:
                 return
-            hopeless, live = await self._sorted(batch, subscription)
+            hopeless, live = await self._sorted(batch, subscription, job)
             await self._give_up(hopeless, subscription)
-            await source.finished(but=len(live))
+            await consumer.in_hand.down_to(len(live))
             if live:
-                await source.consumer.put_back([taken for taken, _, _ in live])
+                await consumer.in_hand.put_back([taken for taken, _, _ in live])
                 return
-            await self._replays.stop.pause(GIVE_UP_PAUSE * (time.monotonic() - began))
+            await self._stop.pause(GIVE_UP_PAUSE * (time.monotonic() - began))
 
     async def _sorted(
-        self, batch: Sequence[Taken], subscription: Subscription
-    ) -> tuple[list[_Hopeless], list[_Live]]:
-        """Those to be given up, and those to be tried, with the number of that try; others are dropped."""
-        schedule = await self._courier.schedule(subscription)
-        now = self._replays.clock.now()
-        hopeless: list[_Hopeless] = []
-        live: list[_Live] = []
+        self, batch: Sequence[Taken], subscription: Subscription, job: Replay
+    ) -> tuple[list[_Numbered], list[_Numbered]]:
+        """Those to be given up, and those to be tried; others are dropped."""
+        schedule = await self._retries.schedule(subscription)
+        now = self._clock.now()
+        hopeless: list[_Numbered] = []
+        live: list[_Numbered] = []
         for taken in batch:
             match taken.work:
-                case OwedDelivery() as owed if not self._courier.may_notify(subscription):
-                    self._courier.drop(owed, "unconfirmed")
-                    taken.part_ends()
+                case OwedDelivery() as owed if not self._receivers.may_notify(subscription):
+                    with taken:
+                        self._recorder.dropped(owed, "unconfirmed")
                 case OwedDelivery() as owed:
-                    [parcel] = outgoing_messages(owed)
-                    attempt = self._attempt(owed, schedule)
-                    if attempt is None or self._courier.is_too_old(parcel, now):
-                        hopeless.append((taken, parcel, attempt or schedule.retries + 1))
+                    [message] = outgoing_messages(owed)
+                    attempt = _attempt(owed, job, schedule)
+                    if attempt is None or self._retries.is_too_old(message, now):
+                        hopeless.append((taken, message, attempt or schedule.retries + 1))
                     else:
-                        live.append((taken, parcel, attempt))
+                        live.append((taken, message, attempt))
                 case WrittenLater(version=version):
-                    later = later_record(taken.message.body, version)
-                    await self._courier.write([later], project="")
-                    taken.part_ends()
+                    with taken:
+                        later = later_record(taken.message.body, version)
+                        await self._ledger.write([later], project="")
                 case _:
-                    taken.part_fails()
+                    taken.fail_part()
         return hopeless, live
 
-    def _attempt(self, owed: OwedDelivery, schedule: Schedule) -> int | None:
-        failed_at = self._job.failed_at
-        if owed.due_at is None or failed_at is None:
-            return owed.attempt
-        return attempt_after(
-            schedule, attempt=owed.attempt, due_at=owed.due_at, failed_at=failed_at
-        )
-
-    async def _give_up(self, hopeless: Sequence[_Hopeless], subscription: Subscription) -> None:
-        if hopeless:
-            await self._courier.give_up(
-                [(parcel, tries) for _, parcel, tries in hopeless],
+    async def _give_up(self, hopeless: Sequence[_Numbered], subscription: Subscription) -> None:
+        if not hopeless:
+            return
+        with part_of_each(taken for taken, _, _ in hopeless):
+            await self._untried.give_up(
+                [(message, attempts) for _, message, attempts in hopeless],
                 subscription,
                 "the receiver did not recover while they were owed",
             )
-        for taken, _, _ in hopeless:
-            taken.part_ends()
 
-    async def _is_left_to_others(self, subscription: Subscription, ref: QueueRef) -> bool:
+    async def _is_left_to_others(
+        self, subscription: Subscription, consumer: Consumer, job: Replay
+    ) -> bool:
         """Whether some is under a lease: another replay is under way, or broke off. This one comes back
         when that has ended."""
-        if not await self._is_any_on(ref):
+        if not await self._store.is_any_on(consumer.ref):
             return False
-        await self._come_back(subscription, delay=self._replays.settings.delivery_lease_seconds)
+        await self._jobs.come_back(job, subscription, delay=self._lease_seconds)
         return True
 
-    async def _is_any_on(self, ref: QueueRef) -> bool:
-        read = partial(
-            self._replays.storage.messages.page,
-            ref,
-            marker=None,
-            limit=1,
-            now=self._replays.clock.now(),
-            include_claimed=True,
-        )
-        return bool((await insist(read, self._replays.stop)).messages)
-
-    async def _come_back_after_failure(self, subscription: Subscription) -> None:
-        failures = self._job.failures + 1
+    async def _come_back_after_failure(self, subscription: Subscription, job: Replay) -> None:
+        failures = job.failures + 1
         pause = min(LONGEST_PAUSE_SECONDS, 1 << min(failures, 6))
-        await self._come_back(
+        await self._jobs.come_back(
+            job,
             subscription,
             delay=self._spread(pause),
             failures=failures,
-            failed_at=self._replays.clock.now(),
+            failed_at=self._clock.now(),
         )
-
-    async def _come_back(
-        self,
-        subscription: Subscription,
-        *,
-        delay: int,
-        failures: int | None = None,
-        failed_at: datetime | None = None,
-    ) -> None:
-        """Leave the rest to a job that is due later; one named by the subscription is there already."""
-        if not self._job.id and subscription.replay_id is not None:
-            return
-        replay_id = self._job.id or new_id()
-        await self._courier.order_replay(
-            subscription,
-            delay=delay,
-            replay_id=replay_id,
-            failures=self._job.failures if failures is None else failures,
-            failed_at=failed_at or self._job.failed_at,
-        )
-        if subscription.replay_id is None:
-            await self._courier.update(subscription, partial(_named, replay_id))
 
     def _spread(self, seconds: int) -> int:
-        return math.ceil(seconds * (1 + self._replays.random()) / 2)
+        return math.ceil(seconds * (1 + self._random()) / 2)
 
 
-_Hopeless: TypeAlias = tuple[Taken, Outgoing, int]
-"""With the tries that it had."""
-
-_Live: TypeAlias = tuple[Taken, Outgoing, int]
-"""With the number of its next try."""
-
-
-def _named(replay_id: str, subscription: Subscription) -> Subscription:
-    return msgspec.structs.replace(subscription, replay_id=subscription.replay_id or replay_id)
-
-
-def _unnamed(subscription: Subscription) -> Subscription:
-    return msgspec.structs.replace(subscription, replay_id=None)
+def _attempt(owed: OwedDelivery, job: Replay, schedule: Schedule) -> int | None:
+    """The number of its next attempt; None: the last one counts as made."""
+    if owed.due_at is None or job.failed_at is None:
+        return owed.attempt
+    return attempt_after(
+        schedule, attempt=owed.attempt, due_at=owed.due_at, failed_at=job.failed_at
+    )

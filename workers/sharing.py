@@ -15,7 +15,7 @@ SHARE = 3
 
 
 class Budget:
-    """A fixed amount of lanes, jobs or bytes, and how much of it each project has."""
+    """A fixed amount of slots, jobs or bytes, and how much of it each project has."""
 
     def __init__(self, total: int) -> None:
         self.total = total

@@ -24,6 +24,7 @@ from zaqar_notify.metrics import (
     OTHER,
     BrokerCounts,
     DeliveryCounts,
+    EngineState,
     Metrics,
     Requests,
     Tally,
@@ -80,7 +81,8 @@ class _Counts(Collector):
         ):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
         if metrics.engine is not None:
-            yield from _deliveries(metrics.engine, self._schemes)
+            yield from _deliveries(metrics.deliveries, self._schemes)
+            yield from _engine(metrics.engine)
         yield GaugeMetricFamily(
             "zaqar_notify_store_up",
             "Whether the store acknowledges writes.",
@@ -124,14 +126,14 @@ def _cumulated(counts: Iterable[int], bounds: Iterable[float]) -> list[tuple[str
     return list(zip(names, accumulate(counts), strict=True))
 
 
-def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
+def _deliveries(deliveries: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     tries = CounterMetricFamily(
         "zaqar_notify_tries",
         "Tries to deliver, by the subscriber's scheme and what came of it.",
         labels=["scheme", "verdict"],
     )
     counts = {(scheme, verdict.value): 0 for scheme in (*schemes, OTHER) for verdict in Verdict}
-    for (scheme, verdict), count in list(engine.counts.items()):
+    for (scheme, verdict), count in list(deliveries.tries.items()):
         # A subscription may be older than the settings.
         counts[scheme if scheme in schemes else OTHER, verdict] += count
     for key, count in counts.items():
@@ -143,7 +145,7 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
         labels=["scheme"],
     )
     for scheme in schemes:
-        tally = engine.delays.get(scheme, _NO_DELIVERY)
+        tally = deliveries.delays.get(scheme, _NO_DELIVERY)
         delays.add_metric([scheme], _cumulated(tally.buckets, DELIVERY_SECONDS), tally.seconds)
     yield delays
     written = CounterMetricFamily(
@@ -151,7 +153,7 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
         "Deliveries put off (retry), kept (held) and given up (undelivered).",
         labels=["queue"],
     )
-    for queue, count in list(engine.written.items()):
+    for queue, count in list(deliveries.written.items()):
         written.add_metric([queue], count)
     yield written
     dropped = CounterMetricFamily(
@@ -159,9 +161,12 @@ def _deliveries(engine: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
         "Deliveries whose subscription is gone or not confirmed any more, and requests to confirm that came too late.",
         labels=["reason"],
     )
-    for reason, count in list(engine.dropped.items()):
+    for reason, count in list(deliveries.dropped.items()):
         dropped.add_metric([reason], count)
     yield dropped
+
+
+def _engine(engine: EngineState) -> Iterator[Metric]:
     troubles = GaugeMetricFamily(
         "zaqar_notify_troubles",
         "What an operator has to mend before deliveries go on.",

@@ -44,28 +44,12 @@ CALLER_GONE = 499
 """Shown as the status of a request whose client hung up before it was complete."""
 
 
-class DeliveryCounts(Protocol):
-    """What a delivery engine can tell of itself."""
-
-    @property
-    def counts(self) -> Mapping[tuple[str, str], int]:
-        """Tries since the start, by scheme and verdict."""
-
-    @property
-    def written(self) -> Mapping[str, int]:
-        """Deliveries written to `retry`, `held` and `undelivered` since the start."""
-
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """Deliveries dropped since the start, by what became of their subscription."""
+class EngineState(Protocol):
+    """What a delivery engine can tell of itself at this moment."""
 
     @property
     def troubles(self) -> Mapping[str, int]:
         """How many things an operator has to mend before deliveries go on, by scheme."""
-
-    @property
-    def delays(self) -> Mapping[str, Tally]:
-        """By scheme: from when a delivery was due to when it arrived, by `DELIVERY_SECONDS`."""
 
     @property
     def in_flight(self) -> int: ...
@@ -105,6 +89,26 @@ class Tally:
             self.buckets[bisect_left(self._bounds, seconds)] += 1
 
 
+class DeliveryCounts:
+    """What was delivered, and what was not, since the start."""
+
+    def __init__(self) -> None:
+        self.tries: Counter[tuple[str, str]] = Counter()
+        """By scheme and verdict."""
+        self.written: Counter[str] = Counter(retry=0, parked=0, held=0, undelivered=0, later=0)
+        """Records by kind of internal queue."""
+        self.dropped: Counter[str] = Counter(gone=0, unconfirmed=0, confirmed=0)
+        """Deliveries by what became of their subscription."""
+        self.delays: dict[str, Tally] = {}
+        """By scheme: from when a delivery was due to when it arrived, by `DELIVERY_SECONDS`."""
+
+    def delay_of(self, scheme: str) -> Tally:
+        tally = self.delays.get(scheme)
+        if tally is None:
+            tally = self.delays[scheme] = Tally(DELIVERY_SECONDS)
+        return tally
+
+
 class Requests:
     """Counts requests by route template, method and status, and how long they took."""
 
@@ -142,7 +146,8 @@ class Metrics:
         self.messages_claimed = 0
         self.confirmations_withheld = 0
         self.backlog = BacklogView()
-        self.engine: DeliveryCounts | None = None
+        self.deliveries = DeliveryCounts()
+        self.engine: EngineState | None = None
         """Of a process that delivers."""
         self.broker: BrokerCounts | None = None
         """Of a process that rings, or is rung."""

@@ -21,7 +21,7 @@ from zaqar_notify.confirmations import DELAYS_SECONDS
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, parked_ref, retry_ref
-from zaqar_notify.metrics import METHODS, Tally
+from zaqar_notify.metrics import METHODS, DeliveryCounts
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef
 
@@ -39,17 +39,15 @@ async def scrape(api: Api) -> Samples:
 class Engine:
     """What a delivery engine says of itself."""
 
-    counts: Mapping[tuple[str, str], int] = {
-        ("http", "delivered"): 7,
-        ("http", "try_later"): 2,
-        ("ftp", "refused"): 1,
-    }
-    written: Mapping[str, int] = {"retry": 2}
-    dropped: Mapping[str, int] = {"gone": 1}
     troubles: Mapping[str, int] = {"mailto": 1, "http": 0}
     in_flight = 3
     in_hand = 4
-    delays: Mapping[str, Tally] = {}
+
+
+def count_deliveries(counts: DeliveryCounts) -> None:
+    counts.tries.update({("http", "delivered"): 7, ("http", "try_later"): 2, ("ftp", "refused"): 1})
+    counts.written["retry"] += 2
+    counts.dropped["gone"] += 1
 
 
 class Bell:
@@ -141,6 +139,7 @@ async def test_confirmation_mails_that_are_withheld_are_counted(start_api: Start
 async def test_an_engine_s_tries_are_shown_by_scheme_and_verdict(api: Api) -> None:
     without = await scrape(api)
     api.service.metrics.engine = Engine()
+    count_deliveries(api.service.metrics.deliveries)
 
     samples = await scrape(api)
 

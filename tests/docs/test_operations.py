@@ -20,7 +20,6 @@ from tests.service import Service as Process
 from zaqar_notify.client import Client
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.exposition import exposition
-from zaqar_notify.metrics import Tally
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.single import DATABASE, KEYS
@@ -33,13 +32,9 @@ SUFFIXES = ("_total", "_bucket", "_count", "_sum")
 
 
 class Engine:
-    counts: Mapping[tuple[str, str], int] = {("http", "delivered"): 1}
-    written: Mapping[str, int] = {"retry": 1}
-    dropped: Mapping[str, int] = {"gone": 1}
     troubles: Mapping[str, int] = {"mailto": 1}
     in_flight = 0
     in_hand = 0
-    delays: Mapping[str, Tally] = {}
 
 
 class Bell:

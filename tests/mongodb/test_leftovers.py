@@ -14,8 +14,8 @@ from tests.clock import START, ManualClock
 from tests.contract.steps import after, bodies, claim, everything, idempotency_key, post, subscribe
 from tests.mongodb.commands import Commands
 from tests.workers.office import until
-from workers.duties import SWEEP, sweep, sweep_regularly
-from workers.insist import Stop
+from workers.outages import Stop
+from workers.periodic import SWEEP, sweep, sweep_regularly
 from zaqar_notify.cli import app
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
 from zaqar_notify.errors import StorageUnavailable

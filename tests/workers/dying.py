@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from tests.clock import ManualClock
 from tests.workers.office import GONE, TRY_LATER, Office, always
-from workers.courier import Courier
+from workers.ledger import Ledger
 from zaqar_notify.delivery import Record
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
@@ -30,9 +30,9 @@ async def die(uri: str, kind: str) -> None:
     for number in range(POSTS):
         await office.post(b"%d" % number)
 
-    write = Courier.write
+    write = Ledger.write
 
-    async def write_too_late(self: Courier, records: Iterable[Record], *, project: str) -> None:
+    async def write_too_late(self: Ledger, records: Iterable[Record], *, project: str) -> None:
         records = list(records)
         is_own = any(ref.name.startswith(kind) for ref, _ in records)
         if is_own:
@@ -41,7 +41,7 @@ async def die(uri: str, kind: str) -> None:
         if is_own:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(Courier, "write", write_too_late)  # noqa: B010 - mypy knows it for a method
+    setattr(Ledger, "write", write_too_late)  # noqa: B010 - mypy knows it for a method
     async with office.open():
         await asyncio.sleep(60)
 

@@ -10,7 +10,10 @@ from datetime import timedelta
 from typing import ClassVar
 
 from tests.clock import ManualClock
-from workers.engine import Engine
+from tests.kinds import KINDS
+from workers.build import assemble
+from workers.doorbell import LocalDoorbell
+from workers.engine import Engine, Sinks
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery import (
     FanOut,
@@ -22,6 +25,7 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.internal import outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.kinds import Sink
+from zaqar_notify.metrics import DeliveryCounts
 from zaqar_notify.models import (
     Delivery,
     Document,
@@ -33,6 +37,7 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
+from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Post, Storage
 from zaqar_notify.subscriptions import renewal
@@ -171,15 +176,19 @@ class Office:
         self.clock = clock
         self.settings = settings
         self.sink = RecordingSink()
+        self.doorbell = LocalDoorbell()
+        """Of the last engine."""
+        self.counts = DeliveryCounts()
+        """The same."""
 
     def engine(self, storage: Storage | None = None) -> Engine:
-        return Engine(
-            storage or self.storage,
-            OneSink(self.sink),
-            clock=self.clock,
-            settings=self.settings,
-            random=lambda: 0.0,
-        )
+        return self.engine_with(OneSink(self.sink), storage)
+
+    def engine_with(self, sinks: Sinks, storage: Storage | None = None) -> Engine:
+        self.doorbell = LocalDoorbell()
+        service = Service(storage or self.storage, self.settings, self.clock, self.doorbell, KINDS)
+        self.counts = service.metrics.deliveries
+        return assemble(service, self.doorbell, sinks, random=lambda: 0.0)
 
     @contextlib.asynccontextmanager
     async def open(self, *, drain_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Engine]:

@@ -110,7 +110,7 @@ async def test_a_running_engine_delivers_what_is_posted(office: Office) -> None:
         await office.sink.received(2)
 
     assert office.sink.bodies("http://receiver") == [b"1", b"2"]
-    assert engine.counts == {("http", "delivered"): 2}
+    assert office.counts.tries == {("http", "delivered"): 2}
     assert office.sink.is_closed
 
 
@@ -143,7 +143,7 @@ async def test_a_ring_for_a_partition_of_others_has_it_looked_for(
         await until(lambda: engine.in_hand == 0)
         await with_more_partitions.post(b"1")
 
-        engine.ring(OTHER_PARTITION)
+        office.doorbell.ring(OTHER_PARTITION)
 
         async with asyncio.timeout(LOOK_SECONDS / 2):
             await office.sink.received(1)
@@ -215,10 +215,10 @@ async def test_a_delivery_s_delay_is_counted_from_when_it_was_due_first(office: 
     await office.work_off()
     office.clock.advance(seconds=100)
 
-    async with office.open() as engine:
+    async with office.open():
         await office.settled()
 
-    tally = engine.delays["http"]
+    tally = office.counts.delays["http"]
     assert (tally.count, tally.seconds) == (1, 100)
 
 

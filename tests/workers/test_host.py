@@ -15,8 +15,8 @@ from tests.cluster.processes import PATIENCE_SECONDS, Hook
 from tests.service import free_port
 from tests.workers.office import QUEUE, ClientPost, until
 from workers import host as host_module
+from workers.broker_state import BrokerState
 from workers.build import build_engine
-from workers.hearing import Hearing
 from workers.host import EngineHost
 from zaqar_notify.clock import SystemClock, new_id
 from zaqar_notify.models import NewMessage, Subscription
@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def host(settings: Settings) -> Iterator[EngineHost]:
-    host = EngineHost(settings, Hearing())
+    host = EngineHost(settings, BrokerState())
     yield host
     host.stop()
 

@@ -13,7 +13,7 @@ import pytest
 from tests.clock import ManualClock
 from tests.workers.office import QUEUE, Office, until_stored
 from workers import leftovers
-from workers.insist import Stop
+from workers.outages import Stop
 from zaqar_notify.delivery import Owed, outgoing_messages, parked_record
 from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
@@ -47,10 +47,10 @@ async def test_what_a_killed_worker_left_for_a_removed_subscription_is_dropped_c
     async def is_gone() -> bool:
         return not await own_queues(storage)
 
-    async with office.open() as engine:
+    async with office.open():
         await until_stored(is_gone)
 
-    assert engine.dropped["gone"] >= count
+    assert office.counts.dropped["gone"] >= count
     [told] = [one for one in caplog.records if one.__dict__["action"] == "deliveries_dropped"]
     assert (told.__dict__["queue"], told.__dict__["count"]) == ("orders", count)
     await storage.close()

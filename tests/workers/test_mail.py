@@ -43,9 +43,7 @@ class MailOffice(Office):
         self._mailing = Mailing(settings, clock)
 
     def engine(self, storage: Storage | None = None) -> Engine:
-        return Engine(
-            storage or self.storage, self._mailing, clock=self.clock, settings=self.settings
-        )
+        return self.engine_with(self._mailing, storage)
 
 
 def settings_for(relay: MailRelay, **more: object) -> Settings:
@@ -132,7 +130,7 @@ async def test_a_relay_may_take_longer_over_a_mail_than_a_lease_lasts(
     await office.subscribe("mailto:you@example.org")
 
     async with office.open():
-        other = Engine(storage, Mailing(settings, clock), clock=clock, settings=settings)
+        other = office.engine_with(Mailing(settings, clock))
         running = asyncio.create_task(other.run())
         await office.post(b"1")
         await relay.got_mail.wait()

@@ -20,9 +20,9 @@ from tests.workers.office import (
     until,
     until_stored,
 )
-from workers import insist
-from workers.duties import SWEEP_ROWS, sweep
-from workers.insist import Stop
+from workers import outages
+from workers.outages import Stop
+from workers.periodic import SWEEP_ROWS, sweep
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.logs import facts
 from zaqar_notify.settings import Settings
@@ -47,7 +47,7 @@ def failing_first(operation: Callable[P, Awaitable[T]], times: int) -> Callable[
 
 @pytest.fixture
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(insist, "FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(outages, "FIRST_PAUSE_SECONDS", 0)
 
 
 async def lease_end(office: Office) -> datetime | None:
@@ -138,7 +138,7 @@ async def test_what_fails_when_the_lease_has_lapsed_is_not_recorded_and_the_rest
         await until(lambda: late.in_hand == 0)
 
         assert office.sink.bodies("http://ill") == [b"1"]
-        assert late.written.total() == 0
+        assert office.counts.written.total() == 0
 
 
 async def test_what_waits_too_long_is_not_put_off_when_its_lease_has_lapsed(
@@ -156,7 +156,7 @@ async def test_what_waits_too_long_is_not_put_off_when_its_lease_has_lapsed(
         office.clock.advance(seconds=office.settings.delivery_lease_seconds)
         await until(lambda: late.in_hand == 1)
 
-        assert late.written.total() == 0
+        assert office.counts.written.total() == 0
         hanging.let_go.set()
 
 

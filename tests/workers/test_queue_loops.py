@@ -13,8 +13,10 @@ from tests.clock import ManualClock
 from tests.kinds import KINDS
 from tests.workers.office import OUTBOX, Office
 from workers.build import build_engine
+from workers.doorbell import LocalDoorbell
 from workers.engine import Engine
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 
 PROJECT = "project1"
@@ -33,7 +35,10 @@ def queue(name: str) -> QueueRef:
 @contextlib.asynccontextmanager
 async def relaying(office: Office, clock: ManualClock) -> AsyncIterator[Engine]:
     """An engine that posts to queues as the service's does."""
-    engine = build_engine(office.storage, office.settings, clock, KINDS)
+    doorbell = LocalDoorbell()
+    engine = build_engine(
+        Service(office.storage, office.settings, clock, doorbell, KINDS), doorbell
+    )
     run = asyncio.create_task(engine.run())
     try:
         yield engine

@@ -157,11 +157,11 @@ async def test_a_retry_does_not_outlive_its_subscription_and_that_is_counted_and
     await office.work_off()
 
     office.clock.advance(seconds=300)
-    async with office.open() as engine:
+    async with office.open():
         await office.settled()
 
     assert len(office.sink.deliveries) == 2
-    assert engine.dropped["gone"] == engine.dropped.total() == 1
+    assert office.counts.dropped["gone"] == office.counts.dropped.total() == 1
     [dropped] = told(caplog, "delivery_dropped")
     assert dropped["subscription_id"] == subscription.id
     assert (dropped["project"], dropped["queue"]) == (QUEUE.project, QUEUE.name)
@@ -200,7 +200,7 @@ async def test_a_receiver_that_recovers_is_told_of_once_with_since_when_and_how_
     office.settings = Settings(delivery_breaker_failures=3, retry_jitter=0)
     subscription = await office.subscribe("http://receiver")
     office.sink.answers["http://receiver"] = always(TRY_LATER)
-    async with office.open() as engine:
+    async with office.open():
         await office.post(b"1")
         await office.sink.received(4)
         assert len(told(caplog, "endpoint_suspect")) == 1
@@ -217,7 +217,7 @@ async def test_a_receiver_that_recovers_is_told_of_once_with_since_when_and_how_
 
         await until_stored(the_rest_is_parked)
         office.clock.advance(seconds=1)
-        engine.ring(0)
+        office.doorbell.ring(0)
         await office.sink.received(7)
         await office.settled()
 

@@ -15,6 +15,7 @@ import uvloop
 from api.app import create_app
 from sinks.registry import load_kinds
 from workers.build import build_engine
+from workers.doorbell import LocalDoorbell
 from zaqar_notify import logs
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
 from zaqar_notify.cli.welcome import things_to_try
@@ -50,13 +51,10 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
 async def _serve(settings: Settings, listener: socket.socket, data: Path) -> None:
     kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri)
-    clock = storage.clock
     try:
-        engine = build_engine(storage, settings, clock, kinds)
-        service = Service(
-            storage=storage, settings=settings, clock=clock, doorbell=engine, kinds=kinds
-        )
-        service.metrics.engine = engine
+        doorbell = LocalDoorbell()
+        service = Service(storage, settings, storage.clock, doorbell, kinds)
+        engine = build_engine(service, doorbell)
         server = Server(
             create_app(service), settings, on_started=lambda: _welcome(listener, settings, data)
         )

@@ -1,4 +1,4 @@
-"""The lanes' rules: who may run, who waits, who is turned away, and until when."""
+"""The slots' rules: who may run, who waits, who is turned away, and until when."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from collections.abc import Coroutine
 import pytest
 
 from tests.workers.office import until
-from workers.endpoints import FIRST_RUNS, SILENCE_SECONDS, Endpoint
-from workers.lanes import MAX_ENDPOINTS, PATIENCE_SECONDS, Lanes
+from workers.endpoints import (
+    FIRST_RUNS,
+    MAX_ENDPOINTS,
+    PATIENCE_SECONDS,
+    SILENCE_SECONDS,
+    Endpoint,
+    Endpoints,
+)
+from workers.slots import Slots
 
 
 class Timer:
@@ -25,8 +32,7 @@ class Hold:
 
     def __init__(self, endpoint: Endpoint, log: list[str] | None = None, name: str = "") -> None:
         self.endpoint = endpoint
-        self.offered_at = 0.0
-        self.insists = False
+        self.is_patient = False
         self.has_begun = False
         self.let_go = asyncio.Event()
         self._log = log
@@ -46,21 +52,17 @@ def timer() -> Timer:
 
 
 class Workshop:
-    """Lanes whose tasks end with the test."""
+    """Slots whose tasks end with the test."""
 
     def __init__(self, timer: Timer) -> None:
         self.tasks: list[asyncio.Task[None]] = []
         self.timer = timer
 
-    def lanes(self, *, total: int = 8, per_endpoint: int = 2, breaker_failures: int = 3) -> Lanes:
-        return Lanes(
-            self._spawn,
-            total=total,
-            per_endpoint=per_endpoint,
-            breaker_failures=breaker_failures,
-            random=lambda: 0.5,
-            timer=self.timer,
-        )
+    def slots(
+        self, *, total: int = 8, per_endpoint: int = 2, breaker_failures: int = 3
+    ) -> Slots[Hold]:
+        self.endpoints = Endpoints(limit=per_endpoint, breaker_failures=breaker_failures)
+        return Slots(lambda run: run.go(), self._spawn, total=total, timer=self.timer)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         self.tasks.append(asyncio.ensure_future(work))
@@ -83,10 +85,10 @@ def begun(runs: list[Hold]) -> int:
     return sum(run.has_begun for run in runs)
 
 
-def submitted(lanes: Lanes, endpoint: Endpoint, count: int) -> list[Hold]:
+def submitted(slots: Slots[Hold], endpoint: Endpoint, count: int) -> list[Hold]:
     runs = [Hold(endpoint) for _ in range(count)]
     for run in runs:
-        lanes.submit(run)
+        slots.submit(run)
     return runs
 
 
@@ -101,33 +103,33 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_an_endpoint_has_no_more_lanes_than_its_share(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=8, per_endpoint=2)
-    runs = submitted(lanes, lanes.endpoint("p", "a"), 5)
+async def test_an_endpoint_has_no_more_slots_than_its_share(workshop: Workshop) -> None:
+    slots = workshop.slots(total=8, per_endpoint=2)
+    runs = submitted(slots, workshop.endpoints.of("p", "a"), 5)
 
     await turns()
 
-    assert (begun(runs), lanes.running, lanes.waiting) == (2, 2, 3)
+    assert (begun(runs), slots.running, slots.waiting) == (2, 2, 3)
 
 
-async def test_all_endpoints_together_have_no_more_than_all_lanes(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=3, per_endpoint=2)
-    runs = [run for name in "abc" for run in submitted(lanes, lanes.endpoint("p", name), 2)]
+async def test_all_endpoints_together_have_no_more_than_all_slots(workshop: Workshop) -> None:
+    slots = workshop.slots(total=3, per_endpoint=2)
+    runs = [run for name in "abc" for run in submitted(slots, workshop.endpoints.of("p", name), 2)]
 
     await turns()
-    assert (begun(runs), lanes.waiting) == (3, 3)
+    assert (begun(runs), slots.waiting) == (3, 3)
 
     for run in runs:
         run.let_go.set()
-    await until(lambda: lanes.running == 0)
+    await until(lambda: slots.running == 0)
     assert begun(runs) == 6
 
 
 async def test_endpoints_take_turns(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=1, per_endpoint=1)
+    slots = workshop.slots(total=1, per_endpoint=1)
     log: list[str] = []
     for name in ("a", "a", "a", "b", "c"):
-        lanes.submit(Hold(lanes.endpoint("p", name), log, name))
+        slots.submit(Hold(workshop.endpoints.of("p", name), log, name))
 
     await until(lambda: len(log) == 5)
 
@@ -135,71 +137,75 @@ async def test_endpoints_take_turns(workshop: Workshop) -> None:
 
 
 async def test_projects_take_turns_however_many_endpoints_they_have(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=1)
+    slots = workshop.slots(total=1)
     log: list[str] = []
     for number in range(5):
-        lanes.submit(Hold(lanes.endpoint("big", f"{number}"), log, "big"))
+        slots.submit(Hold(workshop.endpoints.of("big", f"{number}"), log, "big"))
     for name in ("small", "tiny"):
-        lanes.submit(Hold(lanes.endpoint(name, "a"), log, name))
+        slots.submit(Hold(workshop.endpoints.of(name, "a"), log, name))
 
     await until(lambda: len(log) == 7)
 
     assert log == ["big", "small", "tiny", "big", "big", "big", "big"]
 
 
-async def test_a_project_alone_leaves_a_quarter_of_the_lanes_to_the_next(
+async def test_a_project_alone_leaves_a_quarter_of_the_slots_to_the_next(
     workshop: Workshop,
 ) -> None:
-    lanes = workshop.lanes(total=8)
+    slots = workshop.slots(total=8)
     hanging = [
-        run for number in range(50) for run in submitted(lanes, lanes.endpoint("p", f"{number}"), 1)
+        run
+        for number in range(50)
+        for run in submitted(slots, workshop.endpoints.of("p", f"{number}"), 1)
     ]
     await turns()
     assert begun(hanging) == 6
 
-    healthy = submitted(lanes, lanes.endpoint("q", "a"), 1)
+    healthy = submitted(slots, workshop.endpoints.of("q", "a"), 1)
     await turns()
     assert begun(healthy) == 1
 
 
-async def test_lanes_that_one_project_gives_back_go_to_all_that_may_have_more(
+async def test_slots_that_one_project_gives_back_go_to_all_that_may_have_more(
     workshop: Workshop,
 ) -> None:
-    lanes = workshop.lanes(total=8)
+    slots = workshop.slots(total=8)
     runs = [
-        run for number in range(12) for run in submitted(lanes, lanes.endpoint("p", f"{number}"), 1)
+        run
+        for number in range(12)
+        for run in submitted(slots, workshop.endpoints.of("p", f"{number}"), 1)
     ]
     await turns()
 
     for run in runs:
         run.let_go.set()
 
-    await until(lambda: lanes.running == lanes.waiting == 0)
+    await until(lambda: slots.running == slots.waiting == 0)
     assert begun(runs) == 12
 
 
-async def test_the_suspects_of_one_project_leave_lanes_to_those_of_another(
+async def test_the_suspects_of_one_project_leave_slots_to_those_of_another(
     workshop: Workshop,
 ) -> None:
-    lanes = workshop.lanes(total=32)
+    slots = workshop.slots(total=32)
     for number in range(20):
-        endpoint = lanes.endpoint("p", f"ill{number}")
+        endpoint = workshop.endpoints.of("p", f"ill{number}")
         fail(endpoint, 3)
-        submitted(lanes, endpoint, 1)
+        submitted(slots, endpoint, 1)
     await turns()
-    other = lanes.endpoint("q", "ill")
+    other = workshop.endpoints.of("q", "ill")
     fail(other, 3)
 
-    runs = submitted(lanes, other, 1)
+    runs = submitted(slots, other, 1)
 
     await turns()
-    assert (lanes.running, begun(runs)) == (7, 1)
+    assert (slots.running, begun(runs)) == (7, 1)
 
 
 async def test_an_endpoint_is_trusted_with_more_runs_by_its_successes(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=64, per_endpoint=16)
-    endpoint = lanes.endpoint("p", "a")
-    runs = submitted(lanes, endpoint, 20)
+    slots = workshop.slots(total=64, per_endpoint=16)
+    endpoint = workshop.endpoints.of("p", "a")
+    runs = submitted(slots, endpoint, 20)
     await turns()
     assert begun(runs) == FIRST_RUNS
 
@@ -213,23 +219,23 @@ async def test_an_endpoint_is_trusted_with_more_runs_by_its_successes(workshop: 
 
 
 async def test_projects_do_not_share_an_endpoint(workshop: Workshop) -> None:
-    lanes = workshop.lanes()
+    workshop.slots()
 
-    assert lanes.endpoint("p1", "a") is lanes.endpoint("p1", "a")
-    assert lanes.endpoint("p1", "a") is not lanes.endpoint("p2", "a")
+    assert workshop.endpoints.of("p1", "a") is workshop.endpoints.of("p1", "a")
+    assert workshop.endpoints.of("p1", "a") is not workshop.endpoints.of("p2", "a")
 
 
 async def test_a_failing_endpoint_gets_one_run_at_a_time_until_one_succeeds(
     workshop: Workshop,
 ) -> None:
-    lanes = workshop.lanes(per_endpoint=2, breaker_failures=3)
-    endpoint = lanes.endpoint("p", "a")
+    slots = workshop.slots(per_endpoint=2, breaker_failures=3)
+    endpoint = workshop.endpoints.of("p", "a")
     fail(endpoint, 2)
     assert endpoint.limit == 2
 
     fail(endpoint, 1)
     assert endpoint.limit == 1
-    runs = submitted(lanes, endpoint, 2)
+    runs = submitted(slots, endpoint, 2)
     await turns()
     assert begun(runs) == 1
 
@@ -239,18 +245,20 @@ async def test_a_failing_endpoint_gets_one_run_at_a_time_until_one_succeeds(
     await until(lambda: begun(runs) == 2)
 
 
-async def test_suspects_have_a_quarter_of_the_lanes(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=8)
+async def test_suspects_have_a_quarter_of_the_slots(workshop: Workshop) -> None:
+    slots = workshop.slots(total=8)
     suspects = []
     for number in range(6):
-        endpoint = lanes.endpoint("p", f"ill{number}")
+        endpoint = workshop.endpoints.of("p", f"ill{number}")
         fail(endpoint, 3)
-        suspects += submitted(lanes, endpoint, 1)
+        suspects += submitted(slots, endpoint, 1)
     await turns()
     assert begun(suspects) == 2
 
     healthy = [
-        run for number in range(6) for run in submitted(lanes, lanes.endpoint("q", f"{number}"), 1)
+        run
+        for number in range(6)
+        for run in submitted(slots, workshop.endpoints.of("q", f"{number}"), 1)
     ]
     await turns()
     assert begun(healthy) == 5
@@ -262,92 +270,92 @@ async def test_suspects_have_a_quarter_of_the_lanes(workshop: Workshop) -> None:
 async def test_a_silent_endpoint_admits_less_the_longer_it_is_silent(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(per_endpoint=2)
-    endpoint = lanes.endpoint("p", "a")
-    submitted(lanes, endpoint, 5)
+    slots = workshop.slots(per_endpoint=2)
+    endpoint = workshop.endpoints.of("p", "a")
+    submitted(slots, endpoint, 5)
     await turns()
-    assert lanes.admits(endpoint)
+    assert slots.admits(endpoint)
 
     # Three wait; a fourth would have its turn after 4 / 2 times the silence.
     timer.now += PATIENCE_SECONDS / 2
-    assert lanes.admits(endpoint)
+    assert slots.admits(endpoint)
     timer.now += 0.01
-    assert not lanes.admits(endpoint)
+    assert not slots.admits(endpoint)
 
 
 async def test_nothing_is_turned_away_for_a_worker_that_stood_still_as_a_burst_began(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(total=400, per_endpoint=16)
-    endpoint = lanes.endpoint("p", "a")
-    submitted(lanes, endpoint, 200)
+    slots = workshop.slots(total=400, per_endpoint=16)
+    endpoint = workshop.endpoints.of("p", "a")
+    submitted(slots, endpoint, 200)
     await turns()
 
     timer.now += SILENCE_SECONDS / 2
 
-    assert lanes.admits(endpoint)
-    assert lanes.turn_away_overdue() == []
+    assert slots.admits(endpoint)
+    assert slots.turn_away_overdue() == []
 
 
 async def test_one_slow_wave_of_tries_says_less_than_two(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=400, per_endpoint=16)
-    endpoint = lanes.endpoint("p", "a")
-    submitted(lanes, endpoint, FIRST_RUNS + 160)
+    slots = workshop.slots(total=400, per_endpoint=16)
+    endpoint = workshop.endpoints.of("p", "a")
+    submitted(slots, endpoint, FIRST_RUNS + 160)
     await turns()
     admitted = []
     for _ in range(2):
         for _ in range(16):
             endpoint.tried(succeeded=True, seconds=0.15, now=1000)
-        admitted.append(lanes.admits(endpoint))
+        admitted.append(slots.admits(endpoint))
 
     assert admitted == [True, False]
 
 
 async def test_a_quick_endpoint_admits_more_than_it_can_run(workshop: Workshop) -> None:
-    lanes = workshop.lanes(per_endpoint=2)
-    endpoint = lanes.endpoint("p", "a")
+    slots = workshop.slots(per_endpoint=2)
+    endpoint = workshop.endpoints.of("p", "a")
     for _ in range(20):
         endpoint.tried(succeeded=True, seconds=0.002, now=1000)
-    submitted(lanes, endpoint, 500)
+    submitted(slots, endpoint, 500)
 
-    assert lanes.admits(endpoint)
+    assert slots.admits(endpoint)
 
 
 async def test_what_waits_for_a_stuck_endpoint_is_turned_away(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(total=8, per_endpoint=2)
-    stuck = submitted(lanes, lanes.endpoint("p", "stuck"), 6)
+    slots = workshop.slots(total=8, per_endpoint=2)
+    stuck = submitted(slots, workshop.endpoints.of("p", "stuck"), 6)
     await turns()
-    assert lanes.turn_away_overdue() == []
+    assert slots.turn_away_overdue() == []
 
     timer.now += PATIENCE_SECONDS
-    overdue = lanes.turn_away_overdue()
+    overdue = slots.turn_away_overdue()
 
     assert overdue == stuck[4:]
-    assert lanes.waiting == 2
+    assert slots.waiting == 2
     timer.now += 0.01
-    assert lanes.turn_away_overdue() == stuck[2:4]
+    assert slots.turn_away_overdue() == stuck[2:4]
 
 
-async def test_what_waits_only_for_a_lane_is_not_turned_away(
+async def test_what_waits_only_for_a_slot_is_not_turned_away(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(total=2, per_endpoint=2)
-    submitted(lanes, lanes.endpoint("p", "slow"), 2)
-    submitted(lanes, lanes.endpoint("p", "well"), 3)
+    slots = workshop.slots(total=2, per_endpoint=2)
+    submitted(slots, workshop.endpoints.of("p", "slow"), 2)
+    submitted(slots, workshop.endpoints.of("p", "well"), 3)
     await turns()
 
     timer.now += 10 * PATIENCE_SECONDS
 
-    assert lanes.turn_away_overdue() == []
+    assert slots.turn_away_overdue() == []
 
 
-async def test_room_comes_when_a_lane_or_a_place_to_wait_is_free(workshop: Workshop) -> None:
-    lanes = workshop.lanes(total=2, per_endpoint=2)
-    runs = submitted(lanes, lanes.endpoint("p", "a"), 4)
+async def test_room_comes_when_a_slot_or_a_place_to_wait_is_free(workshop: Workshop) -> None:
+    slots = workshop.slots(total=2, per_endpoint=2)
+    runs = submitted(slots, workshop.endpoints.of("p", "a"), 4)
     await turns()
-    room = asyncio.ensure_future(lanes.room("p"))
+    room = asyncio.ensure_future(slots.room("p"))
     await turns()
     assert not room.done()
 
@@ -356,17 +364,17 @@ async def test_room_comes_when_a_lane_or_a_place_to_wait_is_free(workshop: Works
     await asyncio.wait_for(room, timeout=5)
 
 
-async def test_a_run_that_fails_does_not_take_its_lane_with_it(
+async def test_a_run_that_fails_does_not_take_its_slot_with_it(
     workshop: Workshop, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(Hold):
         async def go(self) -> None:
             raise RuntimeError("a defect")
 
-    lanes = workshop.lanes(total=1)
+    slots = workshop.slots(total=1)
     log: list[str] = []
-    lanes.submit(Failing(lanes.endpoint("p", "a")))
-    lanes.submit(Hold(lanes.endpoint("p", "b"), log, "b"))
+    slots.submit(Failing(workshop.endpoints.of("p", "a")))
+    slots.submit(Hold(workshop.endpoints.of("p", "b"), log, "b"))
 
     await until(lambda: log == ["b"])
 
@@ -376,87 +384,87 @@ async def test_a_run_that_fails_does_not_take_its_lane_with_it(
 def test_deferred_runs_get_turns_at_the_pace_of_the_endpoint(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(per_endpoint=2, breaker_failures=3)
-    endpoint = lanes.endpoint("p", "a")
+    workshop.slots(per_endpoint=2, breaker_failures=3)
+    endpoint = workshop.endpoints.of("p", "a")
     for _ in range(40):
         endpoint.tried(succeeded=True, seconds=10, now=timer.now)
 
-    assert [lanes.defer(endpoint) for _ in range(4)] == [1, 6, 11, 16]
+    assert [endpoint.book_turn(workshop.timer()) for _ in range(4)] == [1, 6, 11, 16]
 
 
 async def test_a_paused_endpoint_gets_no_run_until_its_pause_has_passed(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(per_endpoint=1)
-    endpoint = lanes.endpoint("p", "a")
-    under_way, waiting = submitted(lanes, endpoint, 2)
+    slots = workshop.slots(per_endpoint=1)
+    endpoint = workshop.endpoints.of("p", "a")
+    under_way, waiting = submitted(slots, endpoint, 2)
     await turns()
 
     endpoint.pause(100, timer.now)
     endpoint.pause(5, timer.now)
 
     assert under_way.has_begun
-    assert not lanes.admits(endpoint)
-    assert lanes.turn_away_overdue() == [waiting]
-    assert [lanes.defer(endpoint) for _ in range(2)] == [100, 100]
+    assert not slots.admits(endpoint)
+    assert slots.turn_away_overdue() == [waiting]
+    assert [endpoint.book_turn(workshop.timer()) for _ in range(2)] == [100, 100]
 
     under_way.let_go.set()
     await turns()
     timer.now += 100
-    assert lanes.admits(endpoint)
+    assert slots.admits(endpoint)
 
 
 def test_runs_put_off_over_a_pause_come_back_at_the_pace_of_the_endpoint(
     workshop: Workshop, timer: Timer
 ) -> None:
-    lanes = workshop.lanes(per_endpoint=1)
-    endpoint = lanes.endpoint("p", "a")
+    workshop.slots(per_endpoint=1)
+    endpoint = workshop.endpoints.of("p", "a")
     for _ in range(50):
         endpoint.tried(succeeded=True, seconds=20.0, now=timer.now)
 
     endpoint.pause(86400, timer.now)
 
-    waits = [lanes.defer(endpoint) for _ in range(5)]
+    waits = [endpoint.book_turn(workshop.timer()) for _ in range(5)]
     assert waits == [86400, 86420, 86440, None, None]
 
 
 def test_what_would_wait_for_more_than_a_minute_is_not_deferred(workshop: Workshop) -> None:
-    lanes = workshop.lanes(per_endpoint=1)
-    endpoint = lanes.endpoint("p", "a")
+    workshop.slots(per_endpoint=1)
+    endpoint = workshop.endpoints.of("p", "a")
     for _ in range(20):
         endpoint.tried(succeeded=True, seconds=15, now=1000)
 
-    waits = [lanes.defer(endpoint) for _ in range(6)]
+    waits = [endpoint.book_turn(workshop.timer()) for _ in range(6)]
 
     assert waits == [1, 16, 31, 46, None, None]
 
 
 def test_what_a_failing_endpoint_is_owed_is_not_deferred(workshop: Workshop) -> None:
-    lanes = workshop.lanes(breaker_failures=3)
-    endpoint = lanes.endpoint("p", "a")
+    workshop.slots(breaker_failures=3)
+    endpoint = workshop.endpoints.of("p", "a")
     fail(endpoint, 3)
 
-    assert lanes.defer(endpoint) is None
+    assert endpoint.book_turn(workshop.timer()) is None
 
 
 def test_a_recovered_endpoint_is_booked_anew(workshop: Workshop) -> None:
-    lanes = workshop.lanes(breaker_failures=3)
-    endpoint = lanes.endpoint("p", "a")
+    workshop.slots(breaker_failures=3)
+    endpoint = workshop.endpoints.of("p", "a")
     fail(endpoint, 40, seconds=15)
     for _ in range(5):
-        lanes.defer(endpoint)
+        endpoint.book_turn(workshop.timer())
 
     endpoint.tried(succeeded=True, seconds=0, now=1000)
 
-    assert lanes.defer(endpoint) == 1
+    assert endpoint.book_turn(workshop.timer()) == 1
 
 
 def test_no_more_endpoints_are_remembered_than_the_bound(workshop: Workshop) -> None:
-    lanes = workshop.lanes(breaker_failures=1)
-    first = lanes.endpoint("p", "first")
+    workshop.slots(breaker_failures=1)
+    first = workshop.endpoints.of("p", "first")
     fail(first, 1)
 
     for number in range(MAX_ENDPOINTS):
-        lanes.endpoint("p", str(number))
+        workshop.endpoints.of("p", str(number))
 
-    assert not lanes.endpoint("p", "first").is_suspect
+    assert not workshop.endpoints.of("p", "first").is_suspect

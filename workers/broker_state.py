@@ -6,7 +6,7 @@ import mmap
 from collections import Counter
 
 
-class Hearing:
+class BrokerState:
     """Noted by the worker's own process, which has the connection, and seen by its children, too."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Going on when the store comes back."""
+"""Going on when the store comes back: an operation is repeated until the store answers, or the stop."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.outage = Outage()
-        """Of the store that its operations insist on."""
+        """Of the store."""
         self._event = asyncio.Event()
 
     def is_set(self) -> bool:
@@ -72,7 +72,7 @@ class Stop:
             return
 
 
-async def insist(operation: Callable[[], Awaitable[T]], stop: Stop) -> T:
+async def until_answered(operation: Callable[[], Awaitable[T]], stop: Stop) -> T:
     """Repeat a storage operation until the store answers, with pauses of up to 5 seconds.
 
     Raises:

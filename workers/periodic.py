@@ -1,12 +1,12 @@
-"""Periodic duties. Of all workers one at a time has its turn, which ends by itself. Each duty is
-idempotent: should it take longer than the turn, another worker may do it as well.
+"""Periodic work: the sweep. One worker at a time has the turn, which ends by itself. The sweep is
+idempotent: when it takes longer than the turn, another worker may do it as well.
 """
 
 from __future__ import annotations
 
 import logging
 
-from workers.insist import Stop
+from workers.outages import Stop
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Subscription

@@ -1,0 +1,173 @@
+"""Attempts: a batch of messages is sent to one receiver, and what is still owed afterwards is stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+
+from sinks.shortage import is_shortage
+from workers.endpoints import Endpoint
+from workers.ledger import Ledger
+from workers.receivers import Receiver
+from workers.recorder import Failures, Recorder
+from workers.retries import Retries
+from workers.slots import Slots
+from workers.taken import Taken
+from zaqar_notify.clock import Clock, host_now
+from zaqar_notify.delivery import Outgoing, Record, delivery_id
+from zaqar_notify.kinds import Sink
+from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
+
+SHORTAGE_PAUSE_SECONDS = 5
+"""How long a receiver is left alone when we could not reach it for want of files or memory."""
+
+
+class Batch(msgspec.Struct, eq=False, frozen=True):
+    """Messages of one job on their way to one receiver, one after the other. `attempt` is the number of the
+    attempt that is made of each, from 1. A patient one waits for a slot however long that takes.
+    """
+
+    receiver: Receiver
+    messages: Sequence[Outgoing]
+    attempt: int
+    taken: Taken
+    is_patient: bool = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.receiver.endpoint
+
+    @property
+    def is_behind_parked(self) -> bool:
+        """Whether other deliveries wait for the receiver: a replay fetches these in their turn."""
+        is_notification = self.messages[0].kind is MessageType.NOTIFICATION
+        return is_notification and self.receiver.subscription.replay_id is not None
+
+
+class Attempts:
+    def __init__(
+        self, retries: Retries, ledger: Ledger, recorder: Recorder, *, clock: Clock
+    ) -> None:
+        self._retries = retries
+        self._ledger = ledger
+        self._recorder = recorder
+        self._clock = clock
+
+    async def make(self, batch: Batch) -> None:
+        """Try each message once and store what is still owed; then this part of the job is done.
+
+        Once the job is another worker's, nothing is tried or stored any more: all of it is done anew.
+        """
+        with batch.taken:
+            records = await self._make_each(batch)
+            if records and batch.taken.is_held:
+                await self._ledger.write_for(batch.receiver.subscription, records)
+
+    async def _make_each(self, batch: Batch) -> list[Record]:
+        """Try each message; return what is owed afterwards."""
+        receiver, attempt = batch.receiver, batch.attempt
+        records: list[Record] = []
+        for number, message in enumerate(batch.messages):
+            if not batch.taken.is_held:
+                break
+            if receiver.is_gone:
+                records.append(self._retries.held(message, receiver.subscription))
+                continue
+            if receiver.endpoint.is_paused(time.monotonic()):
+                records += self._retries.deferred(batch.messages[number:], receiver, attempt)
+                break
+            was_suspect = receiver.endpoint.is_suspect
+            delivery = self._delivery(message, receiver, attempt)
+            outcome = await self._make_one(delivery, receiver)
+            if outcome.verdict is Verdict.DELIVERED:
+                if message.since is not None:
+                    waited = self._clock.now() - message.since
+                    self._recorder.arrived(receiver.scheme, waited.total_seconds())
+                continue
+            if outcome.verdict is Verdict.POSTPONED:
+                rest = batch.messages[number:]
+                records += self._retries.postponed(rest, receiver, attempt, outcome)
+                break
+            records.append(
+                await self._retries.after_failure(
+                    outcome, delivery, message, receiver, was_suspect=was_suspect
+                )
+            )
+            if receiver.endpoint.is_suspect:
+                records += self._retries.deferred(batch.messages[number + 1 :], receiver, attempt)
+                break
+        return records
+
+    async def _make_one(self, delivery: Delivery, receiver: Receiver) -> Outcome:
+        began = time.monotonic()
+        outcome = await self._send(receiver.sink, delivery)
+        ended = time.monotonic()
+        endpoint = receiver.endpoint
+        if outcome.verdict is not Verdict.POSTPONED:
+            self._learn(outcome, receiver, seconds=ended - began, now=ended)
+        if outcome.retry_after_seconds:
+            if outcome.verdict is not Verdict.POSTPONED and not endpoint.is_paused(ended):
+                self._recorder.paused(receiver.subscription, seconds=outcome.retry_after_seconds)
+            endpoint.pause(outcome.retry_after_seconds, now=ended)
+        self._recorder.attempted(outcome, delivery, scheme=receiver.scheme)
+        return outcome
+
+    async def _send(self, sink: Sink | None, delivery: Delivery) -> Outcome:
+        if sink is None:
+            scheme = delivery.subscription.subscriber.partition(":")[0]
+            return Outcome(Verdict.REFUSED, detail=f"{scheme[:40]} is not in subscriber_types")
+        try:
+            return await sink.deliver(delivery)
+        except Exception as error:  # A defect in a sink costs its own deliveries only.
+            if is_shortage(error):
+                # The receiver is not blamed.
+                detail = str(error) or type(error).__name__
+                self._recorder.short_of_resources(detail)
+                pause = SHORTAGE_PAUSE_SECONDS
+                return Outcome(Verdict.POSTPONED, detail=detail, retry_after_seconds=pause)
+            self._recorder.sink_failed(delivery)
+            return Outcome(Verdict.TRY_LATER, detail=f"the sink failed: {type(error).__name__}")
+
+    def _learn(self, outcome: Outcome, receiver: Receiver, *, seconds: float, now: float) -> None:
+        """How the receiver is doing; that it begins to fail or recovers is recorded."""
+        endpoint = receiver.endpoint
+        was_suspect = endpoint.is_suspect
+        has_answered = outcome.verdict is not Verdict.TRY_LATER
+        if has_answered and endpoint.failures:
+            since = host_now(self._clock) - timedelta(seconds=now - endpoint.failing_since)
+            receiver.failures = Failures(endpoint.failures, since)
+        endpoint.tried(succeeded=has_answered, seconds=seconds, now=now)
+        if endpoint.is_suspect and not was_suspect:
+            self._recorder.suspect(receiver.subscription)
+        elif was_suspect and not endpoint.is_suspect and outcome.verdict is not Verdict.GONE:
+            self._recorder.recovered(receiver.subscription, receiver.failures)
+
+    def _delivery(self, message: Outgoing, receiver: Receiver, attempt: int) -> Delivery:
+        subscription = receiver.subscription
+        return Delivery(
+            id=delivery_id(subscription.id, message.message_id),
+            kind=message.kind,
+            subscription=subscription,
+            message_id=message.message_id,
+            payload=message.payload,
+            message=message.message,
+            attempt=attempt,
+            sent_at=host_now(self._clock),
+            secrets=receiver.secrets,
+            hops=message.hops,
+            request_id=message.request_id,
+            visited=message.visited,
+            origin=message.origin,
+        )
+
+
+def offer(batch: Batch, slots: Slots[Batch]) -> bool:
+    """Have a batch tried as one more part of its job, if that can be expected to begin soon."""
+    if batch.is_behind_parked or not slots.admits(batch.endpoint):
+        return False
+    batch.taken.add_part()
+    slots.submit(batch)
+    return True

@@ -1,0 +1,131 @@
+"""All consumers of one process: what they have in hand together, and the heartbeat of their leases."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from workers.consumer import Consumer
+from workers.in_hand import InHand
+from workers.outages import Stop
+from workers.sharing import Budget
+from workers.slots import Spawn
+from workers.store import RetryingStore
+from zaqar_notify.clock import Clock
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import QueueRef
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Storage
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES_IN_HAND = 64 << 20
+
+RELEASE_SECONDS = 2.0
+"""Time for giving back what is in hand, after the time to finish it is over."""
+
+
+class Consumers:
+    def __init__(
+        self,
+        storage: Storage,
+        store: RetryingStore,
+        spawn: Spawn,
+        *,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._storage = storage
+        self._store = store
+        self._spawn = spawn
+        self._clock = clock
+        self._settings = settings
+        self._bytes_in_hand = Budget(MAX_BYTES_IN_HAND)
+        self._open: list[Consumer] = []
+        self._freed = asyncio.Event()
+
+    @property
+    def in_hand(self) -> int:
+        """Jobs and deliveries that are claimed and not finished."""
+        return sum(consumer.in_hand.jobs.used for consumer in self._open)
+
+    def open(self, ref: QueueRef, bell: asyncio.Event | None = None) -> Consumer:
+        """A consumer whose leases are renewed until it is closed. Its caller has it take messages."""
+        lease_seconds = self._settings.delivery_lease_seconds
+        in_hand = InHand(
+            self._storage,
+            self._store,
+            ref,
+            clock=self._clock,
+            lease_seconds=lease_seconds,
+            most=self._settings.delivery_concurrency,
+            bytes_in_hand=self._bytes_in_hand,
+            spawn=self._spawn,
+            freed=self.look_again,
+        )
+        consumer = Consumer(
+            self._storage,
+            self._store,
+            in_hand,
+            clock=self._clock,
+            lease_seconds=lease_seconds,
+            bell=bell or asyncio.Event(),
+        )
+        self._open.append(consumer)
+        return consumer
+
+    @contextmanager
+    def opened(self, ref: QueueRef) -> Iterator[Consumer]:
+        consumer = self.open(ref)
+        try:
+            yield consumer
+        finally:
+            self._open.remove(consumer)
+
+    def look_again(self) -> None:
+        """Something was freed, or the process stops: have all that wait for it look."""
+        self._freed.set()
+        for consumer in self._open:
+            consumer.look_again()
+
+    def wake(self) -> None:
+        """Ring all bells: the process stops."""
+        for consumer in self._open:
+            consumer.bell.set()
+        self._freed.set()
+
+    async def room_for(self, consumer: Consumer, stop: Stop) -> int:
+        """Wait until more may be in hand, or the stop; return how many at once."""
+        await self.until(
+            lambda: stop.is_set() or bool(consumer.room and self._bytes_in_hand.free > 0)
+        )
+        return consumer.room
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for what may come true when something is freed."""
+        while not condition():
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def renew(self) -> None:
+        """The heartbeat: prolong all leases that are not fresh.
+
+        Raises:
+            StorageUnavailable: Some may not be prolonged.
+        """
+        # Writes that are asked for together are one commit, where the store can do that.
+        await asyncio.gather(*(consumer.in_hand.renew() for consumer in self._open))
+
+    async def give_back(self) -> None:
+        """Release what is in hand, uncounted."""
+        try:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                for consumer in list(self._open):
+                    await consumer.in_hand.give_back()
+        except (StorageUnavailable, TimeoutError):
+            logger.warning(
+                "Not everything could be given back; it comes back when its lease lapses",
+                extra={"action": "storage_unavailable"},
+            )

@@ -1,0 +1,81 @@
+"""Begins the work of what was claimed: fan-out, redelivery or replay, or leaves it to a later release."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine, Sequence
+
+from workers.fan_out import FanOuts
+from workers.ledger import Ledger
+from workers.redelivery import Redeliveries
+from workers.replay import Replays
+from workers.slots import Spawn
+from workers.taken import Taken, part_of_each
+from zaqar_notify.delivery import (
+    FanOut,
+    OwedDelivery,
+    Replay,
+    WrittenLater,
+    later_record,
+    say_written_later,
+)
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import QueueRef
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        fan_outs: FanOuts,
+        redeliveries: Redeliveries,
+        replays: Replays,
+        ledger: Ledger,
+        spawn: Spawn,
+    ) -> None:
+        self._fan_outs = fan_outs
+        self._redeliveries = redeliveries
+        self._replays = replays
+        self._ledger = ledger
+        self._spawn = spawn
+
+    def start(self, batch: Sequence[Taken]) -> None:
+        """Begin the work of one claim."""
+        jobs: dict[QueueRef, list[tuple[Taken, FanOut]]] = {}
+        owed: list[tuple[Taken, OwedDelivery]] = []
+        for taken in batch:
+            match taken.work:
+                case FanOut() as job:
+                    jobs.setdefault(QueueRef(job.project, job.queue), []).append((taken, job))
+                case OwedDelivery() as delivery:
+                    owed.append((taken, delivery))
+                case Replay() as replay:
+                    self._begin([taken], self._replays.run(taken, replay))
+                case WrittenLater(version=version):
+                    self._begin([taken], self._leave(taken, version))
+                case None:
+                    taken.fail_part()
+        for ref, of_queue in jobs.items():
+            self._begin([taken for taken, _ in of_queue], self._fan_outs.run(ref, of_queue))
+        if owed:
+            self._begin([taken for taken, _ in owed], self._redeliveries.run(owed))
+
+    def _begin(self, batch: Sequence[Taken], work: Coroutine[object, object, None]) -> None:
+        self._spawn(answer_for(batch, work))
+
+    async def _leave(self, taken: Taken, version: int) -> None:
+        """Put a job where workers of its release look. Claimed here time and again, it would be poison."""
+        say_written_later(version)
+        await self._ledger.write([later_record(taken.message.body, version)], project="")
+
+
+async def answer_for(batch: Sequence[Taken], work: Coroutine[object, object, None]) -> None:
+    """Do the work as a part of each job. Whatever goes wrong, no job stays in hand for ever."""
+    try:
+        with part_of_each(batch):
+            await work
+    except StorageUnavailable:
+        return  # Only when stopping.
+    except Exception:
+        logger.exception("A job failed", extra={"action": "job_failed"})

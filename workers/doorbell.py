@@ -1,0 +1,21 @@
+"""The doorbell of a process that delivers by itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class LocalDoorbell:
+    """A bell for each partition, which the engine of this process listens to."""
+
+    def __init__(self) -> None:
+        self._bells: dict[int, asyncio.Event] = {}
+        self.unknown = asyncio.Event()
+        """Rung for a partition that has no bell yet."""
+
+    def ring(self, partition: int) -> None:
+        """Say that the partition's outbox has work. What falls due in its retry queue needs no ring."""
+        self._bells.get(partition, self.unknown).set()
+
+    def bell(self, partition: int) -> asyncio.Event:
+        return self._bells.setdefault(partition, asyncio.Event())

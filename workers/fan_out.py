@@ -1,0 +1,156 @@
+"""Fan-out: the messages of jobs are offered to every subscription of their queue.
+
+Subscriptions are read page by page. While a project has all slots that it may have and as many of its
+batches wait as there are slots, no further one is looked at. So no more batches wait than jobs in hand
+times slots, 150 bytes each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from datetime import UTC, datetime, timedelta
+
+from workers.attempts import Batch, offer
+from workers.receivers import Receivers
+from workers.recorder import Recorder
+from workers.slots import Slots
+from workers.store import RetryingStore
+from workers.taken import Taken
+from workers.untried import Untried
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import FanOut, outgoing_messages
+from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.settings import Settings
+from zaqar_notify.subscribers import subscribed_queue
+
+SUBSCRIPTIONS_PER_PAGE = 100
+BATCHES_PER_DEFERRAL = 64
+
+LONG_SINCE = datetime(1970, 1, 1, tzinfo=UTC)
+
+CLOCK_SKEW = timedelta(seconds=5)
+"""A subscription made so much later than a post, by two processes' clocks, is surely later."""
+
+
+class _Job:
+    """A fan-out job in hand, with its messages ready to be sent."""
+
+    __slots__ = ("_job", "_most_hops", "cut", "messages", "posted_by", "taken")
+
+    def __init__(self, taken: Taken, job: FanOut, *, most_hops: int) -> None:
+        self._job = job
+        self._most_hops = most_hops
+        self.cut: list[Subscription] = []
+        """Of the queue subscriptions that a further hop would have led to, the first."""
+        self.taken = taken
+        self.messages = outgoing_messages(job, since=taken.due_at)
+        self.posted_by = taken.message.posted_at + CLOCK_SKEW
+
+    @property
+    def due(self) -> dict[str, datetime]:
+        """By id, when those of its messages were due that were posted with a delay.
+
+        A job that was put aside and given back has none any more. Whether a purge came before its
+        messages were due can't be told then: they are taken for due long since.
+        """
+        is_delayed = self.taken.due_at > self.taken.message.posted_at
+        at = self.taken.due_at if is_delayed else LONG_SINCE
+        return {each.message_id: at for each in self.messages if each.message.delay}
+
+    def leave_out(self, ids: Set[str]) -> None:
+        """Deliver nothing of these messages."""
+        self.messages = [each for each in self.messages if each.message_id not in ids]
+
+    def is_meant_for(self, subscription: Subscription) -> bool:
+        """Whether it goes there: not to a queue that it crossed already, nor on beyond the last hop."""
+        queue = subscribed_queue(subscription.subscriber)
+        if queue is None:
+            return True
+        if queue == self._job.queue or queue in self._job.visited:
+            return False
+        if self._job.hops < self._most_hops:
+            return True
+        self.cut = self.cut or [subscription]
+        return False
+
+
+class FanOuts:
+    def __init__(
+        self,
+        store: RetryingStore,
+        receivers: Receivers,
+        slots: Slots[Batch],
+        untried: Untried,
+        recorder: Recorder,
+        *,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._receivers = receivers
+        self._slots = slots
+        self._untried = untried
+        self._recorder = recorder
+        self._clock = clock
+        self._most_hops = settings.delivery_max_hops
+
+    async def run(self, ref: QueueRef, batch: Sequence[tuple[Taken, FanOut]]) -> None:
+        """Offer jobs of one queue to its subscriptions; they share one look at those."""
+        jobs = [_Job(taken, job, most_hops=self._most_hops) for taken, job in batch]
+        await self._leave_out_cancelled(ref, jobs)
+        jobs = [job for job in jobs if job.messages]
+        marker: str | None = None
+        while True:
+            page = await self._store.subscriptions(ref, marker=marker, limit=SUBSCRIPTIONS_PER_PAGE)
+            await self._offer_to(page, jobs, ref.project)
+            if len(page) < SUBSCRIPTIONS_PER_PAGE:
+                break
+            marker = page[-1].id
+        for job in jobs:
+            for subscription in job.cut if job.taken.is_held else ():
+                await self._untried.cut_short(job.messages[0], subscription)
+
+    async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
+        """Leave out the messages that were deleted before they were due."""
+        for job in jobs:
+            if not job.due:
+                continue
+            cancelled = await self._store.cancelled(ref, job.due)
+            if cancelled:
+                job.leave_out(cancelled)
+                self._recorder.cancelled(ref, len(cancelled))
+
+    async def _offer_to(
+        self, page: Sequence[Subscription], jobs: Sequence[_Job], project: str
+    ) -> None:
+        turned_away: list[Batch] = []
+        for subscription in page:
+            turned_away += await self._offer(subscription, jobs)
+            if len(turned_away) >= BATCHES_PER_DEFERRAL:
+                await self._untried.defer(turned_away)
+                turned_away = []
+            await self._slots.room(project)
+        if turned_away:
+            await self._untried.defer(turned_away)
+
+    async def _offer(self, subscription: Subscription, jobs: Sequence[_Job]) -> list[Batch]:
+        """Have those of the jobs tried for which there are slots; return the rest."""
+        if not self._receivers.may_notify(subscription):
+            return []
+        # One made in the future was made before the clock was put back.
+        is_old = subscription.created_at > self._clock.now() + CLOCK_SKEW
+        meant = [
+            job
+            for job in jobs
+            if (is_old or subscription.created_at <= job.posted_by)
+            and job.taken.is_held
+            and job.is_meant_for(subscription)
+        ]
+        if subscription.disabled_at is not None:
+            if meant:
+                owed = [message for job in meant for message in job.messages]
+                await self._untried.hold(owed, subscription)
+            return []
+        receiver = self._receivers.of(subscription)
+        batches = (Batch(receiver, job.messages, 1, job.taken) for job in meant)
+        return [batch for batch in batches if not offer(batch, self._slots)]

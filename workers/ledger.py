@@ -1,0 +1,82 @@
+"""Stores what is owed, and sees to it that somebody looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from workers.recorder import Recorder
+from workers.replay_jobs import ReplayJobs
+from workers.store import RetryingStore
+from zaqar_notify.delivery import Record, by_queue
+from zaqar_notify.internal import held_ref, parked_ref, queues_of_subscription
+from zaqar_notify.models import NewMessage, QueueRef, Subscription
+
+MAX_POST_BYTES = 1 << 20
+MAX_POST_MESSAGES = 500
+"""Records are written in posts of at most so many bytes (or one record) and messages."""
+
+
+class Ledger:
+    def __init__(self, store: RetryingStore, replay_jobs: ReplayJobs, recorder: Recorder) -> None:
+        self._store = store
+        self._replay_jobs = replay_jobs
+        self._recorder = recorder
+
+    async def write(self, records: Iterable[Record], *, project: str) -> None:
+        """Store records of one project durably; perhaps twice when the store failed in between.
+
+        Raises:
+            StorageUnavailable: The worker stops, and the store gives no answer.
+        """
+        for ref, messages in by_queue(records).items():
+            for portion in _portions(messages):
+                await self._store.post(ref, portion, project=project)
+                self._recorder.written(ref, len(portion))
+
+    async def write_for(self, subscription: Subscription, records: Sequence[Record]) -> None:
+        """Store what is owed to one subscription, and see to what is on its own queues."""
+        await self.write(records, project=subscription.queue.project)
+        own = {ref for ref, _ in records}.intersection(queues_of_subscription(subscription.id))
+        if own:
+            await self._look_after(subscription, own)
+
+    async def _look_after(self, subscription: Subscription, own: Collection[QueueRef]) -> None:
+        """See to records on the subscription's own queues, because it may have changed meanwhile:
+
+        - removed: its queues were deleted before these records came,
+        - enabled: what was held had been replayed before,
+        - parked: the replay that found nothing has ended.
+        """
+        current = await self._store.subscription(subscription.queue, subscription.id)
+        if current is None:
+            await self.forget(subscription.queue, subscription.id)
+        elif parked_ref(subscription.id) in own:
+            await self._replay_jobs.ensure(current)
+        elif held_ref(subscription.id) in own and current.disabled_at is None:
+            await self._replay_jobs.order(current)
+
+    async def forget(self, queue: QueueRef, subscription_id: str) -> None:
+        """Drop what waits for a subscription that is gone."""
+        count = 0
+        for ref in (parked_ref(subscription_id), held_ref(subscription_id)):
+            count += (await self._store.stats(ref)).total
+        for ref in queues_of_subscription(subscription_id):
+            await self._store.delete_queue(ref)
+        if count:
+            self._recorder.dropped_together(queue, subscription_id, count=count)
+
+
+def _portions(messages: Sequence[NewMessage]) -> Iterator[list[NewMessage]]:
+    """The messages in order, in posts of a reasonable size."""
+    portion: list[NewMessage] = []
+    size = 0
+    for message in messages:
+        if portion and (
+            size + len(message.body) > MAX_POST_BYTES or len(portion) == MAX_POST_MESSAGES
+        ):
+            yield portion
+            portion, size = [], 0
+        portion.append(message)
+        size += len(message.body)
+    if portion:
+        yield portion

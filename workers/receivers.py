@@ -1,0 +1,66 @@
+"""Receivers: subscriptions with all that an attempt needs beside the message."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from workers.endpoints import Endpoint, Endpoints
+from workers.recorder import Failures
+from zaqar_notify.clock import Clock
+from zaqar_notify.kinds import Sink
+from zaqar_notify.models import Subscription
+from zaqar_notify.settings import Settings
+from zaqar_notify.signing import webhook_secrets
+
+
+class SinkFinder(Protocol):
+    def for_subscriber(self, uri: str) -> Sink | None:
+        """The sink for a subscriber URI, if there is one."""
+
+
+class Receiver:
+    """A subscription, as a batch of jobs needs it; read again for every batch."""
+
+    __slots__ = ("endpoint", "failures", "is_gone", "scheme", "secrets", "sink", "subscription")
+
+    def __init__(
+        self, subscription: Subscription, sink: Sink | None, secrets: list[str], endpoint: Endpoint
+    ) -> None:
+        self.subscription = subscription
+        self.sink = sink
+        self.secrets = secrets
+        self.endpoint = endpoint
+        self.scheme = subscription.subscriber.partition(":")[0].lower()
+        self.failures = Failures()
+        """In a row, before it last answered."""
+        self.is_gone = False
+        """The receiver said, during this batch, that it wants no more."""
+
+
+class Receivers:
+    def __init__(
+        self, sinks: SinkFinder, endpoints: Endpoints, *, clock: Clock, settings: Settings
+    ) -> None:
+        self._sinks = sinks
+        self._endpoints = endpoints
+        self._clock = clock
+        self._webhook_secret = settings.webhook_secret.get_secret_value()
+        self._overlap_seconds = settings.webhook_secret_overlap_seconds
+        self._needs_confirmation = settings.require_confirmation
+
+    def of(self, subscription: Subscription) -> Receiver:
+        return Receiver(
+            subscription,
+            self._sinks.for_subscriber(subscription.subscriber),
+            webhook_secrets(
+                self._webhook_secret,
+                subscription,
+                now=self._clock.now(),
+                overlap_seconds=self._overlap_seconds,
+            ),
+            self._endpoints.of(subscription.queue.project, subscription.subscriber),
+        )
+
+    def may_notify(self, subscription: Subscription) -> bool:
+        """Whether notifications may go there: to be asked to confirm, a subscriber always may."""
+        return subscription.confirmed or not self._needs_confirmation

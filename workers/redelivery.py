@@ -1,0 +1,73 @@
+"""Redelivery: the next attempt of deliveries whose retry is due, and the first of confirmations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workers.attempts import Batch, offer
+from workers.receivers import Receiver, Receivers
+from workers.recorder import Recorder
+from workers.slots import Slots
+from workers.store import RetryingStore
+from workers.taken import Taken
+from workers.untried import Untried
+from zaqar_notify.delivery import OwedDelivery, outgoing_messages
+from zaqar_notify.models import MessageType, QueueRef
+
+
+class Redeliveries:
+    def __init__(
+        self,
+        store: RetryingStore,
+        receivers: Receivers,
+        slots: Slots[Batch],
+        untried: Untried,
+        recorder: Recorder,
+    ) -> None:
+        self._store = store
+        self._receivers = receivers
+        self._slots = slots
+        self._untried = untried
+        self._recorder = recorder
+
+    async def run(self, owed: Sequence[tuple[Taken, OwedDelivery]]) -> None:
+        """Have deliveries tried, or stored again where that can't begin soon."""
+        receivers: dict[tuple[QueueRef, str], Receiver | None] = {}
+        turned_away = []
+        for taken, delivery in owed:
+            if not taken.is_held:
+                continue
+            ref = QueueRef(delivery.project, delivery.queue)
+            key = (ref, delivery.subscription_id)
+            if key not in receivers:
+                receivers[key] = await self._receiver(ref, delivery.subscription_id)
+            batch = await self._batch(taken, delivery, receivers[key])
+            if batch is not None and not offer(batch, self._slots):
+                turned_away.append(batch)
+        if turned_away:
+            await self._untried.defer(turned_away)
+
+    async def _receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:
+        subscription = await self._store.subscription(ref, subscription_id)
+        return None if subscription is None else self._receivers.of(subscription)
+
+    async def _batch(
+        self, taken: Taken, delivery: OwedDelivery, receiver: Receiver | None
+    ) -> Batch | None:
+        """The next attempt of a delivery, unless its subscription is not to be notified now."""
+        if receiver is None:
+            self._recorder.dropped(delivery, "gone")
+            return None
+        subscription = receiver.subscription
+        is_notification = delivery.kind is MessageType.NOTIFICATION
+        if is_notification and not self._receivers.may_notify(subscription):
+            self._recorder.dropped(delivery, "unconfirmed")
+            return None
+        if subscription.confirmed and not is_notification:
+            self._recorder.dropped(delivery, "confirmed")
+            return None
+        if subscription.disabled_at is not None and is_notification:
+            await self._untried.hold(outgoing_messages(delivery), subscription)
+            return None
+        messages = outgoing_messages(delivery, since=taken.due_at)
+        return Batch(receiver, messages, delivery.attempt, taken)

@@ -1,0 +1,123 @@
+"""Replay jobs: how they are ordered, come back and end. The job that a subscription names by `replay_id`
+delivers what is parked for it; while there is one, new deliveries are parked behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from functools import partial
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from workers.store import RetryingStore
+from zaqar_notify.clock import new_id
+from zaqar_notify.delivery import Replay, replay_job
+from zaqar_notify.internal import parked_ref
+from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.settings import Settings
+
+FIRST_PROBE_SECONDS = 1
+
+
+class ReplayJobs:
+    def __init__(self, store: RetryingStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def order(
+        self,
+        subscription: Subscription,
+        *,
+        delay: int = 0,
+        replay_id: str = "",
+        failures: int = 0,
+        failed_at: datetime | None = None,
+    ) -> None:
+        """Have what is parked and held for it delivered, `delay` seconds from now."""
+        ref, job = replay_job(
+            subscription,
+            self._settings,
+            delay=delay,
+            replay_id=replay_id,
+            failures=failures,
+            failed_at=failed_at,
+        )
+        await self._store.post(ref, [job], project=subscription.queue.project)
+
+    async def ensure(self, subscription: Subscription) -> None:
+        """Have a replay for what is parked, unless there is one.
+
+        It is stored before the subscription names it: of two processes that come at once, the replay
+        that is not named ends by itself.
+        """
+        if subscription.replay_id is not None:
+            return
+        lock = self._locks.setdefault(subscription.id, asyncio.Lock())
+        async with lock:
+            current = await self._store.subscription(subscription.queue, subscription.id)
+            if current is None or current.replay_id is not None:
+                return
+            replay_id = new_id()
+            await self.order(current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
+            await self._store.update_subscription(current, partial(_named, replay_id))
+
+    async def current(self, job: Replay) -> Subscription | None:
+        """The subscription, if this replay is to go on with it."""
+        ref = QueueRef(job.project, job.queue)
+        subscription = await self._store.subscription(ref, job.subscription_id)
+        if subscription is None:
+            return None
+        is_surplus = job.id and subscription.replay_id not in (None, job.id)
+        if is_surplus:
+            return None
+        if subscription.disabled_at is not None:
+            # Who enables it orders a replay.
+            if subscription.replay_id is not None:
+                await self._store.update_subscription(subscription, _unnamed)
+            return None
+        return subscription
+
+    async def come_back(
+        self,
+        job: Replay,
+        subscription: Subscription,
+        *,
+        delay: int,
+        failures: int | None = None,
+        failed_at: datetime | None = None,
+    ) -> None:
+        """Leave the rest to a job that is due later; one named by the subscription is there already."""
+        if not job.id and subscription.replay_id is not None:
+            return
+        replay_id = job.id or new_id()
+        await self.order(
+            subscription,
+            delay=delay,
+            replay_id=replay_id,
+            failures=job.failures if failures is None else failures,
+            failed_at=failed_at or job.failed_at,
+        )
+        if subscription.replay_id is None:
+            await self._store.update_subscription(subscription, partial(_named, replay_id))
+
+    async def end(self, job: Replay) -> None:
+        """Nothing waits any more: deliveries go the usual way again."""
+        subscription = await self.current(job)
+        if subscription is None or subscription.replay_id is None:
+            return
+        await self._store.update_subscription(subscription, _unnamed)
+        # Another worker that parked something before it saw that expects it to be fetched.
+        if await self._store.is_any_on(parked_ref(subscription.id)):
+            unnamed = msgspec.structs.replace(subscription, replay_id=None)
+            await self.come_back(job, unnamed, delay=1)
+
+
+def _named(replay_id: str, subscription: Subscription) -> Subscription:
+    return msgspec.structs.replace(subscription, replay_id=subscription.replay_id or replay_id)
+
+
+def _unnamed(subscription: Subscription) -> Subscription:
+    return msgspec.structs.replace(subscription, replay_id=None)

@@ -1,0 +1,163 @@
+"""Decides what is owed after an attempt that did not deliver, as records to be stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from workers.endpoints import LONGEST_DEFERRAL_SECONDS
+from workers.receivers import Receiver
+from workers.recorder import Recorder
+from workers.store import RetryingStore
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import (
+    Outgoing,
+    Record,
+    held_record,
+    link_expires_at,
+    parked_record,
+    retry_record,
+    undelivered_record,
+)
+from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
+from zaqar_notify.retry import Schedule, applicable_schedule, default_schedule, next_attempt_at
+from zaqar_notify.settings import Settings
+
+
+class Retries:
+    def __init__(
+        self,
+        store: RetryingStore,
+        recorder: Recorder,
+        *,
+        clock: Clock,
+        settings: Settings,
+        random: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._settings = settings
+        self._random = random
+
+    async def after_failure(
+        self,
+        outcome: Outcome,
+        delivery: Delivery,
+        message: Outgoing,
+        receiver: Receiver,
+        *,
+        was_suspect: bool,
+    ) -> Record:
+        """What follows an attempt that failed: a retry, a hold where the receiver is gone, or the end."""
+        subscription, attempt = receiver.subscription, delivery.attempt
+        if outcome.verdict is Verdict.GONE:
+            receiver.is_gone = True
+            await self._disable(receiver, outcome)
+            return self.held(message, subscription)
+        delay = await self._delay_after(outcome, message, subscription, attempt)
+        if delay is None:
+            self._recorder.given_up(outcome, delivery)
+            return undelivered_record(
+                message, subscription, outcome=outcome, attempts=attempt, now=self._clock.now()
+            )
+        self._recorder.failed(outcome, delivery, next_try_seconds=delay, is_suspect=was_suspect)
+        return self._retry(message, subscription, attempt + 1, delay)
+
+    def postponed(
+        self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int, outcome: Outcome
+    ) -> list[Record]:
+        """They come back with their attempt unspent, unless it would be too late then."""
+        subscription, now = receiver.subscription, self._clock.now()
+        delay = max(1, outcome.retry_after_seconds or 0)
+        at = now + timedelta(seconds=delay)
+        over = [message for message in messages if self._is_over(message, at)]
+        if over:
+            self._recorder.given_up_together(subscription, outcome.detail, count=len(over))
+        return [
+            undelivered_record(
+                message, subscription, outcome=outcome, attempts=attempt - 1, now=now
+            )
+            if message in over
+            else self._retry(message, subscription, attempt, delay)
+            for message in messages
+        ]
+
+    def deferred(
+        self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int
+    ) -> list[Record]:
+        """What can't be tried soon comes back at the receiver's pace, or is parked; its attempt is unspent."""
+        return [self._deferred_one(message, receiver, attempt) for message in messages]
+
+    def held(self, message: Outgoing, subscription: Subscription) -> Record:
+        return held_record(message, subscription, now=self._clock.now())
+
+    async def schedule(self, subscription: Subscription) -> Schedule:
+        queue = await self._store.queue(subscription.queue)
+        return applicable_schedule(
+            subscription.options,
+            {} if queue is None else queue.metadata,
+            default=default_schedule(self._settings.retry_default, subscription.subscriber),
+        )
+
+    def is_too_old(self, message: Outgoing, at: datetime) -> bool:
+        """Whether it will have been owed at `at` for as long as it may be."""
+        most = timedelta(seconds=self._settings.delivery_max_age_seconds)
+        return message.since is not None and at >= message.since + most
+
+    def _is_over(self, message: Outgoing, at: datetime) -> bool:
+        """Whether a try at that instant would come too late: it is too old, or its link has ended."""
+        useless_at = link_expires_at(message)
+        return (useless_at is not None and at >= useless_at) or self.is_too_old(message, at)
+
+    async def _delay_after(
+        self, outcome: Outcome, message: Outgoing, subscription: Subscription, attempt: int
+    ) -> int | None:
+        """Seconds until the next attempt, or None when there is to be none."""
+        schedule = await self.schedule(subscription)
+        now = self._clock.now()
+        at = next_attempt_at(
+            schedule,
+            attempt=attempt,
+            outcome=outcome,
+            now=now,
+            jitter=self._settings.retry_jitter,
+            random=self._random,
+        )
+        if at is None or self._is_over(message, at):
+            return None
+        return round((at - now).total_seconds())
+
+    def _deferred_one(self, message: Outgoing, receiver: Receiver, attempt: int) -> Record:
+        subscription = receiver.subscription
+        is_notification = message.kind is MessageType.NOTIFICATION
+        is_parked = is_notification and subscription.replay_id is not None
+        delay = None if is_parked else receiver.endpoint.book_turn(time.monotonic())
+        if delay is None and is_notification:
+            now = self._clock.now()
+            return parked_record(message, subscription, attempt=attempt, due_at=now)
+        delay = LONGEST_DEFERRAL_SECONDS if delay is None else delay
+        return self._retry(message, subscription, attempt, delay)
+
+    def _retry(
+        self, message: Outgoing, subscription: Subscription, attempt: int, delay: int
+    ) -> Record:
+        return retry_record(
+            message, subscription, attempt=attempt, delay=delay, settings=self._settings
+        )
+
+    async def _disable(self, receiver: Receiver, outcome: Outcome) -> None:
+        subscription = receiver.subscription
+        now = self._clock.now()
+
+        def disabled(current: Subscription) -> Subscription:
+            if current.subscriber != subscription.subscriber:
+                return current  # Another receiver by now, who said nothing of the kind.
+            return msgspec.structs.replace(current, disabled_at=now)
+
+        after = await self._store.update_subscription(subscription, disabled)
+        if after is not None and after.disabled_at == now:
+            self._recorder.disabled(after, outcome, receiver.failures)

@@ -1,0 +1,273 @@
+"""Runs under way at once: bounded in all, by project and by endpoint; fair between projects, then
+between a project's endpoints.
+
+A *run* is work for one endpoint; a *slot* is a task that does one run after another. Projects take turns,
+and within each its endpoints do. A project never has all slots (`sharing`). What can't start soon is turned
+away: the caller writes it to the store and comes back with it. All suspect endpoints together have at
+most a quarter of the slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+from workers.endpoints import PATIENCE_SECONDS, Endpoint
+from workers.sharing import Budget
+
+logger = logging.getLogger(__name__)
+
+Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
+
+
+class Run(Protocol):
+    """Work for one endpoint, not started yet."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def is_patient(self) -> bool:
+        """Waits for its turn however long that takes."""
+
+
+RunT = TypeVar("RunT", bound=Run)
+
+
+class _Turns:
+    """A project's endpoints with a run waiting and room for it, in turn."""
+
+    __slots__ = ("is_queued", "project", "ready", "suspects", "waiting")
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.ready: deque[Endpoint] = deque()
+        self.suspects: deque[Endpoint] = deque()
+        self.waiting = 0
+        """Runs of the project that wait for a slot."""
+        self.is_queued = False
+
+    def line_up(self, endpoint: Endpoint) -> None:
+        endpoint.is_queued = True
+        (self.suspects if endpoint.is_suspect else self.ready).append(endpoint)
+
+
+class Slots(Generic[RunT]):
+    """The slots of one process, started with `spawn` when there is work and ended when there is none."""
+
+    def __init__(
+        self,
+        perform: Callable[[RunT], Awaitable[None]],
+        spawn: Spawn,
+        *,
+        total: int,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`perform` does a run, and tells its endpoint of each attempt."""
+        self._perform = perform
+        self._spawn = spawn
+        self._busy = Budget(total)
+        self._busy_with_suspects = Budget(max(1, total // 4))
+        self._timer = timer
+        self._waiting: dict[Endpoint, deque[tuple[float, RunT]]] = {}
+        """By endpoint, with the instant at which each was submitted; no endpoint is there without one."""
+        self._by_project: dict[str, _Turns] = {}
+        """Of each project with a run that waits."""
+        self._turns: deque[_Turns] = deque()
+        """Projects with an endpoint that could begin a run, in turn."""
+        self._slots = 0
+        self._has_room = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Runs that wait for a slot."""
+        return sum(turns.waiting for turns in self._by_project.values())
+
+    @property
+    def running(self) -> int:
+        """Runs under way."""
+        return self._busy.used
+
+    def admits(self, endpoint: Endpoint) -> bool:
+        """Whether a run given now can be expected to start soon."""
+        return endpoint.admits(self._timer())
+
+    def submit(self, run: RunT) -> None:
+        """Let a run wait for its turn; the caller has asked `admits`, or the run is patient."""
+        endpoint = run.endpoint
+        line = self._waiting.get(endpoint)
+        if line is None:
+            line = self._waiting[endpoint] = deque()
+        line.append((self._timer(), run))
+        endpoint.waiting += 1
+        self._count_waiting(endpoint.project, 1)
+        self._line_up(endpoint)
+        self._call_slot()
+
+    async def room(self, project: str) -> None:
+        """Wait while the project has all slots that it may have, and as many runs wait as there are slots."""
+        while not self._has_room_for(project):
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _has_room_for(self, project: str) -> bool:
+        turns = self._by_project.get(project)
+        is_short = turns is None or turns.waiting < self._busy.total
+        return is_short or self._busy.has_room_for(project)
+
+    def turn_away_overdue(self) -> list[RunT]:
+        """Take back the runs that wait, or will wait, too long for their own endpoint.
+
+        What waits only for a slot, since other endpoints are slow, would gain nothing by it.
+        """
+        overdue: list[RunT] = []
+        now = self._timer()
+        for endpoint in list(self._waiting):
+            if endpoint.is_suspect or not endpoint.has_room or endpoint.is_paused(now):
+                overdue += self._turn_away_overdue_of(endpoint, now)
+        if overdue:
+            self._has_room.set()
+        return overdue
+
+    def _turn_away_overdue_of(self, endpoint: Endpoint, now: float) -> list[RunT]:
+        line = self._waiting[endpoint]
+        late = _take_overdue(line, endpoint, now)
+        line.extend(each for each in late if each[1].is_patient)
+        turned_away = [run for _, run in late if not run.is_patient]
+        if not line:
+            del self._waiting[endpoint]
+        endpoint.waiting = len(line)
+        self._count_waiting(endpoint.project, -len(turned_away))
+        return turned_away
+
+    def admits_probe(self, endpoint: Endpoint) -> bool:
+        """Whether a run given now would start at once."""
+        if endpoint.is_paused(self._timer()) or endpoint.waiting or not endpoint.has_room:
+            return False
+        if endpoint.is_suspect and not self._busy_with_suspects.has_room_for(endpoint.project):
+            return False
+        return self._busy.has_room_for(endpoint.project)
+
+    async def _slot(self) -> None:
+        try:
+            while (endpoint := self._next()) is not None:
+                if endpoint.waiting:
+                    await self._run(endpoint)
+        finally:
+            self._slots -= 1
+
+    async def _run(self, endpoint: Endpoint) -> None:
+        run = self._pop(endpoint)
+        project, is_suspect = endpoint.project, endpoint.is_suspect
+        if not endpoint.running:
+            endpoint.progress_at = self._timer()
+        endpoint.running += 1
+        self._busy.take(project)
+        if is_suspect:
+            self._busy_with_suspects.take(project)
+        self._count_waiting(project, -1)
+        self._line_up(endpoint)
+        self._call_slot()
+        self._has_room.set()
+        try:
+            await self._perform(run)
+        except Exception:  # A defect in one run must not end the slot that others need.
+            logger.exception("A run failed", extra={"action": "run_failed"})
+        finally:
+            endpoint.running -= 1
+            self._busy.give(project)
+            if is_suspect:
+                self._busy_with_suspects.give(project)
+            self._line_up(endpoint)
+            self._has_room.set()
+
+    def _pop(self, endpoint: Endpoint) -> RunT:
+        line = self._waiting[endpoint]
+        _, run = line.popleft()
+        endpoint.waiting -= 1
+        if not line:
+            del self._waiting[endpoint]
+        return run
+
+    def _call_slot(self) -> None:
+        """Have one more slot when there may be one, with something to do for it."""
+        if self._slots < self._busy.total and any(map(self._may_begin, self._turns)):
+            self._slots += 1
+            self._spawn(self._slot())
+
+    def _may_begin(self, turns: _Turns) -> bool:
+        return self._busy.has_room_for(turns.project) and (
+            bool(turns.ready) or self._may_begin_suspect(turns)
+        )
+
+    def _may_begin_suspect(self, turns: _Turns) -> bool:
+        return bool(turns.suspects) and self._busy_with_suspects.has_room_for(turns.project)
+
+    def _next(self) -> Endpoint | None:
+        """The endpoint whose turn it is, of the project whose turn it is."""
+        for _ in range(len(self._turns)):
+            turns = self._turns.popleft()
+            endpoint = self._next_of(turns) if self._busy.has_room_for(turns.project) else None
+            turns.is_queued = False
+            self._line_up_project(turns)
+            self._forget_if_idle(turns)
+            if endpoint is not None:
+                return endpoint
+        return None
+
+    def _next_of(self, turns: _Turns) -> Endpoint | None:
+        while True:
+            is_for_suspects = self._may_begin_suspect(turns)
+            line = turns.suspects if is_for_suspects else turns.ready
+            if not line:
+                return None
+            endpoint = line.popleft()
+            endpoint.is_queued = False
+            # It may have become suspect, or healthy, while it stood in the line.
+            if endpoint.is_suspect == is_for_suspects:
+                return endpoint
+            self._line_up(endpoint)
+
+    def _line_up(self, endpoint: Endpoint) -> None:
+        if endpoint.is_queued or not endpoint.waiting or not endpoint.has_room:
+            return
+        turns = self._by_project[endpoint.project]
+        turns.line_up(endpoint)
+        self._line_up_project(turns)
+
+    def _line_up_project(self, turns: _Turns) -> None:
+        if not turns.is_queued and (turns.ready or turns.suspects):
+            turns.is_queued = True
+            self._turns.append(turns)
+
+    def _count_waiting(self, project: str, change: int) -> None:
+        turns = self._by_project.get(project)
+        if turns is None:
+            turns = self._by_project[project] = _Turns(project)
+        turns.waiting += change
+        self._forget_if_idle(turns)
+
+    def _forget_if_idle(self, turns: _Turns) -> None:
+        if not turns.waiting and not turns.is_queued and not turns.ready and not turns.suspects:
+            self._by_project.pop(turns.project, None)
+
+
+def _take_overdue(
+    line: deque[tuple[float, RunT]], endpoint: Endpoint, now: float
+) -> list[tuple[float, RunT]]:
+    overdue: list[tuple[float, RunT]] = []
+    if endpoint.is_paused(now):
+        overdue.extend(line)
+        line.clear()
+        return overdue
+    while line and now - line[0][0] > PATIENCE_SECONDS:
+        overdue.append(line.popleft())
+    turn = endpoint.turn_seconds(now)
+    hopeless: list[tuple[float, RunT]] = []
+    while line and turn * len(line) > PATIENCE_SECONDS:
+        hopeless.append(line.pop())
+    return overdue + hopeless[::-1]

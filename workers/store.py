@@ -1,0 +1,93 @@
+"""The store as an engine uses it: each operation is repeated until the store answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from workers.outages import Stop, until_answered
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import Owed
+from zaqar_notify.errors import SubscriptionDoesNotExist
+from zaqar_notify.models import NewMessage, Queue, QueueRef, QueueStats, Subscription
+from zaqar_notify.storage.base import Storage
+
+T = TypeVar("T")
+
+
+class RetryingStore:
+    """All its operations raise StorageUnavailable only when the stop comes before the store's answer."""
+
+    def __init__(self, storage: Storage, *, clock: Clock, stop: Stop) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._stop = stop
+
+    async def until_answered(self, operation: Callable[[], Awaitable[T]]) -> T:
+        return await until_answered(operation, self._stop)
+
+    async def queue(self, ref: QueueRef) -> Queue | None:
+        return await self.until_answered(partial(self._storage.queues.get, ref))
+
+    async def stats(self, ref: QueueRef) -> QueueStats:
+        stats = self._storage.queues.stats
+        return await self.until_answered(partial(stats, ref, now=self._clock.now()))
+
+    async def delete_queue(self, ref: QueueRef) -> None:
+        await self.until_answered(partial(self._storage.queues.delete, ref, now=self._clock.now()))
+
+    async def subscription(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
+        get = self._storage.subscriptions.get
+        return await self.until_answered(lambda: get(ref, subscription_id, now=self._clock.now()))
+
+    async def subscriptions(
+        self, ref: QueueRef, *, marker: str | None, limit: int
+    ) -> Sequence[Subscription]:
+        page = self._storage.subscriptions.list
+        return await self.until_answered(
+            partial(page, ref, marker=marker, limit=limit, now=self._clock.now())
+        )
+
+    async def update_subscription(
+        self, subscription: Subscription, change: Callable[[Subscription], Subscription]
+    ) -> Subscription | None:
+        """Change the subscription as it is now; None, if it is gone."""
+        update = partial(
+            self._storage.subscriptions.update,
+            subscription.queue,
+            subscription.id,
+            change,
+            now=self._clock.now(),
+        )
+        with suppress(SubscriptionDoesNotExist):
+            return await self.until_answered(update)
+        return None
+
+    async def post(self, ref: QueueRef, messages: Sequence[NewMessage], *, project: str) -> None:
+        """Store internal messages; perhaps twice when the store failed in between.
+
+        Args:
+            project: Whose deliveries they are about.
+        """
+        owed = Owed(messages, project=project)
+        post = self._storage.messages.post
+        await self.until_answered(lambda: post(ref, owed, now=self._clock.now()))
+
+    async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
+        """Those of the messages that were deleted before they were due."""
+        return await self.until_answered(partial(self._storage.messages.cancelled, ref, due))
+
+    async def is_any_on(self, ref: QueueRef) -> bool:
+        """Whether a message is on the queue that is due, claimed or not."""
+        read = partial(
+            self._storage.messages.page,
+            ref,
+            marker=None,
+            limit=1,
+            now=self._clock.now(),
+            include_claimed=True,
+        )
+        return bool((await self.until_answered(read)).messages)

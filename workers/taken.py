@@ -1,0 +1,118 @@
+"""A job or delivery in hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Protocol
+
+from zaqar_notify.delivery import OWED_TTL_SECONDS, Work, WrittenLater, read_work
+from zaqar_notify.models import Message
+
+logger = logging.getLogger(__name__)
+
+
+class Holder(Protocol):
+    """Has the leases of jobs in hand."""
+
+    def holds(self, claim_id: str) -> bool: ...
+
+    def finish(self, taken: Taken) -> None: ...
+
+    def let_go(self, taken: Taken) -> None: ...
+
+
+class Taken:
+    """A job or delivery in hand. Each part of it is done inside `with taken:`; with the last part it is
+    finished.
+
+    A part that ends with an exception has failed: then the job is kept, and is claimed anew when its lease
+    lapses. A part that is cancelled is left in hand, to be given back.
+    """
+
+    __slots__ = ("_has_failed", "_holder", "_parts", "claim_id", "message", "work")
+
+    def __init__(
+        self, holder: Holder, claim_id: str, message: Message, work: Work | WrittenLater | None
+    ) -> None:
+        self._holder = holder
+        self._parts = 1
+        self._has_failed = False
+        self.claim_id = claim_id
+        self.message = message
+        self.work = work
+        """None: it can't be read here."""
+
+    def __enter__(self) -> None:
+        """A part is done; that it will be was said before, see `add_part`."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._part_ends()
+        elif isinstance(error, Exception):
+            self.fail_part()
+
+    @property
+    def project(self) -> str:
+        """Whose deliveries it is about."""
+        return "" if isinstance(self.work, WrittenLater | None) else self.work.project
+
+    @property
+    def due_at(self) -> datetime:
+        """When it became visible first. Records live so long from then on: see `delivery.records`."""
+        delay = max(0, self.message.ttl - OWED_TTL_SECONDS)
+        return self.message.posted_at + timedelta(seconds=delay)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its lease still runs. Once it has lapsed, the job is another worker's for good."""
+        return self._holder.holds(self.claim_id)
+
+    def add_part(self) -> None:
+        """One more part will be done; there is one from the start."""
+        self._parts += 1
+
+    def fail_part(self) -> None:
+        """Its results are not recorded."""
+        self._has_failed = True
+        self._part_ends()
+
+    def _part_ends(self) -> None:
+        self._parts -= 1
+        if self._parts:
+            return
+        if self._has_failed or not self.is_held:
+            self._holder.let_go(self)
+        else:
+            self._holder.finish(self)
+
+
+@contextmanager
+def part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
+    """What is done inside is a part of each of these jobs."""
+    with ExitStack() as stack:
+        for taken in batch:
+            stack.enter_context(taken)
+        yield
+
+
+def read_job(message: Message) -> Work | WrittenLater | None:
+    """What is to be done; None, and a log line, where it can't be read."""
+    try:
+        return read_work(message.body)
+    except WrittenLater as later:
+        return later
+    except ValueError as error:
+        logger.error(
+            "A job can't be read; after many claims it is put aside",
+            extra={"action": "job_unreadable", "job": message.id, "error": str(error)},
+        )
+        return None

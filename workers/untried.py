@@ -1,0 +1,61 @@
+"""Deliveries that are stored without an attempt: deferred, held, given up, or cut short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from workers.attempts import Batch
+from workers.ledger import Ledger
+from workers.recorder import Recorder
+from workers.retries import Retries
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import Outgoing, Record, too_many_hops, undelivered_record
+from zaqar_notify.models import Outcome, Subscription, Verdict
+
+
+class Untried:
+    def __init__(
+        self, retries: Retries, ledger: Ledger, recorder: Recorder, *, clock: Clock
+    ) -> None:
+        self._retries = retries
+        self._ledger = ledger
+        self._recorder = recorder
+        self._clock = clock
+
+    async def defer(self, batches: Iterable[Batch]) -> None:
+        """Write batches that can't start now to the retry queue, or park them; their attempt is unspent."""
+        owed: dict[str, tuple[Subscription, list[Record]]] = {}
+        for batch in batches:
+            if batch.taken.is_held:
+                subscription = batch.receiver.subscription
+                _, records = owed.setdefault(subscription.id, (subscription, []))
+                records += self._retries.deferred(batch.messages, batch.receiver, batch.attempt)
+        # Together, so that the store can write them together.
+        await asyncio.gather(*(self._ledger.write_for(*each) for each in owed.values()))
+
+    async def hold(self, messages: Iterable[Outgoing], subscription: Subscription) -> None:
+        """Keep deliveries for a disabled subscription until they are replayed."""
+        records = [self._retries.held(message, subscription) for message in messages]
+        await self._ledger.write_for(subscription, records)
+
+    async def give_up(
+        self, given_up: Sequence[tuple[Outgoing, int]], subscription: Subscription, detail: str
+    ) -> None:
+        """Record deliveries that are given up after so many attempts each; they are logged as one."""
+        now = self._clock.now()
+        outcome = Outcome(Verdict.TRY_LATER, detail=detail)
+        records = [
+            undelivered_record(message, subscription, outcome=outcome, attempts=attempts, now=now)
+            for message, attempts in given_up
+        ]
+        self._recorder.given_up_together(subscription, detail, count=len(records))
+        await self._ledger.write_for(subscription, records)
+
+    async def cut_short(self, message: Outgoing, subscription: Subscription) -> None:
+        """Record that a job's messages go no further by queue subscriptions, once for all of them."""
+        self._recorder.hops_exceeded(message, subscription)
+        outcome = too_many_hops(message.hops)
+        now = self._clock.now()
+        record = undelivered_record(message, subscription, outcome=outcome, attempts=0, now=now)
+        await self._ledger.write_for(subscription, [record])
