@@ -152,12 +152,14 @@ class Retries:
     async def _disable(self, receiver: Receiver, outcome: Outcome) -> None:
         subscription = receiver.subscription
         now = self._clock.now()
+        is_news = False
 
         def disabled(current: Subscription) -> Subscription:
-            if current.subscriber != subscription.subscriber:
-                return current  # Another receiver by now, who said nothing of the kind.
-            return msgspec.structs.replace(current, disabled_at=now)
+            nonlocal is_news
+            # Another receiver by now said nothing of the kind. Of several tries at once, one is told.
+            is_news = current.subscriber == subscription.subscriber and current.disabled_at is None
+            return msgspec.structs.replace(current, disabled_at=now) if is_news else current
 
         after = await self._store.update_subscription(subscription, disabled)
-        if after is not None and after.disabled_at == now:
+        if after is not None and is_news:
             self._recorder.disabled(after, outcome, receiver.failures)

@@ -16,11 +16,13 @@ from tests.workers.office import (
     QUEUE,
     REFUSED,
     TRY_LATER,
+    Hanging,
     Office,
     always,
     until_stored,
 )
 from zaqar_notify.delivery import Owed, confirmation_job
+from zaqar_notify.internal import held_ref
 from zaqar_notify.logs import facts
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
 from zaqar_notify.retry import STANDARD_WEBHOOKS, delays
@@ -228,21 +230,26 @@ async def test_a_receiver_that_recovers_is_told_of_once_with_since_when_and_how_
     assert since.isoformat() < str(recovered["failing_since"])
 
 
-async def test_that_a_subscription_is_disabled_is_told_once(
+async def test_that_a_subscription_is_disabled_is_told_once_by_all_tries_at_once(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     subscription = await office.subscribe("http://receiver", options=UNSET)
-    office.sink.answers["http://receiver"] = always(GONE)
-    await office.post(b"1", b"2")
-    await office.post(b"3")
+    hanging = office.sink.answers["http://receiver"] = Hanging(GONE)
 
-    await office.work_off()
+    async with office.open():
+        for number in range(3):
+            await office.post(b"%d" % number)
+            await office.sink.received(number + 1)
+            office.clock.advance(seconds=1)
+        hanging.let_go.set()
+        await office.settled()
 
     [disabled] = told(caplog, "subscription_disabled")
     assert disabled["subscription_id"] == subscription.id
     assert disabled["status"] == 410
     assert told(caplog, "delivery_given_up") == []
+    assert len(await office.all_in(held_ref(subscription.id))) == 3
 
 
 async def test_a_disabled_subscription_s_former_failures_are_told_with_it(
