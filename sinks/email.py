@@ -27,6 +27,7 @@ from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem
 from zaqar_notify.kinds import Kind, Relay, Sink
 from zaqar_notify.lines import ONE_LINE
 from zaqar_notify.models import Delivery, Document, MessageType, Outcome, Verdict
+from zaqar_notify.retry import SNS_MAIL
 from zaqar_notify.settings import Settings
 
 _LINE: Document = {
@@ -40,6 +41,7 @@ class MailKind(Kind):
     """`mailto:` and one address."""
 
     schemes = ("mailto",)
+    sns_schedule = SNS_MAIL
     options: ClassVar[Mapping[str, Document]] = {"from": _LINE, "subject": _LINE}
 
     def check(self, uri: str, settings: Settings) -> None:

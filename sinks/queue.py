@@ -7,6 +7,7 @@ from zaqar_notify.errors import QUEUE_NAME_RULE, StorageUnavailable, ValidationF
 from zaqar_notify.kinds import Kind, Relay, Sink
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
 from zaqar_notify.names import is_queue_name
+from zaqar_notify.retry import SNS_MANAGED
 from zaqar_notify.settings import Settings
 from zaqar_notify.subscribers import subscribed_queue
 
@@ -15,6 +16,7 @@ class QueueKind(Kind):
     """`queue:NAME`, a queue of the subscription's project."""
 
     schemes = ("queue",)
+    sns_schedule = SNS_MANAGED
 
     def check(self, uri: str, settings: Settings) -> None:
         if not is_queue_name(subscribed_queue(uri) or ""):

@@ -65,7 +65,9 @@ def assemble(
     receivers = Receivers(sinks, endpoints, clock=clock, settings=settings)
     replay_jobs = ReplayJobs(store, settings)
     ledger = Ledger(store, replay_jobs, recorder)
-    retries = Retries(store, recorder, clock=clock, settings=settings, random=random)
+    retries = Retries(
+        store, recorder, clock=clock, kinds=service.kinds, settings=settings, random=random
+    )
     attempts = Attempts(retries, ledger, recorder, clock=clock)
     slots = Slots(attempts.make, spawn, total=settings.delivery_concurrency)
     untried = Untried(retries, ledger, recorder, clock=clock)

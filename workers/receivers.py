@@ -7,7 +7,7 @@ from typing import Protocol
 from workers.endpoints import Endpoint, Endpoints
 from workers.recorder import Failures
 from zaqar_notify.clock import Clock
-from zaqar_notify.kinds import Sink
+from zaqar_notify.kinds import Sink, scheme_of
 from zaqar_notify.models import Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import webhook_secrets
@@ -30,7 +30,7 @@ class Receiver:
         self.sink = sink
         self.secrets = secrets
         self.endpoint = endpoint
-        self.scheme = subscription.subscriber.partition(":")[0].lower()
+        self.scheme = scheme_of(subscription.subscriber)
         self.failures = Failures()
         """In a row, before it last answered."""
         self.is_gone = False

@@ -22,8 +22,9 @@ from zaqar_notify.delivery import (
     retry_record,
     undelivered_record,
 )
+from zaqar_notify.kinds import Kinds
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
-from zaqar_notify.retry import Schedule, applicable_schedule, default_schedule, next_attempt_at
+from zaqar_notify.retry import Schedule, applicable_schedule, next_attempt_at
 from zaqar_notify.settings import Settings
 
 
@@ -34,12 +35,14 @@ class Retries:
         recorder: Recorder,
         *,
         clock: Clock,
+        kinds: Kinds,
         settings: Settings,
         random: Callable[[], float],
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
+        self._kinds = kinds
         self._settings = settings
         self._random = random
 
@@ -100,7 +103,7 @@ class Retries:
         return applicable_schedule(
             subscription.options,
             {} if queue is None else queue.metadata,
-            default=default_schedule(self._settings.retry_default, subscription.subscriber),
+            default=self._kinds.default_schedule(subscription.subscriber, self._settings),
         )
 
     def is_too_old(self, message: Outgoing, at: datetime) -> bool:

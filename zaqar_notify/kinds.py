@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, Document, NewMessage, Outcome, QueueRef
+from zaqar_notify.retry import SNS_HTTP, Schedule, default_schedule
 from zaqar_notify.settings import Settings
 from zaqar_notify.unread import Warn
 
@@ -78,6 +79,9 @@ class Kind(ABC):
     options: ClassVar[Mapping[str, Document]] = {}
     """The subscription options that its sink reads, each with a JSON schema. `must` in a schema is the
     end of the sentence about a fault: "be a string"."""
+
+    sns_schedule: ClassVar[Schedule] = SNS_HTTP
+    """The retries of its deliveries where `ZAQAR_RETRY_DEFAULT` is `sns` and no policy is set."""
 
     @abstractmethod
     def check(self, uri: str, settings: Settings) -> None:
@@ -143,6 +147,11 @@ class Kinds:
     def of(self, uri: str) -> Kind | None:
         """The kind of a subscriber; None: nothing here delivers to it."""
         return self._by_scheme.get(scheme_of(uri))
+
+    def default_schedule(self, uri: str, settings: Settings) -> Schedule:
+        """The retries of deliveries to a subscriber where no policy is set."""
+        kind = self.of(uri)
+        return default_schedule(settings.retry_default, sns=kind.sns_schedule if kind else SNS_HTTP)
 
 
 def scheme_of(uri: str) -> str:

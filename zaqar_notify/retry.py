@@ -174,16 +174,19 @@ def applicable_schedule(
     return _stored_policy(own or queues)
 
 
-def default_schedule(name: DefaultName, subscriber: str) -> Schedule:
-    """The schedule where nobody has set a policy, by the scheme of the subscriber's URI."""
+def default_schedule(name: DefaultName, *, sns: Schedule) -> Schedule:
+    """The schedule where neither the subscription nor its queue has a policy.
+
+    Args:
+        sns: SNS's schedule for this kind of subscriber.
+    """
     match name:
         case "standard":
             return STANDARD_WEBHOOKS
         case "zaqar":
             return ZAQAR
         case "sns":
-            scheme = subscriber.partition(":")[0].lower()
-            return {"mailto": SNS_MAIL, "queue": SNS_MANAGED}.get(scheme, SNS_HTTP)
+            return sns
 
 
 def delays(schedule: Schedule) -> Sequence[int]:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Document, Outcome, Verdict
 from zaqar_notify.retry import (
     MAX_RETRY_AFTER_SECONDS,
+    SNS_HTTP,
     Backoff,
     DefaultName,
     RetryPolicy,
@@ -25,9 +27,10 @@ from zaqar_notify.retry import (
     next_attempt_at,
     parse_policy,
 )
+from zaqar_notify.settings import Settings
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-STANDARD = default_schedule("standard", "http://receiver")
+STANDARD = default_schedule("standard", sns=SNS_HTTP)
 BACKOFFS: list[Backoff] = ["linear", "arithmetic", "geometric", "exponential"]
 
 
@@ -279,12 +282,14 @@ HOUR = 3600
 def test_the_default_is_the_operators_choice(
     name: DefaultName, subscriber: str, waits: list[int]
 ) -> None:
-    assert delays(default_schedule(name, subscriber)) == waits
+    settings = Settings(retry_default=name)
+
+    assert delays(KINDS.default_schedule(subscriber, settings)) == waits
 
 
 @pytest.mark.parametrize("name", ["standard", "zaqar"])
 def test_by_default_no_two_tries_are_within_a_second(name: DefaultName) -> None:
-    assert min(delays(default_schedule(name, "http://receiver"))) >= 1
+    assert min(delays(default_schedule(name, sns=SNS_HTTP))) >= 1
 
 
 def test_the_default_outlasts_an_outage_of_a_day() -> None:
@@ -302,8 +307,8 @@ def test_the_default_outlasts_an_outage_of_a_day() -> None:
         # Refused by us, or by a mail relay for this mail: trying again changes nothing.
         (STANDARD, Verdict.REFUSED, None, None),
         (STANDARD, Verdict.REFUSED, 550, None),
-        (default_schedule("zaqar", "http://receiver"), Verdict.REFUSED, 404, None),
-        (default_schedule("sns", "http://receiver"), Verdict.REFUSED, 404, None),
+        (default_schedule("zaqar", sns=SNS_HTTP), Verdict.REFUSED, 404, None),
+        (default_schedule("sns", sns=SNS_HTTP), Verdict.REFUSED, 404, None),
         (RetryPolicy(), Verdict.REFUSED, 404, None),
     ],
 )
