@@ -22,6 +22,7 @@ survives the loss of any process of ours and of a minority of the set's members.
     deleting.py       deletions by id
     popping.py        messages that are taken and removed in one
     cancelling.py     what was deleted before it was due, or left behind
+    dead_letters.py   messages that were claimed too often move to another queue
     leasing.py        the free messages of a queue, and who may have them
     queues.py messages.py claims.py subscriptions.py    the stores
     waiting.py        who waits for which queue

@@ -12,13 +12,13 @@ from typing import TypeAlias
 
 import msgspec
 
-from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
 from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.dead_letters import DeadLettering
 from zaqar_notify.storage.mongodb.documents import (
     from_ms,
     is_of,
@@ -29,7 +29,7 @@ from zaqar_notify.storage.mongodb.documents import (
 )
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
-from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
+from zaqar_notify.storage.mongodb.indexes import BY_CLAIM
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
@@ -38,9 +38,6 @@ from zaqar_notify.storage.passing import Passing
 
 CLAIMS_TOGETHER = 64
 LOOKED_AT_ONCE = 2000
-MOVE_SECONDS = 60
-"""A move that takes longer may be begun by another claim, and bring its messages twice."""
-
 
 Source: TypeAlias = tuple[QueueRef, frozenset[str]]
 """A queue, without the messages of these clients."""
@@ -81,7 +78,7 @@ class MongoClaims(ClaimStore):
         self._connection = connection
         self._records = records
         self._leasing = leasing
-        self._posting = posting
+        self._dead_lettering = DeadLettering(connection, leasing, posting)
         self._waiting = waiting
         self._passing: Passing[bytes] = Passing()
         self._claims: TogetherByKey[Source, Wanted, Claim | None] = TogetherByKey(
@@ -156,53 +153,11 @@ class MongoClaims(ClaimStore):
                 taken = {stored["_id"] for stored in won}
                 lost = [stored["_id"] for stored in share if stored["_id"] not in taken]
                 if lost:
-                    await self._put_away(record, claim, lost)
+                    await self._dead_lettering.put_away(
+                        record.id, lost, rule=claim.dead_letter, now=claim.now
+                    )
             if len(free) < limit:
                 return
-
-    async def _put_away(self, record: Record, claim: Wanted, lost: Sequence[bytes]) -> None:
-        """Remove or move those that nobody is to have any more; the rest is held by others."""
-        now = claim.lease.now
-        await self._leasing.remove_expired(record.id, lost, now)
-        rule = claim.dead_letter
-        if rule is None:
-            return
-        found = await self._connection.messages.find(
-            {
-                "queue": record.id,
-                "_id": {"$in": list(lost)},
-                "claim_count": {"$gte": rule.max_claim_count},
-                "held_until": {"$lte": now},
-            },
-            sort=[("_id", 1)],
-            hint=BY_ID,
-        ).to_list()
-        if found:
-            await self._move(record, found, rule, claim.now)
-
-    async def _move(
-        self, record: Record, poison: Sequence[Document], to: DeadLetter, now: datetime
-    ) -> None:
-        """Move messages to the dead-letter queue: hold, copy under the ids they have, remove.
-
-        Held, they can't be moved by two. When the copying is broken off, the hold lapses and the
-        next claim begins again; what is there already is not copied twice.
-        """
-        lease = Lease.begun(new_id(), MOVE_SECONDS, 0, now, is_counted=False)
-        held = await self._leasing.take(record.id, [(lease, poison)])
-        if not held:
-            return
-        await self._posting.move(to.queue, held, ttl=to.ttl, now=now)
-        await rerun(
-            lambda: self._connection.messages.delete_many(
-                {
-                    "queue": record.id,
-                    "_id": {"$in": [stored["_id"] for stored in held]},
-                    "claim": lease.claim_id,
-                },
-                hint=BY_ID,
-            )
-        )
 
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
         record = await self._records.get(ref)

@@ -133,27 +133,26 @@ def _elements(document: Stored) -> bytes:
     return bson.encode(document)[4:-1]
 
 
+_OF_ITS_STATE = ("claim", "claim_ttl", "kept")
+"""Fields that a message leaves behind when it moves to another queue."""
+
+
 def to_moved(
     stored: Stored, *, queue: bytes, position: int, ttl: int | None, now: datetime
 ) -> Stored:
     """A message of another queue as it is stored in this one: free, uncounted, its life anew."""
     ttl = ttl or stored["ttl"]
-    moved: Stored = {
+    return {
+        **{name: value for name, value in stored.items() if name not in _OF_ITS_STATE},
         "_id": place(queue, position),
         "queue": queue,
         "due": FREE,
         "held_until": 0,
         "claim_count": 0,
-        "client": stored["client"],
         "ttl": ttl,
-        "posted_at": stored["posted_at"],
         "expires_at": now + timedelta(seconds=ttl),
         "moved_id": id_of(stored),
-        "body": stored["body"],
     }
-    if "checksum" in stored:
-        moved["checksum"] = stored["checksum"]
-    return moved
 
 
 def live_claim(stored: Stored, now: int) -> str | None:

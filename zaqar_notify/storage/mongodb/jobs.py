@@ -19,6 +19,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
 from zaqar_notify.storage.mongodb.indexes import BY_ID
+from zaqar_notify.storage.mongodb.post_group import Appended, Group, Job, Part
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 RANGE_POSITIONS = 1 << 16
@@ -44,8 +45,47 @@ class JobPlaces:
         self._noted: set[QueueRef] = set()
         self._announcing: dict[QueueRef, asyncio.Task[None]] = {}
 
-    async def take(self, ref: QueueRef, count: int) -> tuple[bytes, int]:
-        """The queue's id, and the first of so many positions in a row that are nobody else's."""
+    async def place(self, group: Group) -> None:
+        """Give each job of the group a position of its own."""
+        by_queue: dict[QueueRef, list[tuple[Part, Job]]] = {}
+        for part in group.parts.values():
+            for job in part.jobs:
+                by_queue.setdefault(job.ref, []).append((part, job))
+        for ref, jobs in by_queue.items():
+            queue, first = await self._take(ref, len(jobs))
+            for position, (part, job) in enumerate(jobs, first):
+                part.stored_jobs.setdefault(ref, Appended()).add_new(
+                    [job.message],
+                    queue,
+                    position,
+                    client_id=part.record.ref.project,
+                    now=job.now,
+                )
+
+    def stored(self, group: Group) -> None:
+        """The group's jobs are stored: wake those who wait, here and soon in other processes."""
+        stored: dict[QueueRef, Appended] = {}
+        for part in group.parts.values():
+            for ref, jobs in part.stored_jobs.items():
+                stored.setdefault(ref, Appended()).add(jobs.documents, jobs.delayed_to)
+        for ref, jobs in stored.items():
+            self._waiting.came(ref, jobs.visible)
+            if jobs.delayed_to:
+                self._waiting.held(ref, min(jobs.delayed_to))
+            self._noted.add(ref)
+            if ref not in self._announcing:
+                task = asyncio.get_running_loop().create_task(self._announce(ref))
+                self._announcing[ref] = task
+
+    async def close(self) -> None:
+        tasks = list(self._announcing.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _take(self, ref: QueueRef, count: int) -> tuple[bytes, int]:
+        """The queue's id, and the first of so many positions in a row that no other process has."""
         present = asyncio.get_running_loop().time()
         places = self._ranges.get(ref)
         if places is None or places.end - places.next < count or places.until <= present:
@@ -54,21 +94,6 @@ class JobPlaces:
         first = places.next
         places.next += count
         return places.queue, first
-
-    def stored(self, ref: QueueRef, visible: int) -> None:
-        """So many jobs are there: wake those who wait, here and soon in other processes."""
-        self._waiting.came(ref, visible)
-        self._noted.add(ref)
-        if ref not in self._announcing:
-            task = asyncio.get_running_loop().create_task(self._announce(ref))
-            self._announcing[ref] = task
-
-    async def close(self) -> None:
-        tasks = list(self._announcing.values())
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
 
     async def _new_range(self, ref: QueueRef, count: int, *, until: float) -> _Range:
         size = max(RANGE_POSITIONS, count)

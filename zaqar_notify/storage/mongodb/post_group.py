@@ -66,12 +66,12 @@ class Appended(msgspec.Struct):
         )
 
 
-class Jobs(msgspec.Struct, frozen=True):
-    """The jobs of one post."""
+class Job(msgspec.Struct, frozen=True):
+    """A message for an internal queue, of a post at that instant."""
 
+    ref: QueueRef
+    message: NewMessage
     now: datetime
-    project: str
-    jobs: Sequence[tuple[QueueRef, NewMessage]]
 
 
 class Part:
@@ -82,7 +82,7 @@ class Part:
         self.block = reservation.block
         self.keys: list[Document] = []
         self.messages = Appended()
-        self.jobs: list[Jobs] = []
+        self.jobs: list[Job] = []
         self.stored_jobs: dict[QueueRef, Appended] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
         self.created_at: datetime | None = None
@@ -117,8 +117,7 @@ class Part:
             self.keys.append(remembered_document(asked.ref, key, keyed, asked.now))
             self._seal_until = max(self._seal_until, keyed.seal_until(key))
             remembered[asked.ref, key.key] = keyed
-        if jobs:
-            self.jobs.append(Jobs(asked.now, asked.ref.project, jobs))
+        self.jobs += [Job(ref, job, asked.now) for ref, job in jobs]
         self.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
 
     def add_moved(self, call: Call[Asked, Posted], moved: Sequence[Document]) -> None:

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import NewMessage, Posted, QueueRef
+from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
@@ -28,7 +28,7 @@ from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, reru
 from zaqar_notify.storage.mongodb.grouping import Call, Together
 from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
-from zaqar_notify.storage.mongodb.post_group import Appended, Asked, Group, Jobs, Part
+from zaqar_notify.storage.mongodb.post_group import Asked, Group, Part
 from zaqar_notify.storage.mongodb.records import Records
 from zaqar_notify.storage.mongodb.remembering import Remembered, RememberedPosts, Remembering
 from zaqar_notify.storage.mongodb.reserving import Reserving
@@ -97,7 +97,7 @@ class Posting:
                 self._add(group, call, remembered, moved_before)
             except Exception as error:  # A fault of one post is its caller's, not the group's.
                 call.fail(error)
-        await self._add_jobs(group)
+        await self._job_places.place(group)
         await self._create_queues(group)
         refusal = await self._insert(group)
         if refusal is None:
@@ -175,18 +175,6 @@ class Posting:
             return
         self._posts.put(call)
 
-    async def _add_jobs(self, group: Group) -> None:
-        by_queue: dict[QueueRef, list[tuple[Part, Jobs, NewMessage]]] = {}
-        for part in group.parts.values():
-            for post in part.jobs:
-                for ref, job in post.jobs:
-                    by_queue.setdefault(ref, []).append((part, post, job))
-        for ref, jobs in by_queue.items():
-            queue, first = await self._job_places.take(ref, len(jobs))
-            for position, (part, post, job) in enumerate(jobs, first):
-                stored = part.stored_jobs.setdefault(ref, Appended())
-                stored.add_new([job], queue, position, client_id=post.project, now=post.now)
-
     # The steps that ask the store
 
     async def _reserve(self, asked: Sequence[Asked]) -> tuple[RememberedPosts, Group]:
@@ -209,10 +197,9 @@ class Posting:
         moves = [one for one in asked if one.moved]
         if not moves:
             return set()
-        wanted = {
-            "queue": {"$in": [group.parts[one.ref].block.queue for one in moves]},
-            "moved_id": {"$in": [id_of(stored) for one in moves for stored in one.moved]},
-        }
+        queues = [group.parts[one.ref].block.queue for one in moves]
+        ids = [id_of(stored) for one in moves for stored in one.moved]
+        wanted = {"queue": {"$in": queues}, "moved_id": {"$in": ids}}
         messages = self._connection.messages
         # Once marked they stay, even when the block of that move is fenced.
         marked = await rerun(
@@ -279,18 +266,12 @@ class Posting:
             self._records.sealed(part.block)
         for call, posted in group.answers:
             call.answer(posted)
-        jobs: dict[QueueRef, Appended] = {}
         for part in group.parts.values():
             ref, messages = part.record.ref, part.messages
             self._waiting.posted(ref, part.block, messages.visible)
             if messages.delayed_to:
                 self._waiting.held(ref, min(messages.delayed_to))
-            for job_ref, stored in part.stored_jobs.items():
-                jobs.setdefault(job_ref, Appended()).add(stored.documents, stored.delayed_to)
-        for ref, stored in jobs.items():
-            self._job_places.stored(ref, stored.visible)
-            if stored.delayed_to:
-                self._waiting.held(ref, min(stored.delayed_to))
+        self._job_places.stored(group)
 
 
 def _needs(asked: Iterable[Asked]) -> dict[QueueRef, int]:

@@ -1,0 +1,65 @@
+"""Dead letters: messages that were claimed too often move to another queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from zaqar_notify.clock import new_id
+from zaqar_notify.models import DeadLetter
+from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.documents import to_ms
+from zaqar_notify.storage.mongodb.failures import rerun
+from zaqar_notify.storage.mongodb.indexes import BY_ID
+from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
+from zaqar_notify.storage.mongodb.posting import Posting
+
+MOVE_SECONDS = 60
+"""A move that takes longer may be begun by another claim. What was copied already is not copied twice."""
+
+
+class DeadLettering:
+    def __init__(self, connection: Connection, leasing: Leasing, posting: Posting) -> None:
+        self._messages = connection.messages
+        self._leasing = leasing
+        self._posting = posting
+
+    async def put_away(
+        self, queue: bytes, lost: Sequence[bytes], *, rule: DeadLetter | None, now: datetime
+    ) -> None:
+        """Of messages that a claim did not get, remove the expired and move the dead letters."""
+        now_ms = to_ms(now)
+        await self._leasing.remove_expired(queue, lost, now_ms)
+        if rule is None:
+            return
+        found = await self._messages.find(
+            {
+                "queue": queue,
+                "_id": {"$in": list(lost)},
+                "claim_count": {"$gte": rule.max_claim_count},
+                "held_until": {"$lte": now_ms},
+            },
+            sort=[("_id", 1)],
+            hint=BY_ID,
+        ).to_list()
+        if found:
+            await self._move(queue, found, rule, now)
+
+    async def _move(
+        self, queue: bytes, letters: Sequence[Document], to: DeadLetter, now: datetime
+    ) -> None:
+        """Hold the messages, copy them under their ids, and remove them.
+
+        When the copying is broken off, the hold lapses, and the next claim begins again.
+        """
+        lease = Lease.begun(new_id(), MOVE_SECONDS, 0, now, is_counted=False)
+        held = await self._leasing.take(queue, [(lease, letters)])
+        if not held:
+            return
+        await self._posting.move(to.queue, held, ttl=to.ttl, now=now)
+        wanted = {
+            "queue": queue,
+            "_id": {"$in": [stored["_id"] for stored in held]},
+            "claim": lease.claim_id,
+        }
+        await rerun(lambda: self._messages.delete_many(wanted, hint=BY_ID))
