@@ -40,7 +40,10 @@ class Gate:
         if call.method == "OPTIONS":
             return resource.options()
         if not resource.is_open:
-            await self._identify(surface, resource, call)
+            call.caller = await surface.authenticator.authenticate(call)
+            if call.caller.signed_paths and not resource.is_signable:
+                raise SignatureRefused
+            surface.admit(call, self._service.settings)
         operation = resource.by_method.get(call.method)
         if operation is None:
             raise MethodNotAllowed(resource.allow)
@@ -60,12 +63,6 @@ class Gate:
             return answer
         finally:
             call.turn.end(size)
-
-    async def _identify(self, surface: Surface, resource: Resource, call: Call) -> None:
-        call.caller = await surface.authenticator.authenticate(call)
-        if call.caller.is_presigned and not resource.is_signable:
-            raise SignatureRefused
-        surface.admit(call, self._service.settings)
 
     def _check_rule(self, rule: str, call: Call) -> None:
         target = Target(call.project, call.names.get("queue_name"))

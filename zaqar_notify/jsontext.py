@@ -65,9 +65,14 @@ def check_json_text(body: bytes) -> None:
         _check_large_numbers(body)
 
 
+def may_be_too_deep(text: bytes) -> bool:
+    """Whether a part of the JSON text may be nested too deep: it is long enough, and has the brackets."""
+    return len(text) > _LEAST_BYTES_TOO_DEEP and text.count(b"[") + text.count(b"{") > MAX_DEPTH
+
+
 def check_depth_of_text(value: bytes) -> None:
     """Refuse a JSON text that is nested too deep; a parser that skips over values goes deeper."""
-    if len(value) > _LEAST_BYTES_TOO_DEEP and value.count(b"[") + value.count(b"{") > MAX_DEPTH:
+    if may_be_too_deep(value):
         try:
             check_depth(orjson.loads(value))
         except orjson.JSONDecodeError as error:

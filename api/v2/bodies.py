@@ -11,7 +11,7 @@ import orjson
 
 from api.documents import Reader, read_document
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
-from zaqar_notify.jsontext import check_depth_of_text, read_json
+from zaqar_notify.jsontext import check_depth_of_text, may_be_too_deep, read_json
 from zaqar_notify.limits import MIN_SECONDS, check_range
 from zaqar_notify.messages import PostedMessage
 from zaqar_notify.models import Document
@@ -78,10 +78,12 @@ def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMes
         raise
     if messages is msgspec.UNSET or not messages:
         raise ValidationFailed("messages must be an array of at least one message")
+    if may_be_too_deep(body):
+        for message in messages:
+            check_depth_of_text(bytes(message.body))
+    most = settings.max_message_ttl
     for message in messages:
-        check_depth_of_text(bytes(message.body))
         if message.ttl is not msgspec.UNSET:
-            most = settings.max_message_ttl
             check_range("ttl", message.ttl, least=MIN_SECONDS, most=most, unit="seconds")
     return messages
 

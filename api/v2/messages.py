@@ -49,7 +49,8 @@ async def post(service: Service, call: Call) -> Answer:
         request_id=call.request_id.decode("ascii"),
         hops=_hops(call),
     )
-    _warn_of_never_seen(posted.never_seen, call.warn)
+    if posted.never_seen:
+        _warn_of_never_seen(posted.never_seen, call.warn)
     base = f"{queue_href(call)}/messages"
     resources = '","'.join([f"{base}/{message_id}" for message_id in posted.ids])
     return at(
