@@ -6,6 +6,7 @@ NotifyError
 │   ├── ParameterInvalid        unreadable query parameter                 400
 │   ├── HeaderInvalid           Client-ID, project, content type           400
 │   ├── QueueNameInvalid                                                   400
+│   ├── ProjectInvalid          its name is too long                       400
 │   ├── UnsupportedPatchType    queue PATCH with another content type      415
 │   └── ClaimNotHeld            delete with a dead or foreign claim        400
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
@@ -71,6 +72,11 @@ QUEUE_NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ - and ., but neither . no
 class QueueNameInvalid(ValidationFailed):
     def __init__(self, name: str) -> None:
         super().__init__(f"Queue name {name[:80]!r} is not valid: {QUEUE_NAME_RULE}")
+
+
+class ProjectInvalid(ValidationFailed):
+    def __init__(self, characters: int, most: int) -> None:
+        super().__init__(f"The project has {characters} characters; at most {most} are allowed")
 
 
 class UnsupportedPatchType(ValidationFailed):

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from zaqar_notify.errors import ValidationFailed
 
-MIN_SECONDS = 60
-"""The least ttl and grace that a client may name."""
-
 DEFAULT_LIMIT = 10
 """Items of a page or a claim when the client names no number."""
+
+MIN_SECONDS = 60
+"""The least ttl and grace that Zaqar's API takes: of messages, claims and subscriptions, and in a queue's
+metadata. Here below, one second is enough, and a lease may be of none."""
 
 
 def check_range(name: str, value: int, *, least: int, most: int, unit: str) -> int:

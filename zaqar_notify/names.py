@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from zaqar_notify.errors import HeaderInvalid, QueueNameInvalid
+from zaqar_notify.errors import ProjectInvalid, QueueNameInvalid
 from zaqar_notify.models import QueueRef
 
 MAX_PROJECT_CHARACTERS = 256
@@ -22,13 +22,10 @@ def queue_ref(project: str, name: str) -> QueueRef:
 
     Raises:
         QueueNameInvalid: It is none.
-        HeaderInvalid: The project is too long.
+        ProjectInvalid: The project is too long.
     """
     if not is_queue_name(name):
         raise QueueNameInvalid(name)
     if len(project) > MAX_PROJECT_CHARACTERS:
-        raise HeaderInvalid(
-            "Invalid queue identification",
-            f"The project has {len(project)} characters; at most {MAX_PROJECT_CHARACTERS} are allowed",
-        )
+        raise ProjectInvalid(len(project), MAX_PROJECT_CHARACTERS)
     return QueueRef(project, name)

@@ -10,7 +10,6 @@ import orjson
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.jsontext import check_depth, check_integers
 from zaqar_notify.kinds import Kinds, scheme_of
-from zaqar_notify.limits import MIN_SECONDS
 from zaqar_notify.lines import has_control_characters
 from zaqar_notify.models import Document
 from zaqar_notify.retry import POLICY_KEY, parse_policy
@@ -72,17 +71,15 @@ def shown_subscriber(uri: str) -> str:
     return f"{scheme}://{host}"
 
 
-def check_ttl(value: object, settings: Settings, now: datetime) -> int:
-    """The subscription's ttl, seconds; null means the default.
+def check_ttl(value: object, now: datetime, *, least: int = 1) -> int:
+    """A subscription's ttl, seconds.
 
     There is no upper limit but the calendar's: Heat asks for 6983 years.
     """
-    if value is None:
-        return settings.default_subscription_ttl
     longest = (_LAST_INSTANT - now) // timedelta(seconds=1)
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_SECONDS <= value <= longest:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= longest:
         raise ValidationFailed(
-            f"ttl must be an integer of at least {MIN_SECONDS} seconds, "
+            f"ttl must be an integer of at least {least} seconds, "
             f"and end before the year 10000 (at most {longest} seconds)"
         )
     return value

@@ -74,7 +74,7 @@ async def create(
         SubscriptionExists: One of the same subscriber is confirmed.
     """
     settings, now = service.settings, service.clock.now()
-    ttl = check_ttl(ttl, settings, now)
+    ttl = settings.default_subscription_ttl if ttl is None else check_ttl(ttl, now)
     wanted = Subscription(
         id=new_ordered_id(now),
         queue=ref,
@@ -155,7 +155,7 @@ async def change(
     if subscriber is not None:
         changes["subscriber"] = check_subscriber(subscriber, settings, service.kinds)
     if ttl is not None:
-        changes["ttl"] = check_ttl(ttl, settings, now)
+        changes["ttl"] = check_ttl(ttl, now)
         changes["expires_at"] = now + timedelta(seconds=ttl)
     if options is not None:
         changes["options"] = check_options(options, service.kinds)

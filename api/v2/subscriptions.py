@@ -22,9 +22,10 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.jsontext import read_json
+from zaqar_notify.limits import MIN_SECONDS
 from zaqar_notify.models import Document
 from zaqar_notify.service import Service
-from zaqar_notify.subscribers import warn_of_options
+from zaqar_notify.subscribers import check_ttl, warn_of_options
 from zaqar_notify.subscriptions import SigningSecret
 from zaqar_notify.unread import Warn, warn_of_fields
 
@@ -43,7 +44,7 @@ async def create(service: Service, call: Call) -> Answer:
         service,
         call.ref,
         subscriber=asked.get("subscriber", ""),
-        ttl=asked.get("ttl"),
+        ttl=_read_ttl(service, asked),
         options=asked.get("options"),
         confirm_at=confirmation_path,
     )
@@ -81,7 +82,7 @@ async def change(service: Service, call: Call) -> Answer:
         call.ref,
         call.names["subscription_id"],
         subscriber=asked.get("subscriber"),
-        ttl=asked.get("ttl"),
+        ttl=_read_ttl(service, asked),
         options=asked.get("options"),
         confirm_at=confirmation_path,
     )
@@ -138,6 +139,11 @@ def _read_object(body: bytes) -> Document:
     if not isinstance(asked, dict) or not asked:
         raise ValidationFailed("The body must be a JSON object that is not empty")
     return asked
+
+
+def _read_ttl(service: Service, asked: Document) -> int | None:
+    ttl = asked.get("ttl")
+    return None if ttl is None else check_ttl(ttl, service.clock.now(), least=MIN_SECONDS)
 
 
 def _read_confirmed(body: bytes) -> bool:

@@ -10,7 +10,7 @@ from api import headers, requests
 from api.errors import response_for
 from api.v2 import admission, messages
 from tests.docs.pages import named, read, rows, section
-from zaqar_notify import errors, names
+from zaqar_notify import errors
 from zaqar_notify.errors import HeaderInvalid, NotifyError
 
 PAGE = read("errors.md")
@@ -42,7 +42,7 @@ def test_answers_without_a_class_are_those_of_the_code() -> None:
 
 
 def test_every_title_of_a_header_is_listed() -> None:
-    code = "".join(map(inspect.getsource, (headers, requests, admission, messages, names)))
+    code = "".join(map(inspect.getsource, (headers, requests, admission, messages)))
     raised = set(re.findall(rf'{HeaderInvalid.__name__}\(\s*"([^"]+)"', code))
     documented = {named(row[0])[0] for row in rows(section(PAGE, "## Titles of headers"))}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zaqar_notify.errors import HeaderInvalid, QueueNameInvalid
+from zaqar_notify.errors import ProjectInvalid, QueueNameInvalid
 from zaqar_notify.models import QueueRef
 from zaqar_notify.names import queue_ref
 
@@ -26,5 +26,5 @@ def test_a_bad_name_is_refused(name: str) -> None:
 def test_a_project_may_have_256_characters_of_any_kind() -> None:
     assert queue_ref("é" * 256, "q").project == "é" * 256
 
-    with pytest.raises(HeaderInvalid, match="257 characters; at most 256"):
+    with pytest.raises(ProjectInvalid, match="257 characters; at most 256"):
         queue_ref("é" * 257, "q")
