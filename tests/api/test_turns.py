@@ -65,7 +65,8 @@ async def test_readers_of_one_project_wait_rather_than_lose_their_connections(
     assert min(sizes) > PAGE_BYTES
 
 
-async def test_long_polls_keep_no_turns(api: Api) -> None:
+async def test_long_polls_keep_no_turns(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.turns.STUCK_SECONDS", 60)
     waiting = [asyncio.create_task(api.get("/v2/queues/empty/messages?wait=20")) for _ in range(40)]
     await until(lambda: len([each for each in api.connections if each.cycle]) == 40)
 
