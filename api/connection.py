@@ -31,6 +31,9 @@ LINGER_BYTES = 8 << 20
 LINGER_SECONDS = 15.0
 """How much is still read of a connection that we end, and for how long."""
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""What comes before an answer, to a client that waits for it with its body."""
+
 
 class Exit:
     """The transport as the library sees it. Its `close` is another, and behind that it writes nothing."""
@@ -59,6 +62,8 @@ class Connection(Reading):
         """Of a request that has arrived in part."""
         self._unsent_bytes = 0
         """Of the answers that the transport keeps: it keeps each whole until its last byte is sent."""
+        self._head: bytes | None = None
+        """Of an answer that has begun; empty once it is sent. None: between two answers."""
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -113,12 +118,28 @@ class Connection(Reading):
     # The library calls:
 
     def send(self, data: bytes) -> None:
-        """Write to the client; `Exit.write` until our side is closed."""
+        """Write to the client, a head together with what follows it; `Exit.write` until our side is closed."""
+        if self._head is None and data != CONTINUE:
+            self._head = data
+        elif self._head:
+            self._send_head(data)
+        else:
+            self._write((data,), len(data))
+
+    def _send_head(self, following: bytes = b"") -> None:
+        if self._head:
+            parts = (self._head, following)
+            self._write(parts, len(self._head) + len(following))
+            self._head = b""
+
+    def _write(self, parts: tuple[bytes, ...], size: int) -> None:
         waiting = self._wire.get_write_buffer_size()
-        self._unsent_bytes = len(data) + (self._unsent_bytes if waiting else 0)
-        self._wire.write(data)
+        self._unsent_bytes = size + (self._unsent_bytes if waiting else 0)
+        self._wire.writelines(parts)
 
     def on_response_complete(self) -> None:
+        self._send_head()
+        self._head = None
         super().on_response_complete()
         if self.is_idle():
             self._limits.rest(self)
@@ -155,6 +176,7 @@ class Connection(Reading):
         """End the connection. A request that is still arriving is read first, within bounds."""
         if self.is_leaving():
             return
+        self._send_head()
         self._exit.write = self._exit.forget
         if not self._may_linger or not self.is_arriving():
             self._wire.close()

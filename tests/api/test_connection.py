@@ -9,9 +9,10 @@ import socket
 import pytest
 
 from api import connection
-from api.connection import LINGER_BYTES
+from api.connection import LINGER_BYTES, Connection
 from api.reading import MAX_HEAD_BYTES
 from tests.api.conftest import CLIENT_ID, Api
+from tests.api.test_framing import PING, request, statuses
 
 IDENTITY = f"Host: x\r\nClient-ID: {CLIENT_ID}\r\nX-Project-ID: p1\r\n".encode()
 NEVER_ENDING = {
@@ -183,3 +184,34 @@ async def test_what_a_chunked_body_brings_beside_itself_is_bounded(api: Api, pie
         pass
     finally:
         writer.close()
+
+
+MESSAGES = "/v2/queues/q/messages"
+ANSWERS = {
+    "with a body": (request("POST", MESSAGES, b'{"messages": [{"body": 1}]}'), 201),
+    "without one": (request("DELETE", f"{MESSAGES}/none", b""), 204),
+    "to HEAD": (request("HEAD", "/v2/ping", b""), 204),
+    "of another route": (request("GET", "/openapi.json", b""), 200),
+    "that ends the connection": (b"FOO / SMTP\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_the_head_of_an_answer_is_sent_with_its_body(
+    api: Api, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    writes: list[bytes] = []
+
+    def write(self: Connection, parts: tuple[bytes, ...], size: int) -> None:
+        writes.append(b"".join(parts))
+        send(self, parts, size)
+
+    send = Connection._write
+    monkeypatch.setattr(Connection, "_write", write)
+    asked, status = ANSWERS[kind]
+
+    answers = await api.send_raw(asked + PING)
+
+    assert statuses(answers)[0] == status
+    assert len(writes) == len(statuses(answers))
+    assert b"".join(writes) == answers
