@@ -20,7 +20,7 @@ from api.exchange import Exchange, exchange_of
 from api.gate import Gate
 from api.openapi import describe
 from api.requests import request_ids
-from api.routes import surfaces
+from api.routes import probes, surfaces
 from api.routing import FaultRoute, ShortWay, SurfaceRoute
 from api.turns import Turns
 from zaqar_notify import __version__
@@ -43,6 +43,7 @@ class NotifyAPI(FastAPI):
         gate = Gate(service, policy, turns)
         # The busy one first.
         by_prefix = sorted(self._surfaces, key=lambda surface: len(surface.prefix), reverse=True)
+        self._probes = probes.routes(service)
         super().__init__(
             title=TITLE,
             summary="Messages and notifications over the OpenStack Zaqar API, version 2",
@@ -50,6 +51,7 @@ class NotifyAPI(FastAPI):
             routes=[
                 *(SurfaceRoute(surface, gate, turns, service) for surface in by_prefix),
                 FaultRoute(gate, service),
+                *self._probes,
             ],
             # Relative to the document: right behind a proxy and below a prefix, too.
             servers=[{"url": "."}],
@@ -87,7 +89,8 @@ class NotifyAPI(FastAPI):
             document = self.openapi_schema = super().openapi()
             resources = [one for surface in self._surfaces for one in surface.resources]
             described = describe(resources)
-            document["paths"] = described["paths"] | document["paths"]
+            probing = {route.path: probes.DOCUMENTED[route.path] for route in self._probes}
+            document["paths"] = described["paths"] | probing | document["paths"]
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= described["components"]["schemas"]
         return self.openapi_schema
@@ -117,7 +120,8 @@ async def _refuse(_request: Request, error: HTTPException) -> Response:
 async def _fail(request: Request, error: Exception) -> Response:
     """A defect in a route or middleware that was added; those of our resources do not come here."""
     exchange = exchange_of(request.scope)
-    logger.error("request failed", extra=exchange.facts("request_failed"), exc_info=error)
+    facts = {"action": "request_failed", **exchange.facts()}
+    logger.error("request failed", extra=facts, exc_info=error)
     return _response(failure(exchange.request_id), {})
 
 

@@ -74,8 +74,9 @@ class Exchange:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "request",
-                extra=self.facts("request")
-                | {
+                extra={
+                    "action": "request",
+                    **self.facts(),
                     "method": self._method,
                     "route": self.route,
                     "status": int(status),
@@ -83,9 +84,9 @@ class Exchange:
                 },
             )
 
-    def facts(self, action: str) -> dict[str, object]:
-        """What a record about the request begins with; its caller's own id for it only if well-formed."""
-        facts: dict[str, object] = {"action": action, "request_id": self.request_id.decode("ascii")}
+    def facts(self) -> dict[str, object]:
+        """What every record about the request has; its caller's own id for it only if well-formed."""
+        facts: dict[str, object] = {"request_id": self.request_id.decode("ascii")}
         given = dict(self._headers).get(b"x-openstack-request-id")
         if given is not None and _GLOBAL_REQUEST_ID.fullmatch(given):
             facts["global_request_id"] = given.decode("ascii")

@@ -11,8 +11,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from inspect import iscoroutinefunction
-from math import inf
-from time import monotonic
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -35,8 +33,6 @@ from zaqar_notify.metrics import CALLER_GONE
 from zaqar_notify.service import Service
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-LOG_PAUSE_SECONDS = 1.0
-"""Between records of a store that fails: with a full disk each write is one more."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +68,7 @@ class SurfaceRoute(BaseRoute):
         self._turns = turns
         self._paths = Paths(surface.resources)
         self._public_path = service.settings.public_path
-        self._unavailable_logged_at = -inf
-        self._is_store_away = False
+        self._outage = service.health.outage
         for resource in surface.resources:
             service.metrics.requests.expect(resource.path, resource.by_method)
 
@@ -100,8 +95,8 @@ class SurfaceRoute(BaseRoute):
         call.names = scope["path_params"]
         try:
             answer = await self._gate.answer(self._surface, resource, call)
-            if self._is_store_away and call.method in _WRITING:
-                self._log_available(exchange)
+            if self._outage.is_on and call.method in _WRITING:
+                self._outage.note_end(exchange.facts())
         except CallerGone:
             exchange.note(CALLER_GONE)
             return
@@ -123,26 +118,10 @@ class SurfaceRoute(BaseRoute):
 
     def _log_failure(self, error: Exception, exchange: Exchange) -> None:
         if isinstance(error, StorageUnavailable):
-            self._log_unavailable(error, exchange)
+            self._outage.note(error, exchange.facts())
         elif not isinstance(error, NotifyError | NotAcceptable | MethodNotAllowed):
-            facts = exchange.facts("request_failed")
+            facts = {"action": "request_failed", **exchange.facts()}
             logger.error("request failed", exc_info=error, extra=facts)
-
-    def _log_unavailable(self, error: StorageUnavailable, exchange: Exchange) -> None:
-        """Say why the store fails: its clients are not told."""
-        now = monotonic()
-        if now < self._unavailable_logged_at + LOG_PAUSE_SECONDS:
-            return
-        self._unavailable_logged_at = now
-        self._is_store_away = True
-        logger.warning(
-            "The store is unavailable",
-            extra=exchange.facts("storage_unavailable") | {"error": str(error)},
-        )
-
-    def _log_available(self, exchange: Exchange) -> None:
-        self._is_store_away = False
-        logger.warning("The store answers again", extra=exchange.facts("storage_available"))
 
 
 class ShortWay:

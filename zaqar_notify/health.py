@@ -11,13 +11,14 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import Owed
-from zaqar_notify.errors import NotifyError
+from zaqar_notify.errors import NotifyError, StorageUnavailable
 from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, QueueRef
 from zaqar_notify.readiness import Readiness
 from zaqar_notify.storage.base import Storage
@@ -34,6 +35,11 @@ OPERATION_SECONDS = 10.0
 PROBE_TTL_SECONDS = 60
 """Life of a probe's messages, and of its claim: what is left of one that broke off."""
 
+LOG_PAUSE_SECONDS = 1.0
+"""Between records of a store that fails: with a full disk each write is one more."""
+
+NO_FACTS: Mapping[str, object] = MappingProxyType({})
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,11 +51,40 @@ class Operation(msgspec.Struct, frozen=True):
     ref: str | None
 
 
+class Outage:
+    """What the log says while the store fails: its clients are not told why."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._noted_at = -math.inf
+
+    def note(self, error: StorageUnavailable, facts: Mapping[str, object] = NO_FACTS) -> None:
+        """The store failed; `facts` are those of the request."""
+        now = time.monotonic()
+        if now < self._noted_at + LOG_PAUSE_SECONDS:
+            return
+        self._noted_at = now
+        self.is_on = True
+        logger.warning(
+            "The store is unavailable",
+            extra={"action": "storage_unavailable", "error": str(error), **facts},
+        )
+
+    def note_end(self, facts: Mapping[str, object] = NO_FACTS) -> None:
+        """The store took a write."""
+        if self.is_on:
+            self.is_on = False
+            logger.warning(
+                "The store answers again", extra={"action": "storage_available", **facts}
+            )
+
+
 class Health:
     """Of one process. `is_draining` is set once it is about to stop."""
 
     def __init__(self) -> None:
         self.is_draining = False
+        self.outage = Outage()
         self.readiness = Readiness()
         self._queue = QueueRef(INTERNAL_PROJECT, f"probe.{new_id()}")
         self._operations: dict[str, Operation] = {}

@@ -1,57 +1,93 @@
-"""Whether this process is alive and ready: for those who start and stop it, and who send it requests."""
+"""The probes on the API's own address, with what the documentation says of them."""
 
 from __future__ import annotations
 
-from api.answers import NO_CONTENT, Answer, document
-from api.requests import Call
-from api.resources import UNGUARDED, Operation, Reply, Resource
-from zaqar_notify.errors import ServiceStopping
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.exchange import exchange_of
+from zaqar_notify.models import Document
+from zaqar_notify.probes import ALIVE, METRICS, READY, Probes
 from zaqar_notify.service import Service
 
-_READY = document({"ready": True})
+
+class Counted:
+    """An application at one path, counted as that."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        exchange.route = self._path
+        exchange.is_timed = True
+        await self._app(scope, receive, send)
 
 
-async def is_running(service: Service, call: Call) -> Answer:
-    return NO_CONTENT
+def routes(service: Service) -> list[Route]:
+    """The paths that are served with these settings."""
+    probes = Probes(service)
+    paths = (ALIVE, READY, METRICS) if service.settings.metrics else (ALIVE, READY)
+    for path in paths:
+        service.metrics.requests.expect(path, ("GET", "HEAD"))
+    return [Route(path, Counted(probes, path), name=path[1:]) for path in paths]
 
 
-async def is_ready(service: Service, call: Call) -> Answer:
-    if service.health.is_draining:
-        raise ServiceStopping
-    await service.health.readiness.check(service.storage)
-    return _READY
+def _probe(path: str, summary: str, description: str, responses: Document) -> Document:
+    described = {
+        "operationId": f"get_{path[1:]}",
+        "summary": summary,
+        "description": description,
+        "tags": ["probes"],
+        "parameters": [],
+        "responses": responses,
+    }
+    return {"get": described}
 
 
-RESOURCES = (
-    Resource(
-        "/healthz",
-        {
-            "GET": Operation(
-                is_running,
-                UNGUARDED,
-                "Ask whether this process is alive",
-                {204: Reply("It is; the store was not asked")},
-                description="For supervisors, which restart what is not alive.",
-            )
-        },
-        is_open=True,
+_READY_SCHEMA: Document = {
+    "type": "object",
+    "required": ["ready"],
+    "properties": {"ready": {"const": True}},
+}
+
+DOCUMENTED: Document = {
+    ALIVE: _probe(
+        ALIVE,
+        "Ask whether this process is alive",
+        "For supervisors, which restart what is not alive.",
+        {"204": {"description": "It is; the store was not asked"}},
     ),
-    Resource(
-        "/readyz",
+    READY: _probe(
+        READY,
+        "Ask whether this process can serve requests",
+        "For load balancers, which send requests to what is ready.",
         {
-            "GET": Operation(
-                is_ready,
-                UNGUARDED,
-                "Ask whether this process can serve requests",
-                {
-                    200: Reply(
-                        "It can: the store acknowledges writes, and no stop is near",
-                        {"ready": True},
-                    )
+            "200": {
+                "description": "It can: the store acknowledges writes, and no stop is near",
+                "content": {
+                    "application/json": {"schema": _READY_SCHEMA, "example": {"ready": True}}
                 },
-                description="For load balancers, which send requests to what is ready.",
-            )
+            },
+            "503": {
+                "description": "It can't, and why",
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/Error"},
+                        "example": {
+                            "title": "Service temporarily unavailable",
+                            "description": "The service is stopping. Please retry in a moment.",
+                        },
+                    }
+                },
+            },
         },
-        is_open=True,
     ),
-)
+    METRICS: _probe(
+        METRICS,
+        "Show the metrics of the process that answers",
+        "Not served when the setting ZAQAR_METRICS is off.",
+        {"200": {"description": "Prometheus' text format"}},
+    ),
+}

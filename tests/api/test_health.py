@@ -7,7 +7,6 @@ import logging
 
 import pytest
 
-from api import routing
 from tests.api.conftest import Api, StartApi
 from zaqar_notify import health as health_module
 from zaqar_notify import readiness
@@ -72,7 +71,7 @@ async def test_why_the_store_fails_is_in_the_log_and_not_in_the_answer(
 ) -> None:
     posts = Counted(api, monkeypatch)
     posts.fails = True
-    monkeypatch.setattr(routing, "LOG_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(health_module, "LOG_PAUSE_SECONDS", 3600)
 
     replies = [
         await api.post("/v2/queues/q/messages", {"messages": [{"body": n}]}) for n in range(5)

@@ -15,8 +15,9 @@ SERVER = ("uvicorn", "fastapi", "workers", "sinks")
     ("module", "unwanted"),
     [
         ("zaqar_notify.cli", CLUSTER + SERVER),
-        ("zaqar_notify.cli.serve", CLUSTER),
-        ("workers.build", CLUSTER),
+        ("zaqar_notify.cli.serve", (*CLUSTER, "aiohttp")),
+        ("workers.build", (*CLUSTER, "aiohttp")),
+        ("workers.app", ("fastapi", "aiohttp")),
         ("api.app", (*CLUSTER, "workers", "sinks")),
     ],
 )

@@ -7,11 +7,10 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol, cast
 
-import uvicorn
 from fastapi import FastAPI
 
 from api.connection import Connection
@@ -20,6 +19,7 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
+from zaqar_notify.serving import EmbeddedServer, bound
 from zaqar_notify.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
@@ -34,24 +34,16 @@ class Companion(Protocol):
     async def drain(self, timeout_seconds: float) -> None: ...
 
 
-class Server(uvicorn.Server):
-    """Uvicorn, leaving signals to us: it would raise them again after its end."""
+class Server(EmbeddedServer):
+    """The server of the API: its connections have bounds."""
 
     def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None]) -> None:
         connection = partial(Connection, limits=connection_limits(settings))
         super().__init__(
-            uvicorn.Config(
-                app,
-                http=cast(type[asyncio.Protocol], connection),
-                loop="none",
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=int(settings.shutdown_seconds),
-            )
+            app,
+            stop_seconds=settings.shutdown_seconds,
+            http=cast(type[asyncio.Protocol], connection),
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self.shutdown_seconds = settings.shutdown_seconds
         self._on_started = on_started
@@ -60,10 +52,6 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_started()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve_until_stopped(
@@ -119,15 +107,11 @@ def listen(host: str, port: int) -> socket.socket:
         StartRefused: The address can't be used.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        return bound(host, port)
     except OSError as error:
         raise StartRefused(
             f"Can't listen on {host} port {port}: {error.strerror or error}; choose another --port"
         ) from error
-    return listener
 
 
 def listen_for_each(host: str, port: int, count: int) -> list[socket.socket]:

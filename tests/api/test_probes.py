@@ -1,0 +1,77 @@
+"""Probes and metrics answer alike on the API's address and on a process's own port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from tests.api.conftest import Api, Reply, StartApi
+from tests.service import free_port
+from zaqar_notify.metrics_port import serving_metrics
+
+NOBODY = {"Client-ID": None, "X-Project-ID": None}
+
+
+class Port:
+    """The metrics port of the process that serves the API."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._url = url
+        self._session = session
+
+    async def call(self, method: str, path: str) -> Reply:
+        async with self._session.request(method, self._url + path) as answer:
+            return Reply(answer.status, answer.headers, await answer.read())
+
+
+@pytest.fixture
+async def api(start_api: StartApi) -> Api:
+    return await start_api(metrics_port=free_port())
+
+
+@pytest.fixture
+async def port(api: Api) -> AsyncIterator[Port]:
+    async with serving_metrics(api.service) as number, aiohttp.ClientSession() as session:
+        yield Port(f"http://127.0.0.1:{number}", session)
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/healthz"),
+        ("HEAD", "/healthz"),
+        ("GET", "/readyz"),
+        ("HEAD", "/readyz"),
+        ("OPTIONS", "/readyz"),
+        ("POST", "/readyz"),
+        ("HEAD", "/metrics"),
+        ("DELETE", "/metrics"),
+        ("GET", "/nowhere"),
+    ],
+)
+async def test_both_addresses_answer_alike(
+    api: Api, port: Port, method: str, path: str, is_open: bool, is_draining: bool
+) -> None:
+    api.service.health.is_draining = is_draining
+    if not is_open:
+        await api.service.storage.close()
+
+    on_api = await api.call(method, path, headers=NOBODY)
+    on_port = await port.call(method, path)
+
+    assert (on_port.status, on_port.body) == (on_api.status, on_api.body)
+    for name in ("Content-Type", "Allow", "Retry-After"):
+        assert on_port.headers.get(name) == on_api.headers.get(name)
+
+
+async def test_metrics_are_those_of_the_process_wherever_they_are_asked_for(
+    api: Api, port: Port
+) -> None:
+    await api.post_bodies("q", 1)
+
+    for shown in (await api.get("/metrics", headers=NOBODY), await port.call("GET", "/metrics")):
+        assert b"\nzaqar_notify_posts_total 1.0\n" in shown.body
