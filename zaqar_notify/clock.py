@@ -73,7 +73,10 @@ class SteadyClock:
         return self._ahead
 
     def on_host(self, instant: datetime) -> datetime:
-        return instant + self.host_ahead()
+        try:
+            return instant + self.host_ahead()
+        except OverflowError:  # At an end of the calendar, as of a subscription for ever.
+            return instant
 
 
 class StoreClock:

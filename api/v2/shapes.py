@@ -77,16 +77,16 @@ def message_href(queue_href: str, message_id: str, claim_id: str | None = None) 
     return f"{queue_href}/messages/{message_id}?claim_id={claim_id}"
 
 
-def subscription(subscription: Subscription, now: datetime) -> Document:
+def subscription(subscription: Subscription, clock: Clock) -> Document:
     return {
         "id": subscription.id,
         "source": subscription.queue.name,
         "subscriber": subscription.subscriber,
         "ttl": subscription.ttl,
-        "age": age(subscription.created_at, now),
+        "age": age(subscription.created_at, clock.now()),
         "options": subscription.options,
         "confirmed": subscription.confirmed,
-        "expires_at": instant(subscription.expires_at),
+        "expires_at": instant(clock.on_host(subscription.expires_at)),
     }
 
 

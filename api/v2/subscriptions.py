@@ -56,11 +56,10 @@ async def list_subscriptions(service: Service, call: Call) -> Answer:
     found = await subscriptions.list_subscriptions(
         service, call.ref, marker=query.text("marker"), limit=query.integer("limit")
     )
-    now = service.clock.now()
     links = next_links(call.href, query.sent, found[-1].id if found else None)
     return document(
         {
-            "subscriptions": [subscription(one, now) for one in found],
+            "subscriptions": [subscription(one, service.clock) for one in found],
             "links": orjson.Fragment(links),
         }
     )
@@ -68,7 +67,7 @@ async def list_subscriptions(service: Service, call: Call) -> Answer:
 
 async def show(service: Service, call: Call) -> Answer:
     found = await subscriptions.get(service, call.ref, call.names["subscription_id"])
-    return document(subscription(found, service.clock.now()))
+    return document(subscription(found, service.clock))
 
 
 async def change(service: Service, call: Call) -> Answer:

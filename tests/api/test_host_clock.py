@@ -23,6 +23,20 @@ async def test_stats_show_the_hosts_time_and_the_age_that_has_passed(
     assert (shown["age"], shown["created"]) == (10, "2100-01-01T13:00:00Z")
 
 
+async def test_a_subscription_s_end_is_shown_by_the_hosts_clock(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api()
+    subscription_id = await api.subscribe("q", "https://example.org/hook", ttl=60)
+
+    clock.host_ahead = HOUR
+    shown = (await api.get(f"/v2/queues/q/subscriptions/{subscription_id}")).json
+    listed = (await api.get("/v2/queues/q/subscriptions")).json["subscriptions"]
+
+    assert shown["expires_at"] == "2100-01-01T13:01:00Z"
+    assert listed == [shown]
+
+
 async def test_a_signed_url_ends_by_the_hosts_clock(
     start_api: StartApi, clock: ManualClock
 ) -> None:

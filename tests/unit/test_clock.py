@@ -164,6 +164,17 @@ def test_an_instant_is_shown_as_the_same_while_the_hosts_clock_is_slewed(
     assert steady.on_host(instant) == instant
 
 
+@pytest.mark.parametrize("last", [datetime.max, datetime.min])
+def test_an_end_of_the_calendar_is_shown_as_it_is(
+    seconds: Seconds, clock: ManualClock, steady: SteadyClock, last: datetime
+) -> None:
+    instant = last.replace(tzinfo=UTC)
+
+    clock.advance(seconds=3600 if last == datetime.max else -3600)
+
+    assert steady.on_host(instant) == instant
+
+
 def test_a_steady_clock_begins_where_it_is_told(seconds: Seconds, clock: ManualClock) -> None:
     steady = SteadyClock(begin=NOON, host=clock, seconds=seconds)
 
