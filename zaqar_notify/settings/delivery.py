@@ -31,7 +31,7 @@ class SubscriptionSettings(Section):
     )
     subscriber_types: Words = Field(
         ("http", "https", "mailto", "queue"),
-        description="URI schemes a subscriber may have, comma separated.",
+        description="URI schemes that a subscriber may have, comma separated; packages can add kinds of subscribers.",
     )
     require_confirmation: bool = Field(
         False, description="Notify only subscribers that confirmed; needs signed URL secrets."

@@ -21,7 +21,8 @@ class StorageSettings(Section):
     title = "Storage"
 
     store_uri: str = Field(
-        "", description="Where messages live: sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME."
+        "",
+        description="Where messages live: sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME; packages can add drivers.",
     )
     unreliable: bool = Field(
         False,
