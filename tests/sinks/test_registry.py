@@ -16,6 +16,7 @@ from sinks import (
     load_kinds,
 )
 from tests.kinds import KINDS
+from tests.packages import install
 from tests.sinks.builders import delivery_to
 from tests.sinks.receiver import Receiver
 from tests.sinks.test_queue import RecordingRelay
@@ -54,15 +55,11 @@ def test_no_sink_serves_a_scheme_that_is_switched_off() -> None:
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Installs a package that names a kind for each of these schemes."""
 
-    def install(target: str, *schemes: str) -> None:
-        directory = tmp_path / "a_sink-1.0.dist-info"
-        directory.mkdir()
-        (directory / "METADATA").write_text("Metadata-Version: 2.1\nName: a-sink\nVersion: 1.0\n")
-        names = "".join(f"{scheme} = {target}\n" for scheme in schemes)
-        (directory / "entry_points.txt").write_text(f"[zaqar_notify.sinks]\n{names}")
-        monkeypatch.syspath_prepend(tmp_path)
+    def install_kind(target: str, *schemes: str) -> None:
+        names = dict.fromkeys(schemes, target)
+        install(tmp_path, "zaqar_notify.sinks", names, monkeypatch=monkeypatch)
 
-    return install
+    return install_kind
 
 
 def test_a_package_adds_a_kind_when_the_settings_permit_it(package: Callable[..., None]) -> None:

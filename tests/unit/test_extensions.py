@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import install
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Storage
@@ -22,17 +23,13 @@ class Trial(Driver):
 
 @pytest.fixture(autouse=True)
 def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = tmp_path / "a_driver-1.0.dist-info"
-    directory.mkdir()
-    (directory / "METADATA").write_text("Metadata-Version: 2.1\nName: a-driver\nVersion: 1.0\n")
-    (directory / "entry_points.txt").write_text(
-        "[zaqar_notify.drivers]\n"
-        "trial = tests.unit.test_extensions:Trial\n"
-        "sqlite = tests.unit.test_extensions:Trial\n"
-        "nothing = no_such_module:Driver\n"
-        "other = pathlib:Path\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
+    names = {
+        "trial": "tests.unit.test_extensions:Trial",
+        "sqlite": "tests.unit.test_extensions:Trial",
+        "nothing": "no_such_module:Driver",
+        "other": "pathlib:Path",
+    }
+    install(tmp_path, "zaqar_notify.drivers", names, monkeypatch=monkeypatch)
 
 
 async def test_a_store_is_opened_by_the_driver_of_another_package(tmp_path: Path) -> None:
