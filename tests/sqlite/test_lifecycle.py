@@ -226,7 +226,7 @@ async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
     suffix: str,
     change: Callable[[Path], None],
 ) -> None:
-    storage._database._files._look_at_others_at = 0.0
+    storage._database._files._look_at_all_at = 0.0
     change(Path(f"{path}{suffix}"))
 
     with pytest.raises(StorageDamaged, match=r"(removed|replaced) while it was in use.*restore"):
@@ -259,6 +259,17 @@ async def test_a_file_that_goes_between_a_write_and_its_commit_takes_no_acknowle
 
     with pytest.raises(StorageDamaged):
         await storage._database.write(write)
+
+
+async def test_nothing_more_is_written_once_a_file_was_found_gone(
+    storage: SQLiteStorage, path: Path
+) -> None:
+    unlink(path)
+    for body in ("maybe written", "not written"):
+        with pytest.raises(StorageDamaged):
+            await post(storage, QUEUE, bodies=[body])
+
+    assert "not written" not in bodies(await page(storage, QUEUE))
 
 
 async def test_files_that_are_put_back_are_written_again(

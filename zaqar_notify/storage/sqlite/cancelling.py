@@ -39,7 +39,7 @@ def find_cancelled(database: Database, ref: QueueRef, due: Mapping[str, datetime
     """As `MessageStore.cancelled`."""
     wanted = {*due, *map(life_of, due)}
     statement = CANCELLED.format(marks=marks(len(wanted)))
-    with database.errors():
+    with database.errors:
         noted: dict[str, int] = dict(database.read(statement, (ref.project, ref.name, *wanted)))
     return {
         message_id

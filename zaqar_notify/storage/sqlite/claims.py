@@ -151,7 +151,7 @@ class SQLiteClaims(ClaimStore):
             return None
         ttl, expires_at, serials = row
         rows: list[Row] = []
-        with self._database.errors():
+        with self._database.errors:
             for serial in array.array("q", serials):
                 if serial in self._removals.removed:
                     continue

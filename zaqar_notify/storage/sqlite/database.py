@@ -15,7 +15,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -28,7 +28,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.sqlite.checkpointing import LOG_BYTES, Checkpoints
-from zaqar_notify.storage.sqlite.failures import NO_ROOM, is_full, storage_errors
+from zaqar_notify.storage.sqlite.failures import NO_ROOM, StorageErrors, is_full, storage_errors
 from zaqar_notify.storage.sqlite.files import Files
 from zaqar_notify.storage.sqlite.opening import connect, keep_log, open_file, prove
 from zaqar_notify.storage.sqlite.pending import Pending, Write
@@ -67,6 +67,8 @@ class Database:
         self._files = Files(path, log_bytes=LOG_BYTES)
         self._reserve = Reserve(path)
         self._damage: str | None = None
+        self.errors = StorageErrors(self._note)
+        """Around reads: SQLite's failures become ours; what can't be read stops all writes."""
         self._locked_since: float | None = None
         self._waiting: deque[Pending[Any]] = deque()
         self._alone: deque[Pending[Any]] = deque()
@@ -100,18 +102,18 @@ class Database:
         Errors arise while iterating, too, so wrap the loop in `errors`. Close (or exhaust) the
         cursor soon: it pins a snapshot.
         """
-        with self.errors():
+        with self.errors:
             return self._reader.execute(statement, bindings)
 
     def read_one(self, statement: str, bindings: tuple[object, ...] = ()) -> Row | None:
-        with self.errors():
+        with self.errors:
             return next(self._reader.execute(statement, bindings), None)
 
     async def read_slowly(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query that reads much in a thread, on a connection of its own."""
 
         def run() -> T:
-            with storage_errors():
+            with storage_errors:
                 reader = connect(self._path, readonly=True)
                 try:
                     return query(reader)
@@ -145,16 +147,6 @@ class Database:
     async def prove(self) -> None:
         """Make a write that changes nothing, and wait until it is durable."""
         await self.write(prove)
-
-    @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """As `storage_errors`; and what can't be read stops all writes."""
-        try:
-            with storage_errors():
-                yield
-        except StorageDamaged as damage:
-            self._note(damage)
-            raise
 
     def check_open(self) -> None:
         if self._closed:
@@ -197,7 +189,7 @@ class Database:
             return
         try:
             self._check()
-            with self.errors():
+            with self.errors:
                 if not self._begin(group):
                     return
         except StorageUnavailable as error:
@@ -214,7 +206,7 @@ class Database:
         """Whether what is written now will be found by a later start."""
         if self._damage is not None:
             raise StorageDamaged(self._damage)
-        self._files.check()
+        self._files.check_before()
 
     def _note(self, damage: StorageDamaged) -> None:
         """From now on nothing is written: a tree that is half unreadable gets no better by it."""
@@ -291,7 +283,7 @@ class Database:
             return
         try:
             # Not in the thread: there each look would wait for the interpreter's lock.
-            self._files.check()
+            self._files.check_after()
         except StorageDamaged as damage:
             self._ended(committed=False)
             self._fail(group, damage)
@@ -318,7 +310,7 @@ class Database:
         elif is_without_room:
             group[0].fail(StorageFull(NO_ROOM))
         else:
-            with contextlib.suppress(StorageUnavailable), self.errors():
+            with contextlib.suppress(StorageUnavailable), self.errors:
                 raise error
             group[0].fail(error)
         self._rest()

@@ -12,13 +12,12 @@ from pathlib import Path
 
 from zaqar_notify.errors import StorageDamaged
 
-OTHERS_SECONDS = 0.25
-"""Between looks at the log's index and the lock, without which another process does harm, but no write
-of ours is lost."""
+ALL_SECONDS = 0.25
+"""Between looks at all files before a write."""
 
 
 class Files:
-    """The database with its write-ahead log, the log's index, and the lock; a check takes microseconds."""
+    """The database with its write-ahead log, the log's index, and the lock; a look takes microseconds."""
 
     def __init__(self, path: Path, *, log_bytes: int) -> None:
         """Know the files by what they are now: they are open, and all there.
@@ -29,57 +28,66 @@ class Files:
         Raises:
             StorageDamaged: One is gone already.
         """
-        self._with_data = (
-            _File(path, cut_to=None),
-            _File(Path(f"{path}-wal"), cut_to=log_bytes),
-        )
-        self._others = (
-            _File(Path(f"{path}-shm"), cut_to=0),
-            _File(Path(f"{path}.lock"), cut_to=0),
-        )
-        self._look_at_others_at = 0.0
+        self._log = _File(f"{path}-wal", cut_to=log_bytes)
+        self._with_data = (_File(str(path), cut_to=None), self._log)
+        self._others = (_File(f"{path}-shm", cut_to=0), _File(f"{path}.lock", cut_to=0))
+        self._look_at_all_at = 0.0
 
-    def check(self) -> None:
-        """Look at those with data, now and then at the others, and note how long each is.
+    def check_before(self) -> None:
+        """Before a write: look at the log, which the write makes as long as it was; now and then at all.
+
+        Without the index and the lock another process does harm, but no write of ours is lost.
 
         Raises:
-            StorageDamaged: One was removed, replaced, or cut off since the last look.
+            StorageDamaged: A file was removed, replaced, or cut off since the last look.
         """
-        for file in self._with_data:
+        if time.monotonic() < self._look_at_all_at:
+            self._log.check()
+            return
+        for file in (*self._with_data, *self._others):
             file.check()
-        if time.monotonic() >= self._look_at_others_at:
-            for file in self._others:
+        self._look_at_all_at = time.monotonic() + ALL_SECONDS
+
+    def check_after(self) -> None:
+        """Before what was written is acknowledged: look at the files that it is in.
+
+        Raises:
+            StorageDamaged: As `check_before` from now on, as long as the file is not put back.
+        """
+        try:
+            for file in self._with_data:
                 file.check()
-            self._look_at_others_at = time.monotonic() + OTHERS_SECONDS
+        except StorageDamaged:
+            self._look_at_all_at = 0.0
+            raise
 
 
 class _File:
     __slots__ = ("_cut_to", "_identity", "_name", "_size")
 
-    def __init__(self, path: Path, *, cut_to: int | None) -> None:
+    def __init__(self, name: str, *, cut_to: int | None) -> None:
         """`cut_to`: it may become as short as that; None: not shorter at all."""
-        self._name = str(path)
+        self._name = name
         self._cut_to = cut_to
-        found = self._stat()
-        self._identity = (found.st_dev, found.st_ino)
-        self._size = found.st_size
+        self._identity: tuple[int, int] | None = None
+        self._size = 0
+        self.check()
 
     def check(self) -> None:
-        found = self._stat()
-        if (found.st_dev, found.st_ino) != self._identity:
-            raise StorageDamaged(f"{self._name} was replaced while it was in use; {REMEDY}")
-        least = self._size if self._cut_to is None else min(self._size, self._cut_to)
-        if found.st_size < least:
-            raise StorageDamaged(f"{self._name} was cut off while it was in use; {REMEDY}")
-        self._size = found.st_size
-
-    def _stat(self) -> os.stat_result:
         try:
-            return os.stat(self._name)
+            found = os.stat(self._name)
         except OSError as error:
             raise StorageDamaged(
                 f"{self._name} was removed while it was in use ({error.strerror}); {REMEDY}"
             ) from error
+        identity, size = (found.st_dev, found.st_ino), found.st_size
+        if self._identity is None:
+            self._identity = identity
+        elif identity != self._identity:
+            raise StorageDamaged(f"{self._name} was replaced while it was in use; {REMEDY}")
+        elif size < self._size and (self._cut_to is None or size < self._cut_to):
+            raise StorageDamaged(f"{self._name} was cut off while it was in use; {REMEDY}")
+        self._size = size
 
 
 REMEDY = (

@@ -169,7 +169,7 @@ class SQLiteMessages(MessageStore):
         messages: list[Message] = []
         last = skipped = 0
         try:
-            with self._database.errors():
+            with self._database.errors:
                 for row in rows:
                     if (
                         row[EXPIRES_AT] <= now_ms
@@ -194,7 +194,7 @@ class SQLiteMessages(MessageStore):
             return []
         now_ms = to_ms(now)
         rows: list[Row] = []
-        with self._database.errors():
+        with self._database.errors:
             for message_id in dict.fromkeys(ids):
                 for statement, bindings in _lookups(record, message_id, WHOLE_OWN, WHOLE_MOVED):
                     rows += self._database.read(statement, bindings)

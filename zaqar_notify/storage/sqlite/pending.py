@@ -54,7 +54,7 @@ class Pending(Generic[T]):
         if self.future.done():
             return
         try:
-            with storage_errors():
+            with storage_errors:
                 raise self._failure or error
         except Exception as failure:  # Whatever it is, it is the caller's answer.
             self.future.set_exception(failure)

@@ -231,7 +231,7 @@ class SQLiteQueues(QueueStore):
     ) -> AsyncGenerator[tuple[str, str, int], None]:
         """Rows by name: name, metadata, created_at."""
         looked_at = 0
-        with self._database.errors():
+        with self._database.errors:
             rows = self._database.read(
                 "SELECT name, metadata, created_at FROM queues "
                 "WHERE project = ? AND name > ? AND instr(name, ?) ORDER BY name",

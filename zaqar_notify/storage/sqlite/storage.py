@@ -108,7 +108,7 @@ class SQLiteStorage(Storage):
 
     async def close(self) -> None:
         self._waiting.stop()
-        with storage_errors():
+        with storage_errors:
             await self._database.close()
 
 

@@ -66,7 +66,7 @@ class SQLiteSubscriptions(SubscriptionStore):
     async def list(
         self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
     ) -> list[Subscription]:
-        with self._database.errors():
+        with self._database.errors:
             rows = self._database.read(
                 AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
             )
