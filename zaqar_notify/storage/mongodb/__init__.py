@@ -5,10 +5,10 @@ survives the loss of any process of ours and of a minority of the set's members.
 
     connection.py     the client and the collections
     indexes.py        the indexes
-    deployment.py     what a start refuses: promises of the URI, servers, accounts, others' databases
-    diagnosis.py      what health and the doctor ask
+    deployment.py     the checks of a start: the URI's promises, servers, account, foreign databases
+    diagnosis.py      the questions of health and doctor
     failures.py       the library's errors, and ours
-    migrations/       what changes documents that an earlier release wrote
+    migrations/       steps that change documents of an earlier release
     documents.py      between documents and models; ids and positions
     grouping.py       calls that arrive together are made together
     blocks.py         blocks of positions, and how they end: seals and fences (docs/decisions/0004)
@@ -21,11 +21,11 @@ survives the loss of any process of ours and of a minority of the set's members.
     paging.py         pages, and reads by id
     deleting.py       deletions by id
     popping.py        messages that are taken and removed in one
-    cancelling.py     what was deleted before it was due, or left behind
+    cancelling.py     messages that were deleted before they were due, or left behind
     dead_letters.py   messages that were claimed too often move to another queue
-    leasing.py        the free messages of a queue, and who may have them
+    leasing.py        the free messages of a queue, and leases on them
     queues.py messages.py claims.py subscriptions.py    the stores
-    waiting.py        who waits for which queue
+    waiting.py        watches: callers that wait for a queue
     storage.py        the parts put together, and the sweep
 
 Collection `queues`; one document a queue, kept a day after the queue's deletion. Shard key `_id`.
@@ -83,7 +83,7 @@ Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document
     queue, expires_at how long the queue has a subscription
     expires_at        the sweep
 
-Collection `duties`: whose turn it is with a periodic duty. Lost, two may do it at once.
+Collection `duties`: the process that has its turn with a periodic duty. If it is lost, two may do it at once.
 
     _id               the duty; or `proof`, of the writes that show whether any are acknowledged
     until             instant from which it is anybody's

@@ -30,8 +30,8 @@ SEAL_IS_THERE = timedelta(minutes=2)
 proves nothing: the server may have removed it."""
 
 REMOVABLE: Document = {"fence": {"$exists": False}, "kept": {"$exists": False}}
-"""The condition on what may be removed from a block that has no seal: no fence, and no message from
-another queue that a later move relies on."""
+"""The condition on documents that may be removed from a block without a seal: no fence, and no message
+from another queue that a later move relies on."""
 
 
 class State(enum.Enum):
@@ -93,7 +93,7 @@ class Blocks:
         return {block: ends[block.seal_id] for block in blocks if block.seal_id in ends}
 
     async def fence(self, block: Block, *, seal_is_there: timedelta = SEAL_IS_THERE) -> State:
-        """End the block, unless its writer has sealed it, and remove what is in a fenced block.
+        """End the block, unless its writer has sealed it, and remove the messages of a fenced block.
 
         Args:
             seal_is_there: Until so long after its deadline, the block has its seal if it ever had one.
@@ -137,7 +137,7 @@ class Blocks:
             await self._quick_queues.bulk_write(clears, ordered=False)
 
     async def _remove_messages(self, block: Block) -> None:
-        """Remove what a broken insert left: it was never acknowledged, and never will be."""
+        """Remove the messages that a broken insert left. They were never acknowledged, and never will be."""
         await rerun(
             lambda: self._messages.delete_many(
                 {

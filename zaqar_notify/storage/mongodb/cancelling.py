@@ -1,4 +1,4 @@
-"""What was deleted before its delay had ended, so that its job, when due, passes it by.
+"""Messages that were deleted before their delay had ended, so that their job, when due, passes them by.
 
 A message that is deleted by id becomes a note in its own place: one write to one document. When a queue
 is purged or deleted, a note of that is stored first, under the salt of the life that is about to end; it

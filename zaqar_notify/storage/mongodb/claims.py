@@ -1,4 +1,4 @@
-"""Claims. A claim has no document of its own: it is what its messages say.
+"""Claims. A claim has no document of its own: its messages name it.
 
 Claims on one queue that arrive together are one reading of the queue's head, handed out in the order
 of arrival, and one command with an update each.
@@ -44,7 +44,7 @@ Source: TypeAlias = tuple[QueueRef, frozenset[str]]
 
 
 class Wanted(msgspec.Struct):
-    """A claim that is being made, with what it has won so far."""
+    """A claim that is being made, with the messages it has won so far."""
 
     lease: Lease
     limit: int
@@ -54,7 +54,7 @@ class Wanted(msgspec.Struct):
     won: list[Document] = []
 
     def settle(self, queue: Queue) -> None:
-        """Go by what the queue says at present."""
+        """Take the limits that the queue has at present."""
         self.dead_letter = None if self.rule is None else self.rule(queue)
         if self.dead_letter is not None:
             most = self.dead_letter.max_claim_count
@@ -115,7 +115,7 @@ class MongoClaims(ClaimStore):
                         call.ask.settle(record.queue)
                     await self._fill(record, [call.ask for call in calls], without_clients)
         except StorageUnavailable as error:
-            # What was won before is leased, and nobody else can have it.
+            # The messages won before the error are leased, so no other claim can have them.
             for call in calls:
                 if not call.ask.won:
                     call.fail(error)
@@ -128,7 +128,7 @@ class MongoClaims(ClaimStore):
     async def _fill(
         self, record: Record, claims: Sequence[Wanted], without_clients: Collection[str]
     ) -> None:
-        """Walk along the free messages until every claim has what it wants, or there are no more."""
+        """Walk along the free messages until every claim has enough, or there are no more."""
         now = max(claim.lease.now for claim in claims)
         passing = self._passing.begin(record.id, without_clients) if without_clients else None
         after = None if passing is None else passing.after
@@ -250,7 +250,7 @@ class MongoClaims(ClaimStore):
                 await self._announce(ref, released.modified_count)
 
     async def _announce(self, ref: QueueRef, count: int) -> None:
-        """Wake those who wait, here and in other processes."""
+        """Wake the watches of this process and of others."""
         stored = await self._connection.quick_queues.find_one_and_update(
             {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, {"turns": 1}, return_document=True
         )
@@ -281,7 +281,7 @@ def _share(
 
 
 def _live(record: Record, claim: str | Document, now: int) -> Document:
-    """What the claim holds."""
+    """The condition on messages that the claim holds."""
     return {"queue": record.id, "claim": claim, "held_until": {"$gt": now}}
 
 

@@ -45,7 +45,7 @@ class Connection:
         self.subscriptions: Collection = self.database["subscriptions"]
         durable = ReadConcern("majority")
         self.durable_queues = self.queues.with_options(read_concern=durable)
-        """For reads that must not see what a fail-over could take back."""
+        """For reads that must see no document that a fail-over could undo."""
         self.durable_messages = self.messages.with_options(read_concern=durable)
         quick = WriteConcern(w=1)
         self.quick_queues = self.queues.with_options(write_concern=quick)
@@ -55,13 +55,13 @@ class Connection:
 
     @classmethod
     async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:
-        """Connect, check the deployment, migrate what is stored, and make the indexes.
+        """Connect, check the deployment, migrate the documents, and make the indexes.
 
         Args:
             prepare: False: change nothing.
 
         Raises:
-            StartRefused: It can't be reached, could lose what it acknowledged, is too old, or holds
+            StartRefused: It can't be reached, could lose acknowledged messages, is too old, or holds
                 a later version's data.
         """
         options = options_of(uri)

@@ -15,7 +15,7 @@ from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 
 MOVE_SECONDS = 60
-"""A move that takes longer may be begun by another claim. What was copied already is not copied twice."""
+"""A move that takes longer may be begun by another claim. No message is copied twice."""
 
 
 class DeadLettering:

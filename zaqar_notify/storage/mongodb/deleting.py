@@ -58,7 +58,7 @@ class Deleting:
         await self._deletions.call(deletion)
 
     async def _delete_group(self, calls: Sequence[Call[Deletion, None]]) -> None:
-        """One command when all goes as expected; what is left is looked at one by one."""
+        """Send one command for all. If it deleted too few messages, look at them one by one."""
         deletions = [call.ask for call in calls]
         if not await self._delete_expected(deletions):
             await self._delete_what_is_left(calls)
@@ -67,10 +67,10 @@ class Deleting:
             call.answer(None)
 
     async def _delete_expected(self, deletions: Sequence[Deletion]) -> bool:
-        """Delete what is free or under the claim that is named; whether that was all of them.
+        """Delete the messages that are free or under the named claim; whether those were all.
 
-        A queue that was purged since its id was remembered has other ids now: what is deleted then
-        was left behind.
+        If the queue was purged since its id was remembered, the command deletes only messages that
+        the purge left behind.
         """
         refs = _distinct(deletion.ref for deletion in deletions)
         found = await all_of([self._records.remembered_id(ref) for ref in refs])
@@ -223,7 +223,7 @@ class Deleting:
             await self._cancel_and_delete(wanted, now)
 
     async def _cancel_and_delete(self, wanted: Document, now: datetime) -> int:
-        """Cancel what is not due yet of these messages, and delete the others; how many both are."""
+        """Cancel those of the messages that are not due yet, and delete the others; the number of both."""
         delayed = {**wanted, **is_delayed(to_ms(now))}
         statements: Sequence[UpdateMany | DeleteMany] = [
             UpdateMany(delayed, cancelling(now), hint=BY_ID),
@@ -237,7 +237,7 @@ class Deleting:
     ) -> None:
         """Delete all, or none when one is under another claim.
 
-        No claim must come between the look and the deletion, so what is free is held meanwhile. A
+        No claim must come between the look and the deletion, so free messages are held meanwhile. A
         transaction would do that too, but a process that is killed or paused inside one leaves its
         messages locked: for a minute and a half, all claims on the queue wait for them in vain.
         """
@@ -267,7 +267,7 @@ class Deleting:
             else:
                 result = await rerun(partial(self._messages.delete_many, ours, hint=BY_ID))
                 deleted = result.deleted_count
-            # Another claim has what is left, perhaps: ours came to its end meanwhile.
+            # The claim came to its end meanwhile, perhaps, and another one has the rest.
             if deleted == len(found):
                 return
         raise StorageUnavailable("The messages change hands too often")
@@ -278,7 +278,7 @@ def _distinct(refs: Iterable[QueueRef]) -> list[QueueRef]:
 
 
 def _expected(claim_id: str | None, instants: Sequence[int]) -> Document:
-    """What a message is that may be deleted, at each of these instants."""
+    """The condition on a message that may be deleted at each of these instants."""
     if claim_id is None:
         return {"held_until": {"$lte": min(instants)}}
     return {"claim": claim_id, "held_until": {"$gt": max(instants)}}

@@ -1,4 +1,4 @@
-"""Which MongoDB a start takes: what the URI asks for, what the servers are, and whose the database is."""
+"""The checks of a start: the options of the URI, the servers, the account, and the database."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SELECTION_MS = 5_000
 """How long a call waits for a primary, or for a connection of the pool."""
 
 NEEDED = frozenset({"find", "insert", "update", "remove", "createIndex", "listIndexes"})
-"""What an account must be allowed to do with each of our collections; and listCollections."""
+"""The actions that an account needs on each of our collections; and listCollections."""
 
 _WEAK = {"0", "1"}
 _FILES = {"tlscafile", "tlscertificatekeyfile", "tlscrlfile"}
@@ -60,7 +60,7 @@ def database_of(uri: str) -> str:
 
 
 def refuse_promises(options: Mapping[str, str], *, unreliable: bool) -> None:
-    """Refuse what the URI asks for and would not get, or should not.
+    """Refuse options of the URI that would have no effect, or lose messages.
 
     Raises:
         StartRefused: Leave it out, or say that acknowledged messages may be lost.
@@ -106,7 +106,7 @@ def _refuse_weak(options: Mapping[str, str]) -> None:
 
 
 def arguments_of(options: Mapping[str, str], *, unreliable: bool) -> dict[str, Any]:
-    """What the client is told beside the URI. The URI's own time-outs, sizes and promises are kept."""
+    """The client's options beside those of the URI, which keeps its own time-outs, sizes and promises."""
     arguments: dict[str, Any] = {
         "serverSelectionTimeoutMS": SELECTION_MS,
         "waitQueueTimeoutMS": SELECTION_MS,
@@ -187,7 +187,7 @@ async def _refuse_old_features(client: AsyncMongoClient[Document]) -> None:
 
 
 async def _feature_version(client: AsyncMongoClient[Document]) -> str | None:
-    """What the server lets its clients use; None: it is not for us to know."""
+    """The feature version of the server; None: it does not tell."""
     try:
         answer = await client.admin.command("getParameter", featureCompatibilityVersion=1)
     except OperationFailure:

@@ -1,4 +1,4 @@
-"""Looking at a MongoDB: whether it acknowledges writes, what the deployment is, and what it lacks."""
+"""Questions of health and doctor: does MongoDB acknowledge writes, and is the deployment sound?"""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from zaqar_notify.storage.mongodb.connection import Document as Stored
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 FREE = 0
-"""`due` of a message that is among the free; it sorts after what fell due (negative)."""
+"""`due` of a free message; it sorts after messages that fell due (negative)."""
 SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
-"""The position of the server's present, in an update. New positions are not before it, so that those
-of a queue that comes back are new ones. They never go back on one queue, whatever the clock does."""
+"""The position of the server's present, in an update. New positions are not before it, so that a queue
+that comes back has new ones. On one queue positions only grow, even if the clock goes back."""
 QUEUE_ID_BYTES = 12
 
 # A type, a name, a length where it is known, and a subtype: https://bsonspec.org/spec.html
@@ -56,12 +56,12 @@ def new_queue_id() -> bytes:
 
 
 def place(queue: bytes, position: int) -> bytes:
-    """The `_id` of what is at a position of a queue."""
+    """The `_id` of the document at a position of a queue."""
     return queue + position.to_bytes(POSITION_BYTES, "big")
 
 
 def salt_of(queue: bytes) -> bytes:
-    """What ids of this life of the queue end with."""
+    """The end of all ids of this life of the queue."""
     return queue[:SALT_BYTES]
 
 
@@ -92,8 +92,8 @@ def new_documents(
 ) -> Iterator[RawBSONDocument]:
     """New messages as they are stored, from the position `first` of a queue on.
 
-    By hand, in half the time that the library takes for a post of ten: what its messages have in
-    common is encoded once, and bodies are only copied.
+    By hand, in half the time that the library takes for a post of ten: the fields that its messages
+    have in common are encoded once, and bodies are only copied.
     """
     shared: dict[tuple[int, int], bytes] = {}
     for position, message in enumerate(messages, first):

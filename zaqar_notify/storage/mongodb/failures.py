@@ -1,4 +1,4 @@
-"""The one place that knows the client library's errors: what each means, and what ours it becomes."""
+"""The one place that knows the client library's errors, and turns them into ours."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ DUPLICATE_KEY = 11000
 UNDECIDED = frozenset(
     {6, 7, 50, 89, 91, 133, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 )
-"""What a router answers for a document whose shard gave no answer, or changed its primary: the write
-may happen all the same."""
+"""Codes of a router for a document whose shard gave no answer, or changed its primary: the write may
+happen all the same."""
 
 UNAUTHORIZED = 13
 AUTHENTICATION = frozenset({11, 18, 334, 8000})
@@ -62,7 +62,7 @@ def storage_errors() -> Iterator[None]:
 
 
 def named(error: PyMongoError) -> StorageUnavailable:
-    """Ours, which says what the servers answered; only where none did, that there is no answer."""
+    """Our error, with the servers' answer, or with the news that no server answered."""
     codes, text = _codes(error), told(error)
     if UNAUTHORIZED in codes:
         return StorageRefused(f"MongoDB refuses the account a right: {text}; {RIGHTS}")
@@ -87,7 +87,7 @@ def named(error: PyMongoError) -> StorageUnavailable:
 
 
 def refuse_unacknowledged(answer: Mapping[str, Any]) -> None:
-    """Raise what stood in the way of a command's write; of commands the library tells nothing.
+    """Raise the error of a command's write, which the library does not raise for commands.
 
     Raises:
         OperationFailure: The write was refused, or not acknowledged.
@@ -102,7 +102,7 @@ _NONE_SELECTED = ("No primary available", "No replica set members match selector
 
 
 def told(error: PyMongoError) -> str:
-    """The library's sentence, without what it knows of each server, and without the command."""
+    """The library's sentence, without the state of each server, and without the command."""
     sentence = str(error).partition(", Timeout:")[0].partition(", full error:")[0]
     return _COMMAND.sub(r"\1 \2", sentence)
 
@@ -111,7 +111,7 @@ _COMMAND = re.compile(r"(to execute command) \{ (\w+):.*")
 
 
 def _codes(error: PyMongoError) -> set[int]:
-    """The server's codes: of the command, of single writes, and of what follows them."""
+    """The server's codes: of the command, of single writes, and of write concerns."""
     if not isinstance(error, OperationFailure):
         return set()
     details = error.details or {}
@@ -128,16 +128,16 @@ def is_duplicate(error: PyMongoError) -> bool:
 
 
 def is_refused(error: PyMongoError) -> bool:
-    """Whether the server, or the library before it, has said no to a write for what is in it."""
+    """Whether the server, or the library before it, refused a write because of its content."""
     if isinstance(error, BulkWriteError):
         return _are_all(error, lambda code: code not in UNDECIDED)
     return isinstance(error, DocumentTooLarge | WriteError)
 
 
 def _are_all(error: BulkWriteError, is_such: Callable[[int], bool]) -> bool:
-    """Whether all that is wrong is such errors of single writes, and a majority knows of it.
+    """Whether there are only such errors of single writes, and a majority knows of them.
 
-    Without one, what stood in the way may be undone, and what was written, too.
+    Without a majority, a fail-over may undo the document that stood in the way, and the written ones.
     """
     wrong = error.details["writeErrors"]
     return (

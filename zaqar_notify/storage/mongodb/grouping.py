@@ -119,7 +119,7 @@ class Together(Generic[Ask, Answer]):
 
 
 async def all_of(coroutines: Sequence[Coroutine[Any, Any, Answer]]) -> list[Answer]:
-    """What they return, one beside the other. One alone needs no task for that."""
+    """Run the coroutines beside each other; their results in order. A single one needs no task."""
     if len(coroutines) == 1:
         return [await coroutines[0]]
     return await asyncio.gather(*coroutines)

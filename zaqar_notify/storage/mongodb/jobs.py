@@ -24,8 +24,8 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 
 RANGE_POSITIONS = 1 << 16
 RANGE_SECONDS = 1.0
-"""After which another range is taken, behind everybody's: jobs are claimed by position, so those of a
-process with an old range would come before all others."""
+"""After which a process takes another range, behind all others: jobs are claimed by position, so those of a
+process with an old range would come before the rest."""
 ANNOUNCE_SECONDS = 0.25
 """Between two announcements on one queue, which is also rung for, as a rule."""
 
@@ -63,7 +63,7 @@ class JobPlaces:
                 )
 
     def stored(self, group: Group) -> None:
-        """The group's jobs are stored: wake those who wait, here and soon in other processes."""
+        """The group's jobs are stored: wake watches, here and soon in other processes."""
         stored: dict[QueueRef, Appended] = {}
         for part in group.parts.values():
             for ref, jobs in part.stored_jobs.items():
@@ -123,7 +123,7 @@ class JobPlaces:
         try:
             while ref in self._noted:
                 self._noted.discard(ref)
-                # Those who wait look by themselves, too.
+                # Waiting processes look by themselves, too.
                 with suppress(PyMongoError):
                     await self._connection.quick_queues.update_one(
                         {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, hint=BY_ID

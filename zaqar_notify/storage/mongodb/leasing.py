@@ -1,9 +1,9 @@
-"""The free messages of a queue, in order, and who may have them.
+"""The free messages of a queue, in order, and leases on them.
 
 One index serves: `due` is minus the instant at which a held message falls due, and 0 once it is
-among the free. So the keys from -now on are first what fell due, then what is free, by position. What
-fell due is made free before anything else is looked at (docs/decisions/0002). That changes `due`
-alone: whether a hold is over is always asked of `held_until`, with the caller's own instant.
+among the free. So the keys from -now on are first the messages that fell due, then the free ones, by position.
+Messages that fell due are freed before anything else is looked at (docs/decisions/0002). That changes
+`due` alone: `held_until` and the caller's own instant decide whether a hold is over.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_ID
 
 FREED_AT_ONCE = 500
-"""What fell due is freed in writes of this many, some milliseconds each."""
+"""Messages that fell due are freed in writes of this many, some milliseconds each."""
 
 REMOVED_AT_ONCE = 500
 
 REMOVAL_SECONDS = 60
-"""A removal of several that takes longer gives back what it holds."""
+"""A removal of several messages that takes longer gives them back."""
 
 RELEASE: Document = {
     "$set": {"due": FREE, "held_until": 0},
@@ -75,7 +75,7 @@ class Lease(msgspec.Struct, frozen=True):
         return change
 
     def renewal(self) -> Document:
-        """The update of what is held already, whoever holds it."""
+        """The update of messages that a claim holds already."""
         return {"$set": self._span(), "$max": {"expires_at": from_ms(self.kept_until)}}
 
     def renewal_of_one(self) -> Document:
@@ -101,7 +101,7 @@ class Lease(msgspec.Struct, frozen=True):
         }
 
     def guard(self) -> Document:
-        """What a message must be, still, to be taken."""
+        """The condition on a message that the lease may take."""
         visible: Document = {
             "held_until": {"$lte": self.now},
             "expires_at": {"$gt": from_ms(self.now)},
@@ -207,10 +207,10 @@ class Leasing:
     async def take(
         self, queue: bytes, wanted: Sequence[tuple[Lease, Sequence[Document]]]
     ) -> list[Document]:
-        """Give each lease what it wants of what is still to be had; the messages won, in order.
+        """Give each lease those of its messages that are still free; the messages won, in order.
 
-        What another process took meanwhile is left to it. Should it have given it back, too, then the
-        claim count that is returned is behind by one.
+        A message that another process took meanwhile stays with that process. If it has given the
+        message back already, the returned claim count is behind by one.
         """
         updates = [
             UpdateMany(
@@ -224,7 +224,7 @@ class Leasing:
             )
             for lease, share in wanted
         ]
-        # A second run changes nothing of what the first one took: that is held now.
+        # A second run leaves the messages of the first one alone, since they are held now.
         result = await rerun(lambda: self._messages.bulk_write(updates, ordered=False))
         if result.modified_count == sum(len(share) for _, share in wanted):
             return [lease.held(stored) for lease, share in wanted for stored in share]
@@ -239,7 +239,7 @@ class Leasing:
         ).to_list()
 
     async def give_back(self, queue: bytes, lease: Lease) -> None:
-        """Free what the lease has taken."""
+        """Free the messages that the lease has taken."""
         held = {"queue": queue, "claim": lease.claim_id}
         await rerun(lambda: self._messages.update_many(held, RELEASE, hint=BY_CLAIM))
 

@@ -1,4 +1,4 @@
-"""The messages of queues, put together of what appends, reads, deletes and pops."""
+"""The message store, put together of posting, paging, deleting and popping."""
 
 from __future__ import annotations
 

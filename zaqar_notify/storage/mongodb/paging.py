@@ -29,14 +29,14 @@ from zaqar_notify.storage.mongodb.records import LOOK_SECONDS, Record, Records
 
 READERS_TOGETHER = 1000
 DUE_LOOK_SECONDS = 1.0
-"""A page begun at a marker sees what fell due after it; so often it asks for what is before, too."""
+"""A page begun at a marker frees messages that fell due behind it; so often it frees all others, too."""
 DUE_LOOKS_KEPT = 10_000
 
 NOTHING = Page([], None)
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which page; those who want the same may share it."""
+    """The page that is asked for. Callers that ask for the same one share it."""
 
     ref: QueueRef
     marker: str | None
@@ -140,7 +140,7 @@ class Paging:
             await self._leasing.free_what_fell_due(queue, now)
 
     async def _look_for_due(self, queue: bytes, now: int) -> None:
-        """So that what fell due before the markers that are read from does not pile up."""
+        """Free messages that fell due before the marker, so that they do not pile up."""
         present = asyncio.get_running_loop().time()
         if present < self._due_looks.get(queue, 0.0) + DUE_LOOK_SECONDS:
             return

@@ -58,7 +58,7 @@ class Popping:
                 with storage_errors():
                     await self._fill(popped, record.id, wanted, now)
             except StorageUnavailable as error:
-                # What was popped before is gone from the queue: its caller has it, or nobody.
+                # Messages popped before the error are gone from the queue, so a caller must have them.
                 failure = error
         now_ms = to_ms(now)
         start = 0
@@ -90,7 +90,7 @@ class Popping:
     async def _take_away(
         self, queue: bytes, free: Sequence[Document], now: datetime
     ) -> list[Document]:
-        """Hold messages, so that nobody else has them, and remove them."""
+        """Hold messages, so that no other caller has them, and remove them."""
         lease = removal(now)
         held = await self._leasing.take(queue, [(lease, free)])
         if held:

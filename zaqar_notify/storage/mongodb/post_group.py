@@ -22,7 +22,7 @@ from zaqar_notify.storage.mongodb.reserving import Reservation
 
 
 class Asked(msgspec.Struct):
-    """A post, or messages that move here from another queue; `positions` is what it needs at least."""
+    """A post, or messages that move here from another queue. It needs `positions` positions at least."""
 
     ref: QueueRef
     now: datetime

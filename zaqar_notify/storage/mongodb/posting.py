@@ -261,7 +261,7 @@ class Posting:
     # When it is done
 
     def _acknowledge(self, group: Group) -> None:
-        """Answer the calls, and wake those who wait for messages."""
+        """Answer the calls, and wake watches."""
         for part in group.parts.values():
             self._records.sealed(part.block)
         for call, posted in group.answers:
@@ -286,5 +286,5 @@ def _inserted(group: Group, error: PyMongoError) -> int:
     """How many documents were inserted of a group that was refused, at most."""
     if isinstance(error, BulkWriteError):
         return int(error.details["nInserted"])
-    # The library refused the command, and does not say what it had sent by then; no seal, at any rate.
+    # The library refused the command. It may have sent messages and jobs by then, but no seal.
     return len(group.keys) + len(group.messages_and_jobs())

@@ -126,7 +126,7 @@ class MongoQueues(QueueStore):
             return len([queue async for queue in matching])
 
     async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
-        """Counts from the indexes alone; what has expired unswept is little, and looked at."""
+        """Count from the indexes alone. Expired messages that were not swept yet are few, and looked at."""
         record = await self._records.get(ref)
         if record is None:
             return QueueStats(claimed=0, free=0)
@@ -150,7 +150,7 @@ class MongoQueues(QueueStore):
                 self._end(queue, now, 1),
                 self._end(queue, now, -1),
             )
-        # A claim never outlives its messages, so what has expired is not under a live one.
+        # A claim never outlives its messages, so no expired message is under a live one.
         return QueueStats(
             claimed=claimed,
             free=max(total - claimed - expired, 0),

@@ -32,12 +32,12 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 ENOUGH_WRITES = 32
 GATHER_SECONDS = 0.003
 """How groups of writes wait for callers: a durable command costs client and server about a
-millisecond of CPU, whatever is in it."""
+millisecond of CPU, however little is in it."""
 OF_QUEUES = {"_id": {"$type": "string"}, "queue": {"$type": "binData"}}
 OF_MESSAGES = {"_id": {"$type": "binData"}, "queue": {"$type": "binData"}}
-"""What our documents are like: the sweep passes over what anybody else may have put beside them."""
+"""The types of our fields: the sweep passes over documents of other applications."""
 RESTORED_AHEAD = timedelta(days=1)
-"""By so much a clock may have been ahead that gave positions to what a restored store does not know."""
+"""So far ahead may a clock have been that gave positions after the backup was made."""
 UNUSED_KEPT = timedelta(days=1)
 """So long the document of a deleted queue goes on remembering its positions. A new one begins at the
 server's clock, which by then is past them."""
@@ -191,7 +191,7 @@ class MongoStorage(Storage):
         ).to_list()
         await _remove(connection.messages, [queue], [one["_id"] for one in found])
         if len(found) < limit:
-            # In one write: a sweep of another process would meet what is left between two.
+            # In one write, so that no other sweep meets the document half changed.
             await connection.queues.update_one(
                 {"_id": stored["_id"], "dropped": queue}, _without_dropped(queue)
             )

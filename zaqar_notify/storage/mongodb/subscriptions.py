@@ -1,11 +1,15 @@
 """Subscriptions, by project and queue name.
 
-A post must know in its reservation whether the queue has a subscription. So the queue's document says
-until when: raised before a subscription is stored, so that one whose process ends is notified, too,
-and once more after it, in case it was lowered meanwhile; lowered after one is removed, unless another
-change came between. It may be too late an instant, which costs a job for nobody; one too early only
-for as long as a subscription is not acknowledged. Nor is it before the posts are stored that were under
-way when it was raised: the subscription is not for them.
+A post must know in its reservation whether the queue has a subscription. So the queue's document has
+`subscribed_until`, the instant at which the last subscription ends.
+
+- It is raised before a subscription is stored, so that a subscription is notified even if its process
+  ends then, and once more afterwards, in case another process lowered it meanwhile.
+- It is lowered after a subscription is removed, unless another change came between.
+- Too late an instant costs one unneeded job. It is too early only while a subscription is not yet
+  acknowledged.
+- A subscription is acknowledged when the posts that were under way at the raise are stored: they owe it
+  nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ OURS = {
     **{field: {"$type": "string"} for field in ("_id", "queue", "subscriber")},
     "secret_generation": {"$type": "number"},
 }
-"""What our documents are like: the sweep passes over what anybody else may have put beside them."""
+"""The types of our fields: the sweep passes over documents of other applications."""
 
 
 class MongoSubscriptions(SubscriptionStore):
@@ -71,7 +75,7 @@ class MongoSubscriptions(SubscriptionStore):
             try:
                 renewed = renew(existing)
             except NotifyError:
-                # Whoever stored it may have gone before it said so on the queue.
+                # The process that stored it may have ended before it raised the instant.
                 await self._raise(ref, existing.expires_at)
                 raise
             if await self._replace(existing, renewed):

@@ -1,11 +1,11 @@
-"""Who waits for which queue.
+"""Watches: callers that wait for a queue.
 
-What this process does itself wakes at once. What other processes do is found by looking: while
-somebody waits, the documents of all queues waited for are read together, one read however many wait,
-50 ms after the last change and then ever less often, down to once a second.
+A write of this process wakes its watches at once. It finds writes of other processes by looking: while
+there are waiting callers, one read fetches the documents of all their queues, 50 ms after the last
+change and then ever less often, down to once a second.
 
-What becomes visible with time (a claim's expiry, a delay's end) is met by a timer at the earliest such
-instant; another process may have brought that instant forward, so it is asked for again now and then.
+Messages become visible with time, too (at a claim's expiry, a delay's end): a timer wakes at the earliest
+such instant. Another process may have brought it forward, so it is asked for again now and then.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Waiting(Watches["_Watched"]):
         if watched is None:
             return
         if watched.seen is not None and watched.seen[0] == block.after:
-            # Nobody else posted in between: there is nothing to be found by looking.
+            # No other process posted in between, so there is nothing to be found by looking.
             watched.seen = (block.last + 1, watched.seen[1])
         if visible:
             watched.wake(visible)
@@ -85,20 +85,20 @@ class Waiting(Watches["_Watched"]):
             self._set_timer(watched, until)
 
     def saw(self, ref: QueueRef, record: Record | None) -> None:
-        """What a reading of the queue's document showed; None: that there is none."""
+        """Compare a record that was read with the last one; None: the queue has no document."""
         watched = self._watched.get(ref)
         if watched is None:
             return
         present = (0, 0) if record is None else (record.readable_to, record.turns)
         before = watched.seen or present
-        # Both only grow; a reading may be older than what this process has done since.
+        # Both only grow; a reading may be older than this process's own writes.
         watched.seen = (max(before[0], present[0]), max(before[1], present[1]))
         if watched.seen == before:
             return
         watched.look_after = FIRST_LOOK_SECONDS
         watched.wake(1)
         if watched.timer is not None and not watched.is_asking:
-            # What came may be delayed, to an instant that the timer does not know.
+            # The new messages may be delayed, to an instant that the timer does not know.
             self._ask_for_due(watched)
 
     def stop(self) -> None:
@@ -119,14 +119,14 @@ class Waiting(Watches["_Watched"]):
 
     def _begin(self, watched: _Watched) -> None:
         if (watched.timer is None or watched.was_woken) and not watched.is_asking:
-            # Whoever was woken and waits again may have lost to a holder in another process.
+            # A caller that was woken and waits again may have lost to a claim in another process.
             self._ask_for_due(watched)
         watched.look_after = FIRST_LOOK_SECONDS
         watched.look_at = asyncio.get_running_loop().time() + FIRST_LOOK_SECONDS
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_while_waited_for())
 
-    # What other processes do
+    # Writes of other processes
 
     async def _look_while_waited_for(self) -> None:
         loop = asyncio.get_running_loop()
@@ -144,12 +144,12 @@ class Waiting(Watches["_Watched"]):
                 try:
                     await self._look([watched.ref for watched in due])
                 except StorageUnavailable:
-                    # Those who wait find out when they look themselves; this goes on trying.
+                    # Waiting callers find out when they look themselves; this goes on trying.
                     continue
         finally:
             self._looking = None
 
-    # What becomes visible with time
+    # Messages that become visible with time
 
     def _ask_for_due(self, watched: _Watched) -> None:
         watched.is_asking = True
@@ -197,7 +197,7 @@ class _Watched(Watched):
     def __init__(self, ref: QueueRef) -> None:
         super().__init__(ref)
         self.seen: tuple[int, int] | None = None
-        """What the queue's document said last: how far it could be read, and its turn."""
+        """From the queue's last record: how far the queue could be read, and its turn."""
         self.is_asking = False
         self.asked_at = -ASK_SECONDS
         self.was_woken = False

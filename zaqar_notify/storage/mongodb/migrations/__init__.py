@@ -1,4 +1,4 @@
-"""What changes documents that an earlier release wrote, step by step.
+"""Steps that change documents of an earlier release.
 
 The document of collection `schema` says which version the database has. Of the processes that start
 on an earlier one, the one that gets the lease noted there takes the steps, and the others wait. When
@@ -36,7 +36,7 @@ MARK = "zaqar-notify"
 LEASE_SECONDS = 30.0
 """After which a process that migrates and says nothing counts as dead."""
 LOOK_SECONDS = 0.2
-"""Between looks of those who wait."""
+"""Between looks of processes that wait."""
 
 
 async def _first(_: AsyncDatabase[Document]) -> None:
@@ -76,7 +76,7 @@ async def migrate(schema: AsyncCollection[Document]) -> None:
 
 
 async def _lease(schema: AsyncCollection[Document], version: int, name: str) -> bool:
-    """Become the one that migrates, unless somebody is."""
+    """Become the process that migrates, unless another one is."""
     if version == 0:
         with contextlib.suppress(DuplicateKeyError):
             await schema.update_one({"_id": MARK}, {"$setOnInsert": {"version": 0}}, upsert=True)
