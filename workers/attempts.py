@@ -14,7 +14,6 @@ from workers.ledger import Ledger
 from workers.receivers import Receiver
 from workers.recorder import Failures, Recorder
 from workers.retries import Retries
-from workers.slots import Slots
 from workers.taken import Taken
 from zaqar_notify.clock import Clock, host_now
 from zaqar_notify.delivery import Outgoing, Record, delivery_id
@@ -41,10 +40,14 @@ class Batch(msgspec.Struct, eq=False, frozen=True):
         return self.receiver.endpoint
 
     @property
-    def is_behind_parked(self) -> bool:
-        """Whether other deliveries wait for the receiver: a replay fetches these in their turn."""
+    def may_begin(self) -> bool:
+        """False: other deliveries are parked for the receiver; a replay fetches these in their turn."""
         is_notification = self.messages[0].kind is MessageType.NOTIFICATION
-        return is_notification and self.receiver.subscription.replay_id is not None
+        return not is_notification or self.receiver.subscription.replay_id is None
+
+    def accepted(self) -> None:
+        """Its attempts are one more part of the job."""
+        self.taken.add_part()
 
 
 class Attempts:
@@ -162,12 +165,3 @@ class Attempts:
             visited=message.visited,
             origin=message.origin,
         )
-
-
-def offer(batch: Batch, slots: Slots[Batch]) -> bool:
-    """Have a batch tried as one more part of its job, if that can be expected to begin soon."""
-    if batch.is_behind_parked or not slots.admits(batch.endpoint):
-        return False
-    batch.taken.add_part()
-    slots.submit(batch)
-    return True

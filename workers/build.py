@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sinks.registry import Sinks as RealSinks
+from workers import leftovers
 from workers.attempts import Attempts
 from workers.consumers import Consumers
 from workers.dispatcher import Dispatcher
@@ -17,6 +18,7 @@ from workers.engine import Engine, Sinks
 from workers.fan_out import FanOuts
 from workers.ledger import Ledger
 from workers.outages import Stop
+from workers.periodic import renew_regularly, sweep_regularly, turn_away_regularly
 from workers.receivers import Receivers
 from workers.recorder import Recorder
 from workers.redelivery import Redeliveries
@@ -89,6 +91,14 @@ def assemble(
         random=random,
         stop=stop,
     )
+    periodic = (
+        partial(
+            renew_regularly, consumers, lease_seconds=settings.delivery_lease_seconds, stop=stop
+        ),
+        partial(turn_away_regularly, slots, untried),
+        partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
+        partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
+    )
     dispatcher = Dispatcher(fan_outs, redeliveries, replays, ledger, spawn)
     return Engine(
         service,
@@ -97,9 +107,8 @@ def assemble(
         consumers,
         dispatcher,
         slots,
-        untried,
-        ledger,
         store,
+        periodic,
         tasks=tasks,
         stop=stop,
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 from workers.fan_out import FanOuts
 from workers.ledger import Ledger
 from workers.redelivery import Redeliveries
 from workers.replay import Replays
 from workers.slots import Spawn
-from workers.taken import Taken, part_of_each
+from workers.taken import Taken, working_on
 from zaqar_notify.delivery import (
     FanOut,
     OwedDelivery,
@@ -19,10 +18,7 @@ from zaqar_notify.delivery import (
     later_record,
     say_written_later,
 )
-from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-
-logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -51,31 +47,18 @@ class Dispatcher:
                 case OwedDelivery() as delivery:
                     owed.append((taken, delivery))
                 case Replay() as replay:
-                    self._begin([taken], self._replays.run(taken, replay))
+                    self._spawn(self._replays.run(taken, replay))
                 case WrittenLater(version=version):
-                    self._begin([taken], self._leave(taken, version))
+                    self._spawn(self._leave(taken, version))
                 case None:
                     taken.fail_part()
         for ref, of_queue in jobs.items():
-            self._begin([taken for taken, _ in of_queue], self._fan_outs.run(ref, of_queue))
+            self._spawn(self._fan_outs.run(ref, of_queue))
         if owed:
-            self._begin([taken for taken, _ in owed], self._redeliveries.run(owed))
-
-    def _begin(self, batch: Sequence[Taken], work: Coroutine[object, object, None]) -> None:
-        self._spawn(answer_for(batch, work))
+            self._spawn(self._redeliveries.run(owed))
 
     async def _leave(self, taken: Taken, version: int) -> None:
         """Put a job where workers of its release look. Claimed here time and again, it would be poison."""
-        say_written_later(version)
-        await self._ledger.write([later_record(taken.message.body, version)], project="")
-
-
-async def answer_for(batch: Sequence[Taken], work: Coroutine[object, object, None]) -> None:
-    """Do the work as a part of each job. Whatever goes wrong, no job stays in hand for ever."""
-    try:
-        with part_of_each(batch):
-            await work
-    except StorageUnavailable:
-        return  # Only when stopping.
-    except Exception:
-        logger.exception("A job failed", extra={"action": "job_failed"})
+        with working_on([taken]):
+            say_written_later(version)
+            await self._ledger.write([later_record(taken.message.body, version)], project="")

@@ -17,23 +17,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from workers import leftovers
 from workers.attempts import Batch
 from workers.consumer import Consumer
 from workers.consumers import Consumers
-from workers.dispatcher import Dispatcher, answer_for
+from workers.dispatcher import Dispatcher
 from workers.doorbell import LocalDoorbell
-from workers.ledger import Ledger
 from workers.outages import Stop
-from workers.periodic import sweep_regularly
 from workers.receivers import SinkFinder
 from workers.slots import Slots
 from workers.store import RetryingStore
-from workers.untried import Untried
 from zaqar_notify.delivery import left_by_earlier_releases
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import outbox_ref, retry_ref
@@ -48,9 +44,6 @@ LOOK_SECONDS = 2.5
 """How often due work is looked for without having been told of it. The default lease and this make the
 time after which a dead worker's deliveries begin again, at the latest."""
 
-TURN_AWAY_SECONDS = 0.25
-"""How often batches that wait too long are looked for."""
-
 
 class Sinks(SinkFinder, Protocol):
     @property
@@ -59,6 +52,10 @@ class Sinks(SinkFinder, Protocol):
 
     async def close(self) -> None:
         """Let go of connections. Idempotent."""
+
+
+Periodic: TypeAlias = Callable[[], Coroutine[object, object, None]]
+"""Work that the engine starts and that goes on until it is cancelled, or the stop."""
 
 
 class _Ended(Exception):
@@ -76,9 +73,8 @@ class Engine:
         consumers: Consumers,
         dispatcher: Dispatcher,
         slots: Slots[Batch],
-        untried: Untried,
-        ledger: Ledger,
         store: RetryingStore,
+        periodic: Sequence[Periodic],
         *,
         tasks: asyncio.TaskGroup,
         stop: Stop,
@@ -90,9 +86,8 @@ class Engine:
         self._consumers = consumers
         self._dispatcher = dispatcher
         self._slots = slots
-        self._untried = untried
-        self._ledger = ledger
         self._store = store
+        self._periodic = periodic
         self._tasks = tasks
         self._stop = stop
         self._partitions: set[int] = set()
@@ -160,19 +155,9 @@ class Engine:
             self._take_on(partition)
         for ref in left_by_earlier_releases():
             self._begin_consumer(ref)
-        service = self._service
-        for work in (
-            self._take_on_others(),
-            self._renew_regularly(),
-            self._turn_away_regularly(),
-            sweep_regularly(
-                service.storage, clock=service.clock, settings=service.settings, stop=self._stop
-            ),
-            leftovers.remove_regularly(
-                service.storage, self._ledger.forget, clock=service.clock, stop=self._stop
-            ),
-        ):
-            self._tasks.create_task(work)
+        self._tasks.create_task(self._take_on_others())
+        for work in self._periodic:
+            self._tasks.create_task(work())
 
     def _take_on(self, partition: int) -> None:
         """Deliver what is owed in this partition, too."""
@@ -238,22 +223,6 @@ class Engine:
         finally:
             self._consuming -= 1
             self._consumers.look_again()
-
-    async def _renew_regularly(self) -> None:
-        """The heartbeat of the leases."""
-        while not self._ending.is_set():
-            await asyncio.sleep(self._service.settings.delivery_lease_seconds / 3)
-            try:
-                await self._consumers.renew()
-            except StorageUnavailable as error:
-                self._stop.outage.met(error)
-
-    async def _turn_away_regularly(self) -> None:
-        while not self._ending.is_set():
-            await asyncio.sleep(TURN_AWAY_SECONDS)
-            overdue = self._slots.turn_away_overdue()
-            if overdue:
-                await answer_for([batch.taken for batch in overdue], self._untried.defer(overdue))
 
 
 async def _rung(bell: asyncio.Event) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 
-from workers.attempts import Batch, offer
+from workers.attempts import Batch
 from workers.receivers import Receivers
 from workers.recorder import Recorder
 from workers.slots import Slots
 from workers.store import RetryingStore
-from workers.taken import Taken
+from workers.taken import Taken, working_on
 from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import FanOut, outgoing_messages
@@ -96,19 +96,22 @@ class FanOuts:
 
     async def run(self, ref: QueueRef, batch: Sequence[tuple[Taken, FanOut]]) -> None:
         """Offer jobs of one queue to its subscriptions; they share one look at those."""
-        jobs = [_Job(taken, job, most_hops=self._most_hops) for taken, job in batch]
-        await self._leave_out_cancelled(ref, jobs)
-        jobs = [job for job in jobs if job.messages]
-        marker: str | None = None
-        while True:
-            page = await self._store.subscriptions(ref, marker=marker, limit=SUBSCRIPTIONS_PER_PAGE)
-            await self._offer_to(page, jobs, ref.project)
-            if len(page) < SUBSCRIPTIONS_PER_PAGE:
-                break
-            marker = page[-1].id
-        for job in jobs:
-            for subscription in job.cut if job.taken.is_held else ():
-                await self._untried.cut_short(job.messages[0], subscription)
+        with working_on(taken for taken, _ in batch):
+            jobs = [_Job(taken, job, most_hops=self._most_hops) for taken, job in batch]
+            await self._leave_out_cancelled(ref, jobs)
+            jobs = [job for job in jobs if job.messages]
+            async for page in self._store.subscriptions(ref, page_size=SUBSCRIPTIONS_PER_PAGE):
+                turned_away: list[Batch] = []
+                for subscription in page:
+                    turned_away += await self._offer(subscription, jobs)
+                    if len(turned_away) >= BATCHES_PER_DEFERRAL:
+                        await self._untried.defer(turned_away)
+                        turned_away = []
+                    await self._slots.room(ref.project)
+                await self._untried.defer(turned_away)
+            for job in jobs:
+                for subscription in job.cut if job.taken.is_held else ():
+                    await self._untried.cut_short(job.messages[0], subscription)
 
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
         """Leave out the messages that were deleted before they were due."""
@@ -119,19 +122,6 @@ class FanOuts:
             if cancelled:
                 job.leave_out(cancelled)
                 self._recorder.cancelled(ref, len(cancelled))
-
-    async def _offer_to(
-        self, page: Sequence[Subscription], jobs: Sequence[_Job], project: str
-    ) -> None:
-        turned_away: list[Batch] = []
-        for subscription in page:
-            turned_away += await self._offer(subscription, jobs)
-            if len(turned_away) >= BATCHES_PER_DEFERRAL:
-                await self._untried.defer(turned_away)
-                turned_away = []
-            await self._slots.room(project)
-        if turned_away:
-            await self._untried.defer(turned_away)
 
     async def _offer(self, subscription: Subscription, jobs: Sequence[_Job]) -> list[Batch]:
         """Have those of the jobs tried for which there are slots; return the rest."""
@@ -153,4 +143,4 @@ class FanOuts:
             return []
         receiver = self._receivers.of(subscription)
         batches = (Batch(receiver, job.messages, 1, job.taken) for job in meant)
-        return [batch for batch in batches if not offer(batch, self._slots)]
+        return [batch for batch in batches if not self._slots.offer(batch)]

@@ -1,12 +1,19 @@
-"""Periodic work: the sweep. One worker at a time has the turn, which ends by itself. The sweep is
-idempotent: when it takes longer than the turn, another worker may do it as well.
+"""Periodic work. The heartbeat and the turning away are each process's own; of the sweep one worker at a
+time has the turn, which ends by itself. The sweep is idempotent: when it takes longer than the turn,
+another worker may do it as well.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
+from workers.attempts import Batch
+from workers.consumers import Consumers
 from workers.outages import Stop
+from workers.slots import Slots
+from workers.taken import working_on
+from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Subscription
@@ -19,6 +26,30 @@ logger = logging.getLogger(__name__)
 SWEEP = "sweep"
 SWEEP_ROWS = 500
 """Rows of each kind removed at once: a batch holds up other writes for a few milliseconds."""
+
+
+TURN_AWAY_SECONDS = 0.25
+"""How often batches that wait too long are looked for."""
+
+
+async def renew_regularly(consumers: Consumers, *, lease_seconds: int, stop: Stop) -> None:
+    """The heartbeat of the leases, until it is cancelled: what is in hand is finished after the stop."""
+    while True:
+        await asyncio.sleep(lease_seconds / 3)
+        try:
+            await consumers.renew()
+        except StorageUnavailable as error:
+            stop.outage.met(error)
+
+
+async def turn_away_regularly(slots: Slots[Batch], untried: Untried) -> None:
+    """Store batches that wait too long for their endpoint, until it is cancelled."""
+    while True:
+        await asyncio.sleep(TURN_AWAY_SECONDS)
+        overdue = slots.turn_away_overdue()
+        if overdue:
+            with working_on(batch.taken for batch in overdue):
+                await untried.defer(overdue)
 
 
 async def sweep_regularly(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.attempts import Batch, offer
+from workers.attempts import Batch
 from workers.receivers import Receiver, Receivers
 from workers.recorder import Recorder
 from workers.slots import Slots
 from workers.store import RetryingStore
-from workers.taken import Taken
+from workers.taken import Taken, working_on
 from workers.untried import Untried
 from zaqar_notify.delivery import OwedDelivery, outgoing_messages
 from zaqar_notify.models import MessageType, QueueRef
@@ -34,17 +34,17 @@ class Redeliveries:
         """Have deliveries tried, or stored again where that can't begin soon."""
         receivers: dict[tuple[QueueRef, str], Receiver | None] = {}
         turned_away = []
-        for taken, delivery in owed:
-            if not taken.is_held:
-                continue
-            ref = QueueRef(delivery.project, delivery.queue)
-            key = (ref, delivery.subscription_id)
-            if key not in receivers:
-                receivers[key] = await self._receiver(ref, delivery.subscription_id)
-            batch = await self._batch(taken, delivery, receivers[key])
-            if batch is not None and not offer(batch, self._slots):
-                turned_away.append(batch)
-        if turned_away:
+        with working_on(taken for taken, _ in owed):
+            for taken, delivery in owed:
+                if not taken.is_held:
+                    continue
+                ref = QueueRef(delivery.project, delivery.queue)
+                key = (ref, delivery.subscription_id)
+                if key not in receivers:
+                    receivers[key] = await self._receiver(ref, delivery.subscription_id)
+                batch = await self._batch(taken, delivery, receivers[key])
+                if batch is not None and not self._slots.offer(batch):
+                    turned_away.append(batch)
             await self._untried.defer(turned_away)
 
     async def _receiver(self, ref: QueueRef, subscription_id: str) -> Receiver | None:

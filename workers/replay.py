@@ -24,7 +24,7 @@ from workers.replay_jobs import ReplayJobs
 from workers.retries import Retries
 from workers.slots import Slots
 from workers.store import RetryingStore
-from workers.taken import Taken, part_of_each
+from workers.taken import Taken, part_of_each, working_on
 from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import (
@@ -85,11 +85,12 @@ class Replays:
 
     async def run(self, taken: Taken, job: Replay) -> None:
         """Deliver until nothing waits, or leave the rest to a later job."""
-        for own in (parked_ref(job.subscription_id), held_ref(job.subscription_id)):
-            with self._consumers.opened(own) as consumer:
-                if not await self._empty(consumer, taken, job):
-                    return
-        await self._jobs.end(job)
+        with working_on([taken]):
+            for own in (parked_ref(job.subscription_id), held_ref(job.subscription_id)):
+                with self._consumers.opened(own) as consumer:
+                    if not await self._empty(consumer, taken, job):
+                        return
+            await self._jobs.end(job)
 
     async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
         """Deliver all that is on the queue. False: the rest is another job's, or nobody's."""
@@ -132,7 +133,8 @@ class Replays:
         hopeless, live = await self._sorted(batch, receiver.subscription, job)
         await self._give_up(hopeless, receiver.subscription)
         for taken, message, attempt in live:
-            self._slots.submit(Batch(receiver, [message], attempt, taken, is_patient=True))
+            with taken:
+                self._slots.submit(Batch(receiver, [message], attempt, taken, is_patient=True))
         await consumer.in_hand.down_to(0)
 
     async def _give_up_hopeless(

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workers.endpoints import PATIENCE_SECONDS, Endpoint
@@ -31,8 +32,15 @@ class Run(Protocol):
     def endpoint(self) -> Endpoint: ...
 
     @property
+    def may_begin(self) -> bool:
+        """Whether it may begin without waiting for what is stored already."""
+
+    @property
     def is_patient(self) -> bool:
         """Waits for its turn however long that takes."""
+
+    def accepted(self) -> None:
+        """It will be performed, or turned away."""
 
 
 RunT = TypeVar("RunT", bound=Run)
@@ -92,12 +100,16 @@ class Slots(Generic[RunT]):
         """Runs under way."""
         return self._busy.used
 
-    def admits(self, endpoint: Endpoint) -> bool:
-        """Whether a run given now can be expected to start soon."""
-        return endpoint.admits(self._timer())
+    def offer(self, run: RunT) -> bool:
+        """Take the run, if it can be expected to begin soon."""
+        if not run.may_begin or not run.endpoint.admits(self._timer()):
+            return False
+        self.submit(run)
+        return True
 
     def submit(self, run: RunT) -> None:
-        """Let a run wait for its turn; the caller has asked `admits`, or the run is patient."""
+        """Let a run wait for its turn."""
+        run.accepted()
         endpoint = run.endpoint
         line = self._waiting.get(endpoint)
         if line is None:
@@ -156,11 +168,14 @@ class Slots(Generic[RunT]):
         try:
             while (endpoint := self._next()) is not None:
                 if endpoint.waiting:
-                    await self._run(endpoint)
+                    with self._next_run(endpoint) as run:
+                        await self._perform(run)
         finally:
             self._slots -= 1
 
-    async def _run(self, endpoint: Endpoint) -> None:
+    @contextmanager
+    def _next_run(self, endpoint: Endpoint) -> Iterator[RunT]:
+        """The endpoint's next run, under way meanwhile."""
         run = self._pop(endpoint)
         project, is_suspect = endpoint.project, endpoint.is_suspect
         if not endpoint.running:
@@ -174,7 +189,7 @@ class Slots(Generic[RunT]):
         self._call_slot()
         self._has_room.set()
         try:
-            await self._perform(run)
+            yield run
         except Exception:  # A defect in one run must not end the slot that others need.
             logger.exception("A run failed", extra={"action": "run_failed"})
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -44,12 +44,23 @@ class RetryingStore:
         return await self.until_answered(lambda: get(ref, subscription_id, now=self._clock.now()))
 
     async def subscriptions(
-        self, ref: QueueRef, *, marker: str | None, limit: int
-    ) -> Sequence[Subscription]:
-        page = self._storage.subscriptions.list
-        return await self.until_answered(
-            partial(page, ref, marker=marker, limit=limit, now=self._clock.now())
-        )
+        self, ref: QueueRef, *, page_size: int
+    ) -> AsyncIterator[Sequence[Subscription]]:
+        """Pages of a queue's subscriptions, each read when the one before is done with."""
+        marker: str | None = None
+        while True:
+            look = partial(
+                self._storage.subscriptions.list,
+                ref,
+                marker=marker,
+                limit=page_size,
+                now=self._clock.now(),
+            )
+            page = await self.until_answered(look)
+            yield page
+            if len(page) < page_size:
+                return
+            marker = page[-1].id
 
     async def update_subscription(
         self, subscription: Subscription, change: Callable[[Subscription], Subscription]

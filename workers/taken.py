@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Work, WrittenLater, read_work
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,18 @@ def part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
         for taken in batch:
             stack.enter_context(taken)
         yield
+
+
+@contextmanager
+def working_on(batch: Iterable[Taken]) -> Iterator[None]:
+    """The same, as the whole work of a task. A defect is logged here; no job stays in hand for it."""
+    try:
+        with part_of_each(batch):
+            yield
+    except StorageUnavailable:
+        return  # Only when stopping.
+    except Exception:
+        logger.exception("A job failed", extra={"action": "job_failed"})
 
 
 def read_job(message: Message) -> Work | WrittenLater | None:

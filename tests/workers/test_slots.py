@@ -32,11 +32,15 @@ class Hold:
 
     def __init__(self, endpoint: Endpoint, log: list[str] | None = None, name: str = "") -> None:
         self.endpoint = endpoint
+        self.may_begin = True
         self.is_patient = False
         self.has_begun = False
         self.let_go = asyncio.Event()
         self._log = log
         self._name = name
+
+    def accepted(self) -> None:
+        """Nothing depends on it here."""
 
     async def go(self) -> None:
         self.has_begun = True
@@ -274,13 +278,13 @@ async def test_a_silent_endpoint_admits_less_the_longer_it_is_silent(
     endpoint = workshop.endpoints.of("p", "a")
     submitted(slots, endpoint, 5)
     await turns()
-    assert slots.admits(endpoint)
+    assert endpoint.admits(workshop.timer())
 
     # Three wait; a fourth would have its turn after 4 / 2 times the silence.
     timer.now += PATIENCE_SECONDS / 2
-    assert slots.admits(endpoint)
+    assert endpoint.admits(workshop.timer())
     timer.now += 0.01
-    assert not slots.admits(endpoint)
+    assert not endpoint.admits(workshop.timer())
 
 
 async def test_nothing_is_turned_away_for_a_worker_that_stood_still_as_a_burst_began(
@@ -293,7 +297,7 @@ async def test_nothing_is_turned_away_for_a_worker_that_stood_still_as_a_burst_b
 
     timer.now += SILENCE_SECONDS / 2
 
-    assert slots.admits(endpoint)
+    assert endpoint.admits(workshop.timer())
     assert slots.turn_away_overdue() == []
 
 
@@ -306,7 +310,7 @@ async def test_one_slow_wave_of_tries_says_less_than_two(workshop: Workshop) -> 
     for _ in range(2):
         for _ in range(16):
             endpoint.tried(succeeded=True, seconds=0.15, now=1000)
-        admitted.append(slots.admits(endpoint))
+        admitted.append(endpoint.admits(workshop.timer()))
 
     assert admitted == [True, False]
 
@@ -318,7 +322,7 @@ async def test_a_quick_endpoint_admits_more_than_it_can_run(workshop: Workshop) 
         endpoint.tried(succeeded=True, seconds=0.002, now=1000)
     submitted(slots, endpoint, 500)
 
-    assert slots.admits(endpoint)
+    assert endpoint.admits(workshop.timer())
 
 
 async def test_what_waits_for_a_stuck_endpoint_is_turned_away(
@@ -404,14 +408,14 @@ async def test_a_paused_endpoint_gets_no_run_until_its_pause_has_passed(
     endpoint.pause(5, timer.now)
 
     assert under_way.has_begun
-    assert not slots.admits(endpoint)
+    assert not endpoint.admits(workshop.timer())
     assert slots.turn_away_overdue() == [waiting]
     assert [endpoint.book_turn(workshop.timer()) for _ in range(2)] == [100, 100]
 
     under_way.let_go.set()
     await turns()
     timer.now += 100
-    assert slots.admits(endpoint)
+    assert endpoint.admits(workshop.timer())
 
 
 def test_runs_put_off_over_a_pause_come_back_at_the_pace_of_the_endpoint(
