@@ -13,8 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workers.endpoints import PATIENCE_SECONDS, Endpoint
@@ -167,46 +166,45 @@ class Slots(Generic[RunT]):
     async def _slot(self) -> None:
         try:
             while (endpoint := self._next()) is not None:
-                if endpoint.waiting:
-                    with self._next_run(endpoint) as run:
-                        await self._perform(run)
+                if not endpoint.waiting:
+                    continue
+                is_suspect = endpoint.is_suspect
+                run = self._begin(endpoint, is_suspect)
+                try:
+                    await self._perform(run)
+                except Exception:  # A defect in one run must not end the slot that others need.
+                    logger.exception("A run failed", extra={"action": "run_failed"})
+                finally:
+                    self._end(endpoint, is_suspect)
         finally:
             self._slots -= 1
 
-    @contextmanager
-    def _next_run(self, endpoint: Endpoint) -> Iterator[RunT]:
-        """The endpoint's next run, under way meanwhile."""
-        run = self._pop(endpoint)
-        project, is_suspect = endpoint.project, endpoint.is_suspect
+    def _begin(self, endpoint: Endpoint, is_suspect: bool) -> RunT:
+        """The endpoint's next run, which is under way from now on."""
+        line = self._waiting[endpoint]
+        _, run = line.popleft()
+        if not line:
+            del self._waiting[endpoint]
+        endpoint.waiting -= 1
         if not endpoint.running:
             endpoint.progress_at = self._timer()
         endpoint.running += 1
-        self._busy.take(project)
+        self._busy.take(endpoint.project)
         if is_suspect:
-            self._busy_with_suspects.take(project)
-        self._count_waiting(project, -1)
+            self._busy_with_suspects.take(endpoint.project)
+        self._count_waiting(endpoint.project, -1)
         self._line_up(endpoint)
         self._call_slot()
         self._has_room.set()
-        try:
-            yield run
-        except Exception:  # A defect in one run must not end the slot that others need.
-            logger.exception("A run failed", extra={"action": "run_failed"})
-        finally:
-            endpoint.running -= 1
-            self._busy.give(project)
-            if is_suspect:
-                self._busy_with_suspects.give(project)
-            self._line_up(endpoint)
-            self._has_room.set()
-
-    def _pop(self, endpoint: Endpoint) -> RunT:
-        line = self._waiting[endpoint]
-        _, run = line.popleft()
-        endpoint.waiting -= 1
-        if not line:
-            del self._waiting[endpoint]
         return run
+
+    def _end(self, endpoint: Endpoint, is_suspect: bool) -> None:
+        endpoint.running -= 1
+        self._busy.give(endpoint.project)
+        if is_suspect:
+            self._busy_with_suspects.give(endpoint.project)
+        self._line_up(endpoint)
+        self._has_room.set()
 
     def _call_slot(self) -> None:
         """Have one more slot when there may be one, with something to do for it."""
