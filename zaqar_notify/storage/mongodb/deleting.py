@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
@@ -21,7 +21,7 @@ from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
 from zaqar_notify.storage.mongodb.paging import Paging, places_of
-from zaqar_notify.storage.mongodb.records import Record, Records
+from zaqar_notify.storage.mongodb.records import Records
 
 DELETES_TOGETHER = 500
 TRIES = 10
@@ -72,7 +72,7 @@ class Deleting:
         If the queue was purged since its id was remembered, the command deletes only messages that
         the purge left behind.
         """
-        refs = _distinct(deletion.ref for deletion in deletions)
+        refs = list(dict.fromkeys(deletion.ref for deletion in deletions))
         found = await all_of([self._records.remembered_id(ref) for ref in refs])
         queues = dict(zip(refs, found, strict=True))
         shares: dict[tuple[bytes, str | None], list[tuple[bytes, int]]] = {}
@@ -106,61 +106,44 @@ class Deleting:
         return result.deleted_count == len(places)
 
     async def _delete_what_is_left(self, calls: Sequence[Call[Deletion, None]]) -> None:
-        refs = _distinct(call.ask.ref for call in calls)
-        found = await self._records.get_many(refs)
-        records = dict(zip(refs, found, strict=True))
-        with storage_errors():
-            there = await self._still_there(records, [call.ask for call in calls])
+        by_ref: dict[QueueRef, list[Call[Deletion, None]]] = {}
         for call in calls:
-            record = records[call.ask.ref]
-            if record is None or (call.ask.ref, call.ask.message_id) not in there:
-                call.answer(None)
-                continue
+            by_ref.setdefault(call.ask.ref, []).append(call)
+        await all_of([self._delete_one_by_one(ref, its) for ref, its in by_ref.items()])
+
+    async def _delete_one_by_one(
+        self, ref: QueueRef, calls: Sequence[Call[Deletion, None]]
+    ) -> None:
+        record = await self._records.get(ref)
+        there: set[str] = set()
+        if record is not None:
+            ids = [call.ask.message_id for call in calls]
+            with storage_errors():
+                found = await self._find(record.id, ids, {}, {"moved_id": 1})
+            there = set(map(id_of, found))
+        for call in calls:
             try:
-                with storage_errors():
-                    await self._delete_with_care(record, call.ask)
+                if record is not None and call.ask.message_id in there:
+                    with storage_errors():
+                        await self._delete_with_care(record.id, call.ask)
             except NotifyError as error:
                 call.fail(error)
             else:
                 call.answer(None)
 
-    async def _still_there(
-        self, records: dict[QueueRef, Record | None], deletions: Sequence[Deletion]
-    ) -> set[tuple[QueueRef, str]]:
-        """Which of them are there, and those that came from other queues, which may be."""
-        there: set[tuple[QueueRef, str]] = set()
-        named: dict[bytes, tuple[QueueRef, str]] = {}
-        for one in deletions:
-            record, position = records[one.ref], to_position(one.message_id)
-            if record is None or position is None:
-                continue
-            if is_of(record.id, one.message_id):
-                named[place(record.id, position)] = (one.ref, one.message_id)
-            else:
-                there.add((one.ref, one.message_id))
-        if not named:
-            return there
-        queues = {record.id for record in records.values() if record is not None}
-        found = self._messages.find(
-            {"queue": {"$in": list(queues)}, "_id": {"$in": list(named)}},
-            {"_id": 1},
-            hint=BY_ID,
-        )
-        return there | {named[stored["_id"]] async for stored in found}
-
-    async def _delete_with_care(self, record: Record, deletion: Deletion) -> None:
+    async def _delete_with_care(self, queue: bytes, deletion: Deletion) -> None:
         """Delete one message, or say why not."""
         now_ms = to_ms(deletion.now)
         message_id, claim_id = deletion.message_id, deletion.claim_id
         for _ in range(TRIES):
-            found = await self._find(record.id, [message_id], {"expires_at": {"$gt": deletion.now}})
+            found = await self._find(queue, [message_id], {"expires_at": {"$gt": deletion.now}})
             if not found:
                 return
             [stored] = found
             holder = live_claim(stored, now_ms)
             if claim_id != holder:
                 if holder is not None and (
-                    claim_id is None or await self._is_live(record.id, claim_id, now_ms)
+                    claim_id is None or await self._is_live(queue, claim_id, now_ms)
                 ):
                     raise MessageIsClaimed(message_id)
                 raise ClaimNotHeld(str(claim_id), message_id)
@@ -271,10 +254,6 @@ class Deleting:
             if deleted == len(found):
                 return
         raise StorageUnavailable("The messages change hands too often")
-
-
-def _distinct(refs: Iterable[QueueRef]) -> list[QueueRef]:
-    return list(dict.fromkeys(refs))
 
 
 def _expected(claim_id: str | None, instants: Sequence[int]) -> Document:

@@ -163,18 +163,21 @@ class Paging:
         queue: bytes,
         ids: Iterable[str],
         condition: Document,
+        fields: Document | None = None,
     ) -> list[Document]:
-        """The messages of those ids that meet the condition, in order."""
+        """The messages of those ids that meet the condition, in order; None: with all fields."""
         own, foreign = places_of(queue, ids)
         found: list[Document] = []
         if own:
             found = await self._messages.find(
                 {"queue": queue, "_id": {"$in": own}, "due": {"$exists": True}, **condition},
+                fields,
                 hint=BY_ID,
             ).to_list()
         if foreign:
             found += await self._messages.find(
                 {"queue": queue, "moved_id": {"$in": foreign}, **condition},
+                fields,
                 hint=BY_MOVED_ID,
             ).to_list()
         found.sort(key=_by_position)

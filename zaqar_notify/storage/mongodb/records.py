@@ -47,7 +47,6 @@ class Record(msgspec.Struct, frozen=True):
     """
 
     ref: QueueRef
-    key: str
     id: bytes
     queue: Queue | None
     readable_to: int
@@ -172,7 +171,6 @@ def record_of(ref: QueueRef, stored: Document, open_blocks: Sequence[Block] = ()
     end = stored.get("next", 0)
     return Record(
         ref,
-        stored["_id"],
         stored["queue"],
         to_queue(ref, stored),
         min((block.after for block in open_blocks), default=end),
