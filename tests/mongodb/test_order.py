@@ -41,7 +41,7 @@ from tests.mongodb.stops import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.mongodb import MongoStorage, records
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of, fence_at
 from zaqar_notify.storage.mongodb.documents import queue_key
 
@@ -163,18 +163,18 @@ async def test_the_slot_of_a_fenced_block_goes_at_once(
     assert await slots(storage, queue) == set()
 
 
-async def test_the_slot_of_a_sealed_block_goes_after_its_deadline(
+async def test_the_slot_of_a_sealed_block_goes_when_its_writer_posts_no_more(
     storage: MongoStorage,
     other_storage: MongoStorage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    set_deadline(monkeypatch, 0)
     await post(storage, queue, bodies=["a"])
     await page(other_storage, queue)
     assert await slots(storage, queue) == {storage._posting._reserving.writer}
 
-    set_deadline(monkeypatch, 0)
-    await post(storage, queue, bodies=["b"])
+    monkeypatch.setattr(records, "SLOT_LIFE", timedelta())
     await page(other_storage, queue)
 
     assert await slots(storage, queue) == set()

@@ -9,7 +9,7 @@ message and of its seal. Seal and fence have the same `_id`, so only one of them
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -123,7 +123,7 @@ class Blocks:
             if not is_duplicate(error):
                 raise
 
-    async def clear_slots(self, blocks: Iterable[Block]) -> None:
+    async def clear_slots(self, blocks: Sequence[Block]) -> None:
         """Remove ended blocks from their queues' documents. A lost removal is repeated by a later reader."""
         clears = [
             UpdateOne(

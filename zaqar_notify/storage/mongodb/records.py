@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -23,6 +23,9 @@ from zaqar_notify.storage.mongodb.indexes import BY_ID
 READ_TOGETHER = 1000
 LOOK_SECONDS = 0.003
 """Between looks at a post that is under way; it takes milliseconds."""
+SLOT_LIFE = timedelta(minutes=2)
+"""Readers clear the slot of a sealed block so long after its deadline. Until then its writer may post again,
+which clears it for nothing."""
 REMEMBERED_SEALS = 10_000
 REMEMBERED_QUEUES = 10_000
 
@@ -150,8 +153,12 @@ class Records:
             if state is State.SEALED:
                 self.sealed(block)
         open_blocks = [block for block in doubtful if ends.get(block, State.OPEN) is State.OPEN]
-        ended = read_at.keys() - set(open_blocks)
-        await self._blocks.clear_slots(b for b in ended if b.deadline <= read_at[b])
+        fenced = {block for block, state in ends.items() if state is State.FENCED}
+        sealed = read_at.keys() - fenced - set(open_blocks)
+        await self._blocks.clear_slots(
+            [block for block in fenced if block.deadline <= read_at[block]]
+            + [block for block in sealed if block.deadline + SLOT_LIFE <= read_at[block]]
+        )
         return open_blocks
 
     def _knows_sealed(self, block: Block) -> bool:
