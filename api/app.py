@@ -81,7 +81,11 @@ class NotifyAPI(FastAPI):
             exchange = Exchange(scope, send, next(self._request_ids), self._requests)
             scope.setdefault("state", {})["exchange"] = exchange
             send = exchange.send
-        await super().__call__(scope, receive, send)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # It leads back to the scope, by `send`: only the garbage collector would find the two.
+            scope.get("state", {}).pop("exchange", None)
 
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document, of routes that were added to the application, with our resources before them."""

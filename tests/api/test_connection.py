@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 
@@ -10,6 +11,7 @@ import pytest
 
 from api import connection
 from api.connection import LINGER_BYTES, Connection
+from api.exchange import Exchange
 from api.reading import MAX_HEAD_BYTES
 from tests.api.conftest import CLIENT_ID, Api
 from tests.api.test_framing import PING, request, statuses
@@ -215,3 +217,16 @@ async def test_the_head_of_an_answer_is_sent_with_its_body(
     assert statuses(answers)[0] == status
     assert len(writes) == len(statuses(answers))
     assert b"".join(writes) == answers
+
+
+async def test_an_answered_request_leaves_nothing_to_the_garbage_collector(api: Api) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await api.get("/v2/queues")
+        kept = [each for each in gc.get_objects() if isinstance(each, Exchange)]
+    finally:
+        gc.enable()
+
+    assert len(kept) <= 1  # The latest one may be on its way out.
