@@ -1,4 +1,4 @@
-"""Attempts: a batch of messages is sent to one receiver, and what is still owed afterwards is stored."""
+"""Attempts: a batch of messages is sent to one receiver, and the deliveries still owed afterwards are stored."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Attempts:
         self._clock = clock
 
     async def make(self, batch: Batch) -> None:
-        """Try each message once and store what is still owed; then this part of the job is done.
+        """Try each message once and store the deliveries still owed; then this part of the job is done.
 
         Once the job is another worker's, nothing is tried or stored any more: all of it is done anew.
         """
@@ -70,7 +70,7 @@ class Attempts:
                 await self._ledger.write_for(batch.receiver.subscription, records)
 
     async def _make_each(self, batch: Batch) -> list[Record]:
-        """Try each message; return what is owed afterwards."""
+        """Try each message; return the records of the deliveries still owed."""
         receiver, attempt = batch.receiver, batch.attempt
         records: list[Record] = []
         for number, message in enumerate(batch.messages):

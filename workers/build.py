@@ -33,7 +33,7 @@ from zaqar_notify.service import Service
 
 
 def build_engine(service: Service, doorbell: LocalDoorbell) -> Engine:
-    """The delivery engine of this process; `service` counts and shows what it does.
+    """The delivery engine of this process; its counts are those of `service.metrics`.
 
     The caller awaits `engine.run()` and, to stop it, `engine.drain(…)`; that closes the sinks. The
     storage stays the caller's.

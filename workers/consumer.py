@@ -22,12 +22,12 @@ MAX_PER_CLAIM = 32
 
 LOOK_BEHIND_SECONDS = 0.05
 LOOK_BEHIND_PART = 20
-"""What projects with their share in hand hide is looked for every so often at most, and at most for
-this part of the time: such a look may have to pass over all that they are owed."""
+"""A claim that passes over projects with their share in hand is made this often at most, and takes at most
+this part of the time: it may have to pass over all jobs of those projects."""
 
 
 class Consumer:
-    """Of one internal queue; what it takes is in its `in_hand`."""
+    """Of one internal queue; the jobs that it takes are in its `in_hand`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""All consumers of one process: what they have in hand together, and the heartbeat of their leases."""
+"""All consumers of one process: the jobs that they have in hand together, and the heartbeat of their leases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 MAX_BYTES_IN_HAND = 64 << 20
 
 RELEASE_SECONDS = 2.0
-"""Time for giving back what is in hand, after the time to finish it is over."""
+"""Time for giving back the jobs in hand, after the time to finish them is over."""
 
 
 class Consumers:
@@ -104,7 +104,7 @@ class Consumers:
         return consumer.room
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for what may come true when something is freed."""
+        """Wait for a condition that may come true when something is freed."""
         while not condition():
             self._freed.clear()
             await self._freed.wait()
@@ -119,7 +119,7 @@ class Consumers:
         await asyncio.gather(*(consumer.in_hand.renew() for consumer in self._open))
 
     async def give_back(self) -> None:
-        """Release what is in hand, uncounted."""
+        """Release the jobs in hand, uncounted."""
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 for consumer in list(self._open):

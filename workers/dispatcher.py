@@ -1,4 +1,4 @@
-"""Begins the work of what was claimed: fan-out, redelivery or replay, or leaves it to a later release."""
+"""Begins the work of claimed jobs: fan-out, redelivery or replay. Jobs of a later release are left to it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class LocalDoorbell:
         """Rung for a partition that has no bell yet."""
 
     def ring(self, partition: int) -> None:
-        """Say that the partition's outbox has work. What falls due in its retry queue needs no ring."""
+        """Say that the partition's outbox has work. Deliveries that fall due in its retry queue need no ring."""
         self._bells.get(partition, self.unknown).set()
 
     def bell(self, partition: int) -> asyncio.Event:

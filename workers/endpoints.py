@@ -1,6 +1,6 @@
 """How receivers have been doing, and how many attempts at once that speaks for.
 
-An *endpoint* is what a project's subscriptions with one subscriber URI share. An endpoint that has not been
+An *endpoint* stands for all subscriptions of a project with one subscriber URI. An endpoint that has not been
 tried gets `FIRST_RUNS` at a time, and one more with each success. After some failures in a row it is
 *suspect*: it gets one run at a time until one succeeds. One that asked for a pause gets no run until that
 has passed.
@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 1.0
 """How long a run waits in memory for a slot."""
 
 LONGEST_DEFERRAL_SECONDS = 60
-"""Until what was turned away is looked at again, at most: a recovered endpoint waits no longer."""
+"""The longest time until a run that was turned away is looked at again: a recovered endpoint waits no longer."""
 
 MAX_ENDPOINTS = 10_000
 """Endpoints whose state is remembered, of some 300 bytes each; idle ones are forgotten first."""
@@ -63,7 +63,7 @@ class Endpoint:
         """Runs that wait for a slot."""
         self.is_queued = False
         self.pace_seconds = 0.0
-        """What a try takes lately. About half of it is the last tries', as many as may run together: a
+        """Seconds that an attempt takes lately. About half of it is the last attempts', as many as may run together: a
         moment's stall makes all of those slow."""
         self.progress_at = 0.0
         """When a try ended, or began on the idle endpoint."""

@@ -1,8 +1,8 @@
 """The delivery engine: a consumer of the service's own queues.
 
 For each partition, those that only other processes know of included, it claims jobs from `outbox` and
-deliveries from `retry`, has the attempts made, has what is still owed stored, and only then has what it
-claimed deleted. A crash anywhere repeats work and loses none.
+deliveries from `retry`, has the attempts made and the deliveries still owed stored, and only then has the
+claimed messages deleted. A crash anywhere repeats work and loses none.
 
 Memory is bounded whatever the backlog: from each internal queue at most `delivery_concurrency`
 messages are in hand, in all at most `MAX_BYTES_IN_HAND` plus one claim per internal queue (32 posts
@@ -130,7 +130,7 @@ class Engine:
             self._consumers.wake()
 
     async def drain(self, timeout_seconds: float) -> None:
-        """Stop claiming, let what is in hand finish for so long, give back the rest, and end `run`."""
+        """Stop claiming, let the jobs in hand finish for so long, give back the rest, and end `run`."""
         self._stop.set()
         self._consumers.wake()
         if not self._has_begun or self._over.is_set():
@@ -160,7 +160,7 @@ class Engine:
             self._tasks.create_task(work())
 
     def _take_on(self, partition: int) -> None:
-        """Deliver what is owed in this partition, too."""
+        """Consume the internal queues of this partition, too."""
         self._partitions.add(partition)
         self._begin_consumer(outbox_ref(partition), self._doorbell.bell(partition))
         self._begin_consumer(retry_ref(partition))

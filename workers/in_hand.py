@@ -1,4 +1,4 @@
-"""What one process has in hand of one internal queue: leases, jobs, and the deletion of those that are done."""
+"""Claimed messages of one internal queue: their leases, and the deletion of those that are finished."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 MAX_PER_DELETION = 200
 FINISH_SECONDS = 0.01
 ENOUGH_FINISHED = 16
-"""Finished jobs are gathered for so long, or until there are so many: nobody waits for their deletion,
-but should this process be killed before it, they are done once more."""
+"""Finished jobs are gathered for so long, or until there are so many: no task waits for their deletion.
+If this process is killed before it, they are done once more."""
 
 
 class _Lease(msgspec.Struct, eq=False):
@@ -72,7 +72,7 @@ class InHand:
         self._is_deleting = False
 
     def add(self, claim: Claim, taken: Sequence[Taken]) -> None:
-        """Take in hand what was claimed."""
+        """Count the messages of a claim as in hand."""
         self._leases[claim.id] = _Lease(claim.id, claim.expires_at, len(taken), len(taken))
         for each in taken:
             self.jobs.take(each.project)
@@ -99,7 +99,7 @@ class InHand:
         return False
 
     def finish(self, taken: Taken) -> None:
-        """Delete it soon, together with what else is finished by then."""
+        """Delete it soon, together with the others that are finished by then."""
         lease = self._leases.get(taken.claim_id)
         if lease is not None:
             lease.unfinished -= 1
@@ -163,10 +163,10 @@ class InHand:
                 self.let_go(each)
 
     async def give_back(self) -> None:
-        """Release all that is in hand, uncounted: this worker stops.
+        """Release all jobs in hand, uncounted: this worker stops.
 
         Raises:
-            StorageUnavailable: What was not released comes back when its lease lapses.
+            StorageUnavailable: Jobs that were not released come back when their leases lapse.
         """
         for claim_id in list(self._leases):
             await self._release(claim_id)

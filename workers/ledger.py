@@ -1,4 +1,4 @@
-"""Stores what is owed, and sees to it that somebody looks at it."""
+"""Stores records of deliveries, and orders a replay for those that wait on a subscription's own queues."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ledger:
                 self._recorder.written(ref, len(portion))
 
     async def write_for(self, subscription: Subscription, records: Sequence[Record]) -> None:
-        """Store what is owed to one subscription, and see to what is on its own queues."""
+        """Store records of one subscription, and look after those on its own queues."""
         await self.write(records, project=subscription.queue.project)
         own = {ref for ref, _ in records}.intersection(queues_of_subscription(subscription.id))
         if own:
@@ -44,7 +44,7 @@ class Ledger:
         """See to records on the subscription's own queues, because it may have changed meanwhile:
 
         - removed: its queues were deleted before these records came,
-        - enabled: what was held had been replayed before,
+        - enabled: the held deliveries had been replayed before,
         - parked: the replay that found nothing has ended.
         """
         current = await self._store.subscription(subscription.queue, subscription.id)
@@ -56,7 +56,7 @@ class Ledger:
             await self._replay_jobs.order(current)
 
     async def forget(self, queue: QueueRef, subscription_id: str) -> None:
-        """Drop what waits for a subscription that is gone."""
+        """Drop all deliveries that wait for a subscription that is gone."""
         count = 0
         for ref in (parked_ref(subscription_id), held_ref(subscription_id)):
             count += (await self._store.stats(ref)).total

@@ -21,7 +21,7 @@ T = TypeVar("T")
 class Outage:
     """Whether the store gives this worker no answer: told once when it begins, and once when it is over.
 
-    Dozens of operations wait for the store at the same time. What each meets is for debugging.
+    Dozens of operations wait for the store at the same time. The failure of each is logged for debugging.
     """
 
     def __init__(self) -> None:

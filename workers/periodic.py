@@ -33,7 +33,7 @@ TURN_AWAY_SECONDS = 0.25
 
 
 async def renew_regularly(consumers: Consumers, *, lease_seconds: int, stop: Stop) -> None:
-    """The heartbeat of the leases, until it is cancelled: what is in hand is finished after the stop."""
+    """The heartbeat of the leases, until it is cancelled: jobs in hand are finished after the stop."""
     while True:
         await asyncio.sleep(lease_seconds / 3)
         try:
@@ -55,7 +55,7 @@ async def turn_away_regularly(slots: Slots[Batch], untried: Untried) -> None:
 async def sweep_regularly(
     storage: Storage, *, clock: Clock, settings: Settings, stop: Stop
 ) -> None:
-    """Reclaim the space of what has expired, until the stop."""
+    """Reclaim the space of expired rows, until the stop."""
     while not stop.is_set():
         try:
             if await storage.take_turn(SWEEP, seconds=settings.sweep_seconds, now=clock.now()):
@@ -68,10 +68,10 @@ async def sweep_regularly(
 
 
 async def sweep(storage: Storage, *, clock: Clock, stop: Stop) -> int:
-    """Remove what has expired in small batches until nothing is left, or the stop; return how much.
+    """Remove expired rows in small batches until none is left, or the stop; return their number.
 
     Raises:
-        StorageUnavailable: No answer came; what was removed stays removed.
+        StorageUnavailable: No answer came; rows that were removed stay removed.
     """
     removed = await _remove_expired_subscriptions(storage, clock=clock, stop=stop)
     while not stop.is_set():

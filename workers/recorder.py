@@ -1,4 +1,4 @@
-"""Records what happens to deliveries and receivers: a count, a log line, each event once.
+"""Records the events of deliveries and receivers, each once: a count, a log line.
 
 The log actions are listed in docs/architecture.md, Logs.
 """
@@ -45,7 +45,7 @@ class Recorder:
         self._shortage_logged_at = float("-inf")
 
     def attempted(self, outcome: Outcome, delivery: Delivery, *, scheme: str) -> None:
-        """An attempt was made; that it failed is recorded when it is known what follows."""
+        """An attempt was made. A failed one is recorded again by `failed` or `given_up`."""
         self._counts.tries[scheme, outcome.verdict.value] += 1
         if not logger.isEnabledFor(logging.DEBUG):
             return
@@ -111,7 +111,7 @@ class Recorder:
         )
 
     def dropped_together(self, queue: QueueRef, subscription_id: str, *, count: int) -> None:
-        """What waited for a subscription is left out for good, because that is gone."""
+        """All deliveries that waited for a subscription are left out for good, because it is gone."""
         self._counts.dropped["gone"] += count
         logger.warning(
             "The subscription is gone; what waited for it is dropped",

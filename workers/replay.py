@@ -1,4 +1,4 @@
-"""Replay: delivering what waits for one subscription: what is parked, then what is held, oldest first.
+"""Replay: delivering the parked deliveries of one subscription, then the held ones, oldest first.
 
 Deliveries are parked, due, when their receiver fails, or has more before them than it takes in a minute.
 They are not looked at again one by one: a *replay* fetches them at the receiver's pace. While the
@@ -93,7 +93,7 @@ class Replays:
             await self._jobs.end(job)
 
     async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
-        """Deliver all that is on the queue. False: the rest is another job's, or nobody's."""
+        """Deliver all that is on the queue. False: the rest is left to another job, or there is no subscription any more."""
         while taken.is_held:
             subscription = await self._jobs.current(job)
             if subscription is None:
@@ -129,7 +129,7 @@ class Replays:
     async def _deliver(
         self, batch: Sequence[Taken], consumer: Consumer, receiver: Receiver, job: Replay
     ) -> None:
-        """Try each once, at the same time, and wait until what became of it is recorded."""
+        """Try each once, at the same time, and wait until the results are recorded."""
         hopeless, live = await self._sorted(batch, receiver.subscription, job)
         await self._give_up(hopeless, receiver.subscription)
         for taken, message, attempt in live:

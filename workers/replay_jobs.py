@@ -1,5 +1,5 @@
 """Replay jobs: how they are ordered, come back and end. The job that a subscription names by `replay_id`
-delivers what is parked for it; while there is one, new deliveries are parked behind.
+delivers its parked deliveries; while there is such a job, new deliveries are parked behind them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ReplayJobs:
         failures: int = 0,
         failed_at: datetime | None = None,
     ) -> None:
-        """Have what is parked and held for it delivered, `delay` seconds from now."""
+        """Have its parked and held deliveries delivered, `delay` seconds from now."""
         ref, job = replay_job(
             subscription,
             self._settings,
@@ -48,7 +48,7 @@ class ReplayJobs:
         await self._store.post(ref, [job], project=subscription.queue.project)
 
     async def ensure(self, subscription: Subscription) -> None:
-        """Have a replay for what is parked, unless there is one.
+        """Order a replay of its parked deliveries, unless there is one.
 
         It is stored before the subscription names it: of two processes that come at once, the replay
         that is not named ends by itself.
@@ -74,7 +74,7 @@ class ReplayJobs:
         if is_surplus:
             return None
         if subscription.disabled_at is not None:
-            # Who enables it orders a replay.
+            # The request that enables it orders a replay.
             if subscription.replay_id is not None:
                 await self._store.update_subscription(subscription, _unnamed)
             return None

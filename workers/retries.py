@@ -1,4 +1,4 @@
-"""Decides what is owed after an attempt that did not deliver, as records to be stored."""
+"""Decides how a delivery goes on after an attempt that failed: as a record to be stored."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Retries:
         *,
         was_suspect: bool,
     ) -> Record:
-        """What follows an attempt that failed: a retry, a hold where the receiver is gone, or the end."""
+        """The record after an attempt that failed: a retry, held where the receiver is gone, or undelivered."""
         subscription, attempt = receiver.subscription, delivery.attempt
         if outcome.verdict is Verdict.GONE:
             receiver.is_gone = True
@@ -92,7 +92,7 @@ class Retries:
     def deferred(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int
     ) -> list[Record]:
-        """What can't be tried soon comes back at the receiver's pace, or is parked; its attempt is unspent."""
+        """Messages that can't be tried soon come back at the receiver's pace, or are parked; no attempt is spent."""
         return [self._deferred_one(message, receiver, attempt) for message in messages]
 
     def held(self, message: Outgoing, subscription: Subscription) -> Record:

@@ -2,7 +2,7 @@
 between a project's endpoints.
 
 A *run* is work for one endpoint; a *slot* is a task that does one run after another. Projects take turns,
-and within each its endpoints do. A project never has all slots (`sharing`). What can't start soon is turned
+and within each its endpoints do. A project never has all slots (`sharing`). A run that can't start soon is turned
 away: the caller writes it to the store and comes back with it. All suspect endpoints together have at
 most a quarter of the slots.
 """
@@ -32,7 +32,7 @@ class Run(Protocol):
 
     @property
     def may_begin(self) -> bool:
-        """Whether it may begin without waiting for what is stored already."""
+        """Whether it may begin before others that are stored already."""
 
     @property
     def is_patient(self) -> bool:
@@ -133,7 +133,7 @@ class Slots(Generic[RunT]):
     def turn_away_overdue(self) -> list[RunT]:
         """Take back the runs that wait, or will wait, too long for their own endpoint.
 
-        What waits only for a slot, since other endpoints are slow, would gain nothing by it.
+        A run that waits only for a slot, since other endpoints are slow, would gain nothing by it.
         """
         overdue: list[RunT] = []
         now = self._timer()

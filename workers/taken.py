@@ -98,7 +98,7 @@ class Taken:
 
 @contextmanager
 def part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
-    """What is done inside is a part of each of these jobs."""
+    """The work done inside is a part of each of these jobs."""
     with ExitStack() as stack:
         for taken in batch:
             stack.enter_context(taken)
@@ -118,7 +118,7 @@ def working_on(batch: Iterable[Taken]) -> Iterator[None]:
 
 
 def read_job(message: Message) -> Work | WrittenLater | None:
-    """What is to be done; None, and a log line, where it can't be read."""
+    """The work of the job; None, and a log line, where it can't be read."""
     try:
         return read_work(message.body)
     except WrittenLater as later:

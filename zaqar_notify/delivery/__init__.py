@@ -1,4 +1,4 @@
-"""What is owed to subscribers, as messages on internal queues.
+"""Deliveries that are owed to subscribers, as messages on internal queues.
 
 | internal queue | a message is |
 |---|---|
@@ -7,7 +7,7 @@
 | `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it |
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
 | `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
-| `poison` | a job or delivery that nobody could finish |
+| `poison` | a job or delivery that no worker could finish |
 | `later.<version>` | a job or delivery as a later release wrote it, put there by a worker that could not read it |
 
 Nothing here talks to a store or a network.

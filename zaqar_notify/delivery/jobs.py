@@ -1,4 +1,4 @@
-"""Jobs of the outbox: the fan-out of a post, and the replay of what waits for a subscription."""
+"""Jobs of the outbox: the fan-out of a post, and the replay of deliveries that wait for a subscription."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def replay_job(
     failures: int = 0,
     failed_at: datetime | None = None,
 ) -> Record:
-    """The job that delivers what is parked and held; without an id, for one that is enabled again."""
+    """The job that delivers parked and held deliveries; without an id, of a subscription that is enabled again."""
     ref = subscription.queue
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
     version = VERSION if replay_id else PLAIN

@@ -31,7 +31,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 def outgoing_messages(
     work: FanOut | OwedDelivery, *, since: datetime | None = None
 ) -> list[Outgoing]:
-    """The messages of a job or delivery, in order, each with what its receivers are to read.
+    """The messages of a job or delivery, in order, each with the text for its receivers.
 
     Args:
         since: When it was due first, if it does not say so.
@@ -96,6 +96,6 @@ def _outgoing(
 
 
 def _origin(queue: str, message_id: str) -> str:
-    """What all copies of a message have in common: no queue takes a second one."""
+    """The id that all copies of a message share: a queue takes one copy."""
     digest = hashlib.sha256(f"{queue}:{message_id}".encode()).hexdigest()
     return f"msg_{digest[:32]}"

@@ -31,10 +31,10 @@ PLAIN = 1
 the replay of parked ones is of version 2."""
 
 OWED_TTL_SECONDS = 10 * 365 * 86400
-"""Ten years: what is owed ends by being delivered, given up or held, never by the passing of time."""
+"""Ten years: a delivery ends by being delivered, given up or held, never by the passing of time."""
 
 UNDELIVERED_TTL_SECONDS = 14 * 86400
-"""How long a record of a delivery given up can be read, and what is held outlives its subscription."""
+"""How long a record of a delivery given up can be read, and how long held deliveries outlive their subscription."""
 
 
 class WrittenLater(ValueError):
@@ -75,7 +75,7 @@ class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
 
 
 class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="replay"):
-    """Deliver what is parked and held for a subscription.
+    """Deliver the parked and held deliveries of a subscription.
 
     The one that the subscription names by `id` is its probe, too: while the receiver fails, it comes
     back again and again. It did so `failures` times, `failed_at` the last time.
@@ -135,7 +135,7 @@ Record: TypeAlias = tuple[QueueRef, NewMessage]
 
 
 class Owed(Post):
-    """Internal messages on their way to an internal queue. Nobody subscribes to those."""
+    """Internal messages on their way to an internal queue. Internal queues have no subscriptions."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Owed(Post):
 
 
 class _Head(msgspec.Struct):
-    """What a record of any version begins with."""
+    """The field that records of all versions have."""
 
     version: int
 

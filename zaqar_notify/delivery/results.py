@@ -43,7 +43,7 @@ def parked_record(
 def held_record(outgoing: Outgoing, subscription: Subscription, *, now: datetime) -> Record:
     """A delivery that waits for its subscription to be enabled; its attempts begin anew then.
 
-    It lives a little longer than the subscription: nobody can ask for it afterwards.
+    It lives a little longer than the subscription: no client can ask for it afterwards.
     """
     remaining = int((subscription.expires_at - now).total_seconds())
     ttl = min(OWED_TTL_SECONDS, max(0, remaining) + UNDELIVERED_TTL_SECONDS)
