@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 
 import msgspec
@@ -9,12 +10,21 @@ import orjson
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """`body` is JSON unless `headers` name another content type."""
+    """`body` is JSON unless `content_type` names another.
+
+    The parts of a body that is an iterator are sent as they come, until the client hangs up; the iterator
+    is an async generator, and closed in any case.
+    """
 
     status: int
-    body: bytes = b""
+    body: bytes | AsyncGenerator[bytes, None] = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = b"application/json"
+
+    @property
+    def whole(self) -> bytes:
+        """The body, if it is there; empty if its parts are still to come."""
+        return self.body if isinstance(self.body, bytes) else b""
 
 
 NO_CONTENT = Answer(HTTPStatus.NO_CONTENT)

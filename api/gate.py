@@ -59,7 +59,7 @@ class Gate:
         size = 0
         try:
             answer = await handler(self._service, call)
-            size = len(answer.body)
+            size = len(answer.whole)
             return answer
         finally:
             call.turn.end(size)

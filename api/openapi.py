@@ -163,7 +163,7 @@ def _error(answer: Answer) -> Document:
         "content": {
             "application/json": {
                 "schema": {"$ref": "#/components/schemas/Error"},
-                "example": orjson.loads(answer.body),
+                "example": orjson.loads(answer.whole),
             }
         },
     }

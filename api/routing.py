@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path, replace_params
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from api.answers import Answer, warning
 from api.errors import refusal
 from api.exchange import Exchange, exchange_of
 from api.gate import Gate
 from api.paths import Paths
 from api.requests import Call, CallerGone, MethodNotAllowed, NotAcceptable
 from api.resources import Resource
+from api.sending import send_answer
 from api.surfaces import Surface
 from api.turns import LARGE_BYTES, READ, Turns
 from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
@@ -111,10 +111,13 @@ class SurfaceRoute(BaseRoute):
             answer = self._surface.errors(error, call)
         exchange.is_timed = not call.is_waiting
         exchange.must_close = call.must_close
-        await send_answer(answer, call, send)
+        try:
+            await send_answer(answer, call, receive, send)
+        except Exception as error:  # Of a body in parts. It stays cut short, which its client sees.
+            self._log_failure(error, exchange)
         read = scope.get(READ)
-        if read is not None and len(answer.body) > LARGE_BYTES and not resource.is_open:
-            await self._turns.of(call.project).unread(len(answer.body), read)
+        if read is not None and len(answer.whole) > LARGE_BYTES and not resource.is_open:
+            await self._turns.of(call.project).unread(len(answer.whole), read)
 
     def _log_failure(self, error: Exception, exchange: Exchange) -> None:
         if isinstance(error, StorageUnavailable):
@@ -161,7 +164,7 @@ class FaultRoute(BaseRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = call_of(scope, receive, self._public_path)
         answer = refusal(scope["endpoint"], method=call.method, href=call.href)
-        await send_answer(answer, call, send)
+        await send_answer(answer, call, receive, send)
 
 
 def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:
@@ -170,23 +173,6 @@ def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:
     call = Call(scope, receive, exchange_of(scope).request_id, public_path or root_path)
     call.path = scope["path"].removeprefix(root_path) or "/"
     return call
-
-
-async def send_answer(answer: Answer, call: Call, send: Send) -> None:
-    headers = []
-    body = answer.body
-    if body:
-        headers.append((b"Content-Type", answer.content_type))
-        headers.append((b"Content-Length", b"%d" % len(body)))
-    elif answer.status != 204:
-        headers.append((b"Content-Length", b"0"))
-    headers += answer.headers
-    for sentence in call.warnings:
-        headers.append((b"Warning", warning(sentence)))
-    await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
-    await send(
-        {"type": "http.response.body", "body": b"" if call.method == "HEAD" else answer.body}
-    )
 
 
 def handler_of(error: Exception, scope: Scope) -> ExceptionHandler | None:

@@ -36,7 +36,7 @@ def test_answers_without_a_class_are_those_of_the_code() -> None:
         answers.failure(b"req-1"),
     ):
         title = documented[str(int(answer.status))].strip("`")
-        assert f'"title":"{title}"'.encode() in answer.body
+        assert f'"title":"{title}"'.encode() in answer.whole
     assert not answers.NOT_ACCEPTABLE.body
     assert documented[str(int(answers.NOT_ACCEPTABLE.status))] == "no body"
 

@@ -1,0 +1,53 @@
+"""From an answer to ASGI messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Send
+
+from api.answers import Answer, warning
+from api.requests import Call
+
+
+async def send_answer(answer: Answer, call: Call, receive: Receive, send: Send) -> None:
+    """Send the answer; one whose body comes in parts, until the client hangs up."""
+    body = answer.body
+    headers = []
+    if body:
+        headers.append((b"Content-Type", answer.content_type))
+    if isinstance(body, bytes) and (body or answer.status != 204):
+        headers.append((b"Content-Length", b"%d" % len(body)))
+    headers += answer.headers
+    for sentence in call.warnings:
+        headers.append((b"Warning", warning(sentence)))
+    if not isinstance(body, bytes):
+        async with aclosing(body):
+            if call.method != "HEAD":
+                await _send_parts(body, answer.status, headers, receive, send)
+                return
+    await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
+    whole = b"" if call.method == "HEAD" else answer.whole
+    await send({"type": "http.response.body", "body": whole})
+
+
+async def _send_parts(
+    parts: AsyncGenerator[bytes, None],
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    receive: Receive,
+    send: Send,
+) -> None:
+    response = StreamingResponse(_begun(parts), int(status))
+    response.raw_headers = headers
+    await response({"type": "http"}, receive, send)
+
+
+async def _begun(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The parts, with an empty one before them: the connection keeps an answer's head for the part behind
+    it, and the first one may take its time."""
+    yield b""
+    async for part in parts:
+        yield part
