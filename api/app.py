@@ -21,7 +21,7 @@ from api.gate import Gate
 from api.openapi import describe
 from api.requests import request_ids
 from api.routes import probes, surfaces
-from api.routing import FaultRoute, ShortWay, SurfaceRoute
+from api.routing import FaultRoute, ShortWay, SurfaceRoute, UnknownPaths
 from api.turns import Turns
 from zaqar_notify import __version__
 from zaqar_notify.auth import EVERYTHING, Policy
@@ -50,7 +50,7 @@ class NotifyAPI(FastAPI):
             version=__version__,
             routes=[
                 *(SurfaceRoute(surface, gate, turns, service) for surface in by_prefix),
-                FaultRoute(gate, service),
+                FaultRoute(by_prefix, gate, service),
                 *self._probes,
             ],
             # Relative to the document: right behind a proxy and below a prefix, too.
@@ -70,6 +70,7 @@ class NotifyAPI(FastAPI):
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
         self._requests.expect(OTHER, METHODS)
+        self.router.default = UnknownPaths(by_prefix, service, otherwise=self.router.default)
         # Before anybody adds middleware: what is added later comes around it.
         self.add_middleware(ShortWay, routes=self.router.routes)
         add_documentation(self)

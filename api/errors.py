@@ -10,7 +10,7 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import Answer
-from api.requests import Call, MethodNotAllowed, NotAcceptable
+from api.requests import Call, MethodNotAllowed, NotAcceptable, RequestRefused
 from zaqar_notify.errors import (
     BodyInvalid,
     ClaimNotHeld,
@@ -68,6 +68,8 @@ def answer_to(error: Exception, call: Call) -> Answer:
         return NOT_ACCEPTABLE
     if isinstance(error, MethodNotAllowed):
         return method_not_allowed(error.allow)
+    if isinstance(error, RequestRefused):
+        return refused(error.status, None)
     return failure(call.request_id)
 
 

@@ -62,10 +62,11 @@ class Branch:
 
 
 class Paths:
-    """The resources by their paths, below the root path of a request or without it."""
+    """The resources of a surface by their paths, below the root path of a request or without it."""
 
-    def __init__(self, resources: Iterable[Resource]) -> None:
+    def __init__(self, resources: Iterable[Resource], surface_prefix: str) -> None:
         self._root = Branch()
+        self._surface_prefix = re.escape(surface_prefix)
         for resource in resources:
             self._root.grow(resource)
 
@@ -80,8 +81,8 @@ class Paths:
         """Proxies take the root path away, or leave it. Clients that put our links behind their endpoint
         repeat it, and python-zaqarclient puts them behind the version, too.
         """
-        prefix = re.escape(root_path)
-        for before in (rf"(?:{prefix})+(?=/|$)", rf"(?:{prefix})*/v2{prefix}(?=/v2/)"):
+        prefix, surface = re.escape(root_path), self._surface_prefix
+        for before in (rf"(?:{prefix})+(?=/|$)", rf"(?:{prefix})*{surface}{prefix}(?={surface}/)"):
             if match := re.match(before, scope["path"]):
                 found = self._root.find(_words(scope, match[0]))
                 if found is not None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from http import HTTPStatus
 from itertools import count
+from typing import ClassVar
 
 from starlette.types import Receive, Scope
 
@@ -161,16 +163,32 @@ class Call:
             pass
 
 
-class NotAcceptable(Exception):
-    """The client takes none of what the surface answers with."""
+class RequestRefused(Exception):
+    """A request is refused for its path or head alone; no error of the domain says why."""
+
+    status: ClassVar[HTTPStatus]
 
 
-class MethodNotAllowed(Exception):
+class PathUnknown(RequestRefused):
+    """Nothing is at the path."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class MethodNotAllowed(RequestRefused):
     """The resource has no such method; `allow` names those it has."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
 
     def __init__(self, allow: bytes) -> None:
         super().__init__(allow)
         self.allow = allow
+
+
+class NotAcceptable(RequestRefused):
+    """The client takes none of what the surface answers with."""
+
+    status = HTTPStatus.NOT_ACCEPTABLE
 
 
 def request_ids() -> Iterator[bytes]:

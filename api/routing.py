@@ -19,11 +19,10 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match, NoMatchFound, compile_path, replace_params
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
-from api.errors import refusal
 from api.exchange import Exchange, exchange_of
 from api.gate import Gate
 from api.paths import Paths
-from api.requests import Call, CallerGone, MethodNotAllowed, NotAcceptable
+from api.requests import Call, CallerGone, PathUnknown, RequestRefused
 from api.resources import Resource
 from api.sending import send_answer
 from api.surfaces import Surface
@@ -66,7 +65,7 @@ class SurfaceRoute(BaseRoute):
         self._surface = surface
         self._gate = gate
         self._turns = turns
-        self._paths = Paths(surface.resources)
+        self._paths = Paths(surface.resources, surface.prefix)
         self._public_path = service.settings.public_path
         self._outage = service.health.outage
         for resource in surface.resources:
@@ -122,7 +121,7 @@ class SurfaceRoute(BaseRoute):
     def _log_failure(self, error: Exception, exchange: Exchange) -> None:
         if isinstance(error, StorageUnavailable):
             self._outage.note(error, exchange.facts())
-        elif not isinstance(error, NotifyError | NotAcceptable | MethodNotAllowed):
+        elif not isinstance(error, NotifyError | RequestRefused):
             facts = {"action": "request_failed", **exchange.facts()}
             logger.error("request failed", exc_info=error, extra=facts)
 
@@ -151,7 +150,8 @@ class ShortWay:
 class FaultRoute(BaseRoute):
     """Takes the requests that are refused whatever they ask for, before the routes behind it."""
 
-    def __init__(self, gate: Gate, service: Service) -> None:
+    def __init__(self, surfaces: Sequence[Surface], gate: Gate, service: Service) -> None:
+        self._surfaces = surfaces
         self._gate = gate
         self._public_path = service.settings.public_path
 
@@ -163,8 +163,32 @@ class FaultRoute(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = call_of(scope, receive, self._public_path)
-        answer = refusal(scope["endpoint"], method=call.method, href=call.href)
+        answer = _surface_of(call, self._surfaces).errors(scope["endpoint"], call)
         await send_answer(answer, call, receive, send)
+
+
+class UnknownPaths:
+    """Answers, as its surface does, what no route takes below a surface's prefix."""
+
+    def __init__(self, surfaces: Sequence[Surface], service: Service, otherwise: ASGIApp) -> None:
+        self._surfaces = surfaces
+        self._public_path = service.settings.public_path
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            call = call_of(scope, receive, self._public_path)
+            surface = _surface_of(call, self._surfaces)
+            if surface.prefix:
+                answer = surface.errors(PathUnknown(), call)
+                await send_answer(answer, call, receive, send)
+                return
+        await self._otherwise(scope, receive, send)
+
+
+def _surface_of(call: Call, surfaces: Sequence[Surface]) -> Surface:
+    """The first surface that the path is below; the last one has no prefix."""
+    return next(surface for surface in surfaces if surface.is_below(call.path))
 
 
 def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:

@@ -26,8 +26,8 @@ class Surface:
         authenticator: Says who asks, of resources that are not open.
         admit: Checks what the wire asks of every request's head once its caller is known, and sets the
             call's `project`, `client_id` and `ref`. Raises what it refuses with.
-        errors: The answer to a request that failed: with an error of ours, with `NotAcceptable` or
-            `MethodNotAllowed`, or with one that nobody foresaw.
+        errors: The answer to a request that failed: with an error of the domain, with a `RequestRefused`
+            (a path or method that there is not), or with one that nobody foresaw.
     """
 
     prefix: str
@@ -35,3 +35,7 @@ class Surface:
     authenticator: Authenticator
     admit: Admission
     errors: ErrorShape
+
+    def is_below(self, path: str) -> bool:
+        """Whether the path is the surface's prefix, or below it."""
+        return f"{path}/".startswith(f"{self.prefix}/")

@@ -5,19 +5,12 @@ from __future__ import annotations
 from api import v2
 from api.authentication import Authenticator
 from api.errors import answer_to
-from api.resources import Resource
 from api.routes import versions
 from api.surfaces import Surface
 from api.v2.admission import admit
 from zaqar_notify.settings import Settings
 
-__all__ = ["RESOURCES", "surfaces"]
-
-RESOURCES: tuple[Resource, ...] = (
-    *versions.RESOURCES,
-    *v2.RESOURCES,
-)
-"""What is served by default."""
+__all__ = ["surfaces"]
 
 
 def surfaces(settings: Settings, authenticator: Authenticator) -> tuple[Surface, ...]:

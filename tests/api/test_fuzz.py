@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message
 
 from api.app import create_app
-from api.routes import RESOURCES
 from tests.api.conftest import CLIENT_ID
+from tests.api.surfaces import RESOURCES
 from tests.clock import ManualClock
 from tests.kinds import KINDS
 from zaqar_notify.models import QueueRef

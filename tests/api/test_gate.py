@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from api.routes import RESOURCES
-from api.v2.health import ADMIN_RESOURCES
 from tests.api.conftest import PROJECT, StartApi
+from tests.api.surfaces import surfaces_with
 from zaqar_notify.auth import Caller, Target
+from zaqar_notify.settings import Settings
 
 ZAQAR_RULES = {
     "messages": {"get_all", "create", "get", "delete", "delete_all"},
@@ -27,7 +27,8 @@ UNGUARDED = {"/v2", "/v2/"}
 
 OPERATIONS = [
     (resource, method, operation)
-    for resource in (*RESOURCES, *ADMIN_RESOURCES)
+    for surface in surfaces_with(Settings(admin_mode=True))
+    for resource in surface.resources
     for method, operation in resource.operations.items()
 ]
 
@@ -44,6 +45,11 @@ def test_every_operation_that_asks_for_identity_names_a_rule() -> None:
 
 def test_an_open_resource_names_no_rule_since_nobody_is_known_there() -> None:
     assert not [each for each, _, operation in OPERATIONS if each.is_open and operation.rule]
+
+
+def test_a_surface_s_paths_begin_with_its_prefix() -> None:
+    for surface in surfaces_with(Settings()):
+        assert all(surface.is_below(resource.path) for resource in surface.resources)
 
 
 def test_the_rules_are_zaqar_s_and_a_few_for_what_zaqar_has_not() -> None:

@@ -14,10 +14,10 @@ from starlette.routing import Route
 from api.app import create_app
 from api.errors import RESPONSES
 from api.openapi import ERROR, describe
-from api.routes import RESOURCES
 from api.routes.probes import DOCUMENTED
 from api.routing import ResourceRoute
 from tests.api.conftest import Api, StartApi
+from tests.api.surfaces import RESOURCES
 from zaqar_notify.clock import SystemClock
 
 DOCUMENT = describe(RESOURCES)

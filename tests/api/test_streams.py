@@ -11,11 +11,13 @@ import aiohttp
 import pytest
 
 from api.answers import Answer
+from api.errors import answer_to
 from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
 from api.surfaces import Surface
-from api.v2 import surface as v2_surface
+from api.v2.admission import admit
 from tests.api.conftest import Api, StartApi
+from tests.api.surfaces import Everybody, add_surface
 from zaqar_notify.service import Service
 
 DEADLINE_SECONDS = 10
@@ -56,11 +58,7 @@ async def api(start_api: StartApi, parts: Parts, monkeypatch: pytest.MonkeyPatch
     operation = Operation(parts.show, UNGUARDED, "Show parts", {200: Reply("Parts")})
     streams = (Resource(PATH, {"GET": operation}, is_open=True),)
 
-    def surfaces(settings, authenticator):  # type: ignore[no-untyped-def]
-        v2 = v2_surface(settings, authenticator)
-        return (v2, Surface(PATH, streams, authenticator, v2.admit, v2.errors))
-
-    monkeypatch.setattr("api.app.surfaces", surfaces)
+    add_surface(monkeypatch, Surface(PATH, streams, Everybody(), admit, answer_to))
     return await start_api()
 
 

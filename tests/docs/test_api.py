@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from api.routes import RESOURCES
 from api.routes.probes import DOCUMENTED
+from tests.api.surfaces import RESOURCES
 from tests.docs.pages import blocks, named, read, rows, section
 from tests.kinds import KINDS
 from tests.sinks.builders import delivery_to
