@@ -93,7 +93,7 @@ class NotifyAPI(FastAPI):
         if self.openapi_schema is None:
             document = self.openapi_schema = super().openapi()
             resources = [one for surface in self._surfaces for one in surface.resources]
-            described = describe(resources)
+            described = describe(resources, probes.KINDS)
             probing = {route.path: probes.DOCUMENTED[route.path] for route in self._probes}
             document["paths"] = described["paths"] | probing | document["paths"]
             schemas = document.setdefault("components", {}).setdefault("schemas", {})

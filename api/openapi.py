@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
+from typing import Any
 
+import msgspec
 import orjson
 
 from api.answers import Answer
@@ -14,7 +16,9 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
 from zaqar_notify.errors import (
     QUEUE_NAME_RULE,
+    OwnDelivery,
     ParameterInvalid,
+    RuleNotPermitted,
     SignatureRefused,
     StorageUnavailable,
 )
@@ -26,9 +30,11 @@ OPEN_ERRORS = (
     method_not_allowed(b"GET, HEAD, OPTIONS"),
     failure(REQUEST_ID.encode()),
     example_of(StorageUnavailable()),
+    example_of(OwnDelivery()),
 )
 COMMON_ERRORS = (
     *OPEN_ERRORS,
+    example_of(RuleNotPermitted("messages:create")),
     example_of(ParameterInvalid("limit must be from 1 to 20, not 21")),
     # To a pre-signed request.
     example_of(SignatureRefused()),
@@ -36,40 +42,69 @@ COMMON_ERRORS = (
 )
 """Of every resource that asks for identity."""
 
-ERROR: Document = {
-    "type": "object",
-    "required": ["title"],
-    "properties": {"title": {"type": "string"}, "description": {"type": "string"}},
-}
+
+class Error(msgspec.Struct):
+    """Why a request was refused."""
+
+    title: str
+    description: str | msgspec.UnsetType = msgspec.UNSET
+
 
 IDENTITY = (
     Parameter(
         "Client-ID",
         "A UUID that the client chose for itself.",
+        str,
         "3381af92-2b9e-11e3-b191-71861300734c",
     ),
-    Parameter("X-Project-ID", "The project (tenant).", "demo"),
+    Parameter("X-Project-ID", "The project (tenant).", str, "demo"),
 )
 
 PATH_PARAMETERS = {
-    "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, "demo"),
-    "message_id": Parameter("message_id", "The message's id.", MESSAGE_ID),
-    "claim_id": Parameter("claim_id", "The claim's id.", CLAIM_ID),
-    "subscription_id": Parameter("subscription_id", "The subscription's id.", SUBSCRIPTION_ID),
+    "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
+    "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
+    "claim_id": Parameter("claim_id", "The claim's id.", str, CLAIM_ID),
+    "subscription_id": Parameter("subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID),
 }
 
 FILLED_IN = {"queue_name", *(parameter.name for parameter in IDENTITY)}
 """What a page that tries a request out begins with. Ids are another's; all else may be left out."""
 
+_REFERENCE = "#/components/schemas/{name}"
+
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-def describe(resources: Iterable[Resource]) -> Document:
-    """What an OpenAPI 3.1 document says of the resources: its `paths` and `components`."""
+def describe(resources: Iterable[Resource], kinds: Sequence[Any] = ()) -> Document:
+    """What an OpenAPI 3.1 document says of the resources: its `paths` and `components`.
+
+    Args:
+        kinds: Types of bodies that are described elsewhere, by `schema_of`.
+    """
+    resources = list(resources)
+    all_kinds = [*_kinds(resources), *kinds]
+    _, schemas = msgspec.json.schema_components(all_kinds, ref_template=_REFERENCE)
     return {
         "paths": {resource.path: _path(resource) for resource in resources},
-        "components": {"schemas": {"Error": ERROR}},
+        "components": {"schemas": schemas},
     }
+
+
+def schema_of(kind: Any) -> Document:
+    """The JSON schema of a type; of a structure, a reference to its component."""
+    (schema,), _ = msgspec.json.schema_components((kind,), ref_template=_REFERENCE)
+    return schema
+
+
+def _kinds(resources: Iterable[Resource]) -> list[Any]:
+    """The types of all bodies."""
+    kinds = [Error]
+    for resource in resources:
+        for operation in resource.operations.values():
+            kinds += [reply.kind for reply in operation.replies.values()]
+            if operation.body is not None:
+                kinds.append(operation.body.kind)
+    return kinds
 
 
 def _path(resource: Resource) -> Document:
@@ -115,7 +150,7 @@ def _parameters(resource: Resource, operation: Operation) -> list[Document]:
 
 
 def _parameter(parameter: Parameter, place: str, *, required: bool) -> Document:
-    schema = schema_of(parameter.example)
+    schema = schema_of(parameter.kind)
     described = {
         "name": parameter.name,
         "in": place,
@@ -149,7 +184,10 @@ def _reply(reply: Reply) -> Document:
         }
     if reply.example is not None:
         described["content"] = {
-            reply.content_type: {"schema": schema_of(reply.example), "example": reply.example}
+            reply.content_type: {
+                "schema": schema_of(reply.kind),
+                "example": msgspec.to_builtins(reply.example),
+            }
         }
     return described
 
@@ -162,7 +200,7 @@ def _error(answer: Answer) -> Document:
         "description": "; ".join(titles) or HTTPStatus(answer.status).phrase,
         "content": {
             "application/json": {
-                "schema": {"$ref": "#/components/schemas/Error"},
+                "schema": schema_of(Error),
                 "example": orjson.loads(answer.whole),
             }
         },
@@ -173,21 +211,9 @@ def _request_body(body: Body) -> Document:
     return {
         "required": body.required,
         "content": {
-            body.content_type: {"schema": schema_of(body.example), "example": body.example}
+            body.content_type: {
+                "schema": schema_of(body.kind),
+                "example": msgspec.to_builtins(body.example),
+            }
         },
     }
-
-
-def schema_of(example: object) -> Document:
-    """The JSON schema that an example shows, of its types alone."""
-    if isinstance(example, dict):
-        return {
-            "type": "object",
-            "properties": {key: schema_of(value) for key, value in example.items()},
-        }
-    if isinstance(example, list):
-        return {"type": "array", "items": schema_of(example[0])} if example else {"type": "array"}
-    for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string")):
-        if isinstance(example, kind):
-            return {"type": name}
-    return {}

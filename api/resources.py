@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from api.answers import Answer
 from api.requests import Call
@@ -21,30 +23,45 @@ Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter or header, for the documentation; `example` shows its type, too."""
+    """A query parameter or header, for the documentation."""
 
     name: str
     description: str
+    kind: Any
+    """A type, of which `msgspec` makes the schema."""
     example: str | int | bool | list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A success: what it means, an example of its body, and of its Location."""
+    """A success: what it means, an example of its body, whose type is that of all such bodies, and of its
+    Location.
+    """
 
     description: str
-    example: object = None
+    example: msgspec.Struct | None = None
     location: str | None = None
     content_type: str = "application/json"
+
+    @property
+    def kind(self) -> Any:
+        return type(self.example)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """What a request's body looks like. Hot routes read it as bytes, so this is for readers."""
 
-    example: object
+    example: msgspec.Struct | list[msgspec.Struct]
     required: bool = True
     content_type: str = "application/json"
+
+    @property
+    def kind(self) -> Any:
+        """Its type; of a list, which has one kind of items, too."""
+        if isinstance(self.example, list):
+            return list[type(self.example[0])]  # type: ignore[misc]
+        return type(self.example)
 
 
 @dataclass(frozen=True, slots=True)

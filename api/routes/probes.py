@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.exchange import exchange_of
+from api.openapi import Error, schema_of
 from zaqar_notify.models import Document
 from zaqar_notify.probes import ALIVE, METRICS, READY, Probes
 from zaqar_notify.service import Service
@@ -46,11 +50,20 @@ def _probe(path: str, summary: str, description: str, responses: Document) -> Do
     return {"get": described}
 
 
-_READY_SCHEMA: Document = {
-    "type": "object",
-    "required": ["ready"],
-    "properties": {"ready": {"const": True}},
-}
+def _json(example: msgspec.Struct) -> Document:
+    kind = type(example)
+    return {
+        "application/json": {"schema": schema_of(kind), "example": msgspec.to_builtins(example)}
+    }
+
+
+class Ready(msgspec.Struct, forbid_unknown_fields=True):
+    """The process can serve requests."""
+
+    ready: Literal[True]
+
+
+KINDS = (Ready,)
 
 DOCUMENTED: Document = {
     ALIVE: _probe(
@@ -66,21 +79,16 @@ DOCUMENTED: Document = {
         {
             "200": {
                 "description": "It can: the store acknowledges writes, and no stop is near",
-                "content": {
-                    "application/json": {"schema": _READY_SCHEMA, "example": {"ready": True}}
-                },
+                "content": _json(Ready(ready=True)),
             },
             "503": {
                 "description": "It can't, and why",
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": "#/components/schemas/Error"},
-                        "example": {
-                            "title": "Service temporarily unavailable",
-                            "description": "The service is stopping. Please retry in a moment.",
-                        },
-                    }
-                },
+                "content": _json(
+                    Error(
+                        "Service temporarily unavailable",
+                        "The service is stopping. Please retry in a moment.",
+                    )
+                ),
             },
         },
     ),

@@ -34,7 +34,7 @@ class StrictBody(PostBody, forbid_unknown_fields=True):
     messages: list[StrictMessage] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
 
 
-class RenewBody(msgspec.Struct):
+class RenewBody(msgspec.Struct, omit_defaults=True):
     """How long a claim is to last; None takes the default."""
 
     ttl: int | None = None

@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from http import HTTPStatus
 
+import msgspec
+
 from api.answers import NO_CONTENT, Answer, at
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.v2.bodies import read_claim, read_renewal
+from api.v2 import schemas
+from api.v2.bodies import ClaimBody, RenewBody, read_claim, read_renewal
 from api.v2.examples import CLAIM_ID, MESSAGE, MESSAGE_ID, WAIT
 from api.v2.links import queue_href
 from api.v2.query import Query, long_poll
@@ -61,7 +64,9 @@ async def release(service: Service, call: Call) -> Answer:
     return NO_CONTENT
 
 
-CLAIMED_MESSAGE = MESSAGE | {"href": f"/v2/queues/demo/messages/{MESSAGE_ID}?claim_id={CLAIM_ID}"}
+CLAIMED_MESSAGE = msgspec.structs.replace(
+    MESSAGE, href=f"/v2/queues/demo/messages/{MESSAGE_ID}?claim_id={CLAIM_ID}"
+)
 
 RESOURCES = (
     Resource(
@@ -74,7 +79,7 @@ RESOURCES = (
                 {
                     201: Reply(
                         "Claimed, oldest first",
-                        {"messages": [CLAIMED_MESSAGE]},
+                        schemas.ClaimedMessages([CLAIMED_MESSAGE]),
                         location=f"/v2/queues/demo/claims/{CLAIM_ID}",
                     ),
                     204: Reply("Nothing to claim"),
@@ -82,8 +87,8 @@ RESOURCES = (
                 description="Nobody else is given these messages until `ttl` seconds have passed. "
                 "`grace` is their life past that, at least. A client that hangs up while it waits "
                 "gets nothing claimed.",
-                query=(Parameter("limit", "Messages at most, 1 to 20.", 10), WAIT),
-                body=Body({"ttl": 300, "grace": 60}, required=False),
+                query=(Parameter("limit", "Messages at most, 1 to 20.", schemas.Limit, 10), WAIT),
+                body=Body(ClaimBody(ttl=300, grace=60), required=False),
             )
         },
     ),
@@ -97,12 +102,12 @@ RESOURCES = (
                 {
                     200: Reply(
                         "The claim, with the messages that it still holds",
-                        {
-                            "age": 5,
-                            "ttl": 300,
-                            "messages": [CLAIMED_MESSAGE],
-                            "href": f"/v2/queues/demo/claims/{CLAIM_ID}",
-                        },
+                        schemas.Claim(
+                            age=5,
+                            ttl=300,
+                            messages=[CLAIMED_MESSAGE],
+                            href=f"/v2/queues/demo/claims/{CLAIM_ID}",
+                        ),
                     )
                 },
                 refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
@@ -112,7 +117,7 @@ RESOURCES = (
                 "claims:update",
                 "Renew a claim",
                 {204: Reply("The lease begins anew")},
-                body=Body({"ttl": 300, "grace": 60}),
+                body=Body(RenewBody(ttl=300, grace=60)),
                 refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
             ),
             "DELETE": Operation(

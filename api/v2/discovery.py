@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+import msgspec
 import orjson
 
 from api.answers import Answer
 from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
+from api.v2 import schemas
 from zaqar_notify.models import Document
 from zaqar_notify.service import Service
 
@@ -88,7 +90,13 @@ _SHOW_HOME = Operation(
     show_home,
     UNGUARDED,
     "Show what there is below this version",
-    {200: Reply("The home document", home(""), content_type="application/json-home")},
+    {
+        200: Reply(
+            "The home document",
+            msgspec.convert(home(""), schemas.Home),
+            content_type="application/json-home",
+        )
+    },
 )
 
 RESOURCES = (

@@ -9,6 +9,7 @@ import msgspec
 from api.answers import NO_CONTENT, Answer, document
 from api.requests import Call
 from api.resources import Operation, Reply, Resource
+from api.v2 import schemas
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.service import Service
 
@@ -38,14 +39,17 @@ async def health(service: Service, call: Call) -> Answer:
     )
 
 
-_SUCCEEDED = {"succeeded": True, "seconds": 0.0021, "ref": None}
+_SUCCEEDED = schemas.OperationStatus(succeeded=True, seconds=0.0021, ref=None)
 
 RESOURCES = (
     Resource(
         "/v2/ping",
         {
             "GET": Operation(
-                ping, "ping:get", "Ask whether the store answers", {204: Reply("It does")}
+                ping,
+                "ping:get",
+                "Ask whether the store answers",
+                {204: Reply("It does"), 503: Reply("It does not")},
             ),
             "HEAD": Operation(
                 is_running, "ping:get", "Ask whether the service answers", {204: Reply("It does")}
@@ -65,13 +69,13 @@ ADMIN_RESOURCES = (
                 {
                     200: Reply(
                         "What came of trying out the store; of a failed operation, `ref` is in the log",
-                        {
-                            "storage_reachable": True,
-                            "operation_status": {
+                        schemas.HealthReport(
+                            storage_reachable=True,
+                            operation_status={
                                 "create_queue": _SUCCEEDED,
                                 "post_messages": _SUCCEEDED,
                             },
-                        },
+                        ),
                     )
                 },
                 description="The store is tried out every ten seconds at most, not by each request. "

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from api.answers import NO_CONTENT, Answer, at
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.v2 import schemas
 from api.v2.bodies import read_messages
 from api.v2.examples import LINKS, MARKER, MESSAGE, MESSAGE_ID, WAIT
 from api.v2.links import next_links, queue_href
@@ -152,7 +153,9 @@ async def _pop(service: Service, call: Call, count: int, query: Query) -> Answer
     return Answer(HTTPStatus.OK, popped(found, service.clock.now()))
 
 
-IDS = Parameter("ids", "Message ids, comma separated or repeated; at most 20.", [MESSAGE_ID])
+IDS = Parameter(
+    "ids", "Message ids, comma separated or repeated; at most 20.", list[str], [MESSAGE_ID]
+)
 
 RESOURCES = (
     Resource(
@@ -165,7 +168,7 @@ RESOURCES = (
                 {
                     201: Reply(
                         "Stored, all of them, in this order",
-                        {"resources": [f"/v2/queues/demo/messages/{MESSAGE_ID}"]},
+                        schemas.Posted([f"/v2/queues/demo/messages/{MESSAGE_ID}"]),
                         location=f"/v2/queues/demo/messages?ids={MESSAGE_ID}",
                     )
                 },
@@ -178,30 +181,34 @@ RESOURCES = (
                         "Idempotency-Key",
                         "1 to 255 visible ASCII characters. A second post with this key and the same "
                         "body is answered as the first, and stores nothing.",
+                        str,
                         "order-1042",
                     ),
                     Parameter(
                         "Zaqar-Hops",
                         "As the webhook that led to this post had it: queues and webhooks that the messages have "
                         "crossed. Past the limit the post is refused, which ends loops.",
+                        schemas.Count,
                         1,
                     ),
                 ),
-                body=Body({"messages": [{"body": {"event": "hello"}, "ttl": 300, "delay": 0}]}),
+                body=Body(schemas.Post([schemas.NewMessage({"event": "hello"}, ttl=300, delay=0)])),
                 refuses=(IdempotencyKeyReused("order-1042"),),
             ),
             "GET": Operation(
                 browse,
                 "messages:get_all",
                 "Browse messages, or read several by id",
-                {200: Reply("A page, oldest first", {"messages": [MESSAGE], "links": LINKS})},
+                {200: Reply("A page, oldest first", schemas.MessagePage([MESSAGE], LINKS))},
                 description="With `ids`, those messages and no `links`; 404 when there is none.",
                 query=(
                     MARKER,
-                    Parameter("limit", "Messages in the page, 1 to 20.", 10),
-                    Parameter("echo", "Include messages that this Client-ID posted.", False),
-                    Parameter("include_claimed", "Include messages under a live claim.", False),
-                    Parameter("include_delayed", "Include messages still delayed.", False),
+                    Parameter("limit", "Messages in the page, 1 to 20.", schemas.Limit, 10),
+                    Parameter("echo", "Include messages that this Client-ID posted.", bool, False),
+                    Parameter(
+                        "include_claimed", "Include messages under a live claim.", bool, False
+                    ),
+                    Parameter("include_delayed", "Include messages still delayed.", bool, False),
                     WAIT,
                     IDS,
                 ),
@@ -215,27 +222,33 @@ RESOURCES = (
                     204: Reply("Deleted, as far as they existed"),
                     200: Reply(
                         "Popped: removed and returned",
-                        {
-                            "messages": [
-                                {
-                                    "id": MESSAGE_ID,
-                                    "ttl": 300,
-                                    "age": 5,
-                                    "body": {"event": "hello"},
-                                    "claim_id": None,
-                                    "claim_count": 0,
-                                }
+                        schemas.PoppedMessages(
+                            [
+                                schemas.PoppedMessage(
+                                    id=MESSAGE_ID,
+                                    ttl=300,
+                                    age=5,
+                                    body={"event": "hello"},
+                                    claim_id=None,
+                                    claim_count=0,
+                                )
                             ]
-                        },
+                        ),
                     ),
                 },
                 description="Exactly one of `ids` and `pop`. By `ids`, claimed messages go too.",
                 query=(
                     IDS,
-                    Parameter("pop", "Take so many of the oldest visible messages, 1 to 20.", 1),
+                    Parameter(
+                        "pop",
+                        "Take so many of the oldest visible messages, 1 to 20.",
+                        schemas.Limit,
+                        1,
+                    ),
                     Parameter(
                         "claim_ids",
                         "The claims of claimed messages, on servers that ask for them.",
+                        list[str],
                         ["0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08"],
                     ),
                 ),
@@ -261,6 +274,7 @@ RESOURCES = (
                     Parameter(
                         "claim_id",
                         "The live claim that holds the message; needed for a claimed one.",
+                        str,
                         "0b6fe8e4a8a64a6f9f3c2d1e5b7a9c08",
                     ),
                 ),

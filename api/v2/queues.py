@@ -11,6 +11,7 @@ import orjson
 from api.answers import NO_CONTENT, Answer, at, document
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.v2 import schemas
 from api.v2.bodies import read_metadata, read_resource_types
 from api.v2.examples import MESSAGE_ID
 from api.v2.json_patch import PATCH_TYPE, read_patch
@@ -168,21 +169,19 @@ def _value(text: str) -> object:
     return text
 
 
-METADATA = {
-    "_max_messages_post_size": 262144,
-    "_default_message_ttl": 3600,
-    "_default_message_delay": 0,
-    "_dead_letter_queue": None,
-    "_dead_letter_queue_messages_ttl": None,
-    "_max_claim_count": None,
-    "_enable_encrypt_messages": False,
-}
+METADATA = schemas.Metadata(
+    max_messages_post_size=262144,
+    default_message_ttl=3600,
+    default_message_delay=0,
+    dead_letter_queue=None,
+    dead_letter_queue_messages_ttl=None,
+    max_claim_count=None,
+    enable_encrypt_messages=False,
+)
 
-END = {
-    "age": 40,
-    "created": "2026-11-20T19:17:57Z",
-    "href": f"/v2/queues/demo/messages/{MESSAGE_ID}",
-}
+END = schemas.End(
+    age=40, created="2026-11-20T19:17:57Z", href=f"/v2/queues/demo/messages/{MESSAGE_ID}"
+)
 
 RESOURCES = (
     Resource(
@@ -195,27 +194,26 @@ RESOURCES = (
                 {
                     200: Reply(
                         "A page, by name",
-                        {
-                            "queues": [
-                                {"name": "demo", "href": "/v2/queues/demo", "metadata": METADATA}
-                            ],
-                            "links": [
-                                {"rel": "next", "href": "/v2/queues?detailed=true&marker=demo"}
-                            ],
-                            "count": 1,
-                        },
+                        schemas.QueuePage(
+                            [schemas.Queue("demo", "/v2/queues/demo", METADATA)],
+                            [schemas.Link("next", "/v2/queues?detailed=true&marker=demo")],
+                            count=1,
+                        ),
                     )
                 },
                 description="Any other parameter is a filter: queues whose metadata has that "
                 "top-level key with that value. Several must all match; several values of one are "
                 "alternatives.",
                 query=(
-                    Parameter("marker", "Begin after this name.", "demo"),
-                    Parameter("limit", "Queues in the page, 1 to 20.", 10),
-                    Parameter("detailed", "Include the metadata.", False),
-                    Parameter("name", "Only queues with this text in their name.", "dem"),
+                    Parameter("marker", "Begin after this name.", str, "demo"),
+                    Parameter("limit", "Queues in the page, 1 to 20.", schemas.Limit, 10),
+                    Parameter("detailed", "Include the metadata.", bool, False),
+                    Parameter("name", "Only queues with this text in their name.", str, "dem"),
                     Parameter(
-                        "with_count", "Say how many queues the filters let through in all.", False
+                        "with_count",
+                        "Say how many queues the filters let through in all.",
+                        bool,
+                        False,
                     ),
                 ),
             )
@@ -233,7 +231,7 @@ RESOURCES = (
                     204: Reply("It exists, and keeps its metadata", location="/v2/queues/demo"),
                 },
                 description="Needed only for a queue with metadata of its own.",
-                body=Body({"_default_message_ttl": 600, "owner": "billing"}, required=False),
+                body=Body(schemas.Metadata(default_message_ttl=600), required=False),
             ),
             "GET": Operation(
                 show,
@@ -248,7 +246,7 @@ RESOURCES = (
                 {200: Reply("The new metadata", METADATA)},
                 description=f"The Content-Type must be exactly `{PATCH_TYPE}`.",
                 body=Body(
-                    [{"op": "replace", "path": "/metadata/_default_message_ttl", "value": 600}],
+                    [schemas.PatchOperation("replace", "/metadata/_default_message_ttl", 600)],
                     content_type=PATCH_TYPE,
                 ),
                 refuses=(
@@ -275,15 +273,7 @@ RESOURCES = (
                 {
                     200: Reply(
                         "`oldest` and `newest` are absent when there are none",
-                        {
-                            "messages": {
-                                "claimed": 2,
-                                "free": 11,
-                                "total": 13,
-                                "oldest": END,
-                                "newest": END,
-                            }
-                        },
+                        schemas.Stats(schemas.Counts(2, 11, 13, oldest=END, newest=END)),
                     )
                 },
             )
@@ -297,7 +287,7 @@ RESOURCES = (
                 "queues:purge",
                 "Remove a queue's messages, subscriptions, or both",
                 {204: Reply("Removed; the queue and its metadata stay")},
-                body=Body({"resource_types": ["messages", "subscriptions"]}, required=False),
+                body=Body(schemas.Purge(["messages", "subscriptions"]), required=False),
             )
         },
     ),
@@ -312,18 +302,16 @@ RESOURCES = (
                     200: Reply(
                         "What its holder sends as URL-Signature, URL-Methods, URL-Paths, URL-Expires "
                         "and X-Project-ID",
-                        {
-                            "project": "demo",
-                            "methods": ["GET"],
-                            "expires": "2030-01-01T00:00:00",
-                            "paths": ["/v2/queues/demo/messages"],
-                            "signature": "a9a2da75441943d40a8956729e3f92cc366fe53a97c16cf743767be7d3a7399b",
-                        },
+                        schemas.Shared(
+                            project="demo",
+                            methods=["GET"],
+                            expires="2030-01-01T00:00:00",
+                            paths=["/v2/queues/demo/messages"],
+                            signature="a9a2da75441943d40a8956729e3f92cc366fe53a97c16cf743767be7d3a7399b",
+                        ),
                     )
                 },
-                body=Body(
-                    {"paths": ["messages"], "methods": ["GET"], "expires": "2030-01-01T00:00:00"}
-                ),
+                body=Body(schemas.Share(["messages"], ["GET"], "2030-01-01T00:00:00")),
             )
         },
     ),

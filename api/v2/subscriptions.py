@@ -9,6 +9,7 @@ import orjson
 from api.answers import NO_CONTENT, Answer, at, document
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.v2 import schemas
 from api.v2.examples import MESSAGE_ID, SUBSCRIPTION_ID
 from api.v2.links import confirmation_path, next_links, queue_href
 from api.v2.query import Query
@@ -176,34 +177,35 @@ def _secret(secret: SigningSecret) -> Answer:
 
 SUBSCRIPTIONS = "/v2/queues/demo/subscriptions"
 SUBSCRIBER = "https://example.org/hook"
-SECRET = {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "former_secrets": ["whsec_…"]}
+SECRET = schemas.SigningSecrets("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", ["whsec_…"])
 
-SUBSCRIPTION = {
-    "id": SUBSCRIPTION_ID,
-    "source": "demo",
-    "subscriber": SUBSCRIBER,
-    "ttl": 3600,
-    "age": 12,
-    "options": {"post_headers": {"X-Key": "1"}},
-    "confirmed": False,
-}
+SUBSCRIPTION = schemas.Subscription(
+    id=SUBSCRIPTION_ID,
+    source="demo",
+    subscriber=SUBSCRIBER,
+    ttl=3600,
+    age=12,
+    options={"post_headers": {"X-Key": "1"}},
+    confirmed=False,
+    expires_at="2026-11-20T20:17:57Z",
+)
 
-UNDELIVERED = {
-    "id": MESSAGE_ID,
-    "delivery_id": "msg_2b0a6f0f4b8d4b3a9c1d5e7f90a1b2c3",
-    "message_id": MESSAGE_ID,
-    "verdict": "refused",
-    "status": 404,
-    "detail": "HTTP 404",
-    "attempts": 1,
-    "given_up_at": "2026-11-20T19:17:57Z",
-    "payload": {
+UNDELIVERED = schemas.Undelivered(
+    id=MESSAGE_ID,
+    delivery_id="msg_2b0a6f0f4b8d4b3a9c1d5e7f90a1b2c3",
+    message_id=MESSAGE_ID,
+    verdict="refused",
+    status=404,
+    detail="HTTP 404",
+    attempts=1,
+    given_up_at="2026-11-20T19:17:57Z",
+    payload={
         "ttl": 300,
         "body": {"event": "hello"},
         "Message_Type": "Notification",
         "queue_name": "demo",
     },
-}
+)
 
 RESOURCES = (
     Resource(
@@ -216,18 +218,14 @@ RESOURCES = (
                 {
                     201: Reply(
                         "Subscribed; or one that was not confirmed yet, with the new ttl and options",
-                        {"subscription_id": SUBSCRIPTION_ID},
+                        schemas.Subscribed(SUBSCRIPTION_ID),
                         location=SUBSCRIPTIONS,
                     )
                 },
                 description="`subscriber` is a URI such as `https://…`, `mailto:…` or `queue:…`. Every message "
                 "posted from now on is sent to it, for `ttl` seconds.",
                 body=Body(
-                    {
-                        "subscriber": SUBSCRIBER,
-                        "ttl": 3600,
-                        "options": {"post_headers": {"X-Key": "1"}},
-                    }
+                    schemas.NewSubscription(SUBSCRIBER, 3600, {"post_headers": {"X-Key": "1"}})
                 ),
                 refuses=(SubscriptionExists("demo", SUBSCRIBER),),
             ),
@@ -238,17 +236,15 @@ RESOURCES = (
                 {
                     200: Reply(
                         "A page, in order of creation",
-                        {
-                            "subscriptions": [SUBSCRIPTION],
-                            "links": [
-                                {"rel": "next", "href": f"{SUBSCRIPTIONS}?marker={SUBSCRIPTION_ID}"}
-                            ],
-                        },
+                        schemas.SubscriptionPage(
+                            [SUBSCRIPTION],
+                            [schemas.Link("next", f"{SUBSCRIPTIONS}?marker={SUBSCRIPTION_ID}")],
+                        ),
                     )
                 },
                 query=(
-                    Parameter("marker", "Begin after this subscription.", SUBSCRIPTION_ID),
-                    Parameter("limit", "Subscriptions in the page, 1 to 20.", 10),
+                    Parameter("marker", "Begin after this subscription.", str, SUBSCRIPTION_ID),
+                    Parameter("limit", "Subscriptions in the page, 1 to 20.", schemas.Limit, 10),
                 ),
             ),
         },
@@ -271,7 +267,7 @@ RESOURCES = (
                 description="A new `ttl` counts from now; `options` are replaced whole; a new "
                 "`subscriber` has confirmed nothing yet. A subscription that was disabled is "
                 "enabled, and what was held for it is delivered.",
-                body=Body({"ttl": 7200}),
+                body=Body(schemas.SubscriptionChange(ttl=7200)),
                 refuses=(
                     SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),
                     SubscriptionExists("demo", SUBSCRIBER),
@@ -295,7 +291,7 @@ RESOURCES = (
                 {204: Reply("Set", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/confirm")},
                 description="Called by the subscriber, with the pre-signed headers that it was "
                 "sent; where confirmation is required, nobody else can set `true`.",
-                body=Body({"confirmed": True}),
+                body=Body(schemas.Confirmation(confirmed=True)),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )
         },
@@ -330,21 +326,20 @@ RESOURCES = (
                 {
                     200: Reply(
                         "A page, oldest first",
-                        {
-                            "undelivered": [UNDELIVERED],
-                            "links": [
-                                {
-                                    "rel": "next",
-                                    "href": f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/undelivered"
-                                    f"?marker={MESSAGE_ID}",
-                                }
+                        schemas.UndeliveredPage(
+                            [UNDELIVERED],
+                            [
+                                schemas.Link(
+                                    "next",
+                                    f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/undelivered?marker={MESSAGE_ID}",
+                                )
                             ],
-                        },
+                        ),
                     )
                 },
                 query=(
-                    Parameter("marker", "Begin after this record.", MESSAGE_ID),
-                    Parameter("limit", "Records in the page, 1 to 20.", 10),
+                    Parameter("marker", "Begin after this record.", str, MESSAGE_ID),
+                    Parameter("limit", "Records in the page, 1 to 20.", schemas.Limit, 10),
                 ),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
+from urllib.parse import unquote
 
 import aiohttp
 import pytest
@@ -16,6 +17,7 @@ from yarl import URL
 
 from api.app import create_app
 from api.connection import Connection
+from tests.api.documented import DOCUMENTATION
 from tests.clock import ManualClock
 from tests.kinds import KINDS
 from zaqar_notify.auth import EVERYTHING, Policy
@@ -95,7 +97,16 @@ class Api:
             allow_redirects=False,
             skip_auto_headers=("Content-Type", "Accept"),
         ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+            reply = Reply(answer.status, answer.headers, await answer.read())
+        DOCUMENTATION.check(
+            method,
+            unquote(path.partition("?")[0]),
+            sent=body or b"",
+            status=reply.status,
+            content_type=reply.headers.get("Content-Type", ""),
+            body=reply.body,
+        )
+        return reply
 
     async def get(self, path: str, **options: Any) -> Reply:
         return await self.call("GET", path, **options)

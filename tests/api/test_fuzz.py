@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message
 
 from api.app import create_app
 from tests.api.conftest import CLIENT_ID
+from tests.api.documented import DOCUMENTATION
 from tests.api.surfaces import RESOURCES
 from tests.clock import ManualClock
 from tests.kinds import KINDS
@@ -263,6 +264,14 @@ class Fuzzed:
             "root_path": "",
         }
         await self._app(scope, receive, send)
+        DOCUMENTATION.check(
+            method,
+            path,
+            sent=body,
+            status=answer[0]["status"],
+            content_type=dict(answer[0]["headers"]).get(b"Content-Type", b"").decode(),
+            body=answer[1]["body"],
+        )
         return answer[0]["status"], answer[1]["body"]
 
 

@@ -13,15 +13,14 @@ from starlette.routing import Route
 
 from api.app import create_app
 from api.errors import RESPONSES
-from api.openapi import ERROR, describe
 from api.routes.probes import DOCUMENTED
 from api.routing import ResourceRoute
 from tests.api.conftest import Api, StartApi
+from tests.api.documented import document_of, with_components
 from tests.api.surfaces import RESOURCES
 from zaqar_notify.clock import SystemClock
 
-DOCUMENT = describe(RESOURCES)
-DOCUMENT["paths"] |= DOCUMENTED
+DOCUMENT = document_of(RESOURCES)
 
 # What we use of the OpenAPI 3.1 specification, strictly.
 SCHEMA = {
@@ -151,8 +150,7 @@ def test_every_example_fits_its_schema() -> None:
             ),
         ]
         for content in contents:
-            is_error = "$ref" in content["schema"]
-            jsonschema.validate(content["example"], ERROR if is_error else content["schema"])
+            jsonschema.validate(content["example"], with_components(content["schema"], DOCUMENT))
 
 
 def test_every_example_of_an_error_is_one_of_its_status() -> None:

@@ -1,0 +1,331 @@
+"""What bodies look like in this version, as types: the documentation's schemas and examples are made of them.
+
+Hot routes read and write bytes; the tests hold every answer to these types. Bodies of requests are read by
+`api.v2.bodies` and its neighbours, which refuse with sentences of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Seconds = Annotated[int, Meta(ge=0)]
+Limit = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Exact(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An object with no other fields."""
+
+
+# Messages.
+
+
+class NewMessage(Struct, omit_defaults=True):
+    """A message to be posted. Seconds; what is absent is the queue's default."""
+
+    body: Any
+    ttl: int | UnsetType = UNSET
+    delay: int | UnsetType = UNSET
+
+
+class Post(Struct):
+    """Messages to be posted, all or none."""
+
+    messages: Annotated[list[NewMessage], Meta(min_length=1)]
+
+
+class Posted(Exact):
+    """Links to what was posted, in its order."""
+
+    resources: list[str]
+
+
+class Message(Exact):
+    """A message of a queue; of a claimed one, `href` ends in its claim's id."""
+
+    id: str
+    href: str
+    ttl: Seconds
+    age: Seconds
+    body: Any
+    checksum: str | UnsetType = UNSET
+
+
+class PoppedMessage(Exact):
+    """A message that is gone, with what its consumers held."""
+
+    id: str
+    ttl: Seconds
+    age: Seconds
+    body: Any
+    claim_id: None
+    claim_count: Count
+    checksum: str | UnsetType = UNSET
+
+
+class Link(Exact):
+    """Where a listing goes on."""
+
+    rel: Literal["next"]
+    href: str
+
+
+class MessagePage(Exact):
+    """Messages, and where the page after them is. Messages that were asked for by id have no links."""
+
+    messages: list[Message]
+    links: list[Link] | UnsetType = UNSET
+
+
+class PoppedMessages(Exact):
+    """Messages that were removed and returned."""
+
+    messages: list[PoppedMessage]
+
+
+# Claims.
+
+
+class ClaimedMessages(Exact):
+    """What a claim holds from now on."""
+
+    messages: list[Message]
+
+
+class Claim(Exact):
+    """A claim, with the messages that it still holds."""
+
+    age: Seconds
+    ttl: Seconds
+    messages: list[Message]
+    href: str
+
+
+# Queues.
+
+
+class Metadata(
+    Struct,
+    omit_defaults=True,
+    rename={
+        "max_messages_post_size": "_max_messages_post_size",
+        "default_message_ttl": "_default_message_ttl",
+        "default_message_delay": "_default_message_delay",
+        "dead_letter_queue": "_dead_letter_queue",
+        "dead_letter_queue_messages_ttl": "_dead_letter_queue_messages_ttl",
+        "max_claim_count": "_max_claim_count",
+        "enable_encrypt_messages": "_enable_encrypt_messages",
+    },
+):
+    """A queue's metadata: any fields of its owner's, beside the reserved ones."""
+
+    max_messages_post_size: int | UnsetType | None = UNSET
+    default_message_ttl: int | UnsetType | None = UNSET
+    default_message_delay: int | UnsetType | None = UNSET
+    dead_letter_queue: str | UnsetType | None = UNSET
+    dead_letter_queue_messages_ttl: int | UnsetType | None = UNSET
+    max_claim_count: int | UnsetType | None = UNSET
+    enable_encrypt_messages: bool | UnsetType | None = UNSET
+
+
+class PatchOperation(Struct, omit_defaults=True):
+    """One change of a queue's metadata; `remove` needs no value."""
+
+    op: Literal["add", "replace", "remove"]
+    path: str
+    value: Any | UnsetType = UNSET
+
+
+class Queue(Exact):
+    """A queue in a listing."""
+
+    name: str
+    href: str
+    metadata: Metadata | UnsetType = UNSET
+
+
+class QueuePage(Exact):
+    """Queues by name, and where the page after them is."""
+
+    queues: list[Queue]
+    links: list[Link]
+    count: Count | UnsetType = UNSET
+
+
+class End(Exact):
+    """The oldest or the newest message."""
+
+    age: Seconds
+    created: str
+    href: str
+
+
+class Counts(Exact):
+    """How many messages there are; without any, there is neither an oldest nor a newest one."""
+
+    claimed: Count
+    free: Count
+    total: Count
+    oldest: End | UnsetType = UNSET
+    newest: End | UnsetType = UNSET
+
+
+class Stats(Exact):
+    """The statistics of a queue."""
+
+    messages: Counts
+
+
+class Purge(Struct):
+    """What to remove of a queue."""
+
+    resource_types: list[Literal["messages", "subscriptions"]]
+
+
+class Share(Exact):
+    """What a pre-signed URL is to be good for; null takes the default."""
+
+    paths: list[Literal["messages", "claims", "subscriptions"]] | None = None
+    methods: list[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]] | None = None
+    expires: str | None = None
+
+
+class Shared(Exact):
+    """A pre-signed URL."""
+
+    project: str
+    methods: list[str]
+    expires: str
+    paths: list[str]
+    signature: str
+
+
+# Subscriptions.
+
+
+Nothing = Annotated[list[Any], Meta(max_length=0)]
+"""An empty array: some clients send it for an empty object."""
+
+Options: TypeAlias = dict[str, Any] | Nothing
+
+
+class NewSubscription(Struct, omit_defaults=True):
+    """Whom to notify, for how many seconds, and how."""
+
+    subscriber: str
+    ttl: int | None = None
+    options: Options | None = None
+
+
+class SubscriptionChange(Struct, omit_defaults=True):
+    """What is to be another; what is absent stays."""
+
+    subscriber: str | None = None
+    ttl: int | None = None
+    options: Options | None = None
+
+
+class Subscribed(Exact):
+    """The id of the subscription."""
+
+    subscription_id: str
+
+
+class Subscription(Exact):
+    """A subscription of a queue."""
+
+    id: str
+    source: str
+    subscriber: str
+    ttl: Seconds
+    age: Seconds
+    options: dict[str, Any]
+    confirmed: bool
+    expires_at: str
+
+
+class SubscriptionPage(Exact):
+    """Subscriptions in order of creation, and where the page after them is."""
+
+    subscriptions: list[Subscription]
+    links: list[Link]
+
+
+class Confirmation(Struct):
+    """Whether the subscriber wants to be notified."""
+
+    confirmed: bool
+
+
+class SigningSecrets(Exact):
+    """Standard Webhooks secrets; the former ones still sign, too."""
+
+    secret: str
+    former_secrets: list[str]
+
+
+class Undelivered(Exact):
+    """A delivery that was given up, with what the subscriber did not get."""
+
+    id: str
+    delivery_id: str
+    message_id: str
+    verdict: str
+    status: int | None
+    detail: str
+    attempts: Count
+    given_up_at: str
+    payload: Any
+
+
+class UndeliveredPage(Exact):
+    """Deliveries that were given up, oldest first, and where the page after them is."""
+
+    undelivered: list[Undelivered]
+    links: list[Link]
+
+
+# The service.
+
+
+class OperationStatus(Exact):
+    """How one operation on the store went; of a failed one, `ref` is in the log."""
+
+    succeeded: bool
+    seconds: Annotated[float, Meta(ge=0)]
+    ref: str | None
+
+
+class HealthReport(Exact):
+    """What came of trying out the store."""
+
+    storage_reachable: bool
+    operation_status: dict[str, OperationStatus]
+
+
+class Hints(Struct, omit_defaults=True, rename={"accept_post": "accept-post"}):
+    """What can be sent to a resource."""
+
+    allow: list[str]
+    formats: dict[str, Any]
+    accept_post: list[str] | UnsetType = UNSET
+
+
+class HomeEntry(
+    Struct,
+    omit_defaults=True,
+    rename={"href_template": "href-template", "href_vars": "href-vars"},
+):
+    """Where a resource is, as a URI template."""
+
+    href_template: str
+    hints: Hints
+    href_vars: dict[str, str] | UnsetType = UNSET
+
+
+class Home(Struct):
+    """What there is below this version."""
+
+    resources: dict[str, HomeEntry]

@@ -1,0 +1,82 @@
+"""Answers held to the OpenAPI document: each has a documented status, and a body of the documented type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import jsonschema
+
+from api.authentication import TrustedHeaders
+from api.openapi import describe
+from api.paths import Paths
+from api.resources import Resource
+from api.routes import surfaces
+from api.routes.probes import DOCUMENTED, KINDS
+from zaqar_notify.clock import SystemClock
+from zaqar_notify.settings import Settings
+
+
+def document_of(resources: Iterable[Resource]) -> dict[str, Any]:
+    document = describe(resources, KINDS)
+    document["paths"] |= DOCUMENTED
+    return document
+
+
+def with_components(schema: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """The schema as one that can be used without the document around it."""
+    return {**schema, "components": document["components"]}
+
+
+class Documentation:
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._resources = tuple(resources)
+        self._paths = Paths(self._resources, "")
+        self._validators: dict[str, jsonschema.protocols.Validator] = {}
+
+    def check(
+        self, method: str, path: str, *, sent: bytes, status: int, content_type: str, body: bytes
+    ) -> None:
+        """Fail when an answer is none that the document speaks of, or is good to a request that is none.
+
+        Args:
+            path: Decoded, without the query.
+        """
+        found = self._paths.find({"type": "http", "path": path})
+        if found is None or method not in found.resource.operations:
+            return
+        operation = self._document["paths"][found.resource.path][method.lower()]
+        described = operation["responses"].get(str(status))
+        assert described is not None, f"{method} {path}: {status} is not documented"
+        if status < 300 and sent and "requestBody" in operation:
+            [content] = operation["requestBody"]["content"].values()
+            self._validate(sent, content["schema"])
+        if not body:
+            assert method == "HEAD" or "content" not in described, f"{method} {path}: no body"
+            return
+        content = described.get("content", {}).get(content_type)
+        assert content is not None, f"{method} {path}: {status} has a body of {content_type}"
+        self._validate(body, content["schema"])
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return document_of(self._resources)
+
+    def _validate(self, body: bytes, schema: dict[str, Any]) -> None:
+        name = json.dumps(schema)
+        if name not in self._validators:
+            whole = with_components(schema, self._document)
+            self._validators[name] = jsonschema.Draft202012Validator(whole)
+        self._validators[name].validate(json.loads(body))
+
+
+def _documentation() -> Documentation:
+    settings = Settings(admin_mode=True)
+    served = surfaces(settings, TrustedHeaders(settings, SystemClock()))
+    return Documentation(resource for surface in served for resource in surface.resources)
+
+
+DOCUMENTATION = _documentation()
+"""Every answer in the tests of the API is held to it."""
