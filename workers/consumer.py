@@ -13,7 +13,7 @@ from workers.taken import Taken, read_job
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.models import Claim, QueueRef
 from zaqar_notify.poison import poison_rule
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Consumer:
         return taken
 
     async def _claim(self, limit: int, without: frozenset[str]) -> Claim | None:
-        return await self._storage.claims.create(
+        return await self._storage.claim(
             self.ref,
             claim_id=new_id(),
             ttl=self._lease_seconds,

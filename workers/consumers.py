@@ -17,7 +17,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 logger = logging.getLogger(__name__)
 

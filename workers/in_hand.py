@@ -18,7 +18,7 @@ from workers.taken import Taken
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, StorageUnavailable
 from zaqar_notify.models import Claim, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 logger = logging.getLogger(__name__)
 

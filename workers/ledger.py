@@ -60,8 +60,7 @@ class Ledger:
         count = 0
         for ref in (parked_ref(subscription_id), held_ref(subscription_id)):
             count += (await self._store.stats(ref)).total
-        for ref in queues_of_subscription(subscription_id):
-            await self._store.delete_queue(ref)
+        await self._store.drop(queues_of_subscription(subscription_id))
         if count:
             self._recorder.dropped_together(queue, subscription_id, count=count)
 

@@ -15,7 +15,7 @@ from zaqar_notify.delivery import OwedDelivery, Undelivered, read_undelivered, r
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS, UNDELIVERED_PREFIX
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 TURN = "leftovers"
 EVERY_SECONDS = 3600
@@ -60,8 +60,8 @@ async def _names(storage: Storage, prefix: str, stop: Stop) -> AsyncIterator[str
     marker = prefix
     while not stop.is_set():
         began = time.monotonic()
-        queues = await storage.queues.list(INTERNAL_PROJECT, marker=marker, limit=LISTED_AT_ONCE)
-        names = [queue.ref.name for queue in queues if queue.ref.name.startswith(prefix)]
+        following = await storage.heads.internal(after=marker, limit=LISTED_AT_ONCE)
+        names = [name for name in following if name.startswith(prefix)]
         for name in names:
             yield name
         if len(names) < LISTED_AT_ONCE:

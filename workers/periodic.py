@@ -18,7 +18,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Subscription
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscribers import shown_subscriber
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import Owed
 from zaqar_notify.errors import SubscriptionDoesNotExist
 from zaqar_notify.models import NewMessage, Queue, QueueRef, QueueStats, Subscription
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 T = TypeVar("T")
 
@@ -36,8 +36,9 @@ class RetryingStore:
         stats = self._storage.queues.stats
         return await self.until_answered(partial(stats, ref, now=self._clock.now()))
 
-    async def delete_queue(self, ref: QueueRef) -> None:
-        await self.until_answered(partial(self._storage.queues.delete, ref, now=self._clock.now()))
+    async def drop(self, internal: Sequence[QueueRef]) -> None:
+        """Remove internal queues with all that is on them."""
+        await self.until_answered(partial(self._storage.heads.drop_internal, internal))
 
     async def subscription(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
         get = self._storage.subscriptions.get
@@ -84,7 +85,7 @@ class RetryingStore:
             project: Whose deliveries they are about.
         """
         owed = Owed(messages, project=project)
-        post = self._storage.messages.post
+        post = self._storage.post
         await self.until_answered(lambda: post(ref, owed, now=self._clock.now()))
 
     async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:

@@ -23,10 +23,10 @@ from zaqar_notify.internal import (
     outbox_ref,
     retry_ref,
 )
-from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+from zaqar_notify.models import QueueRef
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 KEEP_SECONDS = 5.0
 """How long a look serves, at least."""
@@ -110,8 +110,7 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
     parked, held = [
-        await storage.queues.count_messages(INTERNAL_PROJECT, prefix=prefix)
-        for prefix in (PARKED_PREFIX, HELD_PREFIX)
+        await storage.heads.count_internal(prefix=prefix) for prefix in (PARKED_PREFIX, HELD_PREFIX)
     ]
     poison = await storage.queues.stats(POISON_REF, now=now)
     return Backlog(owed, parked, held, poison.total)

@@ -35,14 +35,14 @@ async def create(
     claim_id = new_id()
 
     async def claim() -> Claim | None:
-        return await storage.claims.create(
+        return await storage.claim(
             ref,
             claim_id=claim_id,
             ttl=ttl,
             grace=grace,
             limit=limit,
             now=service.clock.now(),
-            dead_letter=lambda queue: dead_letter(ref, queue.metadata),
+            dead_letter=lambda rules: dead_letter(ref, rules),
         )
 
     async def give_back(claim: Claim) -> None:

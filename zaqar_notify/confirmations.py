@@ -100,7 +100,7 @@ async def _leave(
     _, message = job
     delayed = msgspec.structs.replace(message, delay=delay, ttl=message.ttl + delay)
     owed = Owed([delayed], project=subscription.queue.project, idempotency_key=key)
-    await service.storage.messages.post(outbox_ref(partition), owed, now=now)
+    await service.storage.post(outbox_ref(partition), owed, now=now)
     service.doorbell.ring(partition)
 
 

@@ -19,8 +19,8 @@ from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.kinds import Kinds
 from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
-from zaqar_notify.storage.base import Storage
-from zaqar_notify.storage.registry import driver_of
+from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.registry import driver_of, open_storage
 
 WORRYING_SKEW_SECONDS = 1.0
 
@@ -78,12 +78,11 @@ async def _store(settings: Settings) -> list[Finding]:
             )
         ]
     try:
-        driver = driver_of(uri)
-        findings = await driver.diagnose(uri)
+        findings = await driver_of(uri).diagnose(uri)
         if findings is not None:
             return findings
         async with asyncio.timeout(4 * ANSWER_SECONDS):
-            storage = await driver.open(uri, unreliable=settings.unreliable, prepare=False)
+            storage = await open_storage(uri, unreliable=settings.unreliable, prepare=False)
             try:
                 return await _answers(storage, uri)
             finally:

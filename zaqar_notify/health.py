@@ -21,7 +21,7 @@ from zaqar_notify.delivery import Owed
 from zaqar_notify.errors import NotifyError, StorageUnavailable
 from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, QueueRef
 from zaqar_notify.readiness import Readiness
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 PROBE_SECONDS = 10.0
 """Pause between two probes, at least."""
@@ -119,7 +119,7 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Op
     messages = [NewMessage(b"{}", PROBE_TTL_SECONDS), NewMessage(b"{}", PROBE_TTL_SECONDS)]
 
     async def claim() -> None:
-        await storage.claims.create(
+        await storage.claim(
             queue, claim_id=claim_id, ttl=PROBE_TTL_SECONDS, grace=0, limit=1, now=now
         )
 
@@ -134,8 +134,8 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Op
             raise _Failed
 
     try:
-        await step("create_queue", storage.queues.create(queue, metadata={}, now=now))
-        posted = storage.messages.post(queue, Owed(messages), now=now)
+        await step("create_queue", storage.heads.put(queue, {}, revision=1, subscribed_until=None))
+        posted = storage.post(queue, Owed(messages), now=now)
         await step("post_messages", posted)
         await step("claim_messages", claim())
         await step("list_messages", storage.messages.page(queue, marker=None, limit=2, now=now))
@@ -143,7 +143,7 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Op
         popped = storage.messages.pop(queue, limit=1, now=now)
         await step("delete_messages", popped)
         await step("bulk_delete_messages", delete_all())
-        await step("delete_queue", storage.queues.delete(queue, now=now))
+        await step("delete_queue", storage.heads.drop_internal([queue]))
     except _Failed:
         return results
     return results

@@ -13,7 +13,7 @@ from zaqar_notify.errors import BodyInvalid, MessageDoesNotExist, ValidationFail
 from zaqar_notify.jsontext import MAX_DEPTH
 from zaqar_notify.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.metadata import MessageRules, message_rules
-from zaqar_notify.models import Message, NewMessage, Page, Queue, QueueRef
+from zaqar_notify.models import Document, Message, NewMessage, Page, QueueRef
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -65,29 +65,29 @@ class QueuePost(Post):
         self._request_id = request_id
         self._settings = settings
 
-    def _rules(self, queue: Queue | None) -> MessageRules:
+    def _read(self, rules: Document) -> MessageRules:
         """What the queue says about its messages.
 
         Raises:
             ValidationFailed: It takes none of this size.
         """
-        rules = message_rules({} if queue is None else queue.metadata, self._settings)
-        if self._size > rules.max_post_size:
+        read = message_rules(rules, self._settings)
+        if self._size > read.max_post_size:
             raise ValidationFailed(
                 f"The post has {self._size} bytes; queue {self._ref.name!r} takes at most "
-                f"{rules.max_post_size} bytes"
+                f"{read.max_post_size} bytes"
             )
-        return rules
+        return read
 
     def jobs(
-        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return fan_out_jobs(
             self._ref,
             ids,
             messages,
             settings=self._settings,
-            delayed_queue=self._rules(queue).default_delay > 0,
+            delayed_queue=self._read(rules).default_delay > 0,
             hops=self._hops,
             request_id=self._request_id,
             visited=self._visited,
@@ -118,13 +118,13 @@ class ClientPost(QueuePost):
         self._messages = messages
         self._checksums = [_checksum(message.body, settings) for message in messages]
 
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
-        rules = self._rules(queue)
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
+        read = self._read(rules)
         settled = [
             NewMessage(
                 bytes(message.body),
-                self._ttl(message.ttl, rules.default_ttl),
-                self._delay(message.delay, rules.default_delay),
+                self._ttl(message.ttl, read.default_ttl),
+                self._delay(message.delay, read.default_delay),
                 checksum,
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)
@@ -177,17 +177,17 @@ class RelayedPost(QueuePost):
         self._message = message
         self._checksum = _checksum(msgspec.Raw(message.body), settings)
 
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
         """The body is the message's own, and the ttl as far as a message may live: a confirmation has its
         subscription's. A delay is the business of each queue."""
-        rules = self._rules(queue)
+        delay = self._read(rules).default_delay
         ttl = min(self._message.ttl, self._settings.max_message_ttl)
-        if rules.default_delay >= ttl and not self._settings.notify_delayed_at_once:
+        if delay >= ttl and not self._settings.notify_delayed_at_once:
             raise ValidationFailed(
                 f"The message would expire before it is due: its ttl is {ttl} seconds, and queue "
-                f"{self._ref.name!r} delays it by {rules.default_delay} (_default_message_delay)"
+                f"{self._ref.name!r} delays it by {delay} (_default_message_delay)"
             )
-        return [NewMessage(self._message.body, ttl, rules.default_delay, self._checksum)]
+        return [NewMessage(self._message.body, ttl, delay, self._checksum)]
 
 
 async def post(
@@ -226,7 +226,7 @@ async def post(
         hops=hops,
         settings=settings,
     )
-    posted = await service.storage.messages.post(ref, post, now=service.clock.now())
+    posted = await service.storage.post(ref, post, now=service.clock.now())
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
     if posted.owes_deliveries:
@@ -258,7 +258,7 @@ async def relay(
         request_id=request_id,
         settings=service.settings,
     )
-    posted = await service.storage.messages.post(ref, relayed, now=service.clock.now())
+    posted = await service.storage.post(ref, relayed, now=service.clock.now())
     if posted.owes_deliveries:
         service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
 

@@ -47,6 +47,15 @@ _SHOWN_KEYS = (
     ENCRYPT,
 )
 
+_RULE_KEYS = (
+    MAX_POST_SIZE,
+    DEFAULT_TTL,
+    DEFAULT_DELAY,
+    DEAD_LETTER_QUEUE,
+    DEAD_LETTER_TTL,
+    MAX_CLAIM_COUNT,
+)
+
 
 class MessageRules(msgspec.Struct, frozen=True):
     """What a queue says about posts: seconds, seconds, bytes. No delay: not a delayed queue."""
@@ -122,6 +131,11 @@ def message_rules(metadata: Document, settings: Settings) -> MessageRules:
         default_delay=metadata.get(DEFAULT_DELAY) or 0,
         max_post_size=min(metadata.get(MAX_POST_SIZE) or limit, limit),
     )
+
+
+def rules_of(metadata: Document) -> Document:
+    """What posts and claims must know of the metadata: the keys that `message_rules` and `dead_letter` read."""
+    return {key: metadata[key] for key in _RULE_KEYS if key in metadata}
 
 
 def dead_letter(ref: QueueRef, metadata: Document) -> DeadLetter | None:

@@ -11,9 +11,9 @@ from functools import lru_cache
 from zlib import crc32
 
 from zaqar_notify.internal import OUTBOX_PREFIX, RETRY_PREFIX
-from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 LISTED_AT_ONCE = 100
 
@@ -43,8 +43,8 @@ async def _of_queues(storage: Storage, prefix: str) -> set[int]:
     numbers: set[int] = set()
     marker = prefix
     while True:
-        queues = await storage.queues.list(INTERNAL_PROJECT, marker=marker, limit=LISTED_AT_ONCE)
-        names = [queue.ref.name for queue in queues if queue.ref.name.startswith(prefix)]
+        following = await storage.heads.internal(after=marker, limit=LISTED_AT_ONCE)
+        names = [name for name in following if name.startswith(prefix)]
         numbers.update(int(name.removeprefix(prefix)) for name in names)
         if len(names) < LISTED_AT_ONCE:
             return numbers

@@ -10,7 +10,7 @@ import math
 import time
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 READY_SECONDS = 2.0
 """For so long the last write tells how it is."""

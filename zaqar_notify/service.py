@@ -10,7 +10,7 @@ from zaqar_notify.kinds import Kinds
 from zaqar_notify.metrics import Metrics
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,7 +290,7 @@ async def _send(service: Service, ref: QueueRef, record: Record) -> None:
     """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
     internal, message = record
     owed = Owed([message], project=ref.project)
-    await service.storage.messages.post(internal, owed, now=service.clock.now())
+    await service.storage.post(internal, owed, now=service.clock.now())
     service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
 
 

@@ -59,7 +59,7 @@ class Bell:
 async def store(api: Api, ref: QueueRef, *, delay: int = 0) -> None:
     record = NewMessage(b"{}", ttl=OWED_TTL_SECONDS + delay, delay=delay)
     storage, clock = api.service.storage, api.service.clock
-    await storage.messages.post(ref, Owed([record]), now=clock.now())
+    await storage.post(ref, Owed([record]), now=clock.now())
 
 
 async def test_requests_are_counted_by_route_method_and_status(api: Api) -> None:

@@ -12,7 +12,7 @@ from tests.mongodb.commands import Commands
 from tests.mongodb.routing import goes_astray
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 

@@ -22,11 +22,11 @@ from zaqar_notify.models import (
     NewMessage,
     Page,
     Posted,
-    Queue,
     QueueRef,
     Subscription,
 )
-from zaqar_notify.storage.base import IdempotencyKey, Post, Storage
+from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions import renewal
 
 _subscription_numbers = itertools.count(1)
@@ -56,7 +56,7 @@ def after(seconds: float) -> datetime:
 
 
 class GivenPost(Post):
-    """A post of given messages; it remembers the queue records that it was settled on."""
+    """A post of given messages; it remembers the rules that it was settled on."""
 
     def __init__(
         self,
@@ -67,15 +67,15 @@ class GivenPost(Post):
     ) -> None:
         self.client_id = client_id
         self.idempotency_key = key
-        self.settled_on: list[Queue | None] = []
+        self.settled_on: list[Document] = []
         self._messages = messages
 
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
-        self.settled_on.append(queue)
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
+        self.settled_on.append(rules)
         return self._messages
 
     def jobs(
-        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         job = {"ids": list(ids), "bodies": [message.body.decode() for message in messages]}
         return [(OUTBOX, NewMessage(body=json.dumps(job).encode(), ttl=86_400))]
@@ -88,7 +88,7 @@ class RefusedPost(GivenPost):
         super().__init__([new_message("refused")], key=key)
         self._refusal = refusal
 
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
         raise self._refusal
 
 
@@ -114,9 +114,7 @@ async def post(
     now: datetime = START,
 ) -> Posted:
     messages = [new_message(body, ttl=ttl, delay=delay) for body in bodies]
-    return await storage.messages.post(
-        queue, GivenPost(messages, client_id=client_id, key=key), now=now
-    )
+    return await storage.post(queue, GivenPost(messages, client_id=client_id, key=key), now=now)
 
 
 async def post_one(
@@ -182,7 +180,7 @@ async def claim(
     dead_letter: DeadLetter | None = None,
     without_clients: Sequence[str] = (),
 ) -> Claim | None:
-    return await storage.claims.create(
+    return await storage.claim(
         queue,
         claim_id=new_id(),
         ttl=ttl,

@@ -7,7 +7,8 @@ from collections.abc import Sequence, Set
 from tests.clock import START
 from tests.contract.steps import after, claim, everything, hold, post, post_one
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.base import CANCELLED_KEPT, Storage
+from zaqar_notify.storage.base import CANCELLED_KEPT
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 DELAY = 60

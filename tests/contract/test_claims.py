@@ -22,7 +22,7 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, Message, QueueRef
 from zaqar_notify.storage import passing
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 
 async def test_there_is_nothing_to_claim_on_an_unknown_or_empty_queue(
@@ -38,9 +38,7 @@ async def test_a_claim_is_returned_with_its_messages(storage: Storage, queue: Qu
     message_id = await post_one(storage, queue, "a", ttl=3600)
     claim_id = new_id()
 
-    held = await storage.claims.create(
-        queue, claim_id=claim_id, ttl=300, grace=60, limit=5, now=after(10)
-    )
+    held = await storage.claim(queue, claim_id=claim_id, ttl=300, grace=60, limit=5, now=after(10))
 
     message = Message(
         id=message_id,

@@ -7,16 +7,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.clock import START
-from tests.contract.steps import bodies, claim, page, post, subscribe
+from tests.contract.steps import OUTBOX, bodies, claim, page, post, subscribe, subscription
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import (
-    ClaimStore,
-    MessageStore,
-    QueueStore,
-    Storage,
-    SubscriptionStore,
-)
+from zaqar_notify.storage.base import Claims, Heads, Messages
+from zaqar_notify.storage.control import QueueRecords, Subscriptions
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 Call = Callable[[Storage, QueueRef, str], Awaitable[object]]
@@ -25,22 +21,25 @@ EVERY_METHOD: dict[str, Call] = {
     "ping": lambda storage, queue, message_id: storage.ping(),
     "prove": lambda storage, queue, message_id: storage.prove(),
     "sweep": lambda storage, queue, message_id: storage.sweep(now=START, limit=1),
-    "queues.get": lambda storage, queue, message_id: storage.queues.get(queue),
-    "queues.create": lambda storage, queue, message_id: storage.queues.create(
-        queue, metadata={}, now=START
+    "heads.get": lambda storage, queue, message_id: storage.heads.get(queue),
+    "heads.put": lambda storage, queue, message_id: storage.heads.put(
+        queue, {}, revision=9, subscribed_until=None
     ),
-    "queues.update": lambda storage, queue, message_id: storage.queues.update(
-        queue, lambda old: old
+    "heads.revision": lambda storage, queue, message_id: storage.heads.revision(queue),
+    "heads.drop": lambda storage, queue, message_id: storage.heads.drop(
+        queue, revision=9, now=START
     ),
-    "queues.delete": lambda storage, queue, message_id: storage.queues.delete(queue, now=START),
-    "queues.list": lambda storage, queue, message_id: storage.queues.list(
-        queue.project, marker=None, limit=10
+    "heads.drop_internal": lambda storage, queue, message_id: storage.heads.drop_internal([OUTBOX]),
+    "heads.internal": lambda storage, queue, message_id: storage.heads.internal(after="", limit=1),
+    "heads.count_internal": lambda storage, queue, message_id: storage.heads.count_internal(
+        prefix="outbox."
     ),
-    "queues.count": lambda storage, queue, message_id: storage.queues.count(queue.project),
-    "queues.count_messages": lambda storage, queue, message_id: storage.queues.count_messages(
-        queue.project, prefix="q"
+    "heads.raise_subscribed": lambda storage, queue, message_id: storage.heads.raise_subscribed(
+        queue, START
     ),
-    "queues.stats": lambda storage, queue, message_id: storage.queues.stats(queue, now=START),
+    "heads.lower_subscribed": lambda storage, queue, message_id: storage.heads.lower_subscribed(
+        queue, None, turn=0
+    ),
     "messages.post": lambda storage, queue, message_id: post(storage, queue, bodies=["a"]),
     "messages.page": lambda storage, queue, message_id: page(storage, queue),
     "messages.get": lambda storage, queue, message_id: storage.messages.get(
@@ -59,6 +58,7 @@ EVERY_METHOD: dict[str, Call] = {
         queue, {message_id: START}
     ),
     "messages.purge": lambda storage, queue, message_id: storage.messages.purge(queue, now=START),
+    "messages.stats": lambda storage, queue, message_id: storage.messages.stats(queue, now=START),
     "claims.create": lambda storage, queue, message_id: claim(storage, queue),
     "claims.get": lambda storage, queue, message_id: storage.claims.get(queue, "claim", now=START),
     "claims.renew_many": lambda storage, queue, message_id: storage.claims.renew_many(
@@ -70,24 +70,52 @@ EVERY_METHOD: dict[str, Call] = {
     "claims.release": lambda storage, queue, message_id: storage.claims.release(
         queue, "claim", now=START
     ),
-    "subscriptions.create": lambda storage, queue, message_id: subscribe(storage, queue),
-    "subscriptions.get": lambda storage, queue, message_id: storage.subscriptions.get(
-        queue, "subscription", now=START
+    "control.records.get": lambda storage, queue, message_id: storage.control.records.get(queue),
+    "control.records.create": lambda storage, queue, message_id: storage.control.records.create(
+        queue, metadata={}, now=START
     ),
-    "subscriptions.list": lambda storage, queue, message_id: storage.subscriptions.list(
-        queue, marker=None, limit=10, now=START
+    "control.records.update": lambda storage, queue, message_id: storage.control.records.update(
+        queue, lambda old: old
     ),
-    "subscriptions.update": lambda storage, queue, message_id: storage.subscriptions.update(
-        queue, "subscription", lambda old: old, now=START
+    "control.records.applied": lambda storage, queue, message_id: storage.control.records.applied(
+        queue, revision=1
     ),
-    "subscriptions.delete": lambda storage, queue, message_id: storage.subscriptions.delete(
-        queue, "subscription"
+    "control.records.unapplied": lambda storage, queue, message_id: (
+        storage.control.records.unapplied(limit=1)
     ),
-    "subscriptions.remove_expired": lambda storage, queue, message_id: (
-        storage.subscriptions.remove_expired(now=START, limit=1)
+    "control.records.raise_revision": lambda storage, queue, message_id: (
+        storage.control.records.raise_revision(queue, above=1)
     ),
-    "subscriptions.delete_all": lambda storage, queue, message_id: storage.subscriptions.delete_all(
-        queue
+    "control.records.remove": lambda storage, queue, message_id: storage.control.records.remove(
+        queue, revision=1
+    ),
+    "control.records.list": lambda storage, queue, message_id: storage.control.records.list(
+        queue.project, marker=None, limit=10
+    ),
+    "control.records.count": lambda storage, queue, message_id: storage.control.records.count(
+        queue.project
+    ),
+    "control.subscriptions.create": lambda storage, queue, message_id: subscribe(storage, queue),
+    "control.subscriptions.get": lambda storage, queue, message_id: (
+        storage.control.subscriptions.get(queue, "subscription", now=START)
+    ),
+    "control.subscriptions.list": lambda storage, queue, message_id: (
+        storage.control.subscriptions.list(queue, marker=None, limit=10, now=START)
+    ),
+    "control.subscriptions.update": lambda storage, queue, message_id: (
+        storage.control.subscriptions.update(queue, "subscription", lambda old: old, now=START)
+    ),
+    "control.subscriptions.longest": lambda storage, queue, message_id: (
+        storage.control.subscriptions.longest(queue)
+    ),
+    "control.subscriptions.end": lambda storage, queue, message_id: (
+        storage.control.subscriptions.end(queue, "subscription")
+    ),
+    "control.subscriptions.over": lambda storage, queue, message_id: (
+        storage.control.subscriptions.over(now=START, limit=1)
+    ),
+    "control.subscriptions.remove": lambda storage, queue, message_id: (
+        storage.control.subscriptions.remove([subscription(queue)])
     ),
 }
 
@@ -107,14 +135,17 @@ async def test_a_closed_store_is_unavailable(
 
 
 def test_every_method_is_asked() -> None:
-    stores = {
-        "queues": QueueStore,
-        "messages": MessageStore,
-        "claims": ClaimStore,
-        "subscriptions": SubscriptionStore,
+    contracts = {
+        "heads": Heads,
+        "messages": Messages,
+        "claims": Claims,
+        "control.records": QueueRecords,
+        "control.subscriptions": Subscriptions,
     }
     methods = {
-        f"{name}.{method}" for name, store in stores.items() for method in store.__abstractmethods__
+        f"{name}.{method}"
+        for name, contract in contracts.items()
+        for method in contract.__abstractmethods__
     }
 
     assert methods | {"ping", "prove", "sweep"} == EVERY_METHOD.keys() | {"messages.watch"}

@@ -16,7 +16,7 @@ from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.ports import SilentDoorbell
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 SETTINGS = Settings(

@@ -19,7 +19,7 @@ from tests.contract.steps import (
 )
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import DeadLetter, Document, Message, Queue, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 LEASE = 60
 
@@ -68,7 +68,7 @@ async def test_a_moved_message_is_a_free_message_with_a_fresh_life(
 ) -> None:
     rule = dead_letter(queue, ttl=500)
     sent = new_message("poison", ttl=3600)
-    [message_id] = (await storage.messages.post(queue, GivenPost([sent]), now=START)).ids
+    [message_id] = (await storage.post(queue, GivenPost([sent]), now=START)).ids
     now = await claim_and_let_lapse(storage, queue, times=1)
 
     await claim(storage, queue, now=after(now), dead_letter=rule)
@@ -299,18 +299,18 @@ async def test_a_moved_message_can_move_on(storage: Storage, queue: QueueRef) ->
     assert ids(await page(storage, second_rule.queue)) == [message_id]
 
 
-async def test_the_rule_is_made_of_the_queue_s_present_record(
+async def test_the_rule_is_made_of_the_queue_s_present_rules(
     storage: Storage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["a"])
-    records: list[Queue] = []
+    seen: list[Document] = []
 
-    def no_rule(record: Queue) -> None:
-        records.append(record)
+    def no_rule(rules: Document) -> None:
+        seen.append(rules)
 
     async def claim_by(metadata: Document) -> None:
         await storage.queues.update(queue, lambda _: metadata)
-        await storage.claims.create(
+        await storage.claim(
             queue,
             claim_id=new_id(),
             ttl=60,
@@ -323,7 +323,4 @@ async def test_the_rule_is_made_of_the_queue_s_present_record(
     await claim_by({"_max_claim_count": 1})
     await claim_by({"_max_claim_count": 2})
 
-    assert [record.metadata for record in records] == [
-        {"_max_claim_count": 1},
-        {"_max_claim_count": 2},
-    ]
+    assert seen == [{"_max_claim_count": 1}, {"_max_claim_count": 2}]

@@ -24,7 +24,7 @@ from tests.contract.steps import (
 )
 from zaqar_notify.errors import IdempotencyKeyReused, MessageIsClaimed, StorageUnavailable
 from zaqar_notify.models import DeadLetter, Posted, Queue, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.steps import after, everything, post, subscribe
 from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 HOOK = "http://example.com/hook"
 OVER = after(60)
@@ -26,7 +26,7 @@ async def owe(storage: Storage, subscription: Subscription) -> None:
 async def is_owed(storage: Storage, subscription: Subscription) -> set[bool]:
     """Whether anything is left of its own queues: of each, of none, or both."""
     return {
-        await storage.queues.get(own) is not None or await everything(storage, own, now=OVER) != []
+        await storage.heads.get(own) is not None or await everything(storage, own, now=OVER) != []
         for own in queues_of_subscription(subscription.id)
     }
 

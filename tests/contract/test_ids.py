@@ -7,7 +7,7 @@ import re
 from tests.clock import START
 from tests.contract.steps import OUTBOX, bodies, everything, page, post, post_one, subscribe
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 FORM = re.compile(r"[0-9a-f]{24}")
 ROUND = 1 << 16

@@ -25,7 +25,7 @@ from tests.contract.steps import bodies, claim, everything, ids, page, post
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist, ClaimNotHeld, MessageIsClaimed
 from zaqar_notify.models import Claim, DeadLetter, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 T = TypeVar("T")

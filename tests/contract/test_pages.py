@@ -17,7 +17,7 @@ from tests.contract.steps import (
     post_one,
 )
 from zaqar_notify.models import Page, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 NOTHING = Page(messages=[], marker=None)
 

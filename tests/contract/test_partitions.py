@@ -10,12 +10,12 @@ from zaqar_notify.internal import held_ref, outbox_ref, retry_ref, undelivered_r
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.partitions import LISTED_AT_ONCE, partitions_in_use
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 
 async def owe(storage: Storage, refs: Sequence[QueueRef]) -> None:
     for ref in refs:
-        await storage.messages.post(ref, Owed([NewMessage(b"{}", ttl=60)]), now=START)
+        await storage.post(ref, Owed([NewMessage(b"{}", ttl=60)]), now=START)
 
 
 async def test_a_new_store_has_those_of_the_settings(storage: Storage) -> None:

@@ -17,8 +17,8 @@ from tests.contract.steps import (
     subscribe,
 )
 from zaqar_notify.errors import QueueDoesNotExist
-from zaqar_notify.models import Document, Queue, QueueRef, QueueStats
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.models import INTERNAL_PROJECT, Document, Queue, QueueRef, QueueStats
+from zaqar_notify.storage.planes import Storage
 
 
 async def create(storage: Storage, project: str, **queues: Document) -> None:
@@ -402,18 +402,20 @@ async def test_statistics_count_a_message_as_claimed_until_its_claim_expires(
     assert (at_expiry.claimed, at_expiry.free) == (0, 1)
 
 
-async def test_messages_are_counted_over_all_queues_whose_names_begin_alike(
+async def test_messages_are_counted_over_all_internal_queues_whose_names_begin_alike(
     storage: Storage,
 ) -> None:
+    def internal(name: str) -> QueueRef:
+        return QueueRef(INTERNAL_PROJECT, name)
+
     for name in ("parked", "parked.1", "parked.2", "parked.", "parked/", "held.1"):
-        await post(storage, QueueRef("p", name), bodies=["free", "deleted", "claimed"])
-    await post(storage, QueueRef("other", "parked.1"), bodies=["theirs"])
-    await post(storage, QueueRef("p", "parked.3"), bodies=["delayed"], delay=60)
-    queue = QueueRef("p", "parked.1")
-    [deleted] = await storage.messages.pop(queue, limit=1, now=START)
-    await hold(storage, queue)
-    await storage.queues.delete(QueueRef("p", "parked.2"), now=START)
+        await post(storage, internal(name), bodies=["free", "deleted", "claimed"])
+    await post(storage, QueueRef("a client's", "parked.1"), bodies=["theirs"])
+    await post(storage, internal("parked.3"), bodies=["delayed"], delay=60)
+    [deleted] = await storage.messages.pop(internal("parked.1"), limit=1, now=START)
+    await hold(storage, internal("parked.1"))
+    await storage.heads.drop_internal([internal("parked.2")])
 
     assert deleted.id
-    assert await storage.queues.count_messages("p", prefix="parked.") == 2 + 3 + 1
-    assert await storage.queues.count_messages("p", prefix="none.") == 0
+    assert await storage.heads.count_internal(prefix="parked.") == 2 + 3 + 1
+    assert await storage.heads.count_internal(prefix="none.") == 0

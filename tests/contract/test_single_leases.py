@@ -20,7 +20,7 @@ from tests.contract.steps import (
 )
 from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.models import Claim, DeadLetter, QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 
 async def renew_one(

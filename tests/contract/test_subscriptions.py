@@ -12,7 +12,7 @@ from tests.contract.steps import ILL_FORMED_IDS, after, subscribe, subscription
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.models import Queue, QueueRef, Subscription
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 HOOK = "http://example.com/hook"
 

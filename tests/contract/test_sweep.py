@@ -16,7 +16,7 @@ from tests.contract.steps import (
     post_one,
 )
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 MORE_THAN_ENOUGH = 1000
 

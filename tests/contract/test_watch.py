@@ -14,7 +14,8 @@ import pytest
 from tests.clock import ManualClock
 from tests.contract.steps import bodies, claim, hold, page, post, together
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.base import Storage, Watch
+from zaqar_notify.storage.base import Watch
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 AT_ONCE_SECONDS = 5.0

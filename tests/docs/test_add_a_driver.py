@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.contract.conftest import DRIVERS
 from tests.docs.pages import ROOT, blocks, named, read, rows, section
-from zaqar_notify.storage import base
+from zaqar_notify.storage import base, control
 
 PAGE = read("add-a-driver.md")
 FIXTURE, FIRST_TRY = blocks(PAGE, "python")
@@ -18,12 +18,13 @@ def test_every_class_and_method_of_the_contract_is_named() -> None:
     documented = {named(row[0])[0]: set(named(row[1])) for row in WHAT_TO_WRITE}
     contract = {
         kind.__name__: set(kind.__abstractmethods__)
-        for kind in vars(base).values()
+        for module in (base, control)
+        for kind in vars(module).values()
         if isinstance(kind, type)
         and hasattr(kind, "__abstractmethods__")
         # Written by whoever posts, not by drivers.
         and kind is not base.Post
-        and kind.__module__ == base.__name__
+        and kind.__module__ == module.__name__
     }
 
     assert {kind: documented.get(kind) for kind in contract} == contract

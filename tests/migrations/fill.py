@@ -33,7 +33,8 @@ from zaqar_notify.delivery import (
 from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import DeadLetter, NewMessage, QueueRef, Subscription
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import IdempotencyKey, Storage
+from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 STORES = Path(__file__).parent / "stores"
@@ -63,11 +64,11 @@ async def fill(storage: Storage) -> dict[str, Any]:
     async def post(*texts: str, delay: int = 0, ref: QueueRef = QUEUE, keyed: bool = False) -> None:
         made = KeyedPost if keyed else ClientPost
         messages = [NewMessage(json.dumps(text).encode(), TTL_SECONDS, delay) for text in texts]
-        posted = await storage.messages.post(ref, made(messages, SETTINGS), now=START)
+        posted = await storage.post(ref, made(messages, SETTINGS), now=START)
         facts["ids"] |= zip(texts, posted.ids, strict=True)
 
     async def claim(claim_id: str, rule: DeadLetter | None = None) -> None:
-        await storage.claims.create(
+        await storage.claim(
             QUEUE,
             claim_id=claim_id,
             ttl=3600,
@@ -131,7 +132,7 @@ async def _owe(storage: Storage, receiver: Subscription, disabled: Subscription)
         (POISON_REF, NewMessage(body=job, ttl=TTL_SECONDS)),
     ]
     for ref, message in records:
-        await storage.messages.post(ref, Owed([message]), now=START)
+        await storage.post(ref, Owed([message]), now=START)
 
 
 async def _messages(storage: Storage, ref: QueueRef) -> Sequence[bytes]:

@@ -40,7 +40,7 @@ from zaqar_notify.errors import MessageIsClaimed
 from zaqar_notify.internal import POISON_REF, undelivered_ref
 from zaqar_notify.models import Subscription
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 FORMER = {"sqlite-1": put_sqlite, "mongodb-1": put_mongodb}
@@ -190,7 +190,7 @@ async def test_what_is_held_is_delivered_when_its_subscription_is_enabled(
     again = await storage.subscriptions.update(QUEUE, subscription_id, enabled, now=START)
 
     ref, job = replay_job(again, office.settings)
-    await storage.messages.post(ref, Owed([job]), now=START)
+    await storage.post(ref, Owed([job]), now=START)
     await office.work_off()
 
     # Once held already, and once by the post's own job.

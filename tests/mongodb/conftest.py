@@ -9,9 +9,10 @@ import pytest
 
 from tests.mongod import ReplicaSet, mongo_uri, require_mongod
 from tests.mongodb.commands import Commands
+from tests.mongodb.opened import opened
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.planes import Storage
 
 
 @pytest.fixture
@@ -28,16 +29,16 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
 
 
 @pytest.fixture
-async def storage(uri: str) -> AsyncIterator[MongoStorage]:
-    storage = await MongoStorage.open(uri)
+async def storage(uri: str) -> AsyncIterator[Storage]:
+    storage = await opened(uri)
     yield storage
     await storage.close()
 
 
 @pytest.fixture
-async def other_storage(uri: str) -> AsyncIterator[MongoStorage]:
+async def other_storage(uri: str) -> AsyncIterator[Storage]:
     """Another process's store on the same database, as far as the driver can tell."""
-    storage = await MongoStorage.open(uri)
+    storage = await opened(uri)
     yield storage
     await storage.close()
 

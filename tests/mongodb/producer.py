@@ -12,16 +12,18 @@ import os
 import sys
 
 from tests.contract.steps import post
+from tests.mongodb.opened import opened
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, reserving
+from zaqar_notify.storage.mongodb import reserving
+from zaqar_notify.storage.planes import Storage
 
 TASKS = 3
 DEADLINE_MS = 300
 """So that a test need not wait long for the fence of a writer that was killed."""
 
 
-async def produce(storage: MongoStorage, queue: QueueRef, label: str) -> None:
+async def produce(storage: Storage, queue: QueueRef, label: str) -> None:
     number = 0
     while True:
         body = f"{label}/{number}"
@@ -35,7 +37,7 @@ async def produce(storage: MongoStorage, queue: QueueRef, label: str) -> None:
 
 async def main(uri: str, project: str, name: str, label: str) -> None:
     reserving.DEADLINE_MS = DEADLINE_MS
-    storage = await MongoStorage.open(uri)
+    storage = await opened(uri)
     queue = QueueRef(project, name)
     await asyncio.gather(*(produce(storage, queue, f"{label}.{task}") for task in range(TASKS)))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tests.mongodb.commands import Command
-from zaqar_notify.storage.mongodb.indexes import BY_EXPIRY, DROPPED, SHARD_KEYS, UNUSED
+from zaqar_notify.storage.mongodb.indexes import BY_EXPIRY, DROPPED, SHARD_KEYS, UNAPPLIED, UNUSED
 from zaqar_notify.storage.versions import MIGRATION
 
 OF_NO_DOCUMENTS = {"createIndexes", "listIndexes", "getMore", "killCursors", "collStats"}
-SWEPT_BY = {BY_EXPIRY, DROPPED, UNUSED}
+SWEPT_BY = {BY_EXPIRY, DROPPED, UNAPPLIED, UNUSED}
 """The indexes by which the sweep looks for what is over, on all shards: a few times a second at most,
 however much is posted. What it finds, it removes by shard key."""
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.clock import START
 from tests.contract.steps import post
+from tests.mongodb.opened import store_of
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
-from zaqar_notify.storage.mongodb import MongoStorage, reserving
+from zaqar_notify.storage.mongodb import reserving
+from zaqar_notify.storage.planes import Storage
 
 Insert = Callable[..., Awaitable[object]]
 
@@ -26,24 +29,22 @@ class Stopped:
 
 
 def before_taking_back(
-    storage: MongoStorage, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[object]]
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[object]]
 ) -> None:
     """Do something when the store's writer is about to remove what it was refused."""
-    take_back = storage._posting._take_back
+    take_back = store_of(storage)._posting._take_back
 
     async def do_and_take_back(*arguments: Any, **options: Any) -> None:
         await do()
         await take_back(*arguments, **options)
 
-    monkeypatch.setattr(storage._posting, "_take_back", do_and_take_back)
+    monkeypatch.setattr(store_of(storage)._posting, "_take_back", do_and_take_back)
 
 
 @asynccontextmanager
-async def stopped_at_insert(
-    storage: MongoStorage, *, after: bool = False
-) -> AsyncIterator[Stopped]:
+async def stopped_at_insert(storage: Storage, *, after: bool = False) -> AsyncIterator[Stopped]:
     """The store's next insert of a group waits before (or after) it is made."""
-    messages = storage._connection.messages
+    messages = store_of(storage).connection.messages
     insert: Insert = messages.insert_many
     stopped = Stopped()
 
@@ -67,7 +68,7 @@ async def stopped_at_insert(
 
 @asynccontextmanager
 async def stopped_post(
-    storage: MongoStorage,
+    storage: Storage,
     queue: QueueRef,
     *,
     bodies: Sequence[str],
@@ -75,6 +76,8 @@ async def stopped_post(
     after: bool = False,
 ) -> AsyncIterator[tuple[Stopped, asyncio.Task[Posted]]]:
     """A post that waits before its insert (or after it) is made."""
+    # The first post to a queue makes its head, and begins again.
+    await storage.queues.create(queue, metadata={}, now=START)
     async with stopped_at_insert(storage, after=after) as stopped:
         posting = asyncio.create_task(post(storage, queue, bodies=bodies, key=key))
         await stopped.begun.wait()
@@ -82,10 +85,10 @@ async def stopped_post(
 
 
 async def kill_in_insert(
-    storage: MongoStorage, call: Coroutine[Any, Any, object], *, behind: int
+    storage: Storage, call: Coroutine[Any, Any, object], *, behind: int
 ) -> None:
     """Let the process of a post (or a move) die when so many documents of its insert are made."""
-    messages: Any = storage._connection.messages
+    messages: Any = store_of(storage).connection.messages
     insert: Insert = messages.insert_many
     half_done = asyncio.Event()
 
@@ -101,7 +104,7 @@ async def kill_in_insert(
     await asyncio.wait((caller, waiting), return_when=asyncio.FIRST_COMPLETED)
     assert not caller.done(), caller
     messages.insert_many = insert
-    writer = storage._posting._posts._task
+    writer = store_of(storage)._posting._posts._task
     assert writer is not None
     for task in (caller, writer):
         task.cancel()

@@ -6,7 +6,7 @@ from tests.clock import START
 from tests.contract.steps import everything, hold, post
 from tests.mongodb.commands import Commands
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.planes import Storage
 
 DELAY = 60
 
@@ -21,7 +21,7 @@ def writes(commands: Commands) -> list[tuple[str, int]]:
 
 
 async def test_deleting_what_is_due_is_one_command(
-    commands: Commands, storage: MongoStorage, queue: QueueRef
+    commands: Commands, storage: Storage, queue: QueueRef
 ) -> None:
     one, *many = (await post(storage, queue, bodies=["a", "b", "c", "d"])).ids
     held = await hold(storage, queue, limit=2)
@@ -35,7 +35,7 @@ async def test_deleting_what_is_due_is_one_command(
 
 
 async def test_deleting_what_is_not_due_notes_it_in_the_same_write(
-    commands: Commands, storage: MongoStorage, queue: QueueRef
+    commands: Commands, storage: Storage, queue: QueueRef
 ) -> None:
     [message_id] = (await post(storage, queue, bodies=["a"], delay=DELAY)).ids
     commands.sent.clear()

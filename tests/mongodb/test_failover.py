@@ -10,9 +10,9 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import bodies, claim, ids, page, post, subscribe
 from tests.mongod import ReplicaSet
+from tests.mongodb.opened import opened
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -24,7 +24,7 @@ POSTS_AFTER = 40
 async def test_posts_and_claims_outlive_the_primary(
     three_members: ReplicaSet, queue: QueueRef
 ) -> None:
-    storage = await MongoStorage.open(three_members.uri("failover"))
+    storage = await opened(three_members.uri("failover"))
     await subscribe(storage, queue)
     acknowledged: list[str] = []
     claimed: list[str] = []
@@ -89,10 +89,10 @@ async def test_without_a_majority_every_call_says_so(
 ) -> None:
     uri = three_members.uri("minority") + "&timeoutMS=700&serverSelectionTimeoutMS=300"
     three_members.wait_for_primary()
-    storage = await MongoStorage.open(three_members.uri("minority"))
+    storage = await opened(three_members.uri("minority"))
     await post(storage, queue, bodies=["a"])
     await storage.close()
-    storage = await MongoStorage.open(uri)
+    storage = await opened(uri)
     for member in three_members.members[1:]:
         member.kill()
 

@@ -19,7 +19,7 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Level
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -80,13 +80,13 @@ async def test_a_database_of_mongodb_s_own_is_refused(uri: str, name: str) -> No
 
 
 async def test_the_sweep_passes_over_what_is_not_ours(
-    storage: MongoStorage, database: Database[Documents], queue: QueueRef
+    storage: Storage, database: Database[Documents], queue: QueueRef
 ) -> None:
     theirs: list[Documents] = [
         {"_id": 1, "queue": 1, "expires_at": LONG_AGO},
         {"_id": "a", "queue": "b", "expires_at": LONG_AGO, "dropped": [1]},
         {"_id": "c", "queue": 2, "unused_since": LONG_AGO, "dropped": "yes"},
-        {"_id": "d", "queue": 3, "unused_since": LONG_AGO, "metadata": None},
+        {"_id": "d", "queue": 3, "unused_since": LONG_AGO, "rules": None},
     ]
     collections = [database[name] for name in ("messages", "subscriptions", "queues")]
     for collection in collections:
@@ -105,7 +105,7 @@ async def test_the_sweep_passes_over_what_is_not_ours(
 
 
 async def test_an_index_that_would_refuse_our_documents_is_refused(
-    uri: str, storage: MongoStorage, database: Database[Documents]
+    uri: str, storage: Storage, database: Database[Documents]
 ) -> None:
     database["queues"].create_index([("p_q", 1)], unique=True)
 
@@ -116,7 +116,7 @@ async def test_an_index_that_would_refuse_our_documents_is_refused(
 
 
 async def test_an_index_of_other_fields_under_our_name_is_refused(
-    uri: str, storage: MongoStorage, database: Database[Documents]
+    uri: str, storage: Storage, database: Database[Documents]
 ) -> None:
     database["messages"].drop_index("queue_due")
     database["messages"].create_index([("due", 1)], name="queue_due")
@@ -126,7 +126,7 @@ async def test_an_index_of_other_fields_under_our_name_is_refused(
 
 
 async def test_a_start_that_has_nothing_to_make_asks_for_no_index(
-    storage: MongoStorage, commands: Commands, uri: str
+    storage: Storage, commands: Commands, uri: str
 ) -> None:
     again = await open_storage(uri)
     await again.close()

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.clock import START, ManualClock
 from tests.contract.steps import after, bodies, claim, everything, idempotency_key, post, subscribe
 from tests.mongodb.commands import Commands
+from tests.mongodb.opened import store_of
 from tests.workers.office import until
 from workers.outages import Stop
 from workers.periodic import SWEEP, sweep, sweep_regularly
@@ -22,26 +23,27 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF, outbox_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.mongodb import MongoStorage, leasing
+from zaqar_notify.storage.mongodb import leasing
 from zaqar_notify.storage.mongodb.documents import queue_key
+from zaqar_notify.storage.planes import Storage
 
 PURGES = 3
 
 
-async def purge_several(storage: MongoStorage, queue: QueueRef) -> None:
+async def purge_several(storage: Storage, queue: QueueRef) -> None:
     for number in range(PURGES):
         await post(storage, queue, bodies=[f"{number}"])
         await storage.messages.purge(queue, now=START)
 
 
-async def document_of(storage: MongoStorage, queue: QueueRef) -> dict[str, Any]:
-    stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
+async def document_of(storage: Storage, queue: QueueRef) -> dict[str, Any]:
+    stored = await store_of(storage).connection.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
     return stored
 
 
 async def test_one_sweep_takes_away_all_that_purges_left_behind(
-    storage: MongoStorage, queue: QueueRef
+    storage: Storage, queue: QueueRef
 ) -> None:
     await purge_several(storage, queue)
     former = (await document_of(storage, queue))["dropped"]
@@ -51,15 +53,15 @@ async def test_one_sweep_takes_away_all_that_purges_left_behind(
 
     assert "dropped" not in await document_of(storage, queue)
     left = {"queue": {"$in": former}, "due": {"$exists": True}}
-    assert await storage._connection.messages.count_documents(left) == 0
+    assert await store_of(storage).connection.messages.count_documents(left) == 0
 
 
 async def test_no_process_ever_meets_an_empty_list_of_former_queues(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     lists: list[object] = []
     stages = [{"$match": {"documentKey._id": queue_key(queue), "operationType": "update"}}]
-    async with await storage._connection.durable_queues.watch(stages) as changes:
+    async with await store_of(storage).connection.durable_queues.watch(stages) as changes:
         await purge_several(storage, queue)
         for _ in range(PURGES):
             await asyncio.gather(
@@ -67,7 +69,7 @@ async def test_no_process_ever_meets_an_empty_list_of_former_queues(
                 sweep(other_storage, clock=ManualClock(), stop=Stop()),
             )
         # The last of the changes, by which one knows that there are no more.
-        await storage._connection.queues.update_one(
+        await store_of(storage).connection.queues.update_one(
             {"_id": queue_key(queue)}, {"$set": {"end": True}}
         )
         async for change in changes:
@@ -82,34 +84,33 @@ async def test_no_process_ever_meets_an_empty_list_of_former_queues(
 
 
 async def test_a_queue_that_comes_back_just_as_it_is_forgotten_keeps_its_messages(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It was deleted two days ago; the sweep comes between a post's reservation and its insert."""
+    """It was deleted two days ago; the sweep comes between the look at its head and the new one."""
     now = datetime.now(UTC)
     await post(storage, queue, bodies=["old"], now=now)
     await storage.queues.delete(queue, now=START)
     await sweep(storage, clock=ManualClock(now), stop=Stop())
-    await storage._connection.queues.update_one(
+    await store_of(storage).connection.queues.update_one(
         {"_id": queue_key(queue)}, {"$set": {"unused_since": now - timedelta(days=2)}}
     )
-    posting = storage._posting
-    create_queues = posting._create_queues
+    put = storage.heads.put
 
-    async def sweep_first(group: Any) -> None:
+    async def sweep_first(*args: Any, **kwargs: Any) -> bool:
         await sweep(other_storage, clock=ManualClock(now), stop=Stop())
-        await create_queues(group)
+        return await put(*args, **kwargs)
 
-    monkeypatch.setattr(posting, "_create_queues", sweep_first)
+    monkeypatch.setattr(storage.heads, "put", sweep_first)
     await post(storage, queue, bodies=["new"], now=now)
 
     assert bodies(await everything(other_storage, queue, now=now)) == ["new"]
 
 
 async def test_many_that_expired_together_cost_a_small_claim_few_commands(
-    commands: Commands, storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    commands: Commands, storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leasing, "REMOVED_AT_ONCE", 100)
     await post(storage, queue, bodies=[f"{number}" for number in range(250)], ttl=60)
@@ -125,15 +126,15 @@ async def test_many_that_expired_together_cost_a_small_claim_few_commands(
 
 
 async def test_the_server_removes_nothing_by_itself_but_seals_and_fences(
-    storage: MongoStorage, queue: QueueRef
+    storage: Storage, queue: QueueRef
 ) -> None:
     await subscribe(storage, queue)
     await post(storage, queue, bodies=["a"], ttl=60, key=idempotency_key())
     ttl_indexes: dict[str, dict[str, Any]] = {}
     for collection in (
-        storage._connection.queues,
-        storage._connection.messages,
-        storage._connection.subscriptions,
+        store_of(storage).connection.queues,
+        store_of(storage).connection.messages,
+        store_of(storage).connection.subscriptions,
     ):
         for name, index in (await collection.index_information()).items():
             if "expireAfterSeconds" in index:
@@ -143,12 +144,16 @@ async def test_the_server_removes_nothing_by_itself_but_seals_and_fences(
     assert name == "messages.reclaim_at"
     assert index["key"] == [("reclaim_at", 1)]
     assert index["expireAfterSeconds"] == 0
-    reclaimed = await storage._connection.messages.find({"reclaim_at": {"$exists": True}}).to_list()
+    reclaimed = (
+        await store_of(storage)
+        .connection.messages.find({"reclaim_at": {"$exists": True}})
+        .to_list()
+    )
     assert {"due" in stored or "fingerprint" in stored for stored in reclaimed} == {False}
 
 
 async def test_the_sweep_falls_to_one_worker_at_a_time(
-    storage: MongoStorage, other_storage: MongoStorage
+    storage: Storage, other_storage: Storage
 ) -> None:
     for instant in (START, after(1), after(2)):
         turns = await asyncio.gather(
@@ -163,7 +168,7 @@ async def test_the_sweep_falls_to_one_worker_at_a_time(
 
 
 async def test_a_worker_leaves_the_sweep_to_the_one_whose_turn_it_is(
-    storage: MongoStorage, commands: Commands, other_storage: MongoStorage
+    storage: Storage, commands: Commands, other_storage: Storage
 ) -> None:
     await storage.take_turn(SWEEP, seconds=3600, now=START)
     commands.sent.clear()
@@ -182,11 +187,11 @@ async def test_a_worker_leaves_the_sweep_to_the_one_whose_turn_it_is(
 
 
 async def test_the_command_gives_back_what_was_put_aside(
-    uri: str, storage: MongoStorage, monkeypatch: pytest.MonkeyPatch
+    uri: str, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = {"job": "fan_out", "version": 99, "project": "p", "queue": "orders"}
     message = NewMessage(body=json.dumps(later).encode(), ttl=OWED_TTL_SECONDS)
-    await storage.messages.post(POISON_REF, Owed([message]), now=datetime.now(UTC))
+    await storage.post(POISON_REF, Owed([message]), now=datetime.now(UTC))
     monkeypatch.setenv("ZAQAR_STORE_URI", uri)
 
     shown = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "list"])
@@ -204,7 +209,7 @@ async def test_the_command_gives_back_what_was_put_aside(
 
 
 async def test_a_deletion_that_broke_off_is_finished_by_the_sweep(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscription = await subscribe(storage, queue)
     for own in queues_of_subscription(subscription.id):
@@ -214,7 +219,7 @@ async def test_a_deletion_that_broke_off_is_finished_by_the_sweep(
         raise StorageUnavailable("The process ends here")
 
     with monkeypatch.context() as patches:
-        patches.setattr(storage.queues, "delete_many", dies)
+        patches.setattr(storage.heads, "drop_internal", dies)
         with pytest.raises(StorageUnavailable):
             await storage.subscriptions.delete(queue, subscription.id)
     assert await storage.subscriptions.get(queue, subscription.id, now=START) is None
@@ -222,5 +227,5 @@ async def test_a_deletion_that_broke_off_is_finished_by_the_sweep(
     assert await storage.subscriptions.remove_expired(now=START, limit=10) == []
 
     for own in queues_of_subscription(subscription.id):
-        assert await storage.queues.get(own) is None
+        assert await storage.heads.get(own) is None
     assert (await post(storage, queue, bodies=["a"])).owes_deliveries is False

@@ -14,10 +14,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from tests.kinds import KINDS
 from tests.mongodb.migrator import LEASE_SECONDS
+from tests.mongodb.opened import opened
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.mongodb import MongoStorage, migrations
+from zaqar_notify.storage.mongodb import migrations
 from zaqar_notify.storage.mongodb.migrations import MARK, SCHEMA_VERSION, Document, Step
 from zaqar_notify.storage.registry import open_storage
 
@@ -68,7 +69,7 @@ def begin_and_kill(uri: str) -> None:
 
 
 async def open_and_close(uri: str) -> None:
-    await (await MongoStorage.open(uri)).close()
+    await (await opened(uri)).close()
 
 
 async def test_of_many_that_start_one_takes_the_steps_and_the_others_wait(

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from pymongo.errors import AutoReconnect, BulkWriteError
 
+from tests.clock import START
 from tests.contract.steps import (
     OUTBOX,
     after,
@@ -32,6 +33,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
+from tests.mongodb.opened import store_of
 from tests.mongodb.stops import (
     before_taking_back,
     kill_in_insert,
@@ -41,9 +43,10 @@ from tests.mongodb.stops import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, records
+from zaqar_notify.storage.mongodb import records
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of, fence_at
 from zaqar_notify.storage.mongodb.documents import queue_key
+from zaqar_notify.storage.planes import Storage
 
 CHAOS_SECONDS = 6
 ENOUGH = 100
@@ -53,7 +56,7 @@ IN_TIME_SECONDS = 60
 
 
 async def test_a_reader_does_not_pass_a_post_that_is_under_way(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["a"])
     async with stopped_post(storage, queue, bodies=["b"]) as (stopped, under_way):
@@ -67,7 +70,7 @@ async def test_a_reader_does_not_pass_a_post_that_is_under_way(
 
 
 async def test_a_reader_waits_for_a_post_under_way_that_is_before_an_acknowledged_one(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     """It may not pass the first, and has to see the second."""
     await post(storage, queue, bodies=["a"])
@@ -86,7 +89,7 @@ async def test_a_reader_waits_for_a_post_under_way_that_is_before_an_acknowledge
 
 
 async def test_claims_do_not_wait_for_a_post_that_is_under_way(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     async with stopped_post(storage, queue, bodies=["b"]) as (stopped, under_way):
         await post(other_storage, queue, bodies=["c"])
@@ -100,7 +103,7 @@ async def test_claims_do_not_wait_for_a_post_that_is_under_way(
 
 
 async def test_what_was_acknowledged_is_seen_by_the_very_next_read_of_any_process(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     """The writer's slot on the queue's document still shows the block then."""
     marker = None
@@ -115,12 +118,13 @@ async def test_what_was_acknowledged_is_seen_by_the_very_next_read_of_any_proces
 
 
 async def test_readers_pass_the_block_of_a_writer_that_was_killed(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 200)
+    await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["never"]), behind=0)
     assert bodies(await page(other_storage, queue)) == []
     await post(other_storage, queue, bodies=["a"])
@@ -129,8 +133,8 @@ async def test_readers_pass_the_block_of_a_writer_that_was_killed(
 
 
 async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_readers_passed(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,14 +153,15 @@ async def test_a_writer_that_stood_still_past_its_deadline_posts_behind_what_rea
 
 
 async def test_the_slot_of_a_fenced_block_goes_at_once(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 0)
+    await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["a"]), behind=0)
-    assert await slots(storage, queue) == {storage._posting._reserving.writer}
+    assert await slots(storage, queue) == {store_of(storage)._posting._reserving.writer}
 
     await page(other_storage, queue)
 
@@ -164,15 +169,15 @@ async def test_the_slot_of_a_fenced_block_goes_at_once(
 
 
 async def test_the_slot_of_a_sealed_block_goes_when_its_writer_posts_no_more(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 0)
     await post(storage, queue, bodies=["a"])
     await page(other_storage, queue)
-    assert await slots(storage, queue) == {storage._posting._reserving.writer}
+    assert await slots(storage, queue) == {store_of(storage)._posting._reserving.writer}
 
     monkeypatch.setattr(records, "SLOT_LIFE", timedelta())
     await page(other_storage, queue)
@@ -182,8 +187,8 @@ async def test_the_slot_of_a_sealed_block_goes_when_its_writer_posts_no_more(
 
 @pytest.mark.parametrize("looks_too_early", [False, True])
 async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_was(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
     looks_too_early: bool,
@@ -203,7 +208,7 @@ async def test_a_writer_that_stood_still_after_its_insert_has_posted_where_it_wa
 
 
 async def test_a_subscription_waits_for_a_post_that_does_not_know_of_it(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     """Once it is acknowledged, whatever is posted is for it."""
     async with stopped_post(storage, queue, bodies=["a"]) as (stopped, posting):
@@ -218,8 +223,8 @@ async def test_a_subscription_waits_for_a_post_that_does_not_know_of_it(
 
 
 async def test_a_post_and_its_job_are_redone_together(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,8 +252,8 @@ async def test_a_post_and_its_job_are_redone_together(
 
 
 async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -273,7 +278,7 @@ async def test_a_writer_that_stood_still_leaves_no_job_of_its_first_try(
 
 
 async def test_a_key_whose_first_post_is_under_way_in_another_process_is_answered_as_that(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key(), after=True) as (
         stopped,
@@ -287,7 +292,7 @@ async def test_a_key_whose_first_post_is_under_way_in_another_process_is_answere
 
 
 async def test_two_processes_that_post_one_key_at_once_store_it_once(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key()) as (stopped, slow):
         quick = await post(other_storage, queue, bodies=["a"], key=idempotency_key())
@@ -299,13 +304,14 @@ async def test_two_processes_that_post_one_key_at_once_store_it_once(
 
 
 async def test_a_key_whose_writer_died_half_way_is_free_again(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only the key was written: the insert was broken off behind it."""
     set_deadline(monkeypatch, 200)
+    await storage.queues.create(queue, metadata={}, now=START)
     dying = post(storage, queue, bodies=["a"], key=idempotency_key())
     await kill_in_insert(storage, dying, behind=1)
 
@@ -317,14 +323,14 @@ async def test_a_key_whose_writer_died_half_way_is_free_again(
 
 
 async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The answer to it was given up; the server gets to it behind the next post's reservation."""
     set_deadline(monkeypatch, 200)
-    queues = storage._connection.queues
+    queues = store_of(storage).connection.queues
     reserve = queues.find_one_and_update
     given_up: list[Any] = []
 
@@ -350,8 +356,8 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
 
 
 async def test_what_a_refused_group_has_sealed_stays(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -372,7 +378,7 @@ async def test_what_a_refused_group_has_sealed_stays(
         )
         await stopped.begun.wait()
         block = await present_block(storage, fenced)
-        await storage._connection.messages.insert_one(fence_at(block, block.seal_id))
+        await store_of(storage).connection.messages.insert_one(fence_at(block, block.seal_id))
         stopped.go_on.set()
         first, second = await posting
 
@@ -384,7 +390,7 @@ async def test_what_a_refused_group_has_sealed_stays(
 
 
 async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     """Who read the key of a post that was refused must not believe that the post is stored."""
     async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key()) as (stopped, slow):
@@ -393,16 +399,17 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
         stopped.go_on.set()
         await slow
 
-    assert await Blocks(storage._connection).ends([block]) == {block: State.FENCED}
+    assert await Blocks(store_of(storage).connection).ends([block]) == {block: State.FENCED}
 
 
 async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     set_deadline(monkeypatch, 200)
+    await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["1", "2", "3"]), behind=2)
     await post(other_storage, queue, bodies=["whole"])
 
@@ -411,16 +418,17 @@ async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
 
 
 async def test_what_a_reader_did_not_come_to_remove_is_removed_by_the_next(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A reader ended when it had fenced the block of an insert that was broken off."""
     set_deadline(monkeypatch, 0)
+    await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["1", "2", "3"]), behind=2)
     block = await present_block(storage, queue)
-    await Blocks(storage._connection).put_fences(
+    await Blocks(store_of(storage).connection).put_fences(
         [fence_at(block, block.head_id), fence_at(block, block.seal_id)]
     )
 
@@ -428,13 +436,14 @@ async def test_what_a_reader_did_not_come_to_remove_is_removed_by_the_next(
 
 
 async def test_a_fence_whose_majority_is_in_doubt_ends_no_block(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fence of another process stood in the way, and may be undone with its primary."""
     set_deadline(monkeypatch, 0)
+    await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["a"]), behind=0)
     block = await present_block(storage, queue)
-    messages = storage._connection.messages
+    messages = store_of(storage).connection.messages
 
     async def insert_in_doubt(_: object, **__: object) -> None:
         taken = {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 189}]}
@@ -442,12 +451,12 @@ async def test_a_fence_whose_majority_is_in_doubt_ends_no_block(
 
     monkeypatch.setattr(messages, "insert_many", insert_in_doubt)
     with pytest.raises(StorageUnavailable):
-        await Blocks(storage._connection).fence(block)
+        await Blocks(store_of(storage).connection).fence(block)
 
 
 async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -456,14 +465,14 @@ async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
     seals_may_be_gone(monkeypatch)
     await post(storage, queue, bodies=["a"])
     block = await present_block(storage, queue)
-    await storage._connection.messages.delete_one({"_id": block.seal_id})
+    await store_of(storage).connection.messages.delete_one({"_id": block.seal_id})
 
     assert bodies(await page(other_storage, queue)) == ["a"]
 
 
 async def test_a_key_that_outlives_its_seal_removes_nothing(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -473,7 +482,7 @@ async def test_a_key_that_outlives_its_seal_removes_nothing(
     key = idempotency_key(keep_seconds=0)
     await post(storage, queue, bodies=["a"], key=key)
     block = await present_block(storage, queue)
-    await storage._connection.messages.delete_one({"_id": block.seal_id})
+    await store_of(storage).connection.messages.delete_one({"_id": block.seal_id})
 
     await post(other_storage, queue, bodies=["a"], key=key, now=after(-1))
 
@@ -481,7 +490,7 @@ async def test_a_key_that_outlives_its_seal_removes_nothing(
 
 
 async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(
-    uri: str, storage: MongoStorage, queue: QueueRef, tmp_path: Path
+    uri: str, storage: Storage, queue: QueueRef, tmp_path: Path
 ) -> None:
     """Processes post while a dice kills (SIGKILL) and pauses (SIGSTOP) them; observers page on."""
     seed = int(os.environ.get("ZAQAR_TEST_SEED", time.time()))
@@ -522,17 +531,21 @@ async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(
         assert sent == [body for body in stored if task_of(body) == task and body in set(sent)]
 
 
-async def present_block(storage: MongoStorage, queue: QueueRef) -> Block:
+async def present_block(storage: Storage, queue: QueueRef) -> Block:
     """The block that the store's writer reserved last."""
-    stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
+    stored = await store_of(storage).connection.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
-    [block] = [one for one in blocks_of(stored) if one.writer == storage._posting._reserving.writer]
+    [block] = [
+        one
+        for one in blocks_of(stored)
+        if one.writer == store_of(storage)._posting._reserving.writer
+    ]
     return block
 
 
-async def slots(storage: MongoStorage, queue: QueueRef) -> set[str]:
+async def slots(storage: Storage, queue: QueueRef) -> set[str]:
     """The writers who have one on the queue's document."""
-    stored = await storage._connection.queues.find_one({"_id": queue_key(queue)})
+    stored = await store_of(storage).connection.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
     return set(stored["in_flight"])
 
@@ -543,8 +556,8 @@ def seals_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Blocks, "fence", fence)
 
 
-def see_no_seal_at_first(storage: MongoStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = storage._records._blocks
+def see_no_seal_at_first(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = store_of(storage)._records._blocks
     ends = blocks.ends
 
     async def look_too_early(_: object) -> dict[Block, State]:
@@ -555,7 +568,7 @@ def see_no_seal_at_first(storage: MongoStorage, monkeypatch: pytest.MonkeyPatch)
 
 
 async def observe(
-    storage: MongoStorage, queue: QueueRef, stopping: asyncio.Event, limit: int
+    storage: Storage, queue: QueueRef, stopping: asyncio.Event, limit: int
 ) -> list[str]:
     """Page on until everything has been seen and no writer is left, nor its fence."""
     seen: list[str] = []

@@ -25,8 +25,9 @@ from tests.contract.steps import (
     subscribe,
 )
 from tests.mongodb.commands import Command, Commands
+from tests.mongodb.opened import store_of
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
+from zaqar_notify.storage.planes import Storage
 
 WAITING = 3000
 HELD = 500
@@ -44,7 +45,7 @@ def _all_is_heard(commands: Commands) -> None:
 
 
 @pytest.fixture
-async def full_queue(storage: MongoStorage, queue: QueueRef) -> QueueRef:
+async def full_queue(storage: Storage, queue: QueueRef) -> QueueRef:
     """A queue with held, lapsed, expired and delayed messages before and among the waiting ones."""
     await post(storage, queue, bodies=[f"held {number}" for number in range(HELD)])
     await hold(storage, queue, limit=HELD, ttl=600)
@@ -54,12 +55,12 @@ async def full_queue(storage: MongoStorage, queue: QueueRef) -> QueueRef:
 
 
 @asynccontextmanager
-async def explained(storage: MongoStorage, commands: Commands) -> AsyncIterator[list[Command]]:
+async def explained(storage: Storage, commands: Commands) -> AsyncIterator[list[Command]]:
     """The plans of the commands that are sent inside, as executed once more after it."""
     commands.sent.clear()
     plans: list[Command] = []
     yield plans
-    database = storage._connection.messages.database
+    database = store_of(storage).connection.messages.database
     for sent in list(commands.sent):
         name = next(iter(sent))
         if sent[name] in EXPLAINED.get(name, ()):
@@ -108,7 +109,7 @@ def assert_cheap(plans: list[Command], *, examined: int) -> None:
 
 
 async def test_a_claim_reads_as_many_as_it_takes(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     async with explained(storage, commands) as plans:
         held = await hold(storage, full_queue, limit=10)
@@ -118,7 +119,7 @@ async def test_a_claim_reads_as_many_as_it_takes(
 
 
 async def test_a_claim_that_nobody_crosses_is_two_reads_and_one_write(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     commands.sent.clear()
 
@@ -128,7 +129,7 @@ async def test_a_claim_that_nobody_crosses_is_two_reads_and_one_write(
 
 
 async def test_deletions_under_claims_are_one_write(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     claims = [await hold(storage, full_queue, limit=10) for _ in range(2)]
     commands.sent.clear()
@@ -145,7 +146,7 @@ async def test_deletions_under_claims_are_one_write(
 
 
 async def test_a_page_reads_as_many_as_it_shows(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     first = await page(storage, full_queue, limit=1000)
     async with explained(storage, commands) as plans:
@@ -156,7 +157,7 @@ async def test_a_page_reads_as_many_as_it_shows(
 
 
 async def test_a_page_of_all_states_reads_as_many_as_it_shows(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     async with explained(storage, commands) as plans:
         await page(storage, full_queue, limit=10, include_claimed=True, include_delayed=True)
@@ -166,7 +167,7 @@ async def test_a_page_of_all_states_reads_as_many_as_it_shows(
 
 
 async def test_what_fell_due_is_freed_at_the_cost_of_its_number(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     async with explained(storage, commands) as plans:
         held = await hold(storage, full_queue, limit=10, now=after(600))
@@ -176,7 +177,7 @@ async def test_what_fell_due_is_freed_at_the_cost_of_its_number(
 
 
 async def test_deletes_and_renewals_read_what_they_change(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     held = await hold(storage, full_queue, limit=10)
     async with explained(storage, commands) as plans:
@@ -189,7 +190,7 @@ async def test_deletes_and_renewals_read_what_they_change(
 
 
 async def test_an_empty_claim_reads_next_to_nothing_however_much_is_held(
-    storage: MongoStorage, commands: Commands, queue: QueueRef
+    storage: Storage, commands: Commands, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=[f"{number}" for number in range(HELD)])
     await hold(storage, queue, limit=HELD, ttl=600)
@@ -202,7 +203,7 @@ async def test_an_empty_claim_reads_next_to_nothing_however_much_is_held(
 
 
 async def test_pops_and_deletions_of_several_read_what_they_take(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     shown = await page(storage, full_queue, limit=20)
     async with explained(storage, commands) as plans:
@@ -214,7 +215,7 @@ async def test_pops_and_deletions_of_several_read_what_they_take(
 
 
 async def test_a_repeated_key_reads_itself_and_the_seal(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     posted = await post(storage, full_queue, bodies=["a"], key=idempotency_key())
     async with explained(storage, commands) as plans:
@@ -225,7 +226,7 @@ async def test_a_repeated_key_reads_itself_and_the_seal(
 
 
 async def test_the_subscriptions_of_a_queue_are_read_without_those_of_others(
-    storage: MongoStorage, commands: Commands, queue: QueueRef
+    storage: Storage, commands: Commands, queue: QueueRef
 ) -> None:
     for name in ("orders", "orders2", "aorders"):
         for number in range(5):
@@ -238,9 +239,9 @@ async def test_the_subscriptions_of_a_queue_are_read_without_those_of_others(
 
 
 async def test_what_falls_due_next_is_found_in_one_step(
-    storage: MongoStorage, commands: Commands, full_queue: QueueRef
+    storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     async with explained(storage, commands) as plans:
-        assert await storage._next_due(full_queue) is not None
+        assert await store_of(storage)._next_due(full_queue) is not None
 
     assert_cheap(plans, examined=1)

@@ -14,11 +14,11 @@ from bson.codec_options import CodecOptions
 from tests.clock import START
 from tests.contract.steps import GivenPost, everything, new_message, post, subscribe
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import NewMessage, Posted, Queue, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
-from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.metadata import DEFAULT_TTL
+from zaqar_notify.models import Document, NewMessage, Posted, QueueRef
 from zaqar_notify.storage.mongodb.documents import new_documents, place, to_ms
 from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.planes import Storage
 
 QUEUE_ID = secrets.token_bytes(12)
 POSITION = 1 << 60
@@ -33,8 +33,8 @@ class ByMetadata(GivenPost):
     def __init__(self) -> None:
         super().__init__([])
 
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
-        ttl = 60 if queue is None else queue.metadata["ttl"]
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
+        ttl = rules.get(DEFAULT_TTL, 60)
         if ttl == REFUSES:
             raise ValidationFailed("The queue takes nothing")
         return [new_message("any", ttl=ttl)]
@@ -105,30 +105,30 @@ def test_messages_of_one_post_keep_what_is_their_own() -> None:
     ],
 )
 async def test_posts_go_by_what_their_queue_says_now_and_not_by_what_the_group_before_saw(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     before: int,
     now: int,
     stored: list[int],
 ) -> None:
-    await storage.queues.create(queue, metadata={"ttl": before}, now=START)
+    await storage.queues.create(queue, metadata={DEFAULT_TTL: before}, now=START)
     await post_together(storage, queue)
 
-    await other_storage.queues.update(queue, lambda _: {"ttl": now})
+    await other_storage.queues.update(queue, lambda _: {DEFAULT_TTL: now})
     await post_together(storage, queue)
 
     assert [message.ttl for message in await everything(storage, queue)] == stored
 
 
 async def test_a_queue_that_came_back_since_the_group_before_has_its_own_messages(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
-    await storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await storage.queues.create(queue, metadata={DEFAULT_TTL: 100}, now=START)
     await post_together(storage, queue)
 
     await other_storage.queues.delete(queue, now=START)
-    await other_storage.queues.create(queue, metadata={"ttl": 100}, now=START)
+    await other_storage.queues.create(queue, metadata={DEFAULT_TTL: 100}, now=START)
     posted = await post_together(storage, queue)
 
     found = [message.id for message in await everything(other_storage, queue)]
@@ -136,7 +136,7 @@ async def test_a_queue_that_came_back_since_the_group_before_has_its_own_message
 
 
 async def test_who_waits_is_told_when_a_delayed_message_falls_due(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[QueueRef, int]] = []
     monkeypatch.setattr(Waiting, "held", lambda _, ref, due: told.append((ref, due)))
@@ -149,7 +149,7 @@ async def test_who_waits_is_told_when_a_delayed_message_falls_due(
 
 
 async def test_who_waits_for_jobs_is_told_how_many_are_there_and_when_the_delayed_fall_due(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = QueueRef("", "outbox")
     told: list[tuple[QueueRef, int]] = []
@@ -162,18 +162,18 @@ async def test_who_waits_for_jobs_is_told_how_many_are_there_and_when_the_delaye
             return [(outbox, new_message("job", delay=delay)) for delay in (0, 90, 60)]
 
     await subscribe(storage, queue)
-    await storage.messages.post(queue, DelayedJobs([new_message("a")]), now=START)
+    await storage.post(queue, DelayedJobs([new_message("a")]), now=START)
 
     assert (came, told) == ([(outbox, 1)], [(outbox, to_ms(START) + 60_000)])
 
 
 async def post_together(
-    storage: MongoStorage, queue: QueueRef, posts: Sequence[GivenPost] = ()
+    storage: Storage, queue: QueueRef, posts: Sequence[GivenPost] = ()
 ) -> list[Posted]:
     """Post so many that they are one group; returns the answers of those that were not refused."""
     answers = await asyncio.gather(
         *(
-            storage.messages.post(queue, one, now=START)
+            storage.post(queue, one, now=START)
             for one in posts or [ByMetadata() for _ in range(TOGETHER)]
         ),
         return_exceptions=True,

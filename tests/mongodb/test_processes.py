@@ -24,10 +24,12 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
+from tests.mongodb.opened import store_of
 from tests.mongodb.stops import kill_in_insert, set_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage, reserving
+from zaqar_notify.storage.mongodb import reserving
+from zaqar_notify.storage.planes import Storage
 
 SOON_SECONDS = 3.0
 """A look comes within a second; this leaves room for a busy machine."""
@@ -36,7 +38,7 @@ IN_TIME_SECONDS = 30.0
 
 @pytest.mark.parametrize("exclusive", [True, False])
 async def test_a_post_of_another_process_wakes(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef, exclusive: bool
+    storage: Storage, other_storage: Storage, queue: QueueRef, exclusive: bool
 ) -> None:
     with storage.messages.watch(queue, exclusive=exclusive) as watch:
         assert bodies(await page(storage, queue)) == []
@@ -50,7 +52,7 @@ async def test_a_post_of_another_process_wakes(
 
 
 async def test_a_post_of_another_process_between_look_and_wait_is_not_missed(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["before"])
     await hold(storage, queue)
@@ -63,7 +65,7 @@ async def test_a_post_of_another_process_between_look_and_wait_is_not_missed(
 
 
 async def test_a_release_in_another_process_wakes(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["a"])
     held = await hold(other_storage, queue)
@@ -76,7 +78,7 @@ async def test_a_release_in_another_process_wakes(
 
 
 async def test_the_end_of_another_process_s_delay_wakes(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     with storage.messages.watch(queue, exclusive=True) as watch:
         assert await claim(storage, queue, now=datetime.now(UTC)) is None
@@ -92,7 +94,7 @@ async def test_the_end_of_another_process_s_delay_wakes(
 
 
 async def test_the_lapse_of_another_process_s_claim_wakes_a_consumer_that_lost_to_it(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     with storage.messages.watch(queue, exclusive=True) as watch:
         assert await claim(storage, queue, now=datetime.now(UTC)) is None
@@ -108,7 +110,7 @@ async def test_the_lapse_of_another_process_s_claim_wakes_a_consumer_that_lost_t
 
 
 async def test_claims_of_two_processes_are_exclusive_and_complete(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     sent = [f"{number}" for number in range(400)]
     await post(storage, queue, bodies=sent)
@@ -140,7 +142,7 @@ async def test_claims_of_two_processes_are_exclusive_and_complete(
 
 
 async def test_pops_of_two_processes_take_every_message_once(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     sent = [f"{number}" for number in range(100)]
     await post(storage, queue, bodies=sent)
@@ -156,7 +158,7 @@ async def test_pops_of_two_processes_take_every_message_once(
 
 
 async def test_what_was_popped_is_answered_though_the_store_fails_then(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await post(storage, queue, bodies=["expired"], ttl=60)
     await post(storage, queue, bodies=["a"])
@@ -164,7 +166,7 @@ async def test_what_was_popped_is_answered_though_the_store_fails_then(
     async def fail(*_: object, **__: object) -> None:
         raise AutoReconnect("the connection went")
 
-    monkeypatch.setattr(storage._leasing, "remove_expired", fail)
+    monkeypatch.setattr(store_of(storage)._leasing, "remove_expired", fail)
 
     popped = await storage.messages.pop(queue, limit=2, now=after(61))
 
@@ -172,7 +174,7 @@ async def test_what_was_popped_is_answered_though_the_store_fails_then(
 
 
 async def test_what_one_process_settles_acts_on_the_next_post_of_another(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     before = await post(storage, queue, bodies=["before"])
     subscribed = await subscribe(other_storage, queue)
@@ -185,7 +187,7 @@ async def test_what_one_process_settles_acts_on_the_next_post_of_another(
 
 
 async def test_a_queue_deleted_by_one_process_is_empty_for_the_other_at_once(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     for _ in range(5):
         await post(storage, queue, bodies=["a"])
@@ -196,7 +198,7 @@ async def test_a_queue_deleted_by_one_process_is_empty_for_the_other_at_once(
 
 
 async def test_subscriptions_that_come_and_go_at_once_leave_the_queue_in_the_know(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     """A deletion that looks for what is left must not overlook one that is just being made."""
     for number in range(10):
@@ -212,12 +214,12 @@ async def test_subscriptions_that_come_and_go_at_once_leave_the_queue_in_the_kno
 
 
 async def test_a_subscription_whose_process_died_right_after_storing_it_is_notified(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    collection = storage._connection.subscriptions
+    collection = store_of(storage).connection.subscriptions
     monkeypatch.setattr(collection, "insert_one", and_then_die(collection.insert_one))
     with pytest.raises(StorageUnavailable):
         await subscribe(storage, queue)
@@ -226,13 +228,13 @@ async def test_a_subscription_whose_process_died_right_after_storing_it_is_notif
 
 
 async def test_a_subscription_prolonged_by_a_process_that_died_right_after_is_notified(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = await subscribe(storage, queue, ttl=60)
-    collection = storage._connection.subscriptions
+    collection = store_of(storage).connection.subscriptions
     monkeypatch.setattr(collection, "replace_one", and_then_die(collection.replace_one))
     with pytest.raises(StorageUnavailable):
         await storage.subscriptions.update(
@@ -244,7 +246,7 @@ async def test_a_subscription_prolonged_by_a_process_that_died_right_after_is_no
 
 
 async def test_claims_that_won_are_answered_though_the_poison_can_not_be_put_away(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await post(storage, queue, bodies=["poison"])
     await hold(storage, queue, ttl=1)
@@ -254,7 +256,7 @@ async def test_claims_that_won_are_answered_though_the_poison_can_not_be_put_awa
     async def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("no answer")
 
-    monkeypatch.setattr(storage._posting, "move", fail)
+    monkeypatch.setattr(store_of(storage)._posting, "move", fail)
 
     held = await hold(storage, queue, dead_letter=rule, now=after(2))
 
@@ -262,8 +264,8 @@ async def test_claims_that_won_are_answered_though_the_poison_can_not_be_put_awa
 
 
 async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -271,7 +273,7 @@ async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
     set_deadline(monkeypatch, 200)
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     await post(storage, queue, bodies=["poison"])
-    messages = storage._connection.messages
+    messages = store_of(storage).connection.messages
     insert = messages.insert_many
 
     async def insert_the_copy(documents: list[dict[str, object]], **_: object) -> None:
@@ -291,7 +293,7 @@ async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
 
 
 async def test_a_move_that_is_larger_than_a_block_is_given_a_larger_one(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reserving, "BLOCK_POSITIONS", 4)
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
@@ -304,12 +306,12 @@ async def test_a_move_that_is_larger_than_a_block_is_given_a_larger_one(
 
 
 async def test_a_move_that_was_broken_off_brings_its_message_once(
-    storage: MongoStorage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copy was made; the connection went before the original was removed."""
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     await post(storage, queue, bodies=["poison"])
-    messages = storage._connection.messages
+    messages = store_of(storage).connection.messages
     with monkeypatch.context() as broken:
         broken.setattr(messages, "delete_many", refuse_claimed(messages.delete_many))
         with pytest.raises(StorageUnavailable):
@@ -324,29 +326,32 @@ async def test_a_move_that_was_broken_off_brings_its_message_once(
 
 
 async def test_copies_that_another_move_relies_on_are_taken_back_by_nobody(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither by the writer that sleeps behind them, nor by a reader who ends its block."""
     set_deadline(monkeypatch, 200)
     dead = QueueRef(queue.project, "dead")
+    await storage.queues.create(dead, metadata={}, now=START)
     await post(storage, queue, bodies=["poison"])
-    held = await storage._connection.messages.find({"client": "producer"}).to_list()
-    moving = storage._posting.move(dead, held, ttl=None, now=START)
+    held = await store_of(storage).connection.messages.find({"client": "producer"}).to_list()
+    moving = store_of(storage)._posting.move(dead, held, ttl=None, now=START)
     await kill_in_insert(storage, moving, behind=len(held))
-    copies = await storage._connection.messages.find({"moved_id": {"$exists": True}}).to_list()
+    copies = (
+        await store_of(storage).connection.messages.find({"moved_id": {"$exists": True}}).to_list()
+    )
 
-    await other_storage._posting.move(dead, held, ttl=None, now=START)
-    await storage._posting._remove(copies)
+    await store_of(other_storage)._posting.move(dead, held, ttl=None, now=START)
+    await store_of(storage)._posting._remove(copies)
 
     assert bodies(await everything(storage, dead)) == ["poison"]
 
 
 async def test_a_deletion_that_stops_halfway_holds_nobody_up(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -357,7 +362,7 @@ async def test_a_deletion_that_stops_halfway_holds_nobody_up(
         has_stopped.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(storage._connection.messages, "delete_many", stop)
+    monkeypatch.setattr(store_of(storage).connection.messages, "delete_many", stop)
     deletion = asyncio.create_task(
         storage.messages.delete_many(queue, posted.ids[:2], claim_ids=[], now=START)
     )
@@ -370,7 +375,7 @@ async def test_a_deletion_that_stops_halfway_holds_nobody_up(
 
 
 async def test_of_a_deletion_and_a_claim_at_the_same_time_one_has_all(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     for _ in range(20):
         posted = await post(storage, queue, bodies=["a", "b", "c"])

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.mongod import ReplicaSet, require_mongod
+from tests.mongodb.opened import opened
 from zaqar_notify import readiness
 from zaqar_notify.errors import StorageLeaderless
 from zaqar_notify.readiness import Readiness
-from zaqar_notify.storage.mongodb import MongoStorage, diagnosis
+from zaqar_notify.storage.mongodb import diagnosis
+from zaqar_notify.storage.planes import Storage
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -27,14 +29,14 @@ def with_arbiter() -> Iterator[ReplicaSet]:
 
 
 @pytest.fixture
-async def storage(with_arbiter: ReplicaSet) -> AsyncIterator[MongoStorage]:
-    storage = await MongoStorage.open(with_arbiter.uri("ready"))
+async def storage(with_arbiter: ReplicaSet) -> AsyncIterator[Storage]:
+    storage = await opened(with_arbiter.uri("ready"))
     yield storage
     await storage.close()
 
 
 async def test_a_frozen_secondary_beside_an_arbiter_is_not_ready_until_it_is_back(
-    with_arbiter: ReplicaSet, storage: MongoStorage, monkeypatch: pytest.MonkeyPatch
+    with_arbiter: ReplicaSet, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readiness, "READY_SECONDS", 0)
     monkeypatch.setattr(diagnosis, "PROOF_MS", 300)
@@ -54,7 +56,7 @@ async def test_a_frozen_secondary_beside_an_arbiter_is_not_ready_until_it_is_bac
 
 
 async def test_a_set_without_a_primary_is_said_to_have_none(
-    with_arbiter: ReplicaSet, storage: MongoStorage, monkeypatch: pytest.MonkeyPatch
+    with_arbiter: ReplicaSet, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Last, since nothing is left to do with the set."""
     monkeypatch.setattr(readiness, "ANSWER_SECONDS", 60)

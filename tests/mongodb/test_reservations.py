@@ -21,6 +21,7 @@ from tests.contract.steps import (
 )
 from tests.mongod import ReplicaSet
 from tests.mongodb.commands import Command, Commands
+from tests.mongodb.opened import opened
 from tests.mongodb.stops import (
     before_taking_back,
     set_deadline,
@@ -29,8 +30,8 @@ from tests.mongodb.stops import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
-from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.reserving import MANY_QUEUES
+from zaqar_notify.storage.planes import Storage
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -40,11 +41,11 @@ IN_TIME_SECONDS = 60
 
 
 @pytest.fixture
-async def on_three(three_members: ReplicaSet) -> AsyncIterator[tuple[MongoStorage, MongoStorage]]:
+async def on_three(three_members: ReplicaSet) -> AsyncIterator[tuple[Storage, Storage]]:
     """The stores of two processes on a set whose members can be killed."""
     three_members.wait_for_primary()
     uri = three_members.uri("reservations")
-    storage, other_storage = await MongoStorage.open(uri), await MongoStorage.open(uri)
+    storage, other_storage = await opened(uri), await opened(uri)
     yield storage, other_storage
     await storage.close()
     await other_storage.close()
@@ -52,7 +53,7 @@ async def on_three(three_members: ReplicaSet) -> AsyncIterator[tuple[MongoStorag
 
 async def test_a_post_whose_primary_dies_before_its_insert_keeps_its_place(
     three_members: ReplicaSet,
-    on_three: tuple[MongoStorage, MongoStorage],
+    on_three: tuple[Storage, Storage],
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -81,7 +82,7 @@ async def test_a_post_whose_primary_dies_before_its_insert_keeps_its_place(
 
 async def test_a_post_that_comes_past_its_deadline_under_the_next_primary_is_done_anew(
     three_members: ReplicaSet,
-    on_three: tuple[MongoStorage, MongoStorage],
+    on_three: tuple[Storage, Storage],
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -106,7 +107,7 @@ async def test_a_post_that_comes_past_its_deadline_under_the_next_primary_is_don
 
 
 async def test_a_reservation_that_no_majority_has_is_followed_by_no_insert(
-    three_members: ReplicaSet, on_three: tuple[MongoStorage, MongoStorage], queue: QueueRef
+    three_members: ReplicaSet, on_three: tuple[Storage, Storage], queue: QueueRef
 ) -> None:
     """It dies with its primary. The post is made at the next one, or refused."""
     storage, other_storage = on_three
@@ -138,8 +139,8 @@ async def test_a_reservation_that_no_majority_has_is_followed_by_no_insert(
 
 
 async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
-    storage: MongoStorage,
-    other_storage: MongoStorage,
+    storage: Storage,
+    other_storage: Storage,
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -161,7 +162,7 @@ async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
 
 
 async def test_a_post_is_a_durable_reservation_and_a_durable_insert(
-    commands: Commands, storage: MongoStorage, queue: QueueRef
+    commands: Commands, storage: Storage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["a"])
     commands.sent.clear()
@@ -173,7 +174,7 @@ async def test_a_post_is_a_durable_reservation_and_a_durable_insert(
 
 
 async def test_many_queues_are_reserved_durably_with_one_command(
-    commands: Commands, storage: MongoStorage, queue: QueueRef
+    commands: Commands, storage: Storage, queue: QueueRef
 ) -> None:
     commands.sent.clear()
 

@@ -10,10 +10,11 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import bodies, everything, page, post, post_one
 from tests.mongodb.backup import dump, restore
+from tests.mongodb.opened import opened
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
-from zaqar_notify.storage.mongodb import MongoStorage
 from zaqar_notify.storage.mongodb.documents import queue_key
+from zaqar_notify.storage.planes import Storage
 
 
 def put_ahead(uri: str, queue: QueueRef, by: timedelta) -> None:
@@ -28,7 +29,7 @@ def put_ahead(uri: str, queue: QueueRef, by: timedelta) -> None:
 async def test_new_messages_have_new_ids_behind_all_markers(
     uri: str, queue: QueueRef, ahead: timedelta
 ) -> None:
-    storage = await MongoStorage.open(uri)
+    storage = await opened(uri)
     await post_one(storage, queue, "before the backup")
     backup = dump(uri)
     put_ahead(uri, queue, ahead)
@@ -36,7 +37,7 @@ async def test_new_messages_have_new_ids_behind_all_markers(
     await storage.close()
     restore(uri, backup)
 
-    storage = await MongoStorage.open(uri)
+    storage = await opened(uri)
     concerned = await storage.restored()
     new = (await post(storage, queue, bodies=[f"{number}" for number in range(20)])).ids
 
@@ -49,7 +50,7 @@ async def test_new_messages_have_new_ids_behind_all_markers(
 
 
 async def test_a_restore_that_never_was_harms_nothing(
-    storage: MongoStorage, other_storage: MongoStorage, queue: QueueRef
+    storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     marker = await post_one(storage, queue, "a")
 

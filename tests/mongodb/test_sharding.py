@@ -17,10 +17,12 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from tests.docs.pages import read
 from tests.mongod import ReplicaSet, require_mongod
+from tests.mongodb.opened import store_of
 from tests.mongodb.routing import goes_astray
 from zaqar_notify.findings import Level
-from zaqar_notify.storage.mongodb import MongoStorage, failures
+from zaqar_notify.storage.mongodb import failures
 from zaqar_notify.storage.mongodb.indexes import SHARD_KEYS
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 DATABASE = "zaqar_notify"
@@ -33,7 +35,7 @@ INTERNALS_OF = "6.0."
     [
         {"find": "messages", "filter": {"_id": b"1"}},
         {"find": "messages", "filter": {"queue": {"$gt": b"1"}}},
-        {"find": "queues", "filter": {"metadata": None}},
+        {"find": "queues", "filter": {"rules": None}},
         {"aggregate": "messages", "pipeline": [{"$match": {"due": 0}}]},
         {"findAndModify": "queues", "query": {"_id": {"$in": ["a"]}}},
         {"update": "messages", "updates": [{"q": {"queue": b"1"}}, {"q": {"_id": b"1"}}]},
@@ -46,8 +48,8 @@ def test_a_command_that_would_go_to_all_shards_is_noticed(command: dict[str, Any
     assert goes_astray(command)
 
 
-async def test_unique_indexes_begin_with_the_shard_key(storage: MongoStorage) -> None:
-    database = storage._connection.messages.database
+async def test_unique_indexes_begin_with_the_shard_key(storage: Storage) -> None:
+    database = store_of(storage).connection.messages.database
     unique = [
         (index["key"][0][0], key)
         for name, key in SHARD_KEYS.items()
@@ -59,8 +61,8 @@ async def test_unique_indexes_begin_with_the_shard_key(storage: MongoStorage) ->
     assert all(first == key for first, key in unique)
 
 
-async def test_every_collection_but_one_has_a_shard_key(storage: MongoStorage) -> None:
-    names = await storage._connection.messages.database.list_collection_names()
+async def test_every_collection_but_one_has_a_shard_key(storage: Storage) -> None:
+    names = await store_of(storage).connection.messages.database.list_collection_names()
 
     assert set(names) == {*SHARD_KEYS, "schema"}
 
@@ -207,5 +209,5 @@ async def test_a_router_is_taken_and_the_doctor_says_what_is_not_sharded(uri: st
 
     assert [finding.level for finding in findings] == [Level.OK, Level.WARNING]
     assert "a sharded cluster" in findings[0].sentence
-    assert "not sharded: queues, subscriptions" in findings[1].sentence
+    assert "not sharded: records, queues, subscriptions" in findings[1].sentence
     await storage.close()

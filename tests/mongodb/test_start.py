@@ -16,14 +16,16 @@ from tests.clock import START
 from tests.contract.steps import bodies, claim, page, post
 from tests.kinds import KINDS
 from tests.mongod import Mongod, ReplicaSet, require_mongod
+from tests.mongodb.opened import store_of
 from tests.service import free_port
 from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.mongodb import MongoStorage, deployment
+from zaqar_notify.storage.mongodb import deployment
 from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 
@@ -133,8 +135,8 @@ async def test_a_strong_promise_in_the_uri_is_taken(uri: str, options: str) -> N
     await storage.close()
 
 
-async def test_writes_wait_for_a_majority_and_its_journal(storage: MongoStorage) -> None:
-    connection = storage._connection
+async def test_writes_wait_for_a_majority_and_its_journal(storage: Storage) -> None:
+    connection = store_of(storage).connection
     collections = (connection.queues, connection.messages, connection.subscriptions)
 
     assert [collection.write_concern.document for collection in collections] == [
@@ -252,16 +254,18 @@ async def test_a_uri_that_cannot_be_read_is_refused(uri: str) -> None:
         await open_storage(uri)
 
 
-async def test_the_store_s_clock_is_the_server_s(storage: MongoStorage) -> None:
+async def test_the_store_s_clock_is_the_server_s(storage: Storage) -> None:
     first = await storage.read_clock()
     second = await storage.read_clock()
 
+    assert first is not None
+    assert second is not None
     assert first.tzinfo is not None
     assert first <= second
 
 
-async def test_the_doctor_names_an_index_that_is_lacking(storage: MongoStorage, uri: str) -> None:
-    await storage._connection.messages.drop_index("queue_due")
+async def test_the_doctor_names_an_index_that_is_lacking(storage: Storage, uri: str) -> None:
+    await store_of(storage).connection.messages.drop_index("queue_due")
 
     findings = await _said_of_the_store(Settings(store_uri=uri))
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.contract.steps import everything, post
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite import checkpointing, database
 from zaqar_notify.storage.sqlite.checkpointing import Checkpoints

@@ -12,8 +12,9 @@ import pytest
 
 from tests.clock import ManualClock
 from tests.contract.steps import bodies, claim, page, post
+from tests.sqlite.opened import database_of, opened
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.sqlite import SQLiteStorage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.sqlite import storage as module
 from zaqar_notify.storage.sqlite.timekeeping import NOTE_SECONDS, Timekeeping
 
@@ -28,7 +29,7 @@ class Computer:
         self.host = ManualClock()
         self.running = 1000.0
         self.boot_id = "first"
-        self.store: SQLiteStorage
+        self.store: Storage
         self._path = path
         self._monkeypatch = monkeypatch
 
@@ -37,7 +38,7 @@ class Computer:
             Timekeeping, host=self.host, seconds=lambda: self.running, boot=self.boot_id
         )
         self._monkeypatch.setattr(module, "Timekeeping", keeping)
-        self.store = await SQLiteStorage.open(self._path)
+        self.store = await opened(self._path)
         await self.sweep()
 
     async def restart(self) -> None:
@@ -158,7 +159,7 @@ async def test_a_clock_that_was_set_is_told_once(
 
 
 async def test_a_clock_that_nobody_sets_is_noted_now_and_then(computer: Computer) -> None:
-    changes = computer.store._database._writer.total_changes
+    changes = database_of(computer.store)._writer.total_changes
 
     await computer.pass_seconds(1)
     noted = changes()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.contract.steps import page, post
 from tests.migrations.fill import STORES
+from tests.sqlite.opened import database_of
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.registry import open_storage
@@ -100,10 +101,10 @@ async def test_nobody_but_the_owner_can_read_the_messages(tmp_path: Path) -> Non
 
 
 async def test_a_read_that_fails_at_its_first_row_is_no_answer(tmp_path: Path) -> None:
-    storage: Any = await open_storage(f"sqlite://{tmp_path}/store.db")
+    storage = await open_storage(f"sqlite://{tmp_path}/store.db")
     queue = QueueRef("p", "q")
     await post(storage, queue, bodies=["a"])
-    database = storage._database
+    database: Any = database_of(storage)
 
     class Broken:
         def execute(self, statement: str, bindings: Any) -> apsw.Cursor:

@@ -11,9 +11,10 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import after, bodies, claim, page, post, subscribe
 from tests.small_disk import fill, small_disk
+from tests.sqlite.opened import opened
 from zaqar_notify.errors import StorageFull
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
-from zaqar_notify.storage.sqlite import SQLiteStorage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.sqlite.reserve import RESERVE_BYTES, reserve_of
 
 QUEUE = QueueRef("p", "q")
@@ -28,13 +29,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-async def storage(disk: Path) -> AsyncIterator[SQLiteStorage]:
-    storage = await SQLiteStorage.open(disk / "store.db")
+async def storage(disk: Path) -> AsyncIterator[Storage]:
+    storage = await opened(disk / "store.db")
     yield storage
     await storage.close()
 
 
-async def post_until_full(storage: SQLiteStorage, queue: QueueRef = QUEUE) -> int:
+async def post_until_full(storage: Storage, queue: QueueRef = QUEUE) -> int:
     """How many big messages were acknowledged."""
     for count in range(1000):
         try:
@@ -44,7 +45,7 @@ async def post_until_full(storage: SQLiteStorage, queue: QueueRef = QUEUE) -> in
     raise AssertionError("The disk never was full")
 
 
-async def is_refused(storage: SQLiteStorage) -> bool:
+async def is_refused(storage: Storage) -> bool:
     try:
         await post(storage, QUEUE, bodies=["small"])
     except StorageFull:
@@ -53,7 +54,7 @@ async def is_refused(storage: SQLiteStorage) -> bool:
 
 
 async def test_all_that_was_acknowledged_is_there_and_can_be_consumed(
-    storage: SQLiteStorage,
+    storage: Storage,
 ) -> None:
     acknowledged = await post_until_full(storage)
 
@@ -67,7 +68,7 @@ async def test_all_that_was_acknowledged_is_there_and_can_be_consumed(
     assert consumed == acknowledged
 
 
-async def test_what_frees_room_or_takes_none_goes_on(storage: SQLiteStorage) -> None:
+async def test_what_frees_room_or_takes_none_goes_on(storage: Storage) -> None:
     subscription = await subscribe(storage, QUEUE)
     await post_until_full(storage)
 
@@ -87,7 +88,7 @@ async def test_what_frees_room_or_takes_none_goes_on(storage: SQLiteStorage) -> 
         await subscribe(storage, QUEUE)
 
 
-async def test_the_engine_leaves_room_for_deletes(storage: SQLiteStorage) -> None:
+async def test_the_engine_leaves_room_for_deletes(storage: Storage) -> None:
     await post_until_full(storage)
 
     assert await post_until_full(storage, OUTBOX) < RESERVE_BYTES // len(BIG)
@@ -97,7 +98,7 @@ async def test_the_engine_leaves_room_for_deletes(storage: SQLiteStorage) -> Non
 
 @pytest.mark.parametrize("way", ["purge", "expire"])
 async def test_posts_are_taken_again_when_messages_are_gone(
-    storage: SQLiteStorage, caplog: pytest.LogCaptureFixture, way: str
+    storage: Storage, caplog: pytest.LogCaptureFixture, way: str
 ) -> None:
     caplog.set_level(logging.INFO, logger="zaqar_notify")
     await post_until_full(storage)
@@ -113,7 +114,7 @@ async def test_posts_are_taken_again_when_messages_are_gone(
 
 
 async def test_posts_are_taken_again_when_another_program_makes_room(
-    storage: SQLiteStorage, disk: Path
+    storage: Storage, disk: Path
 ) -> None:
     await post(storage, QUEUE, bodies=["before"])
     others = fill(disk)
@@ -127,12 +128,12 @@ async def test_posts_are_taken_again_when_another_program_makes_room(
 
 
 async def test_a_start_on_a_full_disk_serves_what_is_there(disk: Path) -> None:
-    storage = await SQLiteStorage.open(disk / "store.db")
+    storage = await opened(disk / "store.db")
     await post(storage, QUEUE, bodies=["kept", "popped"])
     await storage.close()
     fill(disk)
 
-    storage = await SQLiteStorage.open(disk / "store.db")
+    storage = await opened(disk / "store.db")
 
     assert bodies(await page(storage, QUEUE)) == ["kept", "popped"]
     assert len(await storage.messages.pop(QUEUE, limit=1, now=START)) == 1

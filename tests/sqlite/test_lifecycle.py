@@ -14,9 +14,11 @@ import apsw
 import pytest
 
 from tests.contract.steps import bodies, page, post
+from tests.sqlite.opened import database_of, opened
 from zaqar_notify.errors import StartRefused, StorageDamaged, StorageLocked, StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.sqlite import SQLiteStorage, database, opening
+from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.sqlite import database, opening
 
 QUEUE = QueueRef("p", "q")
 NOBODY = 65534
@@ -30,8 +32,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def storage(path: Path) -> AsyncIterator[SQLiteStorage]:
-    storage = await SQLiteStorage.open(path)
+async def storage(path: Path) -> AsyncIterator[Storage]:
+    storage = await opened(path)
     await post(storage, QUEUE, bodies=["first"])
     yield storage
     await storage.close()
@@ -39,7 +41,7 @@ async def storage(path: Path) -> AsyncIterator[SQLiteStorage]:
 
 async def used(path: Path, *, messages: int = 1) -> None:
     """Leave a store behind that is not in use."""
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
     for start in range(0, messages, 100):
         await post(storage, QUEUE, bodies=["x" * 2000] * min(100, messages - start))
     await storage.close()
@@ -87,7 +89,7 @@ async def test_an_empty_file_is_what_is_left_of_a_store(path: Path) -> None:
     with pytest.raises(
         StartRefused, match=r"store\.db is empty; set the directory aside, and restore"
     ):
-        await SQLiteStorage.open(path)
+        await opened(path)
 
     assert contents(path.parent)[path.name] == b""
 
@@ -97,7 +99,7 @@ async def test_a_log_without_its_database_is_refused_and_kept(path: Path) -> Non
     shutil.copy(__file__, f"{path}-wal")
 
     with pytest.raises(StartRefused, match="missing beside its write-ahead log"):
-        await SQLiteStorage.open(path)
+        await opened(path)
 
     assert contents(path.parent) == {"store.db-wal": THIS}
 
@@ -112,10 +114,10 @@ async def test_a_start_that_was_cut_short_leaves_nothing_in_the_way(
     with monkeypatch.context() as patch:
         patch.setattr(opening, "migrate", cut_short)
         with pytest.raises(KeyboardInterrupt):
-            await SQLiteStorage.open(path)
+            await opened(path)
     assert path.name not in contents(path.parent)
 
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
 
     await post(storage, QUEUE, bodies=["a"])
     await storage.close()
@@ -128,7 +130,7 @@ async def test_a_file_that_cannot_be_written_is_refused(path: Path, mode: int) -
     os.chmod(path, mode)
 
     with as_a_stranger(), pytest.raises(StartRefused, match=r"give it .*to the service's user"):
-        await SQLiteStorage.open(path)
+        await opened(path)
 
 
 async def test_a_page_of_garbage_is_refused_at_the_start(path: Path) -> None:
@@ -136,13 +138,13 @@ async def test_a_page_of_garbage_is_refused_at_the_start(path: Path) -> None:
     garble(path, from_part=0.9)
 
     with pytest.raises(StartRefused, match=r"is damaged .*restore the last backup"):
-        await SQLiteStorage.open(path)
+        await opened(path)
 
 
 async def with_latest_in_its_log(path: Path, copy: Path) -> Path:
     """The file of a store that crashed when its latest post was in the log alone."""
     await used(path, messages=100)
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
     await post(storage, QUEUE, bodies=["latest"])
     shutil.copytree(path.parent, copy)
     await storage.close()
@@ -150,7 +152,7 @@ async def with_latest_in_its_log(path: Path, copy: Path) -> Path:
 
 
 async def newest(path: Path) -> str:
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
     found = await page(storage, QUEUE, limit=1000)
     await storage.close()
     return bodies(found)[-1]
@@ -164,7 +166,7 @@ async def test_a_refused_start_leaves_the_log_to_the_file_that_is_put_back(
     garble(path, from_part=0.9)
 
     with pytest.raises(StartRefused, match="is damaged"):
-        await SQLiteStorage.open(path)
+        await opened(path)
     path.write_bytes(whole)
 
     assert await newest(path) == "latest"
@@ -177,7 +179,7 @@ async def test_who_met_damage_leaves_the_log_to_the_file_that_is_put_back(
     whole = path.read_bytes()
     garble(path, from_part=0.5)
     monkeypatch.setattr(opening, "soundness", lambda *_, **__: None)
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
     with pytest.raises(StorageDamaged):
         await page(storage, QUEUE, limit=1000)
 
@@ -194,7 +196,7 @@ async def test_what_cannot_be_read_while_it_runs_ends_all_writes(
     garble(path, from_part=0.5)
     # As of a file that is too big to be looked through at the start.
     monkeypatch.setattr(opening, "soundness", lambda *_, **__: None)
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
 
     with pytest.raises(StorageDamaged):
         await page(storage, QUEUE)
@@ -221,12 +223,12 @@ def cut_off(path: Path) -> None:
 @pytest.mark.parametrize("change", [unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])
 async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
-    storage: SQLiteStorage,
+    storage: Storage,
     path: Path,
     suffix: str,
     change: Callable[[Path], None],
 ) -> None:
-    storage._database._files._look_at_all_at = 0.0
+    database_of(storage)._files._look_at_all_at = 0.0
     change(Path(f"{path}{suffix}"))
 
     with pytest.raises(StorageDamaged, match=r"(removed|replaced) while it was in use.*restore"):
@@ -239,7 +241,7 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_cut_off(
     path: Path, suffix: str
 ) -> None:
     await used(path, messages=10)
-    storage = await SQLiteStorage.open(path)
+    storage = await opened(path)
     await post(storage, QUEUE, bodies=["a"])
 
     cut_off(Path(f"{path}{suffix}"))
@@ -251,18 +253,18 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_cut_off(
 
 
 async def test_a_file_that_goes_between_a_write_and_its_commit_takes_no_acknowledgement(
-    storage: SQLiteStorage, path: Path
+    storage: Storage, path: Path
 ) -> None:
     def write(db: apsw.Connection) -> None:
         db.execute("UPDATE numbering SET serials = serials")
         path.unlink()
 
     with pytest.raises(StorageDamaged):
-        await storage._database.write(write)
+        await database_of(storage).write(write)
 
 
 async def test_nothing_more_is_written_once_a_file_was_found_gone(
-    storage: SQLiteStorage, path: Path
+    storage: Storage, path: Path
 ) -> None:
     unlink(path)
     for body in ("maybe written", "not written"):
@@ -272,9 +274,7 @@ async def test_nothing_more_is_written_once_a_file_was_found_gone(
     assert "not written" not in bodies(await page(storage, QUEUE))
 
 
-async def test_files_that_are_put_back_are_written_again(
-    storage: SQLiteStorage, path: Path
-) -> None:
+async def test_files_that_are_put_back_are_written_again(storage: Storage, path: Path) -> None:
     aside = path.parent.with_name("aside")
     path.parent.rename(aside)
     with pytest.raises(StorageDamaged):
@@ -286,9 +286,7 @@ async def test_files_that_are_put_back_are_written_again(
     assert bodies(await page(storage, QUEUE)) == ["first", "second"]
 
 
-async def test_another_program_s_lock_holds_up_writes_alone(
-    storage: SQLiteStorage, path: Path
-) -> None:
+async def test_another_program_s_lock_holds_up_writes_alone(storage: Storage, path: Path) -> None:
     with closing(apsw.Connection(str(path))) as other:
         other.execute("BEGIN IMMEDIATE")
         posting = asyncio.create_task(post(storage, QUEUE, bodies=["second"]))
@@ -303,7 +301,7 @@ async def test_another_program_s_lock_holds_up_writes_alone(
 
 
 async def test_a_lock_that_is_held_for_long_refuses_writes_until_it_is_let_go(
-    storage: SQLiteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "LOCKED_SECONDS", 0.1)
     with closing(apsw.Connection(str(path))) as other:

@@ -11,7 +11,8 @@ from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.models import QueueRef
 from zaqar_notify.poison import POISON_SECONDS, poison_rule
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, Storage
+from zaqar_notify.storage.base import FREED_AT_START_CLAIMS
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 

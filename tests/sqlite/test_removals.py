@@ -11,29 +11,28 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import bodies, page, post
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.removals import MOST_NOTED
-from zaqar_notify.storage.sqlite.storage import SQLiteStorage
 
 QUEUE = QueueRef("p", "q")
 
 
 @pytest.fixture
-async def storage(tmp_path: Path) -> AsyncIterator[SQLiteStorage]:
+async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
     storage = await open_storage(f"sqlite://{tmp_path}/store.db")
-    assert isinstance(storage, SQLiteStorage)
     yield storage
     await storage.close()
 
 
-def noted(storage: SQLiteStorage) -> int:
+def noted(storage: Storage) -> int:
     assert isinstance(storage.messages, SQLiteMessages)
     return len(storage.messages._removals.removed)
 
 
 async def test_however_many_pop_at_the_same_time_what_is_noted_is_bounded(
-    storage: SQLiteStorage,
+    storage: Storage,
 ) -> None:
     for _ in range(10):
         await post(storage, QUEUE, bodies=[f"{number}" for number in range(500)])
@@ -53,7 +52,7 @@ async def test_however_many_pop_at_the_same_time_what_is_noted_is_bounded(
 
 
 async def test_however_many_are_deleted_at_the_same_time_what_is_noted_is_bounded(
-    storage: SQLiteStorage,
+    storage: Storage,
 ) -> None:
     posted = await post(storage, QUEUE, bodies=[f"{number}" for number in range(3000)])
     *deleted, kept = posted.ids
@@ -69,7 +68,7 @@ async def test_however_many_are_deleted_at_the_same_time_what_is_noted_is_bounde
     ]
 
 
-async def test_a_reader_under_way_sees_what_it_began_with_or_less(storage: SQLiteStorage) -> None:
+async def test_a_reader_under_way_sees_what_it_began_with_or_less(storage: Storage) -> None:
     await post(storage, QUEUE, bodies=[f"{number}" for number in range(2000)])
 
     seen, _ = await asyncio.gather(

@@ -207,7 +207,7 @@ def test_poison_in_a_data_directory_is_shown_and_dropped(tmp_path: Path) -> None
     async def put_one_aside() -> None:
         storage = await open_storage(f"sqlite://{tmp_path / DATABASE}")
         message = NewMessage(body=b'"not a job"', ttl=OWED_TTL_SECONDS)
-        await storage.messages.post(POISON_REF, Owed([message]), now=storage.clock.now())
+        await storage.post(POISON_REF, Owed([message]), now=storage.clock.now())
         await storage.close()
 
     asyncio.run(put_one_aside())
@@ -276,7 +276,7 @@ def test_a_store_that_goes_away_during_the_start_ends_it_with_a_sentence(
     lock, writer = open_file(tmp_path / DATABASE)
     writer.close()
     os.close(lock)
-    monkeypatch.setattr("zaqar_notify.storage.sqlite.storage.SQLiteStorage.read_clock", fail)
+    monkeypatch.setattr("zaqar_notify.storage.sqlite.storage.SQLiteStore.read_clock", fail)
 
     result = run("poison", "list", "--data", str(tmp_path))
 

@@ -9,7 +9,7 @@ import pytest
 from tests.packages import install
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import Driver
 from zaqar_notify.storage.registry import driver_of, open_storage
 
@@ -17,8 +17,8 @@ from zaqar_notify.storage.registry import driver_of, open_storage
 class Trial(Driver):
     about = "a trial"
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
-        return await open_storage(uri.replace("trial:", "sqlite:", 1))
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
+        return (await open_storage(uri.replace("trial:", "sqlite:", 1))).store
 
 
 @pytest.fixture(autouse=True)

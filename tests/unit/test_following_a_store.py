@@ -12,8 +12,8 @@ import pytest
 
 from zaqar_notify.clock import StoreClock, SystemClock
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.clock import store_clock
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

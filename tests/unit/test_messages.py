@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
 import msgspec
 
 from zaqar_notify.delivery import FanOut, outgoing_messages, read_work
 from zaqar_notify.messages import ClientPost, PostedMessage
-from zaqar_notify.models import Queue, QueueRef
+from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
 
 QUEUE = QueueRef("project1", "q1")
-DELAYED = Queue(QUEUE, {"_default_message_delay": 30}, datetime(2030, 1, 1, tzinfo=UTC))
+DELAYED = {"_default_message_delay": 30}
 
 
 def test_what_a_post_says_of_one_queue_is_the_same_after_it_was_asked_about_another() -> None:
@@ -29,7 +28,7 @@ def test_what_a_post_says_of_one_queue_is_the_same_after_it_was_asked_about_anot
     )
 
     messages = post.settle(DELAYED)
-    post.settle(None)
+    post.settle({})
     [(_, job)] = post.jobs(DELAYED, ["m1"], messages)
 
     work = read_work(job.body)

@@ -10,7 +10,7 @@ import pytest
 from tests.clock import ManualClock
 from tests.workers.office import Office
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 

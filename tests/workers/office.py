@@ -32,14 +32,14 @@ from zaqar_notify.models import (
     Message,
     NewMessage,
     Outcome,
-    Queue,
     QueueRef,
     Subscription,
     Verdict,
 )
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Post, Storage
+from zaqar_notify.storage.base import Post
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions import renewal
 
 QUEUE = QueueRef("project1", "orders")
@@ -161,11 +161,11 @@ class ClientPost(Post):
         self._settings = settings
         self._ref = ref
 
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
         return self._messages
 
     def jobs(
-        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return fan_out_jobs(self._ref, ids, messages, settings=self._settings)
 
@@ -240,7 +240,7 @@ class Office:
 
     async def post(self, *bodies: bytes, delay: int = 0, queue: QueueRef = QUEUE) -> list[str]:
         messages = [NewMessage(body=body, ttl=3600, delay=delay) for body in bodies]
-        posted = await self.storage.messages.post(
+        posted = await self.storage.post(
             queue, ClientPost(messages, self.settings, queue), now=self.clock.now()
         )
         return posted.ids

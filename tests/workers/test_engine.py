@@ -406,7 +406,7 @@ async def test_gone_disables_the_subscription_and_holds_until_replayed(office: O
     del office.sink.answers["http://receiver"]
     await enable(office, subscription.id)
     ref, job = replay_job(subscription, office.settings)
-    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, Owed([job]), now=office.clock.now())
     await office.work_off()
 
     assert office.sink.bodies("http://receiver") == [b"1", b"1", b"2", b"3"]
@@ -432,7 +432,7 @@ async def test_what_a_replay_had_in_hand_when_its_worker_died_is_replayed_later(
     del office.sink.answers["http://receiver"]
     await enable(office, subscription.id)
     lease = office.settings.delivery_lease_seconds
-    await office.storage.claims.create(
+    await office.storage.claim(
         held_ref(subscription.id),
         claim_id="the dead worker's",
         ttl=lease,
@@ -442,7 +442,7 @@ async def test_what_a_replay_had_in_hand_when_its_worker_died_is_replayed_later(
     )
 
     ref, job = replay_job(subscription, office.settings)
-    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, Owed([job]), now=office.clock.now())
     await office.work_off()
     assert len(office.sink.deliveries) == 1
 
@@ -534,7 +534,7 @@ async def test_replay_of_a_disabled_subscription_leaves_what_is_held(office: Off
     await office.work_off()
 
     ref, job = replay_job(subscription, office.settings)
-    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, Owed([job]), now=office.clock.now())
     await office.work_off()
 
     assert len(await office.all_in(held_ref(subscription.id))) == 1
@@ -616,7 +616,7 @@ async def ask_to_confirm(office: Office, subscription: Subscription) -> None:
         settings=office.settings,
         now=office.clock.now(),
     )
-    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, Owed([job]), now=office.clock.now())
 
 
 async def test_a_subscription_deleted_before_the_retry_gets_no_more(office: Office) -> None:
@@ -912,7 +912,7 @@ async def test_a_receiver_that_keeps_failing_is_warned_of_once_and_does_not_fill
 async def test_a_job_that_nobody_can_finish_ends_in_the_poison_queue(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await office.storage.messages.post(
+    await office.storage.post(
         OUTBOX, Owed([NewMessage(body=b'{"job": "fan_out"}', ttl=3600)]), now=office.clock.now()
     )
 

@@ -21,7 +21,7 @@ from workers.host import EngineHost
 from zaqar_notify.clock import SystemClock, new_id
 from zaqar_notify.models import NewMessage, Subscription
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.subscriptions import renewal
 
@@ -73,7 +73,7 @@ async def owe(storage: Storage, hook: Hook, settings: Settings) -> None:
     )
     await storage.subscriptions.create(subscription, renew=renewal(subscription), now=now)
     messages = [NewMessage(body=b'"hello"', ttl=3600)]
-    await storage.messages.post(QUEUE, ClientPost(messages, settings), now=now)
+    await storage.post(QUEUE, ClientPost(messages, settings), now=now)
 
 
 async def readiness(settings: Settings) -> int:

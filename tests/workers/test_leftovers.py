@@ -18,7 +18,7 @@ from zaqar_notify.delivery import Owed, outgoing_messages, parked_record
 from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +26,12 @@ ROOT = Path(__file__).parents[2]
 
 async def own_queues(storage: Storage) -> list[QueueRef]:
     """The queues that subscriptions have for themselves."""
-    queues = await storage.queues.list(INTERNAL_PROJECT, marker=None, limit=1000)
-    return [each.ref for each in queues if each.ref.name.startswith(PREFIXES_OF_SUBSCRIPTIONS)]
+    names = await storage.heads.internal(after="", limit=1000)
+    return [
+        QueueRef(INTERNAL_PROJECT, name)
+        for name in names
+        if name.startswith(PREFIXES_OF_SUBSCRIPTIONS)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["parked", "held"])
@@ -68,7 +72,7 @@ async def test_what_a_subscription_is_owed_is_no_leftover(
     await storage.subscriptions.delete(gone.queue, gone.id)
     for subscription in (*subscriptions, gone):
         ref, record = parked_record(outgoing, subscription, attempt=1, due_at=office.clock.now())
-        await storage.messages.post(ref, Owed([record]), now=office.clock.now())
+        await storage.post(ref, Owed([record]), now=office.clock.now())
     forgotten: list[str] = []
 
     async def forget(queue: QueueRef, subscription_id: str) -> None:

@@ -15,7 +15,7 @@ from workers.engine import Engine
 from zaqar_notify.clock import Clock, SystemClock
 from zaqar_notify.kinds import Sink
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 MAILS = 120
 

@@ -26,7 +26,7 @@ from workers.periodic import SWEEP_ROWS, sweep
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.logs import facts
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 P = ParamSpec("P")
 T = TypeVar("T")

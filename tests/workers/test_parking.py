@@ -25,7 +25,7 @@ from zaqar_notify.internal import parked_ref
 from zaqar_notify.models import Delivery, Document, Outcome, Subscription
 from zaqar_notify.retry import STANDARD_WEBHOOKS, Steps, attempt_after
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 DEAD = "http://dead"
 FEW_RETRIES: Document = {

@@ -17,7 +17,7 @@ LATER = b'{"job": "deliver", "version": 99, "project": "p", "queue": "q", "subsc
 async def put_all_aside(office: Office, *bodies: bytes) -> None:
     """As if ten workers had died of each."""
     messages = [NewMessage(body=body, ttl=OWED_TTL_SECONDS) for body in bodies]
-    await office.storage.messages.post(POISON_REF, Owed(messages), now=office.clock.now())
+    await office.storage.post(POISON_REF, Owed(messages), now=office.clock.now())
 
 
 async def a_job(office: Office) -> bytes:

@@ -173,7 +173,7 @@ async def owe_confirmation(office: Office, subscription: Subscription, kind: Mes
     ref, job = confirmation_job(
         subscription, kind, path="/confirm", settings=office.settings, now=office.clock.now()
     )
-    await office.storage.messages.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, Owed([job]), now=office.clock.now())
 
 
 async def test_a_confirmation_is_not_retried_once_its_link_is_over(office: Office) -> None:

@@ -1,4 +1,8 @@
-"""The storage contract. These docstrings are its specification; `tests/contract` asks it of every driver.
+"""The contract of a message store. These docstrings are its specification; `tests/contract` asks it of every driver.
+
+A message store keeps messages, claims, idempotency keys and the internal queues of its own deliveries. The
+control store (`storage.control`) keeps queues' records and subscriptions, perhaps in another database. Of
+those, a message store knows what a write needs to know, in a *head* beside each queue's messages.
 
 Rules for all methods:
 
@@ -37,11 +41,10 @@ from zaqar_notify.models import (
     NewMessage,
     Page,
     Posted,
-    Queue,
     QueueRef,
     QueueStats,
-    Subscription,
 )
+from zaqar_notify.storage.control import ControlStore
 
 CANCELLED_KEPT = timedelta(days=30)
 """For so long a store knows which messages were deleted before they were due: longer than a delay, and
@@ -59,17 +62,17 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 class Post(ABC):
     """The messages of one request, before their queue's metadata is known.
 
-    The driver asks back for what depends on the queue's record and the subscriptions, as they are in
-    the very write that stores the messages. The methods are pure and quick: it may ask before that,
-    by a record that was seen earlier, and once more if another has come by then.
+    The driver asks back for what depends on the queue's rules and on whether it is subscribed to, as its
+    head has them in the very write that stores the messages. The methods are pure and quick: the driver
+    may ask before that, by a head that it saw earlier, and once more if the head has changed by then.
     """
 
     client_id: str
     idempotency_key: IdempotencyKey | None = None
 
     @abstractmethod
-    def settle(self, queue: Queue | None) -> Sequence[NewMessage]:
-        """The messages as they are to be stored on `queue`; None: the post will create it.
+    def settle(self, rules: Document) -> Sequence[NewMessage]:
+        """The messages as they are to be stored on a queue of these rules (see `Head`).
 
         Raises:
             ValidationFailed: They break one of the queue's own limits. Nothing is stored.
@@ -77,14 +80,14 @@ class Post(ABC):
 
     @abstractmethod
     def jobs(
-        self, queue: Queue | None, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         """The fan-out jobs that deliver `messages`, with the internal queue each belongs to.
 
-        Asked only when the queue has a live subscription.
+        Asked only when the queue is subscribed to.
 
         Args:
-            queue: What `messages` were settled on.
+            rules: What `messages` were settled on.
         """
 
 
@@ -120,87 +123,104 @@ class Watch(ABC):
         self.close()
 
 
-class QueueStore(ABC):
-    """Queues' records. Queues that were never created have none, and can be used all the same."""
+class Head(msgspec.Struct, frozen=True):
+    """What a message store knows of a queue beside its messages.
+
+    `rules` are those keys of the record's metadata that posts and claims obey, as of `revision` of the
+    record. No subscription of the queue lives longer than `subscribed_until`; None: there is none. `turn`
+    changes when that is raised, and is another one in each life of the queue.
+    """
+
+    rules: Document
+    revision: int
+    subscribed_until: datetime | None
+    turn: int
+
+
+class HeadMissing(Exception):
+    """A write would put messages on a client's queue that has no head: nothing was written."""
+
+    def __init__(self, ref: QueueRef) -> None:
+        super().__init__(ref)
+        self.ref = ref
+
+
+class Heads(ABC):
+    """The queues of a message store. An internal queue has a head from its first message on."""
 
     @abstractmethod
-    async def get(self, ref: QueueRef) -> Queue | None:
-        """The record, or None when the queue was never created or has been deleted."""
+    async def get(self, ref: QueueRef) -> Head | None:
+        """The head; None when the queue has none, or was dropped."""
 
     @abstractmethod
-    async def create(self, ref: QueueRef, *, metadata: Document, now: datetime) -> bool:
-        """Create the queue unless it exists; an existing one keeps its metadata.
+    async def put(
+        self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
+    ) -> bool:
+        """Make the head, or bring it to a later revision; that raises `subscribed_until`, never lowers it.
+
+        Nothing changes when the head is of this revision or a later one, or was dropped at one.
 
         Returns:
-            Whether it was created.
+            Whether the head is of `revision` now.
         """
 
     @abstractmethod
-    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> Document:
-        """Replace the metadata by `change(metadata)`, atomically, and return it.
+    async def revision(self, ref: QueueRef) -> int:
+        """The revision that the head has, or was dropped at within the last day; 0 when unknown."""
 
-        `change` is pure; it may be called again when another writer came between. What it raises
-        ends the update with nothing stored.
+    @abstractmethod
+    async def drop(self, ref: QueueRef, *, revision: int, now: datetime) -> None:
+        """Remove the queue with its messages and claims, and remember `revision` for a day.
 
-        Raises:
-            QueueDoesNotExist: The queue was never created.
+        Messages that are delayed at `now` are cancelled: see `Messages.cancelled`. Positions are never
+        used twice: a marker from before the deletion hides nothing posted later.
         """
 
     @abstractmethod
-    async def delete(self, ref: QueueRef, *, now: datetime) -> None:
-        """Remove the queue with its messages and claims; its subscriptions stay. No error if absent.
-
-        Messages that are delayed at `now` are cancelled: see `MessageStore.cancelled`. Positions are never used twice: a marker from before the deletion hides nothing posted later.
-        """
+    async def drop_internal(self, refs: Sequence[QueueRef]) -> None:
+        """Remove internal queues with all that is on them; nothing is remembered or cancelled."""
 
     @abstractmethod
-    async def list(
-        self,
-        project: str,
-        *,
-        marker: str | None,
-        limit: int,
-        name_contains: str = "",
-        metadata_equals: Document | None = None,
-    ) -> list[Queue]:
-        """Queues of the project by name, bytewise ascending, after the name `marker`.
-
-        Args:
-            name_contains: A literal, case-sensitive part of the name.
-            metadata_equals: Top-level keys with the values they must have; all must match. A value
-                that is a list stands for any one of its elements. A bool equals no number.
-        """
+    async def internal(self, *, after: str, limit: int) -> Sequence[str]:
+        """Names of internal queues, bytewise ascending, after the name `after`."""
 
     @abstractmethod
-    async def count(
-        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
-    ) -> int:
-        """How many queues `list` would give without marker and limit."""
-
-    @abstractmethod
-    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
-        """Count the messages that have not expired.
-
-        `oldest` and `newest` look at messages that are not delayed; they are None when there is none.
-        """
-
-    @abstractmethod
-    async def count_messages(self, project: str, *, prefix: str) -> int:
-        """How many messages are on the project's queues whose names begin with `prefix`.
+    async def count_internal(self, *, prefix: str) -> int:
+        """How many messages are on the internal queues whose names begin with `prefix`.
 
         Claimed and delayed ones count; those that have expired and are not swept yet may count. The
         cost grows with the messages that are counted.
         """
 
+    @abstractmethod
+    async def raise_subscribed(self, ref: QueueRef, until: datetime) -> bool:
+        """Let the queue be subscribed to until then, at least.
 
-class MessageStore(ABC):
+        Posts that begin after the return write jobs; those that were under way are stored by then.
+
+        Returns:
+            False when there is no head.
+        """
+
+    @abstractmethod
+    async def lower_subscribed(self, ref: QueueRef, until: datetime | None, *, turn: int) -> bool:
+        """Let the queue be subscribed to until then, not longer.
+
+        Returns:
+            False when the head's turn is another one: nothing changed.
+        """
+
+
+class Messages(ABC):
+    """Messages of queues, in the order of their posts."""
+
     @abstractmethod
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
-        """Append messages in order, creating the queue when absent; all of them or none.
+        """Append messages in order; all of them or none.
 
-        In the same atomic write: when the queue has at least one live subscription, its jobs are
-        appended to their internal queues, with the queue's project as their client; when there is an idempotency key, the answer is
-        remembered under project, queue and key for `keep_seconds`. A message becomes visible
+        In the same atomic write: when the queue is subscribed to at `now`, its jobs are appended to
+        their internal queues, with the queue's project as their client; when there is an idempotency
+        key, the answer is remembered under project, queue and key for `keep_seconds`. A message becomes visible
         `delay` seconds after `now` and expires `ttl` seconds after it.
 
         Positions follow commit order: of two posts, the second begun after the first returned, the
@@ -208,7 +228,8 @@ class MessageStore(ABC):
 
         Raises:
             IdempotencyKeyReused: The key is remembered with another fingerprint.
-            ValidationFailed: From `post.settle`; nothing was stored, the queue not created.
+            ValidationFailed: From `post.settle`; nothing was stored.
+            HeadMissing: A client's queue has no head, and `post.settle({})` refused nothing.
         """
 
     @abstractmethod
@@ -294,6 +315,13 @@ class MessageStore(ABC):
         """
 
     @abstractmethod
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        """Count the messages that have not expired.
+
+        `oldest` and `newest` look at messages that are not delayed; they are None when there is none.
+        """
+
+    @abstractmethod
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         """Begin to watch a queue; `exclusive` for those who will claim, so that few race for little."""
 
@@ -302,10 +330,11 @@ FREED_AT_START_CLAIMS = 3
 """A job that ends its process time and again does so at the pace of its leases, not of restarts; and
 what is in hand beside it is not taken for such a job within seconds."""
 
-DeadLetterRule: TypeAlias = Callable[[Queue], DeadLetter | None]
+DeadLetterRule: TypeAlias = Callable[[Document], DeadLetter | None]
+"""Of a queue's rules."""
 
 
-class ClaimStore(ABC):
+class Claims(ABC):
     """Leases over messages.
 
     A store that serves a single process knows, when it is opened, that the claims on internal queues
@@ -332,9 +361,10 @@ class ClaimStore(ABC):
         fewer than exist. Each message's `claim_count` goes up by one. A message whose expiry is
         before claim expiry + `grace` is extended to that; its shown `ttl` stays as posted.
 
-        `dead_letter` is asked for its rule with the queue's present record. With one, a visible
-        message that was claimed `max_claim_count` times already is not leased but appended to that queue, which is created when absent, in the same write: free,
-        same id, body and posting instant, claim count 0, expiring its (new) ttl after `now`.
+        `dead_letter` is asked for its rule with the queue's present rules. With one, a visible message
+        that was claimed `max_claim_count` times already is not leased but appended to that queue, in
+        the same write: free, same id, body and posting instant, claim count 0, expiring its (new) ttl
+        after `now`.
 
         Args:
             ttl: Length of the lease, seconds. A lease of 0 ends at once: its messages are counted, returned
@@ -345,6 +375,9 @@ class ClaimStore(ABC):
 
         Returns:
             The claim, or None when it would hold nothing.
+
+        Raises:
+            HeadMissing: A message would go to a dead-letter queue without a head.
         """
 
     @abstractmethod
@@ -407,84 +440,15 @@ class ClaimStore(ABC):
         """
 
 
-class SubscriptionStore(ABC):
-    """Subscriptions; unique by queue and subscriber. An expired one is as good as absent.
+class MessageStore(ABC):
+    """A message store that is open."""
 
-    A subscription that is removed (by `delete`, `delete_all`, `remove_expired`, or since an expired
-    one gives way to a new one) takes its own internal queues with it: those that
-    `internal.queues_of_subscription` names, with all their messages.
-    """
+    heads: Heads
+    messages: Messages
+    claims: Claims
 
-    @abstractmethod
-    async def create(
-        self,
-        subscription: Subscription,
-        *,
-        renew: Callable[[Subscription], Subscription],
-        now: datetime,
-    ) -> Subscription:
-        """Store it, creating the queue when absent; return what is stored.
-
-        When a subscription with the same subscriber lives on the queue, that one is replaced by
-        `renew(that one)`, atomically. What `renew` raises is raised, and nothing is stored. What a
-        repeated subscription changes is its caller's rule: a driver adds nothing to it.
-        """
-
-    @abstractmethod
-    async def get(
-        self, ref: QueueRef, subscription_id: str, *, now: datetime
-    ) -> Subscription | None: ...
-
-    @abstractmethod
-    async def list(
-        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
-    ) -> list[Subscription]:
-        """In order of id, after the id `marker`, which need not exist.
-
-        Ids come from `clock.new_ordered_id`, so this is the order of creation. A list is short only
-        when there are no more.
-        """
-
-    @abstractmethod
-    async def update(
-        self,
-        ref: QueueRef,
-        subscription_id: str,
-        change: Callable[[Subscription], Subscription],
-        *,
-        now: datetime,
-    ) -> Subscription:
-        """Replace the subscription by `change(subscription)`, atomically, and return it.
-
-        Raises:
-            SubscriptionDoesNotExist: There is none, or it has expired.
-            SubscriptionExists: The new subscriber has another subscription on the queue.
-        """
-
-    @abstractmethod
-    async def delete(self, ref: QueueRef, subscription_id: str) -> None:
-        """No error if absent."""
-
-    @abstractmethod
-    async def delete_all(self, ref: QueueRef) -> None:
-        """Remove every subscription of the queue."""
-
-    @abstractmethod
-    async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
-        """Remove up to `limit` expired subscriptions of all queues, and return them.
-
-        None is returned when there are no more. Two processes that do this at the same time may both
-        be given the same one.
-        """
-
-
-class Storage(ABC):
-    """A store that is open. Made by `zaqar_notify.storage.registry.open_storage`."""
-
-    queues: QueueStore
-    messages: MessageStore
-    claims: ClaimStore
-    subscriptions: SubscriptionStore
+    control: ControlStore | None = None
+    """The control store in the same database, if the driver has one."""
 
     clock: Clock = SystemClock()
     """What the calls' `now` comes from, and what says to those who watch whether a delay or a claim has
@@ -553,7 +517,7 @@ class Storage(ABC):
 
     @abstractmethod
     async def sweep(self, *, now: datetime, limit: int) -> int:
-        """Reclaim the space of up to `limit` expired rows of each kind but subscriptions.
+        """Reclaim the space of up to `limit` expired rows of each kind.
 
         Returns:
             How many were removed; fewer than `limit` when there is nothing left to do.

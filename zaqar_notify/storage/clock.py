@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from zaqar_notify.clock import StoreClock
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.planes import Storage
 
 logger = logging.getLogger(__name__)
 

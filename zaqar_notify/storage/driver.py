@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from zaqar_notify.findings import Finding
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.base import MessageStore
 
 
 class Driver(ABC):
@@ -22,7 +22,7 @@ class Driver(ABC):
     """The largest `max_messages_post_size` that a store takes; None: any."""
 
     @abstractmethod
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
         """Open the store that `uri` names; it belongs to the running event loop.
 
         Args:

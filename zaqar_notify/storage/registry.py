@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.extensions import load
 from zaqar_notify.settings import shown
-from zaqar_notify.storage.base import Storage
 from zaqar_notify.storage.driver import Driver
+from zaqar_notify.storage.planes import Storage
 
 OURS = {
     "sqlite": "zaqar_notify.storage.sqlite.driver:SQLiteDriver",
@@ -41,10 +41,28 @@ def driver_of(uri: str) -> Driver:
     )
 
 
-async def open_storage(uri: str, *, unreliable: bool = False, prepare: bool = True) -> Storage:
-    """Open the store that `uri` names, as `Driver.open`; it belongs to the running event loop.
+async def open_storage(
+    uri: str, *, control_uri: str | None = None, unreliable: bool = False, prepare: bool = True
+) -> Storage:
+    """Open the stores that the URIs name, as `Driver.open`; they belong to the running event loop.
+
+    Args:
+        uri: The message store.
+        control_uri: The control store; None: it is in the message store's database.
 
     Raises:
-        StartRefused: The URI or the store can't be used.
+        StartRefused: A URI or its store can't be used.
     """
-    return await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare)
+    store = await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare)
+    if control_uri is None:
+        control = store.control
+    else:
+        other = await driver_of(control_uri).open(
+            control_uri, unreliable=unreliable, prepare=prepare
+        )
+        control = other.control
+    if control is None:
+        raise StartRefused(
+            f"{shown(control_uri or uri)} can't keep queues' records and subscriptions"
+        )
+    return Storage(control, store)

@@ -24,25 +24,38 @@ survives the loss of any process of ours and of a minority of the set's members.
     cancelling.py     messages that were deleted before they were due, or left behind
     dead_letters.py   messages that were claimed too often move to another queue
     leasing.py        the free messages of a queue, and leases on them
-    queues.py messages.py claims.py subscriptions.py    the stores
+    control.py        the control store: records and subscriptions
+    heads.py messages.py claims.py    the message store
+    stats.py          counting messages
     waiting.py        watches: callers that wait for a queue
-    storage.py        the parts put together, and the sweep
+    storage.py        the message store put together, and the sweep
+
+Collection `records`; one document for each queue of a client. Shard key `_id`.
+
+    _id               project, NUL, name
+    metadata          JSON text
+    created_at        instant
+    revision          raised by each change
+    unapplied         true from a change on until the queue's head is of its revision
+
+    _id               get; list and count of a project's queues by range
+    unapplied         (sparse) the sweep
 
 Collection `queues`; one document a queue, kept a day after the queue's deletion. Shard key `_id`.
 
     _id               project, NUL, name
     queue             12 random bytes that its messages carry; new ones when it is purged or deleted
-    metadata          JSON text; null: there is no such queue (now)
-    created_at        instant
+    rules             what posts and claims obey of the metadata, JSON text; null: the queue has no head
+    revision          of the record that the rules are of, or at which the head was dropped
     next              the lowest position that no post was given
     in_flight         one slot per writer: {first, size, after, deadline} of its last block
     subscribed_until  no subscription lives longer than this
-    subscribers_turn  counts changes of subscriptions, so that none is overlooked
+    subscribers_turn  changes whenever `subscribed_until` is raised, so that nobody lowers it by mistake
     turns             counts releases, for those who wait in other processes
     dropped           former values of `queue`, whose messages are to be removed
     unused_since      since when there is no such queue
 
-    _id               get, reserve; list and count of a project's queues by range
+    _id               get, reserve; internal queues by range
     dropped           (sparse) the sweep
     unused_since      (sparse) the sweep
 
@@ -94,6 +107,6 @@ Collection `schema`: one document.
     migrating         while a process brings it to the next: {by, until}
 """
 
-from zaqar_notify.storage.mongodb.storage import MongoStorage
+from zaqar_notify.storage.mongodb.storage import MongoStore
 
-__all__ = ["MongoStorage"]
+__all__ = ["MongoStore"]

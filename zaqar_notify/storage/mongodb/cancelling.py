@@ -69,18 +69,18 @@ class Cancelling:
         key = queue_key(ref)
         while True:
             stored = await self._queues.find_one(
-                {"_id": key, "metadata": {"$ne": None}}, {"queue": 1}, hint=BY_ID
+                {"_id": key, "rules": {"$ne": None}}, {"queue": 1}, hint=BY_ID
             )
             if stored is None:
                 return
-            present = {"_id": key, "queue": stored["queue"], "metadata": {"$ne": None}}
+            present = {"_id": key, "queue": stored["queue"], "rules": {"$ne": None}}
             await self._note_end(ref, stored["queue"], now)
             result = await self._queues.update_one(present, update, hint=BY_ID)
             if result.matched_count:
                 return
 
     async def find(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
-        """As `MessageStore.cancelled`."""
+        """As `Messages.cancelled`."""
         record = await self._records.get(ref)
         present = None if record is None else record.id
         with storage_errors():

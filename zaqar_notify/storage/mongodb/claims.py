@@ -13,8 +13,9 @@ from typing import TypeAlias
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
-from zaqar_notify.models import Claim, DeadLetter, Queue, QueueRef
-from zaqar_notify.storage.base import ClaimStore, DeadLetterRule
+from zaqar_notify.models import Claim, DeadLetter, QueueRef
+from zaqar_notify.models import Document as Rules
+from zaqar_notify.storage.base import Claims, DeadLetterRule, HeadMissing
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.connection import Connection, Document
@@ -29,7 +30,7 @@ from zaqar_notify.storage.mongodb.documents import (
 )
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
-from zaqar_notify.storage.mongodb.indexes import BY_CLAIM
+from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Record, Records
@@ -38,6 +39,7 @@ from zaqar_notify.storage.passing import Passing
 
 CLAIMS_TOGETHER = 64
 LOOKED_AT_ONCE = 2000
+RELEASE_UNCOUNTED = {**RELEASE, "$inc": {"claim_count": -1}}
 
 Source: TypeAlias = tuple[QueueRef, frozenset[str]]
 """A queue, without the messages of these clients."""
@@ -51,11 +53,13 @@ class Wanted(msgspec.Struct):
     rule: DeadLetterRule | None
     now: datetime
     dead_letter: DeadLetter | None = None
+    missing: QueueRef | None = None
+    """Its dead-letter queue, when something was to go there and there is no such queue yet."""
     won: list[Document] = []
 
-    def settle(self, queue: Queue) -> None:
+    def settle(self, rules: Rules) -> None:
         """Take the limits that the queue has at present."""
-        self.dead_letter = None if self.rule is None else self.rule(queue)
+        self.dead_letter = None if self.rule is None else self.rule(rules)
         if self.dead_letter is not None:
             most = self.dead_letter.max_claim_count
             self.lease = msgspec.structs.replace(self.lease, most_claims=most)
@@ -65,7 +69,7 @@ class Wanted(msgspec.Struct):
         return self.limit - len(self.won)
 
 
-class MongoClaims(ClaimStore):
+class MongoClaims(Claims):
     def __init__(
         self,
         connection: Connection,
@@ -78,7 +82,7 @@ class MongoClaims(ClaimStore):
         self._connection = connection
         self._records = records
         self._leasing = leasing
-        self._dead_lettering = DeadLettering(connection, leasing, posting)
+        self._dead_lettering = DeadLettering(connection, records, leasing, posting)
         self._waiting = waiting
         self._passing: Passing[bytes] = Passing()
         self._claims: TogetherByKey[Source, Wanted, Claim | None] = TogetherByKey(
@@ -110,10 +114,14 @@ class MongoClaims(ClaimStore):
         try:
             with storage_errors():
                 record = await self._records.get(ref)
-                if record is not None and record.queue is not None:
+                if record is not None and record.rules is not None:
                     for call in calls:
-                        call.ask.settle(record.queue)
+                        call.ask.settle(record.rules)
                     await self._fill(record, [call.ask for call in calls], without_clients)
+                    for call in calls:
+                        if call.ask.missing is not None:
+                            await self._give_back(record, call.ask)
+                            call.fail(HeadMissing(call.ask.missing))
         except StorageUnavailable as error:
             # The messages won before the error are leased, so no other claim can have them.
             for call in calls:
@@ -124,6 +132,15 @@ class MongoClaims(ClaimStore):
         held = [call.ask.lease.ends_at for call in calls if call.ask.won]
         if held:
             self._waiting.held(ref, min(held))
+
+    async def _give_back(self, record: Record, claim: Wanted) -> None:
+        """Release what the claim has won, uncounted: its dead-letter queue has to be made first."""
+        won = {"queue": record.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
+        held = {**won, "claim": claim.lease.claim_id}
+        await rerun(
+            lambda: self._connection.messages.update_many(held, RELEASE_UNCOUNTED, hint=BY_ID)
+        )
+        claim.won = []
 
     async def _fill(
         self, record: Record, claims: Sequence[Wanted], without_clients: Collection[str]
@@ -153,9 +170,10 @@ class MongoClaims(ClaimStore):
                 taken = {stored["_id"] for stored in won}
                 lost = [stored["_id"] for stored in share if stored["_id"] not in taken]
                 if lost:
-                    await self._dead_lettering.put_away(
+                    missing = await self._dead_lettering.put_away(
                         record.id, lost, rule=claim.dead_letter, now=claim.now
                     )
+                    claim.missing = claim.missing or missing
             if len(free) < limit:
                 return
 
@@ -240,7 +258,7 @@ class MongoClaims(ClaimStore):
         record = await self._records.get(ref)
         if record is None:
             return
-        change = RELEASE if counted else {**RELEASE, "$inc": {"claim_count": -1}}
+        change = RELEASE if counted else RELEASE_UNCOUNTED
         held = _live(record, claim_id, to_ms(now))
         with storage_errors():
             released = await rerun(

@@ -40,6 +40,7 @@ class Connection:
         self.is_standalone = alone
         self.database: AsyncDatabase[Document] = client[database]
         self.schema: Collection = self.database["schema"]
+        self.records: Collection = self.database["records"]
         self.queues: Collection = self.database["queues"]
         self.messages: Collection = self.database["messages"]
         self.subscriptions: Collection = self.database["subscriptions"]

@@ -6,32 +6,40 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.models import DeadLetter
+from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb.connection import Connection, Document
-from zaqar_notify.storage.mongodb.documents import to_ms
+from zaqar_notify.storage.mongodb.documents import new_rules, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
+from zaqar_notify.storage.mongodb.records import Records
 
 MOVE_SECONDS = 60
 """A move that takes longer may be begun by another claim. No message is copied twice."""
 
 
 class DeadLettering:
-    def __init__(self, connection: Connection, leasing: Leasing, posting: Posting) -> None:
+    def __init__(
+        self, connection: Connection, records: Records, leasing: Leasing, posting: Posting
+    ) -> None:
+        self._records = records
         self._messages = connection.messages
         self._leasing = leasing
         self._posting = posting
 
     async def put_away(
         self, queue: bytes, lost: Sequence[bytes], *, rule: DeadLetter | None, now: datetime
-    ) -> None:
-        """Of messages that a claim did not get, remove the expired and move the dead letters."""
+    ) -> QueueRef | None:
+        """Of messages that a claim did not get, remove the expired and move the dead letters.
+
+        Returns:
+            The queue to which there is something to move, when it has no head yet.
+        """
         now_ms = to_ms(now)
         await self._leasing.remove_expired(queue, lost, now_ms)
         if rule is None:
-            return
+            return None
         found = await self._messages.find(
             {
                 "queue": queue,
@@ -42,8 +50,18 @@ class DeadLettering:
             sort=[("_id", 1)],
             hint=BY_ID,
         ).to_list()
+        if found and not await self._has_head(rule.queue):
+            return rule.queue
         if found:
             await self._move(queue, found, rule, now)
+        return None
+
+    async def _has_head(self, ref: QueueRef) -> bool:
+        """Whether messages can move there. An internal queue gets its head by the first."""
+        if new_rules(ref) is not None:
+            return True
+        record = await self._records.get(ref)
+        return record is not None and record.rules is not None
 
     async def _move(
         self, queue: bytes, letters: Sequence[Document], to: DeadLetter, now: datetime

@@ -12,7 +12,14 @@ import bson
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef, Subscription
+from zaqar_notify.models import (
+    INTERNAL_PROJECT,
+    Document,
+    Message,
+    NewMessage,
+    QueueRef,
+    Subscription,
+)
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document as Stored
@@ -82,9 +89,15 @@ def id_of(stored: Stored) -> str:
     return (at[QUEUE_ID_BYTES:] + at[:SALT_BYTES]).hex()
 
 
-def to_queue(ref: QueueRef, stored: Stored) -> Queue | None:
-    metadata = stored.get("metadata")
-    return None if metadata is None else Queue(ref, from_json(metadata), stored["created_at"])
+def new_rules(ref: QueueRef) -> str | None:
+    """The rules of a queue that a write meets for the first time: an internal queue gets a head by it."""
+    return "{}" if ref.project == INTERNAL_PROJECT else None
+
+
+def to_rules(stored: Stored) -> Document | None:
+    """The rules of a queue's head; None when it has none."""
+    rules = stored.get("rules")
+    return None if rules is None else from_json(rules)
 
 
 def new_documents(

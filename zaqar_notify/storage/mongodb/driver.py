@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import Driver
-from zaqar_notify.storage.mongodb.storage import MongoStorage
+from zaqar_notify.storage.mongodb.storage import MongoStore
 
 
 class MongoDriver(Driver):
@@ -12,5 +12,5 @@ class MongoDriver(Driver):
     # A post's job is one document, of which MongoDB takes 16 MiB.
     most_post_bytes = 12 << 20
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
-        return await MongoStorage.open(uri, unreliable=unreliable, prepare=prepare)
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
+        return await MongoStore.open(uri, unreliable=unreliable, prepare=prepare)

@@ -21,11 +21,12 @@ BY_SUBSCRIBER = "queue_subscriber"
 BY_QUEUE_EXPIRY = "queue_expires_at"
 DROPPED = "dropped"
 UNUSED = "unused_since"
+UNAPPLIED = "unapplied"
 BY_ID = "_id_"
 
-COLLECTIONS = ("schema", "queues", "messages", "subscriptions", "duties")
+COLLECTIONS = ("schema", "records", "queues", "messages", "subscriptions", "duties")
 
-SHARD_KEYS = {"queues": "_id", "messages": "queue", "subscriptions": "queue"}
+SHARD_KEYS = {"records": "_id", "queues": "_id", "messages": "queue", "subscriptions": "queue"}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""
 
 
@@ -75,6 +76,7 @@ def _exists(field: str) -> Document:
     return {field: {"$exists": True}}
 
 
+_RECORD_INDEXES = [IndexModel([("unapplied", ASCENDING)], name=UNAPPLIED, sparse=True)]
 _QUEUE_INDEXES = [
     IndexModel([("dropped", ASCENDING)], name=DROPPED, sparse=True),
     IndexModel([("unused_since", ASCENDING)], name=UNUSED, sparse=True),
@@ -109,6 +111,7 @@ _SUBSCRIPTION_INDEXES = [
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
 ]
 _INDEXES = {
+    "records": _RECORD_INDEXES,
     "queues": _QUEUE_INDEXES,
     "messages": _MESSAGE_INDEXES,
     "subscriptions": _SUBSCRIPTION_INDEXES,

@@ -17,7 +17,12 @@ from pymongo.errors import PyMongoError
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.connection import Connection, Document
-from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
+from zaqar_notify.storage.mongodb.documents import (
+    SERVER_POSITION,
+    new_queue_id,
+    new_rules,
+    queue_key,
+)
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.post_group import Appended, Group, Job, Part
 from zaqar_notify.storage.mongodb.waiting import Waiting
@@ -103,8 +108,7 @@ class JobPlaces:
                 {
                     "$set": {
                         "queue": {"$ifNull": ["$queue", {"$literal": new_queue_id()}]},
-                        "metadata": {"$ifNull": ["$metadata", "{}"]},
-                        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
+                        "rules": {"$ifNull": ["$rules", new_rules(ref)]},
                         "unused_since": "$$REMOVE",
                         "next": {"$add": [{"$max": ["$next", SERVER_POSITION]}, Int64(size)]},
                     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 
-from zaqar_notify.models import Message, Page, Posted, QueueRef
-from zaqar_notify.storage.base import MessageStore, Post, Watch
+from zaqar_notify.models import Message, Page, Posted, QueueRef, QueueStats
+from zaqar_notify.storage.base import Messages, Post, Watch
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
 from zaqar_notify.storage.mongodb.connection import Connection
@@ -17,10 +17,11 @@ from zaqar_notify.storage.mongodb.paging import Paging, Wanted
 from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.stats import count
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 
-class MongoMessages(MessageStore):
+class MongoMessages(Messages):
     def __init__(
         self,
         connection: Connection,
@@ -30,6 +31,8 @@ class MongoMessages(MessageStore):
         waiting: Waiting,
         gathering: Gathering,
     ) -> None:
+        self._messages = connection.messages
+        self._records = records
         self._posting = posting
         self._waiting = waiting
         self._cancelling = Cancelling(connection, records)
@@ -86,6 +89,13 @@ class MongoMessages(MessageStore):
     async def purge(self, ref: QueueRef, *, now: datetime) -> None:
         with storage_errors():
             await self._cancelling.end_life(ref, [{"$set": leave_messages_behind()}], now=now)
+
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        record = await self._records.get(ref)
+        if record is None:
+            return QueueStats(claimed=0, free=0)
+        with storage_errors():
+            return await count(self._messages, record.id, now)
 
     async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         return await self._cancelling.find(ref, due)

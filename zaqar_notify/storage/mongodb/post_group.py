@@ -85,7 +85,6 @@ class Part:
         self.jobs: list[Job] = []
         self.stored_jobs: dict[QueueRef, Appended] = {}
         self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
-        self.created_at: datetime | None = None
         self._seal_until = self.block.deadline + SEAL_LIFE
 
     @property
@@ -109,9 +108,8 @@ class Part:
         ids = [to_id(queue, position) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
         if self.record.has_subscription(asked.now):
-            jobs = list(post.jobs(self.record.queue, ids, messages))
+            jobs = list(post.jobs(self.record.rules or {}, ids, messages))
         self.messages.add_new(messages, queue, first, client_id=post.client_id, now=asked.now)
-        self.created_at = self.created_at or asked.now
         if (key := asked.key) is not None:
             keyed = Remembered(key.fingerprint, first, len(ids), self.block, is_sealed=True)
             self.keys.append(remembered_document(asked.ref, key, keyed, asked.now))
@@ -127,7 +125,6 @@ class Part:
             to_moved(stored, queue=queue, position=position, ttl=asked.moved_ttl, now=asked.now)
             for position, stored in enumerate(moved, self._next)
         )
-        self.created_at = self.created_at or asked.now
         self.answers.append((call, Posted([], owes_deliveries=False)))
 
     def seal(self) -> Document:

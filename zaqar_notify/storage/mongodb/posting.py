@@ -19,7 +19,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
-from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.base import HeadMissing, IdempotencyKey, Post
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
 from zaqar_notify.storage.mongodb.connection import Connection, Document, Insertable
@@ -98,7 +98,6 @@ class Posting:
             except Exception as error:  # A fault of one post is its caller's, not the group's.
                 call.fail(error)
         await self._job_places.place(group)
-        await self._create_queues(group)
         refusal = await self._insert(group)
         if refusal is None:
             self._acknowledge(group)
@@ -134,6 +133,8 @@ class Posting:
         asked = call.ask
         part = group.parts[asked.ref]
         if asked.post is None:
+            if part.record.rules is None:
+                raise HeadMissing(asked.ref)
             moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
             if self._fits(call, part, len(moved)):
                 moved_before.update(id_of(stored) for stored in moved)
@@ -144,7 +145,9 @@ class Posting:
         if key is not None and before is not None:
             self._repeat(part, call, key, before)
             return
-        messages = asked.post.settle(part.record.queue)
+        messages = asked.post.settle(part.record.rules or {})
+        if part.record.rules is None:
+            raise HeadMissing(asked.ref)
         if self._fits(call, part, len(messages)):
             part.add_post(call, asked.post, messages, remembered)
 
@@ -209,21 +212,6 @@ class Posting:
             return set()
         found = messages.find({**wanted, "kept": True}, {"moved_id": 1}, hint=BY_MOVED_ID)
         return {stored["moved_id"] async for stored in found}
-
-    async def _create_queues(self, group: Group) -> None:
-        await asyncio.gather(
-            *(
-                self._connection.queues.update_one(
-                    {"_id": part.block.key, "queue": part.block.queue, "metadata": None},
-                    {
-                        "$set": {"metadata": "{}", "created_at": part.created_at},
-                        "$unset": {"unused_since": ""},
-                    },
-                )
-                for part in group.parts.values()
-                if part.record.queue is None and part.messages.documents
-            )
-        )
 
     async def _insert(self, group: Group) -> PyMongoError | None:
         """Insert the group; the error that says which part of it was refused, if it was.

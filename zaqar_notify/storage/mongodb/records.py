@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 import msgspec
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import Queue, QueueRef
+from zaqar_notify.models import Document as Rules
+from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of
 from zaqar_notify.storage.mongodb.connection import Connection, Document
-from zaqar_notify.storage.mongodb.documents import queue_key, to_queue
+from zaqar_notify.storage.mongodb.documents import queue_key, to_rules
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.indexes import BY_ID
@@ -31,8 +32,9 @@ REMEMBERED_QUEUES = 10_000
 
 _FIELDS = {
     "queue": 1,
-    "metadata": 1,
-    "created_at": 1,
+    "rules": 1,
+    "revision": 1,
+    "subscribers_turn": 1,
     "next": 1,
     "in_flight": 1,
     "subscribed_until": 1,
@@ -42,7 +44,7 @@ _FIELDS = {
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A queue's document at one instant; `queue` is None when there is no such queue.
+    """A queue's document at one instant; `rules` is None when the queue has no head.
 
     Every message before the position `readable_to` is stored already, or never will be. With `hides_some`,
     acknowledged messages may lie behind it: a reader that comes so far must look again, until it can read
@@ -51,12 +53,14 @@ class Record(msgspec.Struct, frozen=True):
 
     ref: QueueRef
     id: bytes
-    queue: Queue | None
+    rules: Rules | None
     readable_to: int
     end: int
     hides_some: bool
     subscribed_until: datetime | None
     turns: int
+    revision: int
+    subscribers_turn: int
 
     def has_subscription(self, now: datetime) -> bool:
         return self.subscribed_until is not None and self.subscribed_until > now
@@ -179,12 +183,14 @@ def record_of(ref: QueueRef, stored: Document, open_blocks: Sequence[Block] = ()
     return Record(
         ref,
         stored["queue"],
-        to_queue(ref, stored),
+        to_rules(stored),
         min((block.after for block in open_blocks), default=end),
         end,
         _is_gap_behind(open_blocks, end),
         stored.get("subscribed_until"),
         stored.get("turns", 0),
+        stored.get("revision", 0),
+        stored.get("subscribers_turn", 0),
     )
 
 

@@ -16,7 +16,12 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.blocks import Block, blocks_of
 from zaqar_notify.storage.mongodb.connection import Connection, Document
-from zaqar_notify.storage.mongodb.documents import SERVER_POSITION, new_queue_id, queue_key
+from zaqar_notify.storage.mongodb.documents import (
+    SERVER_POSITION,
+    new_queue_id,
+    new_rules,
+    queue_key,
+)
 from zaqar_notify.storage.mongodb.grouping import all_of
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.records import Record, record_of
@@ -61,7 +66,7 @@ class Reserving:
     async def _reserve(self, ref: QueueRef, positions: int) -> Document:
         stored: Document | None = await self._queues.find_one_and_update(
             {"_id": queue_key(ref)},
-            _update(self.writer, positions),
+            _update(ref, self.writer, positions),
             _fields(self.writer),
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -76,7 +81,7 @@ class Reserving:
             [
                 UpdateOne(
                     {"_id": queue_key(ref)},
-                    _update(self.writer, positions),
+                    _update(ref, self.writer, positions),
                     upsert=True,
                     hint=BY_ID,
                 )
@@ -103,21 +108,21 @@ class Reserving:
 
 
 def _fields(writer: str) -> Document:
-    fields = ("queue", "metadata", "created_at", "next", "subscribed_until", "turns")
+    fields = ("queue", "rules", "next", "subscribed_until", "turns")
     return {**dict.fromkeys(fields, 1), f"in_flight.{writer}": 1}
 
 
-def _update(writer: str, positions: int) -> list[Document]:
+def _update(ref: QueueRef, writer: str, positions: int) -> list[Document]:
     """The update that gives a writer its next block, on a document that may not exist yet."""
     size = max(BLOCK_POSITIONS, positions + 1)
     return [
         {
             "$set": {
                 "queue": {"$ifNull": ["$queue", {"$literal": new_queue_id()}]},
-                "metadata": {"$ifNull": ["$metadata", None]},
+                "rules": {"$ifNull": ["$rules", new_rules(ref)]},
                 "unused_since": {
                     "$cond": [
-                        {"$eq": [{"$ifNull": ["$metadata", None]}, None]},
+                        {"$eq": [{"$ifNull": ["$rules", new_rules(ref)]}, None]},
                         # Anew each time: the sweep must not forget a queue that is about to be used.
                         "$$NOW",
                         "$$REMOVE",

@@ -1,4 +1,4 @@
-"""The stores of one MongoDB database, put together; and the sweep."""
+"""The message store of one MongoDB database, put together; and the sweep."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.gathering import Gathering
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
 from zaqar_notify.storage.mongodb.blocks import Blocks
 from zaqar_notify.storage.mongodb.claims import MongoClaims
 from zaqar_notify.storage.mongodb.connection import Collection, Connection, Document
+from zaqar_notify.storage.mongodb.control import MongoControl
 from zaqar_notify.storage.mongodb.diagnosis import diagnose, prove
 from zaqar_notify.storage.mongodb.documents import MILLISECOND, SERVER_POSITION
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
+from zaqar_notify.storage.mongodb.heads import MongoHeads
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
-from zaqar_notify.storage.mongodb.queues import MongoQueues
 from zaqar_notify.storage.mongodb.records import Records
-from zaqar_notify.storage.mongodb.subscriptions import MongoSubscriptions
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 ENOUGH_WRITES = 32
@@ -43,11 +43,11 @@ UNUSED_KEPT = timedelta(days=1)
 server's clock, which by then is past them."""
 
 
-class MongoStorage(Storage):
-    """Opened by `await MongoStorage.open(uri)`; belongs to the loop it was opened in."""
+class MongoStore(MessageStore):
+    """Opened by `await MongoStore.open(uri)`; belongs to the loop it was opened in."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         blocks = Blocks(connection)
         self._records = Records(connection, blocks)
         self._leasing = Leasing(connection)
@@ -61,18 +61,15 @@ class MongoStorage(Storage):
         )
         messages = MongoMessages(*parts)
         claims = MongoClaims(*parts)
-        queues = MongoQueues(connection, self._records)
         self._groups = (messages, claims)
-        self.queues = queues
+        self.control = MongoControl(connection)
+        self.heads = MongoHeads(connection, self._records)
         self.messages = messages
         self.claims = claims
-        self.subscriptions = MongoSubscriptions(connection, self._records, queues)
         self._closed = False
 
     @classmethod
-    async def open(
-        cls, uri: str, *, unreliable: bool = False, prepare: bool = True
-    ) -> MongoStorage:
+    async def open(cls, uri: str, *, unreliable: bool = False, prepare: bool = True) -> MongoStore:
         """Connect to the database that `uri` names, and make its indexes.
 
         Args:
@@ -86,25 +83,25 @@ class MongoStorage(Storage):
 
     async def ping(self) -> None:
         with storage_errors():
-            await self._connection.client.admin.command("ping")
+            await self.connection.client.admin.command("ping")
 
     async def prove(self) -> None:
         with storage_errors():
-            await prove(self._connection)
+            await prove(self.connection)
 
     async def read_clock(self) -> datetime:
         """The primary's; of a sharded cluster, that of the router that answers."""
         with storage_errors():
-            return await self._connection.server_now()
+            return await self.connection.server_now()
 
     async def diagnose(self) -> list[Finding]:
         with storage_errors():
-            return await diagnose(self._connection)
+            return await diagnose(self.connection)
 
     async def take_turn(self, duty: str, *, seconds: float, now: datetime) -> bool:
         with storage_errors():
             try:
-                await self._connection.duties.update_one(
+                await self.connection.duties.update_one(
                     {"_id": duty, "until": {"$lte": now}},
                     {"$set": {"until": now + timedelta(seconds=seconds)}},
                     upsert=True,
@@ -118,7 +115,7 @@ class MongoStorage(Storage):
         behind_all = {"$max": ["$next", {"$add": [SERVER_POSITION, ahead]}]}
         with storage_errors():
             result = await rerun(
-                lambda: self._connection.queues.update_many(
+                lambda: self.connection.queues.update_many(
                     OF_QUEUES, [{"$set": {"next": behind_all}}]
                 )
             )
@@ -145,7 +142,7 @@ class MongoStorage(Storage):
             await group.close()
         await self._posting.close()
         await self._records.close()
-        await self._connection.close()
+        await self.connection.close()
 
     async def _next_due(self, ref: QueueRef) -> int | None:
         record = await self._records.get(ref)
@@ -155,7 +152,7 @@ class MongoStorage(Storage):
             return await self._leasing.next_due(record.id)
 
     async def _remove_expired(self, now: datetime, limit: int) -> int:
-        messages = self._connection.messages
+        messages = self.connection.messages
         expired = {"expires_at": {"$lte": now}}
         found = await messages.find(
             {**expired, **OF_MESSAGES},
@@ -179,7 +176,7 @@ class MongoStorage(Storage):
 
     async def _remove_left_behind(self, limit: int) -> int:
         """Messages of queues that were deleted or purged; `limit` when there may be more of them."""
-        connection = self._connection
+        connection = self.connection
         stored = await connection.queues.find_one(
             {"dropped": {"$type": "binData"}, **OF_QUEUES}, {"dropped": 1}, hint="dropped"
         )
@@ -198,13 +195,12 @@ class MongoStorage(Storage):
         return limit
 
     async def _forget_unused(self, now: datetime, limit: int) -> int:
-        queues = self._connection.queues
+        queues = self.connection.queues
         unused = {
             **OF_QUEUES,
             "unused_since": {"$lte": now - UNUSED_KEPT},
-            "metadata": None,
+            "rules": None,
             "dropped": {"$exists": False},
-            "$or": [{"subscribed_until": None}, {"subscribed_until": {"$lte": now}}],
         }
         found = await queues.find(unused, {"_id": 1}, limit=limit, hint="unused_since").to_list()
         for stored in found:

@@ -12,12 +12,14 @@ beside it says so); one connection of it writes, others read.
     files.py          whether the open files are still the ones at their names
     database.py pending.py    reads, and writes in groups
     failures.py       SQLite's errors, and ours
-    queues.py messages.py claims.py subscriptions.py    the stores
+    control.py        the control store: records and subscriptions
+    heads.py messages.py claims.py    the message store
     statements.py     what is asked of the tables of messages
     waiting.py        who waits for which queue, inside this process
-    storage.py        the parts put together
+    stats.py          counting messages
+    storage.py        the message store put together
 """
 
-from zaqar_notify.storage.sqlite.storage import SQLiteStorage
+from zaqar_notify.storage.sqlite.storage import SQLiteStore
 
-__all__ = ["SQLiteStorage"]
+__all__ = ["SQLiteStore"]

@@ -12,10 +12,10 @@ import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, NewMessage, QueueRef
-from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, ClaimStore, DeadLetterRule
+from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, Claims, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages
-from zaqar_notify.storage.sqlite.queues import Record, Records
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import (
     BODY,
@@ -53,18 +53,18 @@ class _Lease(msgspec.Struct, frozen=True):
         return cls(claim_id, ttl, now + ttl * 1000, now + (ttl + grace) * 1000)
 
 
-class SQLiteClaims(ClaimStore):
+class SQLiteClaims(Claims):
     def __init__(
         self,
         database: Database,
-        records: Records,
+        rows: QueueRows,
         messages: SQLiteMessages,
         removals: Removals,
         waiting: Waiting,
     ) -> None:
         self._database = database
         self._removals = removals
-        self._records = records
+        self._rows = rows
         self._messages = messages
         self._waiting = waiting
 
@@ -80,34 +80,34 @@ class SQLiteClaims(ClaimStore):
         dead_letter: DeadLetterRule | None = None,
         without_clients: Collection[str] = (),
     ) -> Claim | None:
-        if self._records.get(ref) is None:
+        if self._rows.get(ref) is None:
             return None
         now_ms = to_ms(now)
         lease = _Lease.begun(claim_id, ttl, grace, now_ms)
 
         def write(db: apsw.Connection) -> tuple[Claim | None, bool]:
             """The claim; or None and whether to go on, after a bounded part of the work."""
-            record = self._records.find(db, ref)
-            if record is None:
+            queue = self._rows.find(db, ref)
+            if queue is None:
                 return None, False
-            if not self._messages.free_fallen_due(db, record.number, ref, now_ms):
+            if not self._messages.free_fallen_due(db, queue.number, ref, now_ms):
                 return None, True
-            rule = None if dead_letter is None else dead_letter(record.queue)
+            rule = None if dead_letter is None else dead_letter(queue.rules)
             most = None if rule is None else rule.max_claim_count
-            found = self._messages.look(db, record.number, limit, now_ms, most, without_clients)
+            found = self._messages.look(db, queue.number, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None:
-                self._move(db, found.exhausted, record.salt, rule, now_ms)
+                self._move(db, found.exhausted, queue.salt, rule, now_ms)
             if not found.taken:
                 return None, found.is_cut
-            return self._hold(db, record, lease, found.taken), False
+            return self._hold(db, queue, lease, found.taken), False
 
         while True:
             claim, goes_on = await self._database.write(write)
             if not goes_on:
                 return claim
 
-    def _hold(self, db: apsw.Connection, record: Record, lease: _Lease, rows: list[Row]) -> Claim:
+    def _hold(self, db: apsw.Connection, queue: QueueRow, lease: _Lease, rows: list[Row]) -> Claim:
         serials = [row[SERIAL] for row in rows]
         db.execute(
             "UPDATE messages SET held_until = ?, claim = ?, claim_count = claim_count + 1, "
@@ -118,35 +118,36 @@ class SQLiteClaims(ClaimStore):
             "INSERT INTO claims VALUES (?, ?, ?, ?, ?)",
             (
                 lease.id,
-                record.number,
+                queue.number,
                 lease.ttl,
                 lease.ends_at,
                 array.array("q", serials).tobytes(),
             ),
         )
-        self._database.after_commit.append(partial(self._waiting.held, record.queue.ref))
-        messages = [
-            to_claimed_message(row, record.salt, lease.id, lease.kept_until) for row in rows
-        ]
+        self._database.after_commit.append(partial(self._waiting.held, queue.ref))
+        messages = [to_claimed_message(row, queue.salt, lease.id, lease.kept_until) for row in rows]
         return Claim(lease.id, lease.ttl, from_ms(lease.ends_at), messages)
 
     def _move(
         self, db: apsw.Connection, rows: Sequence[Row], salt: bytes, to: DeadLetter, now: int
     ) -> None:
         """Append messages to the dead-letter queue under the ids they have."""
+        if not rows:
+            return
+        queue = self._rows.need(db, to.queue)
         # At once: the row's id must be free when the message comes back to this queue.
         take_out(db, [row[SERIAL] for row in rows])
         for row in rows:
             message = NewMessage(row[BODY], to.ttl or row[TTL], checksum=row[CHECKSUM])
             moved = Moved(id_of(row, salt), row[POSTED_AT])
-            self._messages.append(db, to.queue, [message], row[CLIENT], now, moved)
+            self._messages.append(db, queue, [message], row[CLIENT], now, moved)
 
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return None
         now_ms = to_ms(now)
-        row = self._database.read_one(_CLAIM, (claim_id, record.number, now_ms))
+        row = self._database.read_one(_CLAIM, (claim_id, queue.number, now_ms))
         if row is None:
             return None
         ttl, expires_at, serials = row
@@ -158,7 +159,7 @@ class SQLiteClaims(ClaimStore):
                 rows += self._database.read(_HELD, (serial, claim_id, now_ms, now_ms))
         if not rows:
             return None
-        messages = [to_message(row, record.salt, now_ms) for row in rows]
+        messages = [to_message(row, queue.salt, now_ms) for row in rows]
         return Claim(claim_id, ttl, from_ms(expires_at), messages)
 
     async def renew_many(
@@ -280,7 +281,7 @@ class SQLiteClaims(ClaimStore):
                 (claim_id, *held),
             )
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
-            ref = self._records.ref(db, number)
+            ref = self._rows.ref(db, number)
             if ref is not None:
                 freed = partial(self._waiting.visible, ref, len(held))
                 self._database.after_commit.append(freed)
@@ -291,9 +292,9 @@ class SQLiteClaims(ClaimStore):
     ) -> Sequence[int] | None:
         """Where the messages are that the live claim was made of, without the deleted ones; None when
         there is no such claim."""
-        record = self._records.find(db, ref)
-        if record is not None:
-            for row in db.execute(_CLAIM, (claim_id, record.number, now)):
+        queue = self._rows.find(db, ref)
+        if queue is not None:
+            for row in db.execute(_CLAIM, (claim_id, queue.number, now)):
                 made_of = array.array("q", row[2])
                 return [one for one in made_of if not self._removals.has(one)]
         return None

@@ -8,18 +8,18 @@ from urllib.parse import unquote, urlsplit
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, problem
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import Driver
 from zaqar_notify.storage.sqlite.diagnosis import diagnose
-from zaqar_notify.storage.sqlite.storage import SQLiteStorage
+from zaqar_notify.storage.sqlite.storage import SQLiteStore
 
 
 class SQLiteDriver(Driver):
     about = "a SQLite file"
     is_shared = False
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> Storage:
-        return await SQLiteStorage.open(_path(uri))
+    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
+        return await SQLiteStore.open(_path(uri))
 
     async def diagnose(self, uri: str) -> list[Finding]:
         try:

@@ -12,13 +12,21 @@ import apsw
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
-from zaqar_notify.models import INTERNAL_PROJECT, Message, NewMessage, Page, Posted, QueueRef
-from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post, Watch
+from zaqar_notify.models import (
+    INTERNAL_PROJECT,
+    Message,
+    NewMessage,
+    Page,
+    Posted,
+    QueueRef,
+    QueueStats,
+)
+from zaqar_notify.storage.base import IdempotencyKey, Messages, Post, Watch
 from zaqar_notify.storage.passing import Passing
 from zaqar_notify.storage.sqlite.cancelling import cancel, cancel_all, find_cancelled
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.numbering import Numbering
-from zaqar_notify.storage.sqlite.queues import Record, Records
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
@@ -48,6 +56,7 @@ from zaqar_notify.storage.sqlite.statements import (
     free_without,
     inserts,
 )
+from zaqar_notify.storage.sqlite.stats import count
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
 FREED_AT_ONCE = 500
@@ -65,17 +74,17 @@ class Moved(msgspec.Struct, frozen=True):
     posted_at: int
 
 
-class SQLiteMessages(MessageStore):
+class SQLiteMessages(Messages):
     def __init__(
         self,
         database: Database,
-        records: Records,
+        rows: QueueRows,
         numbering: Numbering,
         removals: Removals,
         waiting: Waiting,
     ) -> None:
         self._database = database
-        self._records = records
+        self._rows = rows
         self._numbering = numbering
         self._removals = removals
         self._waiting = waiting
@@ -90,17 +99,18 @@ class SQLiteMessages(MessageStore):
         key = post.idempotency_key
         if key is not None and (remembered := _remembered(db, ref, key, now)) is not None:
             return remembered
-        record = self._records.find(db, ref)
-        queue = None if record is None else record.queue
-        messages = post.settle(queue)
-        first = self.append(db, ref, messages, post.client_id, now)
-        salt = self._records.ensure(db, ref, now).salt
+        queue = self._rows.find(db, ref)
+        rules = {} if queue is None else queue.rules
+        messages = post.settle(rules)
+        queue = queue or self._rows.make(db, ref)
+        first = self.append(db, queue, messages, post.client_id, now)
+        salt = queue.salt
         ids = [to_id(position, salt) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
-        if _has_subscription(db, ref, now):
-            jobs = post.jobs(queue, ids, messages)
+        if queue.subscribed_until > now:
+            jobs = post.jobs(rules, ids, messages)
             for outbox, job in jobs:
-                self.append(db, outbox, [job], ref.project, now)
+                self.append(db, self._rows.need(db, outbox), [job], ref.project, now)
         if key is not None:
             db.execute(
                 "INSERT OR REPLACE INTO remembered_posts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -111,7 +121,7 @@ class SQLiteMessages(MessageStore):
     def append(
         self,
         db: apsw.Connection,
-        ref: QueueRef,
+        queue: QueueRow,
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
@@ -119,7 +129,7 @@ class SQLiteMessages(MessageStore):
     ) -> int:
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
         moved_id, posted_at = (None, now) if moved is None else (moved.id, moved.posted_at)
-        number = self._records.ensure(db, ref, now).number
+        ref, number = queue.ref, queue.number
         serial, first = self._numbering.take(db, ref, len(messages))
         position = first
         visible = 0
@@ -154,16 +164,16 @@ class SQLiteMessages(MessageStore):
         include_claimed: bool = False,
         include_delayed: bool = False,
     ) -> Page:
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return Page([], None)
-        position = 0 if marker is None else self._marker_position(record, marker)
+        position = 0 if marker is None else self._marker_position(queue, marker)
         if position is None:
             return Page([], None)
         now_ms = to_ms(now)
-        await self._free_what_fell_due(record.number, ref, now_ms)
+        await self._free_what_fell_due(queue.number, ref, now_ms)
         rows = self._database.read(
-            IN_ORDER[include_claimed, include_delayed], {"queue": record.number, "after": position}
+            IN_ORDER[include_claimed, include_delayed], {"queue": queue.number, "after": position}
         )
         removed = self._removals.removed
         messages: list[Message] = []
@@ -180,27 +190,27 @@ class SQLiteMessages(MessageStore):
                         if skipped % SKIPPED_IN_A_ROW == 0:
                             await asyncio.sleep(0)
                         continue
-                    messages.append(to_message(row, record.salt, now_ms))
+                    messages.append(to_message(row, queue.salt, now_ms))
                     last = row[POSITION]
                     if len(messages) == limit:
                         break
         finally:
             rows.close()
-        return Page(messages, to_id(last, record.salt) if messages else None)
+        return Page(messages, to_id(last, queue.salt) if messages else None)
 
     async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return []
         now_ms = to_ms(now)
         rows: list[Row] = []
         with self._database.errors:
             for message_id in dict.fromkeys(ids):
-                for statement, bindings in _lookups(record, message_id, WHOLE_OWN, WHOLE_MOVED):
+                for statement, bindings in _lookups(queue, message_id, WHOLE_OWN, WHOLE_MOVED):
                     rows += self._database.read(statement, bindings)
         removed = self._removals.removed
         return [
-            to_message(row, record.salt, now_ms)
+            to_message(row, queue.salt, now_ms)
             for row in sorted(rows)
             if row[EXPIRES_AT] > now_ms and row[SERIAL] not in removed
         ]
@@ -208,13 +218,11 @@ class SQLiteMessages(MessageStore):
     async def delete(
         self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
     ) -> None:
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return
         now_ms = to_ms(now)
-        await self._database.write(
-            lambda db: self._delete(db, record, message_id, claim_id, now_ms)
-        )
+        await self._database.write(lambda db: self._delete(db, queue, message_id, claim_id, now_ms))
 
     async def delete_many(
         self,
@@ -224,8 +232,8 @@ class SQLiteMessages(MessageStore):
         claim_ids: Sequence[str] | None,
         now: datetime,
     ) -> None:
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return
         now_ms = to_ms(now)
 
@@ -233,27 +241,27 @@ class SQLiteMessages(MessageStore):
             found = {
                 message_id: one
                 for message_id in ids
-                if (one := self._find(db, record, message_id, now_ms))
+                if (one := self._find(db, queue, message_id, now_ms))
             }
             for message_id, one in found.items():
                 if claim_ids is not None and one.holder not in {None, *claim_ids}:
                     raise ClaimNotHeld(", ".join(claim_ids), message_id)
-            self._remove(db, record, found, now_ms)
+            self._remove(db, queue, found, now_ms)
 
         await self._database.write(write)
 
     async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return []
         now_ms = to_ms(now)
-        await self._free_what_fell_due(record.number, ref, now_ms)
+        await self._free_what_fell_due(queue.number, ref, now_ms)
 
         def write(db: apsw.Connection) -> tuple[list[Message], bool]:
-            found = self.look(db, record.number, limit, now_ms)
+            found = self.look(db, queue.number, limit, now_ms)
             self._removals.add(db, [row[SERIAL] for row in found.taken])
             take_out(db, found.expired)
-            return [to_message(row, record.salt, now_ms) for row in found.taken], found.is_cut
+            return [to_message(row, queue.salt, now_ms) for row in found.taken], found.is_cut
 
         while True:
             messages, is_cut = await self._database.write(write)
@@ -262,25 +270,31 @@ class SQLiteMessages(MessageStore):
 
     async def purge(self, ref: QueueRef, *, now: datetime) -> None:
         def write(db: apsw.Connection) -> None:
-            record = self._records.find(db, ref)
-            if record is not None:
-                cancel_all(db, ref, record.number, record.salt, to_ms(now))
-                self._records.renumber(db, record)
+            queue = self._rows.find(db, ref)
+            if queue is not None:
+                cancel_all(db, ref, queue.number, queue.salt, to_ms(now))
+                self._rows.renumber(db, queue)
 
         await self._database.write(write)
 
     async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         return find_cancelled(self._database, ref, due)
 
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        queue = self._rows.get(ref)
+        if queue is None:
+            return QueueStats(claimed=0, free=0)
+        return await self._database.read_slowly(lambda db: count(db, queue, to_ms(now)))
+
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         return self._waiting.watch(ref, exclusive=exclusive)
 
     def next_due_at(self, ref: QueueRef) -> datetime | None:
         """The earliest instant at which a held message of the queue becomes free."""
-        record = self._records.get(ref)
-        if record is None:
+        queue = self._rows.get(ref)
+        if queue is None:
             return None
-        row = self._database.read_one(NEXT_DUE, (record.number,))
+        row = self._database.read_one(NEXT_DUE, (queue.number,))
         return None if row is None else from_ms(row[0])
 
     def look(
@@ -323,13 +337,15 @@ class SQLiteMessages(MessageStore):
         self, db: apsw.Connection, ref: QueueRef, claim_id: str, message_id: str, now: int
     ) -> int | None:
         """The serial number of a message, for writes, if a live claim of that id holds it."""
-        record = self._records.find(db, ref)
-        found = None if record is None else self._find(db, record, message_id, now)
+        queue = self._rows.find(db, ref)
+        found = None if queue is None else self._find(db, queue, message_id, now)
         return found.serial if found is not None and found.holder == claim_id else None
 
-    def _find(self, db: apsw.Connection, record: Record, message_id: str, now: int) -> Found | None:
+    def _find(
+        self, db: apsw.Connection, queue: QueueRow, message_id: str, now: int
+    ) -> Found | None:
         """A message that exists, by its id."""
-        for statement, bindings in _lookups(record, message_id, OWN, MOVED):
+        for statement, bindings in _lookups(queue, message_id, OWN, MOVED):
             for serial, claim, held_until, expires_at in db.execute(statement, bindings):
                 if expires_at > now and not self._removals.has(serial):
                     is_held = held_until is not None and held_until > now
@@ -337,27 +353,27 @@ class SQLiteMessages(MessageStore):
         return None
 
     def _delete(
-        self, db: apsw.Connection, record: Record, message_id: str, claim_id: str | None, now: int
+        self, db: apsw.Connection, queue: QueueRow, message_id: str, claim_id: str | None, now: int
     ) -> None:
-        found = self._find(db, record, message_id, now)
+        found = self._find(db, queue, message_id, now)
         if found is None:
             return
         if claim_id != found.holder:
             if found.holder is not None and (
-                claim_id is None or _is_live(db, record.number, claim_id, now)
+                claim_id is None or _is_live(db, queue.number, claim_id, now)
             ):
                 raise MessageIsClaimed(message_id)
             raise ClaimNotHeld(str(claim_id), message_id)
-        self._remove(db, record, {message_id: found}, now)
+        self._remove(db, queue, {message_id: found}, now)
 
     def _remove(
-        self, db: apsw.Connection, record: Record, found: Mapping[str, Found], now: int
+        self, db: apsw.Connection, queue: QueueRow, found: Mapping[str, Found], now: int
     ) -> None:
         """Delete messages by their ids, and note those that are not due yet."""
         self._removals.add(db, [one.serial for one in found.values()])
         delayed = [message_id for message_id, one in found.items() if one.is_delayed]
         if delayed:
-            cancel(db, record.queue.ref, delayed, now)
+            cancel(db, queue.ref, delayed, now)
 
     async def _free_what_fell_due(self, number: int, ref: QueueRef, now: int) -> None:
         """So that what is visible is in one index, in order; each message is freed once per hold."""
@@ -378,23 +394,23 @@ class SQLiteMessages(MessageStore):
             self._database.after_commit.append(partial(self._waiting.visible, ref, len(due)))
         return len(due) < FREED_AT_ONCE
 
-    def _marker_position(self, record: Record, marker: str) -> int | None:
+    def _marker_position(self, queue: QueueRow, marker: str) -> int | None:
         """The position that a marker names: of a message that moved, where it is here."""
         position = to_position(marker)
         if position is None:
             return None
-        moved = self._database.read_one(MOVED_POSITION, (record.number, marker))
+        moved = self._database.read_one(MOVED_POSITION, (queue.number, marker))
         return position if moved is None else moved[0]
 
 
 def _lookups(
-    record: Record, message_id: str, own: str, moved: str
+    queue: QueueRow, message_id: str, own: str, moved: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The statements that find a message by its id, the likely one first, with their bindings."""
-    position = own_position(record.salt, message_id)
+    position = own_position(queue.salt, message_id)
     if position is not None:
-        yield own, {"queue": record.number, "position": position}
-    yield moved, {"queue": record.number, "id": message_id}
+        yield own, {"queue": queue.number, "position": position}
+    yield moved, {"queue": queue.number, "id": message_id}
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -415,14 +431,6 @@ class Look(msgspec.Struct):
     exhausted: list[Row]
     expired: list[int]
     is_cut: bool
-
-
-def _has_subscription(db: apsw.Connection, ref: QueueRef, now: int) -> bool:
-    rows = db.execute(
-        "SELECT 1 FROM subscriptions WHERE project = ? AND queue = ? AND expires_at > ? LIMIT 1",
-        (ref.project, ref.name, now),
-    )
-    return rows.get is not None
 
 
 def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: int) -> Posted | None:

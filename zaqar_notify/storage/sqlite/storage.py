@@ -1,4 +1,4 @@
-"""The stores of one SQLite file, put together; and the sweep."""
+"""The message store of one SQLite file, put together; and the sweep."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from pathlib import Path
 import apsw
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
-from zaqar_notify.storage.base import Storage
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
+from zaqar_notify.storage.sqlite.control import SQLiteControl
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.failures import storage_errors
+from zaqar_notify.storage.sqlite.heads import DROPPED_KEPT_MS, FORGOTTEN, SQLiteHeads
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.numbering import Numbering
-from zaqar_notify.storage.sqlite.queues import Records, SQLiteQueues
+from zaqar_notify.storage.sqlite.queue_rows import QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import to_ms
-from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
 from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
@@ -41,25 +42,28 @@ LEFT_BEHIND_BY_STATE = tuple(
 )
 
 
-class SQLiteStorage(Storage):
-    """Opened by `await SQLiteStorage.open(path)`; belongs to the loop it was opened in."""
+class SQLiteStore(MessageStore):
+    """Opened by `await SQLiteStore.open(path)`; belongs to the loop it was opened in.
+
+    `control` is the control store in the same file.
+    """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._waiting = Waiting(lambda ref: messages.next_due_at(ref), lambda: self.clock.now())
-        records = Records(database)
+        rows = QueueRows(database)
         removals = Removals(database)
-        messages = SQLiteMessages(database, records, Numbering(database), removals, self._waiting)
-        self.queues = SQLiteQueues(database, records)
+        messages = SQLiteMessages(database, rows, Numbering(database), removals, self._waiting)
+        self.control = SQLiteControl(database)
+        self.heads = SQLiteHeads(database, rows)
         self.messages = messages
-        self._claims = SQLiteClaims(database, records, messages, removals, self._waiting)
+        self._claims = SQLiteClaims(database, rows, messages, removals, self._waiting)
         self.claims = self._claims
-        self.subscriptions = SQLiteSubscriptions(database, records)
         self._timekeeping = Timekeeping(database)
         self.clock = self._timekeeping.clock
 
     @classmethod
-    async def open(cls, path: Path) -> SQLiteStorage:
+    async def open(cls, path: Path) -> SQLiteStore:
         """Open or create the file.
 
         Raises:
@@ -75,10 +79,10 @@ class SQLiteStorage(Storage):
             raise StartRefused(str(error)) from error
 
     async def ping(self) -> None:
-        self._database.read_one("SELECT serials FROM numbering")
+        self.database.read_one("SELECT serials FROM numbering")
 
     async def prove(self) -> None:
-        await self._database.prove()
+        await self.database.prove()
 
     async def read_clock(self) -> datetime:
         """The one that stored instants are of."""
@@ -98,10 +102,12 @@ class SQLiteStorage(Storage):
             for statement in EXPIRED_ROWS:
                 db.execute(statement, (now_ms, limit))
                 most = max(most, db.changes())
+            db.execute(FORGOTTEN, (now_ms - DROPPED_KEPT_MS, limit))
+            most = max(most, db.changes())
             self._timekeeping.note(db)
             return most
 
-        return await self._database.write(write)
+        return await self.database.write(write)
 
     def stop_waiting(self) -> None:
         self._waiting.stop()
@@ -109,7 +115,7 @@ class SQLiteStorage(Storage):
     async def close(self) -> None:
         self._waiting.stop()
         with storage_errors:
-            await self._database.close()
+            await self.database.close()
 
 
 def _remove_left_behind(db: apsw.Connection, limit: int) -> int:

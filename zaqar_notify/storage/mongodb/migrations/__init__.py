@@ -8,6 +8,7 @@ docs/add-a-driver.md.
 Version 1 has no step: collections and indexes come as they are asked for.
 
     m0002_secret_rotations    subscriptions keep each late rotation of their secret
+    m0003_planes              records apart from what posts and claims must know of a queue
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.storage.mongodb.migrations import m0002_secret_rotations
+from zaqar_notify.storage.mongodb.migrations import m0002_secret_rotations, m0003_planes
 from zaqar_notify.storage.versions import log_migrated, refuse_later
 
 Document: TypeAlias = dict[str, Any]
@@ -43,7 +44,7 @@ async def _first(_: AsyncDatabase[Document]) -> None:
     """There is nothing to change yet."""
 
 
-STEPS: tuple[Step, ...] = (_first, m0002_secret_rotations.migrate)
+STEPS: tuple[Step, ...] = (_first, m0002_secret_rotations.migrate, m0003_planes.migrate)
 """In their order: the first one makes version 1."""
 
 SCHEMA_VERSION = len(STEPS)

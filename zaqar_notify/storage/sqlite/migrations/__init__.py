@@ -11,6 +11,7 @@ was. How to add one: docs/add-a-driver.md.
     0004_parked.sql              subscriptions say whether deliveries are parked for them
     0005_cancellations.sql       what was deleted before it was due
     0006_clock.sql               how the clock goes on at the next start
+    0007_planes.sql              records apart from what posts and claims must know of a queue
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0004_parked.sql"),
     partial(_run_file, "0005_cancellations.sql"),
     partial(_run_file, "0006_clock.sql"),
+    partial(_run_file, "0007_planes.sql"),
 )
 """In their order: the first one makes version 1."""
 

@@ -1,0 +1,198 @@
+"""The contract of a control store: queues' records and subscriptions.
+
+The rules about time, durability and cancelling are those of `storage.base`. Nothing here reaches into a
+message store: `storage.planes` brings the heads of queues in line with what is written here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from zaqar_notify.findings import Finding
+from zaqar_notify.models import Document, Queue, QueueRef, Subscription
+
+DELETED = datetime(1970, 1, 1, tzinfo=UTC)
+"""Expiry of a subscription that was deleted, and is not removed yet."""
+
+
+class QueueRecord(msgspec.Struct, frozen=True):
+    """A queue's record; every change raises `revision`."""
+
+    queue: Queue
+    revision: int
+
+
+class SubscriptionOver(Exception):
+    """A write met an expired subscription of the subscriber. It has to be removed first."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        super().__init__(subscription.id)
+        self.subscription = subscription
+
+
+class QueueRecords(ABC):
+    """Records of clients' queues. Internal queues have none."""
+
+    @abstractmethod
+    async def get(self, ref: QueueRef) -> QueueRecord | None:
+        """The record, or None when the queue was never created or has been deleted."""
+
+    @abstractmethod
+    async def create(
+        self, ref: QueueRef, *, metadata: Document, now: datetime
+    ) -> QueueRecord | None:
+        """Create the record with revision 1; None when there is one, which keeps its metadata."""
+
+    @abstractmethod
+    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> QueueRecord:
+        """Replace the metadata by `change(metadata)`, atomically; the record is *unapplied* from then on.
+
+        `change` is pure; it may be called again when another writer came between. What it raises
+        ends the update with nothing stored.
+
+        Raises:
+            QueueDoesNotExist: The queue was never created.
+        """
+
+    @abstractmethod
+    async def applied(self, ref: QueueRef, *, revision: int) -> None:
+        """The head is of this revision: the record is unapplied no longer, unless it changed since."""
+
+    @abstractmethod
+    async def unapplied(self, *, limit: int) -> Sequence[QueueRecord]:
+        """Up to `limit` records whose change was not said to be applied."""
+
+    @abstractmethod
+    async def raise_revision(self, ref: QueueRef, *, above: int) -> QueueRecord | None:
+        """Let the record have a revision above this one; None when there is no record."""
+
+    @abstractmethod
+    async def remove(self, ref: QueueRef, *, revision: int) -> bool:
+        """Remove the record if it has this revision; whether it had."""
+
+    @abstractmethod
+    async def list(
+        self,
+        project: str,
+        *,
+        marker: str | None,
+        limit: int,
+        name_contains: str = "",
+        metadata_equals: Document | None = None,
+    ) -> list[Queue]:
+        """Queues of the project by name, bytewise ascending, after the name `marker`.
+
+        Args:
+            name_contains: A literal, case-sensitive part of the name.
+            metadata_equals: Top-level keys with the values they must have; all must match. A value
+                that is a list stands for any one of its elements. A bool equals no number.
+        """
+
+    @abstractmethod
+    async def count(
+        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+    ) -> int:
+        """How many queues `list` would give without marker and limit."""
+
+
+class Subscriptions(ABC):
+    """Subscriptions; unique by queue and subscriber.
+
+    One that has expired is *over*: as good as absent to all methods but `over` and `remove`.
+    """
+
+    @abstractmethod
+    async def create(
+        self,
+        subscription: Subscription,
+        *,
+        renew: Callable[[Subscription], Subscription],
+        now: datetime,
+    ) -> Subscription:
+        """Store it and return what is stored.
+
+        When a subscription with the same subscriber lives on the queue, that one is replaced by
+        `renew(that one)`, atomically. What `renew` raises is raised, and nothing is stored. What a
+        repeated subscription changes is its caller's rule: a driver adds nothing to it.
+
+        Raises:
+            SubscriptionOver: One of the same subscriber is over, and was not removed yet.
+        """
+
+    @abstractmethod
+    async def get(
+        self, ref: QueueRef, subscription_id: str, *, now: datetime
+    ) -> Subscription | None:
+        """The subscription; None when there is none or it is over."""
+
+    @abstractmethod
+    async def list(
+        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
+    ) -> list[Subscription]:
+        """In order of id, after the id `marker`, which need not exist.
+
+        Ids come from `clock.new_ordered_id`, so this is the order of creation. A list is short only
+        when there are no more.
+        """
+
+    @abstractmethod
+    async def update(
+        self,
+        ref: QueueRef,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        now: datetime,
+    ) -> Subscription:
+        """Replace the subscription by `change(subscription)`, atomically, and return it.
+
+        Raises:
+            SubscriptionDoesNotExist: There is none, or it is over.
+            SubscriptionExists: The new subscriber has another subscription on the queue.
+            SubscriptionOver: It had one, which was not removed yet.
+        """
+
+    @abstractmethod
+    async def longest(self, ref: QueueRef) -> datetime | None:
+        """The latest instant at which a subscription of the queue expires; None without one."""
+
+    @abstractmethod
+    async def end(self, ref: QueueRef, subscription_id: str | None = None) -> None:
+        """Let the subscription, or all of the queue, be over: they expire at `DELETED`."""
+
+    @abstractmethod
+    async def over(
+        self, *, now: datetime, limit: int, ref: QueueRef | None = None
+    ) -> Sequence[Subscription]:
+        """Up to `limit` subscriptions that are over, of one queue or of all."""
+
+    @abstractmethod
+    async def remove(self, gone: Sequence[Subscription]) -> None:
+        """Remove those that are still over."""
+
+
+class ControlStore(ABC):
+    """A control store that is open."""
+
+    records: QueueRecords
+    subscriptions: Subscriptions
+
+    @abstractmethod
+    async def ping(self) -> None:
+        """Ask the store for an answer.
+
+        Raises:
+            StorageUnavailable: It gave none.
+        """
+
+    async def diagnose(self) -> list[Finding]:
+        """As `MessageStore.diagnose`."""
+        return []
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the writes under way, then let go of the store. Idempotent."""

@@ -1,0 +1,357 @@
+"""The control store of one MongoDB database: queues' records and subscriptions.
+
+Metadata and options are kept as JSON text: their keys and numbers are none of MongoDB's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from zaqar_notify.errors import QueueDoesNotExist, SubscriptionDoesNotExist, SubscriptionExists
+from zaqar_notify.models import Document, Queue, QueueRef, Subscription
+from zaqar_notify.storage.control import (
+    DELETED,
+    ControlStore,
+    QueueRecord,
+    QueueRecords,
+    SubscriptionOver,
+    Subscriptions,
+)
+from zaqar_notify.storage.matching import has_metadata
+from zaqar_notify.storage.mongodb.connection import Connection
+from zaqar_notify.storage.mongodb.connection import Document as Stored
+from zaqar_notify.storage.mongodb.documents import (
+    from_json,
+    from_subscription,
+    queue_key,
+    subscription_key,
+    to_json,
+    to_ref,
+    to_subscription,
+)
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
+from zaqar_notify.storage.mongodb.indexes import (
+    BY_EXPIRY,
+    BY_ID,
+    BY_QUEUE_EXPIRY,
+    BY_SUBSCRIBER,
+    UNAPPLIED,
+)
+
+LISTED_AT_ONCE = 1000
+OUR_RECORDS = {"_id": {"$type": "string"}, "metadata": {"$type": "string"}}
+OUR_SUBSCRIPTIONS = {
+    **{field: {"$type": "string"} for field in ("_id", "queue", "subscriber")},
+    "secret_generation": {"$type": "number"},
+}
+"""What our documents are like: the sweep passes over what anybody else may have put beside them."""
+
+
+class MongoControl(ControlStore):
+    """Of the database that a `MongoStore` has opened. Closing either closes the client."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.records = MongoQueueRecords(connection)
+        self.subscriptions = MongoSubscriptions(connection)
+
+    async def ping(self) -> None:
+        with storage_errors():
+            await self._connection.client.admin.command("ping")
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+class MongoQueueRecords(QueueRecords):
+    def __init__(self, connection: Connection) -> None:
+        self._records = connection.records
+
+    async def get(self, ref: QueueRef) -> QueueRecord | None:
+        with storage_errors():
+            stored = await self._records.find_one({"_id": queue_key(ref)}, hint=BY_ID)
+        return None if stored is None else _record(stored)
+
+    async def create(
+        self, ref: QueueRef, *, metadata: Document, now: datetime
+    ) -> QueueRecord | None:
+        if await self.get(ref) is not None:
+            return None
+        stored = {
+            "_id": queue_key(ref),
+            "metadata": to_json(metadata),
+            "created_at": now,
+            "revision": 1,
+        }
+        with storage_errors():
+            try:
+                await self._records.insert_one(stored)
+            except DuplicateKeyError:
+                return None
+        return _record(stored)
+
+    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> QueueRecord:
+        while (present := await self.get(ref)) is not None:
+            metadata = change(present.queue.metadata)
+            with storage_errors():
+                stored = await self._records.find_one_and_update(
+                    {"_id": queue_key(ref), "revision": present.revision},
+                    {
+                        "$set": {"metadata": to_json(metadata), "unapplied": True},
+                        "$inc": {"revision": 1},
+                    },
+                    return_document=ReturnDocument.AFTER,
+                    hint=BY_ID,
+                )
+            if stored is not None:
+                return _record(stored)
+        raise QueueDoesNotExist(ref.name)
+
+    async def applied(self, ref: QueueRef, *, revision: int) -> None:
+        with storage_errors():
+            await self._records.update_one(
+                {"_id": queue_key(ref), "revision": revision},
+                {"$unset": {"unapplied": ""}},
+                hint=BY_ID,
+            )
+
+    async def unapplied(self, *, limit: int) -> Sequence[QueueRecord]:
+        with storage_errors():
+            found = await self._records.find(
+                {"unapplied": True, **OUR_RECORDS}, limit=limit, batch_size=limit, hint=UNAPPLIED
+            ).to_list()
+        return [_record(stored) for stored in found]
+
+    async def raise_revision(self, ref: QueueRef, *, above: int) -> QueueRecord | None:
+        with storage_errors():
+            stored = await self._records.find_one_and_update(
+                {"_id": queue_key(ref)},
+                {"$max": {"revision": above + 1}},
+                return_document=ReturnDocument.AFTER,
+                hint=BY_ID,
+            )
+        return None if stored is None else _record(stored)
+
+    async def remove(self, ref: QueueRef, *, revision: int) -> bool:
+        with storage_errors():
+            removed = await self._records.delete_one(
+                {"_id": queue_key(ref), "revision": revision}, hint=BY_ID
+            )
+        return bool(removed.deleted_count)
+
+    async def list(
+        self,
+        project: str,
+        *,
+        marker: str | None,
+        limit: int,
+        name_contains: str = "",
+        metadata_equals: Document | None = None,
+    ) -> list[Queue]:
+        queues: list[Queue] = []
+        matching = self._matching(project, marker or "", limit, name_contains, metadata_equals)
+        with storage_errors():
+            async for queue in matching:
+                queues.append(queue)
+                if len(queues) == limit:
+                    break
+        return queues
+
+    async def count(
+        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+    ) -> int:
+        with storage_errors():
+            if not name_contains and not metadata_equals:
+                return await self._records.count_documents(_of_project(project, ""), hint=BY_ID)
+            matching = self._matching(project, "", LISTED_AT_ONCE, name_contains, metadata_equals)
+            return len([queue async for queue in matching])
+
+    async def _matching(
+        self, project: str, marker: str, limit: int, name_contains: str, wanted: Document | None
+    ) -> AsyncIterator[Queue]:
+        found = self._records.find(
+            _of_project(project, marker),
+            sort=[("_id", 1)],
+            batch_size=min(max(limit, 2), LISTED_AT_ONCE),
+            hint=BY_ID,
+        )
+        async with found:
+            async for stored in found:
+                queue = _record(stored).queue
+                if name_contains not in queue.ref.name:
+                    continue
+                if not wanted or has_metadata(queue.metadata, wanted):
+                    yield queue
+
+
+class MongoSubscriptions(Subscriptions):
+    def __init__(self, connection: Connection) -> None:
+        self._subscriptions = connection.subscriptions
+
+    async def create(
+        self,
+        subscription: Subscription,
+        *,
+        renew: Callable[[Subscription], Subscription],
+        now: datetime,
+    ) -> Subscription:
+        while True:
+            existing = await self._by_subscriber(subscription, now)
+            if existing is None:
+                if await self._insert(subscription):
+                    return subscription
+            else:
+                renewed = renew(existing)
+                if await self._replace(existing, renewed):
+                    return renewed
+
+    async def get(
+        self, ref: QueueRef, subscription_id: str, *, now: datetime
+    ) -> Subscription | None:
+        with storage_errors():
+            stored = await self._subscriptions.find_one(
+                {
+                    "_id": subscription_key(ref, subscription_id),
+                    "queue": queue_key(ref),
+                    "expires_at": {"$gt": now},
+                },
+                hint=BY_ID,
+            )
+        return None if stored is None else to_subscription(ref, stored)
+
+    async def list(
+        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
+    ) -> list[Subscription]:
+        key = queue_key(ref)
+        with storage_errors():
+            found = await self._subscriptions.find(
+                {
+                    "_id": {"$gt": f"{key}\0{marker or ''}", "$lt": f"{key}\x01"},
+                    "queue": key,
+                    "expires_at": {"$gt": now},
+                },
+                sort=[("_id", 1)],
+                limit=limit,
+                batch_size=limit,
+                hint=BY_ID,
+            ).to_list()
+        return [to_subscription(ref, stored) for stored in found]
+
+    async def update(
+        self,
+        ref: QueueRef,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        now: datetime,
+    ) -> Subscription:
+        while (present := await self.get(ref, subscription_id, now=now)) is not None:
+            changed = change(present)
+            is_other = changed.subscriber != present.subscriber
+            if is_other and await self._by_subscriber(changed, now) is not None:
+                raise SubscriptionExists(ref.name, changed.subscriber)
+            if await self._replace(present, changed):
+                return changed
+        raise SubscriptionDoesNotExist(ref.name, subscription_id)
+
+    async def longest(self, ref: QueueRef) -> datetime | None:
+        with storage_errors():
+            longest = await self._subscriptions.find_one(
+                {"queue": queue_key(ref)},
+                {"expires_at": 1},
+                sort=[("expires_at", -1)],
+                hint=BY_QUEUE_EXPIRY,
+            )
+        if longest is None or longest["expires_at"] <= DELETED:
+            return None
+        expires_at: datetime = longest["expires_at"]
+        return expires_at
+
+    async def end(self, ref: QueueRef, subscription_id: str | None = None) -> None:
+        which = {"queue": queue_key(ref)}
+        if subscription_id is not None:
+            which["_id"] = subscription_key(ref, subscription_id)
+        deletion = {"$set": {"expires_at": DELETED}}
+        with storage_errors():
+            await rerun(lambda: self._subscriptions.update_many(which, deletion))
+
+    async def over(
+        self, *, now: datetime, limit: int, ref: QueueRef | None = None
+    ) -> Sequence[Subscription]:
+        which: Stored = {"expires_at": {"$lte": now}, **OUR_SUBSCRIPTIONS}
+        if ref is not None:
+            which["queue"] = queue_key(ref)
+        with storage_errors():
+            found = await self._subscriptions.find(
+                which,
+                sort=[("expires_at", 1)],
+                limit=limit,
+                batch_size=limit,
+                hint=BY_EXPIRY if ref is None else BY_QUEUE_EXPIRY,
+            ).to_list()
+        return [to_subscription(to_ref(stored["queue"]), stored) for stored in found]
+
+    async def remove(self, gone: Sequence[Subscription]) -> None:
+        if not gone:
+            return
+        wanted = {
+            "queue": {"$in": list({queue_key(each.queue) for each in gone})},
+            "_id": {"$in": [subscription_key(each.queue, each.id) for each in gone]},
+            # One that was renewed meanwhile lives longer.
+            "expires_at": {"$lte": max(each.expires_at for each in gone)},
+        }
+        with storage_errors():
+            await rerun(lambda: self._subscriptions.delete_many(wanted, hint=BY_ID))
+
+    async def _by_subscriber(self, wanted: Subscription, now: datetime) -> Subscription | None:
+        """The live subscription of the wanted one's subscriber.
+
+        Raises:
+            SubscriptionOver: One is over, and was not removed yet.
+        """
+        with storage_errors():
+            stored = await self._subscriptions.find_one(
+                {"queue": queue_key(wanted.queue), "subscriber": wanted.subscriber},
+                hint=BY_SUBSCRIBER,
+            )
+        if stored is None:
+            return None
+        subscription = to_subscription(wanted.queue, stored)
+        if subscription.expires_at <= now:
+            raise SubscriptionOver(subscription)
+        return subscription
+
+    async def _insert(self, subscription: Subscription) -> bool:
+        """Store it; False: the subscriber has one, or the id is taken."""
+        with storage_errors():
+            try:
+                await self._subscriptions.insert_one(from_subscription(subscription))
+            except DuplicateKeyError:
+                return False
+        return True
+
+    async def _replace(self, present: Subscription, changed: Subscription) -> bool:
+        """Replace it; False: another change came between."""
+        with storage_errors():
+            try:
+                result = await self._subscriptions.replace_one(
+                    from_subscription(present), from_subscription(changed)
+                )
+            except DuplicateKeyError:
+                return False
+        return bool(result.matched_count)
+
+
+def _record(stored: Stored) -> QueueRecord:
+    ref = to_ref(stored["_id"])
+    queue = Queue(ref, from_json(stored["metadata"]), stored["created_at"])
+    return QueueRecord(queue, stored["revision"])
+
+
+def _of_project(project: str, marker: str) -> Stored:
+    """The queues of a project after a name: the separator sorts before all other characters."""
+    return {"_id": {"$gt": f"{project}\0{marker}", "$lt": f"{project}\x01"}}

@@ -1,0 +1,161 @@
+"""Heads of queues: the part of a queue's document that says what posts and claims must know."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+
+from bson import Int64
+from pymongo import UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from zaqar_notify.models import INTERNAL_PROJECT, Document, QueueRef
+from zaqar_notify.storage.base import Head, Heads
+from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
+from zaqar_notify.storage.mongodb.connection import Connection
+from zaqar_notify.storage.mongodb.connection import Document as Stored
+from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_json, to_ref
+from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
+from zaqar_notify.storage.mongodb.indexes import BY_ID
+from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.stats import count_all
+
+LISTED_AT_ONCE = 1000
+HAS_HEAD = {"rules": {"$ne": None}}
+
+
+class MongoHeads(Heads):
+    def __init__(self, connection: Connection, records: Records) -> None:
+        self._connection = connection
+        self._queues = connection.queues
+        self._records = records
+        self._cancelling = Cancelling(connection, records)
+
+    async def get(self, ref: QueueRef) -> Head | None:
+        record = await self._records.get(ref)
+        if record is None or record.rules is None:
+            return None
+        return Head(record.rules, record.revision, record.subscribed_until, record.subscribers_turn)
+
+    async def put(
+        self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
+    ) -> bool:
+        earlier = {
+            "_id": queue_key(ref),
+            "$or": [{"revision": {"$lt": revision}}, {"revision": {"$exists": False}}],
+        }
+        with storage_errors():
+            try:
+                await self._queues.update_one(
+                    earlier, _head(rules, revision, subscribed_until), upsert=True, hint=BY_ID
+                )
+            except DuplicateKeyError:
+                known = await self._queues.find_one(
+                    {"_id": queue_key(ref)}, {"rules": 1, "revision": 1}, hint=BY_ID
+                )
+                return (
+                    known is not None
+                    and known.get("rules") is not None
+                    and known["revision"] == revision
+                )
+        return True
+
+    async def revision(self, ref: QueueRef) -> int:
+        record = await self._records.get(ref)
+        return 0 if record is None else record.revision
+
+    async def drop(self, ref: QueueRef, *, revision: int, now: datetime) -> None:
+        dropped = _dropped({"revision": {"$max": ["$revision", revision]}})
+        with storage_errors():
+            await self._cancelling.end_life(ref, dropped, now=now)
+            await self._queues.update_one(
+                {"_id": queue_key(ref)},
+                {
+                    "$max": {"revision": revision},
+                    "$setOnInsert": {"queue": new_queue_id(), "rules": None},
+                    "$currentDate": {"unused_since": True},
+                },
+                upsert=True,
+                hint=BY_ID,
+            )
+
+    async def drop_internal(self, refs: Sequence[QueueRef]) -> None:
+        drops = [UpdateOne({"_id": queue_key(ref), **HAS_HEAD}, _dropped({})) for ref in refs]
+        with storage_errors():
+            await rerun(lambda: self._queues.bulk_write(drops, ordered=False))
+
+    async def internal(self, *, after: str, limit: int) -> Sequence[str]:
+        key = queue_key(QueueRef(INTERNAL_PROJECT, after))
+        end = f"{INTERNAL_PROJECT}\x01"
+        with storage_errors():
+            found = await self._queues.find(
+                {"_id": {"$gt": key, "$lt": end}, **HAS_HEAD},
+                {"_id": 1},
+                sort=[("_id", 1)],
+                limit=limit,
+                batch_size=limit,
+                hint=BY_ID,
+            ).to_list()
+        return [to_ref(stored["_id"]).name for stored in found]
+
+    async def count_internal(self, *, prefix: str) -> int:
+        key = queue_key(QueueRef(INTERNAL_PROJECT, prefix))
+        beginning = {"$gte": key, "$lt": key[:-1] + chr(ord(key[-1]) + 1)}
+        count = 0
+        with storage_errors():
+            queues = self._queues.find(
+                {"_id": beginning, **HAS_HEAD},
+                {"queue": 1},
+                batch_size=LISTED_AT_ONCE,
+                hint=BY_ID,
+            )
+            async with queues:
+                while together := await queues.to_list(LISTED_AT_ONCE):
+                    ids = [stored["queue"] for stored in together]
+                    count += await count_all(self._connection.messages, ids)
+        return count
+
+    async def raise_subscribed(self, ref: QueueRef, until: datetime) -> bool:
+        with storage_errors():
+            raised = await self._queues.update_one(
+                {"_id": queue_key(ref), **HAS_HEAD},
+                {"$max": {"subscribed_until": until}, "$inc": {"subscribers_turn": 1}},
+                hint=BY_ID,
+            )
+        if raised.matched_count:
+            await self._records.until_posted(ref)
+        return bool(raised.matched_count)
+
+    async def lower_subscribed(self, ref: QueueRef, until: datetime | None, *, turn: int) -> bool:
+        with storage_errors():
+            lowered = await self._queues.update_one(
+                {"_id": queue_key(ref), "subscribers_turn": turn, **HAS_HEAD},
+                {"$set": {"subscribed_until": until}},
+                hint=BY_ID,
+            )
+        return bool(lowered.matched_count)
+
+
+def _head(rules: Document, revision: int, until: datetime | None) -> list[Stored]:
+    """The update that makes a head, or brings it to a revision."""
+    # Turns of one life are never those of another.
+    turn = {"$ifNull": ["$subscribers_turn", Int64(secrets.randbits(62))]}
+    return [
+        {
+            "$set": {
+                "queue": {"$ifNull": ["$queue", {"$literal": new_queue_id()}]},
+                "rules": {"$literal": to_json(rules)},
+                "revision": revision,
+                "subscribed_until": {"$max": ["$subscribed_until", until]},
+                "subscribers_turn": {"$add": [turn, 1]},
+                "unused_since": "$$REMOVE",
+            }
+        }
+    ]
+
+
+def _dropped(more: Stored) -> list[Stored]:
+    """The update that takes away a head, with all that is on the queue."""
+    gone = {"rules": None, "subscribed_until": None, "unused_since": "$$NOW"}
+    return [{"$set": {**leave_messages_behind(), **gone, **more}}]

@@ -1,0 +1,60 @@
+"""Counting the messages of queues, from the indexes alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from zaqar_notify.models import OldestNewest, QueueStats
+from zaqar_notify.storage.mongodb.connection import Collection
+from zaqar_notify.storage.mongodb.documents import FREE, id_of, place, to_ms
+from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
+
+_LAST_POSITION = (1 << 64) - 1
+
+
+async def count(messages: Collection, queue: bytes, now: datetime) -> QueueStats:
+    """The messages of one queue; what has expired unswept is little, and looked at."""
+    total, claimed, expired, oldest, newest = await asyncio.gather(
+        count_all(messages, [queue]),
+        messages.count_documents(
+            {"queue": queue, "claim": {"$exists": True}, "held_until": {"$gt": to_ms(now)}},
+            hint=BY_CLAIM,
+        ),
+        messages.count_documents(
+            {"queue": queue, "expires_at": {"$lte": now}, "due": {"$exists": True}},
+            hint=BY_EXPIRY,
+        ),
+        _end(messages, queue, now, 1),
+        _end(messages, queue, now, -1),
+    )
+    # A claim never outlives its messages, so what has expired is not under a live one.
+    free = max(total - claimed - expired, 0)
+    return QueueStats(claimed=claimed, free=free, oldest=oldest, newest=newest)
+
+
+async def count_all(messages: Collection, queues: Sequence[bytes]) -> int:
+    """All messages of these queues, expired ones too."""
+    return await messages.count_documents(
+        {"queue": {"$in": queues}, "due": {"$lte": FREE}}, hint=BY_DUE
+    )
+
+
+async def _end(
+    messages: Collection, queue: bytes, now: datetime, direction: int
+) -> OldestNewest | None:
+    """The first or last message that is not delayed."""
+    found = await messages.find_one(
+        {
+            "queue": queue,
+            "_id": {"$gte": place(queue, 0), "$lte": place(queue, _LAST_POSITION)},
+            "due": {"$exists": True},
+            "expires_at": {"$gt": now},
+            "$or": [{"held_until": {"$lte": to_ms(now)}}, {"claim": {"$exists": True}}],
+        },
+        {"moved_id": 1, "posted_at": 1},
+        sort=[("_id", direction)],
+        hint=BY_ID,
+    )
+    return None if found is None else OldestNewest(id_of(found), found["posted_at"])

@@ -1,0 +1,377 @@
+"""The control store and the message store as one: what crosses from one to the other, in which order.
+
+No write spans the two stores, so each step leaves a state that the next caller, or the sweep, completes:
+
+1. *A post or claim* is one write of the message store. It reads the queue's head there, and nothing else.
+2. *A first post*, once its rules have refused nothing, makes the record, then the head, then stores the
+   messages.
+3. *A change of a record* is written unapplied. Then the head is brought to its revision, and the record is
+   said to be applied; only then is the caller answered. The sweep applies what a process left unapplied.
+4. *A deletion* drops the head, with the messages, at a revision above the record's. Then it removes the
+   record if that has not changed meanwhile; else it begins again. A head is made anew only at a later
+   revision, so a process that was paused in step 2 or 3 brings nothing back.
+5. *A subscription* raises `subscribed_until` of the head before it is stored, so that it is notified even
+   if the process ends; and after it is stored, in case somebody lowered that between the two.
+6. *A subscription that is over* is lowered away, unless the head was raised meanwhile. Then its internal
+   queues go, then its row.
+
+Too late an instant in `subscribed_until` costs unneeded jobs. It is too early only while a subscription is
+not acknowledged yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
+
+from zaqar_notify.clock import Clock
+from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
+from zaqar_notify.findings import Finding
+from zaqar_notify.internal import queues_of_subscription
+from zaqar_notify.metadata import rules_of
+from zaqar_notify.models import (
+    Claim,
+    Document,
+    Posted,
+    Queue,
+    QueueRef,
+    QueueStats,
+    Subscription,
+)
+from zaqar_notify.storage.base import DeadLetterRule, HeadMissing, MessageStore, Post
+from zaqar_notify.storage.control import DELETED, ControlStore, QueueRecord, SubscriptionOver
+
+REMOVED_AT_ONCE = 500
+
+
+class Storage:
+    """What the service functions and the workers call. Made by `storage.registry.open_storage`."""
+
+    def __init__(self, control: ControlStore, store: MessageStore) -> None:
+        self.control = control
+        self.store = store
+        self._planes = _Planes(control, store)
+        self.queues = Queues(self._planes)
+        self.subscriptions = Subscriptions(self._planes)
+        self.heads = store.heads
+        self.messages = store.messages
+        self.claims = store.claims
+        self.read_clock = store.read_clock
+        self.take_turn = store.take_turn
+        self.restored = store.restored
+        self.prove = store.prove
+        self.stop_waiting = store.stop_waiting
+
+    @property
+    def clock(self) -> Clock:
+        """As `MessageStore.clock`."""
+        return self.store.clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self.store.clock = clock
+
+    async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
+        """As `Messages.post`; a queue that is absent is created, unless the post is refused."""
+        while True:
+            try:
+                return await self.store.messages.post(ref, post, now=now)
+            except HeadMissing as missing:
+                await self._planes.make_head(missing.ref, now)
+
+    async def claim(
+        self,
+        ref: QueueRef,
+        *,
+        claim_id: str,
+        ttl: int,
+        grace: int,
+        limit: int,
+        now: datetime,
+        dead_letter: DeadLetterRule | None = None,
+        without_clients: Collection[str] = (),
+    ) -> Claim | None:
+        """As `Claims.create`; a dead-letter queue that is absent is created."""
+        while True:
+            try:
+                return await self.store.claims.create(
+                    ref,
+                    claim_id=claim_id,
+                    ttl=ttl,
+                    grace=grace,
+                    limit=limit,
+                    now=now,
+                    dead_letter=dead_letter,
+                    without_clients=without_clients,
+                )
+            except HeadMissing as missing:
+                await self._planes.make_head(missing.ref, now)
+
+    async def ping(self) -> None:
+        """Ask both stores for an answer.
+
+        Raises:
+            StorageUnavailable: One gave none.
+        """
+        await self.store.ping()
+        await self.control.ping()
+
+    async def diagnose(self) -> list[Finding]:
+        """What an operator should know of both stores."""
+        return [*await self.store.diagnose(), *await self.control.diagnose()]
+
+    async def sweep(self, *, now: datetime, limit: int) -> int:
+        """As `MessageStore.sweep`, and apply changes of records that a process left unapplied."""
+        applied = await self._planes.apply_left(limit)
+        return max(applied, await self.store.sweep(now=now, limit=limit))
+
+    async def close(self) -> None:
+        """Finish the writes under way, then let go of both stores. Idempotent."""
+        await self.store.close()
+        await self.control.close()
+
+
+class Queues:
+    """Queues of clients: a record, a head, and messages. A queue need not be created before it is used."""
+
+    def __init__(self, planes: _Planes) -> None:
+        self._planes = planes
+        self._records = planes.control.records
+
+    async def get(self, ref: QueueRef) -> Queue | None:
+        """The queue, or None when it was never created or has been deleted."""
+        record = await self._records.get(ref)
+        return None if record is None else record.queue
+
+    async def create(self, ref: QueueRef, *, metadata: Document, now: datetime) -> bool:
+        """Create the queue unless it exists; an existing one keeps its metadata.
+
+        Returns:
+            Whether it was created.
+        """
+        record = await self._records.create(ref, metadata=metadata, now=now)
+        if record is None:
+            return False
+        await self._planes.apply(record)
+        return True
+
+    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> Document:
+        """Replace the metadata by `change(metadata)`, atomically, and return it.
+
+        `change` is pure; it may be called again when another writer came between. What it raises
+        ends the update with nothing stored.
+
+        Raises:
+            QueueDoesNotExist: The queue was never created.
+        """
+        record = await self._records.update(ref, change)
+        if not await self._planes.apply(record):
+            raise QueueDoesNotExist(ref.name)
+        await self._records.applied(ref, revision=record.revision)
+        return record.queue.metadata
+
+    async def delete(self, ref: QueueRef, *, now: datetime) -> None:
+        """Remove the queue with its messages and claims; its subscriptions stay. No error if absent."""
+        heads = self._planes.store.heads
+        while True:
+            record = await self._records.get(ref)
+            head = await heads.get(ref)
+            if record is None and head is None:
+                return
+            revision = 0 if record is None else record.revision
+            above = max(revision, await heads.revision(ref)) + 1
+            await heads.drop(ref, revision=above, now=now)
+            if record is None or await self._records.remove(ref, revision=revision):
+                return
+
+    async def list(
+        self,
+        project: str,
+        *,
+        marker: str | None,
+        limit: int,
+        name_contains: str = "",
+        metadata_equals: Document | None = None,
+    ) -> list[Queue]:
+        """As `control.QueueRecords.list`."""
+        return await self._records.list(
+            project,
+            marker=marker,
+            limit=limit,
+            name_contains=name_contains,
+            metadata_equals=metadata_equals,
+        )
+
+    async def count(
+        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+    ) -> int:
+        """How many queues `list` would give without marker and limit."""
+        return await self._records.count(
+            project, name_contains=name_contains, metadata_equals=metadata_equals
+        )
+
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        """As `Messages.stats`."""
+        return await self._planes.store.messages.stats(ref, now=now)
+
+
+class Subscriptions:
+    """Subscriptions, with what a queue's head says of them; an expired one is as good as absent.
+
+    A subscription that is removed (by `delete`, `delete_all`, `remove_expired`, or since an expired
+    one gives way to a new one) takes its own internal queues with it: those that
+    `internal.queues_of_subscription` names, with all their messages.
+    """
+
+    def __init__(self, planes: _Planes) -> None:
+        self._planes = planes
+        self._heads = planes.store.heads
+        self._subscriptions = planes.control.subscriptions
+
+    async def create(
+        self,
+        subscription: Subscription,
+        *,
+        renew: Callable[[Subscription], Subscription],
+        now: datetime,
+    ) -> Subscription:
+        """As `control.Subscriptions.create`; the queue is created when absent."""
+        ref = subscription.queue
+        await self._planes.make_head(ref, now)
+        await self._heads.raise_subscribed(ref, subscription.expires_at)
+        try:
+            stored = await self._without_those_over(
+                lambda: self._subscriptions.create(subscription, renew=renew, now=now)
+            )
+        except SubscriptionExists:
+            await self._planes.lower_subscribed(ref)
+            raise
+        await self._heads.raise_subscribed(ref, stored.expires_at)
+        return stored
+
+    async def get(
+        self, ref: QueueRef, subscription_id: str, *, now: datetime
+    ) -> Subscription | None:
+        """As `control.Subscriptions.get`."""
+        return await self._subscriptions.get(ref, subscription_id, now=now)
+
+    async def list(
+        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
+    ) -> list[Subscription]:
+        """As `control.Subscriptions.list`."""
+        return await self._subscriptions.list(ref, marker=marker, limit=limit, now=now)
+
+    async def update(
+        self,
+        ref: QueueRef,
+        subscription_id: str,
+        change: Callable[[Subscription], Subscription],
+        *,
+        now: datetime,
+    ) -> Subscription:
+        """Replace the subscription by `change(subscription)`, atomically, and return it.
+
+        Raises:
+            SubscriptionDoesNotExist: There is none, or it has expired.
+            SubscriptionExists: The new subscriber has another subscription on the queue.
+        """
+        present = await self._subscriptions.get(ref, subscription_id, now=now)
+        if present is not None:
+            await self._heads.raise_subscribed(ref, change(present).expires_at)
+        after = await self._without_those_over(
+            lambda: self._subscriptions.update(ref, subscription_id, change, now=now)
+        )
+        await self._heads.raise_subscribed(ref, after.expires_at)
+        if present is not None and after.expires_at < present.expires_at:
+            await self._planes.lower_subscribed(ref)
+        return after
+
+    async def delete(self, ref: QueueRef, subscription_id: str) -> None:
+        """Remove the subscription. No error if absent."""
+        await self._delete(ref, subscription_id)
+
+    async def delete_all(self, ref: QueueRef) -> None:
+        """Remove every subscription of the queue."""
+        await self._delete(ref, None)
+
+    async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
+        """Remove up to `limit` expired subscriptions of all queues, and return them.
+
+        None is returned when there are no more. Two processes that do this at the same time may both
+        be given the same one.
+        """
+        gone = await self._subscriptions.over(now=now, limit=limit)
+        await self._planes.remove(gone)
+        return [each for each in gone if each.expires_at > DELETED]
+
+    async def _delete(self, ref: QueueRef, subscription_id: str | None) -> None:
+        await self._subscriptions.end(ref, subscription_id)
+        await self._planes.lower_subscribed(ref)
+        while gone := await self._subscriptions.over(now=DELETED, limit=REMOVED_AT_ONCE, ref=ref):
+            await self._planes.remove(gone)
+
+    async def _without_those_over(
+        self, write: Callable[[], Awaitable[Subscription]]
+    ) -> Subscription:
+        """What the write stores, once expired subscriptions that stand in its way are removed."""
+        while True:
+            try:
+                return await write()
+            except SubscriptionOver as over:
+                await self._planes.remove([over.subscription])
+
+
+class _Planes:
+    """The steps that touch both stores."""
+
+    def __init__(self, control: ControlStore, store: MessageStore) -> None:
+        self.control = control
+        self.store = store
+
+    async def make_head(self, ref: QueueRef, now: datetime) -> None:
+        """Let the queue have a record and a head."""
+        while await self.store.heads.get(ref) is None:
+            records = self.control.records
+            record = await records.get(ref) or await records.create(ref, metadata={}, now=now)
+            if record is not None:
+                await self.apply(record)
+
+    async def apply(self, record: QueueRecord) -> bool:
+        """Bring the queue's head to the record's revision; whether there still is a record."""
+        ref, heads = record.queue.ref, self.store.heads
+        present: QueueRecord | None = record
+        while present is not None:
+            rules = rules_of(present.queue.metadata)
+            until = await self.control.subscriptions.longest(ref)
+            if await heads.put(ref, rules, revision=present.revision, subscribed_until=until):
+                # One that was stored meanwhile may have found no head to raise.
+                longest = await self.control.subscriptions.longest(ref)
+                if longest is not None and longest != until:
+                    await heads.raise_subscribed(ref, longest)
+                return True
+            above = await heads.revision(ref)
+            present = await self.control.records.raise_revision(ref, above=above)
+        return False
+
+    async def apply_left(self, limit: int) -> int:
+        """Apply changes of records that their processes did not; how many."""
+        left = await self.control.records.unapplied(limit=limit)
+        for record in left:
+            await self.apply(record)
+            await self.control.records.applied(record.queue.ref, revision=record.revision)
+        return len(left)
+
+    async def lower_subscribed(self, ref: QueueRef) -> None:
+        """Let the head be subscribed to for as long as the longest subscription lives, not longer."""
+        heads = self.store.heads
+        while (head := await heads.get(ref)) is not None:
+            longest = await self.control.subscriptions.longest(ref)
+            if await heads.lower_subscribed(ref, longest, turn=head.turn):
+                return
+
+    async def remove(self, gone: Sequence[Subscription]) -> None:
+        """Remove subscriptions that are over, with the queues that are their own."""
+        if gone:
+            own = [ref for each in gone for ref in queues_of_subscription(each.id)]
+            await self.store.heads.drop_internal(own)
+            await self.control.subscriptions.remove(gone)

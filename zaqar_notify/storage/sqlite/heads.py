@@ -1,0 +1,139 @@
+"""Heads of queues: what posts and claims must know, beside the messages."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+
+import apsw
+import msgspec
+
+from zaqar_notify.models import INTERNAL_PROJECT, Document, QueueRef
+from zaqar_notify.storage.base import Head, Heads
+from zaqar_notify.storage.ids import new_salt
+from zaqar_notify.storage.sqlite.cancelling import cancel_all
+from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
+from zaqar_notify.storage.sqlite.reserve import Grows
+from zaqar_notify.storage.sqlite.rows import from_ms, to_ms
+from zaqar_notify.storage.sqlite.stats import count_internal
+
+DROPPED_KEPT_MS = 86_400_000
+"""For so long the revision is remembered at which a head was dropped."""
+
+_REVISION = "SELECT revision FROM queues WHERE project = ? AND name = ?"
+INTERNAL = "SELECT name FROM queues WHERE project = ? AND name > ? AND dropped_at IS NULL ORDER BY name LIMIT ?"
+FORGOTTEN = (
+    "DELETE FROM queues WHERE id IN (SELECT id FROM queues INDEXED BY dropped_heads "
+    "WHERE dropped_at <= ? LIMIT ?)"
+)
+
+
+class SQLiteHeads(Heads):
+    def __init__(self, database: Database, rows: QueueRows) -> None:
+        self._database = database
+        self._rows = rows
+
+    async def get(self, ref: QueueRef) -> Head | None:
+        row = self._rows.get(ref)
+        if row is None:
+            return None
+        until = from_ms(row.subscribed_until) if row.subscribed_until else None
+        return Head(row.rules, row.revision, until, row.turn)
+
+    async def put(
+        self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
+    ) -> bool:
+        until = 0 if subscribed_until is None else to_ms(subscribed_until)
+
+        def write(db: apsw.Connection) -> bool:
+            row = self._rows.find(db, ref)
+            if row is None:
+                known = db.execute(_REVISION, (ref.project, ref.name)).get or 0
+                if revision <= known:
+                    return False
+                _forget(db, ref)
+                # Turns of one life are never those of another.
+                turn = secrets.randbits(62)
+                self._rows.insert(db, QueueRow(ref, 0, new_salt(), rules, revision, until, turn))
+            elif revision > row.revision:
+                until_then = max(until, row.subscribed_until)
+                changed = QueueRow(
+                    ref, row.number, row.salt, rules, revision, until_then, row.turn + 1
+                )
+                self._rows.change(db, changed)
+            return row is None or revision >= row.revision
+
+        return await self._database.write(write, grows=Grows.CLIENTS)
+
+    async def revision(self, ref: QueueRef) -> int:
+        found = self._database.read_one(_REVISION, (ref.project, ref.name))
+        return 0 if found is None else found[0]
+
+    async def drop(self, ref: QueueRef, *, revision: int, now: datetime) -> None:
+        now_ms = to_ms(now)
+
+        def write(db: apsw.Connection) -> None:
+            row = self._rows.find(db, ref)
+            if row is not None:
+                cancel_all(db, ref, row.number, row.salt, now_ms)
+                self._rows.remove(db, row)
+            _forget(db, ref)
+            db.execute(
+                "INSERT INTO queues (project, name, salt, rules, revision, subscribed_until, turn, dropped_at) "
+                "VALUES (?, ?, x'', '{}', ?, 0, 0, ?)",
+                (ref.project, ref.name, revision, now_ms),
+            )
+
+        await self._database.write(write)
+
+    async def drop_internal(self, refs: Sequence[QueueRef]) -> None:
+        def write(db: apsw.Connection) -> None:
+            for ref in refs:
+                row = self._rows.find(db, ref)
+                if row is not None:
+                    self._rows.remove(db, row)
+
+        if any(self._rows.get(ref) is not None for ref in refs):
+            await self._database.write(write)
+
+    async def internal(self, *, after: str, limit: int) -> Sequence[str]:
+        with self._database.errors:
+            rows = self._database.read(INTERNAL, (INTERNAL_PROJECT, after, limit))
+            return [name for (name,) in rows]
+
+    async def count_internal(self, *, prefix: str) -> int:
+        return await self._database.read_slowly(lambda db: count_internal(db, prefix))
+
+    async def raise_subscribed(self, ref: QueueRef, until: datetime) -> bool:
+        until_ms = to_ms(until)
+
+        def write(db: apsw.Connection) -> bool:
+            row = self._rows.find(db, ref)
+            if row is None:
+                return False
+            until = max(until_ms, row.subscribed_until)
+            raised = msgspec.structs.replace(row, subscribed_until=until, turn=row.turn + 1)
+            self._rows.change(db, raised)
+            return True
+
+        return await self._database.write(write)
+
+    async def lower_subscribed(self, ref: QueueRef, until: datetime | None, *, turn: int) -> bool:
+        until_ms = 0 if until is None else to_ms(until)
+
+        def write(db: apsw.Connection) -> bool:
+            row = self._rows.find(db, ref)
+            if row is None or row.turn != turn:
+                return False
+            if row.subscribed_until != until_ms:
+                self._rows.change(db, msgspec.structs.replace(row, subscribed_until=until_ms))
+            return True
+
+        return await self._database.write(write)
+
+
+def _forget(db: apsw.Connection, ref: QueueRef) -> None:
+    """Remove what is remembered of a dropped head."""
+    db.execute("DELETE FROM queues WHERE project = ? AND name = ?", (ref.project, ref.name))

@@ -1,0 +1,111 @@
+"""Counting the messages of a queue."""
+
+from __future__ import annotations
+
+import apsw
+
+from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow
+from zaqar_notify.storage.sqlite.rows import from_ms, to_id
+
+_OF_PREFIX = "WHERE q.project = ? AND q.name >= ? AND q.name < ?"
+COUNTS_BY_PREFIX = (
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY free_messages "
+    f"ON m.queue = q.id AND m.held_until IS NULL {_OF_PREFIX}",
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY held_messages "
+    f"ON m.queue = q.id AND m.held_until IS NOT NULL {_OF_PREFIX}",
+    "SELECT count(*) FROM removals r CROSS JOIN messages m USING (serial) "
+    f"CROSS JOIN queues q ON q.id = m.queue {_OF_PREFIX}",
+)
+"""Free and held messages, and those of them that are deleted and not taken out yet."""
+
+
+def count_internal(db: apsw.Connection, prefix: str) -> int:
+    """Messages on internal queues whose names begin with `prefix`."""
+    db.execute("BEGIN")  # One snapshot; the connection is closed after this.
+    bindings = (INTERNAL_PROJECT, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
+    free, held, removed = (db.execute(each, bindings).get for each in COUNTS_BY_PREFIX)
+    remaining: int = free + held - removed
+    return remaining
+
+
+def count(db: apsw.Connection, queue: QueueRow, now: int) -> QueueStats:
+    """Counts from the indexes alone; what has expired or lapsed unswept is little, and looked at."""
+
+    def one(statement: str, *bindings: int) -> int:
+        value: int = db.execute(statement, bindings).get
+        return value
+
+    number = queue.number
+    db.execute("BEGIN")  # One snapshot; the connection is closed after this.
+    claimed = one(
+        "SELECT count(*) FROM messages INDEXED BY claimed_messages WHERE queue = ? AND claim IS NOT NULL",
+        number,
+    )
+    free = one(
+        "SELECT count(*) FROM messages INDEXED BY free_messages WHERE queue = ? AND held_until IS NULL",
+        number,
+    ) + one(
+        "SELECT count(*) FROM messages INDEXED BY delayed_messages "
+        "WHERE queue = ? AND held_until IS NOT NULL AND claim IS NULL",
+        number,
+    )
+    lapsed = one(
+        "SELECT count(*) FROM messages INDEXED BY held_messages "
+        "WHERE queue = ? AND held_until <= ? AND claim IS NOT NULL",
+        number,
+        now,
+    )
+    free_again = one(
+        "SELECT count(*) FROM messages INDEXED BY held_messages "
+        "WHERE queue = ? AND held_until <= ? AND claim IS NOT NULL AND expires_at > ?",
+        number,
+        now,
+        now,
+    )
+    expired = one(
+        "SELECT count(*) FROM messages INDEXED BY expiring_messages "
+        "WHERE claim IS NULL AND expires_at <= ? AND queue = ?",
+        now,
+        number,
+    )
+    removed: dict[int, int] = dict(
+        db.execute(
+            "SELECT m.claim IS NOT NULL AND m.held_until > :now, count(*) FROM removals "
+            "CROSS JOIN messages m USING (serial) "
+            "WHERE m.queue = :queue AND m.expires_at > :now GROUP BY 1",
+            {"queue": number, "now": now},
+        )
+    )
+    return QueueStats(
+        claimed=claimed - lapsed - removed.get(1, 0),
+        free=free + free_again - expired - removed.get(0, 0),
+        oldest=_end(db, queue, now, "ASC"),
+        newest=_end(db, queue, now, "DESC"),
+    )
+
+
+def _end(db: apsw.Connection, queue: QueueRow, now: int, direction: str) -> OldestNewest | None:
+    """The first or last message that is not delayed."""
+    ends = []
+    for index, state in (
+        ("free_messages", "held_until IS NULL"),
+        ("claimed_messages", "claim IS NOT NULL"),
+        ("delayed_messages", "held_until IS NOT NULL AND claim IS NULL AND held_until <= :now"),
+    ):
+        row = next(
+            db.execute(
+                f"SELECT position, moved_id, posted_at FROM messages INDEXED BY {index} "
+                f"WHERE queue = :queue AND {state} AND expires_at > :now "
+                "AND serial NOT IN (SELECT serial FROM removals) "
+                f"ORDER BY position {direction} LIMIT 1",
+                {"queue": queue.number, "now": now},
+            ),
+            None,
+        )
+        if row is not None:
+            ends.append(row)
+    if not ends:
+        return None
+    position, moved_id, posted_at = min(ends) if direction == "ASC" else max(ends)
+    return OldestNewest(moved_id or to_id(position, queue.salt), from_ms(posted_at))
