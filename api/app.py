@@ -92,8 +92,7 @@ class NotifyAPI(FastAPI):
         """FastAPI's document, of routes that were added to the application, with our resources before them."""
         if self.openapi_schema is None:
             document = self.openapi_schema = super().openapi()
-            resources = [one for surface in self._surfaces for one in surface.resources]
-            described = describe(resources, probes.KINDS)
+            described = describe(self._surfaces, probes.KINDS)
             probing = {route.path: probes.DOCUMENTED[route.path] for route in self._probes}
             document["paths"] = described["paths"] | probing | document["paths"]
             schemas = document.setdefault("components", {}).setdefault("schemas", {})

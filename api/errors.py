@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import orjson
+import msgspec
 
 from api.answers import Answer
 from api.requests import Call, MethodNotAllowed, NotAcceptable, RequestRefused
@@ -56,6 +56,13 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
 VARY = (b"Vary", b"Accept")
 
 
+class Error(msgspec.Struct):
+    """Why a request was refused."""
+
+    title: str
+    description: str | msgspec.UnsetType = msgspec.UNSET
+
+
 def response_for(kind: type[NotifyError]) -> tuple[HTTPStatus, str]:
     return next(RESPONSES[base] for base in kind.__mro__ if base in RESPONSES)
 
@@ -91,11 +98,6 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
     return _error(status, title, description, *headers)
 
 
-def example_of(error: NotifyError) -> Answer:
-    """What a request that fails with it is answered, for the documentation."""
-    return refusal(error, method="GET", href="/")
-
-
 def failure(request_id: bytes) -> Answer:
     """The answer when we did not foresee it: the request id leads the operator to the traceback."""
     return _error(
@@ -122,7 +124,5 @@ def refused(status: int, description: str | None) -> Answer:
 def _error(
     status: HTTPStatus, title: str, description: str | None, *headers: tuple[bytes, bytes]
 ) -> Answer:
-    body = {"title": title}
-    if description is not None:
-        body["description"] = description
-    return Answer(status, orjson.dumps(body), headers)
+    body = Error(title, msgspec.UNSET if description is None else description)
+    return Answer(status, msgspec.json.encode(body), headers)

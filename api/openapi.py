@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 import orjson
+from starlette.types import Message
 
 from api.answers import Answer
-from api.errors import NOT_ACCEPTABLE, RESPONSES, example_of, failure, method_not_allowed
+from api.requests import Call, MethodNotAllowed
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.v2.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
+from api.surfaces import Documented, Surface
 from zaqar_notify.errors import (
-    QUEUE_NAME_RULE,
     OwnDelivery,
-    ParameterInvalid,
     RuleNotPermitted,
     SignatureRefused,
     StorageUnavailable,
@@ -27,67 +26,38 @@ from zaqar_notify.models import Document
 REQUEST_ID = "req-5f9c1f64-1f0b-4b5c-9d3e-2a7c1e0b8f42"
 
 OPEN_ERRORS = (
-    method_not_allowed(b"GET, HEAD, OPTIONS"),
-    failure(REQUEST_ID.encode()),
-    example_of(StorageUnavailable()),
-    example_of(OwnDelivery()),
+    MethodNotAllowed(b"GET, HEAD, OPTIONS"),
+    Exception("a defect"),
+    StorageUnavailable(),
+    OwnDelivery(),
 )
 COMMON_ERRORS = (
     *OPEN_ERRORS,
-    example_of(RuleNotPermitted("messages:create")),
-    example_of(ParameterInvalid("limit must be from 1 to 20, not 21")),
+    RuleNotPermitted("messages:create"),
     # To a pre-signed request.
-    example_of(SignatureRefused()),
-    NOT_ACCEPTABLE,
+    SignatureRefused(),
 )
 """Of every resource that asks for identity."""
-
-
-class Error(msgspec.Struct):
-    """Why a request was refused."""
-
-    title: str
-    description: str | msgspec.UnsetType = msgspec.UNSET
-
-
-IDENTITY = (
-    Parameter(
-        "Client-ID",
-        "A UUID that the client chose for itself.",
-        str,
-        "3381af92-2b9e-11e3-b191-71861300734c",
-    ),
-    Parameter("X-Project-ID", "The project (tenant).", str, "demo"),
-)
-
-PATH_PARAMETERS = {
-    "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
-    "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
-    "claim_id": Parameter("claim_id", "The claim's id.", str, CLAIM_ID),
-    "subscription_id": Parameter("subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID),
-}
-
-FILLED_IN = {"queue_name", *(parameter.name for parameter in IDENTITY)}
-"""What a page that tries a request out begins with. Ids are another's; all else may be left out."""
 
 _REFERENCE = "#/components/schemas/{name}"
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-def describe(resources: Iterable[Resource], kinds: Sequence[Any] = ()) -> Document:
-    """What an OpenAPI 3.1 document says of the resources: its `paths` and `components`.
+def describe(surfaces: Sequence[Surface], kinds: Sequence[Any] = ()) -> Document:
+    """What an OpenAPI 3.1 document says of the surfaces' resources: its `paths` and `components`.
 
     Args:
         kinds: Types of bodies that are described elsewhere, by `schema_of`.
     """
-    resources = list(resources)
-    all_kinds = [*_kinds(resources), *kinds]
+    all_kinds = [*(kind for surface in surfaces for kind in _kinds(surface)), *kinds]
     _, schemas = msgspec.json.schema_components(all_kinds, ref_template=_REFERENCE)
-    return {
-        "paths": {resource.path: _path(resource) for resource in resources},
-        "components": {"schemas": schemas},
+    paths = {
+        resource.path: _path(surface, resource)
+        for surface in surfaces
+        for resource in surface.resources
     }
+    return {"paths": paths, "components": {"schemas": schemas}}
 
 
 def schema_of(kind: Any) -> Document:
@@ -96,10 +66,10 @@ def schema_of(kind: Any) -> Document:
     return schema
 
 
-def _kinds(resources: Iterable[Resource]) -> list[Any]:
+def _kinds(surface: Surface) -> list[Any]:
     """The types of all bodies."""
-    kinds = [Error]
-    for resource in resources:
+    kinds = [surface.documented.error]
+    for resource in surface.resources:
         for operation in resource.operations.values():
             kinds += [reply.kind for reply in operation.replies.values()]
             if operation.body is not None:
@@ -107,21 +77,21 @@ def _kinds(resources: Iterable[Resource]) -> list[Any]:
     return kinds
 
 
-def _path(resource: Resource) -> Document:
+def _path(surface: Surface, resource: Resource) -> Document:
     return {
-        method.lower(): _operation(resource, method.lower(), operation)
+        method.lower(): _operation(surface, resource, method.lower(), operation)
         for method, operation in resource.operations.items()
     }
 
 
-def _operation(resource: Resource, method: str, operation: Operation) -> Document:
+def _operation(surface: Surface, resource: Resource, method: str, operation: Operation) -> Document:
     described: Document = {
         "operationId": f"{method}{_PARAMETER.sub('', resource.path).replace('/', '_')}"
         + "".join(f"_by_{name}" for name in _names(resource)[1:]),
         "summary": operation.summary,
         "tags": [_tag(resource)],
-        "parameters": _parameters(resource, operation),
-        "responses": _responses(resource, operation),
+        "parameters": _parameters(surface.documented, resource, operation),
+        "responses": _responses(surface, resource, operation),
     }
     if operation.description:
         described["description"] = operation.description
@@ -139,37 +109,59 @@ def _tag(resource: Resource) -> str:
     return words[1] if len(words) > 1 else (words or ["discovery"])[0]
 
 
-def _parameters(resource: Resource, operation: Operation) -> list[Document]:
-    identity = () if resource.is_open else IDENTITY
+def _parameters(surface: Documented, resource: Resource, operation: Operation) -> list[Document]:
+    """Those that every request needs have an example that a page for trying them out begins with."""
+    headers = () if resource.is_open else surface.headers
+    names = [_parameter(surface.names[name], "path", is_needed=True) for name in _names(resource)]
+    for name in names[1:]:  # Ids are another's; the first name is a queue's.
+        name["schema"]["examples"] = [name.pop("example")]
     return [
-        *(_parameter(PATH_PARAMETERS[name], "path", required=True) for name in _names(resource)),
-        *(_parameter(parameter, "header", required=True) for parameter in identity),
-        *(_parameter(parameter, "header", required=False) for parameter in operation.headers),
-        *(_parameter(parameter, "query", required=False) for parameter in operation.query),
+        *names,
+        *(_parameter(parameter, "header", is_needed=True) for parameter in headers),
+        *(_parameter(parameter, "header", is_needed=False) for parameter in operation.headers),
+        *(_parameter(parameter, "query", is_needed=False) for parameter in operation.query),
     ]
 
 
-def _parameter(parameter: Parameter, place: str, *, required: bool) -> Document:
+def _parameter(parameter: Parameter, place: str, *, is_needed: bool) -> Document:
     schema = schema_of(parameter.kind)
     described = {
         "name": parameter.name,
         "in": place,
-        "required": required,
+        "required": is_needed,
         "description": parameter.description,
         "schema": schema,
     }
-    if parameter.name in FILLED_IN:
+    if is_needed:
         return described | {"example": parameter.example}
     return described | {"schema": schema | {"examples": [parameter.example]}}
 
 
-def _responses(resource: Resource, operation: Operation) -> Document:
-    common = OPEN_ERRORS if resource.is_open else COMMON_ERRORS
-    errors = {answer.status: answer for answer in (*common, *map(example_of, operation.refuses))}
-    responses = {str(int(status)): _error(errors[status]) for status in sorted(errors)}
-    return {str(status): _reply(reply) for status, reply in operation.replies.items()} | {
-        status: error for status, error in responses.items() if int(status) not in operation.replies
+def _responses(surface: Surface, resource: Resource, operation: Operation) -> Document:
+    common = OPEN_ERRORS if resource.is_open else (*COMMON_ERRORS, *surface.documented.refuses)
+    answers = (surface.errors(error, _example_call()) for error in (*common, *operation.refuses))
+    errors = {int(answer.status): answer for answer in answers}
+    return {str(int(status)): _reply(reply) for status, reply in operation.replies.items()} | {
+        str(status): _error(surface.documented, errors[status])
+        for status in sorted(errors)
+        if status not in operation.replies
     }
+
+
+def _example_call() -> Call:
+    """The request that examples of errors answer."""
+    scope = {
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(b"host", b"example.org")],
+        "http_version": "1.1",
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    return Call(scope, receive, REQUEST_ID.encode(), "")
 
 
 def _reply(reply: Reply) -> Document:
@@ -192,19 +184,16 @@ def _reply(reply: Reply) -> Document:
     return described
 
 
-def _error(answer: Answer) -> Document:
-    if answer.status == HTTPStatus.NOT_ACCEPTABLE:
-        return {"description": "The client takes no JSON"}
-    titles = {title: None for status, title in RESPONSES.values() if status == answer.status}
-    return {
-        "description": "; ".join(titles) or HTTPStatus(answer.status).phrase,
-        "content": {
-            "application/json": {
-                "schema": schema_of(Error),
-                "example": orjson.loads(answer.whole),
-            }
-        },
-    }
+def _error(surface: Documented, answer: Answer) -> Document:
+    status = HTTPStatus(answer.status)
+    described: Document = {"description": surface.meanings.get(status) or status.phrase}
+    if answer.whole:
+        content_type = answer.content_type.decode()
+        is_json = content_type == "application/json"
+        example = orjson.loads(answer.whole) if is_json else answer.whole.decode()
+        schema = schema_of(surface.error)
+        described["content"] = {content_type: {"schema": schema, "example": example}}
+    return described
 
 
 def _request_body(body: Body) -> Document:

@@ -8,6 +8,7 @@ from api.errors import answer_to
 from api.routes import versions
 from api.surfaces import Surface
 from api.v2.admission import admit
+from api.v2.documented import DOCUMENTED
 from zaqar_notify.settings import Settings
 
 __all__ = ["surfaces"]
@@ -16,6 +17,6 @@ __all__ = ["surfaces"]
 def surfaces(settings: Settings, authenticator: Authenticator) -> tuple[Surface, ...]:
     """What is served with these settings; what is not is answered like any unknown path."""
     return (
-        Surface("", versions.RESOURCES, authenticator, admit, answer_to),
+        Surface("", versions.RESOURCES, authenticator, admit, answer_to, DOCUMENTED),
         v2.surface(settings, authenticator),
     )

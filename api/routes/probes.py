@@ -8,8 +8,9 @@ import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.errors import Error
 from api.exchange import exchange_of
-from api.openapi import Error, schema_of
+from api.openapi import schema_of
 from zaqar_notify.models import Document
 from zaqar_notify.probes import ALIVE, METRICS, READY, Probes
 from zaqar_notify.service import Service

@@ -8,6 +8,7 @@ from api.resources import Resource
 from api.surfaces import Surface
 from api.v2 import claims, discovery, health, messages, queues, subscriptions
 from api.v2.admission import admit
+from api.v2.documented import DOCUMENTED
 from zaqar_notify.settings import Settings
 
 __all__ = ["PREFIX", "RESOURCES", "surface"]
@@ -28,4 +29,4 @@ RESOURCES: tuple[Resource, ...] = (
 def surface(settings: Settings, authenticator: Authenticator) -> Surface:
     """What is served with these settings."""
     added = health.ADMIN_RESOURCES if settings.admin_mode else ()
-    return Surface(PREFIX, (*RESOURCES, *added), authenticator, admit, answer_to)
+    return Surface(PREFIX, (*RESOURCES, *added), authenticator, admit, answer_to, DOCUMENTED)

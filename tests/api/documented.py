@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,15 +12,15 @@ import jsonschema
 from api.authentication import TrustedHeaders
 from api.openapi import describe
 from api.paths import Paths
-from api.resources import Resource
 from api.routes import surfaces
 from api.routes.probes import DOCUMENTED, KINDS
+from api.surfaces import Surface
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.settings import Settings
 
 
-def document_of(resources: Iterable[Resource]) -> dict[str, Any]:
-    document = describe(resources, KINDS)
+def document_of(surfaces: Sequence[Surface]) -> dict[str, Any]:
+    document = describe(surfaces, KINDS)
     document["paths"] |= DOCUMENTED
     return document
 
@@ -31,9 +31,9 @@ def with_components(schema: dict[str, Any], document: dict[str, Any]) -> dict[st
 
 
 class Documentation:
-    def __init__(self, resources: Iterable[Resource]) -> None:
-        self._resources = tuple(resources)
-        self._paths = Paths(self._resources, "")
+    def __init__(self, surfaces: Sequence[Surface]) -> None:
+        self._surfaces = surfaces
+        self._paths = Paths([one for surface in surfaces for one in surface.resources], "")
         self._validators: dict[str, jsonschema.protocols.Validator] = {}
 
     def check(
@@ -62,7 +62,7 @@ class Documentation:
 
     @cached_property
     def _document(self) -> dict[str, Any]:
-        return document_of(self._resources)
+        return document_of(self._surfaces)
 
     def _validate(self, body: bytes, schema: dict[str, Any]) -> None:
         name = json.dumps(schema)
@@ -72,11 +72,6 @@ class Documentation:
         self._validators[name].validate(json.loads(body))
 
 
-def _documentation() -> Documentation:
-    settings = Settings(admin_mode=True)
-    served = surfaces(settings, TrustedHeaders(settings, SystemClock()))
-    return Documentation(resource for surface in served for resource in surface.resources)
-
-
-DOCUMENTATION = _documentation()
+_settings = Settings(admin_mode=True)
+DOCUMENTATION = Documentation(surfaces(_settings, TrustedHeaders(_settings, SystemClock())))
 """Every answer in the tests of the API is held to it."""

@@ -17,10 +17,11 @@ from api.routes.probes import DOCUMENTED
 from api.routing import ResourceRoute
 from tests.api.conftest import Api, StartApi
 from tests.api.documented import document_of, with_components
-from tests.api.surfaces import RESOURCES
+from tests.api.surfaces import RESOURCES, surfaces_with
 from zaqar_notify.clock import SystemClock
+from zaqar_notify.settings import Settings
 
-DOCUMENT = document_of(RESOURCES)
+DOCUMENT = document_of(surfaces_with(Settings()))
 
 # What we use of the OpenAPI 3.1 specification, strictly.
 SCHEMA = {

@@ -9,8 +9,8 @@ import pytest
 from api.answers import Answer
 from api.errors import response_for
 from api.requests import Call, RequestRefused
-from api.resources import Operation, Reply, Resource
-from api.surfaces import Surface
+from api.resources import Operation, Parameter, Reply, Resource
+from api.surfaces import Documented, Surface
 from tests.api.conftest import Api, StartApi
 from tests.api.surfaces import Everybody, add_surface
 from zaqar_notify import messages
@@ -51,6 +51,7 @@ TEXTS = Surface(
     Everybody(),
     admit,
     errors,
+    Documented(names={"queue_name": Parameter("queue_name", "The queue's name.", str, "q")}),
 )
 NO_IDENTITY = {"Client-ID": None, "X-Project-ID": None, "Accept": "text/plain"}
 
@@ -95,6 +96,16 @@ async def test_our_own_deliveries_are_refused_in_the_wire_s_form(api: Api, path:
     reply = await api.post(path, body=b"x", headers=NO_IDENTITY | mark)
 
     assert (reply.status, reply.body) == (403, b"403!")
+
+
+async def test_a_wire_is_documented_as_it_is(api: Api) -> None:
+    documented = (await api.get("/openapi.json")).json["paths"]["/texts/{queue_name}"]["post"]
+
+    assert [parameter["name"] for parameter in documented["parameters"]] == ["queue_name"]
+    assert set(documented["responses"]) == {"202", "403", "404", "405", "500", "503"}
+    assert documented["responses"]["405"]["content"] == {
+        "text/plain": {"schema": {"type": "string"}, "example": "405!"}
+    }
 
 
 @pytest.mark.parametrize("path", ["/textsq", "/nowhere", "/v2/nowhere"])

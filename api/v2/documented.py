@@ -1,0 +1,42 @@
+"""What the documentation says of every resource of version 2."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from api.errors import RESPONSES, Error
+from api.requests import NotAcceptable
+from api.resources import Parameter
+from api.surfaces import Documented
+from api.v2.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
+from zaqar_notify.errors import QUEUE_NAME_RULE, ParameterInvalid
+
+CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"
+
+
+def _meanings() -> dict[int, str]:
+    """The titles of each status."""
+    titles: dict[int, dict[str, None]] = {}
+    for status, title in RESPONSES.values():
+        titles.setdefault(status, {})[title] = None
+    named = {status: "; ".join(each) for status, each in titles.items()}
+    return named | {HTTPStatus.NOT_ACCEPTABLE: "The client takes no JSON"}
+
+
+DOCUMENTED = Documented(
+    headers=(
+        Parameter("Client-ID", "A UUID that the client chose for itself.", str, CLIENT_ID),
+        Parameter("X-Project-ID", "The project (tenant).", str, "demo"),
+    ),
+    names={
+        "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
+        "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
+        "claim_id": Parameter("claim_id", "The claim's id.", str, CLAIM_ID),
+        "subscription_id": Parameter(
+            "subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID
+        ),
+    },
+    refuses=(ParameterInvalid("limit must be from 1 to 20, not 21"), NotAcceptable()),
+    error=Error,
+    meanings=_meanings(),
+)
