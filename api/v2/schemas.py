@@ -106,19 +106,7 @@ class Claim(Exact):
 # Queues.
 
 
-class Metadata(
-    Struct,
-    omit_defaults=True,
-    rename={
-        "max_messages_post_size": "_max_messages_post_size",
-        "default_message_ttl": "_default_message_ttl",
-        "default_message_delay": "_default_message_delay",
-        "dead_letter_queue": "_dead_letter_queue",
-        "dead_letter_queue_messages_ttl": "_dead_letter_queue_messages_ttl",
-        "max_claim_count": "_max_claim_count",
-        "enable_encrypt_messages": "_enable_encrypt_messages",
-    },
-):
+class Metadata(Struct, omit_defaults=True, rename="_{}".format):
     """A queue's metadata: any fields of its owner's, beside the reserved ones."""
 
     max_messages_post_size: int | UnsetType | None = UNSET
@@ -128,6 +116,8 @@ class Metadata(
     dead_letter_queue_messages_ttl: int | UnsetType | None = UNSET
     max_claim_count: int | UnsetType | None = UNSET
     enable_encrypt_messages: bool | UnsetType | None = UNSET
+    retry_policy: dict[str, Any] | UnsetType | None = UNSET
+    flavor: Any | UnsetType = UNSET
 
 
 class PatchOperation(Struct, omit_defaults=True):
