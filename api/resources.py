@@ -39,7 +39,7 @@ class Reply:
     """
 
     description: str
-    example: msgspec.Struct | None = None
+    example: msgspec.Struct | str | None = None
     location: str | None = None
     content_type: str = "application/json"
 
@@ -52,7 +52,7 @@ class Reply:
 class Body:
     """What a request's body looks like. Hot routes read it as bytes, so this is for readers."""
 
-    example: msgspec.Struct | list[msgspec.Struct]
+    example: msgspec.Struct | list[msgspec.Struct] | str
     required: bool = True
     content_type: str = "application/json"
 

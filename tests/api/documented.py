@@ -51,25 +51,27 @@ class Documentation:
         described = operation["responses"].get(str(status))
         assert described is not None, f"{method} {path}: {status} is not documented"
         if status < 300 and sent and "requestBody" in operation:
-            [content] = operation["requestBody"]["content"].values()
-            self._validate(sent, content["schema"])
+            [(expected, content)] = operation["requestBody"]["content"].items()
+            self._validate(sent, expected, content["schema"])
         if not body:
             assert method == "HEAD" or "content" not in described, f"{method} {path}: no body"
             return
         content = described.get("content", {}).get(content_type)
         assert content is not None, f"{method} {path}: {status} has a body of {content_type}"
-        self._validate(body, content["schema"])
+        self._validate(body, content_type, content["schema"])
 
     @cached_property
     def _document(self) -> dict[str, Any]:
         return document_of(self._surfaces)
 
-    def _validate(self, body: bytes, schema: dict[str, Any]) -> None:
+    def _validate(self, body: bytes, content_type: str, schema: dict[str, Any]) -> None:
         name = json.dumps(schema)
         if name not in self._validators:
             whole = with_components(schema, self._document)
             self._validators[name] = jsonschema.Draft202012Validator(whole)
-        self._validators[name].validate(json.loads(body))
+        self._validators[name].validate(
+            body.decode() if content_type.startswith("text/") else json.loads(body)
+        )
 
 
 _settings = Settings(admin_mode=True)

@@ -191,9 +191,11 @@ class Fuzzed:
         assert status in STATUSES, (status, answer)
         if status >= 400:
             assert await self._contents(project) == before
+        if template != "/" and not template.startswith("/v2"):
+            return  # Another wire has forms of its own.
         if status >= 400 and status != 406 and method != "HEAD":
             assert json.loads(answer)["title"]
-        elif answer and (template, method) != ("/metrics", "GET"):
+        elif answer:
             json.loads(answer)
 
     async def _furnish(self, project: str) -> dict[str, str]:

@@ -85,7 +85,7 @@ SCHEMA = {
         },
         "content": {
             "minProperties": 1,
-            "propertyNames": {"pattern": "^application/"},
+            "propertyNames": {"pattern": "^(application|text)/"},
             "additionalProperties": {"type": "object", "required": ["schema"]},
         },
     },
