@@ -1,4 +1,4 @@
-"""Who asks: from a request to its caller."""
+"""From a request to its caller."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Authenticator(Protocol):
         """The caller of the request.
 
         Raises:
-            NotifyError: The request's proof of who asks is not good.
+            NotifyError: The request's token or signature does not verify.
         """
 
 
 class TrustedHeaders:
-    """Believes the project that a request names, but for pre-signed ones: their signature must verify."""
+    """Believes the project that a request names. The signature of a pre-signed request must verify."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._secrets = [secret.get_secret_value() for secret in settings.signed_url_secrets]

@@ -16,7 +16,7 @@ _READING = frozenset({"GET", "HEAD"})
 
 
 class Gate:
-    """Refuses what is faulty, unproven or not permitted, and lets the rest through to its handler."""
+    """Calls the handler of each request that is well-formed, proven and permitted, and refuses the others."""
 
     def __init__(self, service: Service, policy: Policy, turns: Turns) -> None:
         self._service = service
@@ -31,8 +31,7 @@ class Gate:
     async def answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
         """The handler's answer to the request.
 
-        The order of checks is the contract's: who asks, then what the wire asks of each request, then
-        the method, then what the caller may do.
+        The order of checks is the contract's: the caller, the request's head, the method, the policy.
         """
         fault = self.fault(call)
         if fault is not None:

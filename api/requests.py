@@ -164,7 +164,7 @@ class Call:
 
 
 class RequestRefused(Exception):
-    """A request is refused for its path or head alone; no error of the domain says why."""
+    """A request is refused for its path, method or headers, before the domain is asked."""
 
     status: ClassVar[HTTPStatus]
 

@@ -16,7 +16,7 @@ from zaqar_notify.service import Service
 
 Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
 UNGUARDED = None
-"""The rule of what is open to whoever may ask at all."""
+"""The rule of an operation that Zaqar has none for: the policy is not asked."""
 
 Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 

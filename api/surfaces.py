@@ -1,4 +1,4 @@
-"""A surface: one wire below a prefix, with who may ask there, and how refusals look."""
+"""A surface: one wire below a prefix, with its authenticator, its checks and the form of its errors."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Surface:
     Args:
         prefix: What the paths of its resources begin with.
         resources: In the order of the documentation.
-        authenticator: Says who asks, of resources that are not open.
-        admit: Checks what the wire asks of every request's head once its caller is known, and sets the
-            call's `project`, `client_id` and `ref`. Raises what it refuses with.
-        errors: The answer to a request that failed: with an error of the domain, with a `RequestRefused`
-            (a path or method that there is not), or with one that nobody foresaw.
+        authenticator: Names the caller of each request, but to open resources.
+        admit: Checks the head of each request whose caller is known, and sets the call's `project`,
+            `client_id` and `ref`. It raises the error that the request is refused with.
+        errors: Makes the answer to a request that failed with an error of the domain, with a
+            `RequestRefused` (an unknown path or method), or with any other exception, which is a defect.
     """
 
     prefix: str

@@ -30,10 +30,6 @@ _LIKENESS_OF_OWN_KEYS = 0.85
 by 0.67. Where clients have keys of their own, more is asked."""
 
 
-def ignore(_sentence: str) -> None:
-    """Warn nobody."""
-
-
 def warn_of_fields(given: Iterable[str], known: Sequence[str], *, where: str, warn: Warn) -> None:
     """Say which of the fields are misspelt; others that are unknown pass."""
     for name in _looked_at(given, known):

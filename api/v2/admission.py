@@ -1,4 +1,4 @@
-"""What version 2 asks of the head of every request."""
+"""The checks of version 2 on the head of each request."""
 
 from __future__ import annotations
 

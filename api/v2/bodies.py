@@ -27,7 +27,7 @@ class PostBody(msgspec.Struct):
 
 
 class StrictMessage(PostedMessage, forbid_unknown_fields=True):
-    """A message with nothing that nobody reads."""
+    """A message without unknown fields."""
 
 
 class StrictBody(PostBody, forbid_unknown_fields=True):
@@ -48,11 +48,11 @@ class ClaimBody(RenewBody):
 
 
 class StrictRenewBody(RenewBody, forbid_unknown_fields=True):
-    """Nothing in it that nobody reads."""
+    """Without unknown fields."""
 
 
 class StrictClaimBody(ClaimBody, forbid_unknown_fields=True):
-    """Nothing in it that nobody reads."""
+    """Without unknown fields."""
 
 
 class PurgeBody(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Callers, and the policy that permits their operations."""
 
 from __future__ import annotations
 

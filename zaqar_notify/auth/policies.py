@@ -1,4 +1,4 @@
-"""What callers may do. Rules have the names of Zaqar's policies, such as `messages:create`."""
+"""The policy: it permits operations to callers. Rules have the names of Zaqar's, such as `messages:create`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zaqar_notify.auth.callers import Caller
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What an operation is about; `queue_name` is None where it is about no queue in particular."""
+    """The project and the queue that an operation is about; `queue_name` is None for lists of queues."""
 
     project_id: str
     queue_name: str | None = None
@@ -18,11 +18,12 @@ class Target(msgspec.Struct, frozen=True):
 
 class Policy(Protocol):
     def permits(self, caller: Caller, rule: str, target: Target) -> bool:
-        """Whether the caller may do to the target what the rule guards. Quick, without I/O."""
+        """Whether the rule permits the operation on the target to the caller. It is asked for every request, so it
+        answers from memory."""
 
 
 class _Everything:
-    """Everybody may do everything."""
+    """Permits every operation to every caller."""
 
     def permits(self, caller: Caller, rule: str, target: Target) -> bool:
         return True
