@@ -11,26 +11,19 @@ import apsw
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld
-from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, NewMessage, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, Claim, QueueRef
 from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, Claims, DeadLetterRule
 from zaqar_notify.storage.sqlite.database import Database, Row
-from zaqar_notify.storage.sqlite.messages import Moved, SQLiteMessages
-from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
-from zaqar_notify.storage.sqlite.removals import Removals, take_out
-from zaqar_notify.storage.sqlite.rows import (
-    BODY,
-    CHECKSUM,
-    CLIENT,
+from zaqar_notify.storage.sqlite.message_rows import (
     MESSAGE_COLUMNS,
-    POSTED_AT,
     SERIAL,
-    TTL,
-    from_ms,
-    id_of,
     to_claimed_message,
     to_message,
-    to_ms,
 )
+from zaqar_notify.storage.sqlite.messages import SQLiteMessages
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
+from zaqar_notify.storage.sqlite.removals import Removals, take_out
+from zaqar_notify.storage.sqlite.rows import from_ms, to_ms
 from zaqar_notify.storage.sqlite.statements import marks
 from zaqar_notify.storage.sqlite.waiting import Waiting
 
@@ -96,18 +89,20 @@ class SQLiteClaims(Claims):
             most = None if rule is None else rule.max_claim_count
             found = self._messages.look(db, queue.number, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
-            if rule is not None:
-                self._move(db, found.exhausted, queue.salt, rule, now_ms)
+            if rule is not None and found.exhausted:
+                self._messages.move(db, found.exhausted, queue.salt, rule, now_ms)
             if not found.taken:
                 return None, found.is_cut
-            return self._hold(db, queue, lease, found.taken), False
+            return self._hold(db, queue, lease, found.taken, now_ms), False
 
         while True:
             claim, goes_on = await self._database.write(write)
             if not goes_on:
                 return claim
 
-    def _hold(self, db: apsw.Connection, queue: QueueRow, lease: _Lease, rows: list[Row]) -> Claim:
+    def _hold(
+        self, db: apsw.Connection, queue: QueueRow, lease: _Lease, rows: list[Row], now: int
+    ) -> Claim:
         serials = [row[SERIAL] for row in rows]
         db.execute(
             "UPDATE messages SET held_until = ?, claim = ?, claim_count = claim_count + 1, "
@@ -125,22 +120,13 @@ class SQLiteClaims(Claims):
             ),
         )
         self._database.after_commit.append(partial(self._waiting.held, queue.ref))
-        messages = [to_claimed_message(row, queue.salt, lease.id, lease.kept_until) for row in rows]
+        messages = [
+            to_claimed_message(
+                row, queue.salt, claim_id=lease.id, kept_until=lease.kept_until, now=now
+            )
+            for row in rows
+        ]
         return Claim(lease.id, lease.ttl, from_ms(lease.ends_at), messages)
-
-    def _move(
-        self, db: apsw.Connection, rows: Sequence[Row], salt: bytes, to: DeadLetter, now: int
-    ) -> None:
-        """Append messages to the dead-letter queue under the ids they have."""
-        if not rows:
-            return
-        queue = self._rows.need(db, to.queue)
-        # At once: the row's id must be free when the message comes back to this queue.
-        take_out(db, [row[SERIAL] for row in rows])
-        for row in rows:
-            message = NewMessage(row[BODY], to.ttl or row[TTL], checksum=row[CHECKSUM])
-            moved = Moved(id_of(row, salt), row[POSTED_AT])
-            self._messages.append(db, queue, [message], row[CLIENT], now, moved)
 
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
         queue = self._rows.get(ref)

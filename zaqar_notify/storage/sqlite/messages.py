@@ -14,6 +14,7 @@ import msgspec
 from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
+    DeadLetter,
     Message,
     NewMessage,
     Page,
@@ -25,23 +26,23 @@ from zaqar_notify.storage.base import IdempotencyKey, Messages, Post, Watch
 from zaqar_notify.storage.passing import Passing
 from zaqar_notify.storage.sqlite.cancelling import cancel, cancel_all, find_cancelled
 from zaqar_notify.storage.sqlite.database import Database, Row
-from zaqar_notify.storage.sqlite.numbering import Numbering
-from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
-from zaqar_notify.storage.sqlite.removals import Removals, take_out
-from zaqar_notify.storage.sqlite.reserve import Grows
-from zaqar_notify.storage.sqlite.rows import (
+from zaqar_notify.storage.sqlite.message_rows import (
+    BODY,
     CLAIM_COUNT,
     CLIENT,
     EXPIRES_AT,
     POSITION,
     SERIAL,
-    from_ms,
-    own_position,
-    to_id,
+    Values,
+    moved_values,
+    new_values,
     to_message,
-    to_ms,
-    to_position,
 )
+from zaqar_notify.storage.sqlite.numbering import Numbering
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
+from zaqar_notify.storage.sqlite.removals import Removals, take_out
+from zaqar_notify.storage.sqlite.reserve import Grows
+from zaqar_notify.storage.sqlite.rows import from_ms, own_position, to_id, to_ms, to_position
 from zaqar_notify.storage.sqlite.statements import (
     FALLEN_DUE,
     FREE_IN_ORDER,
@@ -65,13 +66,6 @@ SKIPPED_IN_A_ROW = 500
 """Rows that a reader passes over before it lets other requests have a turn."""
 PASSED_AT_ONCE = 500
 """Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
-
-
-class Moved(msgspec.Struct, frozen=True):
-    """What a message keeps that comes from another queue."""
-
-    id: str
-    posted_at: int
 
 
 class SQLiteMessages(Messages):
@@ -125,32 +119,45 @@ class SQLiteMessages(Messages):
         messages: Sequence[NewMessage],
         client_id: str,
         now: int,
-        moved: Moved | None = None,
     ) -> int:
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
-        moved_id, posted_at = (None, now) if moved is None else (moved.id, moved.posted_at)
-        ref, number = queue.ref, queue.number
-        serial, first = self._numbering.take(db, ref, len(messages))
+        rows = [(new_values(message, client_id, now), message.body) for message in messages]
+        first = self._insert(db, queue, rows)
+        delayed = sum(message.delay > 0 for message in messages)
+        if delayed < len(messages):
+            visible = partial(self._waiting.visible, queue.ref, len(messages) - delayed)
+            self._database.after_commit.append(visible)
+        if delayed:
+            self._database.after_commit.append(partial(self._waiting.held, queue.ref))
+        return first
+
+    def move(
+        self, db: apsw.Connection, rows: Sequence[Row], salt: bytes, to: DeadLetter, now: int
+    ) -> None:
+        """Append messages of a queue of this salt to the dead-letter queue, under the ids they have."""
+        queue = self._rows.need(db, to.queue)
+        # At once: the row's id must be free when the message comes back to this queue.
+        take_out(db, [row[SERIAL] for row in rows])
+        self._insert(db, queue, [(moved_values(row, salt, to.ttl, now), row[BODY]) for row in rows])
+        self._database.after_commit.append(partial(self._waiting.visible, queue.ref, len(rows)))
+
+    def _insert(
+        self, db: apsw.Connection, queue: QueueRow, rows: Sequence[tuple[Values, bytes]]
+    ) -> int:
+        """Number rows in order at the end of the queue, and write them; the first one's position."""
+        serial, first = self._numbering.take(db, queue.ref, len(rows))
         position = first
-        visible = 0
-        for start in range(0, len(messages), ROWS_PER_STATEMENT):
+        for start in range(0, len(rows), ROWS_PER_STATEMENT):
             states: list[object] = []
             bodies: list[object] = []
-            for message in messages[start : start + ROWS_PER_STATEMENT]:
-                held_until = now + message.delay * 1000 if message.delay else None
-                visible += not message.delay
-                states += (serial, number, position, client_id, message.ttl, posted_at,
-                           now + message.ttl * 1000, held_until, moved_id, message.checksum)  # fmt: skip
-                bodies += (serial, message.body)
+            for values, body in rows[start : start + ROWS_PER_STATEMENT]:
+                states += (serial, queue.number, position, *values)
+                bodies += (serial, body)
                 serial += 1
                 position += 1
             insert_states, insert_bodies = inserts(len(bodies) // 2)
             db.execute(insert_states, states)
             db.execute(insert_bodies, bodies)
-        if visible:
-            self._database.after_commit.append(partial(self._waiting.visible, ref, visible))
-        if visible < len(messages):
-            self._database.after_commit.append(partial(self._waiting.held, ref))
         return first
 
     async def page(

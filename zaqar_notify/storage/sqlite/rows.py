@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
-from zaqar_notify.models import Document, Message, QueueRef, Subscription
+from zaqar_notify.models import Document, QueueRef, Subscription
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sqlite.database import Row
 
@@ -44,51 +44,6 @@ def own_position(salt: bytes, message_id: str) -> int | None:
     if position is None or position < FORMER_END or ids.is_of(salt, message_id):
         return position
     return None
-
-
-MESSAGE_COLUMNS = (
-    "m.position, m.serial, m.moved_id, m.ttl, m.posted_at, m.expires_at, m.held_until, m.claim, "
-    "m.claim_count, m.checksum, m.client, b.body"
-)
-"""What `to_message` reads, of `messages m` and `bodies b`."""
-
-POSITION, SERIAL, MOVED_ID, TTL, POSTED_AT, EXPIRES_AT = 0, 1, 2, 3, 4, 5
-CLAIM_COUNT, CHECKSUM, CLIENT, BODY = 8, 9, 10, 11
-
-
-def id_of(row: Row, salt: bytes) -> str:
-    moved_id: str | None = row[MOVED_ID]
-    return to_id(row[POSITION], salt) if moved_id is None else moved_id
-
-
-def to_message(row: Row, salt: bytes, now: int) -> Message:
-    """The message of a queue of this salt, as it is at `now`."""
-    _, _, _, ttl, posted_at, expires_at, held_until, claim, count, checksum, _, body = row
-    return Message(
-        id=id_of(row, salt),
-        body=body,
-        ttl=ttl,
-        posted_at=from_ms(posted_at),
-        expires_at=from_ms(expires_at),
-        claim_id=claim if held_until is not None and held_until > now else None,
-        claim_count=count,
-        checksum=checksum,
-    )
-
-
-def to_claimed_message(row: Row, salt: bytes, claim_id: str, kept_until: int) -> Message:
-    """The message as it is once the claim holds it, of a row that was free."""
-    _, _, _, ttl, posted_at, expires_at, _, _, count, checksum, _, body = row
-    return Message(
-        id=id_of(row, salt),
-        body=body,
-        ttl=ttl,
-        posted_at=from_ms(posted_at),
-        expires_at=from_ms(max(expires_at, kept_until)),
-        claim_id=claim_id,
-        claim_count=count + 1,
-        checksum=checksum,
-    )
 
 
 def to_json(document: Document) -> str:

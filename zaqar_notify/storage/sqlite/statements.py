@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from zaqar_notify.storage.sqlite.rows import MESSAGE_COLUMNS
+from zaqar_notify.storage.sqlite.message_rows import MESSAGE_COLUMNS, WRITTEN
 
 ROWS_PER_STATEMENT = 64
 
@@ -80,8 +80,9 @@ def marks(count: int) -> str:
 @lru_cache(maxsize=ROWS_PER_STATEMENT)
 def inserts(rows: int) -> tuple[str, str]:
     """Statements that insert so many rows in one step each."""
+    columns = ("serial", "queue", "position", *WRITTEN)
     return (
-        "INSERT INTO messages (serial, queue, position, client, ttl, posted_at, expires_at, "
-        "held_until, moved_id, checksum) VALUES " + ", ".join([f"({marks(10)})"] * rows),
+        f"INSERT INTO messages ({', '.join(columns)}) VALUES "
+        + ", ".join([f"({marks(len(columns))})"] * rows),
         "INSERT INTO bodies VALUES " + ", ".join(["(?, ?)"] * rows),
     )

@@ -1,0 +1,80 @@
+"""Between rows and messages: one function for each way, and the columns that they use.
+
+A new field of a message has its column in a migration and, here, a name in `WRITTEN` and in
+`MESSAGE_COLUMNS`, a value in `new_values` and in `moved_values`, and a line in `to_message`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+from zaqar_notify.models import Message, NewMessage
+from zaqar_notify.storage.sqlite.database import Row
+from zaqar_notify.storage.sqlite.rows import from_ms, to_id
+
+Values: TypeAlias = tuple[object, ...]
+
+WRITTEN = ("client", "ttl", "posted_at", "expires_at", "held_until", "moved_id", "checksum")
+"""The columns of a new message besides its serial number, its queue and its position."""
+
+MESSAGE_COLUMNS = (
+    "m.position, m.serial, m.expires_at, m.client, m.claim_count, m.ttl, m.posted_at, "
+    "m.held_until, m.claim, b.body, m.moved_id, m.checksum"
+)
+"""The columns that a read of a message returns, of `messages m` and `bodies b`."""
+POSITION, SERIAL, EXPIRES_AT, CLIENT, CLAIM_COUNT = range(5)
+_TTL, _POSTED_AT, _, _, BODY, _MOVED_ID, _CHECKSUM = range(5, 12)
+
+
+def new_values(message: NewMessage, client_id: str, now: int) -> Values:
+    """The columns `WRITTEN` of a message that is posted at `now`."""
+    held_until = now + message.delay * 1000 if message.delay else None
+    expires_at = now + message.ttl * 1000
+    return (client_id, message.ttl, now, expires_at, held_until, None, message.checksum)
+
+
+def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
+    """The columns `WRITTEN` of a message in another queue: free, uncounted, under the id it has.
+
+    Args:
+        row: The message in the queue that it leaves, which has this `salt`.
+        ttl: Its ttl from `now` on; None keeps its own.
+    """
+    ttl = ttl or row[_TTL]
+    expires_at = now + ttl * 1000
+    moved_id = _id_of(row, salt)
+    return (row[CLIENT], ttl, row[_POSTED_AT], expires_at, None, moved_id, row[_CHECKSUM])
+
+
+def to_message(row: Row, salt: bytes, now: int) -> Message:
+    """The message of a queue of this salt, as it is at `now`."""
+    _, _, expires_at, _, count, ttl, posted_at, held_until, claim, body, _, checksum = row
+    return Message(
+        id=_id_of(row, salt),
+        body=body,
+        ttl=ttl,
+        posted_at=from_ms(posted_at),
+        expires_at=from_ms(expires_at),
+        claim_id=claim if held_until is not None and held_until > now else None,
+        claim_count=count,
+        checksum=checksum,
+    )
+
+
+def to_claimed_message(
+    row: Row, salt: bytes, *, claim_id: str, kept_until: int, now: int
+) -> Message:
+    """The message of a row that was free at `now`, as it is once the claim holds it."""
+    return msgspec.structs.replace(
+        to_message(row, salt, now),
+        expires_at=from_ms(max(row[EXPIRES_AT], kept_until)),
+        claim_id=claim_id,
+        claim_count=row[CLAIM_COUNT] + 1,
+    )
+
+
+def _id_of(row: Row, salt: bytes) -> str:
+    moved_id: str | None = row[_MOVED_ID]
+    return to_id(row[POSITION], salt) if moved_id is None else moved_id
