@@ -13,7 +13,7 @@ from tests.mongodb.routing import goes_astray
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import driver_of, open_storage
 
 
 def sqlite_uri(directory: Path) -> str:
@@ -28,9 +28,13 @@ DRIVERS: dict[str, Callable[[Path], str]] = {
 
 @pytest.fixture(params=DRIVERS)
 def store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URI of a store that is this test's own."""
+    """The URI of a store that is this test's own, of a driver with the capabilities that the test needs."""
     uri_of_empty_store = DRIVERS[request.param]
-    return uri_of_empty_store(tmp_path)
+    uri = uri_of_empty_store(tmp_path)
+    needed = {each for mark in request.node.iter_markers("needs") for each in mark.args}
+    if missing := needed - driver_of(uri).capabilities:
+        pytest.skip(f"the driver has no {', '.join(sorted(missing))}")
+    return uri
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,10 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.models import Claim, Message, QueueRef
 from zaqar_notify.storage import passing
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
+
+pytestmark = pytest.mark.needs(Capability.CLAIMS)
 
 
 async def test_there_is_nothing_to_claim_on_an_unknown_or_empty_queue(
@@ -53,6 +56,7 @@ async def test_a_claim_is_returned_with_its_messages(storage: Storage, queue: Qu
     assert await storage.claims.get(queue, claim_id, now=after(20)) == held
 
 
+@pytest.mark.needs(Capability.FIFO)
 async def test_a_claim_takes_the_oldest_first_up_to_its_limit(
     storage: Storage, queue: QueueRef
 ) -> None:
@@ -73,6 +77,7 @@ async def test_a_claim_takes_messages_whoever_posted_them(
     assert bodies(await hold(storage, queue)) == ["a", "b"]
 
 
+@pytest.mark.needs(Capability.AOD)
 async def test_a_claim_frees_its_messages_exactly_when_it_expires(
     storage: Storage, queue: QueueRef
 ) -> None:
@@ -103,6 +108,7 @@ async def test_a_message_is_claimed_until_it_expires(storage: Storage, queue: Qu
     assert await claim(storage, queue, now=after(60)) is None
 
 
+@pytest.mark.needs(Capability.FIFO)
 async def test_messages_keep_their_place_through_delay_lapse_and_release(
     storage: Storage, queue: QueueRef
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.clock import START
 from tests.contract.steps import (
     GivenPost,
@@ -19,7 +21,10 @@ from tests.contract.steps import (
 )
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import DeadLetter, Document, Message, Queue, QueueRef
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
+
+pytestmark = pytest.mark.needs(Capability.CLAIMS)
 
 LEASE = 60
 

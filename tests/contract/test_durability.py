@@ -24,8 +24,11 @@ from tests.contract.steps import (
 )
 from zaqar_notify.errors import IdempotencyKeyReused, MessageIsClaimed, StorageUnavailable
 from zaqar_notify.models import DeadLetter, Posted, Queue, QueueRef
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
+
+pytestmark = pytest.mark.needs(Capability.DURABILITY)
 
 
 async def reopen(storage: Storage, store_uri: str) -> Storage:

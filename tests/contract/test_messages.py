@@ -27,6 +27,7 @@ from tests.contract.steps import (
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import BodyInvalid, ClaimNotHeld, MessageIsClaimed, ValidationFailed
 from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
 OPAQUE = re.compile(r"[A-Za-z0-9_-]+")
@@ -76,6 +77,7 @@ async def test_a_body_comes_back_byte_for_byte(
     assert [message.body for message in read.messages] == [body]
 
 
+@pytest.mark.needs(Capability.FIFO)
 async def test_a_post_keeps_the_order_of_its_messages(storage: Storage, queue: QueueRef) -> None:
     sent = [f"{number}" for number in range(500)]
 
@@ -87,6 +89,7 @@ async def test_a_post_keeps_the_order_of_its_messages(storage: Storage, queue: Q
     assert len(set(posted.ids)) == len(sent)
 
 
+@pytest.mark.needs(Capability.FIFO)
 async def test_posts_follow_each_other_in_the_order_of_their_return(
     storage: Storage, queue: QueueRef
 ) -> None:

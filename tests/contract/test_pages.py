@@ -17,6 +17,7 @@ from tests.contract.steps import (
     post_one,
 )
 from zaqar_notify.models import Page, QueueRef
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
 NOTHING = Page(messages=[], marker=None)
@@ -57,6 +58,7 @@ async def test_a_page_after_the_last_message_is_empty_until_another_comes(
     assert bodies(await page(storage, queue, marker=marker)) == ["b"]
 
 
+@pytest.mark.needs(Capability.FIFO)
 async def test_many_pages_make_up_the_whole_queue(storage: Storage, queue: QueueRef) -> None:
     sent = [f"{number}" for number in range(300)]
     for start in range(0, 300, 7):

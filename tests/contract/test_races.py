@@ -41,9 +41,11 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
 
+@pytest.mark.needs(Capability.CLAIMS)
 async def test_claims_are_exclusive_and_complete(storage: Storage, queue: QueueRef) -> None:
     """Eight consumers; now and then one gives its claim back, so that others meet its messages."""
     sent = [f"{number}" for number in range(500)]
@@ -75,6 +77,7 @@ async def test_claims_are_exclusive_and_complete(storage: Storage, queue: QueueR
     assert await everything(storage, queue) == []
 
 
+@pytest.mark.needs(Capability.FIFO)
 async def test_one_consumer_among_producers_takes_messages_in_order(
     storage: Storage, queue: QueueRef
 ) -> None:
@@ -224,6 +227,7 @@ async def test_pops_and_claims_do_not_share_a_message(storage: Storage, queue: Q
     assert sorted(taken, key=int) == sent
 
 
+@pytest.mark.needs(Capability.AOD)
 async def test_an_expired_claim_goes_to_one_new_holder(storage: Storage, queue: QueueRef) -> None:
     await post(storage, queue, bodies=["a"])
     await hold(storage, queue, ttl=60)

@@ -20,7 +20,10 @@ from tests.contract.steps import (
 )
 from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.models import Claim, DeadLetter, QueueRef
+from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
+
+pytestmark = pytest.mark.needs(Capability.CLAIMS)
 
 
 async def renew_one(

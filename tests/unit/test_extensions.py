@@ -10,15 +10,21 @@ from tests.packages import install
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import MessageStore
-from zaqar_notify.storage.driver import Driver
+from zaqar_notify.storage.driver import NEEDED, Capability, Driver
 from zaqar_notify.storage.registry import driver_of, open_storage
 
 
 class Trial(Driver):
     about = "a trial"
+    capabilities = NEEDED
 
     async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
         return (await open_storage(uri.replace("trial:", "sqlite:", 1))).store
+
+
+class Unordered(Trial):
+    about = "a heap"
+    capabilities = NEEDED - {Capability.FIFO}
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +32,7 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = {
         "trial": "tests.unit.test_extensions:Trial",
         "sqlite": "tests.unit.test_extensions:Trial",
+        "heap": "tests.unit.test_extensions:Unordered",
         "nothing": "no_such_module:Driver",
         "other": "pathlib:Path",
     }
@@ -39,6 +46,11 @@ async def test_a_store_is_opened_by_the_driver_of_another_package(tmp_path: Path
     assert await storage.queues.create(queue, metadata={}, now=storage.clock.now())
 
     await storage.close()
+
+
+async def test_a_store_that_lacks_what_guarantees_rest_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match="a heap, which has no FIFO"):
+        await open_storage(f"heap://{tmp_path}/store.db")
 
 
 def test_a_package_does_not_replace_a_driver_of_ours() -> None:

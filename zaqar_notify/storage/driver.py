@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Set
+from enum import StrEnum
 from typing import ClassVar
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.storage.base import MessageStore
+
+
+class Capability(StrEnum):
+    """A promise that drivers keep or not, by the name that Zaqar has for it."""
+
+    FIFO = "FIFO"
+    """Messages are browsed and claimed in the order of their posts."""
+
+    CLAIMS = "CLAIMS"
+    """Messages can be claimed, and a claim is exclusive."""
+
+    DURABILITY = "DURABILITY"
+    """What was acknowledged survives the end of any process, of ours or of the store."""
+
+    AOD = "AOD"
+    """At least one delivery: a message that is claimed and not deleted comes back."""
+
+    HIGH_THROUGHPUT = "HIGH_THROUGHPUT"
+    """The more processes and servers there are, the more messages pass through one store."""
+
+
+NEEDED = frozenset(Capability) - {Capability.HIGH_THROUGHPUT}
+"""The guarantees of the service rest on these."""
 
 
 class Driver(ABC):
@@ -14,6 +39,9 @@ class Driver(ABC):
 
     about: ClassVar[str]
     """Its stores, for sentences: "a SQLite file"."""
+
+    capabilities: ClassVar[Set[Capability]]
+    """The promises that its stores keep. Nobody asks for a driver by its name."""
 
     is_shared: ClassVar[bool] = True
     """Whether several processes can use one store at the same time."""

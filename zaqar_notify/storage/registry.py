@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.extensions import load
 from zaqar_notify.settings import shown
-from zaqar_notify.storage.driver import Driver
+from zaqar_notify.storage.driver import NEEDED, Driver
 from zaqar_notify.storage.planes import Storage
 
 OURS = {
@@ -53,7 +53,13 @@ async def open_storage(
     Raises:
         StartRefused: A URI or its store can't be used.
     """
-    store = await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare)
+    driver = driver_of(uri)
+    if missing := NEEDED - driver.capabilities:
+        raise StartRefused(
+            f"ZAQAR_STORE_URI names {driver.about}, which has no {', '.join(sorted(missing))}: the "
+            "guarantees of the service rest on that; use a store of another kind"
+        )
+    store = await driver.open(uri, unreliable=unreliable, prepare=prepare)
     if control_uri is None:
         control = store.control
     else:

@@ -9,13 +9,14 @@ from urllib.parse import unquote, urlsplit
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, problem
 from zaqar_notify.storage.base import MessageStore
-from zaqar_notify.storage.driver import Driver
+from zaqar_notify.storage.driver import NEEDED, Driver
 from zaqar_notify.storage.sqlite.diagnosis import diagnose
 from zaqar_notify.storage.sqlite.storage import SQLiteStore
 
 
 class SQLiteDriver(Driver):
     about = "a SQLite file"
+    capabilities = NEEDED
     is_shared = False
 
     async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
