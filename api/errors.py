@@ -10,17 +10,24 @@ from http import HTTPStatus
 import msgspec
 
 from api.answers import Answer
-from api.requests import Call, MethodNotAllowed, NotAcceptable, RequestRefused
+from api.refusals import (
+    HeaderInvalid,
+    MethodNotAllowed,
+    NotAcceptable,
+    ParameterInvalid,
+    RequestRefused,
+    SubscriptionNotConfirmed,
+    UnsupportedPatchType,
+)
+from api.requests import Call
 from zaqar_notify.errors import (
     BodyInvalid,
     ClaimNotHeld,
     Conflict,
     DoesNotExist,
-    HeaderInvalid,
     MessageIsClaimed,
     NotifyError,
     NotPermitted,
-    ParameterInvalid,
     ProjectInvalid,
     QueueNameInvalid,
     ServiceStopping,
@@ -28,8 +35,6 @@ from zaqar_notify.errors import (
     StorageUnavailable,
     SubscriptionExists,
     SubscriptionNotChanged,
-    SubscriptionNotConfirmed,
-    UnsupportedPatchType,
     ValidationFailed,
 )
 

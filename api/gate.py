@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from api.answers import Answer
-from api.requests import Call, MethodNotAllowed
+from api.refusals import MethodNotAllowed
+from api.requests import Call
 from api.resources import Handler, Resource
 from api.surfaces import Surface
 from api.turns import Turns

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from zaqar_notify.errors import HeaderInvalid
+from api.refusals import HeaderInvalid
 from zaqar_notify.settings import Settings
 
 MAX_UUID_BYTES = 64

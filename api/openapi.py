@@ -12,15 +12,11 @@ import orjson
 from starlette.types import Message
 
 from api.answers import Answer
-from api.requests import Call, MethodNotAllowed
+from api.refusals import MethodNotAllowed
+from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.surfaces import Documented, Surface
-from zaqar_notify.errors import (
-    OwnDelivery,
-    RuleNotPermitted,
-    SignatureRefused,
-    StorageUnavailable,
-)
+from zaqar_notify.errors import OwnDelivery, RuleNotPermitted, SignatureRefused, StorageUnavailable
 from zaqar_notify.models import Document
 
 REQUEST_ID = "req-5f9c1f64-1f0b-4b5c-9d3e-2a7c1e0b8f42"

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from http import HTTPStatus
 from itertools import count
-from typing import ClassVar
 
 from starlette.types import Receive, Scope
 
 from api.exchange import leaves_much_unread
 from api.headers import merged
+from api.refusals import HeaderInvalid
 from api.turns import Turn
 from zaqar_notify.auth import Caller
-from zaqar_notify.errors import HeaderInvalid, ValidationFailed
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.installation import is_own_delivery
 from zaqar_notify.models import QueueRef
 from zaqar_notify.waiting import Wait
@@ -161,34 +160,6 @@ class Call:
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-
-
-class RequestRefused(Exception):
-    """A request is refused for its path, method or headers, before the domain is asked."""
-
-    status: ClassVar[HTTPStatus]
-
-
-class PathUnknown(RequestRefused):
-    """Nothing is at the path."""
-
-    status = HTTPStatus.NOT_FOUND
-
-
-class MethodNotAllowed(RequestRefused):
-    """The resource has no such method; `allow` names those it has."""
-
-    status = HTTPStatus.METHOD_NOT_ALLOWED
-
-    def __init__(self, allow: bytes) -> None:
-        super().__init__(allow)
-        self.allow = allow
-
-
-class NotAcceptable(RequestRefused):
-    """The client takes none of what the surface answers with."""
-
-    status = HTTPStatus.NOT_ACCEPTABLE
 
 
 def request_ids() -> Iterator[bytes]:

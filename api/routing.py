@@ -22,7 +22,8 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from api.exchange import Exchange, exchange_of
 from api.gate import Gate
 from api.paths import Paths
-from api.requests import Call, CallerGone, PathUnknown, RequestRefused
+from api.refusals import PathUnknown, RequestRefused
+from api.requests import Call, CallerGone
 from api.resources import Resource
 from api.sending import send_answer
 from api.surfaces import Surface

@@ -1,16 +1,12 @@
-"""Every error that we raise on purpose.
+"""Every error that the domain raises on purpose.
 
 NotifyError
 ├── ValidationFailed            a value breaks a rule                      400
 │   ├── BodyInvalid             not JSON, wrong type, missing field        400
-│   ├── ParameterInvalid        unreadable query parameter                 400
-│   ├── HeaderInvalid           Client-ID, project, content type           400
 │   ├── QueueNameInvalid                                                   400
 │   ├── ProjectInvalid          its name is too long                       400
-│   ├── UnsupportedPatchType    queue PATCH with another content type      415
 │   └── ClaimNotHeld            delete with a dead or foreign claim        400
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
-├── SubscriptionNotConfirmed    a confirmation that is no object           400
 ├── NotPermitted
 │   ├── RuleNotPermitted        the policy's rule for it says no           403
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
@@ -33,7 +29,8 @@ NotifyError
     ├── StorageRefused          it refuses our account: password or rights
     └── StorageLeaderless       no primary, or no majority to acknowledge
 
-How each is answered over HTTP is one table, `api/errors.py`. `StartRefused` is not among them: it
+Those that only a request over HTTP can cause are in `api/refusals.py`. How each is answered is one
+table, `api/errors.py`. `StartRefused` is not among them: it
 ends the process, before there is anybody to answer.
 """
 
@@ -54,18 +51,6 @@ class BodyInvalid(ValidationFailed):
     """The request body is not JSON, or a field is missing or of the wrong type."""
 
 
-class ParameterInvalid(ValidationFailed):
-    """A query parameter can't be read."""
-
-
-class HeaderInvalid(ValidationFailed):
-    """A request header is missing or malformed; `title` is the wire's title for it."""
-
-    def __init__(self, title: str, description: str) -> None:
-        super().__init__(description)
-        self.title = title
-
-
 QUEUE_NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ - and ., but neither . nor .."
 
 
@@ -77,11 +62,6 @@ class QueueNameInvalid(ValidationFailed):
 class ProjectInvalid(ValidationFailed):
     def __init__(self, characters: int, most: int) -> None:
         super().__init__(f"The project has {characters} characters; at most {most} are allowed")
-
-
-class UnsupportedPatchType(ValidationFailed):
-    def __init__(self, expected: str) -> None:
-        super().__init__(f"The Content-Type of this request must be exactly {expected}")
 
 
 class ClaimNotHeld(ValidationFailed):
@@ -97,11 +77,6 @@ class SubscriptionNotChanged(NotifyError):
         super().__init__(
             "Nothing to change: send at least one of subscriber, ttl and options, and no project or queue"
         )
-
-
-class SubscriptionNotConfirmed(NotifyError):
-    def __init__(self) -> None:
-        super().__init__('The body must be an object: {"confirmed": true} or {"confirmed": false}')
 
 
 class NotPermitted(NotifyError):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from api.headers import admits_json, canonical_uuid, free_client_id, without_project
-from api.requests import Call, NotAcceptable
-from zaqar_notify.errors import HeaderInvalid
+from api.refusals import HeaderInvalid, NotAcceptable
+from api.requests import Call
 from zaqar_notify.names import queue_ref
 from zaqar_notify.settings import Settings
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from api.errors import RESPONSES, Error
-from api.requests import NotAcceptable
+from api.refusals import NotAcceptable, ParameterInvalid
 from api.resources import Parameter
 from api.surfaces import Documented
 from api.v2.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
-from zaqar_notify.errors import QUEUE_NAME_RULE, ParameterInvalid
+from zaqar_notify.errors import QUEUE_NAME_RULE
 
 CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"
 

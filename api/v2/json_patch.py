@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from zaqar_notify.errors import BodyInvalid, UnsupportedPatchType
+from api.refusals import UnsupportedPatchType
+from zaqar_notify.errors import BodyInvalid
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.metadata import Operation
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from api.answers import NO_CONTENT, Answer, at
+from api.refusals import HeaderInvalid
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2 import schemas
@@ -18,7 +19,6 @@ from api.v2.query import Query, long_poll
 from api.v2.shapes import message, messages, popped
 from zaqar_notify import messages as service_messages
 from zaqar_notify.errors import (
-    HeaderInvalid,
     IdempotencyKeyReused,
     MessageDoesNotExist,
     MessageIsClaimed,

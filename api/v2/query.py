@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
+from api.refusals import ParameterInvalid
 from api.requests import Call
-from zaqar_notify.errors import ParameterInvalid, ValidationFailed
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.limits import check_range
 from zaqar_notify.settings import Settings
 from zaqar_notify.waiting import Wait

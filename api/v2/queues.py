@@ -9,6 +9,7 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import NO_CONTENT, Answer, at, document
+from api.refusals import UnsupportedPatchType
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2 import schemas
@@ -21,13 +22,7 @@ from api.v2.shapes import age, instant, message_href
 from api.v2.share import read_share
 from zaqar_notify import queues
 from zaqar_notify.clock import host_now
-from zaqar_notify.errors import (
-    BodyInvalid,
-    MetadataConflict,
-    QueueDoesNotExist,
-    UnsupportedPatchType,
-    ValidationFailed,
-)
+from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
 from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.metadata import KNOWN_KEYS, shown, warn_of_combinations
 from zaqar_notify.models import Document, OldestNewest

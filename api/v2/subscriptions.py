@@ -7,6 +7,7 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import NO_CONTENT, Answer, at, document
+from api.refusals import SubscriptionNotConfirmed
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2 import schemas
@@ -19,7 +20,6 @@ from zaqar_notify.errors import (
     SubscriptionDoesNotExist,
     SubscriptionExists,
     SubscriptionNotChanged,
-    SubscriptionNotConfirmed,
     ValidationFailed,
 )
 from zaqar_notify.jsontext import read_json

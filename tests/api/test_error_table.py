@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from api import refusals
 from api.errors import RESPONSES, response_for
 from zaqar_notify import errors
 from zaqar_notify.errors import NotifyError
 
 KINDS = [
     kind
-    for kind in vars(errors).values()
+    for module in (errors, refusals)
+    for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, NotifyError) and kind is not NotifyError
 ]
 

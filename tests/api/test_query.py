@@ -6,9 +6,10 @@ import json
 
 import pytest
 
+from api.refusals import ParameterInvalid
 from api.v2.links import next_links
 from api.v2.query import Query
-from zaqar_notify.errors import ParameterInvalid, ValidationFailed
+from zaqar_notify.errors import ValidationFailed
 
 
 @pytest.mark.parametrize("word", ["true", "True", "t", "yes", "y", "1", "on"])

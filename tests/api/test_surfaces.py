@@ -8,7 +8,8 @@ import pytest
 
 from api.answers import Answer
 from api.errors import response_for
-from api.requests import Call, RequestRefused
+from api.refusals import RequestRefused
+from api.requests import Call
 from api.resources import Operation, Parameter, Reply, Resource
 from api.surfaces import Documented, Surface
 from tests.api.conftest import Api, StartApi

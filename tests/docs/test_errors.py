@@ -6,18 +6,23 @@ import inspect
 import re
 
 from api import errors as answers
-from api import headers, requests
+from api import headers, refusals, requests
 from api.errors import response_for
+from api.refusals import HeaderInvalid
 from api.v2 import admission, messages
 from tests.docs.pages import named, read, rows, section
 from zaqar_notify import errors
-from zaqar_notify.errors import HeaderInvalid, NotifyError
+from zaqar_notify.errors import NotifyError
 
 PAGE = read("errors.md")
 KINDS = [
     kind
-    for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, NotifyError) and kind is not NotifyError
+    for module in (errors, refusals)
+    for kind in vars(module).values()
+    if isinstance(kind, type)
+    and issubclass(kind, NotifyError)
+    and kind.__module__ == module.__name__
+    if kind is not NotifyError
 ]
 
 
