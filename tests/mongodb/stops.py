@@ -43,7 +43,7 @@ def before_taking_back(
 
 @asynccontextmanager
 async def stopped_at_insert(storage: Storage, *, after: bool = False) -> AsyncIterator[Stopped]:
-    """The store's next insert of a group waits before (or after) it is made."""
+    """The store's next insert of a batch waits before (or after) it is made."""
     messages = store_of(storage).connection.messages
     insert: Insert = messages.insert_many
     stopped = Stopped()

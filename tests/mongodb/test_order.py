@@ -355,7 +355,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
     assert bodies(late) == ["slow"]
 
 
-async def test_what_a_refused_group_has_sealed_stays(
+async def test_what_a_refused_batch_has_sealed_stays(
     storage: Storage,
     other_storage: Storage,
     queue: QueueRef,

@@ -162,7 +162,7 @@ async def test_a_page_of_all_states_reads_as_many_as_it_shows(
     async with explained(storage, commands) as plans:
         await page(storage, full_queue, limit=10, include_claimed=True, include_delayed=True)
 
-    # The seals of blocks lie between messages, one a group.
+    # The seals of blocks lie between messages, one a batch.
     assert_cheap(plans, examined=12)
 
 

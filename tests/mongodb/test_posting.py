@@ -104,7 +104,7 @@ def test_messages_of_one_post_keep_what_is_their_own() -> None:
         pytest.param(100, REFUSES, [100] * TOGETHER, id="refuses-now"),
     ],
 )
-async def test_posts_go_by_what_their_queue_says_now_and_not_by_what_the_group_before_saw(
+async def test_posts_go_by_what_their_queue_says_now_and_not_by_what_the_batch_before_saw(
     storage: Storage,
     other_storage: Storage,
     queue: QueueRef,
@@ -121,7 +121,7 @@ async def test_posts_go_by_what_their_queue_says_now_and_not_by_what_the_group_b
     assert [message.ttl for message in await everything(storage, queue)] == stored
 
 
-async def test_a_queue_that_came_back_since_the_group_before_has_its_own_messages(
+async def test_a_queue_that_came_back_since_the_batch_before_has_its_own_messages(
     storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     await storage.queues.create(queue, metadata={DEFAULT_TTL: 100}, now=START)
@@ -170,7 +170,7 @@ async def test_who_waits_for_jobs_is_told_how_many_are_there_and_when_the_delaye
 async def post_together(
     storage: Storage, queue: QueueRef, posts: Sequence[GivenPost] = ()
 ) -> list[Posted]:
-    """Post so many that they are one group; returns the answers of those that were not refused."""
+    """Post so many that they are one batch; returns the answers of those that were not refused."""
     answers = await asyncio.gather(
         *(
             storage.post(queue, one, now=START)

@@ -138,7 +138,7 @@ async def test_a_reservation_that_no_majority_has_is_followed_by_no_insert(
     assert sorted(everybody) == sorted(["a", "c", *there])
 
 
-async def test_a_refused_group_forgets_no_key_that_is_of_another_post_by_now(
+async def test_a_refused_batch_forgets_no_key_that_is_of_another_post_by_now(
     storage: Storage,
     other_storage: Storage,
     queue: QueueRef,

@@ -10,12 +10,12 @@ survives the loss of any process of ours and of a minority of the set's members.
     failures.py       the library's errors, and ours
     migrations/       steps that change documents of an earlier release
     documents.py      between documents and models; ids and positions
-    grouping.py       calls that arrive together are made together
+    batching.py       calls that arrive together are made together
     blocks.py         blocks of positions, and how they end: seals and fences (docs/decisions/0004)
-    records.py        queues' documents: read in groups, and how far a queue can be read
+    records.py        queues' documents: read in batches, and how far a queue can be read
     reserving.py      reservations of blocks
-    post_group.py     the documents of one group of posts
-    posting.py        commit groups: reserve, insert, acknowledge
+    post_batch.py     the documents of one batch of posts
+    posting.py        commit batches: reserve, insert, acknowledge
     jobs.py           places for jobs on internal queues
     remembering.py    posts under an idempotency key
     paging.py         pages, and reads by id

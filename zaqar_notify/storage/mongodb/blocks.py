@@ -1,6 +1,6 @@
 """Blocks of positions, and how each ends: with a seal or with a fence (docs/decisions/0004).
 
-A post group reserves a block on its queue's document, inserts its messages there and, behind them in the
+A post batch reserves a block on its queue's document, inserts its messages there and, behind them in the
 same ordered command, the block's *seal*. A block without a seal is *open*: messages may still appear in
 it. Past a block's deadline any process may *fence* it, by inserting documents at the places of its first
 message and of its seal. Seal and fence have the same `_id`, so only one of them can ever be stored.
@@ -43,7 +43,7 @@ class State(enum.Enum):
 
 
 class Block(msgspec.Struct, frozen=True):
-    """Positions `first` to `first + size - 1` of a queue, reserved for one post group of one writer.
+    """Positions `first` to `first + size - 1` of a queue, reserved for one post batch of one writer.
 
     The last position is the seal's. `after` is the end of all earlier blocks of the queue.
     """

@@ -16,8 +16,9 @@ from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, QueueRef
 from zaqar_notify.models import Document as Rules
 from zaqar_notify.storage.base import Claims, DeadLetterRule, HeadMissing
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import to_position
+from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.dead_letters import DeadLettering
 from zaqar_notify.storage.mongodb.documents import (
@@ -29,7 +30,6 @@ from zaqar_notify.storage.mongodb.documents import (
     to_ms,
 )
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
@@ -77,7 +77,7 @@ class MongoClaims(Claims):
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
-        gathering: Gathering,
+        batch_delay: BatchDelay,
     ) -> None:
         self._connection = connection
         self._records = records
@@ -85,8 +85,8 @@ class MongoClaims(Claims):
         self._dead_lettering = DeadLettering(connection, records, leasing, posting)
         self._waiting = waiting
         self._passing: Passing[bytes] = Passing()
-        self._claims: TogetherByKey[Source, Wanted, Claim | None] = TogetherByKey(
-            self._claim, most=CLAIMS_TOGETHER, gathering=gathering
+        self._claims: KeyedBatcher[Source, Wanted, Claim | None] = KeyedBatcher(
+            self._claim, most=CLAIMS_TOGETHER, batch_delay=batch_delay
         )
 
     async def create(
@@ -109,27 +109,29 @@ class MongoClaims(Claims):
     async def close(self) -> None:
         await self._claims.close()
 
-    async def _claim(self, source: Source, calls: Sequence[Call[Wanted, Claim | None]]) -> None:
+    async def _claim(
+        self, source: Source, items: Sequence[BatchItem[Wanted, Claim | None]]
+    ) -> None:
         ref, without_clients = source
         try:
             with storage_errors():
                 record = await self._records.get(ref)
                 if record is not None and record.rules is not None:
-                    for call in calls:
-                        call.ask.settle(record.rules)
-                    await self._fill(record, [call.ask for call in calls], without_clients)
-                    for call in calls:
-                        if call.ask.missing is not None:
-                            await self._give_back(record, call.ask)
-                            call.fail(HeadMissing(call.ask.missing))
+                    for item in items:
+                        item.request.settle(record.rules)
+                    await self._fill(record, [item.request for item in items], without_clients)
+                    for item in items:
+                        if item.request.missing is not None:
+                            await self._give_back(record, item.request)
+                            item.fail(HeadMissing(item.request.missing))
         except StorageUnavailable as error:
             # The messages won before the error are leased, so no other claim can have them.
-            for call in calls:
-                if not call.ask.won:
-                    call.fail(error)
-        for call in calls:
-            call.answer(_claim(call.ask))
-        held = [call.ask.lease.ends_at for call in calls if call.ask.won]
+            for item in items:
+                if not item.request.won:
+                    item.fail(error)
+        for item in items:
+            item.resolve(_claim(item.request))
+        held = [item.request.lease.ends_at for item in items if item.request.won]
         if held:
             self._waiting.held(ref, min(held))
 

@@ -11,13 +11,13 @@ from pymongo import DeleteMany, UpdateMany
 
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import to_position
+from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.cancelling import cancelling, is_delayed, is_not_delayed
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import id_of, is_of, live_claim, place, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
 from zaqar_notify.storage.mongodb.paging import Paging, places_of
@@ -41,14 +41,14 @@ class Deleting:
         records: Records,
         leasing: Leasing,
         paging: Paging,
-        gathering: Gathering,
+        batch_delay: BatchDelay,
     ) -> None:
         self._messages = connection.messages
         self._records = records
         self._leasing = leasing
         self._find = paging.find
-        self._deletions: Together[Deletion, None] = Together(
-            self._delete_group, most=DELETES_TOGETHER, gathering=gathering
+        self._deletions: Batcher[Deletion, None] = Batcher(
+            self._delete_batch, most=DELETES_TOGETHER, batch_delay=batch_delay
         )
 
     async def close(self) -> None:
@@ -57,14 +57,14 @@ class Deleting:
     async def delete(self, deletion: Deletion) -> None:
         await self._deletions.call(deletion)
 
-    async def _delete_group(self, calls: Sequence[Call[Deletion, None]]) -> None:
+    async def _delete_batch(self, items: Sequence[BatchItem[Deletion, None]]) -> None:
         """Send one command for all. If it deleted too few messages, look at them one by one."""
-        deletions = [call.ask for call in calls]
+        deletions = [item.request for item in items]
         if not await self._delete_expected(deletions):
-            await self._delete_what_is_left(calls)
+            await self._delete_what_is_left(items)
             return
-        for call in calls:
-            call.answer(None)
+        for item in items:
+            item.resolve(None)
 
     async def _delete_expected(self, deletions: Sequence[Deletion]) -> bool:
         """Delete the messages that are free or under the named claim; whether those were all.
@@ -105,31 +105,31 @@ class Deleting:
             result = await rerun(lambda: self._messages.delete_many(wanted, hint=BY_ID))
         return result.deleted_count == len(places)
 
-    async def _delete_what_is_left(self, calls: Sequence[Call[Deletion, None]]) -> None:
-        by_ref: dict[QueueRef, list[Call[Deletion, None]]] = {}
-        for call in calls:
-            by_ref.setdefault(call.ask.ref, []).append(call)
+    async def _delete_what_is_left(self, items: Sequence[BatchItem[Deletion, None]]) -> None:
+        by_ref: dict[QueueRef, list[BatchItem[Deletion, None]]] = {}
+        for item in items:
+            by_ref.setdefault(item.request.ref, []).append(item)
         await all_of([self._delete_one_by_one(ref, its) for ref, its in by_ref.items()])
 
     async def _delete_one_by_one(
-        self, ref: QueueRef, calls: Sequence[Call[Deletion, None]]
+        self, ref: QueueRef, items: Sequence[BatchItem[Deletion, None]]
     ) -> None:
         record = await self._records.get(ref)
         there: set[str] = set()
         if record is not None:
-            ids = [call.ask.message_id for call in calls]
+            ids = [item.request.message_id for item in items]
             with storage_errors():
                 found = await self._find(record.id, ids, {}, {"moved_id": 1})
             there = set(map(id_of, found))
-        for call in calls:
+        for item in items:
             try:
-                if record is not None and call.ask.message_id in there:
+                if record is not None and item.request.message_id in there:
                     with storage_errors():
-                        await self._delete_with_care(record.id, call.ask)
+                        await self._delete_with_care(record.id, item.request)
             except NotifyError as error:
-                call.fail(error)
+                item.fail(error)
             else:
-                call.answer(None)
+                item.resolve(None)
 
     async def _delete_with_care(self, queue: bytes, deletion: Deletion) -> None:
         """Delete one message, or say why not."""

@@ -1,4 +1,4 @@
-"""Places for jobs on internal queues: positions taken by the thousand, used by many groups.
+"""Places for jobs on internal queues: positions taken by the thousand, used by many batches.
 
 Jobs are claimed and never paged through, so no reader needs to know which of them are still on their
 way: no block that a seal has to end. That saves every post to a queue with subscriptions a reservation.
@@ -24,7 +24,7 @@ from zaqar_notify.storage.mongodb.documents import (
     queue_key,
 )
 from zaqar_notify.storage.mongodb.indexes import BY_ID
-from zaqar_notify.storage.mongodb.post_group import Appended, Group, Job, Part
+from zaqar_notify.storage.mongodb.post_batch import Appended, Job, Part, PostBatch
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 RANGE_POSITIONS = 1 << 16
@@ -50,10 +50,10 @@ class JobPlaces:
         self._noted: set[QueueRef] = set()
         self._announcing: dict[QueueRef, asyncio.Task[None]] = {}
 
-    async def place(self, group: Group) -> None:
-        """Give each job of the group a position of its own."""
+    async def place(self, batch: PostBatch) -> None:
+        """Give each job of the batch a position of its own."""
         by_queue: dict[QueueRef, list[tuple[Part, Job]]] = {}
-        for part in group.parts.values():
+        for part in batch.parts.values():
             for job in part.jobs:
                 by_queue.setdefault(job.ref, []).append((part, job))
         for ref, jobs in by_queue.items():
@@ -67,10 +67,10 @@ class JobPlaces:
                     now=job.now,
                 )
 
-    def stored(self, group: Group) -> None:
-        """The group's jobs are stored: wake watches, here and soon in other processes."""
+    def stored(self, batch: PostBatch) -> None:
+        """The batch's jobs are stored: wake watches, here and soon in other processes."""
         stored: dict[QueueRef, Appended] = {}
-        for part in group.parts.values():
+        for part in batch.parts.values():
             for ref, jobs in part.stored_jobs.items():
                 stored.setdefault(ref, Appended()).add(jobs.documents, jobs.delayed_to)
         for ref, jobs in stored.items():

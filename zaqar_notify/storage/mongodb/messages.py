@@ -7,7 +7,7 @@ from datetime import datetime
 
 from zaqar_notify.models import Message, Page, Posted, QueueRef, QueueStats
 from zaqar_notify.storage.base import Messages, Post, Watch
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
 from zaqar_notify.storage.mongodb.connection import Connection
 from zaqar_notify.storage.mongodb.deleting import Deleting, Deletion
@@ -29,7 +29,7 @@ class MongoMessages(Messages):
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
-        gathering: Gathering,
+        batch_delay: BatchDelay,
     ) -> None:
         self._messages = connection.messages
         self._records = records
@@ -37,8 +37,8 @@ class MongoMessages(Messages):
         self._waiting = waiting
         self._cancelling = Cancelling(connection, records)
         self._paging = Paging(connection, records, leasing)
-        self._deleting = Deleting(connection, records, leasing, self._paging, gathering)
-        self._popping = Popping(connection, records, leasing, gathering)
+        self._deleting = Deleting(connection, records, leasing, self._paging, batch_delay)
+        self._popping = Popping(connection, records, leasing, batch_delay)
 
     async def close(self) -> None:
         await self._popping.close()

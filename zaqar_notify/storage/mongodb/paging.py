@@ -10,6 +10,7 @@ import msgspec
 
 from zaqar_notify.models import Message, Page, QueueRef
 from zaqar_notify.storage.ids import to_position
+from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import (
     FREE,
@@ -22,7 +23,6 @@ from zaqar_notify.storage.mongodb.documents import (
     to_ms,
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Leasing
 from zaqar_notify.storage.mongodb.records import LOOK_SECONDS, Record, Records
@@ -51,7 +51,7 @@ class Paging:
         self._messages = connection.messages
         self._records = records
         self._leasing = leasing
-        self._pages: TogetherByKey[Wanted, datetime, Page] = TogetherByKey(
+        self._pages: KeyedBatcher[Wanted, datetime, Page] = KeyedBatcher(
             self._share_page, most=READERS_TOGETHER
         )
         self._due_looks: dict[bytes, float] = {}
@@ -62,11 +62,11 @@ class Paging:
     async def page(self, wanted: Wanted, now: datetime) -> Page:
         return await self._pages.call(wanted, now)
 
-    async def _share_page(self, wanted: Wanted, calls: Sequence[Call[datetime, Page]]) -> None:
+    async def _share_page(self, wanted: Wanted, items: Sequence[BatchItem[datetime, Page]]) -> None:
         """Many observers that read the same page at the same time are one reader of the store."""
-        page = await self._page(wanted, max(call.ask for call in calls))
-        for call in calls:
-            call.answer(page)
+        page = await self._page(wanted, max(item.request for item in items))
+        for item in items:
+            item.resolve(page)
 
     async def _page(self, wanted: Wanted, now: datetime) -> Page:
         now_ms = to_ms(now)

@@ -13,11 +13,11 @@ import msgspec
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, QueueRef
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
+from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import to_message, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, TogetherByKey
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
 from zaqar_notify.storage.mongodb.records import Records
@@ -32,13 +32,13 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class Popping:
     def __init__(
-        self, connection: Connection, records: Records, leasing: Leasing, gathering: Gathering
+        self, connection: Connection, records: Records, leasing: Leasing, batch_delay: BatchDelay
     ) -> None:
         self._messages = connection.messages
         self._records = records
         self._leasing = leasing
-        self._pops: TogetherByKey[QueueRef, Wanted, list[Message]] = TogetherByKey(
-            self._pop, most=POPS_TOGETHER, gathering=gathering
+        self._pops: KeyedBatcher[QueueRef, Wanted, list[Message]] = KeyedBatcher(
+            self._pop, most=POPS_TOGETHER, batch_delay=batch_delay
         )
 
     async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
@@ -47,13 +47,13 @@ class Popping:
     async def close(self) -> None:
         await self._pops.close()
 
-    async def _pop(self, ref: QueueRef, calls: Sequence[Call[Wanted, list[Message]]]) -> None:
+    async def _pop(self, ref: QueueRef, items: Sequence[BatchItem[Wanted, list[Message]]]) -> None:
         record = await self._records.get(ref)
-        now = max(call.ask.now for call in calls)
+        now = max(item.request.now for item in items)
         popped: list[Document] = []
         failure: StorageUnavailable | None = None
         if record is not None:
-            wanted = sum(call.ask.limit for call in calls)
+            wanted = sum(item.request.limit for item in items)
             try:
                 with storage_errors():
                     await self._fill(popped, record.id, wanted, now)
@@ -62,13 +62,13 @@ class Popping:
                 failure = error
         now_ms = to_ms(now)
         start = 0
-        for call in calls:
-            share = popped[start : start + call.ask.limit]
+        for item in items:
+            share = popped[start : start + item.request.limit]
             start += len(share)
             if failure is not None and not share:
-                call.fail(failure)
+                item.fail(failure)
             else:
-                call.answer([to_message({**stored, "held_until": 0}, now_ms) for stored in share])
+                item.resolve([to_message({**stored, "held_until": 0}, now_ms) for stored in share])
 
     async def _fill(self, popped: list[Document], queue: bytes, wanted: int, now: datetime) -> None:
         """Walk along the free messages until there are enough, or no more."""

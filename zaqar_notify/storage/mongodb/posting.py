@@ -1,7 +1,7 @@
-"""Commit groups: posts that arrive while a write is under way are written together in the next.
+"""Commit batches: posts that arrive while a write is under way are written together in the next.
 
-For a group of posts there is one durable reservation a queue (`reserving`), and one ordered insert
-(`post_group`): remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
+For a batch of posts there is one durable reservation a queue (`reserving`), and one ordered insert
+(`post_batch`): remembered keys, messages, jobs in places of their own (`jobs`), and a seal for each
 queue's block. A post is acknowledged when a majority has that insert (docs/decisions/0004).
 
 After a command that failed, or was refused, the process takes a new name for its slots: a reservation or
@@ -20,15 +20,15 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import HeadMissing, IdempotencyKey, Post
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
+from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem
 from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
 from zaqar_notify.storage.mongodb.connection import Connection, Document, Insertable
 from zaqar_notify.storage.mongodb.documents import id_of
 from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, rerun, storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, Together
 from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
-from zaqar_notify.storage.mongodb.post_group import Asked, Group, Part
+from zaqar_notify.storage.mongodb.post_batch import Asked, Part, PostBatch
 from zaqar_notify.storage.mongodb.records import Records
 from zaqar_notify.storage.mongodb.remembering import Remembered, RememberedPosts, Remembering
 from zaqar_notify.storage.mongodb.reserving import Reserving
@@ -37,7 +37,7 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 POSTS_TOGETHER = 128
 TRIES = 4
 
-PostCall: TypeAlias = Call[Asked, Posted]
+PostItem: TypeAlias = BatchItem[Asked, Posted]
 
 
 class Posting:
@@ -49,7 +49,7 @@ class Posting:
         blocks: Blocks,
         records: Records,
         waiting: Waiting,
-        gathering: Gathering,
+        batch_delay: BatchDelay,
     ) -> None:
         self._connection = connection
         self._blocks = blocks
@@ -58,8 +58,8 @@ class Posting:
         self._reserving = Reserving(connection)
         self._keys = Remembering(connection, blocks, records)
         self._job_places = JobPlaces(connection, waiting)
-        self._posts: Together[Asked, Posted] = Together(
-            self._write, most=POSTS_TOGETHER, gathering=gathering
+        self._posts: Batcher[Asked, Posted] = Batcher(
+            self._write, most=POSTS_TOGETHER, batch_delay=batch_delay
         )
         self._deciding: set[asyncio.Task[None]] = set()
 
@@ -78,109 +78,109 @@ class Posting:
             await asyncio.wait(self._deciding)
         await self._job_places.close()
 
-    async def _write(self, calls: Sequence[PostCall]) -> None:
+    async def _write(self, items: Sequence[PostItem]) -> None:
         for _ in range(TRIES):
-            if not calls:
+            if not items:
                 return
             with storage_errors():
-                calls = await self._write_once(calls)
+                items = await self._write_once(items)
         raise StorageUnavailable("Others took the places of this write, time and again")
 
-    async def _write_once(self, calls: Sequence[PostCall]) -> Sequence[PostCall]:
-        """Write the group, and return the calls to be tried again: another process fenced one of its
+    async def _write_once(self, items: Sequence[PostItem]) -> Sequence[PostItem]:
+        """Write the batch, and return the items to be tried again: another process fenced one of its
         blocks, or came first with a key."""
-        asked = [call.ask for call in calls]
-        remembered, group = await self._reserve(asked)
-        moved_before = await self._moved_before(asked, group)
-        for call in calls:
+        asked = [item.request for item in items]
+        remembered, batch = await self._reserve(asked)
+        moved_before = await self._moved_before(asked, batch)
+        for item in items:
             try:
-                self._add(group, call, remembered, moved_before)
-            except Exception as error:  # A fault of one post is its caller's, not the group's.
-                call.fail(error)
-        await self._job_places.place(group)
-        refusal = await self._insert(group)
+                self._add(batch, item, remembered, moved_before)
+            except Exception as error:  # A fault of one post is its caller's, not the batch's.
+                item.fail(error)
+        await self._job_places.place(batch)
+        refusal = await self._insert(batch)
         if refusal is None:
-            self._acknowledge(group)
+            self._acknowledge(batch)
             return []
         # A part with its seal is complete: other processes may have believed it, and rely on it.
-        sealed, refused = group.divided(_inserted(group, refusal))
+        sealed, refused = batch.divided(_inserted(batch, refusal))
         self._acknowledge(sealed)
         await self._take_back(refused)
         if is_duplicate(refusal):
-            return [call for call, _ in refused.answers if not call.is_settled]
+            return [item for item, _ in refused.answers if not item.is_done]
         await self._write_alone(refused, refusal)
         return []
 
-    async def _write_alone(self, group: Group, error: PyMongoError) -> None:
-        """The store refused the group: let each of its posts be refused or not by itself."""
-        if len(group.answers) == 1:
+    async def _write_alone(self, batch: PostBatch, error: PyMongoError) -> None:
+        """The store refused the batch: let each of its posts be refused or not by itself."""
+        if len(batch.answers) == 1:
             raise error
-        for call, _ in group.answers:
+        for item, _ in batch.answers:
             try:
-                await self._write([call])
+                await self._write([item])
             except StorageUnavailable as unavailable:
-                call.fail(unavailable)
+                item.fail(unavailable)
 
-    # The documents of the group
+    # The documents of the batch
 
     def _add(
         self,
-        group: Group,
-        call: PostCall,
+        batch: PostBatch,
+        item: PostItem,
         remembered: RememberedPosts,
         moved_before: set[str],
     ) -> None:
-        asked = call.ask
-        part = group.parts[asked.ref]
+        asked = item.request
+        part = batch.parts[asked.ref]
         if asked.post is None:
             if part.record.rules is None:
                 raise HeadMissing(asked.ref)
             moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
-            if self._fits(call, part, len(moved)):
+            if self._fits(item, part, len(moved)):
                 moved_before.update(id_of(stored) for stored in moved)
-                part.add_moved(call, moved)
+                part.add_moved(item, moved)
             return
         key = asked.key
         before = None if key is None else remembered.get((asked.ref, key.key))
         if key is not None and before is not None:
-            self._repeat(part, call, key, before)
+            self._repeat(part, item, key, before)
             return
         messages = asked.post.settle(part.record.rules or {})
         if part.record.rules is None:
             raise HeadMissing(asked.ref)
-        if self._fits(call, part, len(messages)):
-            part.add_post(call, asked.post, messages, remembered)
+        if self._fits(item, part, len(messages)):
+            part.add_post(item, asked.post, messages, remembered)
 
-    def _fits(self, call: PostCall, part: Part, count: int) -> bool:
-        """Whether the part has room. If not, the post is put off to a group with a larger block."""
+    def _fits(self, item: PostItem, part: Part, count: int) -> bool:
+        """Whether the part has room. If not, the post is put off to a batch with a larger block."""
         if count <= part.room:
             return True
-        call.ask.positions = count
-        self._posts.put(call)
+        item.request.positions = count
+        self._posts.put(item)
         return False
 
-    def _repeat(self, part: Part, call: PostCall, key: IdempotencyKey, before: Remembered) -> None:
+    def _repeat(self, part: Part, item: PostItem, key: IdempotencyKey, before: Remembered) -> None:
         """Answer as the first post was answered, once that is certain to be stored."""
         if before.is_sealed:
-            part.answers.append((call, before.answer(key)))
+            part.answers.append((item, before.answer(key)))
             return
-        task = asyncio.get_running_loop().create_task(self._put_off(call, key, before))
+        task = asyncio.get_running_loop().create_task(self._put_off(item, key, before))
         self._deciding.add(task)
         task.add_done_callback(self._deciding.discard)
 
-    async def _put_off(self, call: PostCall, key: IdempotencyKey, before: Remembered) -> None:
+    async def _put_off(self, item: PostItem, key: IdempotencyKey, before: Remembered) -> None:
         """Wait until another process has stored the post, or can't any more; then try again."""
         try:
             with storage_errors():
-                await self._keys.decide(call.ask.ref, key, before)
+                await self._keys.decide(item.request.ref, key, before)
         except StorageUnavailable as error:
-            call.fail(error)
+            item.fail(error)
             return
-        self._posts.put(call)
+        self._posts.put(item)
 
     # The steps that ask the store
 
-    async def _reserve(self, asked: Sequence[Asked]) -> tuple[RememberedPosts, Group]:
+    async def _reserve(self, asked: Sequence[Asked]) -> tuple[RememberedPosts, PostBatch]:
         keys = [(one.ref, one.key, one.now) for one in asked if one.key is not None]
         reserving = self._reserving.reserve(_needs(asked))
         remembered: RememberedPosts = {}
@@ -193,14 +193,14 @@ class Posting:
             # The reservation may yet be made, over the slot of the next one.
             self._reserving.take_new_name()
             raise
-        return remembered, Group({ref: Part(one) for ref, one in reserved.items()})
+        return remembered, PostBatch({ref: Part(one) for ref, one in reserved.items()})
 
-    async def _moved_before(self, asked: Sequence[Asked], group: Group) -> set[str]:
+    async def _moved_before(self, asked: Sequence[Asked], batch: PostBatch) -> set[str]:
         """The ids of messages that a move which was broken off brought here already."""
         moves = [one for one in asked if one.moved]
         if not moves:
             return set()
-        queues = [group.parts[one.ref].block.queue for one in moves]
+        queues = [batch.parts[one.ref].block.queue for one in moves]
         ids = [id_of(stored) for one in moves for stored in one.moved]
         wanted = {"queue": {"$in": queues}, "moved_id": {"$in": ids}}
         messages = self._connection.messages
@@ -213,14 +213,14 @@ class Posting:
         found = messages.find({**wanted, "kept": True}, {"moved_id": 1}, hint=BY_MOVED_ID)
         return {stored["moved_id"] async for stored in found}
 
-    async def _insert(self, group: Group) -> PyMongoError | None:
-        """Insert the group; the error that says which part of it was refused, if it was.
+    async def _insert(self, batch: PostBatch) -> PyMongoError | None:
+        """Insert the batch; the error that says which part of it was refused, if it was.
 
         Raises:
             PyMongoError: Whether it happened is unknown, and may yet be decided.
         """
         try:
-            await self._connection.messages.insert_many(group.documents())
+            await self._connection.messages.insert_many(batch.documents())
         except Exception as error:
             self._reserving.take_new_name()
             if isinstance(error, PyMongoError) and is_refused(error):
@@ -228,13 +228,13 @@ class Posting:
             raise
         return None
 
-    async def _take_back(self, group: Group) -> None:
+    async def _take_back(self, batch: PostBatch) -> None:
         """Remove the documents of refused parts, and end their blocks."""
-        await self._remove(group.messages_and_jobs())
-        for key in group.keys:
+        await self._remove(batch.messages_and_jobs())
+        for key in batch.keys:
             await self._keys.remove(key)
         # A process that has read one of these keys must not wait for the seal.
-        await self._blocks.put_fences([part.fence() for part in group.parts.values()])
+        await self._blocks.put_fences([part.fence() for part in batch.parts.values()])
 
     async def _remove(self, documents: Sequence[Insertable]) -> None:
         """Remove messages of this process. Their places were never given to another post."""
@@ -248,31 +248,31 @@ class Posting:
 
     # When it is done
 
-    def _acknowledge(self, group: Group) -> None:
-        """Answer the calls, and wake watches."""
-        for part in group.parts.values():
+    def _acknowledge(self, batch: PostBatch) -> None:
+        """Answer the items, and wake watches."""
+        for part in batch.parts.values():
             self._records.sealed(part.block)
-        for call, posted in group.answers:
-            call.answer(posted)
-        for part in group.parts.values():
+        for item, posted in batch.answers:
+            item.resolve(posted)
+        for part in batch.parts.values():
             ref, messages = part.record.ref, part.messages
             self._waiting.posted(ref, part.block, messages.visible)
             if messages.delayed_to:
                 self._waiting.held(ref, min(messages.delayed_to))
-        self._job_places.stored(group)
+        self._job_places.stored(batch)
 
 
 def _needs(asked: Iterable[Asked]) -> dict[QueueRef, int]:
-    """For each queue how many positions the group asks for by name."""
+    """For each queue how many positions the batch asks for by name."""
     needs: dict[QueueRef, int] = {}
     for one in asked:
         needs[one.ref] = needs.get(one.ref, 0) + one.positions
     return needs
 
 
-def _inserted(group: Group, error: PyMongoError) -> int:
-    """How many documents were inserted of a group that was refused, at most."""
+def _inserted(batch: PostBatch, error: PyMongoError) -> int:
+    """How many documents were inserted of a batch that was refused, at most."""
     if isinstance(error, BulkWriteError):
         return int(error.details["nInserted"])
     # The library refused the command. It may have sent messages and jobs by then, but no seal.
-    return len(group.keys) + len(group.messages_and_jobs())
+    return len(batch.keys) + len(batch.messages_and_jobs())

@@ -1,4 +1,4 @@
-"""Queues' documents: read in groups, and how far a queue can be read without missing a message.
+"""Queues' documents: read in batches, and how far a queue can be read without missing a message.
 
 A reader stops before the first open block of the queue (`blocks`), and fences blocks past their deadline.
 """
@@ -14,11 +14,11 @@ import msgspec
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Document as Rules
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_rules
 from zaqar_notify.storage.mongodb.failures import storage_errors
-from zaqar_notify.storage.mongodb.grouping import Call, Together, all_of
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 
 READ_TOGETHER = 1000
@@ -72,8 +72,8 @@ class Records:
     def __init__(self, connection: Connection, blocks: Blocks) -> None:
         self._queues = connection.durable_queues
         self._blocks = blocks
-        self._reads: Together[QueueRef, Record | None] = Together(
-            self._read_group, most=READ_TOGETHER
+        self._reads: Batcher[QueueRef, Record | None] = Batcher(
+            self._read_batch, most=READ_TOGETHER
         )
         self._sealed: dict[tuple[str, str], int] = {}
         self._ids: dict[QueueRef, bytes] = {}
@@ -112,8 +112,8 @@ class Records:
             self._sealed.clear()
         self._sealed[block.key, block.writer] = block.first
 
-    async def _read_group(self, group: Sequence[Call[QueueRef, Record | None]]) -> None:
-        refs = {queue_key(call.ask): call.ask for call in group}
+    async def _read_batch(self, batch: Sequence[BatchItem[QueueRef, Record | None]]) -> None:
+        refs = {queue_key(item.request): item.request for item in batch}
         with storage_errors():
             found = await self._queues.find(
                 # The limit saves asking whether there are more.
@@ -138,8 +138,8 @@ class Records:
                 self._ids.pop(ref, None)
             else:
                 self._ids[ref] = record.id
-        for call in group:
-            call.answer(records.get(call.ask))
+        for item in batch:
+            item.resolve(records.get(item.request))
 
     async def _open_blocks(self, found: Sequence[Document]) -> list[Block]:
         """The open blocks of these documents, after those past their deadline were fenced."""

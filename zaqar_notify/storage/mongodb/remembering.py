@@ -1,6 +1,6 @@
 """Posts that are remembered under an idempotency key.
 
-The document of a key comes first in its group's insert, so of two processes that post under one key one
+The document of a key comes first in its batch's insert, so of two processes that post under one key one
 is refused, by the `_id`. The key counts once the seal of its block is there. That seal lives longer than
 the key.
 """

@@ -14,6 +14,7 @@ from pymongo import ReturnDocument, UpdateOne
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.mongodb.batching import all_of
 from zaqar_notify.storage.mongodb.blocks import Block, blocks_of
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import (
@@ -22,12 +23,11 @@ from zaqar_notify.storage.mongodb.documents import (
     new_rules,
     queue_key,
 )
-from zaqar_notify.storage.mongodb.grouping import all_of
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.records import Record, record_of
 
 MANY_QUEUES = 4
-"""From so many on, one command reserves on all queues of a group, and one read follows it."""
+"""From so many on, one command reserves on all queues of a batch, and one read follows it."""
 BLOCK_POSITIONS = 1 << 16
 """Positions are plentiful: a post need not say beforehand how many it takes."""
 DEADLINE_MS = 5_000

@@ -12,7 +12,7 @@ from pymongo.errors import DuplicateKeyError
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import MessageStore
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
 from zaqar_notify.storage.mongodb.blocks import Blocks
 from zaqar_notify.storage.mongodb.claims import MongoClaims
@@ -30,8 +30,8 @@ from zaqar_notify.storage.mongodb.records import Records
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 ENOUGH_WRITES = 32
-GATHER_SECONDS = 0.003
-"""How groups of writes wait for callers: a durable command costs client and server about a
+BATCH_DELAY_SECONDS = 0.003
+"""How batches of writes wait for callers: a durable command costs client and server about a
 millisecond of CPU, however little is in it."""
 OF_QUEUES = {"_id": {"$type": "string"}, "queue": {"$type": "binData"}}
 OF_MESSAGES = {"_id": {"$type": "binData"}, "queue": {"$type": "binData"}}
@@ -53,15 +53,15 @@ class MongoStore(MessageStore):
         self._leasing = Leasing(connection)
         self._waiting = Waiting(self._records.get_many, self._next_due, lambda: self.clock.now())
         self._records.on_read = self._waiting.saw
-        gathering = Gathering(seconds=GATHER_SECONDS, enough=ENOUGH_WRITES)
-        self._posting = Posting(connection, blocks, self._records, self._waiting, gathering)
+        batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
+        self._posting = Posting(connection, blocks, self._records, self._waiting, batch_delay)
         parts = (
             *(connection, self._records, self._leasing, self._posting, self._waiting),
-            gathering,
+            batch_delay,
         )
         messages = MongoMessages(*parts)
         claims = MongoClaims(*parts)
-        self._groups = (messages, claims)
+        self._batchers = (messages, claims)
         self.control = MongoControl(connection)
         self.heads = MongoHeads(connection, self._records)
         self.messages = messages
@@ -138,8 +138,8 @@ class MongoStore(MessageStore):
             return
         self._closed = True
         await self._waiting.close()
-        for group in self._groups:
-            await group.close()
+        for batch in self._batchers:
+            await batch.close()
         await self._posting.close()
         await self._records.close()
         await self.connection.close()

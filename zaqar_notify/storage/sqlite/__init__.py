@@ -10,7 +10,7 @@ beside it says so); one connection of it writes, others read.
     reserve.py        room that is kept for a full disk
     checkpointing.py  the write-ahead log, copied into the database
     files.py          whether the open files are still the ones at their names
-    database.py pending.py    reads, and writes in groups
+    database.py pending.py    reads, and writes in batches
     failures.py       SQLite's errors, and ours
     control.py        the control store: records and subscriptions
     heads.py messages.py claims.py    the message store

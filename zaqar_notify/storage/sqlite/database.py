@@ -1,7 +1,7 @@
-"""The file: opening it, reading it, and committing writes in groups.
+"""The file: opening it, reading it, and committing writes in batches.
 
 A write is a function that runs its statements and returns its result. Writes that arrive while a
-commit is under way go into the next group together: one transaction, one fsync. Statements run on
+commit is under way go into the next batch together: one transaction, one fsync. Statements run on
 the event loop, where they take microseconds and contend with nobody for the interpreter; the
 commit, which waits for the disk, runs in a thread of its own (docs/decisions/0001).
 """
@@ -26,7 +26,7 @@ from zaqar_notify.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from zaqar_notify.storage.gathering import Gathering
+from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.sqlite.checkpointing import LOG_BYTES, Checkpoints
 from zaqar_notify.storage.sqlite.failures import NO_ROOM, StorageErrors, is_full, storage_errors
 from zaqar_notify.storage.sqlite.files import Files
@@ -35,8 +35,8 @@ from zaqar_notify.storage.sqlite.pending import Pending, Write
 from zaqar_notify.storage.sqlite.reserve import Grows, Reserve
 
 ENOUGH_WRITES = 8
-GATHER_SECONDS = 0.002
-"""How groups of writes wait for callers (docs/decisions/0001)."""
+BATCH_DELAY_SECONDS = 0.002
+"""How batches of writes wait for callers (docs/decisions/0001)."""
 
 LOCKED_SECONDS = 2.0
 """For so long writes wait when another program holds the file's lock."""
@@ -72,9 +72,9 @@ class Database:
         self._locked_since: float | None = None
         self._waiting: deque[Pending[Any]] = deque()
         self._alone: deque[Pending[Any]] = deque()
-        self._group: list[Pending[Any]] = []
+        self._batch: list[Pending[Any]] = []
         self._busy = False
-        self._gathering = Gathering(seconds=GATHER_SECONDS, enough=ENOUGH_WRITES)
+        self._batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -125,11 +125,11 @@ class Database:
         return result
 
     async def write(self, write: Write[T], *, grows: Grows = Grows.NOT) -> T:
-        """Run `write` in the next group and wait until it is durable.
+        """Run `write` in the next batch and wait until it is durable.
 
         What `grows` is refused with `StorageFull` while room is short.
 
-        `write` may run twice (a group that failed is repeated one by one), so it changes nothing
+        `write` may run twice (a batch that failed is repeated one by one), so it changes nothing
         but the database and what it leaves to `after_commit`. A `NotifyError` that it raises
         refuses it alone.
         """
@@ -137,11 +137,11 @@ class Database:
         future: asyncio.Future[T] = self._loop.create_future()
         pending = Pending(write, future, grows)
         self._waiting.append(pending)
-        self._gathering.came()
+        self._batch_delay.arrived()
         if not self._busy:
             self._busy = True
             self._idle.clear()
-            self._gather()
+            self._plan_batch()
         return await future
 
     async def prove(self) -> None:
@@ -166,39 +166,39 @@ class Database:
         self._writer.close()
         os.close(self._lock)
 
-    def _gather(self) -> None:
-        """Begin the next group: soon, or when the callers that were just answered are back."""
+    def _plan_batch(self) -> None:
+        """Begin the next batch: soon, or when the callers that were just answered are back."""
         if self._alone:
-            self._loop.call_soon(self._next_group)
+            self._loop.call_soon(self._next_batch)
         else:
-            self._gathering.begin(self._next_group)
+            self._batch_delay.start(self._next_batch)
 
-    def _next_group(self) -> None:
+    def _next_batch(self) -> None:
         """Run the statements of everything that waits, and hand the commit to the thread."""
         is_repeated = bool(self._alone)
         if is_repeated:
-            group = [self._alone.popleft()]
+            batch = [self._alone.popleft()]
         else:
-            group = list(self._waiting)
+            batch = list(self._waiting)
             self._waiting.clear()
-        group = [pending for pending in group if not pending.future.cancelled()]
+        batch = [pending for pending in batch if not pending.future.cancelled()]
         if self._reserve.is_released:
-            group = self._admitted(group, is_repeated=is_repeated)
-        if not group:
+            batch = self._admitted(batch, is_repeated=is_repeated)
+        if not batch:
             self._rest()
             return
         try:
             self._check()
             with self.errors:
-                if not self._begin(group):
+                if not self._begin(batch):
                     return
         except StorageUnavailable as error:
-            self._fail(group, error)
+            self._fail(batch, error)
             return
         try:
-            self._group = self._run(group)
+            self._batch = self._run(batch)
         except apsw.Error as error:
-            self._roll_back(group, error)
+            self._roll_back(batch, error)
             return
         self._commits.put(True)
 
@@ -217,13 +217,13 @@ class Database:
                 extra={"action": "storage_damaged", "error": self._damage},
             )
 
-    def _admitted(self, group: list[Pending[Any]], *, is_repeated: bool) -> list[Pending[Any]]:
+    def _admitted(self, batch: list[Pending[Any]], *, is_repeated: bool) -> list[Pending[Any]]:
         """Those for which there is room while it is short; the others are refused."""
         room = self._room()
         if not is_repeated:  # It is to have the room that was let go of for it.
             self._reserve.make_again(room)
         admitted = []
-        for pending in group:
+        for pending in batch:
             if self._reserve.admits(pending.grows, room):
                 admitted.append(pending)
             else:
@@ -239,8 +239,8 @@ class Database:
             pages = page_bytes = 0
         return self._reserve.free_bytes() + pages * page_bytes
 
-    def _begin(self, group: list[Pending[Any]]) -> bool:
-        """Begin a transaction; False: another program holds the lock, and the group waits a little."""
+    def _begin(self, batch: list[Pending[Any]]) -> bool:
+        """Begin a transaction; False: another program holds the lock, and the batch waits a little."""
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
@@ -249,16 +249,16 @@ class Database:
                 self._locked_since = now
             if now - self._locked_since >= LOCKED_SECONDS:
                 raise
-            self._waiting.extendleft(reversed(group))
-            self._loop.call_later(LOCK_PAUSE_SECONDS, self._next_group)
+            self._waiting.extendleft(reversed(batch))
+            self._loop.call_later(LOCK_PAUSE_SECONDS, self._next_batch)
             return False
         self._locked_since = None
         return True
 
-    def _run(self, group: list[Pending[Any]]) -> list[Pending[Any]]:
-        """Run the group's statements; return those to be told of the commit."""
+    def _run(self, batch: list[Pending[Any]]) -> list[Pending[Any]]:
+        """Run the batch's statements; return those to be told of the commit."""
         done = []
-        for pending in group:
+        for pending in batch:
             before = self._writer.total_changes()
             if not pending.run(self._writer) and self._writer.total_changes() != before:
                 # It had written already; only a transaction of its own can undo that.
@@ -277,26 +277,26 @@ class Database:
             self._loop.call_soon_threadsafe(self._committed, error)
 
     def _committed(self, error: apsw.Error | None) -> None:
-        group, self._group = self._group, []
+        batch, self._batch = self._batch, []
         if error is not None:
-            self._roll_back(group, error)
+            self._roll_back(batch, error)
             return
         try:
             # Not in the thread: there each look would wait for the interpreter's lock.
             self._files.check_after()
         except StorageDamaged as damage:
             self._ended(committed=False)
-            self._fail(group, damage)
+            self._fail(batch, damage)
             return
         actions = self._ended(committed=True)
-        for pending in group:
+        for pending in batch:
             pending.settle()
-        self._rest(answered=len(group))
+        self._rest(answered=len(batch))
         for action in actions:
             action()
 
-    def _roll_back(self, group: list[Pending[Any]], error: apsw.Error) -> None:
-        """Undo the group. One write alone fails with the error; of several, each is tried alone.
+    def _roll_back(self, batch: list[Pending[Any]], error: apsw.Error) -> None:
+        """Undo the batch. One write alone fails with the error; of several, each is tried alone.
 
         On a full disk they have the reserve's room then, or are refused.
         """
@@ -305,19 +305,19 @@ class Database:
             with contextlib.suppress(apsw.Error):
                 self._writer.execute("ROLLBACK")
         self._ended(committed=False)
-        if len(group) > 1 or (is_without_room and self._reserve.release()):
-            self._alone.extend(group)
+        if len(batch) > 1 or (is_without_room and self._reserve.release()):
+            self._alone.extend(batch)
         elif is_without_room:
-            group[0].fail(StorageFull(NO_ROOM))
+            batch[0].fail(StorageFull(NO_ROOM))
         else:
             with contextlib.suppress(StorageUnavailable), self.errors:
                 raise error
-            group[0].fail(error)
+            batch[0].fail(error)
         self._rest()
 
-    def _fail(self, group: list[Pending[Any]], error: StorageUnavailable) -> None:
-        """The store can't be written to now, whatever is written: each of the group fails with that."""
-        for pending in group:
+    def _fail(self, batch: list[Pending[Any]], error: StorageUnavailable) -> None:
+        """The store can't be written to now, whatever is written: each of the batch fails with that."""
+        for pending in batch:
             pending.fail(error)
         self._rest()
 
@@ -330,9 +330,9 @@ class Database:
 
     def _rest(self, answered: int = 0) -> None:
         """Go on with what arrived meanwhile, or fall idle."""
-        self._gathering.answered(answered, waiting=len(self._waiting))
+        self._batch_delay.answered(answered, waiting=len(self._waiting))
         if self._waiting or self._alone:
-            self._gather()
+            self._plan_batch()
             return
         self._busy = False
         self._idle.set()

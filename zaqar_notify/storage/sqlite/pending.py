@@ -1,4 +1,4 @@
-"""One write that waits for its group."""
+"""One write that waits for its batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Write: TypeAlias = Callable[[apsw.Connection], T]
 
 
 class Pending(Generic[T]):
-    """One write that waits for its group, and whoever waits for it."""
+    """One write that waits for its batch, and whoever waits for it."""
 
     __slots__ = ("_failure", "_result", "_write", "future", "grows")
 
@@ -35,7 +35,7 @@ class Pending(Generic[T]):
             self._result = self._write(writer)
         except apsw.Error:
             raise
-        except Exception as failure:  # A fault of one write is its caller's, not the group's.
+        except Exception as failure:  # A fault of one write is its caller's, not the batch's.
             self._failure = failure
             return False
         return True

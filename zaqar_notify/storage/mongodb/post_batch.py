@@ -1,4 +1,4 @@
-"""The documents of one group of posts: for each queue a part, with a block of its own."""
+"""The documents of one batch of posts: for each queue a part, with a block of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import msgspec
 
 from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.mongodb.batching import BatchItem
 from zaqar_notify.storage.mongodb.blocks import SEAL_LIFE, fence_at
 from zaqar_notify.storage.mongodb.connection import Document, Insertable
 from zaqar_notify.storage.mongodb.documents import held_until_of, new_documents, to_id, to_moved
-from zaqar_notify.storage.mongodb.grouping import Call
 from zaqar_notify.storage.mongodb.remembering import (
     Remembered,
     RememberedPosts,
@@ -37,7 +37,7 @@ class Asked(msgspec.Struct):
 
 
 class Appended(msgspec.Struct):
-    """The documents that a group appends to one queue; some are delayed to these milliseconds."""
+    """The documents that a batch appends to one queue; some are delayed to these milliseconds."""
 
     documents: list[Insertable] = []
     delayed_to: list[int] = []
@@ -75,7 +75,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Part:
-    """One queue's part of a group: all documents that the seal of its block vouches for."""
+    """One queue's part of a batch: all documents that the seal of its block vouches for."""
 
     def __init__(self, reservation: Reservation) -> None:
         self.record = reservation.record
@@ -84,7 +84,7 @@ class Part:
         self.messages = Appended()
         self.jobs: list[Job] = []
         self.stored_jobs: dict[QueueRef, Appended] = {}
-        self.answers: list[tuple[Call[Asked, Posted], Posted]] = []
+        self.answers: list[tuple[BatchItem[Asked, Posted], Posted]] = []
         self._seal_until = self.block.deadline + SEAL_LIFE
 
     @property
@@ -98,13 +98,13 @@ class Part:
 
     def add_post(
         self,
-        call: Call[Asked, Posted],
+        item: BatchItem[Asked, Posted],
         post: Post,
         messages: Sequence[NewMessage],
         remembered: RememberedPosts,
     ) -> None:
         """Take up a post. A key of it joins those that are remembered."""
-        asked, queue, first = call.ask, self.block.queue, self._next
+        asked, queue, first = item.request, self.block.queue, self._next
         ids = [to_id(queue, position) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
         if self.record.has_subscription(asked.now):
@@ -116,16 +116,16 @@ class Part:
             self._seal_until = max(self._seal_until, keyed.seal_until(key))
             remembered[asked.ref, key.key] = keyed
         self.jobs += [Job(ref, job, asked.now) for ref, job in jobs]
-        self.answers.append((call, Posted(ids, owes_deliveries=bool(jobs))))
+        self.answers.append((item, Posted(ids, owes_deliveries=bool(jobs))))
 
-    def add_moved(self, call: Call[Asked, Posted], moved: Sequence[Document]) -> None:
+    def add_moved(self, item: BatchItem[Asked, Posted], moved: Sequence[Document]) -> None:
         """Take up messages of another queue."""
-        asked, queue = call.ask, self.block.queue
+        asked, queue = item.request, self.block.queue
         self.messages.add(
             to_moved(stored, queue=queue, position=position, ttl=asked.moved_ttl, now=asked.now)
             for position, stored in enumerate(moved, self._next)
         )
-        self.answers.append((call, Posted([], owes_deliveries=False)))
+        self.answers.append((item, Posted([], owes_deliveries=False)))
 
     def seal(self) -> Document:
         return {
@@ -139,7 +139,7 @@ class Part:
         return fence_at(self.block, self.block.seal_id)
 
 
-class Group:
+class PostBatch:
     """The parts, by queue."""
 
     def __init__(self, parts: dict[QueueRef, Part]) -> None:
@@ -150,7 +150,7 @@ class Group:
         return [stored for part in self.parts.values() for stored in part.keys]
 
     @property
-    def answers(self) -> list[tuple[Call[Asked, Posted], Posted]]:
+    def answers(self) -> list[tuple[BatchItem[Asked, Posted], Posted]]:
         return [answer for part in self.parts.values() for answer in part.answers]
 
     def messages_and_jobs(self) -> list[Insertable]:
@@ -173,8 +173,8 @@ class Group:
         seals = [part.seal() for part in self.parts.values()]
         return [*self.keys, *self.messages_and_jobs(), *seals]
 
-    def divided(self, inserted: int) -> tuple[Group, Group]:
+    def divided(self, inserted: int) -> tuple[PostBatch, PostBatch]:
         """The parts whose seals are among the first so many documents, and those that were refused."""
         seals = max(0, inserted - len(self.keys) - len(self.messages_and_jobs()))
         parts = list(self.parts.items())
-        return Group(dict(parts[:seals])), Group(dict(parts[seals:]))
+        return PostBatch(dict(parts[:seals])), PostBatch(dict(parts[seals:]))

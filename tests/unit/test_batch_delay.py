@@ -1,78 +1,78 @@
-"""When a group of writes begins."""
+"""When a batch of writes begins."""
 
 from __future__ import annotations
 
 import asyncio
 
-from zaqar_notify.storage.gathering import FEWEST_SKIPS, Gathering
+from zaqar_notify.storage.batch_delay import FEWEST_SKIPS, BatchDelay
 
 LONG = 60.0
 """Seconds that no test waits."""
 
 
 async def test_a_group_waits_until_those_who_were_just_answered_are_back() -> None:
-    gathering, begun = Gathering(seconds=LONG, enough=8), asyncio.Event()
-    gathering.answered(2, waiting=0)
+    batch_delay, begun = BatchDelay(seconds=LONG, enough=8), asyncio.Event()
+    batch_delay.answered(2, waiting=0)
 
-    gathering.came()
-    gathering.begin(begun.set)
+    batch_delay.arrived()
+    batch_delay.start(begun.set)
     await turn_of_the_loop()
     assert not begun.is_set()
 
-    gathering.came()
+    batch_delay.arrived()
     await turn_of_the_loop()
     assert begun.is_set()
 
 
 async def test_the_caller_that_was_answered_alone_does_not_wait_for_itself() -> None:
-    gathering, begun = Gathering(seconds=LONG, enough=8), asyncio.Event()
-    gathering.answered(1, waiting=0)
+    batch_delay, begun = BatchDelay(seconds=LONG, enough=8), asyncio.Event()
+    batch_delay.answered(1, waiting=0)
 
-    gathering.came()
-    gathering.begin(begun.set)
+    batch_delay.arrived()
+    batch_delay.start(begun.set)
 
     await turn_of_the_loop()
     assert begun.is_set()
 
 
 async def test_groups_of_all_kinds_begin_when_all_are_back() -> None:
-    gathering = Gathering(seconds=LONG, enough=8)
+    batch_delay = BatchDelay(seconds=LONG, enough=8)
     posts, deletes = asyncio.Event(), asyncio.Event()
-    gathering.answered(3, waiting=0)
+    batch_delay.answered(3, waiting=0)
 
-    gathering.came()
-    gathering.begin(posts.set)
-    gathering.came()
-    gathering.begin(deletes.set)
+    batch_delay.arrived()
+    batch_delay.start(posts.set)
+    batch_delay.arrived()
+    batch_delay.start(deletes.set)
     await turn_of_the_loop()
     assert not posts.is_set()
 
-    gathering.came()
+    batch_delay.arrived()
     await turn_of_the_loop()
     assert posts.is_set()
     assert deletes.is_set()
 
 
 async def test_a_group_that_is_large_enough_does_not_wait() -> None:
-    gathering, begun = Gathering(seconds=LONG, enough=8), asyncio.Event()
-    gathering.answered(50, waiting=8)
+    batch_delay, begun = BatchDelay(seconds=LONG, enough=8), asyncio.Event()
+    batch_delay.answered(50, waiting=8)
 
-    gathering.begin(begun.set)
+    batch_delay.start(begun.set)
 
     await turn_of_the_loop()
     assert begun.is_set()
 
 
 async def test_a_group_begins_without_those_who_do_not_come_and_the_next_ones_at_once() -> None:
-    gathering, begun = Gathering(seconds=0.001, enough=8), asyncio.Event()
-    gathering.answered(2, waiting=0)
-    gathering.begin(begun.set)
+    batch_delay, begun = BatchDelay(seconds=0.001, enough=8), asyncio.Event()
+    batch_delay.answered(2, waiting=0)
+    batch_delay.start(begun.set)
     await begun.wait()
 
     for _ in range(FEWEST_SKIPS):
-        gathering.answered(2, waiting=0)
+        batch_delay.answered(2, waiting=0)
         begun.clear()
-        gathering.begin(begun.set)
+        batch_delay.start(begun.set)
         await turn_of_the_loop()
         assert begun.is_set()
 
