@@ -10,12 +10,12 @@ survives the loss of any process of ours and of a minority of the set's members.
     failures.py       the library's errors, and ours
     migrations/       steps that change documents of an earlier release
     documents.py      between documents and models; ids and positions
-    batching.py       calls that arrive together are made together
+    batching.py       requests that arrive together share a command
     blocks.py         blocks of positions, and how they end: seals and fences (docs/decisions/0004)
     records.py        queues' documents: read in batches, and how far a queue can be read
     reserving.py      reservations of blocks
     post_batch.py     the documents of one batch of posts
-    posting.py        commit batches: reserve, insert, acknowledge
+    posting.py        batches of posts: reserve, insert, acknowledge
     jobs.py           places for jobs on internal queues
     remembering.py    posts under an idempotency key
     paging.py         pages, and reads by id
