@@ -19,9 +19,9 @@ SIZES = ((1, 1), (1, 2), (2, 1), (2, 2))
 """API processes and workers of our cluster."""
 
 OF_BROKER = {"scenarios": "post1,consume", "concurrency": [16], "consumers": [16]}
-"""Other sizes would show the same: what is looked for is a difference, and there should be none."""
+"""One size is enough: the expected difference is none, whatever the size."""
 NOBODY = "http://127.0.0.1:9/hook"
-"""A subscriber who is told nothing, since no worker runs."""
+"""A subscriber that gets no delivery, because no worker runs."""
 
 
 def sqlite(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
@@ -131,7 +131,7 @@ def broker(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str
 def _facts_of_cluster(
     a: argparse.Namespace, results: dict, peers: Sequence[servers.Server] = ()
 ) -> str:
-    """What the figures of our cluster rest on, and those of its peers on the same MongoDB."""
+    """The versions and options of our cluster, and of its peers on the same MongoDB."""
     return report.facts(
         report.machine(),
         report.cluster(),

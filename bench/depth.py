@@ -1,4 +1,4 @@
-"""What a deep queue costs: the same operations on a short queue and on one with a million messages.
+"""The cost of a deep queue: the same operations on a short queue and on one with a million messages.
 
 The stores are filled through the storage contract before the service starts, with small messages.
 Four services run side by side, each on a store of its own, and take turns:
@@ -109,7 +109,7 @@ class MongoDB(Stores):
         return self._store.uri(label)
 
     def serve(self, label: str) -> AbstractContextManager[servers.Server]:
-        # Without a worker nobody sweeps.
+        # Only a worker sweeps.
         return servers.cluster(
             self._directory / label, self._store, label=label, database=label, workers=0
         )

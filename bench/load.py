@@ -1,4 +1,4 @@
-"""Load for anything that speaks the Zaqar v2 wire API, and the clocks that say what it costs.
+"""Load for any server of the Zaqar v2 wire API, with its CPU time and latencies.
 
 Only the wire is used: paths under /v2, JSON bodies, the Client-ID and X-Project-ID headers.
 Nothing here knows which server it talks to. `run.py` measures two servers side by side with it; for
@@ -18,7 +18,7 @@ Scenarios (choose with --scenarios, comma separated):
 
 Every figure is the result of --trials repetitions and is reported as min / median / max over them.
 CPU: "load" is this process, "sink" the webhook receiver, "server" the process trees given with
---server-pid, "other" whatever else the machine was busy with meanwhile. 1.0 is one whole core.
+--server-pid, "other" all other processes of the machine. 1.0 is one whole core.
 """
 
 import argparse
@@ -39,8 +39,8 @@ from orjson import dumps, loads
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CALM_SECONDS = 1.25
-"""Services may clear away later what a trial left: zaqar-notify looks for deleted queues once a second,
-and the next trial would pay for that."""
+"""Services may clear the rest of a trial later: zaqar-notify looks for deleted queues once a second, and the
+next trial would pay for that."""
 TICK = os.sysconf("SC_CLK_TCK")
 CORES = os.cpu_count()
 PART_CPU = "cpu_ms_per_op_of_"
@@ -698,7 +698,7 @@ def summarise(trials, discarded=()):
         keys += [k for k, v in t.items() if isinstance(v, (int, float)) and k not in keys]
     out = {k: spread([t.get(k) for t in trials]) for k in keys}
     errors = Errors()
-    for t in [*trials, *discarded]:  # what went wrong counts wherever it happened
+    for t in [*trials, *discarded]:  # errors count in discarded trials, too
         for k, v in t.get("errors", {}).items():
             errors[k] = errors.get(k, 0) + v
     for k in INTEGRITY:
@@ -729,7 +729,7 @@ def noise(trial):
 async def repeat(a, name, runs, deadline=None):
     """Run `a.trials` trials of each server, taking turns, so that a bad minute touches all alike.
 
-    A trial during which somebody else had more than `a.noise` of a core is repeated, up to
+    A trial during which other processes had more than `a.noise` of a core is repeated, up to
     `a.noise_retries` times, and the calmest ones count. They are chosen by that alone, never by
     their outcome.
 

@@ -1,11 +1,11 @@
-"""What a thousand waiting long polls cost, and how soon they are answered.
+"""The cost of a thousand waiting long polls, and how soon they are answered.
 
 Two API processes of one cluster: all polls wait in the one, all messages are posted through the
-other, so no poll is woken by what its own process did. The polls are spread over one queue, over 64, or
+other, so no poll is woken by its own process. The polls are spread over one queue, over 64, or
 over as many queues as there are polls. Each waits 20 seconds and then asks again; the first ones wait
 less, so that the renewals are spread as well.
 
-First the processes are left alone, and their CPU is read: that is what waiting costs. Then messages are
+First the processes are left alone, and their CPU is read: it is the cost of waiting. Then messages are
 posted, each to the next queue in turn, and the time from a post's sending to each answer is noted: a
 claim answers one poll, a listing all that wait at the queue.
 """
@@ -34,7 +34,7 @@ POST_EVERY_SECONDS = 0.25
 ANSWERS_PER_SECOND = 300
 """At most: with fewer posts where each is answered to many, as this is not about load."""
 LATE_SECONDS = 5
-"""After the last post; what has not come by then counts as not answered."""
+"""After the last post. A later answer counts as none."""
 SHORTEST_SECONDS = 4
 
 
@@ -63,7 +63,7 @@ def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[st
 
 @dataclass
 class Polls:
-    """The polls of one line, and what is known of them. Instants are of `time.perf_counter`."""
+    """The polls of one line, and their answers. Instants are of `time.perf_counter`."""
 
     ctx: load.Ctx
     client: load.RawClient
@@ -85,7 +85,7 @@ class Polls:
                     await self.came.wait()
 
     async def claim(self, queue: str, wait: int) -> None:
-        """Ask for a message, again and again; whoever gets one keeps it."""
+        """Claim a message, again and again; it is not released."""
         client_id, body = str(uuid.uuid4()), dumps({"ttl": 300, "grace": 60})
         while not self.is_over:
             path = f"{self.ctx.q(queue)}/claims?limit=1&wait={wait}"
@@ -95,7 +95,7 @@ class Polls:
                 self._answered(loads(answer))
 
     async def observe(self, queue: str, wait: int) -> None:
-        """Ask for what is new, again and again."""
+        """Ask for new messages, again and again."""
         client_id, marker = str(uuid.uuid4()), ""
         while not self.is_over:
             path = f"{self.ctx.q(queue)}/messages?wait={wait}{marker}"

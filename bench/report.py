@@ -1,4 +1,4 @@
-"""Markdown tables of what was measured, and the place in the docs where they go."""
+"""Markdown tables of the results, and their place in the docs."""
 
 import importlib.metadata
 import platform
@@ -45,7 +45,7 @@ LIBRARIES = (
 
 
 def put(section: str, text: str, document: Path = DOCUMENT) -> None:
-    """Replace what stands between the section's two marker comments."""
+    """Replace the text between the section's two marker comments."""
     begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
     before, _, rest = document.read_text().partition(begin)
     _, found, after = rest.partition(end)
@@ -153,7 +153,7 @@ def change_table(results: dict, before: str, after: str) -> str:
 
 
 def facts(*lines: str) -> str:
-    """What the figures rest on."""
+    """The machine, versions and options of the figures."""
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -211,7 +211,7 @@ def _versions(*libraries: str) -> str:
 
 
 def _version_in(program: Path) -> str:
-    """What `program --version` says."""
+    """The version that `program --version` prints."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     return re.search(r"\d+\.\d+\.\d+", said)[0]
 

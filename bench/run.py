@@ -11,8 +11,8 @@ Sections:
   mongodb     our cluster, one API process and one worker, beside Zaqar on the same MongoDB and on Redis
   processes   the same in other sizes: one and two API processes, one and two workers
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
-  pollers     a thousand long polls that wait: what they cost, and how soon they are answered
-  tenants     `zaqar-notify up`: what one project costs the others, and bad receivers the good ones
+  pollers     a thousand long polls that wait: their cost, and how soon they are answered
+  tenants     `zaqar-notify up`: the cost of one project for the others, and of bad receivers for good ones
   broker      our cluster with Redis, and with a Redis that was killed
 
 Zaqar is installed from PyPI at the first run; `mongod` and `redis-server` are those that the tests
@@ -129,7 +129,7 @@ def measure(a: argparse.Namespace, directory: Path) -> tuple[dict[str, str], dic
 
 def main() -> None:
     a = options()
-    # Being told to stop is an interrupt like Ctrl-C: what was started is stopped on the way out.
+    # SIGTERM is an interrupt like Ctrl-C: all started processes are stopped on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     a.out = a.out.resolve()
     a.out.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ STOP_SECONDS = 15
 MONGOD_OPTIONS = (
     *("--replSet", SET_NAME, "--wiredTigerCacheSizeGB", "1", "--oplogSize", "500"),
     "--nounixsocket",
-    # See docs/decisions/0004: nobody here reads the past, and keeping it makes queues' heads slow.
+    # Kept history slows reads of a queue's first messages, and no read needs it (docs/decisions/0008).
     *("--setParameter", "minSnapshotHistoryWindowInSeconds=0"),
     # Alone it need not wait for another to take over when it stops.
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
@@ -42,7 +42,7 @@ MONGOD_OPTIONS = (
 
 @dataclass(frozen=True)
 class Server:
-    """`parts` are the roots of all process trees whose CPU counts, stores included, by what they are."""
+    """`parts` are the roots of all process trees whose CPU counts, stores included, by their role."""
 
     label: str
     url: str
@@ -121,7 +121,7 @@ def cluster(
 
 @contextlib.contextmanager
 def bare_route(directory: Path) -> Iterator[Server]:
-    """What HTTP alone costs in Python: see `echo_app.py`."""
+    """The cost of HTTP alone in Python: see `echo_app.py`."""
     command = ["-m", "uvicorn", "echo_app:app", "--app-dir", str(HERE), "--no-access-log"]
     log = directory / "bare-route.log"
     with _python(FLOOR, command, log, path="/", environ=os.environ) as server:

@@ -1,10 +1,10 @@
 """A webhook sink in a process of its own: counts deliveries, keeps latencies.
 
     POST /hook/<run>/<subscriber>   a delivery; answered 204
-    GET  /ctl/<run>                 what came in for that run
+    GET  /ctl/<run>                 the deliveries of that run
     DELETE /ctl/<run>               forget it
 
-A delivery's body is JSON, with what the load generator posted under "body": a "seq", and "ts", the
+A delivery's body is JSON, with the load generator's message under "body": a "seq", and "ts", the
 sender's time.time().
 """
 

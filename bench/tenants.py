@@ -1,7 +1,7 @@
-"""What one project costs the others, and its bad receivers its good ones.
+"""The cost of one project for the others, and of its bad receivers for its good ones.
 
-`zaqar-notify up` with its default settings. Beside what is measured, another project, or the same one,
-does its worst:
+`zaqar-notify up` with its default settings. Beside the measured operations, another project, or the same one,
+makes a bad load:
 
   hanging    3,000 webhooks of another project at a server that accepts and never answers, one post
   backlog    10,000 posts of another project to one such webhook
@@ -9,7 +9,7 @@ does its worst:
   unread     requests of another project for pages of 5 MB, of which it reads nothing
   rounds     three rounds of posts to 100 webhooks of one project, of which 10 are dead and 10 hang
   mesh       20 queues that all subscribe to each other, one post of 10 bytes
-  black hole many deliveries owed to a webhook that never answers: what they cost while nothing else is done
+  black hole many deliveries owed to a webhook that never answers: their cost while nothing else is done
   pops       consumers that pop 20 at a time
 """
 
@@ -248,7 +248,7 @@ async def _ask_and_read_nothing(
 
 
 class _CantBeHad(Exception):
-    """This machine has not what a line needs."""
+    """This machine lacks something that a line needs."""
 
 
 def _without_names(stack: contextlib.ExitStack, directory: Path) -> list[str]:
@@ -267,7 +267,7 @@ def _without_names(stack: contextlib.ExitStack, directory: Path) -> list[str]:
 
 
 async def _rounds(bench: _Bench, *, bad: int) -> dict:
-    """Posts as fast as they go, in three rounds; what came to the good receivers of the same project."""
+    """Posts as fast as they go, in three rounds, and the deliveries to the good receivers of the same project."""
     async with bench.client("mixed") as client, load.RawClient(bench.sink.url, {}) as sink:
         run = uuid.uuid4().hex
         good = [f"{bench.sink.url}/hook/{run}/{number}" for number in range(GOOD)]

@@ -31,7 +31,7 @@ DATABASE = "zaqar_notify"
 
 MONGOD_OPTIONS = (
     *("--replSet", SET_NAME, "--wiredTigerCacheSizeGB", "0.5"),
-    # Nobody reads the past, and heads of queues are read the quicker without it.
+    # Kept history slows reads of a queue's first messages, and no read needs it (docs/decisions/0008).
     *("--setParameter", "minSnapshotHistoryWindowInSeconds=0"),
 )
 REDIS_OPTIONS = (
@@ -95,10 +95,10 @@ class Cluster:
         return [*self.stores, self.broker, self.api, *self.workers]
 
     async def start(self) -> None:
-        """Start all, each as soon as what it needs is there.
+        """Start all processes, each as soon as those that it needs are ready.
 
         Raises:
-            StartRefused: One of them does not start; the sentence says which, and what it said.
+            StartRefused: One of them does not start; the sentence names it and has its last words.
         """
         for store in [*self.stores, self.broker]:
             store.start()
@@ -114,7 +114,7 @@ class Cluster:
             process.keep()
 
     async def stop(self) -> None:
-        """Stop all: first those that work, then what they work on."""
+        """Stop all: first the API and the workers, then store and broker."""
         late: list[Process] = []
         for processes, within_seconds in (
             ([self.api], API_STOP_SECONDS),

@@ -1,4 +1,4 @@
-"""What stays of a cluster from start to start: ports and keys, in its directory."""
+"""The ports and keys of a cluster, kept in its directory from start to start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_PORT = 27117
 
 
 class Fixed(msgspec.Struct, frozen=True):
-    """What stays from start to start; the replica set's members know each other by their ports."""
+    """Ports and keys that every start uses. The replica set's members know each other by their ports."""
 
     mongod_ports: list[int]
     redis_port: int
@@ -32,7 +32,7 @@ class Fixed(msgspec.Struct, frozen=True):
 
 
 def fixed_for(data: Path, *, members: int, mongo_port: int, redis_port: int) -> Fixed:
-    """What was fixed at the first start on this directory, which this may be.
+    """The ports and keys of the first start on this directory; they are made if this is the first.
 
     Args:
         members: So many MongoDB servers.

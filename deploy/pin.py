@@ -24,7 +24,7 @@ _INSPECT = ("docker", "buildx", "imagetools", "inspect", "--format", "{{.Manifes
 
 
 def main(files: Iterable[Path] = FILES) -> int:
-    """Pin what can be; the exit code is 1 when a registry did not answer."""
+    """Pin all images whose registry answers; the exit code is 1 when one did not."""
     texts = {file: file.read_text() for file in files}
     images = {found["image"] for text in texts.values() for found in _IMAGE.finditer(text)}
     digests = {image: _digest(image) for image in sorted(images)}
@@ -39,7 +39,7 @@ def main(files: Iterable[Path] = FILES) -> int:
 
 
 def _digest(image: str) -> str | None:
-    """What the image's tag leads to today; None, having said so, when nobody answers that."""
+    """The digest of the image's tag today. None when the registry does not answer, which is printed."""
     try:
         done = subprocess.run(
             [*_INSPECT, image],

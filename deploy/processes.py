@@ -1,4 +1,4 @@
-"""A process of a cluster: its log is a file, and what ends by itself is started again."""
+"""A process of a cluster: its log is a file, and it is started again when it ends by itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Process:
         Args:
             log: Everything that it prints is added here.
             environ: Its whole environment; None: this process's.
-            describes: What it is, in a few words for a person.
+            describes: Its role, in a few words for people.
         """
         self.name = name
         self.log = log

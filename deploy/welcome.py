@@ -1,4 +1,4 @@
-"""What `make cluster` prints when it has started."""
+"""The text that `make cluster` prints when it has started."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def welcome(
     settings_file: Path,
     until: str,
 ) -> str:
-    """Everything a person needs to look at the cluster, use it and break it.
+    """The addresses and commands to look at the cluster, use it and break it.
 
     Args:
-        addresses: What else it listens on, by what it is.
+        addresses: Other addresses that it listens on, by their role.
         settings_file: The settings of its processes.
         until: When it stops.
     """

@@ -14,7 +14,7 @@ class Shortage(Exception):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether this process or its host lacked what the try needed."""
+    """Whether this process or its host lacked files or memory for the attempt."""
     if isinstance(error, Shortage | MemoryError):
         return True
     if not isinstance(error, OSError):

@@ -1,6 +1,6 @@
 """The `zaqar-notify` command.
 
-Commands that call a service start at once: what serves is imported only by those that serve.
+Commands that call a service start at once: only commands that serve import the server.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def address(
 ) -> None:
     """Messaging and notification with the Zaqar API.
 
-    What is done every day is one verb: post, tail, claim, subscribe. All else is a noun and a verb:
+    Everyday commands are one verb: post, tail, claim, subscribe. All others are a noun and a verb:
     queue list, subscription delete, poison retry.
 
     Exit codes: 0 done (also when there was nothing to claim), 1 refused by the service or not able

@@ -83,7 +83,7 @@ def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> No
             _serve(settings, listeners[place], processes=len(listeners), on_started=tell_ready)
         )
 
-    # Shared by the processes for as long as nobody writes to it.
+    # The processes share this memory until one of them writes to it.
     gc.freeze()
     Supervisor(
         work,

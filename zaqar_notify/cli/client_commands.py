@@ -18,7 +18,7 @@ from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound, RawJso
 
 POST_MESSAGES = 100
 POST_BYTES = 131072
-"""Lines are posted in groups of at most this many and this size: half of what a service takes."""
+"""Lines are posted in groups of at most this many and this size: half of the service's limits."""
 
 
 def register(app: typer.Typer) -> None:
@@ -115,7 +115,7 @@ def claim(
             print_table(["ID", "AGE", "BODY"], rows)
         if not claimed:
             print(f"Nothing to claim on queue {queue!r}", file=sys.stderr)
-        # What could not be printed must not be deleted.
+        # A message that could not be printed must not be deleted.
         sys.stdout.flush()
         for message in claimed.messages if delete else ():
             claimed.delete(message)
@@ -190,10 +190,10 @@ def in_groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
 
 
 def _read_bodies(content: str, *, is_text: bool, by_line: bool) -> list[RawJson]:
-    """The messages in what was given.
+    """The messages in the given texts.
 
     Raises:
-        BadParameter: One is not JSON; the text says which line, and what to do.
+        BadParameter: One is not JSON; the text names its line and the remedy.
     """
     if not by_line:
         return [_body(content.removesuffix("\n") if is_text else content, is_text, "BODY")]

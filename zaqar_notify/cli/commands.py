@@ -1,4 +1,4 @@
-"""What all commands share: where the service is, and how errors end."""
+"""Code that all commands share: the address of the service, and the end of a command by an error."""
 
 from __future__ import annotations
 

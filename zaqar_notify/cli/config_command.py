@@ -1,4 +1,4 @@
-"""`zaqar-notify config`: what the settings are, where they come from, and what there is to set."""
+"""`zaqar-notify config`: the values of the settings, their sources, and a list of all settings."""
 
 from __future__ import annotations
 

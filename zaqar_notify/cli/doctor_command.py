@@ -1,4 +1,4 @@
-"""`zaqar-notify doctor`: what is wrong with this installation, and what to do about it."""
+"""`zaqar-notify doctor`: the faults of this installation, and how to mend them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
-    """Check what a process with these settings needs; exit code 1 when there is a problem.
+    """Check the things that a process with these settings needs; exit code 1 when there is a problem.
 
     Looks at settings, store, broker, clock, mail relay, addresses, secrets and limits, and changes
     nothing. It may be run beside the service, as the service's user and with its environment.
@@ -53,7 +53,7 @@ def _findings(data: Path | None) -> list[Finding]:
     except StartRefused as error:
         return [problem("settings", str(error), "No process starts with these settings")]
 
-    # What looks at relays and stores takes a while to import.
+    # The checks of relays and stores take a while to import.
     from sinks.registry import load_kinds
     from zaqar_notify.doctor import examine
 

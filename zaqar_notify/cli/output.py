@@ -10,7 +10,7 @@ import msgspec
 from zaqar_notify.client import Message, Subscription
 
 FOREVER = timedelta(days=100 * 365)
-"""What lives longer does not expire, as far as people are concerned."""
+"""A longer life is shown as one that does not end."""
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

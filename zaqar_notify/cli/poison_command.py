@@ -1,4 +1,4 @@
-"""`zaqar-notify poison …`: jobs that nobody could finish, and what is to become of them."""
+"""`zaqar-notify poison …`: list, retry or drop the jobs that no worker could finish."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _do(
 async def _run(
     settings: Settings, uri: str, job: str | None, *, retry: bool, drop: bool, as_json: bool
 ) -> bool:
-    # Only who opens a store pays for its driver.
+    # Imported late, because drivers take a while to import.
     from zaqar_notify import poison
     from zaqar_notify.storage.clock import store_clock
     from zaqar_notify.storage.registry import open_storage

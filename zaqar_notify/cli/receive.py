@@ -1,4 +1,4 @@
-"""`zaqar-notify receive`: a webhook receiver for trying things out. It prints what arrives."""
+"""`zaqar-notify receive`: a webhook receiver for trying things out. It prints each delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`zaqar-notify restored`: what is left to do when a cluster's store was put back from a backup."""
+"""`zaqar-notify restored`: the last step after a cluster's store was restored from a backup."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def restored() -> None:
 
 
 async def _run(settings: Settings) -> int:
-    # Only who opens a store pays for its driver.
+    # Imported late, because drivers take a while to import.
     from zaqar_notify.storage.registry import open_storage
 
     storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)

@@ -64,7 +64,7 @@ async def _serve(settings: Settings, listener: socket.socket, data: Path) -> Non
 
 
 def _single_process_settings(settings: Settings, data: Path) -> Settings:
-    """What this shape sets by itself: the store, loopback receivers, and keys of its own."""
+    """The settings that `up` makes by itself: the store, loopback receivers, and keys of its own."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         settings = with_keys(settings, data)

@@ -1,4 +1,4 @@
-"""Commands that listen. What they put together is imported when they run: it takes a second."""
+"""Commands that listen. They import the server when they run, because that takes a second."""
 
 from __future__ import annotations
 

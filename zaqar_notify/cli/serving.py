@@ -1,4 +1,4 @@
-"""What `up` and `api` share: an address to listen on, and a server that stops when it is asked to."""
+"""Code that `up` and `api` share: an address to listen on, and a server that stops at a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class Companion(Protocol):
-    """What runs beside the server and ends with it: the delivery engine."""
+    """A part that runs beside the server and ends with it: the delivery engine."""
 
     async def run(self) -> None: ...
 
@@ -76,7 +76,7 @@ async def serve_until_stopped(
         stop()
 
     _on_signals(stop_or_hurry)
-    # What start-up made lives until the end; collections need not look at it again.
+    # Objects of the start live until the end, so garbage collections need not look at them again.
     gc.collect()
     gc.freeze()
     async with serving_metrics(service):
@@ -101,7 +101,7 @@ def _on_signals(stop: Callable[[], None]) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; whoever serves on it begins to listen.
+    """A socket bound to the address. It does not listen yet; the server begins that.
 
     Raises:
         StartRefused: The address can't be used.
@@ -123,7 +123,7 @@ def listen_for_each(host: str, port: int, count: int) -> list[socket.socket]:
     Raises:
         StartRefused: The address can't be used.
     """
-    # Bound without sharing first: somebody else's sockets there would otherwise go unnoticed.
+    # Bound without sharing first, because a shared bind does not notice another program's socket.
     with contextlib.closing(listen(host, port)) as probe:
         family, address = probe.family, probe.getsockname()
     listeners = []

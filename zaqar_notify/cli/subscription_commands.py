@@ -41,6 +41,6 @@ def delete(
         str, typer.Argument(show_default=False, help="As `subscription list` shows it.")
     ],
 ) -> None:
-    """Delete a subscription, with what it missed. No error if there is none."""
+    """Delete a subscription, with its undelivered messages. No error if there is none."""
     with open_client(context) as client:
         client.unsubscribe(queue, subscription_id)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 READY = signal.SIGUSR1
-"""What a process sends its parent when it does its work."""
+"""The signal that a process sends its parent when it is ready."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, READY)
 
@@ -79,7 +79,7 @@ class Supervisor:
 
         Raises:
             SystemExit: At the end, in the parent: 0 when all stopped as they should. In the children
-                too, or what else `work` raises.
+                too, unless `work` raises another error.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         while True:

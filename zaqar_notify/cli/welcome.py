@@ -1,4 +1,4 @@
-"""What a service that has started tells a person: commands that can be pasted into a shell as they stand."""
+"""The text that a started service prints: commands that can be pasted into a shell as they stand."""
 
 from __future__ import annotations
 

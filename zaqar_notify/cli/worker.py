@@ -1,4 +1,4 @@
-"""`zaqar-notify worker`: the Celery application of `workers.app`, started with what it needs."""
+"""`zaqar-notify worker`: starts the Celery application of `workers.app` with its options."""
 
 from __future__ import annotations
 

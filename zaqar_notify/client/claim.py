@@ -14,8 +14,8 @@ from zaqar_notify.client.transport import Transport
 class Claim:
     """A lease over `messages`, oldest first, for `ttl` seconds; false when it holds none.
 
-    As a context manager it gives back at the end what was not deleted, so that a consumer that
-    fails holds nothing up.
+    As a context manager it releases the messages that were not deleted, so that a consumer that
+    fails delays no message.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Claim:
         self.ttl = ttl
 
     def release(self) -> None:
-        """Give back what was not deleted, for others to claim at once."""
+        """Release the messages that were not deleted. Other consumers can claim them at once."""
         if self._held:
             self._transport.send("DELETE", f"{self._queue_path}/claims/{self.id}")
             self._held.clear()

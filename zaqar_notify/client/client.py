@@ -81,12 +81,12 @@ class Client:
         """
         Args:
             client_id: A UUID; None makes one for this client. Listings with `echo=False` leave out
-                what was posted under it.
+                messages that were posted under it.
             timeout_seconds: For an answer, beyond the time that the service was asked to wait.
             pauses_seconds: Between the tries of one call; none: every call is tried once.
             session: For proxies, certificates and the like; left open at the end.
-            on_warning: Called with what the service says has no effect of a request that it took;
-                None: it becomes a Python warning, `ServiceWarning`.
+            on_warning: Called with the service's warning about a part of an accepted request that has no
+                effect. None: it becomes a Python warning, `ServiceWarning`.
         """
         self.client_id = client_id or str(uuid.uuid4())
         self._transport = Transport(
@@ -329,7 +329,7 @@ class Client:
         methods: Sequence[str] = ("GET",),
         expires_at: datetime | None = None,
     ) -> SignedUrl:
-        """Access for somebody without an account; by default reading its messages for a day.
+        """Access to the queue without an account; by default to read its messages for a day.
 
         Args:
             expires_at: An aware instant.
@@ -397,7 +397,7 @@ class Client:
 
     def _follow(self, queue: str, marker: str | None) -> Iterator[Message]:
         # Claimed and delayed messages are asked for, too: the marker moves past them, and an
-        # observer who left them out now would never see them.
+        # observer that left them out now would never see them.
         every = {"limit": PAGE, "echo": True, "include_claimed": True, "include_delayed": True}
         while True:
             page = self._page(

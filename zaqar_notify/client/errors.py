@@ -1,8 +1,8 @@
-"""What a call can come to besides its result.
+"""The errors of calls.
 
 ClientError
 ├── ServiceUnreachable      no answer: refused, cut off, timed out
-└── ServiceError            an answer that says no; the wire's status, title and description
+└── ServiceError            a refusal; the wire's status, title and description
     ├── BadRequest          400
     ├── Unauthorized        401
     ├── Forbidden           403
@@ -19,7 +19,7 @@ class ServiceWarning(UserWarning):
 
 
 class ClientError(Exception):
-    """The text is a sentence for the person who made the call."""
+    """The text is a sentence for people."""
 
 
 class ServiceUnreachable(ClientError):
@@ -53,7 +53,7 @@ class NotFound(ServiceError):
 
 
 class Conflict(ServiceError):
-    """The request contradicts what is stored."""
+    """The request contradicts the stored state."""
 
 
 class ServiceUnavailable(ServiceError):

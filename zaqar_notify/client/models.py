@@ -1,4 +1,4 @@
-"""What calls give back, and what a post takes. Field names are the wire's; durations are seconds."""
+"""The results of calls, and the message of a post. Field names are the wire's; durations are seconds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Message(msgspec.Struct, frozen=True):
     checksum: str | None = None
 
     @property
-    def body(self) -> Any:  # a JSON value: what it is, only the poster knows
+    def body(self) -> Any:  # any JSON value
         return json.loads(bytes(self.raw))
 
 
@@ -96,7 +96,7 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class SignedUrl(msgspec.Struct, frozen=True):
-    """Access to some paths of one queue, for whoever holds it, until `expires` (UTC)."""
+    """Access to some paths of one queue until `expires` (UTC), for every holder of these values."""
 
     project: str
     paths: list[str]
@@ -106,7 +106,7 @@ class SignedUrl(msgspec.Struct, frozen=True):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request sends, beside a Client-ID, to be let in."""
+        """The headers of a request that uses this access; a Client-ID is needed, too."""
         return {
             "URL-Signature": self.signature,
             "URL-Expires": self.expires,

@@ -26,7 +26,7 @@ PATIENT_PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 LONGEST_RETRY_AFTER_SECONDS = 20
-"""A caller waits for one answer; who is told to come back later than this is told no instead."""
+"""The longest pause that a call makes before another try. Longer ones raise the error at once."""
 
 
 class Transport:
@@ -152,7 +152,7 @@ def _was_never_sent(error: requests.RequestException) -> bool:
 
 
 def _warnings(answer: requests.Response) -> list[str]:
-    """What the service says about a request that it took."""
+    """The service's warnings about a request that it accepted."""
     quoted = _WARNING.findall(answer.headers.get("Warning", ""))
     return [re.sub(r"\\(.)", r"\1", text) for text in quoted]
 
