@@ -104,7 +104,7 @@ def check_identity(headers: object) -> None:
 def warn_of_kept(headers: object, warn: Warn) -> None:
     """Say which of the headers are the service's to set."""
     for name in headers if isinstance(headers, dict) else ():
-        if _key(name) in _KEPT:
+        if is_kept(name):
             warn(f"options: post_headers {name} has no effect: it is the service's to set")
 
 
@@ -114,10 +114,15 @@ def may_set(name: object, value: object) -> bool:
         isinstance(name, str)
         and isinstance(value, str)
         and _is_token(name) is not None
-        and _key(name) not in _KEPT
+        and not is_kept(name)
         and not _says_who_asks(name)
         and not has_control_characters(value)
     )
+
+
+def is_kept(name: str) -> bool:
+    """Whether the service alone sets a header."""
+    return _key(name) in _KEPT
 
 
 def _says_who_asks(name: str) -> bool:

@@ -43,7 +43,7 @@ _OWN_HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"zaqar-notify/{__version__}",
 }
-_POST_DATA_GROWTH = 4
+POST_DATA_GROWTH = 4
 """The largest body made by `post_data`, as a multiple of the largest body of a post: a template that repeats the
 placeholder could make gigabytes."""
 
@@ -117,7 +117,7 @@ class WebhookSink(Sink):
             name_servers=name_servers,
         )
         self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
-        self._most_body_bytes = _POST_DATA_GROWTH * settings.max_messages_post_size
+        self._most_body_bytes = POST_DATA_GROWTH * settings.max_messages_post_size
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         try:
