@@ -12,7 +12,7 @@ PACKAGES = ("zaqar_notify", "api", "workers", "sinks")
 
 
 def test_the_map_names_every_module_and_nothing_else() -> None:
-    mapped = {named(row[0])[0] for row in rows(section(PAGE, "## Map of the code"))}
+    mapped = {named(row[0])[0] for row in rows(section(PAGE, "## Modules"))}
 
     assert {name for name in mapped if not (ROOT / name).exists()} == set()
     assert {module for module in map(_name, _modules()) if not _is_mapped(module, mapped)} == set()
