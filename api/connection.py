@@ -85,6 +85,7 @@ class Connection(Reading):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_arrival()
         self._stop_watching()
+        self._head = b""
         self._limits.forget(self)
         super().connection_lost(exc)
 
@@ -121,6 +122,8 @@ class Connection(Reading):
         """Write to the client, a head together with what follows it; `Exit.write` until our side is closed."""
         if self._head is None and data != CONTINUE:
             self._head = data
+            # Without more of it in this turn of the loop, the rest may take its time.
+            self.loop.call_soon(self._send_head)
         elif self._head:
             self._send_head(data)
         else:

@@ -30,6 +30,7 @@ class Exchange:
     """One request on its way through the application, and back.
 
     `route` is the path template that it is counted under. `is_timed` says whether its time tells something.
+    `is_cut_short` says that the body failed: no middleware may end it as if it were whole.
     `must_close` says whether the connection ends with the answer; None: nobody has looked at the body.
     """
 
@@ -39,6 +40,7 @@ class Exchange:
         "_method",
         "_requests",
         "_send",
+        "is_cut_short",
         "is_timed",
         "must_close",
         "request_id",
@@ -55,6 +57,7 @@ class Exchange:
         self.request_id = request_id
         self.route = OTHER
         self.is_timed = False
+        self.is_cut_short = False
         self.must_close: bool | None = None
 
     async def send(self, message: Message) -> None:
@@ -65,7 +68,8 @@ class Exchange:
             if self._is_last():
                 headers.append(CLOSE)
             message["headers"] = headers
-        await self._send(message)
+        if not self.is_cut_short:
+            await self._send(message)
 
     def note(self, status: int) -> None:
         """Count the answer. Before it is sent: whoever has read it finds it counted."""

@@ -115,6 +115,7 @@ class SurfaceRoute(BaseRoute):
             await send_answer(answer, call, receive, send)
         except Exception as error:  # Of a body in parts. It stays cut short, which its client sees.
             self._log_failure(error, exchange)
+            exchange.is_cut_short = True
         read = scope.get(READ)
         if read is not None and len(answer.whole) > LARGE_BYTES and not resource.is_open:
             await self._turns.of(call.project).unread(len(answer.whole), read)

@@ -40,14 +40,6 @@ async def _send_parts(
     receive: Receive,
     send: Send,
 ) -> None:
-    response = StreamingResponse(_begun(parts), int(status))
+    response = StreamingResponse(parts, int(status))
     response.raw_headers = headers
     await response({"type": "http"}, receive, send)
-
-
-async def _begun(parts: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The parts, with an empty one before them: the connection keeps an answer's head for the part behind
-    it, and the first one may take its time."""
-    yield b""
-    async for part in parts:
-        yield part

@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
+from fastapi import FastAPI, Request, Response
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from api.answers import Answer
+from api.app import create_app
 from api.errors import answer_to
 from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
@@ -18,6 +21,7 @@ from api.surfaces import Surface
 from api.v2.admission import admit
 from tests.api.conftest import Api, StartApi
 from tests.api.surfaces import Everybody, add_surface
+from zaqar_notify.auth import Policy
 from zaqar_notify.service import Service
 
 DEADLINE_SECONDS = 10
@@ -53,13 +57,36 @@ def parts() -> Parts:
     return Parts()
 
 
-@pytest.fixture
-async def api(start_api: StartApi, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Api:
+class PassOn(BaseHTTPMiddleware):
+    """Sends on each part of an answer that is not empty, and says nothing of the others."""
+
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        return await call_next(request)
+
+
+def with_middleware(service: Service, policy: Policy) -> FastAPI:
+    app = create_app(service, policy)
+    app.add_middleware(PassOn)
+    return app
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "below middleware"])
+async def api(
+    request: pytest.FixtureRequest,
+    start_api: StartApi,
+    parts: Parts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Api:
+    if request.param:
+        monkeypatch.setattr("tests.api.conftest.create_app", with_middleware)
+    add_surface(monkeypatch, stream_of(parts))
+    return await start_api()
+
+
+def stream_of(parts: Parts) -> Surface:
     operation = Operation(parts.show, UNGUARDED, "Show parts", {200: Reply("Parts")})
     streams = (Resource(PATH, {"GET": operation}, is_open=True),)
-
-    add_surface(monkeypatch, Surface(PATH, streams, Everybody(), admit, answer_to))
-    return await start_api()
+    return Surface(PATH, streams, Everybody(), admit, answer_to)
 
 
 @asynccontextmanager
