@@ -43,8 +43,8 @@ from tests.mongodb.stops import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, Posted, QueueRef
-from zaqar_notify.storage.mongodb import records
-from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of, fence_at
+from zaqar_notify.storage.mongodb import queue_states
+from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState, blocks_of, fence_at
 from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.planes import Storage
 
@@ -179,7 +179,7 @@ async def test_the_slot_of_a_sealed_block_goes_when_its_writer_posts_no_more(
     await page(other_storage, queue)
     assert await slots(storage, queue) == {store_of(storage)._posting._reserving.writer}
 
-    monkeypatch.setattr(records, "SLOT_LIFE", timedelta())
+    monkeypatch.setattr(queue_states, "SLOT_LIFE", timedelta())
     await page(other_storage, queue)
 
     assert await slots(storage, queue) == set()
@@ -399,7 +399,7 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
         stopped.go_on.set()
         await slow
 
-    assert await Blocks(store_of(storage).connection).ends([block]) == {block: State.FENCED}
+    assert await Blocks(store_of(storage).connection).ends([block]) == {block: BlockState.FENCED}
 
 
 async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
@@ -557,10 +557,10 @@ def seals_may_be_gone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def see_no_seal_at_first(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = store_of(storage)._records._blocks
+    blocks = store_of(storage)._states._blocks
     ends = blocks.ends
 
-    async def look_too_early(_: object) -> dict[Block, State]:
+    async def look_too_early(_: object) -> dict[Block, BlockState]:
         monkeypatch.setattr(blocks, "ends", ends)
         return {}
 

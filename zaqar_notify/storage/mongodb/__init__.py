@@ -12,7 +12,7 @@ survives the loss of any process of ours and of a minority of the set's members.
     documents.py      between documents and models; ids and positions
     batching.py       requests that arrive together share a command
     blocks.py         blocks of positions, and how they end: seals and fences (docs/decisions/0004)
-    records.py        queues' documents: read in batches, and how far a queue can be read
+    queue_states.py   queues' documents: read in batches, and how far a queue can be read
     reserving.py      reservations of blocks
     post_batch.py     the documents of one batch of posts
     posting.py        batches of posts: reserve, insert, acknowledge

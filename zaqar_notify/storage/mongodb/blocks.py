@@ -34,7 +34,7 @@ REMOVABLE: Document = {"fence": {"$exists": False}, "kept": {"$exists": False}}
 from another queue that a later move relies on."""
 
 
-class State(enum.Enum):
+class BlockState(enum.Enum):
     """Whether messages may still appear in a block, and if not, how it ended."""
 
     OPEN = enum.auto()
@@ -77,7 +77,7 @@ class Blocks:
         self._durable_messages = connection.durable_messages
         self._quick_queues = connection.quick_queues
 
-    async def ends(self, blocks: Sequence[Block]) -> dict[Block, State]:
+    async def ends(self, blocks: Sequence[Block]) -> dict[Block, BlockState]:
         """The states of those blocks that are not open."""
         if not blocks:
             return {}
@@ -92,7 +92,7 @@ class Blocks:
         ends = {stored["_id"]: _state_of(stored) async for stored in found}
         return {block: ends[block.seal_id] for block in blocks if block.seal_id in ends}
 
-    async def fence(self, block: Block, *, seal_is_there: timedelta = SEAL_IS_THERE) -> State:
+    async def fence(self, block: Block, *, seal_is_there: timedelta = SEAL_IS_THERE) -> BlockState:
         """End the block, unless its writer has sealed it, and remove the messages of a fenced block.
 
         Args:
@@ -108,10 +108,10 @@ class Blocks:
             )
             if stored is None:
                 # A fail-over undid the document that stood in the way of the fence.
-                return State.OPEN
+                return BlockState.OPEN
             state = _state_of(stored)
             # By the instant of this look: the process may have slept since it saw the block.
-            if state is State.FENCED and stored["now"] < block.deadline + seal_is_there:
+            if state is BlockState.FENCED and stored["now"] < block.deadline + seal_is_there:
                 await self._remove_messages(block)
         return state
 
@@ -176,6 +176,6 @@ def blocks_of(stored: Document) -> list[Block]:
     ]
 
 
-def _state_of(stored: Document) -> State:
+def _state_of(stored: Document) -> BlockState:
     """The state of a block by the document in its seal's place."""
-    return State.FENCED if "fence" in stored else State.SEALED
+    return BlockState.FENCED if "fence" in stored else BlockState.SEALED

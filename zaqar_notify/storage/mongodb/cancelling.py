@@ -26,7 +26,7 @@ from zaqar_notify.storage.mongodb.documents import (
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CANCELLED, BY_DUE, BY_ID
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
 
 def cancelling(now: datetime) -> Sequence[Document]:
@@ -59,10 +59,10 @@ def leave_messages_behind() -> Document:
 
 
 class Cancelling:
-    def __init__(self, connection: Connection, records: Records) -> None:
+    def __init__(self, connection: Connection, states: QueueStates) -> None:
         self._queues = connection.queues
         self._messages = connection.messages
-        self._records = records
+        self._states = states
 
     async def end_life(self, ref: QueueRef, update: Sequence[Document], *, now: datetime) -> None:
         """Leave all messages of the queue behind, by this update of its document."""
@@ -81,8 +81,8 @@ class Cancelling:
 
     async def find(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         """As `Messages.cancelled`."""
-        record = await self._records.get(ref)
-        present = None if record is None else record.id
+        state = await self._states.get(ref)
+        present = None if state is None else state.id
         with storage_errors():
             ended = await self._ended_lives(ref, set(map(life_of, due)), present)
             lives = {life: stored["former"] for life, stored in ended.items()}

@@ -33,7 +33,7 @@ from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
-from zaqar_notify.storage.mongodb.records import Record, Records
+from zaqar_notify.storage.mongodb.queue_states import QueueState, QueueStates
 from zaqar_notify.storage.mongodb.waiting import Waiting
 from zaqar_notify.storage.passing import Passing
 
@@ -73,16 +73,16 @@ class MongoClaims(Claims):
     def __init__(
         self,
         connection: Connection,
-        records: Records,
+        states: QueueStates,
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
         batch_delay: BatchDelay,
     ) -> None:
         self._connection = connection
-        self._records = records
+        self._states = states
         self._leasing = leasing
-        self._dead_lettering = DeadLettering(connection, records, leasing, posting)
+        self._dead_lettering = DeadLettering(connection, states, leasing, posting)
         self._waiting = waiting
         self._passing: Passing[bytes] = Passing()
         self._claims: KeyedBatcher[Source, Wanted, Claim | None] = KeyedBatcher(
@@ -115,14 +115,14 @@ class MongoClaims(Claims):
         ref, without_clients = source
         try:
             with storage_errors():
-                record = await self._records.get(ref)
-                if record is not None and record.rules is not None:
+                state = await self._states.get(ref)
+                if state is not None and state.rules is not None:
                     for item in items:
-                        item.request.settle(record.rules)
-                    await self._fill(record, [item.request for item in items], without_clients)
+                        item.request.settle(state.rules)
+                    await self._fill(state, [item.request for item in items], without_clients)
                     for item in items:
                         if item.request.missing is not None:
-                            await self._give_back(record, item.request)
+                            await self._give_back(state, item.request)
                             item.fail(HeadMissing(item.request.missing))
         except StorageUnavailable as error:
             # The messages won before the error are leased, so no other claim can have them.
@@ -135,9 +135,9 @@ class MongoClaims(Claims):
         if held:
             self._waiting.held(ref, min(held))
 
-    async def _give_back(self, record: Record, claim: Wanted) -> None:
+    async def _give_back(self, state: QueueState, claim: Wanted) -> None:
         """Release what the claim has won, uncounted: its dead-letter queue has to be made first."""
-        won = {"queue": record.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
+        won = {"queue": state.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
         held = {**won, "claim": claim.lease.claim_id}
         await rerun(
             lambda: self._connection.messages.update_many(held, RELEASE_UNCOUNTED, hint=BY_ID)
@@ -145,16 +145,16 @@ class MongoClaims(Claims):
         claim.won = []
 
     async def _fill(
-        self, record: Record, claims: Sequence[Wanted], without_clients: Collection[str]
+        self, state: QueueState, claims: Sequence[Wanted], without_clients: Collection[str]
     ) -> None:
         """Walk along the free messages until every claim has enough, or there are no more."""
         now = max(claim.lease.now for claim in claims)
-        passing = self._passing.begin(record.id, without_clients) if without_clients else None
+        passing = self._passing.begin(state.id, without_clients) if without_clients else None
         after = None if passing is None else passing.after
         while lacking := [claim for claim in claims if claim.lacks]:
             limit = min(sum(claim.lacks for claim in lacking), LOOKED_AT_ONCE)
             free = await self._leasing.first_free(
-                record.id, now, limit=limit, after=after, without_clients=without_clients
+                state.id, now, limit=limit, after=after, without_clients=without_clients
             )
             if passing is not None:
                 passing.end(free[0]["_id"] if free else None)
@@ -164,7 +164,7 @@ class MongoClaims(Claims):
             after = free[-1]["_id"]
             shares = _share(free, lacking)
             found = await self._leasing.take(
-                record.id, [(claim.lease, share) for claim, share in shares]
+                state.id, [(claim.lease, share) for claim, share in shares]
             )
             for claim, share in shares:
                 won = [stored for stored in found if stored["claim"] == claim.lease.claim_id]
@@ -173,20 +173,20 @@ class MongoClaims(Claims):
                 lost = [stored["_id"] for stored in share if stored["_id"] not in taken]
                 if lost:
                     missing = await self._dead_lettering.put_away(
-                        record.id, lost, rule=claim.dead_letter, now=claim.now
+                        state.id, lost, rule=claim.dead_letter, now=claim.now
                     )
                     claim.missing = claim.missing or missing
             if len(free) < limit:
                 return
 
     async def get(self, ref: QueueRef, claim_id: str, *, now: datetime) -> Claim | None:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return None
         now_ms = to_ms(now)
         with storage_errors():
             found = await self._connection.messages.find(
-                {**_live(record, claim_id, now_ms), "expires_at": {"$gt": now}}, hint=BY_CLAIM
+                {**_live(state, claim_id, now_ms), "expires_at": {"$gt": now}}, hint=BY_CLAIM
             ).to_list()
         if not found:
             return None
@@ -201,12 +201,12 @@ class MongoClaims(Claims):
     async def renew_many(
         self, ref: QueueRef, claim_ids: Sequence[str], *, ttl: int, grace: int, now: datetime
     ) -> Set[str]:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return frozenset()
         messages = self._connection.messages
         claims = {"$in": list(claim_ids)}
-        live = {**_live(record, claims, to_ms(now)), "expires_at": {"$gt": now}}
+        live = {**_live(state, claims, to_ms(now)), "expires_at": {"$gt": now}}
         lease = Lease.begun("", ttl, grace, now, is_counted=False)
         with storage_errors():
             renewed = await rerun(
@@ -230,16 +230,16 @@ class MongoClaims(Claims):
         grace: int,
         now: datetime,
     ) -> None:
-        record = await self._records.get(ref)
+        state = await self._states.get(ref)
         position = to_position(message_id)
-        if record is None or position is None:
+        if state is None or position is None:
             raise ClaimNotHeld(claim_id, message_id)
-        one: Document = {"_id": place(record.id, position)}
-        if not is_of(record.id, message_id):
+        one: Document = {"_id": place(state.id, position)}
+        if not is_of(state.id, message_id):
             one = {"moved_id": message_id}
         lease = Lease.begun(claim_id, ttl, grace, now, is_counted=False)
         held = {
-            **_live(record, claim_id, lease.now),
+            **_live(state, claim_id, lease.now),
             "expires_at": {"$gt": now},
             **one,
         }
@@ -257,11 +257,11 @@ class MongoClaims(Claims):
     async def release(
         self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
     ) -> None:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return
         change = RELEASE if counted else RELEASE_UNCOUNTED
-        held = _live(record, claim_id, to_ms(now))
+        held = _live(state, claim_id, to_ms(now))
         with storage_errors():
             released = await rerun(
                 lambda: self._connection.messages.update_many(held, change, hint=BY_CLAIM)
@@ -300,9 +300,9 @@ def _share(
     return shares
 
 
-def _live(record: Record, claim: str | Document, now: int) -> Document:
+def _live(state: QueueState, claim: str | Document, now: int) -> Document:
     """The condition on messages that the claim holds."""
-    return {"queue": record.id, "claim": claim, "held_until": {"$gt": now}}
+    return {"queue": state.id, "claim": claim, "held_until": {"$gt": now}}
 
 
 def _by_position(stored: Document) -> bytes:

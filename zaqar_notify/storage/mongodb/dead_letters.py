@@ -13,7 +13,7 @@ from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
 MOVE_SECONDS = 60
 """A move that takes longer may be begun by another claim. No message is copied twice."""
@@ -21,9 +21,9 @@ MOVE_SECONDS = 60
 
 class DeadLettering:
     def __init__(
-        self, connection: Connection, records: Records, leasing: Leasing, posting: Posting
+        self, connection: Connection, states: QueueStates, leasing: Leasing, posting: Posting
     ) -> None:
-        self._records = records
+        self._states = states
         self._messages = connection.messages
         self._leasing = leasing
         self._posting = posting
@@ -60,8 +60,8 @@ class DeadLettering:
         """Whether messages can move there. An internal queue gets its head by the first."""
         if new_rules(ref) is not None:
             return True
-        record = await self._records.get(ref)
-        return record is not None and record.rules is not None
+        state = await self._states.get(ref)
+        return state is not None and state.rules is not None
 
     async def _move(
         self, queue: bytes, letters: Sequence[Document], to: DeadLetter, now: datetime

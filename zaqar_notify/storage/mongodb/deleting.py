@@ -21,7 +21,7 @@ from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
 from zaqar_notify.storage.mongodb.paging import Paging, places_of
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
 DELETES_TOGETHER = 500
 TRIES = 10
@@ -38,13 +38,13 @@ class Deleting:
     def __init__(
         self,
         connection: Connection,
-        records: Records,
+        states: QueueStates,
         leasing: Leasing,
         paging: Paging,
         batch_delay: BatchDelay,
     ) -> None:
         self._messages = connection.messages
-        self._records = records
+        self._states = states
         self._leasing = leasing
         self._find = paging.find
         self._deletions: Batcher[Deletion, None] = Batcher(
@@ -73,7 +73,7 @@ class Deleting:
         the purge left behind.
         """
         refs = list(dict.fromkeys(deletion.ref for deletion in deletions))
-        found = await all_of([self._records.remembered_id(ref) for ref in refs])
+        found = await all_of([self._states.remembered_id(ref) for ref in refs])
         queues = dict(zip(refs, found, strict=True))
         shares: dict[tuple[bytes, str | None], list[tuple[bytes, int]]] = {}
         for one in deletions:
@@ -114,18 +114,18 @@ class Deleting:
     async def _delete_one_by_one(
         self, ref: QueueRef, items: Sequence[BatchItem[Deletion, None]]
     ) -> None:
-        record = await self._records.get(ref)
+        state = await self._states.get(ref)
         there: set[str] = set()
-        if record is not None:
+        if state is not None:
             ids = [item.request.message_id for item in items]
             with storage_errors():
-                found = await self._find(record.id, ids, {}, {"moved_id": 1})
+                found = await self._find(state.id, ids, {}, {"moved_id": 1})
             there = set(map(id_of, found))
         for item in items:
             try:
-                if record is not None and item.request.message_id in there:
+                if state is not None and item.request.message_id in there:
                     with storage_errors():
-                        await self._delete_with_care(record.id, item.request)
+                        await self._delete_with_care(state.id, item.request)
             except NotifyError as error:
                 item.fail(error)
             else:
@@ -180,14 +180,14 @@ class Deleting:
         claim_ids: Sequence[str] | None,
         now: datetime,
     ) -> None:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return
         with storage_errors():
             if claim_ids is None:
-                await self._delete_whoever_holds(record.id, ids, now)
+                await self._delete_whoever_holds(state.id, ids, now)
             else:
-                await self._delete_unless_held(record.id, ids, claim_ids, now)
+                await self._delete_unless_held(state.id, ids, claim_ids, now)
 
     async def _delete_whoever_holds(self, queue: bytes, ids: Sequence[str], now: datetime) -> None:
         own, foreign = places_of(queue, ids)

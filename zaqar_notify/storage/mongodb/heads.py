@@ -18,7 +18,7 @@ from zaqar_notify.storage.mongodb.connection import Document as Stored
 from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_json, to_ref
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.stats import count_all
 
 LISTED_AT_ONCE = 1000
@@ -26,17 +26,17 @@ HAS_HEAD = {"rules": {"$ne": None}}
 
 
 class MongoHeads(Heads):
-    def __init__(self, connection: Connection, records: Records) -> None:
+    def __init__(self, connection: Connection, states: QueueStates) -> None:
         self._connection = connection
         self._queues = connection.queues
-        self._records = records
-        self._cancelling = Cancelling(connection, records)
+        self._states = states
+        self._cancelling = Cancelling(connection, states)
 
     async def get(self, ref: QueueRef) -> Head | None:
-        record = await self._records.get(ref)
-        if record is None or record.rules is None:
+        state = await self._states.get(ref)
+        if state is None or state.rules is None:
             return None
-        return Head(record.rules, record.revision, record.subscribed_until, record.subscribers_turn)
+        return Head(state.rules, state.revision, state.subscribed_until, state.subscribers_turn)
 
     async def put(
         self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
@@ -62,8 +62,8 @@ class MongoHeads(Heads):
         return True
 
     async def revision(self, ref: QueueRef) -> int:
-        record = await self._records.get(ref)
-        return 0 if record is None else record.revision
+        state = await self._states.get(ref)
+        return 0 if state is None else state.revision
 
     async def drop(self, ref: QueueRef, *, revision: int, now: datetime) -> None:
         dropped = _dropped({"revision": {"$max": ["$revision", revision]}})
@@ -124,7 +124,7 @@ class MongoHeads(Heads):
                 hint=BY_ID,
             )
         if raised.matched_count:
-            await self._records.until_posted(ref)
+            await self._states.until_posted(ref)
         return bool(raised.matched_count)
 
     async def lower_subscribed(self, ref: QueueRef, until: datetime | None, *, turn: int) -> bool:

@@ -63,7 +63,7 @@ class JobPlaces:
                     [job.message],
                     queue,
                     position,
-                    client_id=part.record.ref.project,
+                    client_id=part.state.ref.project,
                     now=job.now,
                 )
 

@@ -16,7 +16,7 @@ from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.paging import Paging, Wanted
 from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.stats import count
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
@@ -25,20 +25,20 @@ class MongoMessages(Messages):
     def __init__(
         self,
         connection: Connection,
-        records: Records,
+        states: QueueStates,
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
         batch_delay: BatchDelay,
     ) -> None:
         self._messages = connection.messages
-        self._records = records
+        self._states = states
         self._posting = posting
         self._waiting = waiting
-        self._cancelling = Cancelling(connection, records)
-        self._paging = Paging(connection, records, leasing)
-        self._deleting = Deleting(connection, records, leasing, self._paging, batch_delay)
-        self._popping = Popping(connection, records, leasing, batch_delay)
+        self._cancelling = Cancelling(connection, states)
+        self._paging = Paging(connection, states, leasing)
+        self._deleting = Deleting(connection, states, leasing, self._paging, batch_delay)
+        self._popping = Popping(connection, states, leasing, batch_delay)
 
     async def close(self) -> None:
         await self._popping.close()
@@ -91,11 +91,11 @@ class MongoMessages(Messages):
             await self._cancelling.end_life(ref, [{"$set": leave_messages_behind()}], now=now)
 
     async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return QueueStats(claimed=0, free=0)
         with storage_errors():
-            return await count(self._messages, record.id, now)
+            return await count(self._messages, state.id, now)
 
     async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         return await self._cancelling.find(ref, due)

@@ -25,7 +25,7 @@ from zaqar_notify.storage.mongodb.documents import (
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Leasing
-from zaqar_notify.storage.mongodb.records import LOOK_SECONDS, Record, Records
+from zaqar_notify.storage.mongodb.queue_states import LOOK_SECONDS, QueueState, QueueStates
 
 READERS_TOGETHER = 1000
 DUE_LOOK_SECONDS = 1.0
@@ -47,9 +47,9 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Paging:
-    def __init__(self, connection: Connection, records: Records, leasing: Leasing) -> None:
+    def __init__(self, connection: Connection, states: QueueStates, leasing: Leasing) -> None:
         self._messages = connection.messages
-        self._records = records
+        self._states = states
         self._leasing = leasing
         self._pages: KeyedBatcher[Wanted, datetime, Page] = KeyedBatcher(
             self._share_page, most=READERS_TOGETHER
@@ -72,28 +72,28 @@ class Paging:
         now_ms = to_ms(now)
         end: int | None = None
         while True:
-            record = await self._records.get(wanted.ref)
-            if record is None:
+            state = await self._states.get(wanted.ref)
+            if state is None:
                 return NOTHING
-            end = record.end if end is None else end
+            end = state.end if end is None else end
             with storage_errors():
-                found = await self._read(wanted, record, now)
-            if len(found) == wanted.limit or not record.hides_some or record.readable_to >= end:
+                found = await self._read(wanted, state, now)
+            if len(found) == wanted.limit or not state.hides_some or state.readable_to >= end:
                 break
             # Another process's post, begun before one that was acknowledged, is still under way.
             await asyncio.sleep(LOOK_SECONDS)
         if not found:
             return NOTHING
         last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")
-        return Page([to_message(stored, now_ms) for stored in found], to_id(record.id, last))
+        return Page([to_message(stored, now_ms) for stored in found], to_id(state.id, last))
 
-    async def _read(self, wanted: Wanted, record: Record, now: datetime) -> list[Document]:
-        """The page, as far as the record lets read."""
+    async def _read(self, wanted: Wanted, state: QueueState, now: datetime) -> list[Document]:
+        """The page, as far as the state lets read."""
         marker, limit, now_ms = wanted.marker, wanted.limit, to_ms(now)
-        start = 0 if marker is None else await self._after(record.id, marker)
+        start = 0 if marker is None else await self._after(state.id, marker)
         if start is None:
             return []
-        conditions: Document = {**_between(record, start), "expires_at": {"$gt": now}}
+        conditions: Document = {**_between(state, start), "expires_at": {"$gt": now}}
         if wanted.without_client is not None:
             conditions["client"] = {"$ne": wanted.without_client}
         if wanted.include_claimed or wanted.include_delayed:
@@ -101,7 +101,7 @@ class Paging:
                 now_ms, claimed=wanted.include_claimed, delayed=wanted.include_delayed
             )
             return await self._in_order(conditions, limit)
-        return await self._free_in_order(record.id, conditions, limit, now_ms)
+        return await self._free_in_order(state.id, conditions, limit, now_ms)
 
     async def _after(self, queue: bytes, marker: str) -> int | None:
         """The position behind a marker; None: it is no marker."""
@@ -150,11 +150,11 @@ class Paging:
         await self._leasing.free_what_fell_due(queue, now)
 
     async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return []
         with storage_errors():
-            found = await self.find(record.id, ids, {"expires_at": {"$gt": now}})
+            found = await self.find(state.id, ids, {"expires_at": {"$gt": now}})
         now_ms = to_ms(now)
         return [to_message(stored, now_ms) for stored in found]
 
@@ -199,10 +199,10 @@ def places_of(queue: bytes, ids: Iterable[str]) -> tuple[list[bytes], list[str]]
     return own, foreign
 
 
-def _between(record: Record, start: int) -> Document:
+def _between(state: QueueState, start: int) -> Document:
     """From a position on, as far as the queue can be read."""
-    end = place(record.id, record.readable_to)
-    return {"queue": record.id, "_id": {"$gte": place(record.id, start), "$lt": end}}
+    end = place(state.id, state.readable_to)
+    return {"queue": state.id, "_id": {"$gte": place(state.id, start), "$lt": end}}
 
 
 def _states(now: int, *, claimed: bool, delayed: bool) -> Document:

@@ -20,7 +20,7 @@ from zaqar_notify.storage.mongodb.documents import to_message, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
 POPS_TOGETHER = 64
 
@@ -32,10 +32,10 @@ class Wanted(msgspec.Struct, frozen=True):
 
 class Popping:
     def __init__(
-        self, connection: Connection, records: Records, leasing: Leasing, batch_delay: BatchDelay
+        self, connection: Connection, states: QueueStates, leasing: Leasing, batch_delay: BatchDelay
     ) -> None:
         self._messages = connection.messages
-        self._records = records
+        self._states = states
         self._leasing = leasing
         self._pops: KeyedBatcher[QueueRef, Wanted, list[Message]] = KeyedBatcher(
             self._pop, most=POPS_TOGETHER, batch_delay=batch_delay
@@ -48,15 +48,15 @@ class Popping:
         await self._pops.close()
 
     async def _pop(self, ref: QueueRef, items: Sequence[BatchItem[Wanted, list[Message]]]) -> None:
-        record = await self._records.get(ref)
+        state = await self._states.get(ref)
         now = max(item.request.now for item in items)
         popped: list[Document] = []
         failure: StorageUnavailable | None = None
-        if record is not None:
+        if state is not None:
             wanted = sum(item.request.limit for item in items)
             try:
                 with storage_errors():
-                    await self._fill(popped, record.id, wanted, now)
+                    await self._fill(popped, state.id, wanted, now)
             except StorageUnavailable as error:
                 # Messages popped before the error are gone from the queue, so a caller must have them.
                 failure = error

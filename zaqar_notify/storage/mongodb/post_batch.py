@@ -78,7 +78,7 @@ class Part:
     """One queue's part of a batch: all documents that the seal of its block vouches for."""
 
     def __init__(self, reservation: Reservation) -> None:
-        self.record = reservation.record
+        self.state = reservation.state
         self.block = reservation.block
         self.keys: list[Document] = []
         self.messages = Appended()
@@ -107,8 +107,8 @@ class Part:
         asked, queue, first = item.request, self.block.queue, self._next
         ids = [to_id(queue, position) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
-        if self.record.has_subscription(asked.now):
-            jobs = list(post.jobs(self.record.rules or {}, ids, messages))
+        if self.state.has_subscription(asked.now):
+            jobs = list(post.jobs(self.state.rules or {}, ids, messages))
         self.messages.add_new(messages, queue, first, client_id=post.client_id, now=asked.now)
         if (key := asked.key) is not None:
             keyed = Remembered(key.fingerprint, first, len(ids), self.block, is_sealed=True)

@@ -29,7 +29,7 @@ from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, reru
 from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.jobs import JobPlaces
 from zaqar_notify.storage.mongodb.post_batch import Asked, Part, PostBatch
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.remembering import Remembered, RememberedPosts, Remembering
 from zaqar_notify.storage.mongodb.reserving import Reserving
 from zaqar_notify.storage.mongodb.waiting import Waiting
@@ -47,16 +47,16 @@ class Posting:
         self,
         connection: Connection,
         blocks: Blocks,
-        records: Records,
+        states: QueueStates,
         waiting: Waiting,
         batch_delay: BatchDelay,
     ) -> None:
         self._connection = connection
         self._blocks = blocks
-        self._records = records
+        self._states = states
         self._waiting = waiting
         self._reserving = Reserving(connection)
-        self._keys = Remembering(connection, blocks, records)
+        self._keys = Remembering(connection, blocks, states)
         self._job_places = JobPlaces(connection, waiting)
         self._posts: Batcher[Asked, Posted] = Batcher(
             self._write, most=POSTS_TOGETHER, batch_delay=batch_delay
@@ -133,7 +133,7 @@ class Posting:
         asked = item.request
         part = batch.parts[asked.ref]
         if asked.post is None:
-            if part.record.rules is None:
+            if part.state.rules is None:
                 raise HeadMissing(asked.ref)
             moved = [stored for stored in asked.moved if id_of(stored) not in moved_before]
             if self._fits(item, part, len(moved)):
@@ -145,8 +145,8 @@ class Posting:
         if key is not None and before is not None:
             self._repeat(part, item, key, before)
             return
-        messages = asked.post.settle(part.record.rules or {})
-        if part.record.rules is None:
+        messages = asked.post.settle(part.state.rules or {})
+        if part.state.rules is None:
             raise HeadMissing(asked.ref)
         if self._fits(item, part, len(messages)):
             part.add_post(item, asked.post, messages, remembered)
@@ -251,11 +251,11 @@ class Posting:
     def _acknowledge(self, batch: PostBatch) -> None:
         """Answer the items, and wake watches."""
         for part in batch.parts.values():
-            self._records.sealed(part.block)
+            self._states.sealed(part.block)
         for item, posted in batch.answers:
             item.resolve(posted)
         for part in batch.parts.values():
-            ref, messages = part.record.ref, part.messages
+            ref, messages = part.state.ref, part.messages
             self._waiting.posted(ref, part.block, messages.visible)
             if messages.delayed_to:
                 self._waiting.held(ref, min(messages.delayed_to))

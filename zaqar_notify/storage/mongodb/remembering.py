@@ -16,11 +16,11 @@ import msgspec
 from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
-from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State
+from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
 from zaqar_notify.storage.mongodb.indexes import BY_ID
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
 KEY_SLACK = timedelta(hours=1)
 """The seal of a remembered post lives so much longer than its key."""
@@ -56,9 +56,9 @@ RememberedPosts: TypeAlias = dict[tuple[QueueRef, str], Remembered]
 
 
 class Remembering:
-    def __init__(self, connection: Connection, blocks: Blocks, records: Records) -> None:
+    def __init__(self, connection: Connection, blocks: Blocks, states: QueueStates) -> None:
         self._messages = connection.messages
-        self._records = records
+        self._states = states
         self._blocks = blocks
 
     async def find(
@@ -90,16 +90,16 @@ class Remembering:
                 stored["first"],
                 stored["count"],
                 block,
-                is_sealed=ends.get(block) is State.SEALED,
+                is_sealed=ends.get(block) is BlockState.SEALED,
             )
         return posts
 
     async def decide(self, ref: QueueRef, key: IdempotencyKey, post: Remembered) -> None:
         """Wait until an unsealed post is stored. If it never will be, fence its block and forget its key."""
-        await self._records.until_posted(ref)
+        await self._states.until_posted(ref)
         # The queue no longer has the block if it was purged meanwhile.
         life = timedelta(seconds=key.keep_seconds)
-        if await self._blocks.fence(post.block, seal_is_there=life) is State.FENCED:
+        if await self._blocks.fence(post.block, seal_is_there=life) is BlockState.FENCED:
             await self.remove(_identity(ref, key, post.block))
 
     async def remove(self, stored: Document) -> None:

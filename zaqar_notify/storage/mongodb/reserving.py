@@ -24,7 +24,7 @@ from zaqar_notify.storage.mongodb.documents import (
     queue_key,
 )
 from zaqar_notify.storage.mongodb.indexes import BY_ID
-from zaqar_notify.storage.mongodb.records import Record, record_of
+from zaqar_notify.storage.mongodb.queue_states import QueueState, state_of
 
 MANY_QUEUES = 4
 """From so many on, one command reserves on all queues of a batch, and one read follows it."""
@@ -35,9 +35,9 @@ DEADLINE_MS = 5_000
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """A block, and the queue's record when it was reserved."""
+    """A block, and the queue's state when it was reserved."""
 
-    record: Record
+    state: QueueState
     block: Block
 
 
@@ -59,7 +59,7 @@ class Reserving:
         else:
             stored = await self._reserve_many(needs)
         return {
-            ref: Reservation(record_of(ref, one), self._own_block(one))
+            ref: Reservation(state_of(ref, one), self._own_block(one))
             for ref, one in zip(needs, stored, strict=True)
         }
 

@@ -26,7 +26,7 @@ from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
-from zaqar_notify.storage.mongodb.records import Records
+from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.waiting import Waiting
 
 ENOUGH_WRITES = 32
@@ -49,21 +49,21 @@ class MongoStore(MessageStore):
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         blocks = Blocks(connection)
-        self._records = Records(connection, blocks)
+        self._states = QueueStates(connection, blocks)
         self._leasing = Leasing(connection)
-        self._waiting = Waiting(self._records.get_many, self._next_due, lambda: self.clock.now())
-        self._records.on_read = self._waiting.saw
+        self._waiting = Waiting(self._states.get_many, self._next_due, lambda: self.clock.now())
+        self._states.on_read = self._waiting.saw
         batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
-        self._posting = Posting(connection, blocks, self._records, self._waiting, batch_delay)
+        self._posting = Posting(connection, blocks, self._states, self._waiting, batch_delay)
         parts = (
-            *(connection, self._records, self._leasing, self._posting, self._waiting),
+            *(connection, self._states, self._leasing, self._posting, self._waiting),
             batch_delay,
         )
         messages = MongoMessages(*parts)
         claims = MongoClaims(*parts)
         self._batchers = (messages, claims)
         self.control = MongoControl(connection)
-        self.heads = MongoHeads(connection, self._records)
+        self.heads = MongoHeads(connection, self._states)
         self.messages = messages
         self.claims = claims
         self._closed = False
@@ -141,15 +141,15 @@ class MongoStore(MessageStore):
         for batch in self._batchers:
             await batch.close()
         await self._posting.close()
-        await self._records.close()
+        await self._states.close()
         await self.connection.close()
 
     async def _next_due(self, ref: QueueRef) -> int | None:
-        record = await self._records.get(ref)
-        if record is None:
+        state = await self._states.get(ref)
+        if state is None:
             return None
         with storage_errors():
-            return await self._leasing.next_due(record.id)
+            return await self._leasing.next_due(state.id)
 
     async def _remove_expired(self, now: datetime, limit: int) -> int:
         messages = self.connection.messages

@@ -18,7 +18,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.blocks import Block
 from zaqar_notify.storage.mongodb.documents import from_ms
-from zaqar_notify.storage.mongodb.records import Record
+from zaqar_notify.storage.mongodb.queue_states import QueueState
 from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
 LATEST_SECONDS = 30.0
@@ -34,7 +34,7 @@ class Waiting(Watches["_Watched"]):
     """The watches of this process.
 
     Args:
-        look: Reads queues' records; each is handed to `saw`.
+        look: Reads queues' states; each is handed to `saw`.
         next_due: The millisecond at which the queue's next held message falls due.
         now: The present instant, by the clock that callers go by.
     """
@@ -84,12 +84,12 @@ class Waiting(Watches["_Watched"]):
         if watched is not None and (watched.timer is not None or watched.is_asking):
             self._set_timer(watched, until)
 
-    def saw(self, ref: QueueRef, record: Record | None) -> None:
-        """Compare a record that was read with the last one; None: the queue has no document."""
+    def saw(self, ref: QueueRef, state: QueueState | None) -> None:
+        """Compare a state that was read with the last one; None: the queue has no document."""
         watched = self._watched.get(ref)
         if watched is None:
             return
-        present = (0, 0) if record is None else (record.readable_to, record.turns)
+        present = (0, 0) if state is None else (state.readable_to, state.turns)
         before = watched.seen or present
         # Both only grow; a reading may be older than this process's own writes.
         watched.seen = (max(before[0], present[0]), max(before[1], present[1]))
@@ -197,7 +197,7 @@ class _Watched(Watched):
     def __init__(self, ref: QueueRef) -> None:
         super().__init__(ref)
         self.seen: tuple[int, int] | None = None
-        """From the queue's last record: how far the queue could be read, and its turn."""
+        """From the queue's last state: how far the queue could be read, and its turn."""
         self.is_asking = False
         self.asked_at = -ASK_SECONDS
         self.was_woken = False

@@ -15,7 +15,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Document as Rules
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
-from zaqar_notify.storage.mongodb.blocks import Block, Blocks, State, blocks_of
+from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState, blocks_of
 from zaqar_notify.storage.mongodb.connection import Connection, Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_rules
 from zaqar_notify.storage.mongodb.failures import storage_errors
@@ -43,7 +43,7 @@ _FIELDS = {
 }
 
 
-class Record(msgspec.Struct, frozen=True):
+class QueueState(msgspec.Struct, frozen=True):
     """A queue's document at one instant; `rules` is None when the queue has no head.
 
     Every message before the position `readable_to` is stored already, or never will be. With `hides_some`,
@@ -66,42 +66,42 @@ class Record(msgspec.Struct, frozen=True):
         return self.subscribed_until is not None and self.subscribed_until > now
 
 
-class Records:
+class QueueStates:
     """Reads of queues' documents. Every answer was read after it was asked for."""
 
     def __init__(self, connection: Connection, blocks: Blocks) -> None:
         self._queues = connection.durable_queues
         self._blocks = blocks
-        self._reads: Batcher[QueueRef, Record | None] = Batcher(
+        self._reads: Batcher[QueueRef, QueueState | None] = Batcher(
             self._read_batch, most=READ_TOGETHER
         )
         self._sealed: dict[tuple[str, str], int] = {}
         self._ids: dict[QueueRef, bytes] = {}
-        self.on_read: Callable[[QueueRef, Record | None], None] = lambda _ref, _record: None
-        """Called with each record that was read."""
+        self.on_read: Callable[[QueueRef, QueueState | None], None] = lambda _ref, _state: None
+        """Called with each state that was read."""
 
-    async def get(self, ref: QueueRef) -> Record | None:
+    async def get(self, ref: QueueRef) -> QueueState | None:
         """The queue's document, or None when no process ever wrote to the queue."""
         return await self._reads.call(ref)
 
-    async def get_many(self, refs: Iterable[QueueRef]) -> list[Record | None]:
+    async def get_many(self, refs: Iterable[QueueRef]) -> list[QueueState | None]:
         return await all_of([self.get(ref) for ref in refs])
 
     async def until_posted(self, ref: QueueRef) -> None:
         """Wait until every post that is under way is stored or refused."""
-        record = await self.get(ref)
-        end = 0 if record is None else record.end
-        while record is not None and record.readable_to < end:
+        state = await self.get(ref)
+        end = 0 if state is None else state.end
+        while state is not None and state.readable_to < end:
             await asyncio.sleep(LOOK_SECONDS)
-            record = await self.get(ref)
+            state = await self.get(ref)
 
     async def remembered_id(self, ref: QueueRef) -> bytes | None:
         """The queue's id when it was last read, for commands that do no harm when it has changed."""
         known = self._ids.get(ref)
         if known is not None:
             return known
-        record = await self.get(ref)
-        return None if record is None else record.id
+        state = await self.get(ref)
+        return None if state is None else state.id
 
     async def close(self) -> None:
         await self._reads.close()
@@ -112,7 +112,7 @@ class Records:
             self._sealed.clear()
         self._sealed[block.key, block.writer] = block.first
 
-    async def _read_batch(self, batch: Sequence[BatchItem[QueueRef, Record | None]]) -> None:
+    async def _read_batch(self, batch: Sequence[BatchItem[QueueRef, QueueState | None]]) -> None:
         refs = {queue_key(item.request): item.request for item in batch}
         with storage_errors():
             found = await self._queues.find(
@@ -123,23 +123,23 @@ class Records:
                 hint=BY_ID,
             ).to_list()
             open_blocks = await self._open_blocks(found)
-        records: dict[QueueRef, Record] = {}
+        states: dict[QueueRef, QueueState] = {}
         for stored in found:
             ref = refs[stored["_id"]]
-            records[ref] = record_of(
+            states[ref] = state_of(
                 ref, stored, [block for block in open_blocks if block.key == stored["_id"]]
             )
         if len(self._ids) > REMEMBERED_QUEUES:
             self._ids.clear()
         for ref in refs.values():
-            record = records.get(ref)
-            self.on_read(ref, record)
-            if record is None:
+            state = states.get(ref)
+            self.on_read(ref, state)
+            if state is None:
                 self._ids.pop(ref, None)
             else:
-                self._ids[ref] = record.id
+                self._ids[ref] = state.id
         for item in batch:
-            item.resolve(records.get(item.request))
+            item.resolve(states.get(item.request))
 
     async def _open_blocks(self, found: Sequence[Document]) -> list[Block]:
         """The open blocks of these documents, after those past their deadline were fenced."""
@@ -150,14 +150,16 @@ class Records:
         late = [
             block
             for block in doubtful
-            if ends.get(block) is not State.SEALED and block.deadline <= read_at[block]
+            if ends.get(block) is not BlockState.SEALED and block.deadline <= read_at[block]
         ]
         ends |= zip(late, await all_of([self._fence(block) for block in late]), strict=True)
         for block, state in ends.items():
-            if state is State.SEALED:
+            if state is BlockState.SEALED:
                 self.sealed(block)
-        open_blocks = [block for block in doubtful if ends.get(block, State.OPEN) is State.OPEN]
-        fenced = {block for block, state in ends.items() if state is State.FENCED}
+        open_blocks = [
+            block for block in doubtful if ends.get(block, BlockState.OPEN) is BlockState.OPEN
+        ]
+        fenced = {block for block, state in ends.items() if state is BlockState.FENCED}
         sealed = read_at.keys() - fenced - set(open_blocks)
         await self._blocks.clear_slots(
             [block for block in fenced if block.deadline <= read_at[block]]
@@ -169,18 +171,18 @@ class Records:
         # A writer overwrites its slot only after it has sealed the block.
         return self._sealed.get((block.key, block.writer), 0) >= block.first
 
-    async def _fence(self, block: Block) -> State:
+    async def _fence(self, block: Block) -> BlockState:
         """Fence a block, if the store can."""
         try:
             return await self._blocks.fence(block)
         except StorageUnavailable:
-            return State.OPEN
+            return BlockState.OPEN
 
 
-def record_of(ref: QueueRef, stored: Document, open_blocks: Sequence[Block] = ()) -> Record:
-    """A record of a queue's document. A writer needs no open blocks, since it reads no messages."""
+def state_of(ref: QueueRef, stored: Document, open_blocks: Sequence[Block] = ()) -> QueueState:
+    """A state of a queue's document. A writer needs no open blocks, since it reads no messages."""
     end = stored.get("next", 0)
-    return Record(
+    return QueueState(
         ref,
         stored["queue"],
         to_rules(stored),
