@@ -45,7 +45,7 @@ Source: TypeAlias = tuple[QueueRef, frozenset[str]]
 """A queue, without the messages of these clients."""
 
 
-class Wanted(msgspec.Struct):
+class PendingClaim(msgspec.Struct):
     """A claim that is being made, with the messages it has won so far."""
 
     lease: Lease
@@ -57,7 +57,7 @@ class Wanted(msgspec.Struct):
     """Its dead-letter queue, when something was to go there and there is no such queue yet."""
     won: list[Document] = []
 
-    def settle(self, rules: Rules) -> None:
+    def apply_limits(self, rules: Rules) -> None:
         """Take the limits that the queue has at present."""
         self.dead_letter = None if self.rule is None else self.rule(rules)
         if self.dead_letter is not None:
@@ -85,7 +85,7 @@ class MongoClaims(Claims):
         self._dead_lettering = DeadLettering(connection, states, leasing, posting)
         self._waiting = waiting
         self._passing: Passing[bytes] = Passing()
-        self._claims: KeyedBatcher[Source, Wanted, Claim | None] = KeyedBatcher(
+        self._claims: KeyedBatcher[Source, PendingClaim, Claim | None] = KeyedBatcher(
             self._claim, most=CLAIMS_TOGETHER, batch_delay=batch_delay
         )
 
@@ -103,14 +103,14 @@ class MongoClaims(Claims):
     ) -> Claim | None:
         lease = Lease.begun(claim_id, ttl, grace, now)
         return await self._claims.call(
-            (ref, frozenset(without_clients)), Wanted(lease, limit, dead_letter, now)
+            (ref, frozenset(without_clients)), PendingClaim(lease, limit, dead_letter, now)
         )
 
     async def close(self) -> None:
         await self._claims.close()
 
     async def _claim(
-        self, source: Source, items: Sequence[BatchItem[Wanted, Claim | None]]
+        self, source: Source, items: Sequence[BatchItem[PendingClaim, Claim | None]]
     ) -> None:
         ref, without_clients = source
         try:
@@ -118,7 +118,7 @@ class MongoClaims(Claims):
                 state = await self._states.get(ref)
                 if state is not None and state.rules is not None:
                     for item in items:
-                        item.request.settle(state.rules)
+                        item.request.apply_limits(state.rules)
                     await self._fill(state, [item.request for item in items], without_clients)
                     for item in items:
                         if item.request.missing is not None:
@@ -135,7 +135,7 @@ class MongoClaims(Claims):
         if held:
             self._waiting.held(ref, min(held))
 
-    async def _give_back(self, state: QueueState, claim: Wanted) -> None:
+    async def _give_back(self, state: QueueState, claim: PendingClaim) -> None:
         """Release what the claim has won, uncounted: its dead-letter queue has to be made first."""
         won = {"queue": state.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
         held = {**won, "claim": claim.lease.claim_id}
@@ -145,7 +145,7 @@ class MongoClaims(Claims):
         claim.won = []
 
     async def _fill(
-        self, state: QueueState, claims: Sequence[Wanted], without_clients: Collection[str]
+        self, state: QueueState, claims: Sequence[PendingClaim], without_clients: Collection[str]
     ) -> None:
         """Walk along the free messages until every claim has enough, or there are no more."""
         now = max(claim.lease.now for claim in claims)
@@ -278,19 +278,19 @@ class MongoClaims(Claims):
             self._waiting.released(ref, count, stored["turns"])
 
 
-def _claim(wanted: Wanted) -> Claim | None:
-    if not wanted.won:
+def _claim(pending: PendingClaim) -> Claim | None:
+    if not pending.won:
         return None
-    lease = wanted.lease
-    messages = [to_message(stored, lease.now) for stored in wanted.won]
+    lease = pending.lease
+    messages = [to_message(stored, lease.now) for stored in pending.won]
     return Claim(lease.claim_id, lease.ttl, from_ms(lease.ends_at), messages)
 
 
 def _share(
-    free: Sequence[Document], claims: Sequence[Wanted]
-) -> list[tuple[Wanted, Sequence[Document]]]:
+    free: Sequence[Document], claims: Sequence[PendingClaim]
+) -> list[tuple[PendingClaim, Sequence[Document]]]:
     """The messages in order among the claims in the order of their arrival."""
-    shares: list[tuple[Wanted, Sequence[Document]]] = []
+    shares: list[tuple[PendingClaim, Sequence[Document]]] = []
     start = 0
     for claim in claims:
         share = free[start : start + claim.lacks]

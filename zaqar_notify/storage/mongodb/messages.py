@@ -13,7 +13,7 @@ from zaqar_notify.storage.mongodb.connection import Connection
 from zaqar_notify.storage.mongodb.deleting import Deleting, Deletion
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.leasing import Leasing
-from zaqar_notify.storage.mongodb.paging import Paging, Wanted
+from zaqar_notify.storage.mongodb.paging import PageRequest, Paging
 from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
@@ -59,7 +59,7 @@ class MongoMessages(Messages):
         include_claimed: bool = False,
         include_delayed: bool = False,
     ) -> Page:
-        wanted = Wanted(ref, marker, limit, without_client, include_claimed, include_delayed)
+        wanted = PageRequest(ref, marker, limit, without_client, include_claimed, include_delayed)
         return await self._paging.page(wanted, now)
 
     async def get(self, ref: QueueRef, ids: Sequence[str], *, now: datetime) -> list[Message]:

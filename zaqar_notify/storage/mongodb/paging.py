@@ -35,8 +35,8 @@ DUE_LOOKS_KEPT = 10_000
 NOTHING = Page([], None)
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """The page that is asked for. Callers that ask for the same one share it."""
+class PageRequest(msgspec.Struct, frozen=True):
+    """The arguments of a page. Callers with equal arguments share one read."""
 
     ref: QueueRef
     marker: str | None
@@ -51,7 +51,7 @@ class Paging:
         self._messages = connection.messages
         self._states = states
         self._leasing = leasing
-        self._pages: KeyedBatcher[Wanted, datetime, Page] = KeyedBatcher(
+        self._pages: KeyedBatcher[PageRequest, datetime, Page] = KeyedBatcher(
             self._share_page, most=READERS_TOGETHER
         )
         self._due_looks: dict[bytes, float] = {}
@@ -59,26 +59,28 @@ class Paging:
     async def close(self) -> None:
         await self._pages.close()
 
-    async def page(self, wanted: Wanted, now: datetime) -> Page:
-        return await self._pages.call(wanted, now)
+    async def page(self, request: PageRequest, now: datetime) -> Page:
+        return await self._pages.call(request, now)
 
-    async def _share_page(self, wanted: Wanted, items: Sequence[BatchItem[datetime, Page]]) -> None:
-        """Many observers that read the same page at the same time are one reader of the store."""
-        page = await self._page(wanted, max(item.request for item in items))
+    async def _share_page(
+        self, request: PageRequest, items: Sequence[BatchItem[datetime, Page]]
+    ) -> None:
+        """Read the page once for all callers that asked for it at the same time."""
+        page = await self._page(request, max(item.request for item in items))
         for item in items:
             item.resolve(page)
 
-    async def _page(self, wanted: Wanted, now: datetime) -> Page:
+    async def _page(self, request: PageRequest, now: datetime) -> Page:
         now_ms = to_ms(now)
         end: int | None = None
         while True:
-            state = await self._states.get(wanted.ref)
+            state = await self._states.get(request.ref)
             if state is None:
                 return NOTHING
             end = state.end if end is None else end
             with storage_errors():
-                found = await self._read(wanted, state, now)
-            if len(found) == wanted.limit or not state.hides_some or state.readable_to >= end:
+                found = await self._read(request, state, now)
+            if len(found) == request.limit or not state.hides_some or state.readable_to >= end:
                 break
             # Another process's post, begun before one that was acknowledged, is still under way.
             await asyncio.sleep(LOOK_SECONDS)
@@ -87,18 +89,18 @@ class Paging:
         last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")
         return Page([to_message(stored, now_ms) for stored in found], to_id(state.id, last))
 
-    async def _read(self, wanted: Wanted, state: QueueState, now: datetime) -> list[Document]:
+    async def _read(self, request: PageRequest, state: QueueState, now: datetime) -> list[Document]:
         """The page, as far as the state lets read."""
-        marker, limit, now_ms = wanted.marker, wanted.limit, to_ms(now)
+        marker, limit, now_ms = request.marker, request.limit, to_ms(now)
         start = 0 if marker is None else await self._after(state.id, marker)
         if start is None:
             return []
         conditions: Document = {**_between(state, start), "expires_at": {"$gt": now}}
-        if wanted.without_client is not None:
-            conditions["client"] = {"$ne": wanted.without_client}
-        if wanted.include_claimed or wanted.include_delayed:
+        if request.without_client is not None:
+            conditions["client"] = {"$ne": request.without_client}
+        if request.include_claimed or request.include_delayed:
             conditions |= _states(
-                now_ms, claimed=wanted.include_claimed, delayed=wanted.include_delayed
+                now_ms, claimed=request.include_claimed, delayed=request.include_delayed
             )
             return await self._in_order(conditions, limit)
         return await self._free_in_order(state.id, conditions, limit, now_ms)
@@ -116,20 +118,20 @@ class Paging:
                 position = int.from_bytes(moved["_id"][QUEUE_ID_BYTES:], "big")
         return position + 1
 
-    async def _in_order(self, wanted: Document, limit: int) -> list[Document]:
+    async def _in_order(self, conditions: Document, limit: int) -> list[Document]:
         return await self._messages.find(
-            wanted, sort=[("_id", 1)], limit=limit, batch_size=limit, hint=BY_ID
+            conditions, sort=[("_id", 1)], limit=limit, batch_size=limit, hint=BY_ID
         ).to_list()
 
     async def _free_in_order(
-        self, queue: bytes, wanted: Document, limit: int, now: int
+        self, queue: bytes, conditions: Document, limit: int, now: int
     ) -> list[Document]:
         free = {
-            **wanted,
+            **conditions,
             "due": {"$gte": -now, "$lte": FREE},
             "held_until": {"$lte": now},
         }
-        if wanted["_id"]["$gte"] > place(queue, 0):
+        if conditions["_id"]["$gte"] > place(queue, 0):
             await self._look_for_due(queue, now)
         while True:
             found = await self._messages.find(

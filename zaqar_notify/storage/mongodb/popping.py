@@ -25,7 +25,7 @@ from zaqar_notify.storage.mongodb.queue_states import QueueStates
 POPS_TOGETHER = 64
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class PopRequest(msgspec.Struct, frozen=True):
     limit: int
     now: datetime
 
@@ -37,17 +37,19 @@ class Popping:
         self._messages = connection.messages
         self._states = states
         self._leasing = leasing
-        self._pops: KeyedBatcher[QueueRef, Wanted, list[Message]] = KeyedBatcher(
+        self._pops: KeyedBatcher[QueueRef, PopRequest, list[Message]] = KeyedBatcher(
             self._pop, most=POPS_TOGETHER, batch_delay=batch_delay
         )
 
     async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
-        return await self._pops.call(ref, Wanted(limit, now))
+        return await self._pops.call(ref, PopRequest(limit, now))
 
     async def close(self) -> None:
         await self._pops.close()
 
-    async def _pop(self, ref: QueueRef, items: Sequence[BatchItem[Wanted, list[Message]]]) -> None:
+    async def _pop(
+        self, ref: QueueRef, items: Sequence[BatchItem[PopRequest, list[Message]]]
+    ) -> None:
         state = await self._states.get(ref)
         now = max(item.request.now for item in items)
         popped: list[Document] = []
