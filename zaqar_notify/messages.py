@@ -114,13 +114,13 @@ class ClientPost(QueuePost):
         self.client_id = client_id
         self.idempotency_key = idempotency_key
         self.never_seen: list[NewMessage] = []
-        """Those that expire before they are due, as the queue's rules settled them last."""
+        """Those that expire before they are due, by the rules of the last `messages_for`."""
         self._messages = messages
         self._checksums = [_checksum(message.body, settings) for message in messages]
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         read = self._read(rules)
-        settled = [
+        messages = [
             NewMessage(
                 bytes(message.body),
                 self._ttl(message.ttl, read.default_ttl),
@@ -129,8 +129,8 @@ class ClientPost(QueuePost):
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)
         ]
-        self.never_seen = [message for message in settled if message.delay >= message.ttl]
-        return settled
+        self.never_seen = [message for message in messages if message.delay >= message.ttl]
+        return messages
 
     def _ttl(self, ttl: int | msgspec.UnsetType, default: int) -> int:
         if ttl is msgspec.UNSET:
@@ -177,7 +177,7 @@ class RelayedPost(QueuePost):
         self._message = message
         self._checksum = _checksum(msgspec.Raw(message.body), settings)
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         """The body is the message's own, and the ttl as far as a message may live: a confirmation has its
         subscription's. A delay is the business of each queue."""
         delay = self._read(rules).default_delay

@@ -55,7 +55,7 @@ class QueueStats(msgspec.Struct, frozen=True):
 
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """A message about to be stored, its defaults settled.
+    """A message about to be stored, with the defaults of its queue applied.
 
     `body` is the JSON text exactly as the client sent it; `ttl` and `delay` are seconds.
     """

@@ -56,7 +56,7 @@ def after(seconds: float) -> datetime:
 
 
 class GivenPost(Post):
-    """A post of given messages; it remembers the rules that it was settled on."""
+    """A post of given messages; it remembers the rules that were applied."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class GivenPost(Post):
     ) -> None:
         self.client_id = client_id
         self.idempotency_key = key
-        self.settled_on: list[Document] = []
+        self.applied_rules: list[Document] = []
         self._messages = messages
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
-        self.settled_on.append(rules)
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+        self.applied_rules.append(rules)
         return self._messages
 
     def jobs(
@@ -88,7 +88,7 @@ class RefusedPost(GivenPost):
         super().__init__([new_message("refused")], key=key)
         self._refusal = refusal
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         raise self._refusal
 
 

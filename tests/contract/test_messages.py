@@ -135,25 +135,25 @@ async def test_a_post_leaves_the_record_of_an_existing_queue(
     assert await storage.queues.get(queue) == Queue(queue, {"colour": "red"}, START)
 
 
-async def test_a_post_is_settled_on_the_queue_s_present_rules(
+async def test_a_post_gets_the_present_rules_of_its_queue(
     storage: Storage, queue: QueueRef
 ) -> None:
-    async def settled_on() -> Document:
+    async def applied_rules() -> Document:
         given = GivenPost([new_message("a")])
         await storage.post(queue, given, now=START)
-        return given.settled_on[-1]
+        return given.applied_rules[-1]
 
-    assert await settled_on() == {}
+    assert await applied_rules() == {}
 
     await storage.queues.update(queue, lambda _: {"_default_message_ttl": 60, "colour": "red"})
-    assert await settled_on() == {"_default_message_ttl": 60}
+    assert await applied_rules() == {"_default_message_ttl": 60}
 
     await storage.queues.delete(queue, now=START)
-    assert await settled_on() == {}
+    assert await applied_rules() == {}
 
     await storage.queues.delete(queue, now=START)
     await storage.queues.create(queue, metadata={"_max_claim_count": 1}, now=after(1))
-    assert await settled_on() == {"_max_claim_count": 1}
+    assert await applied_rules() == {"_max_claim_count": 1}
 
 
 async def test_a_refused_post_stores_nothing_and_creates_no_queue(

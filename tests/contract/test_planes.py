@@ -79,11 +79,11 @@ def first(
     monkeypatch.setattr(store, method, do_first)
 
 
-async def settled_on(storage: Storage, queue: QueueRef) -> Document:
+async def applied_rules(storage: Storage, queue: QueueRef) -> Document:
     """The rules that a post meets."""
     given = GivenPost([new_message("a")])
     await storage.post(queue, given, now=START)
-    return given.settled_on[-1]
+    return given.applied_rules[-1]
 
 
 async def names(storage: Storage, project: str) -> list[str]:
@@ -118,11 +118,11 @@ async def test_a_change_that_broke_off_is_applied_by_the_sweep(
     await storage.queues.create(queue, metadata=LAX, now=START)
     with ending_before(storage.heads, "put"):
         await storage.queues.update(queue, lambda _: STRICT)
-    assert await settled_on(storage, queue) == LAX
+    assert await applied_rules(storage, queue) == LAX
 
     await storage.sweep(now=START, limit=10)
 
-    assert await settled_on(storage, queue) == STRICT
+    assert await applied_rules(storage, queue) == STRICT
     assert await storage.control.records.unapplied(limit=10) == []
 
 
@@ -135,7 +135,7 @@ async def test_a_change_that_was_applied_and_not_noted_is_applied_once_more(
 
     await storage.sweep(now=START, limit=10)
 
-    assert await settled_on(storage, queue) == STRICT
+    assert await applied_rules(storage, queue) == STRICT
     assert await storage.control.records.unapplied(limit=10) == []
 
 
@@ -153,7 +153,7 @@ async def test_of_two_changes_the_later_one_stays(
 
     await storage.queues.update(queue, lambda _: LAX)
 
-    assert await settled_on(storage, queue) == STRICT
+    assert await applied_rules(storage, queue) == STRICT
     found = await storage.queues.get(queue)
     assert found is not None
     assert found.metadata == STRICT
@@ -180,7 +180,7 @@ async def test_a_deletion_that_broke_off_leaves_a_queue_that_is_empty(
         await storage.queues.delete(queue, now=START)
 
     assert await everything(storage, queue) == []
-    assert await settled_on(storage, queue) == STRICT
+    assert await applied_rules(storage, queue) == STRICT
 
     await storage.queues.delete(queue, now=START)
     assert await names(storage, queue.project) == []
@@ -212,7 +212,7 @@ async def test_a_change_beside_a_deletion_brings_no_queue_back(
 
     assert made is False
     assert await storage.heads.get(queue) is None
-    assert await settled_on(storage, queue) == {}
+    assert await applied_rules(storage, queue) == {}
 
 
 async def test_a_deletion_beside_a_change_deletes_what_was_changed(
@@ -229,7 +229,7 @@ async def test_a_deletion_beside_a_change_deletes_what_was_changed(
     await storage.queues.delete(queue, now=START)
 
     assert await names(storage, queue.project) == []
-    assert await settled_on(storage, queue) == {}
+    assert await applied_rules(storage, queue) == {}
 
 
 async def test_a_control_store_of_an_earlier_state_catches_up(
@@ -246,7 +246,7 @@ async def test_a_control_store_of_an_earlier_state_catches_up(
 
     await storage.queues.update(queue, lambda _: STRICT)
 
-    assert await settled_on(storage, queue) == STRICT
+    assert await applied_rules(storage, queue) == STRICT
 
 
 async def test_a_subscription_that_broke_off_before_it_was_stored_costs_jobs_alone(

@@ -304,7 +304,7 @@ async def test_a_post_that_fails_by_a_fault_does_not_touch_those_in_the_same_mom
         pass
 
     class FaultyJobs(GivenPost):
-        """Fails after its messages were settled, when a driver may have written them."""
+        """Fails after its messages were asked for, when a driver may have written them."""
 
         def jobs(self, *_: object) -> list[tuple[QueueRef, NewMessage]]:
             raise Fault
@@ -424,7 +424,7 @@ async def test_a_new_setting_acts_on_the_very_next_post(storage: Storage, queue:
             await storage.queues.update(queue, partial(change_to, version))
             given = GivenPost([new_message("a")])
             await storage.post(queue, given, now=START)
-            assert given.settled_on[-1] == {"_max_claim_count": version}
+            assert given.applied_rules[-1] == {"_max_claim_count": version}
 
     await asyncio.gather(noise(), noise(), change_and_post())
 

@@ -75,7 +75,7 @@ def _take_message(name: str, value: int) -> None:
         request_id="",
         hops=0,
         settings=SETTINGS,
-    ).settle({})
+    ).messages_for({})
 
 
 def _take_metadata(name: str, value: int) -> None:

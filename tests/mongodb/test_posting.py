@@ -33,7 +33,7 @@ class ByMetadata(GivenPost):
     def __init__(self) -> None:
         super().__init__([])
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         ttl = rules.get(DEFAULT_TTL, 60)
         if ttl == REFUSES:
             raise ValidationFailed("The queue takes nothing")

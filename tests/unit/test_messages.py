@@ -27,8 +27,8 @@ def test_what_a_post_says_of_one_queue_is_the_same_after_it_was_asked_about_anot
         settings=Settings(),
     )
 
-    messages = post.settle(DELAYED)
-    post.settle({})
+    messages = post.messages_for(DELAYED)
+    post.messages_for({})
     [(_, job)] = post.jobs(DELAYED, ["m1"], messages)
 
     work = read_work(job.body)

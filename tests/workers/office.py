@@ -161,7 +161,7 @@ class ClientPost(Post):
         self._settings = settings
         self._ref = ref
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         return self._messages
 
     def jobs(

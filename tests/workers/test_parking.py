@@ -102,7 +102,7 @@ def count_writes(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Counter[s
 
     async def counted(ref, post_, *, now):  # type: ignore[no-untyped-def]
         if ref.project == "":
-            written[ref.name.partition(".")[0]] += len(post_.settle(None))
+            written[ref.name.partition(".")[0]] += len(post_.messages_for(None))
         return await post(ref, post_, now=now)
 
     monkeypatch.setattr(storage.messages, "post", counted)

@@ -150,7 +150,7 @@ class Owed(Post):
         self.idempotency_key = idempotency_key
         self._messages = messages
 
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         return self._messages
 
     def jobs(

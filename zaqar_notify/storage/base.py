@@ -71,7 +71,7 @@ class Post(ABC):
     idempotency_key: IdempotencyKey | None = None
 
     @abstractmethod
-    def settle(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
         """The messages as they are to be stored on a queue of these rules (see `Head`).
 
         Raises:
@@ -87,7 +87,7 @@ class Post(ABC):
         Asked only when the queue is subscribed to.
 
         Args:
-            rules: What `messages` were settled on.
+            rules: The rules that `messages_for` was given for these `messages`.
         """
 
 
@@ -228,8 +228,8 @@ class Messages(ABC):
 
         Raises:
             IdempotencyKeyReused: The key is remembered with another fingerprint.
-            ValidationFailed: From `post.settle`; nothing was stored.
-            HeadMissing: A client's queue has no head, and `post.settle({})` refused nothing.
+            ValidationFailed: From `post.messages_for`; nothing was stored.
+            HeadMissing: A client's queue has no head, and `post.messages_for({})` refused nothing.
         """
 
     @abstractmethod

@@ -145,7 +145,7 @@ class Posting:
         if key is not None and before is not None:
             self._repeat(part, item, key, before)
             return
-        messages = asked.post.settle(part.state.rules or {})
+        messages = asked.post.messages_for(part.state.rules or {})
         if part.state.rules is None:
             raise HeadMissing(asked.ref)
         if self._fits(item, part, len(messages)):

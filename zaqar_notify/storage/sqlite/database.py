@@ -290,7 +290,7 @@ class Database:
             return
         actions = self._ended(committed=True)
         for pending in batch:
-            pending.settle()
+            pending.committed()
         self._rest(answered=len(batch))
         for action in actions:
             action()

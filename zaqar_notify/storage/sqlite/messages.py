@@ -95,7 +95,7 @@ class SQLiteMessages(Messages):
             return remembered
         queue = self._rows.find(db, ref)
         rules = {} if queue is None else queue.rules
-        messages = post.settle(rules)
+        messages = post.messages_for(rules)
         queue = queue or self._rows.make(db, ref)
         first = self.append(db, queue, messages, post.client_id, now)
         salt = queue.salt

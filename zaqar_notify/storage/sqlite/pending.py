@@ -40,7 +40,7 @@ class Pending(Generic[T]):
             return False
         return True
 
-    def settle(self) -> None:
+    def committed(self) -> None:
         """The transaction is durable: give the caller the result, or the refusal."""
         if self.future.done():
             return
