@@ -44,7 +44,7 @@ def before_taking_back(
 @asynccontextmanager
 async def stopped_at_insert(storage: Storage, *, after: bool = False) -> AsyncIterator[Stopped]:
     """The store's next insert of a batch waits before (or after) it is made."""
-    messages = store_of(storage).connection.messages
+    messages = store_of(storage).collections.messages
     insert: Insert = messages.insert_many
     stopped = Stopped()
 
@@ -88,7 +88,7 @@ async def kill_in_insert(
     storage: Storage, call: Coroutine[Any, Any, object], *, behind: int
 ) -> None:
     """Let the process of a post (or a move) die when so many documents of its insert are made."""
-    messages: Any = store_of(storage).connection.messages
+    messages: Any = store_of(storage).collections.messages
     insert: Insert = messages.insert_many
     half_done = asyncio.Event()
 

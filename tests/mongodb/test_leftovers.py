@@ -37,7 +37,7 @@ async def purge_several(storage: Storage, queue: QueueRef) -> None:
 
 
 async def document_of(storage: Storage, queue: QueueRef) -> dict[str, Any]:
-    stored = await store_of(storage).connection.queues.find_one({"_id": queue_key(queue)})
+    stored = await store_of(storage).collections.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
     return stored
 
@@ -53,7 +53,7 @@ async def test_one_sweep_takes_away_all_that_purges_left_behind(
 
     assert "dropped" not in await document_of(storage, queue)
     left = {"queue": {"$in": former}, "due": {"$exists": True}}
-    assert await store_of(storage).connection.messages.count_documents(left) == 0
+    assert await store_of(storage).collections.messages.count_documents(left) == 0
 
 
 async def test_no_process_ever_meets_an_empty_list_of_former_queues(
@@ -61,7 +61,7 @@ async def test_no_process_ever_meets_an_empty_list_of_former_queues(
 ) -> None:
     lists: list[object] = []
     stages = [{"$match": {"documentKey._id": queue_key(queue), "operationType": "update"}}]
-    async with await store_of(storage).connection.durable_queues.watch(stages) as changes:
+    async with await store_of(storage).collections.durable_queues.watch(stages) as changes:
         await purge_several(storage, queue)
         for _ in range(PURGES):
             await asyncio.gather(
@@ -69,7 +69,7 @@ async def test_no_process_ever_meets_an_empty_list_of_former_queues(
                 sweep(other_storage, clock=ManualClock(), stop=Stop()),
             )
         # The last of the changes, by which one knows that there are no more.
-        await store_of(storage).connection.queues.update_one(
+        await store_of(storage).collections.queues.update_one(
             {"_id": queue_key(queue)}, {"$set": {"end": True}}
         )
         async for change in changes:
@@ -94,7 +94,7 @@ async def test_a_queue_that_comes_back_just_as_it_is_forgotten_keeps_its_message
     await post(storage, queue, bodies=["old"], now=now)
     await storage.queues.delete(queue, now=START)
     await sweep(storage, clock=ManualClock(now), stop=Stop())
-    await store_of(storage).connection.queues.update_one(
+    await store_of(storage).collections.queues.update_one(
         {"_id": queue_key(queue)}, {"$set": {"unused_since": now - timedelta(days=2)}}
     )
     put = storage.heads.put
@@ -132,9 +132,9 @@ async def test_the_server_removes_nothing_by_itself_but_seals_and_fences(
     await post(storage, queue, bodies=["a"], ttl=60, key=idempotency_key())
     ttl_indexes: dict[str, dict[str, Any]] = {}
     for collection in (
-        store_of(storage).connection.queues,
-        store_of(storage).connection.messages,
-        store_of(storage).connection.subscriptions,
+        store_of(storage).collections.queues,
+        store_of(storage).collections.messages,
+        store_of(storage).collections.subscriptions,
     ):
         for name, index in (await collection.index_information()).items():
             if "expireAfterSeconds" in index:
@@ -146,7 +146,7 @@ async def test_the_server_removes_nothing_by_itself_but_seals_and_fences(
     assert index["expireAfterSeconds"] == 0
     reclaimed = (
         await store_of(storage)
-        .connection.messages.find({"reclaim_at": {"$exists": True}})
+        .collections.messages.find({"reclaim_at": {"$exists": True}})
         .to_list()
     )
     assert {"due" in stored or "fingerprint" in stored for stored in reclaimed} == {False}

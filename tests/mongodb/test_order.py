@@ -330,7 +330,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
 ) -> None:
     """The answer to it was given up; the server gets to it behind the next post's reservation."""
     set_deadline(monkeypatch, 200)
-    queues = store_of(storage).connection.queues
+    queues = store_of(storage).collections.queues
     reserve = queues.find_one_and_update
     given_up: list[Any] = []
 
@@ -378,7 +378,7 @@ async def test_what_a_refused_batch_has_sealed_stays(
         )
         await stopped.begun.wait()
         block = await present_block(storage, fenced)
-        await store_of(storage).connection.messages.insert_one(fence_at(block, block.seal_id))
+        await store_of(storage).collections.messages.insert_one(fence_at(block, block.seal_id))
         stopped.go_on.set()
         first, second = await posting
 
@@ -399,7 +399,7 @@ async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
         stopped.go_on.set()
         await slow
 
-    assert await Blocks(store_of(storage).connection).ends([block]) == {block: BlockState.FENCED}
+    assert await Blocks(store_of(storage).collections).ends([block]) == {block: BlockState.FENCED}
 
 
 async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
@@ -428,7 +428,7 @@ async def test_what_a_reader_did_not_come_to_remove_is_removed_by_the_next(
     await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["1", "2", "3"]), behind=2)
     block = await present_block(storage, queue)
-    await Blocks(store_of(storage).connection).put_fences(
+    await Blocks(store_of(storage).collections).put_fences(
         [fence_at(block, block.head_id), fence_at(block, block.seal_id)]
     )
 
@@ -443,7 +443,7 @@ async def test_a_fence_whose_majority_is_in_doubt_ends_no_block(
     await storage.queues.create(queue, metadata={}, now=START)
     await kill_in_insert(storage, post(storage, queue, bodies=["a"]), behind=0)
     block = await present_block(storage, queue)
-    messages = store_of(storage).connection.messages
+    messages = store_of(storage).collections.messages
 
     async def insert_in_doubt(_: object, **__: object) -> None:
         taken = {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 189}]}
@@ -451,7 +451,7 @@ async def test_a_fence_whose_majority_is_in_doubt_ends_no_block(
 
     monkeypatch.setattr(messages, "insert_many", insert_in_doubt)
     with pytest.raises(StorageUnavailable):
-        await Blocks(store_of(storage).connection).fence(block)
+        await Blocks(store_of(storage).collections).fence(block)
 
 
 async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
@@ -465,7 +465,7 @@ async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
     seals_may_be_gone(monkeypatch)
     await post(storage, queue, bodies=["a"])
     block = await present_block(storage, queue)
-    await store_of(storage).connection.messages.delete_one({"_id": block.seal_id})
+    await store_of(storage).collections.messages.delete_one({"_id": block.seal_id})
 
     assert bodies(await page(other_storage, queue)) == ["a"]
 
@@ -482,7 +482,7 @@ async def test_a_key_that_outlives_its_seal_removes_nothing(
     key = idempotency_key(keep_seconds=0)
     await post(storage, queue, bodies=["a"], key=key)
     block = await present_block(storage, queue)
-    await store_of(storage).connection.messages.delete_one({"_id": block.seal_id})
+    await store_of(storage).collections.messages.delete_one({"_id": block.seal_id})
 
     await post(other_storage, queue, bodies=["a"], key=key, now=after(-1))
 
@@ -533,7 +533,7 @@ async def test_writers_that_are_killed_and_paused_lose_and_reorder_nothing(
 
 async def present_block(storage: Storage, queue: QueueRef) -> Block:
     """The block that the store's writer reserved last."""
-    stored = await store_of(storage).connection.queues.find_one({"_id": queue_key(queue)})
+    stored = await store_of(storage).collections.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
     [block] = [
         one
@@ -545,7 +545,7 @@ async def present_block(storage: Storage, queue: QueueRef) -> Block:
 
 async def slots(storage: Storage, queue: QueueRef) -> set[str]:
     """The writers who have one on the queue's document."""
-    stored = await store_of(storage).connection.queues.find_one({"_id": queue_key(queue)})
+    stored = await store_of(storage).collections.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
     return set(stored["in_flight"])
 

@@ -60,7 +60,7 @@ async def explained(storage: Storage, commands: Commands) -> AsyncIterator[list[
     commands.sent.clear()
     plans: list[Command] = []
     yield plans
-    database = store_of(storage).connection.messages.database
+    database = store_of(storage).collections.messages.database
     for sent in list(commands.sent):
         name = next(iter(sent))
         if sent[name] in EXPLAINED.get(name, ()):

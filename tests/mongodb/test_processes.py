@@ -219,7 +219,7 @@ async def test_a_subscription_whose_process_died_right_after_storing_it_is_notif
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    collection = store_of(storage).connection.subscriptions
+    collection = store_of(storage).collections.subscriptions
     monkeypatch.setattr(collection, "insert_one", and_then_die(collection.insert_one))
     with pytest.raises(StorageUnavailable):
         await subscribe(storage, queue)
@@ -234,7 +234,7 @@ async def test_a_subscription_prolonged_by_a_process_that_died_right_after_is_no
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = await subscribe(storage, queue, ttl=60)
-    collection = store_of(storage).connection.subscriptions
+    collection = store_of(storage).collections.subscriptions
     monkeypatch.setattr(collection, "replace_one", and_then_die(collection.replace_one))
     with pytest.raises(StorageUnavailable):
         await storage.subscriptions.update(
@@ -273,7 +273,7 @@ async def test_a_move_whose_copy_was_never_sealed_is_made_anew(
     set_deadline(monkeypatch, 200)
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     await post(storage, queue, bodies=["poison"])
-    messages = store_of(storage).connection.messages
+    messages = store_of(storage).collections.messages
     insert = messages.insert_many
 
     async def insert_the_copy(documents: list[dict[str, object]], **_: object) -> None:
@@ -311,7 +311,7 @@ async def test_a_move_that_was_broken_off_brings_its_message_once(
     """The copy was made; the connection went before the original was removed."""
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     await post(storage, queue, bodies=["poison"])
-    messages = store_of(storage).connection.messages
+    messages = store_of(storage).collections.messages
     with monkeypatch.context() as broken:
         broken.setattr(messages, "delete_many", refuse_claimed(messages.delete_many))
         with pytest.raises(StorageUnavailable):
@@ -336,11 +336,11 @@ async def test_copies_that_another_move_relies_on_are_taken_back_by_nobody(
     dead = QueueRef(queue.project, "dead")
     await storage.queues.create(dead, metadata={}, now=START)
     await post(storage, queue, bodies=["poison"])
-    held = await store_of(storage).connection.messages.find({"client": "producer"}).to_list()
+    held = await store_of(storage).collections.messages.find({"client": "producer"}).to_list()
     moving = store_of(storage)._posting.move(dead, held, ttl=None, now=START)
     await kill_in_insert(storage, moving, behind=len(held))
     copies = (
-        await store_of(storage).connection.messages.find({"moved_id": {"$exists": True}}).to_list()
+        await store_of(storage).collections.messages.find({"moved_id": {"$exists": True}}).to_list()
     )
 
     await store_of(other_storage)._posting.move(dead, held, ttl=None, now=START)
@@ -362,7 +362,7 @@ async def test_a_deletion_that_stops_halfway_holds_nobody_up(
         has_stopped.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(store_of(storage).connection.messages, "delete_many", stop)
+    monkeypatch.setattr(store_of(storage).collections.messages, "delete_many", stop)
     deletion = asyncio.create_task(
         storage.messages.delete_many(queue, posted.ids[:2], claim_ids=[], now=START)
     )

@@ -49,7 +49,7 @@ def test_a_command_that_would_go_to_all_shards_is_noticed(command: dict[str, Any
 
 
 async def test_unique_indexes_begin_with_the_shard_key(storage: Storage) -> None:
-    database = store_of(storage).connection.messages.database
+    database = store_of(storage).collections.messages.database
     unique = [
         (index["key"][0][0], key)
         for name, key in SHARD_KEYS.items()
@@ -62,7 +62,7 @@ async def test_unique_indexes_begin_with_the_shard_key(storage: Storage) -> None
 
 
 async def test_every_collection_but_one_has_a_shard_key(storage: Storage) -> None:
-    names = await store_of(storage).connection.messages.database.list_collection_names()
+    names = await store_of(storage).collections.messages.database.list_collection_names()
 
     assert set(names) == {*SHARD_KEYS, "schema"}
 

@@ -136,8 +136,8 @@ async def test_a_strong_promise_in_the_uri_is_taken(uri: str, options: str) -> N
 
 
 async def test_writes_wait_for_a_majority_and_its_journal(storage: Storage) -> None:
-    connection = store_of(storage).connection
-    collections = (connection.queues, connection.messages, connection.subscriptions)
+    opened = store_of(storage).collections
+    collections = (opened.queues, opened.messages, opened.subscriptions)
 
     assert [collection.write_concern.document for collection in collections] == [
         {"w": "majority", "j": True}
@@ -265,7 +265,7 @@ async def test_the_store_s_clock_is_the_server_s(storage: Storage) -> None:
 
 
 async def test_the_doctor_names_an_index_that_is_lacking(storage: Storage, uri: str) -> None:
-    await store_of(storage).connection.messages.drop_index("queue_due")
+    await store_of(storage).collections.messages.drop_index("queue_due")
 
     findings = await _said_of_the_store(Settings(store_uri=uri))
 

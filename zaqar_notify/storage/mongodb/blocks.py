@@ -16,7 +16,7 @@ import msgspec
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import place
 from zaqar_notify.storage.mongodb.failures import is_duplicate, rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
@@ -72,10 +72,10 @@ class Block(msgspec.Struct, frozen=True):
 class Blocks:
     """Looks for the ends of blocks, and ends them."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._messages = connection.messages
-        self._durable_messages = connection.durable_messages
-        self._quick_queues = connection.quick_queues
+    def __init__(self, collections: Collections) -> None:
+        self._messages = collections.messages
+        self._durable_messages = collections.durable_messages
+        self._quick_queues = collections.quick_queues
 
     async def ends(self, blocks: Sequence[Block]) -> dict[Block, BlockState]:
         """The states of those blocks that are not open."""

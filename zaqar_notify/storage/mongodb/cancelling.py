@@ -15,7 +15,7 @@ from datetime import datetime
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of, to_position
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     key_shard,
     new_queue_id,
@@ -59,9 +59,9 @@ def leave_messages_behind() -> Document:
 
 
 class Cancelling:
-    def __init__(self, connection: Connection, states: QueueStates) -> None:
-        self._queues = connection.queues
-        self._messages = connection.messages
+    def __init__(self, collections: Collections, states: QueueStates) -> None:
+        self._queues = collections.queues
+        self._messages = collections.messages
         self._states = states
 
     async def end_life(self, ref: QueueRef, update: Sequence[Document], *, now: datetime) -> None:

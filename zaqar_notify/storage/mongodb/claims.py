@@ -19,7 +19,7 @@ from zaqar_notify.storage.base import Claims, DeadLetterRule, HeadMissing
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.dead_letters import DeadLettering
 from zaqar_notify.storage.mongodb.documents import (
     from_ms,
@@ -72,17 +72,17 @@ class PendingClaim(msgspec.Struct):
 class MongoClaims(Claims):
     def __init__(
         self,
-        connection: Connection,
+        collections: Collections,
         states: QueueStates,
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
         batch_delay: BatchDelay,
     ) -> None:
-        self._connection = connection
+        self._collections = collections
         self._states = states
         self._leasing = leasing
-        self._dead_lettering = DeadLettering(connection, states, leasing, posting)
+        self._dead_lettering = DeadLettering(collections, states, leasing, posting)
         self._waiting = waiting
         self._passing: Passing[bytes] = Passing()
         self._claims: KeyedBatcher[Source, PendingClaim, Claim | None] = KeyedBatcher(
@@ -140,7 +140,7 @@ class MongoClaims(Claims):
         won = {"queue": state.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
         held = {**won, "claim": claim.lease.claim_id}
         await rerun(
-            lambda: self._connection.messages.update_many(held, RELEASE_UNCOUNTED, hint=BY_ID)
+            lambda: self._collections.messages.update_many(held, RELEASE_UNCOUNTED, hint=BY_ID)
         )
         claim.won = []
 
@@ -185,7 +185,7 @@ class MongoClaims(Claims):
             return None
         now_ms = to_ms(now)
         with storage_errors():
-            found = await self._connection.messages.find(
+            found = await self._collections.messages.find(
                 {**_live(state, claim_id, now_ms), "expires_at": {"$gt": now}}, hint=BY_CLAIM
             ).to_list()
         if not found:
@@ -204,7 +204,7 @@ class MongoClaims(Claims):
         state = await self._states.get(ref)
         if state is None:
             return frozenset()
-        messages = self._connection.messages
+        messages = self._collections.messages
         claims = {"$in": list(claim_ids)}
         live = {**_live(state, claims, to_ms(now)), "expires_at": {"$gt": now}}
         lease = Lease.begun("", ttl, grace, now, is_counted=False)
@@ -244,7 +244,7 @@ class MongoClaims(Claims):
             **one,
         }
         with storage_errors():
-            renewed = await self._connection.messages.update_one(
+            renewed = await self._collections.messages.update_one(
                 held, lease.renewal_of_one(), hint=BY_CLAIM
             )
             if not renewed.matched_count:
@@ -264,14 +264,14 @@ class MongoClaims(Claims):
         held = _live(state, claim_id, to_ms(now))
         with storage_errors():
             released = await rerun(
-                lambda: self._connection.messages.update_many(held, change, hint=BY_CLAIM)
+                lambda: self._collections.messages.update_many(held, change, hint=BY_CLAIM)
             )
             if released.modified_count:
                 await self._announce(ref, released.modified_count)
 
     async def _announce(self, ref: QueueRef, count: int) -> None:
         """Wake the watches of this process and of others."""
-        stored = await self._connection.quick_queues.find_one_and_update(
+        stored = await self._collections.quick_queues.find_one_and_update(
             {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, {"turns": 1}, return_document=True
         )
         if stored is not None:

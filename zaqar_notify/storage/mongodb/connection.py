@@ -32,7 +32,7 @@ Insertable: TypeAlias = Document | RawBSONDocument
 Collection: TypeAlias = AsyncCollection[Document]
 
 
-class Connection:
+class Collections:
     """The client and the collections. Made by `open`, in the loop (and process) that uses it."""
 
     def __init__(self, client: AsyncMongoClient[Document], database: str, *, alone: bool) -> None:
@@ -55,7 +55,7 @@ class Connection:
         self.duties: Collection = self.database["duties"].with_options(write_concern=quick)
 
     @classmethod
-    async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Connection:
+    async def open(cls, uri: str, *, unreliable: bool, prepare: bool) -> Collections:
         """Connect, check the deployment, migrate the documents, and make the indexes.
 
         Args:
@@ -71,15 +71,15 @@ class Connection:
         client = client_of(uri, arguments_of(options, unreliable=unreliable))
         try:
             alone = await refuse_server(client, unreliable=unreliable)
-            connection = cls(client, name, alone=alone)
-            await connection._begin(prepare=prepare)
+            collections = cls(client, name, alone=alone)
+            await collections._begin(prepare=prepare)
         except PyMongoError as error:
             await client.close()
             raise StartRefused(f"ZAQAR_STORE_URI: {named(error)}") from error
         except BaseException:
             await client.close()
             raise
-        return connection
+        return collections
 
     async def _begin(self, *, prepare: bool) -> None:
         await refuse_poor_account(self.database, COLLECTIONS)

@@ -22,7 +22,7 @@ from zaqar_notify.storage.control import (
     Subscriptions,
 )
 from zaqar_notify.storage.matching import has_metadata
-from zaqar_notify.storage.mongodb.connection import Connection
+from zaqar_notify.storage.mongodb.connection import Collections
 from zaqar_notify.storage.mongodb.connection import Document as Stored
 from zaqar_notify.storage.mongodb.documents import (
     from_json,
@@ -54,22 +54,22 @@ OUR_SUBSCRIPTIONS = {
 class MongoControl(ControlStore):
     """Of the database that a `MongoStore` has opened. Closing either closes the client."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.records = MongoQueueRecords(connection)
-        self.subscriptions = MongoSubscriptions(connection)
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+        self.records = MongoQueueRecords(collections)
+        self.subscriptions = MongoSubscriptions(collections)
 
     async def ping(self) -> None:
         with storage_errors():
-            await self._connection.client.admin.command("ping")
+            await self._collections.client.admin.command("ping")
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._collections.close()
 
 
 class MongoQueueRecords(QueueRecords):
-    def __init__(self, connection: Connection) -> None:
-        self._records = connection.records
+    def __init__(self, collections: Collections) -> None:
+        self._records = collections.records
 
     async def get(self, ref: QueueRef) -> QueueRecord | None:
         with storage_errors():
@@ -189,8 +189,8 @@ class MongoQueueRecords(QueueRecords):
 
 
 class MongoSubscriptions(Subscriptions):
-    def __init__(self, connection: Connection) -> None:
-        self._subscriptions = connection.subscriptions
+    def __init__(self, collections: Collections) -> None:
+        self._subscriptions = collections.subscriptions
 
     async def create(
         self,

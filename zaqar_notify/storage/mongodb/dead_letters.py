@@ -7,7 +7,7 @@ from datetime import datetime
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import new_rules, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_ID
@@ -21,10 +21,10 @@ MOVE_SECONDS = 60
 
 class DeadLettering:
     def __init__(
-        self, connection: Connection, states: QueueStates, leasing: Leasing, posting: Posting
+        self, collections: Collections, states: QueueStates, leasing: Leasing, posting: Posting
     ) -> None:
         self._states = states
-        self._messages = connection.messages
+        self._messages = collections.messages
         self._leasing = leasing
         self._posting = posting
 

@@ -15,7 +15,7 @@ from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.cancelling import cancelling, is_delayed, is_not_delayed
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import id_of, is_of, live_claim, place, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID, BY_MOVED_ID
@@ -37,13 +37,13 @@ class Deletion(msgspec.Struct, frozen=True):
 class Deleting:
     def __init__(
         self,
-        connection: Connection,
+        collections: Collections,
         states: QueueStates,
         leasing: Leasing,
         paging: Paging,
         batch_delay: BatchDelay,
     ) -> None:
-        self._messages = connection.messages
+        self._messages = collections.messages
         self._states = states
         self._leasing = leasing
         self._find = paging.find

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zaqar_notify.findings import Finding, ok, problem, warning
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.deployment import is_router
 from zaqar_notify.storage.mongodb.failures import refuse_unacknowledged
 from zaqar_notify.storage.mongodb.indexes import SHARD_KEYS, lacking_indexes
@@ -14,24 +14,24 @@ PROOF_MS = 1_500
 """How long a majority may take to have the proof that writes are acknowledged."""
 
 
-async def prove(connection: Connection) -> None:
+async def prove(collections: Collections) -> None:
     """Write a document of its own. The primary says so when no majority has it in time."""
     write = {"q": {"_id": PROOF}, "u": {"$currentDate": {"at": True}}, "upsert": True}
-    answer = await connection.database.command(
+    answer = await collections.database.command(
         "update",
-        connection.duties.name,
+        collections.duties.name,
         updates=[write],
-        writeConcern=connection.messages.write_concern.document | {"wtimeout": PROOF_MS},
+        writeConcern=collections.messages.write_concern.document | {"wtimeout": PROOF_MS},
     )
     refuse_unacknowledged(answer)
 
 
-async def diagnose(connection: Connection) -> list[Finding]:
+async def diagnose(collections: Collections) -> list[Finding]:
     """Version and kind of the deployment, and whether the indexes are there. It changes nothing."""
-    build = await connection.client.admin.command("buildInfo")
-    hello = await connection.client.admin.command("hello")
+    build = await collections.client.admin.command("buildInfo")
+    hello = await collections.client.admin.command("hello")
     findings = [ok("store", f"MongoDB {build['version']}, {_kind(hello)}")]
-    written = connection.messages.write_concern.document.get("w")
+    written = collections.messages.write_concern.document.get("w")
     if str(written) in ("0", "1"):
         findings.append(
             warning(
@@ -40,7 +40,7 @@ async def diagnose(connection: Connection) -> list[Finding]:
                 "Write w=majority, or leave it out",
             )
         )
-    if connection.is_standalone:
+    if collections.is_standalone:
         findings.append(
             warning(
                 "store",
@@ -58,8 +58,8 @@ async def diagnose(connection: Connection) -> list[Finding]:
             )
         )
     if is_router(hello):
-        findings += await _diagnose_shards(connection)
-    version = await read_version(connection.schema)
+        findings += await _diagnose_shards(collections)
+    version = await read_version(collections.schema)
     if version == 0:
         findings.append(ok("store", "The database is not there yet; the first start makes it"))
         return findings
@@ -67,7 +67,7 @@ async def diagnose(connection: Connection) -> list[Finding]:
         findings.append(
             ok("store", f"The next start migrates version {version} to {SCHEMA_VERSION}")
         )
-    for collection, indexes in (await lacking_indexes(connection.database)).items():
+    for collection, indexes in (await lacking_indexes(collections.database)).items():
         names = ", ".join(index.document["name"] for index in indexes)
         findings.append(
             problem(
@@ -79,10 +79,10 @@ async def diagnose(connection: Connection) -> list[Finding]:
     return findings
 
 
-async def _diagnose_shards(connection: Connection) -> list[Finding]:
+async def _diagnose_shards(collections: Collections) -> list[Finding]:
     whole = []
     for name in SHARD_KEYS:
-        stats = await connection.database.command("collStats", name)
+        stats = await collections.database.command("collStats", name)
         if not stats.get("sharded"):
             whole.append(name)
     if not whole:

@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from zaqar_notify.models import INTERNAL_PROJECT, Document, QueueRef
 from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
-from zaqar_notify.storage.mongodb.connection import Connection
+from zaqar_notify.storage.mongodb.connection import Collections
 from zaqar_notify.storage.mongodb.connection import Document as Stored
 from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_json, to_ref
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
@@ -26,11 +26,11 @@ HAS_HEAD = {"rules": {"$ne": None}}
 
 
 class MongoHeads(Heads):
-    def __init__(self, connection: Connection, states: QueueStates) -> None:
-        self._connection = connection
-        self._queues = connection.queues
+    def __init__(self, collections: Collections, states: QueueStates) -> None:
+        self._collections = collections
+        self._queues = collections.queues
         self._states = states
-        self._cancelling = Cancelling(connection, states)
+        self._cancelling = Cancelling(collections, states)
 
     async def get(self, ref: QueueRef) -> Head | None:
         state = await self._states.get(ref)
@@ -113,7 +113,7 @@ class MongoHeads(Heads):
             async with queues:
                 while together := await queues.to_list(LISTED_AT_ONCE):
                     ids = [stored["queue"] for stored in together]
-                    count += await count_all(self._connection.messages, ids)
+                    count += await count_all(self._collections.messages, ids)
         return count
 
     async def raise_subscribed(self, ref: QueueRef, until: datetime) -> bool:

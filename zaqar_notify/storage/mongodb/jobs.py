@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     SERVER_POSITION,
     new_queue_id,
@@ -43,8 +43,8 @@ class _Range(msgspec.Struct):
 
 
 class JobPlaces:
-    def __init__(self, connection: Connection, waiting: Waiting) -> None:
-        self._connection = connection
+    def __init__(self, collections: Collections, waiting: Waiting) -> None:
+        self._collections = collections
         self._waiting = waiting
         self._ranges: dict[QueueRef, _Range] = {}
         self._noted: set[QueueRef] = set()
@@ -102,7 +102,7 @@ class JobPlaces:
 
     async def _new_range(self, ref: QueueRef, count: int, *, until: float) -> _Range:
         size = max(RANGE_POSITIONS, count)
-        stored: Document | None = await self._connection.queues.find_one_and_update(
+        stored: Document | None = await self._collections.queues.find_one_and_update(
             {"_id": queue_key(ref)},
             [
                 {
@@ -129,7 +129,7 @@ class JobPlaces:
                 self._noted.discard(ref)
                 # Waiting processes look by themselves, too.
                 with suppress(PyMongoError):
-                    await self._connection.quick_queues.update_one(
+                    await self._collections.quick_queues.update_one(
                         {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, hint=BY_ID
                     )
                 await asyncio.sleep(ANNOUNCE_SECONDS)

@@ -15,7 +15,7 @@ import msgspec
 from pymongo import DESCENDING, UpdateMany
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_ID
@@ -118,9 +118,9 @@ def removal(now: datetime) -> Lease:
 
 
 class Leasing:
-    def __init__(self, connection: Connection) -> None:
-        self._messages = connection.messages
-        self._quick = connection.quick_messages
+    def __init__(self, collections: Collections) -> None:
+        self._messages = collections.messages
+        self._quick = collections.quick_messages
 
     async def first_free(
         self,

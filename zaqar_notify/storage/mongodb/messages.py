@@ -9,7 +9,7 @@ from zaqar_notify.models import Message, Page, Posted, QueueRef, QueueStats
 from zaqar_notify.storage.base import Messages, Post, Watch
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
-from zaqar_notify.storage.mongodb.connection import Connection
+from zaqar_notify.storage.mongodb.connection import Collections
 from zaqar_notify.storage.mongodb.deleting import Deleting, Deletion
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.leasing import Leasing
@@ -24,21 +24,21 @@ from zaqar_notify.storage.mongodb.waiting import Waiting
 class MongoMessages(Messages):
     def __init__(
         self,
-        connection: Connection,
+        collections: Collections,
         states: QueueStates,
         leasing: Leasing,
         posting: Posting,
         waiting: Waiting,
         batch_delay: BatchDelay,
     ) -> None:
-        self._messages = connection.messages
+        self._messages = collections.messages
         self._states = states
         self._posting = posting
         self._waiting = waiting
-        self._cancelling = Cancelling(connection, states)
-        self._paging = Paging(connection, states, leasing)
-        self._deleting = Deleting(connection, states, leasing, self._paging, batch_delay)
-        self._popping = Popping(connection, states, leasing, batch_delay)
+        self._cancelling = Cancelling(collections, states)
+        self._paging = Paging(collections, states, leasing)
+        self._deleting = Deleting(collections, states, leasing, self._paging, batch_delay)
+        self._popping = Popping(collections, states, leasing, batch_delay)
 
     async def close(self) -> None:
         await self._popping.close()

@@ -11,7 +11,7 @@ import msgspec
 from zaqar_notify.models import Message, Page, QueueRef
 from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     FREE,
     QUEUE_ID_BYTES,
@@ -47,8 +47,8 @@ class PageRequest(msgspec.Struct, frozen=True):
 
 
 class Paging:
-    def __init__(self, connection: Connection, states: QueueStates, leasing: Leasing) -> None:
-        self._messages = connection.messages
+    def __init__(self, collections: Collections, states: QueueStates, leasing: Leasing) -> None:
+        self._messages = collections.messages
         self._states = states
         self._leasing = leasing
         self._pages: KeyedBatcher[PageRequest, datetime, Page] = KeyedBatcher(

@@ -15,7 +15,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import to_message, to_ms
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
@@ -32,9 +32,13 @@ class PopRequest(msgspec.Struct, frozen=True):
 
 class Popping:
     def __init__(
-        self, connection: Connection, states: QueueStates, leasing: Leasing, batch_delay: BatchDelay
+        self,
+        collections: Collections,
+        states: QueueStates,
+        leasing: Leasing,
+        batch_delay: BatchDelay,
     ) -> None:
-        self._messages = connection.messages
+        self._messages = collections.messages
         self._states = states
         self._leasing = leasing
         self._pops: KeyedBatcher[QueueRef, PopRequest, list[Message]] = KeyedBatcher(

@@ -23,7 +23,7 @@ from zaqar_notify.storage.base import HeadMissing, IdempotencyKey, Post
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem
 from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
-from zaqar_notify.storage.mongodb.connection import Connection, Document, Insertable
+from zaqar_notify.storage.mongodb.connection import Collections, Document, Insertable
 from zaqar_notify.storage.mongodb.documents import id_of
 from zaqar_notify.storage.mongodb.failures import is_duplicate, is_refused, rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_MOVED_ID
@@ -45,19 +45,19 @@ class Posting:
 
     def __init__(
         self,
-        connection: Connection,
+        collections: Collections,
         blocks: Blocks,
         states: QueueStates,
         waiting: Waiting,
         batch_delay: BatchDelay,
     ) -> None:
-        self._connection = connection
+        self._collections = collections
         self._blocks = blocks
         self._states = states
         self._waiting = waiting
-        self._reserving = Reserving(connection)
-        self._keys = Remembering(connection, blocks, states)
-        self._job_places = JobPlaces(connection, waiting)
+        self._reserving = Reserving(collections)
+        self._keys = Remembering(collections, blocks, states)
+        self._job_places = JobPlaces(collections, waiting)
         self._posts: Batcher[Asked, Posted] = Batcher(
             self._write, most=POSTS_TOGETHER, batch_delay=batch_delay
         )
@@ -203,7 +203,7 @@ class Posting:
         queues = [batch.parts[one.ref].block.queue for one in moves]
         ids = [id_of(stored) for one in moves for stored in one.moved]
         wanted = {"queue": {"$in": queues}, "moved_id": {"$in": ids}}
-        messages = self._connection.messages
+        messages = self._collections.messages
         # Once marked they stay, even when the block of that move is fenced.
         marked = await rerun(
             lambda: messages.update_many(wanted, {"$set": {"kept": True}}, hint=BY_MOVED_ID)
@@ -220,7 +220,7 @@ class Posting:
             PyMongoError: Whether it happened is unknown, and may yet be decided.
         """
         try:
-            await self._connection.messages.insert_many(batch.documents())
+            await self._collections.messages.insert_many(batch.documents())
         except Exception as error:
             self._reserving.take_new_name()
             if isinstance(error, PyMongoError) and is_refused(error):
@@ -244,7 +244,7 @@ class Posting:
                 "_id": {"$in": [stored["_id"] for stored in documents]},
                 **REMOVABLE,
             }
-            await rerun(lambda: self._connection.messages.delete_many(wanted, hint=BY_ID))
+            await rerun(lambda: self._collections.messages.delete_many(wanted, hint=BY_ID))
 
     # When it is done
 

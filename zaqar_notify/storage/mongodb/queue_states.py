@@ -16,7 +16,7 @@ from zaqar_notify.models import Document as Rules
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState, blocks_of
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_rules
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
@@ -69,8 +69,8 @@ class QueueState(msgspec.Struct, frozen=True):
 class QueueStates:
     """Reads of queues' documents. Every answer was read after it was asked for."""
 
-    def __init__(self, connection: Connection, blocks: Blocks) -> None:
-        self._queues = connection.durable_queues
+    def __init__(self, collections: Collections, blocks: Blocks) -> None:
+        self._queues = collections.durable_queues
         self._blocks = blocks
         self._reads: Batcher[QueueRef, QueueState | None] = Batcher(
             self._read_batch, most=READ_TOGETHER

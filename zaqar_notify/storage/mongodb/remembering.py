@@ -17,7 +17,7 @@ from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
@@ -56,8 +56,8 @@ RememberedPosts: TypeAlias = dict[tuple[QueueRef, str], Remembered]
 
 
 class Remembering:
-    def __init__(self, connection: Connection, blocks: Blocks, states: QueueStates) -> None:
-        self._messages = connection.messages
+    def __init__(self, collections: Collections, blocks: Blocks, states: QueueStates) -> None:
+        self._messages = collections.messages
         self._states = states
         self._blocks = blocks
 

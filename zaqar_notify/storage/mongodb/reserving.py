@@ -16,7 +16,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.batching import all_of
 from zaqar_notify.storage.mongodb.blocks import Block, blocks_of
-from zaqar_notify.storage.mongodb.connection import Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     SERVER_POSITION,
     new_queue_id,
@@ -44,8 +44,8 @@ class Reservation(msgspec.Struct, frozen=True):
 class Reserving:
     """The reservations of one process, which has one slot on each queue's document under its name."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._queues = connection.queues
+    def __init__(self, collections: Collections) -> None:
+        self._queues = collections.queues
         self.take_new_name()
 
     def take_new_name(self) -> None:

@@ -16,7 +16,7 @@ from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
 from zaqar_notify.storage.mongodb.blocks import Blocks
 from zaqar_notify.storage.mongodb.claims import MongoClaims
-from zaqar_notify.storage.mongodb.connection import Collection, Connection, Document
+from zaqar_notify.storage.mongodb.connection import Collection, Collections, Document
 from zaqar_notify.storage.mongodb.control import MongoControl
 from zaqar_notify.storage.mongodb.diagnosis import diagnose, prove
 from zaqar_notify.storage.mongodb.documents import MILLISECOND, SERVER_POSITION
@@ -46,24 +46,24 @@ server's clock, which by then is past them."""
 class MongoStore(MessageStore):
     """Opened by `await MongoStore.open(uri)`; belongs to the loop it was opened in."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        blocks = Blocks(connection)
-        self._states = QueueStates(connection, blocks)
-        self._leasing = Leasing(connection)
+    def __init__(self, collections: Collections) -> None:
+        self.collections = collections
+        blocks = Blocks(collections)
+        self._states = QueueStates(collections, blocks)
+        self._leasing = Leasing(collections)
         self._waiting = Waiting(self._states.get_many, self._next_due, lambda: self.clock.now())
         self._states.on_read = self._waiting.saw
         batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
-        self._posting = Posting(connection, blocks, self._states, self._waiting, batch_delay)
+        self._posting = Posting(collections, blocks, self._states, self._waiting, batch_delay)
         parts = (
-            *(connection, self._states, self._leasing, self._posting, self._waiting),
+            *(collections, self._states, self._leasing, self._posting, self._waiting),
             batch_delay,
         )
         messages = MongoMessages(*parts)
         claims = MongoClaims(*parts)
         self._batchers = (messages, claims)
-        self.control = MongoControl(connection)
-        self.heads = MongoHeads(connection, self._states)
+        self.control = MongoControl(collections)
+        self.heads = MongoHeads(collections, self._states)
         self.messages = messages
         self.claims = claims
         self._closed = False
@@ -79,29 +79,29 @@ class MongoStore(MessageStore):
         Raises:
             StartRefused: It can't be used; the sentence says why.
         """
-        return cls(await Connection.open(uri, unreliable=unreliable, prepare=prepare))
+        return cls(await Collections.open(uri, unreliable=unreliable, prepare=prepare))
 
     async def ping(self) -> None:
         with storage_errors():
-            await self.connection.client.admin.command("ping")
+            await self.collections.client.admin.command("ping")
 
     async def prove(self) -> None:
         with storage_errors():
-            await prove(self.connection)
+            await prove(self.collections)
 
     async def read_clock(self) -> datetime:
         """The primary's; of a sharded cluster, that of the router that answers."""
         with storage_errors():
-            return await self.connection.server_now()
+            return await self.collections.server_now()
 
     async def diagnose(self) -> list[Finding]:
         with storage_errors():
-            return await diagnose(self.connection)
+            return await diagnose(self.collections)
 
     async def take_turn(self, duty: str, *, seconds: float, now: datetime) -> bool:
         with storage_errors():
             try:
-                await self.connection.duties.update_one(
+                await self.collections.duties.update_one(
                     {"_id": duty, "until": {"$lte": now}},
                     {"$set": {"until": now + timedelta(seconds=seconds)}},
                     upsert=True,
@@ -115,7 +115,7 @@ class MongoStore(MessageStore):
         behind_all = {"$max": ["$next", {"$add": [SERVER_POSITION, ahead]}]}
         with storage_errors():
             result = await rerun(
-                lambda: self.connection.queues.update_many(
+                lambda: self.collections.queues.update_many(
                     OF_QUEUES, [{"$set": {"next": behind_all}}]
                 )
             )
@@ -142,7 +142,7 @@ class MongoStore(MessageStore):
             await batch.close()
         await self._posting.close()
         await self._states.close()
-        await self.connection.close()
+        await self.collections.close()
 
     async def _next_due(self, ref: QueueRef) -> int | None:
         state = await self._states.get(ref)
@@ -152,7 +152,7 @@ class MongoStore(MessageStore):
             return await self._leasing.next_due(state.id)
 
     async def _remove_expired(self, now: datetime, limit: int) -> int:
-        messages = self.connection.messages
+        messages = self.collections.messages
         expired = {"expires_at": {"$lte": now}}
         found = await messages.find(
             {**expired, **OF_MESSAGES},
@@ -176,26 +176,26 @@ class MongoStore(MessageStore):
 
     async def _remove_left_behind(self, limit: int) -> int:
         """Messages of queues that were deleted or purged; `limit` when there may be more of them."""
-        connection = self.connection
-        stored = await connection.queues.find_one(
+        collections = self.collections
+        stored = await collections.queues.find_one(
             {"dropped": {"$type": "binData"}, **OF_QUEUES}, {"dropped": 1}, hint="dropped"
         )
         if stored is None:
             return 0
         queue = stored["dropped"][0]
-        found = await connection.messages.find(
+        found = await collections.messages.find(
             {"queue": queue, "due": {"$lte": 0}}, {"_id": 1}, limit=limit, hint=BY_DUE
         ).to_list()
-        await _remove(connection.messages, [queue], [one["_id"] for one in found])
+        await _remove(collections.messages, [queue], [one["_id"] for one in found])
         if len(found) < limit:
             # In one write, so that no other sweep meets the document half changed.
-            await connection.queues.update_one(
+            await collections.queues.update_one(
                 {"_id": stored["_id"], "dropped": queue}, _without_dropped(queue)
             )
         return limit
 
     async def _forget_unused(self, now: datetime, limit: int) -> int:
-        queues = self.connection.queues
+        queues = self.collections.queues
         unused = {
             **OF_QUEUES,
             "unused_since": {"$lte": now - UNUSED_KEPT},
