@@ -15,15 +15,15 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
 
-_HEAD_BYTES = 32768
+HEAD_BYTES = 32768
 """The most bytes until the status and the headers of an answer are complete, interim answers included."""
-_PIECE_BYTES = 8192
+PIECE_BYTES = 8192
 """The size of a piece that is parsed at once: the parser joins the pieces of one header."""
 
-_BODY_SECONDS = 1.0
+BODY_SECONDS = 1.0
 """The wait for the end of a body: enough for a short body to end, so that its connection can be kept."""
 
-_KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE_SECONDS = 15.0
 
 _CLOSED = "the connection was closed without an answer"
 _NOT_HTTP = "the answer is not HTTP"
@@ -74,7 +74,7 @@ class IdleConnections:
         if len(self._since) > self._most:
             self._close(next(iter(self._since)))
         if self._since and self._sweep is None:
-            self._sweep = loop.call_later(_KEEP_ALIVE_SECONDS, self._close_old, loop)
+            self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._close_old, loop)
 
     def forget(self, connection: Connection) -> None:
         if self._since.pop(connection, None) is None:
@@ -100,8 +100,8 @@ class IdleConnections:
         self._sweep = None
         while self._since:
             connection, since = next(iter(self._since.items()))
-            if loop.time() < since + _KEEP_ALIVE_SECONDS:
-                at = since + _KEEP_ALIVE_SECONDS
+            if loop.time() < since + KEEP_ALIVE_SECONDS:
+                at = since + KEEP_ALIVE_SECONDS
                 self._sweep = loop.call_at(at, self._close_old, loop)
                 return
             self._close(connection)
@@ -179,17 +179,17 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             self.close()  # No request waits for it.
             return
-        for place in range(0, len(data), _PIECE_BYTES):
+        for place in range(0, len(data), PIECE_BYTES):
             if self._answer.done():
                 # The rest came after the answer, or is a part of it that is not read.
                 self.is_reusable = False
                 return
-            self._read(data[place : place + _PIECE_BYTES])
+            self._read(data[place : place + PIECE_BYTES])
         if self._answer.done() or self._end_of_wait:
             return
         if self._has_head or self._is_malformed:
             end = partial(self._settle, NoAnswer(_NOT_HTTP))
-            self._end_of_wait = asyncio.get_running_loop().call_later(_BODY_SECONDS, end)
+            self._end_of_wait = asyncio.get_running_loop().call_later(BODY_SECONDS, end)
 
     def _read(self, piece: bytes) -> None:
         self._received += len(piece)
@@ -199,8 +199,8 @@ class Connection(asyncio.Protocol):
             self._parse(piece)
         if self._is_malformed:
             self._read_malformed(len(piece))
-        if self._received > _HEAD_BYTES or len(self._start) == START_BYTES:
-            self._settle(NoAnswer(f"the answer has more than {_HEAD_BYTES} bytes of headers"))
+        if self._received > HEAD_BYTES or len(self._start) == START_BYTES:
+            self._settle(NoAnswer(f"the answer has more than {HEAD_BYTES} bytes of headers"))
 
     def _parse(self, piece: bytes) -> None:
         try:

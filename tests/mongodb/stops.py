@@ -17,7 +17,7 @@ from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb import reserving
 from zaqar_notify.storage.planes import Storage
 
-Insert = Callable[..., Awaitable[object]]
+Command = Callable[..., Awaitable[object]]
 
 
 class Stopped:
@@ -31,21 +31,22 @@ class Stopped:
 def before_taking_back(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, do: Callable[[], Awaitable[object]]
 ) -> None:
-    """Do something when the store's writer is about to remove what it was refused."""
-    take_back = store_of(storage)._posting._take_back
+    """Do something when the store's writer is about to remove the messages of a refused post."""
+    messages = store_of(storage).collections.messages
+    delete: Command = messages.delete_many
 
-    async def do_and_take_back(*arguments: Any, **options: Any) -> None:
+    async def do_and_delete(*arguments: Any, **options: Any) -> object:
         await do()
-        await take_back(*arguments, **options)
+        return await delete(*arguments, **options)
 
-    monkeypatch.setattr(store_of(storage)._posting, "_take_back", do_and_take_back)
+    monkeypatch.setattr(messages, "delete_many", do_and_delete)
 
 
 @asynccontextmanager
 async def stopped_at_insert(storage: Storage, *, after: bool = False) -> AsyncIterator[Stopped]:
     """The store's next insert of a batch waits before (or after) it is made."""
     messages = store_of(storage).collections.messages
-    insert: Insert = messages.insert_many
+    insert: Command = messages.insert_many
     stopped = Stopped()
 
     async def insert_many(*arguments: Any, **options: Any) -> object:
@@ -89,10 +90,13 @@ async def kill_in_insert(
 ) -> None:
     """Let the process of a post (or a move) die when so many documents of its insert are made."""
     messages: Any = store_of(storage).collections.messages
-    insert: Insert = messages.insert_many
+    insert: Command = messages.insert_many
     half_done = asyncio.Event()
+    writer: asyncio.Task[Any] | None = None
 
     async def insert_some(documents: list[dict[str, object]]) -> None:
+        nonlocal writer
+        writer = asyncio.current_task()
         if behind:
             await insert(documents[:behind])
         half_done.set()
@@ -104,7 +108,6 @@ async def kill_in_insert(
     await asyncio.wait((caller, waiting), return_when=asyncio.FIRST_COMPLETED)
     assert not caller.done(), caller
     messages.insert_many = insert
-    writer = store_of(storage)._posting._posts._task
     assert writer is not None
     for task in (caller, writer):
         task.cancel()

@@ -29,6 +29,8 @@ from tests.mongodb.stops import kill_in_insert, set_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb import reserving
+from zaqar_notify.storage.mongodb.leasing import Leasing
+from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.planes import Storage
 
 SOON_SECONDS = 3.0
@@ -166,7 +168,7 @@ async def test_what_was_popped_is_answered_though_the_store_fails_then(
     async def fail(*_: object, **__: object) -> None:
         raise AutoReconnect("the connection went")
 
-    monkeypatch.setattr(store_of(storage)._leasing, "remove_expired", fail)
+    monkeypatch.setattr(Leasing, "remove_expired", fail)
 
     popped = await storage.messages.pop(queue, limit=2, now=after(61))
 
@@ -256,7 +258,7 @@ async def test_claims_that_won_are_answered_though_the_poison_can_not_be_put_awa
     async def fail(*_: object, **__: object) -> None:
         raise StorageUnavailable("no answer")
 
-    monkeypatch.setattr(store_of(storage)._posting, "move", fail)
+    monkeypatch.setattr(Posting, "move", fail)
 
     held = await hold(storage, queue, dead_letter=rule, now=after(2))
 

@@ -141,8 +141,9 @@ def test_deny_wins_over_allow_through_every_disguise(inner: IPv4Address, wrapper
 @example(IPv6Address("2002:a00::"))
 @example(IPv6Address("64:ff9b:1::10.0.0.0"))
 def test_allow_opens_what_it_names_and_nothing_else(address: IPv4Address | IPv6Address) -> None:
-    rule = AddressRule(allow=[ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
-    is_named = any(address in network for network in rule._allow)
+    allowed = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
+    rule = AddressRule(allow=allowed)
+    is_named = any(address in network for network in allowed)
 
     assert rule.permits(address) == (
         is_named or PUBLIC.permits(address) or _is_transparent_for_ten(address)

@@ -29,13 +29,14 @@ NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 def http_client(
     *,
     most_requests: int = 8,
+    connect_seconds: float = 2,
     total_seconds: float = 5,
     tls: ssl.SSLContext | None = None,
     name_servers: Sequence[str] = (),
 ) -> HttpClient:
     return HttpClient(
         AddressGuard(allow=LOOPBACK),
-        connect_seconds=2,
+        connect_seconds=connect_seconds,
         total_seconds=total_seconds,
         most_requests=most_requests,
         tls=tls,
@@ -284,7 +285,7 @@ async def test_headers_in_many_lines_are_given_up_early(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, line: bytes
 ) -> None:
     """Lines that continue a header are joined to it one by one: 200 KiB would take 0.1 s."""
-    monkeypatch.setattr(connections, "_HEAD_BYTES", 0)
+    monkeypatch.setattr(connections, "HEAD_BYTES", 0)
     receiver.behaviour = say(b"HTTP/1.1 200 OK\r\nX: " + line * 65536 + b"\r\n\r\n")
     read: list[int] = []
     feed = connections.Connection._read
@@ -297,13 +298,13 @@ async def test_headers_in_many_lines_are_given_up_early(
 
     assert (await post(client, receiver)).status == 200
 
-    assert read == [connections._PIECE_BYTES]
+    assert read == [connections.PIECE_BYTES]
 
 
 async def test_trailers_without_end_are_cut(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_BODY_SECONDS", 60.0)
+    monkeypatch.setattr(connections, "BODY_SECONDS", 60.0)
     client = http_client(total_seconds=60)
 
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -332,7 +333,7 @@ def failure(*, length: int = 0) -> bytes:
         failure() + NO_CONTENT[:10],
         failure() + b"garbage",
         failure() + b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
-        failure(length=connections._PIECE_BYTES) + NO_CONTENT,
+        failure(length=connections.PIECE_BYTES) + NO_CONTENT,
     ],
 )
 async def test_what_comes_after_an_answer_is_nobodys_answer(
@@ -405,7 +406,7 @@ async def test_a_timer_of_the_exchange_before_does_not_end_the_next(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first answer comes at once, in two pieces; the second when both timers of the first are over."""
-    monkeypatch.setattr(connections, "_BODY_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "BODY_SECONDS", 1.0)
     client = http_client(total_seconds=1)
     receiver.behaviour = write(b"HTTP/1.1 201 OK\r\nContent-Length: 5\r\n\r\nhel", b"lo")
     first = await post(client, receiver)
@@ -426,7 +427,7 @@ async def test_a_timer_of_the_exchange_before_does_not_end_the_next(
 async def test_what_is_read_is_limited_for_each_answer(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_HEAD_BYTES", 100)
+    monkeypatch.setattr(connections, "HEAD_BYTES", 100)
     receiver.behaviour = write(NO_CONTENT[:10], NO_CONTENT[10:])
 
     for _ in range(10):
@@ -483,7 +484,7 @@ async def test_what_was_idle_the_longest_makes_room(receiver: Receiver) -> None:
 async def test_idle_connections_are_closed_after_a_while(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.1)
     async with receiving() as other:
         await post(client, receiver)
         await asyncio.sleep(0.05)
@@ -500,7 +501,7 @@ async def test_only_what_has_been_idle_for_that_long_is_closed(
         await post(client, receiver)
         await post(client, other)
         old, young = client._idle._since
-        client._idle._since[old] -= connections._KEEP_ALIVE_SECONDS
+        client._idle._since[old] -= connections.KEEP_ALIVE_SECONDS
 
         client._idle._close_old(asyncio.get_running_loop())
 
@@ -510,7 +511,7 @@ async def test_only_what_has_been_idle_for_that_long_is_closed(
 async def test_a_connection_in_use_is_not_closed_for_its_age(
     client: HttpClient, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "_KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.1)
     await post(client, receiver)
 
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -569,10 +570,8 @@ async def test_a_forbidden_address_is_said_to_be_that(receiver: Receiver) -> Non
     assert receiver.connections == 0
 
 
-async def test_a_handshake_that_is_not_finished_closes_its_connection(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "_connect_seconds", 0.1)
+async def test_a_handshake_that_is_not_finished_closes_its_connection() -> None:
+    client = http_client(connect_seconds=0.1)
     gone = asyncio.Event()
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -586,6 +585,7 @@ async def test_a_handshake_that_is_not_finished_closes_its_connection(
         with pytest.raises(NoAnswer, match=r"no connection within 0\.1 s"):
             await client.post(Origin(True, "127.0.0.1", port), REQUEST, project="p")
         await asyncio.wait_for(gone.wait(), 5)
+    client.close()
 
 
 async def test_the_host_of_a_certificate_counts(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.sqlite.opened import database_of, opened
 from zaqar_notify.errors import StartRefused, StorageDamaged, StorageLocked, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.sqlite import database, opening
+from zaqar_notify.storage.sqlite import database, files, opening
 
 QUEUE = QueueRef("p", "q")
 NOBODY = 65534
@@ -29,6 +29,12 @@ THIS = Path(__file__).read_bytes()
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "store.db"
+
+
+@pytest.fixture
+def looks_at_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write looks at all files, not only the first in a quarter of a second."""
+    monkeypatch.setattr(files, "ALL_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -223,12 +229,12 @@ def cut_off(path: Path) -> None:
 @pytest.mark.parametrize("change", [unlink, replace])
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".lock"])
 async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
+    looks_at_all_files: None,
     storage: Storage,
     path: Path,
     suffix: str,
     change: Callable[[Path], None],
 ) -> None:
-    database_of(storage)._files._look_at_all_at = 0.0
     change(Path(f"{path}{suffix}"))
 
     with pytest.raises(StorageDamaged, match=r"(removed|replaced) while it was in use.*restore"):

@@ -10,10 +10,10 @@ import pytest
 
 from tests.clock import START
 from tests.contract.steps import bodies, page, post
+from tests.sqlite.opened import database_of
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
-from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.removals import MOST_NOTED
 
 QUEUE = QueueRef("p", "q")
@@ -27,8 +27,9 @@ async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
 
 
 def noted(storage: Storage) -> int:
-    assert isinstance(storage.messages, SQLiteMessages)
-    return len(storage.messages._removals.removed)
+    [[count]] = database_of(storage).read("SELECT count(*) FROM removals")
+    assert isinstance(count, int)
+    return count
 
 
 async def test_however_many_pop_at_the_same_time_what_is_noted_is_bounded(
