@@ -16,7 +16,7 @@ from workers.recorder import Failures, Recorder
 from workers.retries import Retries
 from workers.taken import Taken
 from zaqar_notify.clock import Clock, host_now
-from zaqar_notify.delivery import Outgoing, Record, delivery_id
+from zaqar_notify.delivery import InternalMessage, Outgoing, delivery_id
 from zaqar_notify.kinds import Sink
 from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
 
@@ -69,10 +69,10 @@ class Attempts:
             if records and batch.taken.is_held:
                 await self._ledger.write_for(batch.receiver.subscription, records)
 
-    async def _make_each(self, batch: Batch) -> list[Record]:
+    async def _make_each(self, batch: Batch) -> list[InternalMessage]:
         """Try each message; return the records of the deliveries still owed."""
         receiver, attempt = batch.receiver, batch.attempt
-        records: list[Record] = []
+        records: list[InternalMessage] = []
         for number, message in enumerate(batch.messages):
             if not batch.taken.is_held:
                 break

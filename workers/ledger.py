@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from workers.recorder import Recorder
 from workers.replay_jobs import ReplayJobs
 from workers.store import RetryingStore
-from zaqar_notify.delivery import Record, by_queue
+from zaqar_notify.delivery import InternalMessage, by_queue
 from zaqar_notify.internal import held_ref, parked_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
 
@@ -22,7 +22,7 @@ class Ledger:
         self._replay_jobs = replay_jobs
         self._recorder = recorder
 
-    async def write(self, records: Iterable[Record], *, project: str) -> None:
+    async def write(self, records: Iterable[InternalMessage], *, project: str) -> None:
         """Store records of one project durably; perhaps twice when the store failed in between.
 
         Raises:
@@ -33,7 +33,9 @@ class Ledger:
                 await self._store.post(ref, portion, project=project)
                 self._recorder.written(ref, len(portion))
 
-    async def write_for(self, subscription: Subscription, records: Sequence[Record]) -> None:
+    async def write_for(
+        self, subscription: Subscription, records: Sequence[InternalMessage]
+    ) -> None:
         """Store records of one subscription, and look after those on its own queues."""
         await self.write(records, project=subscription.queue.project)
         own = {ref for ref, _ in records}.intersection(queues_of_subscription(subscription.id))

@@ -14,8 +14,8 @@ from workers.recorder import Recorder
 from workers.store import RetryingStore
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import (
+    InternalMessage,
     Outgoing,
-    Record,
     held_record,
     link_expires_at,
     parked_record,
@@ -54,7 +54,7 @@ class Retries:
         receiver: Receiver,
         *,
         was_suspect: bool,
-    ) -> Record:
+    ) -> InternalMessage:
         """The record after an attempt that failed: a retry, held where the receiver is gone, or undelivered."""
         subscription, attempt = receiver.subscription, delivery.attempt
         if outcome.verdict is Verdict.GONE:
@@ -72,7 +72,7 @@ class Retries:
 
     def postponed(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int, outcome: Outcome
-    ) -> list[Record]:
+    ) -> list[InternalMessage]:
         """They come back with their attempt unspent, unless it would be too late then."""
         subscription, now = receiver.subscription, self._clock.now()
         delay = max(1, outcome.retry_after_seconds or 0)
@@ -91,11 +91,11 @@ class Retries:
 
     def deferred(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int
-    ) -> list[Record]:
+    ) -> list[InternalMessage]:
         """Messages that can't be tried soon come back at the receiver's pace, or are parked; no attempt is spent."""
         return [self._deferred_one(message, receiver, attempt) for message in messages]
 
-    def held(self, message: Outgoing, subscription: Subscription) -> Record:
+    def held(self, message: Outgoing, subscription: Subscription) -> InternalMessage:
         return held_record(message, subscription, now=self._clock.now())
 
     async def schedule(self, subscription: Subscription) -> Schedule:
@@ -134,7 +134,7 @@ class Retries:
             return None
         return round((at - now).total_seconds())
 
-    def _deferred_one(self, message: Outgoing, receiver: Receiver, attempt: int) -> Record:
+    def _deferred_one(self, message: Outgoing, receiver: Receiver, attempt: int) -> InternalMessage:
         subscription = receiver.subscription
         is_notification = message.kind is MessageType.NOTIFICATION
         is_parked = is_notification and subscription.replay_id is not None
@@ -147,7 +147,7 @@ class Retries:
 
     def _retry(
         self, message: Outgoing, subscription: Subscription, attempt: int, delay: int
-    ) -> Record:
+    ) -> InternalMessage:
         return retry_record(
             message, subscription, attempt=attempt, delay=delay, settings=self._settings
         )

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from workers.outages import Stop, until_answered
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import Owed
+from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import SubscriptionDoesNotExist
 from zaqar_notify.models import NewMessage, Queue, QueueRef, QueueStats, Subscription
 from zaqar_notify.storage.planes import Storage
@@ -84,7 +84,7 @@ class RetryingStore:
         Args:
             project: Whose deliveries they are about.
         """
-        owed = Owed(messages, project=project)
+        owed = InternalPost(messages, project=project)
         post = self._storage.post
         await self.until_answered(lambda: post(ref, owed, now=self._clock.now()))
 

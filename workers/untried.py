@@ -10,7 +10,7 @@ from workers.ledger import Ledger
 from workers.recorder import Recorder
 from workers.retries import Retries
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import Outgoing, Record, too_many_hops, undelivered_record
+from zaqar_notify.delivery import InternalMessage, Outgoing, too_many_hops, undelivered_record
 from zaqar_notify.models import Outcome, Subscription, Verdict
 
 
@@ -25,7 +25,7 @@ class Untried:
 
     async def defer(self, batches: Iterable[Batch]) -> None:
         """Write batches that can't start now to the retry queue, or park them; their attempt is unspent."""
-        owed: dict[str, tuple[Subscription, list[Record]]] = {}
+        owed: dict[str, tuple[Subscription, list[InternalMessage]]] = {}
         for batch in batches:
             if batch.taken.is_held:
                 subscription = batch.receiver.subscription

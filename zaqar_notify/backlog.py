@@ -40,7 +40,7 @@ LOOK_SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-class Owed(msgspec.Struct, frozen=True):
+class QueueBacklog(msgspec.Struct, frozen=True):
     """What waits in one internal queue, being worked on or not.
 
     `overdue_seconds` says for how long the oldest that is due has been due; 0 when none is.
@@ -56,7 +56,7 @@ class Backlog(msgspec.Struct, frozen=True):
     """`poison` counts the jobs that nobody could finish; `parked` and `held` the deliveries that wait for
     their receiver, and for their subscription to be enabled."""
 
-    owed: list[Owed]
+    owed: list[QueueBacklog]
     parked: int
     held: int
     poison: int
@@ -105,7 +105,7 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         StorageUnavailable: No answer came.
     """
     owed = [
-        await _owed_in(storage, ref, queue, partition, now)
+        await _backlog_of(storage, ref, queue, partition, now)
         for partition in await partitions_in_use(storage, settings)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
@@ -116,9 +116,9 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
     return Backlog(owed, parked, held, poison.total)
 
 
-async def _owed_in(
+async def _backlog_of(
     storage: Storage, ref: QueueRef, queue: str, partition: int, now: datetime
-) -> Owed:
+) -> QueueBacklog:
     stats = await storage.queues.stats(ref, now=now)
     overdue = 0.0
     if stats.oldest is not None:
@@ -127,4 +127,4 @@ async def _owed_in(
             # Records live so long from when they are due: see `delivery`.
             delay = message.ttl - OWED_TTL_SECONDS
             overdue = max(0.0, (now - message.posted_at).total_seconds() - delay)
-    return Owed(queue, partition, stats.total, overdue)
+    return QueueBacklog(queue, partition, stats.total, overdue)

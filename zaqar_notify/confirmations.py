@@ -17,7 +17,7 @@ from typing import TypeAlias
 import msgspec
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.delivery import Owed, Record, confirmation_job
+from zaqar_notify.delivery import InternalMessage, InternalPost, confirmation_job
 from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import INTERNAL_PROJECT, MessageType, QueueRef, Subscription
@@ -89,7 +89,7 @@ async def ask(
 async def _leave(
     service: Service,
     subscription: Subscription,
-    job: Record,
+    job: InternalMessage,
     partition: int,
     *,
     now: datetime,
@@ -99,7 +99,7 @@ async def _leave(
     """Raises IdempotencyKeyReused: The key is taken, and nothing is left."""
     _, message = job
     delayed = msgspec.structs.replace(message, delay=delay, ttl=message.ttl + delay)
-    owed = Owed([delayed], project=subscription.queue.project, idempotency_key=key)
+    owed = InternalPost([delayed], project=subscription.queue.project, idempotency_key=key)
     await service.storage.post(outbox_ref(partition), owed, now=now)
     service.doorbell.ring(partition)
 

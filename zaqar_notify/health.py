@@ -17,7 +17,7 @@ from types import MappingProxyType
 import msgspec
 
 from zaqar_notify.clock import Clock, new_id
-from zaqar_notify.delivery import Owed
+from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import NotifyError, StorageUnavailable
 from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, QueueRef
 from zaqar_notify.readiness import Readiness
@@ -135,7 +135,7 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Op
 
     try:
         await step("create_queue", storage.heads.put(queue, {}, revision=1, subscribed_until=None))
-        posted = storage.post(queue, Owed(messages), now=now)
+        posted = storage.post(queue, InternalPost(messages), now=now)
         await step("post_messages", posted)
         await step("claim_messages", claim())
         await step("list_messages", storage.messages.page(queue, marker=None, limit=2, now=now))

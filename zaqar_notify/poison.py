@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.models import DeadLetter, Message, NewMessage, QueueRef
 from zaqar_notify.partitions import partition_of
@@ -82,7 +82,7 @@ async def give_back(
     partition = partition_of(QueueRef(what.project, what.queue), settings.delivery_partitions)
     ref = retry_ref(partition) if what.job == "deliver" else outbox_ref(partition)
     again = NewMessage(body=message.body, ttl=OWED_TTL_SECONDS)
-    await storage.post(ref, Owed([again]), now=now)
+    await storage.post(ref, InternalPost([again]), now=now)
     await drop(storage, message, now=now)
     return True
 

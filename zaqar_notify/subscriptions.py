@@ -14,8 +14,8 @@ import msgspec
 from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.confirmations import ConfirmAt, ask, asks_to_confirm
 from zaqar_notify.delivery import (
-    Owed,
-    Record,
+    InternalMessage,
+    InternalPost,
     Undelivered,
     WrittenLater,
     read_undelivered,
@@ -286,10 +286,10 @@ async def _update(
     return after
 
 
-async def _send(service: Service, ref: QueueRef, record: Record) -> None:
+async def _send(service: Service, ref: QueueRef, record: InternalMessage) -> None:
     """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
     internal, message = record
-    owed = Owed([message], project=ref.project)
+    owed = InternalPost([message], project=ref.project)
     await service.storage.post(internal, owed, now=service.clock.now())
     service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
 

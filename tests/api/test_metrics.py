@@ -18,7 +18,7 @@ from zaqar_notify import backlog as backlog_module
 from zaqar_notify import readiness
 from zaqar_notify.backlog import Backlog
 from zaqar_notify.confirmations import DELAYS_SECONDS
-from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, parked_ref, retry_ref
 from zaqar_notify.metrics import METHODS, DeliveryCounts
@@ -59,7 +59,7 @@ class Bell:
 async def store(api: Api, ref: QueueRef, *, delay: int = 0) -> None:
     record = NewMessage(b"{}", ttl=OWED_TTL_SECONDS + delay, delay=delay)
     storage, clock = api.service.storage, api.service.clock
-    await storage.post(ref, Owed([record]), now=clock.now())
+    await storage.post(ref, InternalPost([record]), now=clock.now())
 
 
 async def test_requests_are_counted_by_route_method_and_status(api: Api) -> None:

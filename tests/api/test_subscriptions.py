@@ -11,7 +11,7 @@ from tests.api.conftest import PROJECT, Api, CountingDoorbell, StartApi
 from tests.clock import ManualClock
 from zaqar_notify.delivery import (
     FanOut,
-    Owed,
+    InternalPost,
     OwedDelivery,
     Replay,
     delivery_id,
@@ -470,7 +470,7 @@ async def test_what_a_subscription_missed_is_deleted_with_it_and_by_nobody_else(
     now = api.service.clock.now()
     refs = (held_ref(subscription_id), undelivered_ref(subscription_id))
     for ref in refs:
-        await api.service.storage.post(ref, Owed(missed), now=now)
+        await api.service.storage.post(ref, InternalPost(missed), now=now)
 
     reply = await api.delete(f"{path}/{subscription_id}", headers={"X-Project-ID": project})
 
@@ -631,7 +631,7 @@ async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: Manua
         ref, record = undelivered_record(
             parcel, subscription, outcome=outcome, attempts=1, now=clock.now()
         )
-        await api.service.storage.post(ref, Owed([record]), now=clock.now())
+        await api.service.storage.post(ref, InternalPost([record]), now=clock.now())
 
     path = f"{SUBSCRIPTIONS}/{subscription_id}/undelivered"
     first = (await api.get(f"{path}?limit=1")).json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.clock import START
-from zaqar_notify.delivery import Owed
+from zaqar_notify.delivery import InternalPost
 from zaqar_notify.internal import held_ref, outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.partitions import LISTED_AT_ONCE, partitions_in_use
@@ -15,7 +15,7 @@ from zaqar_notify.storage.planes import Storage
 
 async def owe(storage: Storage, refs: Sequence[QueueRef]) -> None:
     for ref in refs:
-        await storage.post(ref, Owed([NewMessage(b"{}", ttl=60)]), now=START)
+        await storage.post(ref, InternalPost([NewMessage(b"{}", ttl=60)]), now=START)
 
 
 async def test_a_new_store_has_those_of_the_settings(storage: Storage) -> None:

@@ -23,7 +23,7 @@ from tests.mongod import mongo_uri
 from tests.workers.office import OUTBOX, QUEUE, REFUSED, ClientPost
 from zaqar_notify.delivery import (
     FanOut,
-    Owed,
+    InternalPost,
     held_record,
     outgoing_messages,
     read_work,
@@ -132,7 +132,7 @@ async def _owe(storage: Storage, receiver: Subscription, disabled: Subscription)
         (POISON_REF, NewMessage(body=job, ttl=TTL_SECONDS)),
     ]
     for ref, message in records:
-        await storage.post(ref, Owed([message]), now=START)
+        await storage.post(ref, InternalPost([message]), now=START)
 
 
 async def _messages(storage: Storage, ref: QueueRef) -> Sequence[bytes]:

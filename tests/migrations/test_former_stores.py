@@ -35,7 +35,7 @@ from tests.migrations.fill import (
 )
 from tests.migrations.former import facts_of, put_mongodb, put_sqlite
 from tests.workers.office import QUEUE, Office
-from zaqar_notify.delivery import Owed, replay_job
+from zaqar_notify.delivery import InternalPost, replay_job
 from zaqar_notify.errors import MessageIsClaimed
 from zaqar_notify.internal import POISON_REF, undelivered_ref
 from zaqar_notify.models import Subscription
@@ -190,7 +190,7 @@ async def test_what_is_held_is_delivered_when_its_subscription_is_enabled(
     again = await storage.subscriptions.update(QUEUE, subscription_id, enabled, now=START)
 
     ref, job = replay_job(again, office.settings)
-    await storage.post(ref, Owed([job]), now=START)
+    await storage.post(ref, InternalPost([job]), now=START)
     await office.work_off()
 
     # Once held already, and once by the post's own job.

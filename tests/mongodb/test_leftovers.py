@@ -18,7 +18,7 @@ from tests.workers.office import until
 from workers.outages import Stop
 from workers.periodic import SWEEP, sweep, sweep_regularly
 from zaqar_notify.cli import app
-from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF, outbox_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef
@@ -191,7 +191,7 @@ async def test_the_command_gives_back_what_was_put_aside(
 ) -> None:
     later = {"job": "fan_out", "version": 99, "project": "p", "queue": "orders"}
     message = NewMessage(body=json.dumps(later).encode(), ttl=OWED_TTL_SECONDS)
-    await storage.post(POISON_REF, Owed([message]), now=datetime.now(UTC))
+    await storage.post(POISON_REF, InternalPost([message]), now=datetime.now(UTC))
     monkeypatch.setenv("ZAQAR_STORE_URI", uri)
 
     shown = await asyncio.to_thread(CliRunner().invoke, app, ["poison", "list"])

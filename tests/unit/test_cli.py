@@ -22,7 +22,7 @@ from zaqar_notify.cli import app
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
-from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import NewMessage
@@ -207,7 +207,7 @@ def test_poison_in_a_data_directory_is_shown_and_dropped(tmp_path: Path) -> None
     async def put_one_aside() -> None:
         storage = await open_storage(f"sqlite://{tmp_path / DATABASE}")
         message = NewMessage(body=b'"not a job"', ttl=OWED_TTL_SECONDS)
-        await storage.post(POISON_REF, Owed([message]), now=storage.clock.now())
+        await storage.post(POISON_REF, InternalPost([message]), now=storage.clock.now())
         await storage.close()
 
     asyncio.run(put_one_aside())

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from tests.clock import ManualClock
 from tests.workers.office import GONE, TRY_LATER, Office, always
 from workers.ledger import Ledger
-from zaqar_notify.delivery import Record
+from zaqar_notify.delivery import InternalMessage
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
 
@@ -32,7 +32,9 @@ async def die(uri: str, kind: str) -> None:
 
     write = Ledger.write
 
-    async def write_too_late(self: Ledger, records: Iterable[Record], *, project: str) -> None:
+    async def write_too_late(
+        self: Ledger, records: Iterable[InternalMessage], *, project: str
+    ) -> None:
         records = list(records)
         is_own = any(ref.name.startswith(kind) for ref, _ in records)
         if is_own:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.workers.office import OUTBOX, QUEUE, Office
-from zaqar_notify.delivery import Owed
+from zaqar_notify.delivery import InternalPost
 from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import NewMessage
 from zaqar_notify.poison import give_back, put_aside
@@ -103,7 +103,9 @@ async def test_a_job_that_was_put_aside_and_given_back_is_delivered_but_for_what
     [job] = await office.all_in(OUTBOX)
     now = office.clock.now()
     await office.storage.messages.delete_many(OUTBOX, [job.id], claim_ids=None, now=now)
-    await office.storage.post(POISON_REF, Owed([NewMessage(body=job.body, ttl=3600)]), now=now)
+    await office.storage.post(
+        POISON_REF, InternalPost([NewMessage(body=job.body, ttl=3600)]), now=now
+    )
     office.clock.advance(seconds=DELAY + 1)
     now = office.clock.now()
     async for what, message in put_aside(office.storage, job=None, now=now):

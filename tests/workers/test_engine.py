@@ -28,7 +28,7 @@ from tests.workers.office import (
 )
 from workers.consumer import MAX_PER_CLAIM
 from workers.engine import LOOK_SECONDS
-from zaqar_notify.delivery import Owed, confirmation_job, replay_job
+from zaqar_notify.delivery import InternalPost, confirmation_job, replay_job
 from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, queues_of_subscription
 from zaqar_notify.models import (
     Delivery,
@@ -406,7 +406,7 @@ async def test_gone_disables_the_subscription_and_holds_until_replayed(office: O
     del office.sink.answers["http://receiver"]
     await enable(office, subscription.id)
     ref, job = replay_job(subscription, office.settings)
-    await office.storage.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, InternalPost([job]), now=office.clock.now())
     await office.work_off()
 
     assert office.sink.bodies("http://receiver") == [b"1", b"1", b"2", b"3"]
@@ -442,7 +442,7 @@ async def test_what_a_replay_had_in_hand_when_its_worker_died_is_replayed_later(
     )
 
     ref, job = replay_job(subscription, office.settings)
-    await office.storage.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, InternalPost([job]), now=office.clock.now())
     await office.work_off()
     assert len(office.sink.deliveries) == 1
 
@@ -534,7 +534,7 @@ async def test_replay_of_a_disabled_subscription_leaves_what_is_held(office: Off
     await office.work_off()
 
     ref, job = replay_job(subscription, office.settings)
-    await office.storage.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, InternalPost([job]), now=office.clock.now())
     await office.work_off()
 
     assert len(await office.all_in(held_ref(subscription.id))) == 1
@@ -616,7 +616,7 @@ async def ask_to_confirm(office: Office, subscription: Subscription) -> None:
         settings=office.settings,
         now=office.clock.now(),
     )
-    await office.storage.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, InternalPost([job]), now=office.clock.now())
 
 
 async def test_a_subscription_deleted_before_the_retry_gets_no_more(office: Office) -> None:
@@ -913,7 +913,9 @@ async def test_a_job_that_nobody_can_finish_ends_in_the_poison_queue(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     await office.storage.post(
-        OUTBOX, Owed([NewMessage(body=b'{"job": "fan_out"}', ttl=3600)]), now=office.clock.now()
+        OUTBOX,
+        InternalPost([NewMessage(body=b'{"job": "fan_out"}', ttl=3600)]),
+        now=office.clock.now(),
     )
 
     def times_seen() -> int:

@@ -14,7 +14,7 @@ from tests.clock import ManualClock
 from tests.workers.office import QUEUE, Office, until_stored
 from workers import leftovers
 from workers.outages import Stop
-from zaqar_notify.delivery import Owed, outgoing_messages, parked_record
+from zaqar_notify.delivery import InternalPost, outgoing_messages, parked_record
 from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.settings import Settings
@@ -72,7 +72,7 @@ async def test_what_a_subscription_is_owed_is_no_leftover(
     await storage.subscriptions.delete(gone.queue, gone.id)
     for subscription in (*subscriptions, gone):
         ref, record = parked_record(outgoing, subscription, attempt=1, due_at=office.clock.now())
-        await storage.post(ref, Owed([record]), now=office.clock.now())
+        await storage.post(ref, InternalPost([record]), now=office.clock.now())
     forgotten: list[str] = []
 
     async def forget(queue: QueueRef, subscription_id: str) -> None:

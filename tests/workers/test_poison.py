@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.workers.office import OUTBOX, QUEUE, RETRY, Office
-from zaqar_notify.delivery import OWED_TTL_SECONDS, Owed
+from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import NewMessage
 from zaqar_notify.poison import PutAside, drop, give_back, put_aside
@@ -17,7 +17,7 @@ LATER = b'{"job": "deliver", "version": 99, "project": "p", "queue": "q", "subsc
 async def put_all_aside(office: Office, *bodies: bytes) -> None:
     """As if ten workers had died of each."""
     messages = [NewMessage(body=body, ttl=OWED_TTL_SECONDS) for body in bodies]
-    await office.storage.post(POISON_REF, Owed(messages), now=office.clock.now())
+    await office.storage.post(POISON_REF, InternalPost(messages), now=office.clock.now())
 
 
 async def a_job(office: Office) -> bytes:

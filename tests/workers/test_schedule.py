@@ -21,7 +21,7 @@ from tests.workers.office import (
     always,
     until_stored,
 )
-from zaqar_notify.delivery import Owed, confirmation_job
+from zaqar_notify.delivery import InternalPost, confirmation_job
 from zaqar_notify.internal import held_ref
 from zaqar_notify.logs import facts
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
@@ -173,7 +173,7 @@ async def owe_confirmation(office: Office, subscription: Subscription, kind: Mes
     ref, job = confirmation_job(
         subscription, kind, path="/confirm", settings=office.settings, now=office.clock.now()
     )
-    await office.storage.post(ref, Owed([job]), now=office.clock.now())
+    await office.storage.post(ref, InternalPost([job]), now=office.clock.now())
 
 
 async def test_a_confirmation_is_not_retried_once_its_link_is_over(office: Office) -> None:

@@ -12,7 +12,7 @@ from tests.api.conftest import CountingDoorbell
 from tests.kinds import KINDS
 from tests.workers.office import OUTBOX, QUEUE, REFUSED, RETRY, Office
 from zaqar_notify.delivery import (
-    Owed,
+    InternalPost,
     outgoing_messages,
     records,
     say_written_later,
@@ -43,7 +43,7 @@ def of_later_version(body: bytes, **changes: object) -> bytes:
 
 async def put(office: Office, ref: QueueRef, *bodies: bytes) -> None:
     messages = [NewMessage(body=body, ttl=3600) for body in bodies]
-    await office.storage.post(ref, Owed(messages), now=office.clock.now())
+    await office.storage.post(ref, InternalPost(messages), now=office.clock.now())
 
 
 async def later_job(office: Office, **changes: object) -> bytes:

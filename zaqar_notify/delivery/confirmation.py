@@ -10,7 +10,13 @@ import msgspec
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery.outgoing import Outgoing
-from zaqar_notify.delivery.records import PLAIN, OwedDelivery, OwedMessage, Record, record
+from zaqar_notify.delivery.records import (
+    PLAIN,
+    InternalMessage,
+    OwedDelivery,
+    OwedMessage,
+    internal_message,
+)
 from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import MessageType, NewMessage, Subscription
 from zaqar_notify.partitions import partition_of
@@ -26,7 +32,7 @@ class _Link(msgspec.Struct):
 
 def confirmation_job(
     subscription: Subscription, kind: MessageType, *, path: str, settings: Settings, now: datetime
-) -> Record:
+) -> InternalMessage:
     """The delivery of a request to confirm, or of a farewell with the link to come back.
 
     Needs `signed_url_secrets`. The link of a request lives as long as the subscription, that of a
@@ -41,7 +47,7 @@ def confirmation_job(
     ref = subscription.queue
     delivery = OwedDelivery(PLAIN, ref.project, ref.name, subscription.id, owed, kind=kind)
     # Workers are rung for the outbox alone.
-    return record(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
+    return internal_message(outbox_ref(partition_of(ref, settings.delivery_partitions)), delivery)
 
 
 def signed_paths(path: str, subscription: Subscription) -> list[str]:

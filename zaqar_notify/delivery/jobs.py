@@ -11,10 +11,10 @@ from zaqar_notify.delivery.records import (
     PLAIN,
     VERSION,
     FanOut,
+    InternalMessage,
     OwedMessage,
-    Record,
     Replay,
-    record,
+    internal_message,
 )
 from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
@@ -37,7 +37,7 @@ def fan_out_jobs(
     request_id: str = "",
     visited: Sequence[str] = (),
     origin: str = "",
-) -> list[Record]:
+) -> list[InternalMessage]:
     """The jobs that notify of a post: one for each distinct delay, visible when that has passed.
 
     A message that expires before it is due has none.
@@ -60,7 +60,7 @@ def fan_out_jobs(
         due.setdefault(wait, []).append(owed)
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
     return [
-        record(
+        internal_message(
             outbox,
             FanOut(
                 PLAIN,
@@ -85,13 +85,13 @@ def replay_job(
     replay_id: str = "",
     failures: int = 0,
     failed_at: datetime | None = None,
-) -> Record:
+) -> InternalMessage:
     """The job that delivers parked and held deliveries; without an id, of a subscription that is enabled again."""
     ref = subscription.queue
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
     version = VERSION if replay_id else PLAIN
     replay = Replay(version, ref.project, ref.name, subscription.id, replay_id, failures, failed_at)
-    return record(outbox, replay, delay=delay)
+    return internal_message(outbox, replay, delay=delay)
 
 
 def _bounded(visited: Sequence[str]) -> tuple[str, ...]:

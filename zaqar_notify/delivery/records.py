@@ -130,11 +130,11 @@ class Undelivered(msgspec.Struct, frozen=True):
     payload: msgspec.Raw
 
 
-Record: TypeAlias = tuple[QueueRef, NewMessage]
+InternalMessage: TypeAlias = tuple[QueueRef, NewMessage]
 """An internal message, with the internal queue it goes to."""
 
 
-class Owed(Post):
+class InternalPost(Post):
     """Internal messages on their way to an internal queue. Internal queues have no subscriptions."""
 
     def __init__(
@@ -155,7 +155,7 @@ class Owed(Post):
 
     def jobs(
         self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
-    ) -> Sequence[Record]:
+    ) -> Sequence[InternalMessage]:
         return ()
 
 
@@ -171,12 +171,12 @@ _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
 
-def record(ref: QueueRef, work: Work, *, delay: int = 0) -> Record:
+def internal_message(ref: QueueRef, work: Work, *, delay: int = 0) -> InternalMessage:
     """A job or delivery, visible on its internal queue in `delay` seconds."""
     return ref, NewMessage(body=encode(work), ttl=OWED_TTL_SECONDS + delay, delay=delay)
 
 
-def by_queue(records: Iterable[Record]) -> dict[QueueRef, list[NewMessage]]:
+def by_queue(records: Iterable[InternalMessage]) -> dict[QueueRef, list[NewMessage]]:
     """The records of each internal queue, in order."""
     sorted_out: dict[QueueRef, list[NewMessage]] = {}
     for ref, message in records:

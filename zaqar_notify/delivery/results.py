@@ -11,11 +11,11 @@ from zaqar_notify.delivery.records import (
     OWED_TTL_SECONDS,
     PLAIN,
     UNDELIVERED_TTL_SECONDS,
+    InternalMessage,
     OwedDelivery,
-    Record,
     Undelivered,
     encode,
-    record,
+    internal_message,
 )
 from zaqar_notify.internal import held_ref, later_ref, parked_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, Outcome, Subscription
@@ -25,22 +25,26 @@ from zaqar_notify.settings import Settings
 
 def retry_record(
     outgoing: Outgoing, subscription: Subscription, *, attempt: int, delay: int, settings: Settings
-) -> Record:
+) -> InternalMessage:
     """A delivery whose try number `attempt` is due in `delay` seconds."""
     partition = partition_of(subscription.queue, settings.delivery_partitions)
-    return record(retry_ref(partition), _delivery(outgoing, subscription, attempt), delay=delay)
+    return internal_message(
+        retry_ref(partition), _delivery(outgoing, subscription, attempt), delay=delay
+    )
 
 
 def parked_record(
     outgoing: Outgoing, subscription: Subscription, *, attempt: int, due_at: datetime
-) -> Record:
+) -> InternalMessage:
     """A delivery that waits, due, until its receiver can take it."""
     delivery = _delivery(outgoing, subscription, attempt)
     delivery = msgspec.structs.replace(delivery, due_at=due_at)
     return parked_ref(subscription.id), NewMessage(body=encode(delivery), ttl=OWED_TTL_SECONDS)
 
 
-def held_record(outgoing: Outgoing, subscription: Subscription, *, now: datetime) -> Record:
+def held_record(
+    outgoing: Outgoing, subscription: Subscription, *, now: datetime
+) -> InternalMessage:
     """A delivery that waits for its subscription to be enabled; its attempts begin anew then.
 
     It lives a little longer than the subscription: no client can ask for it afterwards.
@@ -52,7 +56,7 @@ def held_record(outgoing: Outgoing, subscription: Subscription, *, now: datetime
     return held_ref(subscription.id), NewMessage(body=encode(delivery), ttl=ttl)
 
 
-def later_record(body: bytes, version: int) -> Record:
+def later_record(body: bytes, version: int) -> InternalMessage:
     """A job or delivery that this release can't read, for one that can."""
     return later_ref(version), NewMessage(body=body, ttl=OWED_TTL_SECONDS)
 
@@ -64,7 +68,7 @@ def undelivered_record(
     outcome: Outcome,
     attempts: int,
     now: datetime,
-) -> Record:
+) -> InternalMessage:
     """The record of a delivery that was given up after `attempts` tries."""
     undelivered = Undelivered(
         version=PLAIN,
