@@ -43,7 +43,7 @@ NO_FACTS: Mapping[str, object] = MappingProxyType({})
 logger = logging.getLogger(__name__)
 
 
-class Operation(msgspec.Struct, frozen=True):
+class ProbeResult(msgspec.Struct, frozen=True):
     """How one operation went. `ref` is found in the log beside the failure."""
 
     succeeded: bool
@@ -87,11 +87,11 @@ class Health:
         self.outage = Outage()
         self.readiness = Readiness()
         self._queue = QueueRef(INTERNAL_PROJECT, f"probe.{new_id()}")
-        self._operations: dict[str, Operation] = {}
+        self._operations: dict[str, ProbeResult] = {}
         self._probed_at = -math.inf
         self._probing: asyncio.Task[None] | None = None
 
-    async def operations(self, storage: Storage, clock: Clock) -> dict[str, Operation]:
+    async def operations(self, storage: Storage, clock: Clock) -> dict[str, ProbeResult]:
         """What came of the last probe, by the contract's names.
 
         Nobody waits for a probe, unless there is none yet or the last one was long ago.
@@ -111,10 +111,10 @@ class Health:
             self._probing = None
 
 
-async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Operation]:
+async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, ProbeResult]:
     """Try each operation on a queue of our own; the first that fails is the last of them."""
     now = clock.now()
-    results: dict[str, Operation] = {}
+    results: dict[str, ProbeResult] = {}
     claim_id = new_id()
     messages = [NewMessage(b"{}", PROBE_TTL_SECONDS), NewMessage(b"{}", PROBE_TTL_SECONDS)]
 
@@ -153,7 +153,7 @@ class _Failed(Exception):
     """Ends a probe."""
 
 
-async def _timed(name: str, work: Awaitable[object]) -> Operation:
+async def _timed(name: str, work: Awaitable[object]) -> ProbeResult:
     began = time.monotonic()
     ref = None
     try:
@@ -165,4 +165,4 @@ async def _timed(name: str, work: Awaitable[object]) -> Operation:
             "The store failed when it was tried out",
             extra={"action": "probe_failed", "operation": name, "ref": ref, "error": str(error)},
         )
-    return Operation(ref is None, round(time.monotonic() - began, 6), ref)
+    return ProbeResult(ref is None, round(time.monotonic() - began, 6), ref)

@@ -65,7 +65,7 @@ class MessageRules(msgspec.Struct, frozen=True):
     max_post_size: int
 
 
-class Operation(msgspec.Struct, frozen=True):
+class PatchStep(msgspec.Struct, frozen=True):
     """One step of a change, on one top-level key of the metadata."""
 
     op: Literal["add", "replace", "remove"]
@@ -100,7 +100,7 @@ def shown(metadata: Document, settings: Settings) -> Document:
     return metadata | filled
 
 
-def patched(metadata: Document, operations: Sequence[Operation], settings: Settings) -> Document:
+def patched(metadata: Document, operations: Sequence[PatchStep], settings: Settings) -> Document:
     """The metadata after the operations, applied in turn; the given one is left as it was.
 
     Raises:
@@ -173,7 +173,7 @@ def warn_of_combinations(
         warn(f"metadata: {key} has no effect {reason}")
 
 
-def _apply(operation: Operation, metadata: Document) -> None:
+def _apply(operation: PatchStep, metadata: Document) -> None:
     key = operation.key
     if operation.op != "add" and key not in metadata and key not in _SHOWN_KEYS:
         raise MetadataConflict(key)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.limits import check_limit
-from zaqar_notify.metadata import Operation, checked, patched, shown
+from zaqar_notify.metadata import PatchStep, checked, patched, shown
 from zaqar_notify.models import Document, Queue, QueueRef, QueueStats
 from zaqar_notify.service import Service
 from zaqar_notify.signing import sign_url
@@ -38,7 +38,7 @@ async def show(service: Service, ref: QueueRef) -> Document:
     return shown({} if queue is None else queue.metadata, service.settings)
 
 
-async def patch(service: Service, ref: QueueRef, operations: Sequence[Operation]) -> Document:
+async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]) -> Document:
     """Change the metadata; all operations or none.
 
     Returns:

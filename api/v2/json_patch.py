@@ -7,14 +7,14 @@ import re
 from api.refusals import UnsupportedPatchType
 from zaqar_notify.errors import BodyInvalid
 from zaqar_notify.jsontext import read_json
-from zaqar_notify.metadata import Operation
+from zaqar_notify.metadata import PatchStep
 
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])+){2}")
 
 
-def read_patch(body: bytes, content_type: str | None) -> list[Operation]:
+def read_patch(body: bytes, content_type: str | None) -> list[PatchStep]:
     """The operations in a request's body.
 
     Raises:
@@ -28,7 +28,7 @@ def read_patch(body: bytes, content_type: str | None) -> list[Operation]:
     return parse_patch(read_json(body))
 
 
-def parse_patch(document: object) -> list[Operation]:
+def parse_patch(document: object) -> list[PatchStep]:
     """Read a JSON patch as queues take it; its form is checked before anything is looked up.
 
     Args:
@@ -44,7 +44,7 @@ def parse_patch(document: object) -> list[Operation]:
     return [_operation(step, item) for step, item in enumerate(document, start=1)]
 
 
-def _operation(step: int, item: object) -> Operation:
+def _operation(step: int, item: object) -> PatchStep:
     if not isinstance(item, dict):
         raise BodyInvalid(f"Operation {step} must be an object with op, path and value")
     for field in ("op", "path"):
@@ -60,7 +60,7 @@ def _operation(step: int, item: object) -> Operation:
     root, key = _tokens(step, item["path"])
     if op != "remove" and root.lower() != "metadata":
         raise BodyInvalid(f"Operation {step}: path must begin with /metadata/")
-    return Operation(op=op, key=key, value=item.get("value"))
+    return PatchStep(op=op, key=key, value=item.get("value"))
 
 
 def _tokens(step: int, path: object) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from api.v2.json_patch import parse_patch
 from zaqar_notify.errors import BodyInvalid
-from zaqar_notify.metadata import Operation
+from zaqar_notify.metadata import PatchStep
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,11 @@ from zaqar_notify.metadata import Operation
     ],
 )
 def test_a_path_names_one_key_of_the_metadata(path: str, key: str) -> None:
-    assert parse_patch([{"op": "add", "path": path, "value": 1}]) == [Operation("add", key, 1)]
+    assert parse_patch([{"op": "add", "path": path, "value": 1}]) == [PatchStep("add", key, 1)]
 
 
 def test_remove_does_not_look_at_the_first_token() -> None:
-    assert parse_patch([{"op": "remove", "path": "/any/a"}]) == [Operation("remove", "a")]
+    assert parse_patch([{"op": "remove", "path": "/any/a"}]) == [PatchStep("remove", "a")]
 
 
 @pytest.mark.parametrize(

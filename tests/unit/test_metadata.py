@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, ValidationFailed
 from zaqar_notify.metadata import (
     MessageRules,
-    Operation,
+    PatchStep,
     checked,
     dead_letter,
     message_rules,
@@ -48,7 +48,7 @@ def is_storable(metadata: Document) -> bool:
 
 
 def patch(metadata: Document, *operations: tuple[Any, ...]) -> Document:
-    return patched(metadata, [Operation(*operation) for operation in operations], SETTINGS)
+    return patched(metadata, [PatchStep(*operation) for operation in operations], SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_patch_leaves_its_input_alone_and_adding_twice_is_adding_once(
     metadata: Document, additions: Document
 ) -> None:
     before = copy.deepcopy(metadata)
-    operations = [Operation("add", key, value) for key, value in additions.items()]
+    operations = [PatchStep("add", key, value) for key, value in additions.items()]
 
     try:
         once = patched(metadata, operations, SETTINGS)
