@@ -55,7 +55,7 @@ def with_keys(settings: Settings, data: Path) -> Settings:
 
 RESTORE_KEYS = (
     "restore it from the backup, since with other keys receivers refuse our signatures; "
-    "docs/operations.md says how to make new ones when it is lost"
+    "docs/backup.md says how to make new ones when it is lost"
 )
 
 

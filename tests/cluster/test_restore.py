@@ -86,7 +86,7 @@ async def test_new_messages_are_new_to_receivers_and_observers(
 
 def test_both_recipes_end_with_it() -> None:
     recipes = re.findall(
-        r"mongorestore.*?(?:api worker\n|is delivered again)", read("operations.md"), re.S
+        r"mongorestore.*?(?:api worker\n|is delivered again)", read("cluster.md"), re.S
     )
 
     assert len(recipes) == 2

@@ -1,4 +1,4 @@
-"""The operator's page lists every metric and every warning, and its backup can be restored."""
+"""The operator's pages list every metric and every warning, and the backup can be restored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.single import DATABASE, KEYS
 from zaqar_notify.storage.registry import open_storage
 
-PAGE = read("operations.md")
+MONITORING = read("monitoring.md")
+TROUBLESHOOTING = read("troubleshooting.md")
+BACKUP = read("backup.md")
 ALARMS = (ROOT / "deploy" / "alarms.yml").read_text()
 NUMBER = 20
 SUFFIXES = ("_total", "_bucket", "_count", "_sum")
@@ -64,7 +66,8 @@ async def shown(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
 
 async def test_every_metric_is_listed_with_its_labels(shown: dict[str, set[str]]) -> None:
     listed = {
-        named(name)[0]: set(named(labels)) for name, labels, *_ in rows(section(PAGE, "## Metrics"))
+        named(name)[0]: set(named(labels))
+        for name, labels, *_ in rows(section(MONITORING, "## Metrics"))
     }
 
     assert listed == shown
@@ -79,7 +82,7 @@ async def test_alarms_are_raised_by_metrics_that_exist(shown: dict[str, set[str]
 
 
 def test_every_alarm_says_what_to_do() -> None:
-    listed = [named(row[0])[0] for row in rows(section(PAGE, "## Alarms"))]
+    listed = [named(row[0])[0] for row in rows(section(MONITORING, "## Alarms"))]
 
     assert listed == re.findall(r"alert: (\w+)", ALARMS)
 
@@ -92,7 +95,9 @@ def test_every_warning_and_error_says_what_to_do() -> None:
     }
 
     explained = [
-        action for row in rows(section(PAGE, "## Warnings in the log")) for action in named(row[0])
+        action
+        for row in rows(section(TROUBLESHOOTING, "## Warnings in the log"))
+        for action in named(row[0])
     ]
 
     assert sorted(explained) == sorted(logged)
@@ -176,7 +181,7 @@ def _signing_secret(client: Client) -> str:
 
 
 def _block(name: str) -> str:
-    return PAGE.split(f"<!-- {name} -->\n```sh\n", 1)[1].split("```", 1)[0]
+    return BACKUP.split(f"<!-- {name} -->\n```sh\n", 1)[1].split("```", 1)[0]
 
 
 def _run(script: str, directory: Path) -> None:

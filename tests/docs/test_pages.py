@@ -44,7 +44,7 @@ def test_make_targets_that_are_named_exist() -> None:
 def test_limits_of_settings_are_their_defaults() -> None:
     defaults = Settings()
     checked = 0
-    for _, limit, setting in rows(section(read("security.md"), "## What a client can make big")):
+    for _, limit, setting in rows(section(read("security.md"), "## Limits of a request")):
         names = re.findall(r"`ZAQAR_(\w+)`", setting)
         shown = [float(number.replace(",", "")) for number in re.findall(r"\d[\d,.]*", limit)]
         values = [getattr(defaults, name.lower()) for name in names]

@@ -68,7 +68,7 @@ async def test_every_collection_but_one_has_a_shard_key(storage: Storage) -> Non
 
 
 def test_the_operator_is_told_to_shard_by_these_keys() -> None:
-    told = re.findall(r'sh\.shardCollection\("(\w+)\.(\w+)", {(\w+): 1}\)', read("operations.md"))
+    told = re.findall(r'sh\.shardCollection\("(\w+)\.(\w+)", {(\w+): 1}\)', read("cluster.md"))
 
     assert {name: key for _, name, key in told} == SHARD_KEYS
     assert {database for database, _, _ in told} == {DATABASE}

@@ -58,7 +58,7 @@ MORE_PARTITIONS = 8
 OTHER_PARTITION = partition_of(QUEUE, MORE_PARTITIONS)
 
 PROMISED_SECONDS = 15
-"""docs/operations.md, A cluster."""
+"""docs/cluster.md, Workers."""
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ async def _diagnose_shards(collections: Collections) -> list[Finding]:
             "store",
             f"Collections of the sharded cluster are not sharded: {', '.join(whole)}; they are "
             "on one shard",
-            "Shard them as docs/operations.md says",
+            "Shard them as docs/cluster.md says",
         )
     ]
 

@@ -45,7 +45,9 @@ NO_MAJORITY = frozenset({64, 100})
 NO_ROOM = frozenset({14031})
 """OutOfDiskSpace."""
 
-RIGHTS = "give it the role readWrite on the service's database (docs/operations.md, The account of MongoDB)"
+RIGHTS = (
+    "give it the role readWrite on the service's database (docs/cluster.md, The account of MongoDB)"
+)
 
 T = TypeVar("T")
 

@@ -92,5 +92,5 @@ class _File:
 
 REMEDY = (
     "nothing is written any more: save what is left, then restore the last backup "
-    "(docs/operations.md, A damaged or missing database)"
+    "(docs/backup.md, A damaged or missing database)"
 )
