@@ -17,7 +17,7 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.metadata import DEFAULT_TTL
 from zaqar_notify.models import Document, NewMessage, Posted, QueueRef
 from zaqar_notify.storage.mongodb.documents import new_documents, place, to_ms
-from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.planes import Storage
 
 QUEUE_ID = secrets.token_bytes(12)
@@ -139,7 +139,7 @@ async def test_who_waits_is_told_when_a_delayed_message_falls_due(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[QueueRef, int]] = []
-    monkeypatch.setattr(Waiting, "held", lambda _, ref, due: told.append((ref, due)))
+    monkeypatch.setattr(MongoWatches, "held", lambda _, ref, due: told.append((ref, due)))
 
     await asyncio.gather(
         *(post(storage, queue, bodies=["late"], delay=delay) for delay in (90, 60, 75, 0))
@@ -154,8 +154,8 @@ async def test_who_waits_for_jobs_is_told_how_many_are_there_and_when_the_delaye
     outbox = QueueRef("", "outbox")
     told: list[tuple[QueueRef, int]] = []
     came: list[tuple[QueueRef, int]] = []
-    monkeypatch.setattr(Waiting, "held", lambda _, ref, due: told.append((ref, due)))
-    monkeypatch.setattr(Waiting, "came", lambda _, ref, visible: came.append((ref, visible)))
+    monkeypatch.setattr(MongoWatches, "held", lambda _, ref, due: told.append((ref, due)))
+    monkeypatch.setattr(MongoWatches, "came", lambda _, ref, visible: came.append((ref, visible)))
 
     class DelayedJobs(GivenPost):
         def jobs(self, *_: object) -> list[tuple[QueueRef, NewMessage]]:

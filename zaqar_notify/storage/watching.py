@@ -1,6 +1,6 @@
-"""Who waits for which queue in this process: the line that they stand in, and who is woken first.
+"""The watches of each queue in this process, and the order in which they are woken.
 
-When there is something to wake for is each driver's own.
+Each driver decides when to wake them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import Watch
 
 SOONEST_SECONDS = 0.02
-"""So that a message that stays due (nobody may have it) doesn't keep its watchers busy."""
+"""The shortest wait. A message may stay due without being claimable; its watchers must not spin."""
 
 
 class Watched:
@@ -41,9 +41,9 @@ class Watched:
         self.wake_consumers(consumers)
 
     def wake_consumers(self, count: int) -> None:
-        """Those who wait, the longest waiting before all; then those who look.
+        """Wake waiting consumers, the longest waiting first, and then consumers that are reading.
 
-        A consumer that is just looking may have looked too early, so it is told to look again.
+        A consumer that is reading may have read too early, so it reads again.
         """
         idle = [watch for watch in self.watches if watch.exclusive and not watch.is_woken]
         for watch in sorted(idle, key=lambda one: not one.is_waiting)[:count]:
@@ -64,7 +64,7 @@ W = TypeVar("W", bound=Watched)
 
 
 class Watches(ABC, Generic[W]):
-    """The watches of this process. A queue has an entry only while somebody watches it."""
+    """The watches of this process. A queue has an entry only while it has a watch."""
 
     def __init__(self) -> None:
         self._watched: dict[QueueRef, W] = {}
@@ -72,11 +72,11 @@ class Watches(ABC, Generic[W]):
 
     @abstractmethod
     def _new(self, ref: QueueRef) -> W:
-        """What is to be known of a queue that nobody watched so far."""
+        """An entry for a queue that had no watch so far."""
 
     @abstractmethod
     def _begin(self, watched: W) -> None:
-        """Somebody begins to wait for the queue."""
+        """A watch begins to wait for the queue."""
 
     def watch(self, ref: QueueRef, *, exclusive: bool) -> Watch:
         watched = self._watched.get(ref)
@@ -93,14 +93,14 @@ class Watches(ABC, Generic[W]):
                 watch.nudge()
 
     def forget(self, watched: Watched) -> None:
-        """Nobody watches the queue any more."""
+        """Remove the entry of a queue that has no watch any more."""
         watched.stop_timer()
         if self._watched.get(watched.ref) is watched:
             del self._watched[watched.ref]
 
 
 class _AllWatches(Protocol):
-    """What one watch needs of all of them."""
+    """The part of `Watches` that a single watch uses."""
 
     stopped: bool
 

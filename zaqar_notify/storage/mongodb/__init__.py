@@ -27,7 +27,7 @@ survives the loss of any process of ours and of a minority of the set's members.
     control.py        the control store: records and subscriptions
     heads.py messages.py claims.py    the message store
     stats.py          counting messages
-    waiting.py        watches: callers that wait for a queue
+    watches.py        callers that wait for a queue
     storage.py        the message store put together, and the sweep
 
 Collection `records`; one document for each queue of a client. Shard key `_id`.

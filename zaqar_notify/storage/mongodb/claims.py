@@ -34,7 +34,7 @@ from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueState, QueueStates
-from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.passing import Passing
 
 CLAIMS_TOGETHER = 64
@@ -76,14 +76,14 @@ class MongoClaims(Claims):
         states: QueueStates,
         leasing: Leasing,
         posting: Posting,
-        waiting: Waiting,
+        watches: MongoWatches,
         batch_delay: BatchDelay,
     ) -> None:
         self._collections = collections
         self._states = states
         self._leasing = leasing
         self._dead_lettering = DeadLettering(collections, states, leasing, posting)
-        self._waiting = waiting
+        self._watches = watches
         self._passing: Passing[bytes] = Passing()
         self._claims: KeyedBatcher[Source, PendingClaim, Claim | None] = KeyedBatcher(
             self._claim, most=CLAIMS_TOGETHER, batch_delay=batch_delay
@@ -133,7 +133,7 @@ class MongoClaims(Claims):
             item.resolve(_claim(item.request))
         held = [item.request.lease.ends_at for item in items if item.request.won]
         if held:
-            self._waiting.held(ref, min(held))
+            self._watches.held(ref, min(held))
 
     async def _give_back(self, state: QueueState, claim: PendingClaim) -> None:
         """Release what the claim has won, uncounted: its dead-letter queue has to be made first."""
@@ -214,7 +214,7 @@ class MongoClaims(Claims):
             )
             if not renewed.matched_count:
                 return frozenset()
-            self._waiting.held(ref, lease.ends_at)
+            self._watches.held(ref, lease.ends_at)
             if len(claim_ids) == 1:
                 return frozenset(claim_ids)
             found = messages.find(live, {"_id": 0, "claim": 1}, hint=BY_CLAIM)
@@ -252,7 +252,7 @@ class MongoClaims(Claims):
             if ttl == 0:
                 await self._announce(ref, 1)
             else:
-                self._waiting.held(ref, lease.ends_at)
+                self._watches.held(ref, lease.ends_at)
 
     async def release(
         self, ref: QueueRef, claim_id: str, *, now: datetime, counted: bool = True
@@ -275,7 +275,7 @@ class MongoClaims(Claims):
             {"_id": queue_key(ref)}, {"$inc": {"turns": 1}}, {"turns": 1}, return_document=True
         )
         if stored is not None:
-            self._waiting.released(ref, count, stored["turns"])
+            self._watches.released(ref, count, stored["turns"])
 
 
 def _claim(pending: PendingClaim) -> Claim | None:

@@ -25,7 +25,7 @@ from zaqar_notify.storage.mongodb.documents import (
 )
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.post_batch import Appended, Job, Part, PostBatch
-from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.mongodb.watches import MongoWatches
 
 RANGE_POSITIONS = 1 << 16
 RANGE_SECONDS = 1.0
@@ -43,9 +43,9 @@ class _Range(msgspec.Struct):
 
 
 class JobPlaces:
-    def __init__(self, collections: Collections, waiting: Waiting) -> None:
+    def __init__(self, collections: Collections, watches: MongoWatches) -> None:
         self._collections = collections
-        self._waiting = waiting
+        self._watches = watches
         self._ranges: dict[QueueRef, _Range] = {}
         self._noted: set[QueueRef] = set()
         self._announcing: dict[QueueRef, asyncio.Task[None]] = {}
@@ -74,9 +74,9 @@ class JobPlaces:
             for ref, jobs in part.stored_jobs.items():
                 stored.setdefault(ref, Appended()).add(jobs.documents, jobs.delayed_to)
         for ref, jobs in stored.items():
-            self._waiting.came(ref, jobs.visible)
+            self._watches.came(ref, jobs.visible)
             if jobs.delayed_to:
-                self._waiting.held(ref, min(jobs.delayed_to))
+                self._watches.held(ref, min(jobs.delayed_to))
             self._noted.add(ref)
             if ref not in self._announcing:
                 task = asyncio.get_running_loop().create_task(self._announce(ref))

@@ -18,7 +18,7 @@ from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.stats import count
-from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.mongodb.watches import MongoWatches
 
 
 class MongoMessages(Messages):
@@ -28,13 +28,13 @@ class MongoMessages(Messages):
         states: QueueStates,
         leasing: Leasing,
         posting: Posting,
-        waiting: Waiting,
+        watches: MongoWatches,
         batch_delay: BatchDelay,
     ) -> None:
         self._messages = collections.messages
         self._states = states
         self._posting = posting
-        self._waiting = waiting
+        self._watches = watches
         self._cancelling = Cancelling(collections, states)
         self._paging = Paging(collections, states, leasing)
         self._deleting = Deleting(collections, states, leasing, self._paging, batch_delay)
@@ -66,7 +66,7 @@ class MongoMessages(Messages):
         return await self._paging.get(ref, ids, now=now)
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
-        return self._waiting.watch(ref, exclusive=exclusive)
+        return self._watches.watch(ref, exclusive=exclusive)
 
     async def delete(
         self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime

@@ -32,7 +32,7 @@ from zaqar_notify.storage.mongodb.post_batch import Asked, Part, PostBatch
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.remembering import Remembered, RememberedPosts, Remembering
 from zaqar_notify.storage.mongodb.reserving import Reserving
-from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.mongodb.watches import MongoWatches
 
 POSTS_TOGETHER = 128
 TRIES = 4
@@ -48,16 +48,16 @@ class Posting:
         collections: Collections,
         blocks: Blocks,
         states: QueueStates,
-        waiting: Waiting,
+        watches: MongoWatches,
         batch_delay: BatchDelay,
     ) -> None:
         self._collections = collections
         self._blocks = blocks
         self._states = states
-        self._waiting = waiting
+        self._watches = watches
         self._reserving = Reserving(collections)
         self._keys = Remembering(collections, blocks, states)
-        self._job_places = JobPlaces(collections, waiting)
+        self._job_places = JobPlaces(collections, watches)
         self._posts: Batcher[Asked, Posted] = Batcher(
             self._write, most=POSTS_TOGETHER, batch_delay=batch_delay
         )
@@ -256,9 +256,9 @@ class Posting:
             item.resolve(posted)
         for part in batch.parts.values():
             ref, messages = part.state.ref, part.messages
-            self._waiting.posted(ref, part.block, messages.visible)
+            self._watches.posted(ref, part.block, messages.visible)
             if messages.delayed_to:
-                self._waiting.held(ref, min(messages.delayed_to))
+                self._watches.held(ref, min(messages.delayed_to))
         self._job_places.stored(batch)
 
 

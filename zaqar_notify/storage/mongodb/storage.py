@@ -27,7 +27,7 @@ from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
-from zaqar_notify.storage.mongodb.waiting import Waiting
+from zaqar_notify.storage.mongodb.watches import MongoWatches
 
 ENOUGH_WRITES = 32
 BATCH_DELAY_SECONDS = 0.003
@@ -51,12 +51,14 @@ class MongoStore(MessageStore):
         blocks = Blocks(collections)
         self._states = QueueStates(collections, blocks)
         self._leasing = Leasing(collections)
-        self._waiting = Waiting(self._states.get_many, self._next_due, lambda: self.clock.now())
-        self._states.on_read = self._waiting.saw
+        self._watches = MongoWatches(
+            self._states.get_many, self._next_due, lambda: self.clock.now()
+        )
+        self._states.on_read = self._watches.saw
         batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
-        self._posting = Posting(collections, blocks, self._states, self._waiting, batch_delay)
+        self._posting = Posting(collections, blocks, self._states, self._watches, batch_delay)
         parts = (
-            *(collections, self._states, self._leasing, self._posting, self._waiting),
+            *(collections, self._states, self._leasing, self._posting, self._watches),
             batch_delay,
         )
         messages = MongoMessages(*parts)
@@ -131,13 +133,13 @@ class MongoStore(MessageStore):
         return max(removed)
 
     def stop_waiting(self) -> None:
-        self._waiting.stop()
+        self._watches.stop()
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        await self._waiting.close()
+        await self._watches.close()
         for batch in self._batchers:
             await batch.close()
         await self._posting.close()

@@ -15,7 +15,7 @@ beside it says so); one connection of it writes, others read.
     control.py        the control store: records and subscriptions
     heads.py messages.py claims.py    the message store
     statements.py     what is asked of the tables of messages
-    waiting.py        who waits for which queue, inside this process
+    watches.py        callers that wait for a queue, inside this process
     stats.py          counting messages
     storage.py        the message store put together
 """

@@ -25,7 +25,7 @@ from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import from_ms, to_ms
 from zaqar_notify.storage.sqlite.statements import marks
-from zaqar_notify.storage.sqlite.waiting import Waiting
+from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 
 _HELD = (
     f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b ON b.serial = m.serial "
@@ -53,13 +53,13 @@ class SQLiteClaims(Claims):
         rows: QueueRows,
         messages: SQLiteMessages,
         removals: Removals,
-        waiting: Waiting,
+        watches: SQLiteWatches,
     ) -> None:
         self._database = database
         self._removals = removals
         self._rows = rows
         self._messages = messages
-        self._waiting = waiting
+        self._watches = watches
 
     async def create(
         self,
@@ -119,7 +119,7 @@ class SQLiteClaims(Claims):
                 array.array("q", serials).tobytes(),
             ),
         )
-        self._database.after_commit.append(partial(self._waiting.held, queue.ref))
+        self._database.after_commit.append(partial(self._watches.held, queue.ref))
         messages = [
             to_claimed_message(
                 row, queue.salt, claim_id=lease.id, kept_until=lease.kept_until, now=now
@@ -157,7 +157,7 @@ class SQLiteClaims(Claims):
             leases = (_Lease.begun(claim_id, ttl, grace, now_ms) for claim_id in claim_ids)
             renewed = {lease.id for lease in leases if self._renew(db, ref, lease, now_ms)}
             if renewed:
-                self._database.after_commit.append(partial(self._waiting.held, ref))
+                self._database.after_commit.append(partial(self._watches.held, ref))
             return renewed
 
         return await self._database.write(write)
@@ -196,7 +196,7 @@ class SQLiteClaims(Claims):
             if serial is None:
                 raise ClaimNotHeld(claim_id, message_id)
             self._renew_one(db, lease, serial)
-            wake = self._waiting.held if ttl else partial(self._waiting.visible, count=1)
+            wake = self._watches.held if ttl else partial(self._watches.visible, count=1)
             self._database.after_commit.append(partial(wake, ref))
 
         await self._database.write(write)
@@ -232,7 +232,7 @@ class SQLiteClaims(Claims):
             )
             released = db.changes()
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
-            self._database.after_commit.append(partial(self._waiting.visible, ref, released))
+            self._database.after_commit.append(partial(self._watches.visible, ref, released))
 
         await self._database.write(write)
 
@@ -269,7 +269,7 @@ class SQLiteClaims(Claims):
             db.execute("DELETE FROM claims WHERE id = ?", (claim_id,))
             ref = self._rows.ref(db, number)
             if ref is not None:
-                freed = partial(self._waiting.visible, ref, len(held))
+                freed = partial(self._watches.visible, ref, len(held))
                 self._database.after_commit.append(freed)
         return len(expired)
 

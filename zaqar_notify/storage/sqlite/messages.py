@@ -58,7 +58,7 @@ from zaqar_notify.storage.sqlite.statements import (
     inserts,
 )
 from zaqar_notify.storage.sqlite.stats import count
-from zaqar_notify.storage.sqlite.waiting import Waiting
+from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 
 FREED_AT_ONCE = 500
 """Held messages that fell due are freed in writes of this many, a few milliseconds each."""
@@ -75,13 +75,13 @@ class SQLiteMessages(Messages):
         rows: QueueRows,
         numbering: Numbering,
         removals: Removals,
-        waiting: Waiting,
+        watches: SQLiteWatches,
     ) -> None:
         self._database = database
         self._rows = rows
         self._numbering = numbering
         self._removals = removals
-        self._waiting = waiting
+        self._watches = watches
         self._passing: Passing[int] = Passing()
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
@@ -125,10 +125,10 @@ class SQLiteMessages(Messages):
         first = self._insert(db, queue, rows)
         delayed = sum(message.delay > 0 for message in messages)
         if delayed < len(messages):
-            visible = partial(self._waiting.visible, queue.ref, len(messages) - delayed)
+            visible = partial(self._watches.visible, queue.ref, len(messages) - delayed)
             self._database.after_commit.append(visible)
         if delayed:
-            self._database.after_commit.append(partial(self._waiting.held, queue.ref))
+            self._database.after_commit.append(partial(self._watches.held, queue.ref))
         return first
 
     def move(
@@ -139,7 +139,7 @@ class SQLiteMessages(Messages):
         # At once: the row's id must be free when the message comes back to this queue.
         take_out(db, [row[SERIAL] for row in rows])
         self._insert(db, queue, [(moved_values(row, salt, to.ttl, now), row[BODY]) for row in rows])
-        self._database.after_commit.append(partial(self._waiting.visible, queue.ref, len(rows)))
+        self._database.after_commit.append(partial(self._watches.visible, queue.ref, len(rows)))
 
     def _insert(
         self, db: apsw.Connection, queue: QueueRow, rows: Sequence[tuple[Values, bytes]]
@@ -294,7 +294,7 @@ class SQLiteMessages(Messages):
         return await self._database.read_slowly(lambda db: count(db, queue, to_ms(now)))
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
-        return self._waiting.watch(ref, exclusive=exclusive)
+        return self._watches.watch(ref, exclusive=exclusive)
 
     def next_due_at(self, ref: QueueRef) -> datetime | None:
         """The earliest instant at which a held message of the queue becomes free."""
@@ -398,7 +398,7 @@ class SQLiteMessages(Messages):
             db.executemany(
                 "UPDATE messages SET held_until = NULL, claim = NULL WHERE serial = ?", due
             )
-            self._database.after_commit.append(partial(self._waiting.visible, ref, len(due)))
+            self._database.after_commit.append(partial(self._watches.visible, ref, len(due)))
         return len(due) < FREED_AT_ONCE
 
     def _marker_position(self, queue: QueueRow, marker: str) -> int | None:

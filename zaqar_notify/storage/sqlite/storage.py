@@ -20,7 +20,7 @@ from zaqar_notify.storage.sqlite.queue_rows import QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.rows import to_ms
 from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
-from zaqar_notify.storage.sqlite.waiting import Waiting
+from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 
 EXPIRED_MESSAGES = (
     "SELECT serial FROM messages INDEXED BY expiring_messages "
@@ -50,14 +50,16 @@ class SQLiteStore(MessageStore):
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._waiting = Waiting(lambda ref: messages.next_due_at(ref), lambda: self.clock.now())
+        self._watches = SQLiteWatches(
+            lambda ref: messages.next_due_at(ref), lambda: self.clock.now()
+        )
         rows = QueueRows(database)
         removals = Removals(database)
-        messages = SQLiteMessages(database, rows, Numbering(database), removals, self._waiting)
+        messages = SQLiteMessages(database, rows, Numbering(database), removals, self._watches)
         self.control = SQLiteControl(database)
         self.heads = SQLiteHeads(database, rows)
         self.messages = messages
-        self._claims = SQLiteClaims(database, rows, messages, removals, self._waiting)
+        self._claims = SQLiteClaims(database, rows, messages, removals, self._watches)
         self.claims = self._claims
         self._timekeeping = Timekeeping(database)
         self.clock = self._timekeeping.clock
@@ -110,10 +112,10 @@ class SQLiteStore(MessageStore):
         return await self.database.write(write)
 
     def stop_waiting(self) -> None:
-        self._waiting.stop()
+        self._watches.stop()
 
     async def close(self) -> None:
-        self._waiting.stop()
+        self._watches.stop()
         with storage_errors:
             await self.database.close()
 

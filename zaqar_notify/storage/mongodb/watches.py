@@ -22,15 +22,15 @@ from zaqar_notify.storage.mongodb.queue_states import QueueState
 from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
 LATEST_SECONDS = 30.0
-"""So often the next instant is asked for again: another process may have brought it forward."""
+"""The next instant is read again this often: another process may have brought it forward."""
 ASK_SECONDS = 0.5
-"""Between two such questions about one queue: a busy one changes a hundred times a second."""
+"""The pause between two such reads of one queue: a busy queue changes a hundred times a second."""
 FIRST_LOOK_SECONDS = 0.05
 LAST_LOOK_SECONDS = 1.0
 LOOKS_GROW_BY = 1.3
 
 
-class Waiting(Watches["_Watched"]):
+class MongoWatches(Watches["_Watched"]):
     """The watches of this process.
 
     Args:
@@ -53,24 +53,24 @@ class Waiting(Watches["_Watched"]):
         self._asking: set[asyncio.Task[None]] = set()
 
     def posted(self, ref: QueueRef, block: Block, visible: int) -> None:
-        """This process has stored a block, with so many messages that can be had at once."""
+        """This process has stored a block, with `visible` messages that can be claimed at once."""
         watched = self._watched.get(ref)
         if watched is None:
             return
         if watched.seen is not None and watched.seen[0] == block.after:
-            # No other process posted in between, so there is nothing to be found by looking.
+            # No other process posted in between, so a look would find nothing new.
             watched.seen = (block.last + 1, watched.seen[1])
         if visible:
             watched.wake(visible)
 
     def came(self, ref: QueueRef, visible: int) -> None:
-        """This process has stored so many messages that can be had at once, in no block."""
+        """This process has stored `visible` messages that can be claimed at once, in no block."""
         watched = self._watched.get(ref)
         if watched is not None and visible:
             watched.wake(visible)
 
     def released(self, ref: QueueRef, count: int, turns: int) -> None:
-        """This process has given back so many messages, in that turn of the queue."""
+        """This process has released `count` messages, which made `turns` the turn of the queue."""
         watched = self._watched.get(ref)
         if watched is None:
             return

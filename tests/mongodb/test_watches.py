@@ -9,7 +9,7 @@ from datetime import timedelta
 from tests.clock import START
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.documents import to_ms
-from zaqar_notify.storage.mongodb.waiting import LATEST_SECONDS, Waiting
+from zaqar_notify.storage.mongodb.watches import LATEST_SECONDS, MongoWatches
 
 
 async def test_what_is_held_while_the_first_question_is_under_way_wakes(queue: QueueRef) -> None:
@@ -23,7 +23,7 @@ async def test_what_is_held_while_the_first_question_is_under_way_wakes(queue: Q
         await never.wait()
         return None
 
-    waiting = Waiting(look, next_due, lambda: START)
+    waiting = MongoWatches(look, next_due, lambda: START)
     with waiting.watch(queue, exclusive=True) as watch:
         changed = asyncio.create_task(watch.changed(timeout_seconds=LATEST_SECONDS))
         await is_asked.wait()

@@ -1,7 +1,7 @@
-"""Who waits for which queue, inside this process, which alone has the store.
+"""Watches: callers that wait for a queue. Only this process writes to the store, so it sees all changes.
 
-Messages that become visible with time (a claim's expiry, a delay's end) are met by a timer at the
-earliest such instant.
+Messages also become visible with time, at a claim's expiry or a delay's end. A timer wakes the watches
+at the earliest such instant.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 LATEST_SECONDS = 3600.0
 
 
-class Waiting(Watches[Watched]):
+class SQLiteWatches(Watches[Watched]):
     """The watches of this process.
 
     Args:
@@ -32,7 +32,7 @@ class Waiting(Watches[Watched]):
         self._now = now
 
     def visible(self, ref: QueueRef, count: int) -> None:
-        """So many messages of the queue have become visible."""
+        """`count` messages of the queue have become visible."""
         watched = self._watched.get(ref)
         if watched is not None:
             watched.wake(count)
@@ -62,7 +62,7 @@ class Waiting(Watches[Watched]):
 
     def _due(self, watched: Watched) -> None:
         watched.timer = None
-        # Whoever looks frees what is due, which wakes as many more as there is to be had.
+        # The woken caller frees the due messages, which wakes a caller for each of them.
         watched.wake(1)
         if watched.is_waited_for:
             self._set_timer(watched)
