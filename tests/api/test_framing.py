@@ -167,7 +167,7 @@ async def test_a_request_that_can_be_read_in_two_ways_is_refused(api: Api, heade
 
 
 @pytest.mark.parametrize("coding", ["identity", "xchunked", "gzip, chunked"])
-async def test_nothing_is_done_for_a_request_whose_end_nobody_knows(api: Api, coding: str) -> None:
+async def test_a_request_without_a_certain_end_does_nothing(api: Api, coding: str) -> None:
     await api.put("/v2/queues/q")
     head = b"DELETE /v2/queues/q HTTP/1.1\r\n" + IDENTITY
 

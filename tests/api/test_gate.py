@@ -43,7 +43,7 @@ def test_every_operation_that_asks_for_identity_names_a_rule() -> None:
     assert without == UNGUARDED
 
 
-def test_an_open_resource_names_no_rule_since_nobody_is_known_there() -> None:
+def test_an_open_resource_names_no_rule_because_it_knows_no_caller() -> None:
     assert not [each for each, _, operation in OPERATIONS if each.is_open and operation.rule]
 
 

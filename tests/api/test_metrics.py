@@ -78,7 +78,7 @@ async def test_requests_are_counted_by_route_method_and_status(api: Api) -> None
     assert 0 < took < 3
 
 
-async def test_nobody_s_names_are_shown_and_labels_are_bounded(api: Api) -> None:
+async def test_no_names_of_tenants_are_shown_and_labels_are_bounded(api: Api) -> None:
     await api.post_bodies("a-private-queue", 1)
     await api.get("/a-private-path")
     await api.call("BREW", "/v2/queues/q/messages")

@@ -283,7 +283,7 @@ async def test_the_page_loads_nothing_from_elsewhere(
         assert (reply.status, bool(reply.body)) == (200, True), address
 
 
-async def test_what_is_beside_the_document_is_refused_in_the_contract_s_form(api: Api) -> None:
+async def test_paths_beside_the_document_are_refused_in_the_contract_s_form(api: Api) -> None:
     refused = await api.post("/docs")
 
     assert (refused.status, refused.json) == (405, {"title": "405 Method Not Allowed"})

@@ -218,7 +218,7 @@ async def test_every_answer_has_a_request_id_of_its_own(api: Api) -> None:
     assert all(re.fullmatch(uuid, request_id) for request_id in ids)
 
 
-async def test_what_nobody_foresaw_is_500_with_the_request_id_and_one_traceback(
+async def test_an_unforeseen_error_is_500_with_the_request_id_and_one_traceback(
     api: Api, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object, **__: object) -> None:

@@ -62,7 +62,7 @@ async def test_every_link_begins_with_the_prefix(api: Api) -> None:
         assert all(link.startswith("/messaging/v2/") for link in found), (method, path, found)
 
 
-async def test_a_conflict_leads_to_what_there_is_below_the_prefix(api: Api) -> None:
+async def test_a_conflict_links_to_the_subscriptions_below_the_prefix(api: Api) -> None:
     subscription = await api.subscribe("q", "http://example.org/")
     await api.put(f"{QUEUE}/subscriptions/{subscription}/confirm", {"confirmed": True})
 

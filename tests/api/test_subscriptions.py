@@ -462,7 +462,7 @@ async def test_who_subscribes_again_after_it_was_disabled_gets_what_was_held(api
         ("/v2/queues/another/subscriptions", PROJECT, 2),
     ],
 )
-async def test_what_a_subscription_missed_is_deleted_with_it_and_by_nobody_else(
+async def test_held_and_undelivered_messages_are_deleted_with_their_subscription_by_its_project_only(
     api: Api, path: str, project: str, left: int
 ) -> None:
     subscription_id = await api.subscribe("q", HOOK)
@@ -481,7 +481,9 @@ async def test_what_a_subscription_missed_is_deleted_with_it_and_by_nobody_else(
     assert sum(len(page.messages) for page in pages) == left
 
 
-async def test_who_leaves_gets_a_way_back(start_api: StartApi) -> None:
+async def test_a_subscriber_that_unsubscribes_gets_a_link_to_subscribe_again(
+    start_api: StartApi,
+) -> None:
     api = await start_api(**CONFIRMING)
     subscription_id = await api.subscribe("q", HOOK)
 

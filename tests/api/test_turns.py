@@ -93,7 +93,7 @@ async def test_few_large_answers_are_made_at_once_and_many_small_ones(line: Line
             (await each).end(size)
 
 
-async def test_a_turn_that_nobody_waits_for_any_more_is_the_next_ones(line: Line) -> None:
+async def test_a_turn_whose_request_is_gone_goes_to_the_next(line: Line) -> None:
     turns = [await line.begin() for _ in range(MOST_AT_ONCE_BYTES // LARGE_BYTES)]
     gone, next_one, last = [asyncio.create_task(line.begin()) for _ in range(3)]
     await asyncio.sleep(0)

@@ -161,7 +161,7 @@ async def test_what_has_no_effect_is_said_with_the_nearest_name(
         (CLAIM, {"ttl": 60, "grace": 60, "x": 1}),
     ],
 )
-async def test_what_is_known_and_what_is_the_client_s_own_is_taken_in_silence(
+async def test_known_fields_and_the_clients_own_cause_no_warning(
     api: Api, call: tuple[str, str], document: object
 ) -> None:
     assert await warned(api, *call, document) == []

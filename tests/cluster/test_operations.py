@@ -87,7 +87,7 @@ async def test_a_cluster_that_is_well_is_ready_and_every_operation_of_its_store_
     assert list(operations)[-1] == "delete_queue"
 
 
-async def test_what_is_owed_and_for_how_long_is_shown_until_a_worker_has_delivered_it(
+async def test_an_owed_delivery_and_its_age_are_shown_until_a_worker_has_delivered_it(
     cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook
 ) -> None:
     await subscribe(session, api, hook)

@@ -101,7 +101,7 @@ async def test_a_worker_that_can_not_finish_in_time_gives_back_what_it_has(
 
 
 @pytest.mark.parametrize("kind", ["threads", "prefork"])
-async def test_what_a_killed_worker_had_in_hand_is_another_ones_when_the_lease_ends(
+async def test_jobs_of_a_killed_worker_go_to_another_when_their_lease_ends(
     cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook, kind: str
 ) -> None:
     worker = await asyncio.to_thread(cluster.worker, kind)
@@ -118,7 +118,7 @@ async def test_what_a_killed_worker_had_in_hand_is_another_ones_when_the_lease_e
     assert len(set(hook.delivery_ids)) == 1
 
 
-async def test_a_paused_worker_records_nothing_of_what_it_lost_meanwhile(
+async def test_a_paused_worker_records_nothing_of_jobs_that_it_lost_meanwhile(
     cluster: Cluster, api: Api, session: aiohttp.ClientSession, hook: Hook
 ) -> None:
     paused = await asyncio.to_thread(cluster.worker)

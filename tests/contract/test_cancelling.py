@@ -23,7 +23,7 @@ async def delayed(storage: Storage, queue: QueueRef, *bodies: str) -> Sequence[s
     return (await post(storage, queue, bodies=bodies, delay=DELAY)).ids
 
 
-async def test_what_is_there_or_was_never_there_is_not_cancelled(
+async def test_messages_that_exist_or_never_existed_are_not_cancelled(
     storage: Storage, queue: QueueRef
 ) -> None:
     [there] = await delayed(storage, queue, "a")

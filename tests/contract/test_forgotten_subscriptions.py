@@ -58,7 +58,7 @@ async def taken_over(storage: Storage, subscription: Subscription) -> None:
 
 
 @pytest.mark.parametrize("ends", [deleted, purged, expired, replaced, taken_over])
-async def test_what_a_subscription_was_owed_goes_with_it(
+async def test_owed_deliveries_are_removed_with_their_subscription(
     storage: Storage,
     queue: QueueRef,
     other_queue: QueueRef,

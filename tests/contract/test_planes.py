@@ -337,7 +337,7 @@ async def test_a_subscription_made_while_its_queue_comes_back_is_notified(
     assert later.owes_deliveries is True
 
 
-async def test_what_a_subscription_was_owed_goes_when_its_end_broke_off(
+async def test_owed_deliveries_are_removed_when_the_end_of_a_subscription_broke_off(
     storage: Storage, queue: QueueRef
 ) -> None:
     ended = await subscribe(storage, queue)

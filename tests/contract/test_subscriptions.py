@@ -101,7 +101,7 @@ async def test_an_unconfirmed_duplicate_renews_the_first(storage: Storage, queue
     assert await listed(storage, queue, now=after(10)) == [HOOK]
 
 
-async def test_what_a_repeated_subscription_changes_is_the_caller_s_rule(
+async def test_the_caller_s_rule_says_which_fields_a_repeated_subscription_changes(
     storage: Storage, queue: QueueRef
 ) -> None:
     first = await subscribe(storage, queue, HOOK, ttl=60, confirmed=True)

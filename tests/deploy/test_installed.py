@@ -167,7 +167,7 @@ def test_what_up_says_to_try_works_as_it_is_pasted(
         terminals.paste_and_leave(follow, until_it_says='"hi"')
 
 
-def test_what_receives_webhooks_does_so(alone: Installed) -> None:
+def test_the_command_that_receives_webhooks_works(alone: Installed) -> None:
     ports = up, receiver = free_port(), free_port()
     alone.environ["ZAQAR_URL"] = f"http://127.0.0.1:{up}"
     waits_at = f"http://127.0.0.1:{receiver}/"

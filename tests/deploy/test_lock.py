@@ -75,7 +75,7 @@ def test_the_build_needs_what_is_locked_for_it() -> None:
     assert set(PROJECT["build-system"]["requires"]) <= names
 
 
-def test_what_is_shipped_imports_what_is_required_and_all_of_it() -> None:
+def test_the_shipped_packages_import_all_required_packages_and_no_others() -> None:
     distributions = packages_distributions()
     imported = {
         canonicalize_name(distributions.get(name, [name])[0])

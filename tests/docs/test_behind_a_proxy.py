@@ -139,7 +139,7 @@ def _certificate(directory: Path) -> Path:
     return path
 
 
-def test_the_project_is_who_gave_the_password(site: Site) -> None:
+def test_the_project_is_that_of_the_password(site: Site) -> None:
     unknown = site.call("PUT", "v2/queues/q", auth=None)
     wrong = site.call("PUT", "v2/queues/q", auth=("victim", "change-me"))
     site.call("PUT", "v2/queues/mine", headers=VICTIM | {"X-Tenant-Id": "victim"})

@@ -79,7 +79,7 @@ def echoing() -> Iterator[int]:
         server.server_close()
 
 
-def test_what_a_receiver_echoes_is_told_to_its_project_and_not_logged(lone: Service) -> None:
+def test_a_receivers_echo_is_shown_to_its_project_and_not_logged(lone: Service) -> None:
     with echoing() as port:
         subscription = _call(
             lone,

@@ -91,7 +91,7 @@ async def test_a_wrong_password_is_no_silence(members: ReplicaSet) -> None:
         await open_storage(members.uri(NAME, user="zaqar", password="guessed"))
 
 
-async def test_a_client_that_does_not_say_who_it_is_is_told_to(members: ReplicaSet) -> None:
+async def test_a_client_without_credentials_is_told_to_give_them(members: ReplicaSet) -> None:
     with pytest.raises(StartRefused, match=r"refuses the account a right: .*authentication"):
         await open_storage(members.uri(NAME))
 

@@ -355,7 +355,7 @@ async def test_a_reservation_that_comes_late_hides_no_block_of_the_next_post(
     assert bodies(late) == ["slow"]
 
 
-async def test_what_a_refused_batch_has_sealed_stays(
+async def test_sealed_blocks_of_a_refused_batch_stay(
     storage: Storage,
     other_storage: Storage,
     queue: QueueRef,
@@ -417,7 +417,7 @@ async def test_an_insert_that_was_broken_off_leaves_nothing_behind_for_readers(
     assert bodies(await everything(other_storage, queue)) == ["whole"]
 
 
-async def test_what_a_reader_did_not_come_to_remove_is_removed_by_the_next(
+async def test_documents_that_a_reader_left_are_removed_by_the_next(
     storage: Storage,
     other_storage: Storage,
     queue: QueueRef,

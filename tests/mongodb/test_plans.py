@@ -118,7 +118,7 @@ async def test_a_claim_reads_as_many_as_it_takes(
     assert_cheap(plans, examined=10)
 
 
-async def test_a_claim_that_nobody_crosses_is_two_reads_and_one_write(
+async def test_a_claim_without_a_rival_is_two_reads_and_one_write(
     storage: Storage, commands: Commands, full_queue: QueueRef
 ) -> None:
     commands.sent.clear()

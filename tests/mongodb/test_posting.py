@@ -148,7 +148,7 @@ async def test_who_waits_is_told_when_a_delayed_message_falls_due(
     assert min(due for ref, due in told if ref == queue) == to_ms(START) + 60_000
 
 
-async def test_who_waits_for_jobs_is_told_how_many_are_there_and_when_the_delayed_fall_due(
+async def test_a_waiting_engine_is_told_how_many_jobs_are_there_and_when_the_delayed_fall_due(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outbox = QueueRef("", "outbox")

@@ -175,7 +175,7 @@ async def test_what_was_popped_is_answered_though_the_store_fails_then(
     assert bodies(popped) == ["a"]
 
 
-async def test_what_one_process_settles_acts_on_the_next_post_of_another(
+async def test_a_setting_or_subscription_of_one_process_acts_on_the_next_post_of_another(
     storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
     before = await post(storage, queue, bodies=["before"])
@@ -327,7 +327,7 @@ async def test_a_move_that_was_broken_off_brings_its_message_once(
     assert Counter(dead) == {"poison": 1}
 
 
-async def test_copies_that_another_move_relies_on_are_taken_back_by_nobody(
+async def test_no_process_removes_copies_that_another_move_relies_on(
     storage: Storage,
     other_storage: Storage,
     queue: QueueRef,

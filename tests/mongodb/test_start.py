@@ -83,7 +83,7 @@ async def test_a_weak_promise_in_the_uri_is_refused(uri: str, options: str, sent
         "maxStalenessSeconds=120",
     ],
 )
-async def test_what_each_call_decides_for_itself_is_refused_in_the_uri(
+async def test_options_that_each_call_decides_for_itself_are_refused_in_the_uri(
     uri: str, option: str, unreliable: bool
 ) -> None:
     name = option.split("&")[-1].split("=")[0]

@@ -99,7 +99,7 @@ async def test_the_subject_of_the_uri_wins(
     ("senders", "header"),
     [("", "Reply-To"), ("@other.example, me@example.com", "From"), ("@EXAMPLE.com", "From")],
 )
-async def test_a_subscription_chooses_its_sender_among_the_operators_else_who_is_answered(
+async def test_a_subscription_chooses_its_sender_among_the_operators_or_else_the_reply_address(
     relay: MailRelay, mailers: Mailers, asked: str, senders: str, header: str
 ) -> None:
     """Always one address, whatever is in the name; and the operator gets the bounces."""

@@ -107,7 +107,7 @@ async def test_a_name_is_refused_altogether_for_one_address_of_our_own_listener(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_where_loopback_is_forbidden_nobody_learns_what_listens_there(host: str) -> None:
+def test_where_loopback_is_forbidden_no_answer_tells_of_its_listeners(host: str) -> None:
     settings = Settings(webhook_secret="master")
 
     def answer(port: int) -> str:

@@ -336,7 +336,7 @@ def failure(*, length: int = 0) -> bytes:
         failure(length=connections.PIECE_BYTES) + NO_CONTENT,
     ],
 )
-async def test_what_comes_after_an_answer_is_nobodys_answer(
+async def test_bytes_after_an_answer_are_not_taken_for_another(
     client: HttpClient, receiver: Receiver, text: bytes
 ) -> None:
     receiver.behaviour = write(text)
@@ -348,7 +348,7 @@ async def test_what_comes_after_an_answer_is_nobodys_answer(
     assert receiver.connections == 2
 
 
-async def test_what_comes_on_an_idle_connection_is_nobodys_answer(
+async def test_bytes_on_an_idle_connection_are_not_taken_for_an_answer(
     client: HttpClient, receiver: Receiver
 ) -> None:
     async def behaviour(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -524,7 +524,7 @@ async def test_a_connection_in_use_is_not_closed_for_its_age(
     assert receiver.connections == 1
 
 
-async def test_what_is_under_way_when_the_client_closes_keeps_no_connection(
+async def test_a_request_under_way_when_the_client_closes_keeps_no_connection(
     client: HttpClient, receiver: Receiver
 ) -> None:
     arrived, may_answer = asyncio.Event(), asyncio.Event()

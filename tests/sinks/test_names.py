@@ -177,7 +177,7 @@ async def test_a_name_that_was_not_found_is_asked_for_again(
     assert await addresses(resolver, "late.example")
 
 
-async def test_who_gives_up_waiting_for_a_name_takes_it_from_nobody(
+async def test_a_delivery_that_gives_up_waiting_for_a_name_leaves_it_to_the_others(
     resolver: GuardedResolver, name_server: NameServer
 ) -> None:
     name_server.may_answer = False

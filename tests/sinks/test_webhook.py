@@ -176,7 +176,7 @@ async def test_post_data_that_grows_without_measure_is_refused(
     assert not receiver.requests
 
 
-async def test_post_headers_replace_what_is_ours_to_give_away(
+async def test_post_headers_replace_content_type_and_user_agent_and_add_others(
     webhook: WebhookSink, receiver: Receiver
 ) -> None:
     post_headers = {"content-type": "text/x", "User-Agent": "me", "X-Auth-Token": "t", "X-É": "no"}

@@ -27,7 +27,7 @@ async def test_a_trusted_receiver_is_delivered_to_over_one_connection(
     assert receiver.connections == 1
 
 
-async def test_a_receiver_that_nobody_vouches_for_is_tried_again(
+async def test_a_receiver_without_a_trusted_certificate_is_tried_again(
     webhook: WebhookSink, tmp_path: Path
 ) -> None:
     server, _ = contexts(tmp_path)

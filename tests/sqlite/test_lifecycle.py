@@ -178,7 +178,7 @@ async def test_a_refused_start_leaves_the_log_to_the_file_that_is_put_back(
     assert await newest(path) == "latest"
 
 
-async def test_who_met_damage_leaves_the_log_to_the_file_that_is_put_back(
+async def test_a_process_that_met_damage_leaves_the_log_to_the_file_that_is_put_back(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await with_latest_in_its_log(path, tmp_path / "crashed")

@@ -43,7 +43,9 @@ async def test_the_engines_claims_are_free_at_once_and_consumers_are_kept(tmp_pa
     await storage.close()
 
 
-async def test_what_ended_its_process_time_and_again_waits_for_its_lease(tmp_path: Path) -> None:
+async def test_a_job_that_ended_its_process_time_and_again_waits_for_its_lease(
+    tmp_path: Path,
+) -> None:
     storage = await open_storage(f"sqlite:///{tmp_path}/store.db")
     await post(storage, outbox_ref(0), bodies=["deadly"])
     for _ in range(FREED_AT_START_CLAIMS):
@@ -57,7 +59,9 @@ async def test_what_ended_its_process_time_and_again_waits_for_its_lease(tmp_pat
     await storage.close()
 
 
-async def test_only_what_was_in_hand_at_kills_for_ten_minutes_is_put_aside(tmp_path: Path) -> None:
+async def test_only_a_job_that_was_in_hand_at_kills_for_ten_minutes_is_put_aside(
+    tmp_path: Path,
+) -> None:
     storage = await open_storage(f"sqlite:///{tmp_path}/store.db")
     lease_seconds = Settings().delivery_lease_seconds
     rule = poison_rule(lease_seconds)

@@ -51,7 +51,7 @@ def test_what_a_client_can_connect_to_is_kept_as_it_is(uri: str) -> None:
         ("rediss://broker/0?ssl_verify=yes", "an unknown TLS parameter"),
     ],
 )
-def test_what_it_can_not_is_refused_without_its_secrets(uri: str, said: str) -> None:
+def test_an_unusable_address_is_refused_without_its_secrets(uri: str, said: str) -> None:
     with pytest.raises(StartRefused) as refused:
         parse(uri)
 

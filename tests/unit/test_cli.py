@@ -65,7 +65,7 @@ def test_help_names_every_command() -> None:
         ("poison", ["list", "retry", "drop"]),
     ],
 )
-def test_what_there_are_several_of_is_a_singular_noun_with_verbs(
+def test_commands_for_collections_are_a_singular_noun_with_verbs(
     noun: str, verbs: list[str]
 ) -> None:
     assert f"\n  {noun} " in run("--help").stdout

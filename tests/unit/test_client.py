@@ -110,7 +110,7 @@ def test_a_retry_waits_as_long_as_the_service_asked() -> None:
     assert len(script.requests) == 2
 
 
-def test_who_is_asked_to_wait_longer_than_a_caller_would_is_told_no() -> None:
+def test_a_retry_after_longer_than_a_caller_waits_is_an_error_at_once() -> None:
     script = Script((503, {"Retry-After": "21"}, {"title": "Busy"}), POSTED)
 
     with pytest.raises(ServiceUnavailable, match="Busy"):

@@ -99,7 +99,7 @@ def test_what_expires_before_it_is_due_has_no_job() -> None:
     assert sorted(map(bytes, owed)) == [b"2", b"3"]
 
 
-def test_what_is_notified_at_once_may_expire_before_it_is_due() -> None:
+def test_a_message_that_is_notified_at_once_may_expire_before_it_is_due() -> None:
     at_once = Settings(notify_delayed_at_once=True)
 
     [(job, record)] = jobs_of(NewMessage(body=b"1", ttl=60, delay=60), settings=at_once)

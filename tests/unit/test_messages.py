@@ -15,7 +15,7 @@ QUEUE = QueueRef("project1", "q1")
 DELAYED = {"_default_message_delay": 30}
 
 
-def test_what_a_post_says_of_one_queue_is_the_same_after_it_was_asked_about_another() -> None:
+def test_a_post_answers_for_one_queue_the_same_after_it_was_asked_about_another() -> None:
     post = ClientPost(
         QUEUE,
         [PostedMessage(msgspec.Raw(b"1"), delay=0)],

@@ -41,7 +41,7 @@ Way = Callable[[Office, list[str]], Awaitable[None]]
 
 
 @pytest.mark.parametrize("remove", WAYS)
-async def test_nobody_is_notified_of_what_was_removed_before_it_was_due(
+async def test_a_message_removed_before_it_was_due_is_not_notified(
     office: Office, remove: Way
 ) -> None:
     await office.subscribe(RECEIVER)
@@ -57,7 +57,7 @@ async def test_nobody_is_notified_of_what_was_removed_before_it_was_due(
 
 
 @pytest.mark.parametrize("remove", WAYS)
-async def test_what_was_due_before_is_delivered_though_no_worker_came_in_time(
+async def test_a_message_due_before_its_removal_is_delivered_though_no_worker_came_in_time(
     office: Office, remove: Way
 ) -> None:
     await office.subscribe(RECEIVER)

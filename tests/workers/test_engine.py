@@ -114,7 +114,7 @@ async def test_a_running_engine_delivers_what_is_posted(office: Office) -> None:
     assert office.sink.is_closed
 
 
-async def test_what_others_owe_in_partitions_of_theirs_is_delivered(
+async def test_jobs_in_partitions_of_other_processes_are_delivered(
     office: Office, with_more_partitions: Office
 ) -> None:
     await office.subscribe("http://receiver")
@@ -422,7 +422,7 @@ async def enable(office: Office, subscription_id: str) -> None:
     )
 
 
-async def test_what_a_replay_had_in_hand_when_its_worker_died_is_replayed_later(
+async def test_deliveries_of_a_replay_whose_worker_died_are_replayed_later(
     office: Office,
 ) -> None:
     subscription = await office.subscribe("http://receiver")
@@ -479,7 +479,9 @@ async def test_what_is_held_after_its_subscription_was_enabled_again_is_delivere
     assert await office.all_in(held_ref(subscription.id)) == []
 
 
-async def test_a_late_answer_of_the_former_receiver_disables_nobody(office: Office) -> None:
+async def test_a_late_answer_of_the_former_receiver_disables_no_subscription(
+    office: Office,
+) -> None:
     subscription = await office.subscribe("http://former")
     hanging = office.sink.answers["http://former"] = Hanging(GONE)
     await office.post(b"1")
@@ -697,7 +699,7 @@ async def test_the_delivery_id_is_the_same_over_retries_and_another_for_each_pai
     assert all("." not in each.id for each in office.sink.deliveries)
 
 
-async def test_a_worker_that_dies_between_tries_and_deletion_leaves_nobody_out(
+async def test_a_worker_that_dies_between_tries_and_deletion_leaves_no_subscriber_out(
     office: Office,
 ) -> None:
     await office.subscribe("http://quick")
@@ -836,7 +838,7 @@ async def test_a_receiver_that_hangs_does_not_delay_the_others(office: Office) -
     assert office.sink.bodies("http://well") == [b"%d" % number for number in range(100)]
 
 
-async def test_what_a_hanging_receiver_is_owed_goes_to_the_retry_queue_with_its_attempt(
+async def test_deliveries_to_a_hanging_receiver_go_to_the_retry_queue_with_their_attempt(
     office: Office,
 ) -> None:
     office.settings = Settings(delivery_concurrency=8, delivery_concurrency_per_endpoint=2)

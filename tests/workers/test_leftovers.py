@@ -35,7 +35,7 @@ async def own_queues(storage: Storage) -> list[QueueRef]:
 
 
 @pytest.mark.parametrize("kind", ["parked", "held"])
-async def test_what_a_killed_worker_left_for_a_removed_subscription_is_dropped_counted_and_told(
+async def test_deliveries_that_a_killed_worker_left_for_a_removed_subscription_are_dropped_counted_and_logged(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     uri = f"sqlite:///{tmp_path}/store.db"

@@ -79,7 +79,7 @@ async def test_a_lease_is_renewed_while_the_work_runs(office: Office) -> None:
     assert len(office.sink.deliveries) == 1
 
 
-async def test_a_lapsed_lease_repeats_the_job_and_harms_nobody(
+async def test_a_lapsed_lease_repeats_the_job_without_harm(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     await office.subscribe("http://slow")
@@ -275,7 +275,7 @@ async def test_a_pause_ends_with_the_stop() -> None:
     await asyncio.wait_for(pause, timeout=5)
 
 
-async def test_a_subscription_that_expires_is_told_of_without_what_its_address_keeps_secret(
+async def test_the_expiry_of_a_subscription_is_logged_without_the_secrets_of_its_address(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

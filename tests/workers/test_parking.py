@@ -109,7 +109,7 @@ def count_writes(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Counter[s
     return written
 
 
-async def test_what_a_failing_receiver_is_owed_is_written_once_however_long_it_fails(
+async def test_deliveries_to_a_failing_receiver_are_written_once_however_long_it_fails(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscription = await dead_receiver(office, HOURLY)
@@ -317,7 +317,7 @@ def unconfirmed(present: Subscription) -> Subscription:
 
 
 @pytest.mark.parametrize("knows_that_it_fails", [True, False])
-async def test_a_subscriber_that_is_not_confirmed_any_more_gets_nothing_of_what_is_parked(
+async def test_a_subscriber_that_is_not_confirmed_any_more_gets_no_parked_delivery(
     office: Office, knows_that_it_fails: bool
 ) -> None:
     """Who left, or whoever it names by now, did not ask for it."""

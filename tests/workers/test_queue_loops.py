@@ -111,7 +111,9 @@ async def test_a_way_that_is_too_long_ends_with_one_record_for_the_job(
     }
 
 
-async def test_what_a_job_carries_of_its_way_is_bounded(office: Office, clock: ManualClock) -> None:
+async def test_the_queues_that_a_job_notes_on_its_way_are_bounded(
+    office: Office, clock: ManualClock
+) -> None:
     office.settings = Settings(delivery_max_hops=100)
     names = [f"q{number}" for number in range(40)]
     await link(office, [*zip(names, [*names[1:], names[0]], strict=True)])

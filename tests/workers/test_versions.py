@@ -117,7 +117,7 @@ async def test_a_worker_of_that_release_delivers_it(
     assert await office.all_in(later_ref(LATER)) == []
 
 
-async def test_a_record_of_a_later_version_hides_no_other_of_what_was_given_up(
+async def test_a_record_of_a_later_version_hides_no_other_undelivered_message(
     office: Office,
 ) -> None:
     subscription = await office.subscribe("http://receiver")
