@@ -12,26 +12,35 @@ from zaqar_notify.settings.loading import SECTIONS, Settings, shown, variable
 from zaqar_notify.settings.section import Section
 
 _ABOUT_THE_FILE = """\
-# Every setting with its default. Use it as the file that ZAQAR_CONFIG_FILE names, or set
-# the same names in the environment, which wins.
+# Every setting with its default. Name this file in ZAQAR_CONFIG_FILE, or set the same
+# names in the environment. The environment wins.
 """
 
 _ABOUT_THE_PAGE = """\
 # Settings
 
-Each is read from the environment, or from the file that `ZAQAR_CONFIG_FILE` names (lines of
-`NAME=value`, the same names); the environment wins. A wrong value, an unknown name and a file
-that can't be read stop the start with a sentence. `zaqar-notify config` prints the
-effective values and their sources; `zaqar-notify config --help` prints this list.
-`make settings` writes this page.
+Example: `ZAQAR_LOG_LEVEL=debug zaqar-notify up`.
+
+- The service reads each setting from the environment, or from the file that `ZAQAR_CONFIG_FILE`
+  names. The file has lines of `NAME=value` with the same names. The environment wins.
+- A wrong value, an unknown name or an unreadable file stops the start with a sentence.
+- `zaqar-notify config` prints the effective values and their sources. `zaqar-notify config --help`
+  prints this list.
+- `make settings` writes this page from the code.
 """
 
 _ABOUT_THE_CLIENT = """
 ## Client
 
-The commands that call a service (`post`, `tail`, `claim`, …) read `ZAQAR_URL`, `ZAQAR_PROJECT`
-and `ZAQAR_CLIENT_ID` from the environment, in place of their options; `receive` reads
-`ZAQAR_RECEIVE_SECRET`.
+Commands that call a service (`post`, `tail`, `claim`, …) read these variables if the option is
+absent. `receive` reads `ZAQAR_RECEIVE_SECRET` in the same way.
+
+| variable | option |
+|---|---|
+| `ZAQAR_URL` | `--url` |
+| `ZAQAR_PROJECT` | `--project` |
+| `ZAQAR_CLIENT_ID` | `--client-id` |
+| `ZAQAR_RECEIVE_SECRET` | `receive --secret` |
 """
 
 
