@@ -37,28 +37,30 @@ async def port(api: Api) -> AsyncIterator[Port]:
         yield Port(f"http://127.0.0.1:{number}", session)
 
 
-@pytest.mark.parametrize("is_draining", [False, True])
-@pytest.mark.parametrize("is_open", [True, False])
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("method", "path", "state"),
     [
-        ("GET", "/healthz"),
-        ("HEAD", "/healthz"),
-        ("GET", "/readyz"),
-        ("HEAD", "/readyz"),
-        ("OPTIONS", "/readyz"),
-        ("POST", "/readyz"),
-        ("HEAD", "/metrics"),
-        ("DELETE", "/metrics"),
-        ("GET", "/nowhere"),
+        ("GET", "/healthz", "serving"),
+        ("HEAD", "/healthz", "serving"),
+        ("GET", "/readyz", "serving"),
+        ("HEAD", "/readyz", "serving"),
+        ("OPTIONS", "/readyz", "serving"),
+        ("POST", "/readyz", "serving"),
+        ("HEAD", "/metrics", "serving"),
+        ("DELETE", "/metrics", "serving"),
+        ("GET", "/nowhere", "serving"),
+        ("GET", "/healthz", "without a store"),
+        ("GET", "/readyz", "without a store"),
+        ("GET", "/healthz", "stopping"),
+        ("GET", "/readyz", "stopping"),
     ],
 )
 async def test_both_addresses_answer_alike(
-    api: Api, port: Port, method: str, path: str, is_open: bool, is_draining: bool
+    api: Api, port: Port, method: str, path: str, state: str
 ) -> None:
-    api.service.health.is_draining = is_draining
-    if not is_open:
+    if state == "without a store":
         await api.service.storage.close()
+    api.service.health.is_draining = state == "stopping"
 
     on_api = await api.call(method, path, headers=NOBODY)
     on_port = await port.call(method, path)
