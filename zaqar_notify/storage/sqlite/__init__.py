@@ -14,7 +14,9 @@ beside it says so); one connection of it writes, others read.
     failures.py       SQLite's errors, and ours
     control.py        the control store: records and subscriptions
     heads.py messages.py claims.py    the message store
-    statements.py     what is asked of the tables of messages
+    message_rows.py   between rows and messages
+    rows.py           instants, ids, JSON and subscriptions in rows
+    statements.py     the statements on the tables of messages
     watches.py        callers that wait for a queue, inside this process
     stats.py          counting messages
     storage.py        the message store put together
