@@ -17,7 +17,7 @@ from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.surfaces import Documented, Surface
 from zaqar_notify.errors import OwnDelivery, RuleNotPermitted, SignatureRefused, StorageUnavailable
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 
 REQUEST_ID = "req-5f9c1f64-1f0b-4b5c-9d3e-2a7c1e0b8f42"
 
@@ -40,7 +40,7 @@ _REFERENCE = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-def describe(surfaces: Sequence[Surface], kinds: Sequence[Any] = ()) -> Document:
+def describe(surfaces: Sequence[Surface], kinds: Sequence[Any] = ()) -> JsonObject:
     """What an OpenAPI 3.1 document says of the surfaces' resources: its `paths` and `components`.
 
     Args:
@@ -56,7 +56,7 @@ def describe(surfaces: Sequence[Surface], kinds: Sequence[Any] = ()) -> Document
     return {"paths": paths, "components": {"schemas": schemas}}
 
 
-def schema_of(kind: Any) -> Document:
+def schema_of(kind: Any) -> JsonObject:
     """The JSON schema of a type; of a structure, a reference to its component."""
     (schema,), _ = msgspec.json.schema_components((kind,), ref_template=_REFERENCE)
     return schema
@@ -73,15 +73,17 @@ def _kinds(surface: Surface) -> list[Any]:
     return kinds
 
 
-def _path(surface: Surface, resource: Resource) -> Document:
+def _path(surface: Surface, resource: Resource) -> JsonObject:
     return {
         method.lower(): _operation(surface, resource, method.lower(), operation)
         for method, operation in resource.operations.items()
     }
 
 
-def _operation(surface: Surface, resource: Resource, method: str, operation: Operation) -> Document:
-    described: Document = {
+def _operation(
+    surface: Surface, resource: Resource, method: str, operation: Operation
+) -> JsonObject:
+    described: JsonObject = {
         "operationId": f"{method}{_PARAMETER.sub('', resource.path).replace('/', '_')}"
         + "".join(f"_by_{name}" for name in _names(resource)[1:]),
         "summary": operation.summary,
@@ -105,7 +107,7 @@ def _tag(resource: Resource) -> str:
     return words[1] if len(words) > 1 else (words or ["discovery"])[0]
 
 
-def _parameters(surface: Documented, resource: Resource, operation: Operation) -> list[Document]:
+def _parameters(surface: Documented, resource: Resource, operation: Operation) -> list[JsonObject]:
     """Those that every request needs have an example that a page for trying them out begins with."""
     headers = () if resource.is_open else surface.headers
     names = [_parameter(surface.names[name], "path", is_needed=True) for name in _names(resource)]
@@ -119,7 +121,7 @@ def _parameters(surface: Documented, resource: Resource, operation: Operation) -
     ]
 
 
-def _parameter(parameter: Parameter, place: str, *, is_needed: bool) -> Document:
+def _parameter(parameter: Parameter, place: str, *, is_needed: bool) -> JsonObject:
     schema = schema_of(parameter.kind)
     described = {
         "name": parameter.name,
@@ -133,7 +135,7 @@ def _parameter(parameter: Parameter, place: str, *, is_needed: bool) -> Document
     return described | {"schema": schema | {"examples": [parameter.example]}}
 
 
-def _responses(surface: Surface, resource: Resource, operation: Operation) -> Document:
+def _responses(surface: Surface, resource: Resource, operation: Operation) -> JsonObject:
     common = OPEN_ERRORS if resource.is_open else (*COMMON_ERRORS, *surface.documented.refuses)
     answers = (surface.errors(error, _example_call()) for error in (*common, *operation.refuses))
     errors = {int(answer.status): answer for answer in answers}
@@ -160,8 +162,8 @@ def _example_call() -> Call:
     return Call(scope, receive, REQUEST_ID.encode(), "")
 
 
-def _reply(reply: Reply) -> Document:
-    described: Document = {
+def _reply(reply: Reply) -> JsonObject:
+    described: JsonObject = {
         "description": reply.description,
         "headers": {"X-OpenStack-Request-Id": {"schema": {"type": "string"}}},
     }
@@ -180,9 +182,9 @@ def _reply(reply: Reply) -> Document:
     return described
 
 
-def _error(surface: Documented, answer: Answer) -> Document:
+def _error(surface: Documented, answer: Answer) -> JsonObject:
     status = HTTPStatus(answer.status)
-    described: Document = {"description": surface.meanings.get(status) or status.phrase}
+    described: JsonObject = {"description": surface.meanings.get(status) or status.phrase}
     if answer.whole:
         content_type = answer.content_type.decode()
         is_json = content_type == "application/json"
@@ -192,7 +194,7 @@ def _error(surface: Documented, answer: Answer) -> Document:
     return described
 
 
-def _request_body(body: Body) -> Document:
+def _request_body(body: Body) -> JsonObject:
     return {
         "required": body.required,
         "content": {

@@ -26,11 +26,11 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem
 from zaqar_notify.kinds import Kind, Relay, Sink
 from zaqar_notify.lines import ONE_LINE
-from zaqar_notify.models import Delivery, Document, MessageType, Outcome, Verdict
+from zaqar_notify.models import Delivery, JsonObject, MessageType, Outcome, Verdict
 from zaqar_notify.retry import SNS_MAIL
 from zaqar_notify.settings import Settings
 
-_LINE: Document = {
+_LINE: JsonObject = {
     "type": ["string", "null"],
     "pattern": ONE_LINE,
     "must": "be a string of one line",
@@ -42,7 +42,7 @@ class MailKind(Kind):
 
     schemes = ("mailto",)
     sns_schedule = SNS_MAIL
-    options: ClassVar[Mapping[str, Document]] = {"from": _LINE, "subject": _LINE}
+    options: ClassVar[Mapping[str, JsonObject]] = {"from": _LINE, "subject": _LINE}
 
     def check(self, uri: str, settings: Settings) -> None:
         missing = _missing(settings)
@@ -51,7 +51,7 @@ class MailKind(Kind):
         mail.recipient(uri)
         mail.uri_subject(uri)
 
-    def check_options(self, options: Document) -> None:
+    def check_options(self, options: JsonObject) -> None:
         super().check_options(options)
         if options.get("from"):
             mail.read_mailbox(options["from"])

@@ -6,7 +6,7 @@ import re
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.lines import ONE_LINE, has_control_characters
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.unread import Warn
 
 MAX_CHARACTERS = 8192
@@ -17,7 +17,7 @@ MAX_HEADERS = 256
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _is_token = re.compile(_NAME).fullmatch
 
-SCHEMA: Document = {
+SCHEMA: JsonObject = {
     "type": ["object", "null"],
     "must": "be an object of strings",
     "propertyNames": {"pattern": rf"^{_NAME}\Z", "must": "have names of HTTP headers only"},

@@ -27,7 +27,7 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.installation import MARK_HEADER, installation_mark
 from zaqar_notify.kinds import Kind, Relay, Sink, scheme_of
-from zaqar_notify.models import Delivery, Document, Outcome, Verdict
+from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.settings import Settings
 from zaqar_notify.signing import sign_webhook
 from zaqar_notify.unread import Warn
@@ -63,7 +63,7 @@ class WebhookKind(Kind):
     are refused, because nothing here makes a token from a trust yet."""
 
     schemes = ("http", "https", f"{_TRUST}http", f"{_TRUST}https")
-    options: ClassVar[Mapping[str, Document]] = {
+    options: ClassVar[Mapping[str, JsonObject]] = {
         "post_headers": headers.SCHEMA,
         "post_data": {"type": ["string", "null"], "must": "be a string"},
         "trust_id": {},
@@ -76,13 +76,13 @@ class WebhookKind(Kind):
         except AddressForbidden as error:
             raise ValidationFailed(f"subscriber: {error}") from error
 
-    def check_options(self, options: Document) -> None:
+    def check_options(self, options: JsonObject) -> None:
         asked = options.get("post_headers")
         headers.check_length(asked)
         super().check_options(options)
         headers.check_identity(asked)
 
-    def warn_of_options(self, options: Document, warn: Warn) -> None:
+    def warn_of_options(self, options: JsonObject, warn: Warn) -> None:
         headers.warn_of_kept(options.get("post_headers"), warn)
 
     async def diagnose(self, settings: Settings) -> Sequence[Finding]:
@@ -179,7 +179,7 @@ def _endpoint_of(delivery: Delivery) -> _Endpoint:
     return _endpoint(subscription.subscriber, _post_headers(subscription.options))
 
 
-def _post_headers(options: Document) -> tuple[tuple[str, str], ...]:
+def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
     """The headers a subscription asks for, less those that it may not set or that are malformed."""
     asked = options.get("post_headers")
     if not isinstance(asked, dict) or not asked:

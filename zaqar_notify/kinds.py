@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
-from zaqar_notify.models import Delivery, Document, NewMessage, Outcome, QueueRef
+from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, QueueRef
 from zaqar_notify.retry import SNS_HTTP, Schedule, default_schedule
 from zaqar_notify.settings import Settings
 from zaqar_notify.unread import Warn
@@ -76,7 +76,7 @@ class Kind(ABC):
     schemes: ClassVar[tuple[str, ...]]
     """The URI schemes of its subscribers, lower case, e.g. `("http", "https")`."""
 
-    options: ClassVar[Mapping[str, Document]] = {}
+    options: ClassVar[Mapping[str, JsonObject]] = {}
     """The subscription options that its sink reads, each with a JSON schema. `must` in a schema is the
     end of the sentence about a fault: "be a string"."""
 
@@ -91,7 +91,7 @@ class Kind(ABC):
             ValidationFailed: Says which part of the URI is wrong, or which setting is missing.
         """
 
-    def check_options(self, options: Document) -> None:
+    def check_options(self, options: JsonObject) -> None:
         """Refuse wrong values of its own options.
 
         Every kind checks the options of every subscription, because a change of the subscriber keeps them.
@@ -103,7 +103,7 @@ class Kind(ABC):
             place = " ".join(str(step)[:80] for step in fault.absolute_path)
             raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
 
-    def warn_of_options(self, options: Document, warn: Warn) -> None:
+    def warn_of_options(self, options: JsonObject, warn: Warn) -> None:
         """Warn of the parts of its own options that have no effect. The options may be unchecked."""
         return
 

@@ -13,7 +13,7 @@ from zaqar_notify.errors import BodyInvalid, MessageDoesNotExist, ValidationFail
 from zaqar_notify.jsontext import MAX_DEPTH
 from zaqar_notify.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.metadata import MessageRules, message_rules
-from zaqar_notify.models import Document, Message, NewMessage, Page, QueueRef
+from zaqar_notify.models import JsonObject, Message, NewMessage, Page, QueueRef
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -65,7 +65,7 @@ class QueuePost(Post):
         self._request_id = request_id
         self._settings = settings
 
-    def _read(self, rules: Document) -> MessageRules:
+    def _read(self, rules: JsonObject) -> MessageRules:
         """What the queue says about its messages.
 
         Raises:
@@ -80,7 +80,7 @@ class QueuePost(Post):
         return read
 
     def jobs(
-        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return fan_out_jobs(
             self._ref,
@@ -118,7 +118,7 @@ class ClientPost(QueuePost):
         self._messages = messages
         self._checksums = [_checksum(message.body, settings) for message in messages]
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         read = self._read(rules)
         messages = [
             NewMessage(
@@ -177,7 +177,7 @@ class RelayedPost(QueuePost):
         self._message = message
         self._checksum = _checksum(msgspec.Raw(message.body), settings)
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         """The body is the message's own, and the ttl as far as a message may live: a confirmation has its
         subscription's. A delay is the business of each queue."""
         delay = self._read(rules).default_delay

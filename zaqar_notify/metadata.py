@@ -20,7 +20,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.jsontext import MAX_INTEGER, check_depth, check_integers
 from zaqar_notify.limits import MIN_SECONDS
-from zaqar_notify.models import DeadLetter, Document, QueueRef
+from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
 from zaqar_notify.names import is_queue_name
 from zaqar_notify.retry import POLICY_KEY, parse_policy
 from zaqar_notify.settings import Settings
@@ -73,7 +73,7 @@ class PatchStep(msgspec.Struct, frozen=True):
     value: object = None
 
 
-def checked(metadata: Document, settings: Settings) -> Document:
+def checked(metadata: JsonObject, settings: Settings) -> JsonObject:
     """The metadata, once it may be stored.
 
     Raises:
@@ -89,9 +89,9 @@ def checked(metadata: Document, settings: Settings) -> Document:
     return metadata
 
 
-def shown(metadata: Document, settings: Settings) -> Document:
+def shown(metadata: JsonObject, settings: Settings) -> JsonObject:
     """The metadata as clients see it: reserved keys without a value, or a falsy one, filled in."""
-    defaults: Document = dict.fromkeys(_SHOWN_KEYS)
+    defaults: JsonObject = dict.fromkeys(_SHOWN_KEYS)
     defaults[MAX_POST_SIZE] = settings.max_messages_post_size
     defaults[DEFAULT_TTL] = settings.default_message_ttl
     defaults[DEFAULT_DELAY] = settings.default_message_delay
@@ -100,7 +100,9 @@ def shown(metadata: Document, settings: Settings) -> Document:
     return metadata | filled
 
 
-def patched(metadata: Document, operations: Sequence[PatchStep], settings: Settings) -> Document:
+def patched(
+    metadata: JsonObject, operations: Sequence[PatchStep], settings: Settings
+) -> JsonObject:
     """The metadata after the operations, applied in turn; the given one is left as it was.
 
     Raises:
@@ -123,7 +125,7 @@ def patched(metadata: Document, operations: Sequence[PatchStep], settings: Setti
     return result
 
 
-def message_rules(metadata: Document, settings: Settings) -> MessageRules:
+def message_rules(metadata: JsonObject, settings: Settings) -> MessageRules:
     """How posts to this queue are read. The setting's default delay is shown, never applied."""
     limit = settings.max_messages_post_size
     return MessageRules(
@@ -133,12 +135,12 @@ def message_rules(metadata: Document, settings: Settings) -> MessageRules:
     )
 
 
-def rules_of(metadata: Document) -> Document:
+def rules_of(metadata: JsonObject) -> JsonObject:
     """What posts and claims must know of the metadata: the keys that `message_rules` and `dead_letter` read."""
     return {key: metadata[key] for key in _RULE_KEYS if key in metadata}
 
 
-def dead_letter(ref: QueueRef, metadata: Document) -> DeadLetter | None:
+def dead_letter(ref: QueueRef, metadata: JsonObject) -> DeadLetter | None:
     """Where messages go that were claimed too often; None when the queue does not say both keys.
 
     A queue that names itself has none: a message would come back for ever.
@@ -155,7 +157,7 @@ def dead_letter(ref: QueueRef, metadata: Document) -> DeadLetter | None:
 
 
 def warn_of_combinations(
-    ref: QueueRef, metadata: Document, settings: Settings, *, warn: Warn
+    ref: QueueRef, metadata: JsonObject, settings: Settings, *, warn: Warn
 ) -> None:
     """Say which reserved keys have no effect beside the others, or hide what is posted by default."""
     rules = message_rules(metadata, settings)
@@ -173,7 +175,7 @@ def warn_of_combinations(
         warn(f"metadata: {key} has no effect {reason}")
 
 
-def _apply(operation: PatchStep, metadata: Document) -> None:
+def _apply(operation: PatchStep, metadata: JsonObject) -> None:
     key = operation.key
     if operation.op != "add" and key not in metadata and key not in _SHOWN_KEYS:
         raise MetadataConflict(key)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-Document: TypeAlias = dict[str, Any]
+JsonObject: TypeAlias = dict[str, Any]
 """A JSON object as a reader of JSON gives it: a queue's metadata, a subscription's options."""
 
 INTERNAL_PROJECT = ""
@@ -30,7 +30,7 @@ class Queue(msgspec.Struct, frozen=True):
     """A queue that was created; `metadata` is as stored, without the reserved defaults."""
 
     ref: QueueRef
-    metadata: Document
+    metadata: JsonObject
     created_at: datetime
 
 
@@ -129,7 +129,7 @@ class Subscription(msgspec.Struct, frozen=True):
     queue: QueueRef
     subscriber: str
     ttl: int
-    options: Document
+    options: JsonObject
     created_at: datetime
     expires_at: datetime
     confirmed: bool = False

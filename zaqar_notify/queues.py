@@ -9,7 +9,7 @@ from datetime import datetime
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.limits import check_limit
 from zaqar_notify.metadata import PatchStep, checked, patched, shown
-from zaqar_notify.models import Document, Queue, QueueRef, QueueStats
+from zaqar_notify.models import JsonObject, Queue, QueueRef, QueueStats
 from zaqar_notify.service import Service
 from zaqar_notify.signing import sign_url
 
@@ -22,7 +22,7 @@ class QueueList:
     count: int | None
 
 
-async def create(service: Service, ref: QueueRef, metadata: Document) -> bool:
+async def create(service: Service, ref: QueueRef, metadata: JsonObject) -> bool:
     """Create the queue; an existing one keeps its metadata.
 
     Returns:
@@ -32,13 +32,13 @@ async def create(service: Service, ref: QueueRef, metadata: Document) -> bool:
     return await service.storage.queues.create(ref, metadata=metadata, now=service.clock.now())
 
 
-async def show(service: Service, ref: QueueRef) -> Document:
+async def show(service: Service, ref: QueueRef) -> JsonObject:
     """The metadata, reserved keys filled in; of a queue never created, just those."""
     queue = await service.storage.queues.get(ref)
     return shown({} if queue is None else queue.metadata, service.settings)
 
 
-async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]) -> Document:
+async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]) -> JsonObject:
     """Change the metadata; all operations or none.
 
     Returns:
@@ -62,7 +62,7 @@ async def list_queues(
     marker: str | None,
     limit: int | None,
     name_contains: str,
-    metadata_equals: Document,
+    metadata_equals: JsonObject,
     with_count: bool,
 ) -> QueueList:
     """Queues by name, after `marker`.

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal, Protocol, TypeAlias, get_args
 import msgspec
 
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import Document, Outcome, Verdict
+from zaqar_notify.models import JsonObject, Outcome, Verdict
 
 DefaultName: TypeAlias = Literal["standard", "zaqar", "sns"]
 Backoff: TypeAlias = Literal["linear", "arithmetic", "geometric", "exponential"]
@@ -156,7 +156,7 @@ def parse_policy(document: object) -> RetryPolicy:
 
 
 def applicable_schedule(
-    subscription_options: Document, queue_metadata: Document, *, default: Schedule
+    subscription_options: JsonObject, queue_metadata: JsonObject, *, default: Schedule
 ) -> Schedule:
     """Which schedule a subscription's deliveries follow.
 
@@ -269,11 +269,11 @@ def _geometric(least: int, most: int, step: int, last: int) -> int:
     return nearest if reached else nearest - 1
 
 
-def _count(document: Document, field: str) -> int:
+def _count(document: JsonObject, field: str) -> int:
     return _integer(field, document.get(field), limit=MAX_RETRIES_PER_PHASE, unit="retries")
 
 
-def _delay(document: Document, field: str) -> int:
+def _delay(document: JsonObject, field: str) -> int:
     return _integer(field, document.get(field), limit=MAX_DELAY_SECONDS, unit="seconds")
 
 
@@ -285,7 +285,7 @@ def _integer(field: str, value: object, *, limit: int, unit: str) -> int:
     return value
 
 
-def _backoff(document: Document) -> Backoff:
+def _backoff(document: JsonObject) -> Backoff:
     value = document.get("retry_backoff_function")
     if value is None:
         return DEFAULT_POLICY.retry_backoff_function
@@ -297,7 +297,7 @@ def _backoff(document: Document) -> Backoff:
     )
 
 
-def _ignores_override(document: Document) -> bool:
+def _ignores_override(document: JsonObject) -> bool:
     value = document.get("ignore_subscription_override")
     if value is None:
         return DEFAULT_POLICY.ignore_subscription_override

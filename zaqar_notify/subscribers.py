@@ -11,7 +11,7 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.jsontext import check_depth, check_integers
 from zaqar_notify.kinds import Kinds, scheme_of
 from zaqar_notify.lines import has_control_characters
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.retry import POLICY_KEY, parse_policy
 from zaqar_notify.settings import Settings
 from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
@@ -85,7 +85,7 @@ def check_ttl(value: object, now: datetime, *, least: int = 1) -> int:
     return value
 
 
-def check_options(value: object, kinds: Kinds) -> Document:
+def check_options(value: object, kinds: Kinds) -> JsonObject:
     """The subscription's options; null and other falsy values mean none.
 
     Only the keys that deliveries use are checked; the others are kept for their owner.
@@ -107,7 +107,7 @@ def check_options(value: object, kinds: Kinds) -> Document:
     return value
 
 
-def warn_of_options(options: Document, kinds: Kinds, warn: Warn) -> None:
+def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:
     """Say which of the options have no effect."""
     known = (POLICY_KEY, *(name for kind in kinds for name in kind.options))
     warn_of_keys(options, known, where="options:", warn=warn)

@@ -32,7 +32,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.internal import undelivered_ref
 from zaqar_notify.limits import check_limit
-from zaqar_notify.models import Document, Message, MessageType, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, Message, MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.signing import rotate, webhook_secrets
@@ -59,7 +59,7 @@ async def create(
     *,
     subscriber: str,
     ttl: int | None = None,
-    options: Document | None = None,
+    options: JsonObject | None = None,
     confirm_at: ConfirmAt,
 ) -> Subscription:
     """Subscribe to a queue, which is created when absent.
@@ -140,7 +140,7 @@ async def change(
     *,
     subscriber: str | None = None,
     ttl: int | None = None,
-    options: Document | None = None,
+    options: JsonObject | None = None,
     confirm_at: ConfirmAt,
 ) -> None:
     """Change what is not None.
@@ -151,7 +151,7 @@ async def change(
         SubscriptionNotChanged: Nothing is to be changed.
     """
     settings, now = service.settings, service.clock.now()
-    changes: Document = {}
+    changes: JsonObject = {}
     if subscriber is not None:
         changes["subscriber"] = check_subscriber(subscriber, settings, service.kinds)
     if ttl is not None:
@@ -262,7 +262,7 @@ async def _update(
     service: Service,
     ref: QueueRef,
     subscription_id: str,
-    changes: Document,
+    changes: JsonObject,
     now: datetime,
     *,
     check: Callable[[Subscription], None] = lambda _: None,

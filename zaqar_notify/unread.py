@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.retry import POLICY_KEY, RetryPolicy
 
 Warn: TypeAlias = Callable[[str], None]
@@ -48,7 +48,7 @@ def warn_of_keys(given: Iterable[str], known: Sequence[str], *, where: str, warn
             warn(f"{where} {name} has no effect: it is not known; known are {', '.join(known)}")
 
 
-def warn_of_policy(document: Document, *, warn: Warn) -> None:
+def warn_of_policy(document: JsonObject, *, warn: Warn) -> None:
     """Say which fields of a document's retry policy are unknown."""
     policy = document.get(POLICY_KEY)
     if not isinstance(policy, dict):

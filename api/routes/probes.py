@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.errors import Error
 from api.exchange import exchange_of
 from api.openapi import schema_of
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.probes import ALIVE, METRICS, READY, Probes
 from zaqar_notify.service import Service
 
@@ -39,7 +39,7 @@ def routes(service: Service) -> list[Route]:
     return [Route(path, Counted(probes, path), name=path[1:]) for path in paths]
 
 
-def _probe(path: str, summary: str, description: str, responses: Document) -> Document:
+def _probe(path: str, summary: str, description: str, responses: JsonObject) -> JsonObject:
     described = {
         "operationId": f"get_{path[1:]}",
         "summary": summary,
@@ -51,7 +51,7 @@ def _probe(path: str, summary: str, description: str, responses: Document) -> Do
     return {"get": described}
 
 
-def _json(example: msgspec.Struct) -> Document:
+def _json(example: msgspec.Struct) -> JsonObject:
     kind = type(example)
     return {
         "application/json": {"schema": schema_of(kind), "example": msgspec.to_builtins(example)}
@@ -66,7 +66,7 @@ class Ready(msgspec.Struct, forbid_unknown_fields=True):
 
 KINDS = (Ready,)
 
-DOCUMENTED: Document = {
+DOCUMENTED: JsonObject = {
     ALIVE: _probe(
         ALIVE,
         "Ask whether this process is alive",

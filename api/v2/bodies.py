@@ -14,7 +14,7 @@ from zaqar_notify.errors import BodyInvalid, ValidationFailed
 from zaqar_notify.jsontext import check_depth_of_text, may_be_too_deep, read_json
 from zaqar_notify.limits import MIN_SECONDS, check_range
 from zaqar_notify.messages import PostedMessage
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.settings import Settings
 from zaqar_notify.unread import Warn, warn_of_fields
 
@@ -100,7 +100,7 @@ def read_renewal(body: bytes, settings: Settings, warn: Warn) -> RenewBody:
     return _with_terms(_renew_body, RenewBody, body, settings, warn)
 
 
-def read_metadata(body: bytes) -> Document:
+def read_metadata(body: bytes) -> JsonObject:
     """A queue's metadata; none is empty."""
     metadata = read_json(body) if body else {}
     if not isinstance(metadata, dict):

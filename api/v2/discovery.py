@@ -11,21 +11,23 @@ from api.answers import Answer
 from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
 from api.v2 import schemas
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.service import Service
 
 
-def _entry(template: str, variables: dict[str, str], *allow: str, posts: bool = False) -> Document:
-    hints: Document = {"allow": list(allow), "formats": {"application/json": {}}}
+def _entry(
+    template: str, variables: dict[str, str], *allow: str, posts: bool = False
+) -> JsonObject:
+    hints: JsonObject = {"allow": list(allow), "formats": {"application/json": {}}}
     if posts:
         hints["accept-post"] = ["application/json"]
-    entry: Document = {"href-template": template, "hints": hints}
+    entry: JsonObject = {"href-template": template, "hints": hints}
     if variables:
         entry["href-vars"] = {name: f"param/{value}" for name, value in variables.items()}
     return entry
 
 
-def home(prefix: str) -> Document:
+def home(prefix: str) -> JsonObject:
     """The home document; every link begins with `prefix`."""
     queue = {"queue_name": "queue_name"}
     message = queue | {"message_id": "message_id"}

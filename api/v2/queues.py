@@ -25,7 +25,7 @@ from zaqar_notify.clock import host_now
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
 from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.metadata import KNOWN_KEYS, shown, warn_of_combinations
-from zaqar_notify.models import Document, OldestNewest
+from zaqar_notify.models import JsonObject, OldestNewest
 from zaqar_notify.service import Service
 from zaqar_notify.signing import wire_instant
 from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
@@ -82,7 +82,7 @@ async def list_queues(service: Service, call: Call) -> Answer:
     )
     listed = []
     for queue in found.queues:
-        item: Document = {
+        item: JsonObject = {
             "name": queue.ref.name,
             "href": queue_path(queue.ref.name, call.prefix),
         }
@@ -90,7 +90,7 @@ async def list_queues(service: Service, call: Call) -> Answer:
             item["metadata"] = shown(queue.metadata, service.settings)
         listed.append(item)
     marker = found.queues[-1].ref.name if found.queues else None
-    page: Document = {
+    page: JsonObject = {
         "queues": listed,
         "links": orjson.Fragment(next_links(call.href, query.sent, marker)),
     }
@@ -101,10 +101,10 @@ async def list_queues(service: Service, call: Call) -> Answer:
 
 async def stats(service: Service, call: Call) -> Answer:
     found = await queues.stats(service, call.ref)
-    messages: Document = {"claimed": found.claimed, "free": found.free, "total": found.total}
+    messages: JsonObject = {"claimed": found.claimed, "free": found.free, "total": found.total}
     now = service.clock.now()
 
-    def end(one: OldestNewest) -> Document:
+    def end(one: OldestNewest) -> JsonObject:
         return {
             "age": age(one.posted_at, now),
             "created": instant(service.clock.on_host(one.posted_at)),
@@ -141,12 +141,12 @@ async def share(service: Service, call: Call) -> Answer:
     )
 
 
-def _warn_of_unread(metadata: Document, warn: Warn) -> None:
+def _warn_of_unread(metadata: JsonObject, warn: Warn) -> None:
     warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
     warn_of_policy(metadata, warn=warn)
 
 
-def _filters(sent: Iterable[tuple[str, str]]) -> Document:
+def _filters(sent: Iterable[tuple[str, str]]) -> JsonObject:
     """Parameters that are none of ours ask for metadata; several values of one are alternatives."""
     filters: dict[str, list[object]] = {}
     for name, text in sent:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import orjson
 
 from zaqar_notify.clock import Clock
-from zaqar_notify.models import Document, Message, Subscription
+from zaqar_notify.models import JsonObject, Message, Subscription
 from zaqar_notify.subscriptions import GivenUp
 
 
@@ -77,7 +77,7 @@ def message_href(queue_href: str, message_id: str, claim_id: str | None = None) 
     return f"{queue_href}/messages/{message_id}?claim_id={claim_id}"
 
 
-def subscription(subscription: Subscription, clock: Clock) -> Document:
+def subscription(subscription: Subscription, clock: Clock) -> JsonObject:
     return {
         "id": subscription.id,
         "source": subscription.queue.name,
@@ -104,7 +104,7 @@ def _checksum(message: Message) -> bytes:
     return b"" if message.checksum is None else b',"checksum":"%b"' % message.checksum.encode()
 
 
-def given_up(one: GivenUp, clock: Clock) -> Document:
+def given_up(one: GivenUp, clock: Clock) -> JsonObject:
     """A delivery that was given up, with what the subscriber did not get."""
     record = one.record
     return {

@@ -9,7 +9,7 @@ import msgspec
 
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
 from zaqar_notify.jsontext import read_json
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.signing import read_instant
 
 _PATHS = ("messages", "claims", "subscriptions")
@@ -51,7 +51,7 @@ def read_share(body: bytes, *, queue_href: str, now: datetime) -> Share:
     )
 
 
-def _chosen(document: Document, field: str, *, among: Sequence[str], default: str) -> list[str]:
+def _chosen(document: JsonObject, field: str, *, among: Sequence[str], default: str) -> list[str]:
     words = document.get(field)
     if words is None or words == []:
         return [default]

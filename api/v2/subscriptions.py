@@ -24,7 +24,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.jsontext import read_json
 from zaqar_notify.limits import MIN_SECONDS
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.service import Service
 from zaqar_notify.subscribers import check_ttl, warn_of_options
 from zaqar_notify.subscriptions import SigningSecret
@@ -134,14 +134,14 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
     )
 
 
-def _read_object(body: bytes) -> Document:
+def _read_object(body: bytes) -> JsonObject:
     asked = read_json(body) if body else {}
     if not isinstance(asked, dict) or not asked:
         raise ValidationFailed("The body must be a JSON object that is not empty")
     return asked
 
 
-def _read_ttl(service: Service, asked: Document) -> int | None:
+def _read_ttl(service: Service, asked: JsonObject) -> int | None:
     ttl = asked.get("ttl")
     return None if ttl is None else check_ttl(ttl, service.clock.now(), least=MIN_SECONDS)
 
@@ -159,7 +159,7 @@ def _read_confirmed(body: bytes) -> bool:
     return confirmed
 
 
-def _warn_of_unread(service: Service, asked: Document, warn: Warn) -> None:
+def _warn_of_unread(service: Service, asked: JsonObject, warn: Warn) -> None:
     warn_of_fields(asked, CHANGEABLE, where="field", warn=warn)
     options = asked.get("options")
     if isinstance(options, dict):

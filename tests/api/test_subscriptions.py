@@ -22,7 +22,7 @@ from zaqar_notify.delivery import (
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import held_ref, outbox_ref, undelivered_ref
 from zaqar_notify.models import (
-    Document,
+    JsonObject,
     MessageType,
     NewMessage,
     Outcome,
@@ -363,7 +363,7 @@ async def test_a_new_subscriber_is_asked_when_confirmation_is_required_and_can_b
     assert api.service.doorbell.rings == asked
 
 
-def signed_headers(payload: Document) -> dict[str, str]:
+def signed_headers(payload: JsonObject) -> dict[str, str]:
     """What its receiver copies into the confirming request."""
     names = ("URL-Signature", "URL-Methods", "URL-Paths", "URL-Expires", "X-Project-ID")
     return {name: payload[name] for name in names}

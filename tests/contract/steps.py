@@ -17,7 +17,7 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.models import (
     Claim,
     DeadLetter,
-    Document,
+    JsonObject,
     Message,
     NewMessage,
     Page,
@@ -67,15 +67,15 @@ class GivenPost(Post):
     ) -> None:
         self.client_id = client_id
         self.idempotency_key = key
-        self.applied_rules: list[Document] = []
+        self.applied_rules: list[JsonObject] = []
         self._messages = messages
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         self.applied_rules.append(rules)
         return self._messages
 
     def jobs(
-        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         job = {"ids": list(ids), "bodies": [message.body.decode() for message in messages]}
         return [(OUTBOX, NewMessage(body=json.dumps(job).encode(), ttl=86_400))]
@@ -88,7 +88,7 @@ class RefusedPost(GivenPost):
         super().__init__([new_message("refused")], key=key)
         self._refusal = refusal
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         raise self._refusal
 
 
@@ -215,7 +215,7 @@ def subscription(
     subscriber: str = "http://example.com/hook",
     *,
     ttl: int = 3600,
-    options: Document | None = None,
+    options: JsonObject | None = None,
     confirmed: bool = True,
     now: datetime = START,
 ) -> Subscription:
@@ -238,7 +238,7 @@ async def subscribe(
     subscriber: str = "http://example.com/hook",
     *,
     ttl: int = 3600,
-    options: Document | None = None,
+    options: JsonObject | None = None,
     confirmed: bool = True,
     now: datetime = START,
 ) -> Subscription:

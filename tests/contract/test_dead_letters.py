@@ -20,7 +20,7 @@ from tests.contract.steps import (
     post_one,
 )
 from zaqar_notify.clock import new_id
-from zaqar_notify.models import DeadLetter, Document, Message, Queue, QueueRef
+from zaqar_notify.models import DeadLetter, JsonObject, Message, Queue, QueueRef
 from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
@@ -308,12 +308,12 @@ async def test_the_rule_is_made_of_the_queue_s_present_rules(
     storage: Storage, queue: QueueRef
 ) -> None:
     await post(storage, queue, bodies=["a"])
-    seen: list[Document] = []
+    seen: list[JsonObject] = []
 
-    def no_rule(rules: Document) -> None:
+    def no_rule(rules: JsonObject) -> None:
         seen.append(rules)
 
-    async def claim_by(metadata: Document) -> None:
+    async def claim_by(metadata: JsonObject) -> None:
         await storage.queues.update(queue, lambda _: metadata)
         await storage.claim(
             queue,

@@ -26,7 +26,7 @@ from tests.contract.steps import (
 )
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import BodyInvalid, ClaimNotHeld, MessageIsClaimed, ValidationFailed
-from zaqar_notify.models import Document, Message, NewMessage, Queue, QueueRef
+from zaqar_notify.models import JsonObject, Message, NewMessage, Queue, QueueRef
 from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
@@ -138,7 +138,7 @@ async def test_a_post_leaves_the_record_of_an_existing_queue(
 async def test_a_post_gets_the_present_rules_of_its_queue(
     storage: Storage, queue: QueueRef
 ) -> None:
-    async def applied_rules() -> Document:
+    async def applied_rules() -> JsonObject:
         given = GivenPost([new_message("a")])
         await storage.post(queue, given, now=START)
         return given.applied_rules[-1]

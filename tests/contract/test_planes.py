@@ -29,7 +29,7 @@ from tests.contract.steps import (
 )
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.internal import queues_of_subscription
-from zaqar_notify.models import DeadLetter, Document, QueueRef
+from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.subscriptions import renewal
@@ -79,7 +79,7 @@ def first(
     monkeypatch.setattr(store, method, do_first)
 
 
-async def applied_rules(storage: Storage, queue: QueueRef) -> Document:
+async def applied_rules(storage: Storage, queue: QueueRef) -> JsonObject:
     """The rules that a post meets."""
     given = GivenPost([new_message("a")])
     await storage.post(queue, given, now=START)

@@ -17,11 +17,11 @@ from tests.contract.steps import (
     subscribe,
 )
 from zaqar_notify.errors import QueueDoesNotExist
-from zaqar_notify.models import INTERNAL_PROJECT, Document, Queue, QueueRef, QueueStats
+from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.planes import Storage
 
 
-async def create(storage: Storage, project: str, **queues: Document) -> None:
+async def create(storage: Storage, project: str, **queues: JsonObject) -> None:
     for name, metadata in queues.items():
         await storage.queues.create(QueueRef(project, name), metadata=metadata, now=START)
 
@@ -33,7 +33,7 @@ async def names(
     marker: str | None = None,
     limit: int = 100,
     name_contains: str = "",
-    metadata_equals: Document | None = None,
+    metadata_equals: JsonObject | None = None,
 ) -> list[str]:
     queues = await storage.queues.list(
         project,
@@ -106,7 +106,7 @@ async def test_update_replaces_the_metadata_and_returns_it(
 ) -> None:
     await storage.queues.create(queue, metadata={"kept": 1, "gone": 2}, now=START)
 
-    def change(metadata: Document) -> Document:
+    def change(metadata: JsonObject) -> JsonObject:
         return {"kept": metadata["kept"], "new": 3}
 
     assert await storage.queues.update(queue, change) == {"kept": 1, "new": 3}
@@ -119,7 +119,7 @@ async def test_an_update_whose_change_raises_stores_nothing(
     class Unwanted(Exception):
         pass
 
-    def change(metadata: Document) -> Document:
+    def change(metadata: JsonObject) -> JsonObject:
         raise Unwanted
 
     await storage.queues.create(queue, metadata={"colour": "red"}, now=START)
@@ -247,7 +247,7 @@ async def test_a_listing_gives_the_records_whole(storage: Storage, queue: QueueR
 async def test_a_name_filter_is_a_literal_case_sensitive_part(
     storage: Storage, queue: QueueRef, part: str, expected: list[str]
 ) -> None:
-    every_name: dict[str, Document] = {
+    every_name: dict[str, JsonObject] = {
         name: {} for name in ["orders", "Orders", "a.b", "a_b", "axb", "a%b"]
     }
     await create(storage, queue.project, **every_name)
@@ -283,7 +283,7 @@ async def test_a_name_filter_is_a_literal_case_sensitive_part(
     ],
 )
 async def test_a_metadata_filter_names_top_level_keys_and_their_values(
-    storage: Storage, queue: QueueRef, wanted: Document, expected: list[str]
+    storage: Storage, queue: QueueRef, wanted: JsonObject, expected: list[str]
 ) -> None:
     await create(
         storage,

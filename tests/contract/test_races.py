@@ -35,7 +35,7 @@ from zaqar_notify.errors import IdempotencyKeyReused, SubscriptionExists, Valida
 from zaqar_notify.models import (
     Claim,
     DeadLetter,
-    Document,
+    JsonObject,
     NewMessage,
     Posted,
     QueueRef,
@@ -334,7 +334,7 @@ async def test_a_queue_is_created_once(storage: Storage, queue: QueueRef) -> Non
 
 
 async def test_concurrent_updates_of_a_queue_all_count(storage: Storage, queue: QueueRef) -> None:
-    def increment(metadata: Document) -> Document:
+    def increment(metadata: JsonObject) -> JsonObject:
         return {"count": metadata["count"] + 1}
 
     await storage.queues.create(queue, metadata={"count": 0}, now=START)
@@ -410,7 +410,7 @@ async def test_a_post_after_a_subscription_was_acknowledged_gets_its_job(
 
 
 async def test_a_new_setting_acts_on_the_very_next_post(storage: Storage, queue: QueueRef) -> None:
-    def change_to(version: int, _metadata: Document) -> Document:
+    def change_to(version: int, _metadata: JsonObject) -> JsonObject:
         return {"_max_claim_count": version}
 
     await storage.queues.create(queue, metadata={"_max_claim_count": 0}, now=START)

@@ -15,7 +15,7 @@ from tests.clock import START
 from tests.contract.steps import GivenPost, everything, new_message, post, subscribe
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.metadata import DEFAULT_TTL
-from zaqar_notify.models import Document, NewMessage, Posted, QueueRef
+from zaqar_notify.models import JsonObject, NewMessage, Posted, QueueRef
 from zaqar_notify.storage.mongodb.documents import new_documents, place, to_ms
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.planes import Storage
@@ -33,7 +33,7 @@ class ByMetadata(GivenPost):
     def __init__(self) -> None:
         super().__init__([])
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         ttl = rules.get(DEFAULT_TTL, 60)
         if ttl == REFUSES:
             raise ValidationFailed("The queue takes nothing")
@@ -75,7 +75,7 @@ def test_messages_of_one_post_keep_what_is_their_own() -> None:
         NewMessage(body=b"5", ttl=60),
     ]
 
-    documents: list[Document] = [
+    documents: list[JsonObject] = [
         bson.decode(one.raw, CodecOptions(tz_aware=True))
         for one in new_documents(messages, QUEUE_ID, POSITION, client_id="c", now=START)
     ]

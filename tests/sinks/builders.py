@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from zaqar_notify.models import (
     Delivery,
-    Document,
+    JsonObject,
     MessageType,
     NewMessage,
     QueueRef,
@@ -23,7 +23,7 @@ PAYLOAD = (
 def delivery_to(
     subscriber: str,
     *,
-    options: Document | None = None,
+    options: JsonObject | None = None,
     payload: bytes = PAYLOAD,
     body: bytes = b'{"any": "json"}',
     kind: MessageType = MessageType.NOTIFICATION,

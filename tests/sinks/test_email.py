@@ -12,7 +12,7 @@ import pytest
 from tests.sinks.builders import delivery_to
 from tests.sinks.mailers import Mailers
 from tests.sinks.relay import MailRelay
-from zaqar_notify.models import Document, MessageType, Outcome, Verdict
+from zaqar_notify.models import JsonObject, MessageType, Outcome, Verdict
 from zaqar_notify.settings import Settings
 
 CONFIRMATION = {
@@ -74,7 +74,7 @@ async def test_headers_tell_what_was_mailed(relay: MailRelay, mailers: Mailers) 
     ],
 )
 async def test_the_subject_of_the_uri_wins(
-    relay: MailRelay, mailers: Mailers, uri: str, options: Document, subject: str
+    relay: MailRelay, mailers: Mailers, uri: str, options: JsonObject, subject: str
 ) -> None:
     await mailers.to(relay).deliver(delivery_to(uri, options=options))
 
@@ -185,7 +185,7 @@ async def test_what_is_not_one_plain_address_and_subject_is_refused(
     ],
 )
 async def test_options_cannot_smuggle_headers_in(
-    relay: MailRelay, mailers: Mailers, options: Document
+    relay: MailRelay, mailers: Mailers, options: JsonObject
 ) -> None:
     """Not those of a subscription that was stored before it was checked, either."""
     outcome = await mailers.to(relay).deliver(delivery_to("mailto:a@b", options=options))

@@ -19,11 +19,11 @@ from zaqar_notify.metadata import (
     patched,
     shown,
 )
-from zaqar_notify.models import DeadLetter, Document, QueueRef
+from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
 from zaqar_notify.settings import Settings
 
 SETTINGS = Settings(default_message_delay=0)
-DEFAULTS: Document = {
+DEFAULTS: JsonObject = {
     "_max_messages_post_size": 262144,
     "_default_message_ttl": 3600,
     "_default_message_delay": 0,
@@ -39,7 +39,7 @@ values = st.sampled_from([None, True, 0, 60, 5, "", "dlq", {}, {"x": [1]}, 10**6
 metadata_objects = st.dictionaries(keys, values)
 
 
-def is_storable(metadata: Document) -> bool:
+def is_storable(metadata: JsonObject) -> bool:
     try:
         checked(metadata, SETTINGS)
     except ValidationFailed:
@@ -47,7 +47,7 @@ def is_storable(metadata: Document) -> bool:
     return True
 
 
-def patch(metadata: Document, *operations: tuple[Any, ...]) -> Document:
+def patch(metadata: JsonObject, *operations: tuple[Any, ...]) -> JsonObject:
     return patched(metadata, [PatchStep(*operation) for operation in operations], SETTINGS)
 
 
@@ -127,7 +127,7 @@ def test_stored_values_are_shown_beside_the_defaults() -> None:
 
 
 @given(metadata=metadata_objects)
-def test_checking_and_showing_twice_changes_nothing(metadata: Document) -> None:
+def test_checking_and_showing_twice_changes_nothing(metadata: JsonObject) -> None:
     once = shown(metadata, SETTINGS)
 
     assert shown(once, SETTINGS) == once
@@ -197,7 +197,7 @@ def test_patched_metadata_may_reach_its_limit_in_bytes() -> None:
 
 @given(metadata=metadata_objects, additions=metadata_objects)
 def test_a_patch_leaves_its_input_alone_and_adding_twice_is_adding_once(
-    metadata: Document, additions: Document
+    metadata: JsonObject, additions: JsonObject
 ) -> None:
     before = copy.deepcopy(metadata)
     operations = [PatchStep("add", key, value) for key, value in additions.items()]
@@ -225,7 +225,7 @@ def test_a_patch_leaves_its_input_alone_and_adding_twice_is_adding_once(
     ],
 )
 def test_posts_follow_the_queue_before_the_settings(
-    metadata: Document, rules: MessageRules
+    metadata: JsonObject, rules: MessageRules
 ) -> None:
     assert message_rules(metadata, SETTINGS) == rules
 

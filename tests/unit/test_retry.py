@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import Document, Outcome, Verdict
+from zaqar_notify.models import JsonObject, Outcome, Verdict
 from zaqar_notify.retry import (
     MAX_RETRY_AFTER_SECONDS,
     SNS_HTTP,
@@ -197,7 +197,7 @@ def test_a_wrong_policy_names_field_limit_and_unit(document: object, named: str)
         {"maximum_delay": 43200},
     ],
 )
-def test_a_policy_may_reach_its_limits(document: Document) -> None:
+def test_a_policy_may_reach_its_limits(document: JsonObject) -> None:
     assert parse_policy(document).retries > 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 from zaqar_notify.settings import Settings
 from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, shown_subscriber
 
@@ -188,7 +188,7 @@ def test_mail_through_a_relay_needs_a_sender() -> None:
         ({"subject": "x" * 513}, "513 characters; at most 512"),
     ],
 )
-def test_what_can_not_stand_in_a_mail_is_refused(options: Document, named: str) -> None:
+def test_what_can_not_stand_in_a_mail_is_refused(options: JsonObject, named: str) -> None:
     """For other subscribers, too: one that is changed to mailto: keeps its options."""
     with pytest.raises(ValidationFailed, match=named):
         check_options(options, KINDS)
@@ -203,7 +203,7 @@ def test_what_can_not_stand_in_a_mail_is_refused(options: Document, named: str) 
         {"from": None, "subject": None},
     ],
 )
-def test_what_can_stand_in_a_mail_is_kept(options: Document) -> None:
+def test_what_can_stand_in_a_mail_is_kept(options: JsonObject) -> None:
     assert check_options(options, KINDS) == options
 
 
@@ -253,7 +253,7 @@ def test_falsy_options_are_none(options: object) -> None:
         {"trust_id": "t1"},
     ],
 )
-def test_good_options_are_kept_as_they_are(options: Document) -> None:
+def test_good_options_are_kept_as_they_are(options: JsonObject) -> None:
     assert check_options(options, KINDS) == options
 
 

@@ -28,7 +28,7 @@ from zaqar_notify.kinds import Sink
 from zaqar_notify.metrics import DeliveryCounts
 from zaqar_notify.models import (
     Delivery,
-    Document,
+    JsonObject,
     Message,
     NewMessage,
     Outcome,
@@ -51,7 +51,7 @@ TRY_LATER = Outcome(Verdict.TRY_LATER, status=503, detail="busy")
 REFUSED = Outcome(Verdict.REFUSED, status=404, detail="not here")
 GONE = Outcome(Verdict.GONE, status=410)
 
-AT_ONCE: Document = {"_retry_policy": {"retries_with_no_delay": 3}}
+AT_ONCE: JsonObject = {"_retry_policy": {"retries_with_no_delay": 3}}
 """Options of a subscription whose failed deliveries are tried again without a wait, as Zaqar does."""
 
 DEADLINE_SECONDS = 20.0
@@ -161,11 +161,11 @@ class ClientPost(Post):
         self._settings = settings
         self._ref = ref
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         return self._messages
 
     def jobs(
-        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         return fan_out_jobs(self._ref, ids, messages, settings=self._settings)
 
@@ -218,7 +218,7 @@ class Office:
         self,
         subscriber: str,
         *,
-        options: Document | None = None,
+        options: JsonObject | None = None,
         ttl: int = 86400,
         confirmed: bool = False,
         queue: QueueRef = QUEUE,

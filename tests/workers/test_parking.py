@@ -22,13 +22,13 @@ from tests.workers.office import (
 )
 from zaqar_notify.delivery import OwedDelivery, read_work
 from zaqar_notify.internal import parked_ref
-from zaqar_notify.models import Delivery, Document, Outcome, Subscription
+from zaqar_notify.models import Delivery, JsonObject, Outcome, Subscription
 from zaqar_notify.retry import STANDARD_WEBHOOKS, Steps, attempt_after
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 
 DEAD = "http://dead"
-FEW_RETRIES: Document = {
+FEW_RETRIES: JsonObject = {
     "_retry_policy": {
         "retries_with_no_delay": 0,
         "minimum_delay_retries": 2,
@@ -37,7 +37,7 @@ FEW_RETRIES: Document = {
         "maximum_delay_retries": 0,
     }
 }
-HOURLY: Document = {
+HOURLY: JsonObject = {
     "_retry_policy": {
         "retries_with_no_delay": 0,
         "minimum_delay_retries": 10,
@@ -61,7 +61,7 @@ def office(office: Office) -> Office:
     return office
 
 
-async def dead_receiver(office: Office, options: Document | None = None) -> Subscription:
+async def dead_receiver(office: Office, options: JsonObject | None = None) -> Subscription:
     office.sink.answers[DEAD] = always(TRY_LATER)
     return await office.subscribe(DEAD, options=options)
 

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from zaqar_notify.internal import later_ref
-from zaqar_notify.models import Document, MessageType, NewMessage, QueueRef, Verdict
+from zaqar_notify.models import JsonObject, MessageType, NewMessage, QueueRef, Verdict
 from zaqar_notify.storage.base import IdempotencyKey, Post
 
 logger = logging.getLogger(__name__)
@@ -150,11 +150,11 @@ class InternalPost(Post):
         self.idempotency_key = idempotency_key
         self._messages = messages
 
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         return self._messages
 
     def jobs(
-        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[InternalMessage]:
         return ()
 

@@ -36,7 +36,7 @@ from zaqar_notify.findings import Finding
 from zaqar_notify.models import (
     Claim,
     DeadLetter,
-    Document,
+    JsonObject,
     Message,
     NewMessage,
     Page,
@@ -71,7 +71,7 @@ class Post(ABC):
     idempotency_key: IdempotencyKey | None = None
 
     @abstractmethod
-    def messages_for(self, rules: Document) -> Sequence[NewMessage]:
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         """The messages as they are to be stored on a queue of these rules (see `Head`).
 
         Raises:
@@ -80,7 +80,7 @@ class Post(ABC):
 
     @abstractmethod
     def jobs(
-        self, rules: Document, ids: Sequence[str], messages: Sequence[NewMessage]
+        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         """The fan-out jobs that deliver `messages`, with the internal queue each belongs to.
 
@@ -131,7 +131,7 @@ class Head(msgspec.Struct, frozen=True):
     changes when that is raised, and is another one in each life of the queue.
     """
 
-    rules: Document
+    rules: JsonObject
     revision: int
     subscribed_until: datetime | None
     turn: int
@@ -154,7 +154,7 @@ class Heads(ABC):
 
     @abstractmethod
     async def put(
-        self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
+        self, ref: QueueRef, rules: JsonObject, *, revision: int, subscribed_until: datetime | None
     ) -> bool:
         """Make the head, or bring it to a later revision; that raises `subscribed_until`, never lowers it.
 
@@ -330,7 +330,7 @@ FREED_AT_START_CLAIMS = 3
 """A job that ends its process time and again does so at the pace of its leases, not of restarts; and
 what is in hand beside it is not taken for such a job within seconds."""
 
-DeadLetterRule: TypeAlias = Callable[[Document], DeadLetter | None]
+DeadLetterRule: TypeAlias = Callable[[JsonObject], DeadLetter | None]
 """Of a queue's rules."""
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from zaqar_notify.findings import Finding
-from zaqar_notify.models import Document, Queue, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
 
 DELETED = datetime(1970, 1, 1, tzinfo=UTC)
 """Expiry of a subscription that was deleted, and is not removed yet."""
@@ -43,12 +43,14 @@ class QueueRecords(ABC):
 
     @abstractmethod
     async def create(
-        self, ref: QueueRef, *, metadata: Document, now: datetime
+        self, ref: QueueRef, *, metadata: JsonObject, now: datetime
     ) -> QueueRecord | None:
         """Create the record with revision 1; None when there is one, which keeps its metadata."""
 
     @abstractmethod
-    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> QueueRecord:
+    async def update(
+        self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]
+    ) -> QueueRecord:
         """Replace the metadata by `change(metadata)`, atomically; the record is *unapplied* from then on.
 
         `change` is pure; it may be called again when another writer came between. What it raises
@@ -82,7 +84,7 @@ class QueueRecords(ABC):
         marker: str | None,
         limit: int,
         name_contains: str = "",
-        metadata_equals: Document | None = None,
+        metadata_equals: JsonObject | None = None,
     ) -> list[Queue]:
         """Queues of the project by name, bytewise ascending, after the name `marker`.
 
@@ -94,7 +96,7 @@ class QueueRecords(ABC):
 
     @abstractmethod
     async def count(
-        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+        self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
         """How many queues `list` would give without marker and limit."""
 

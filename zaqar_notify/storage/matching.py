@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zaqar_notify.models import Document
+from zaqar_notify.models import JsonObject
 
 
-def has_metadata(metadata: Document, wanted: Document) -> bool:
+def has_metadata(metadata: JsonObject, wanted: JsonObject) -> bool:
     """Whether each key has the value that is wanted of it, or one of a list of values."""
     return all(
         key in metadata and any(_same(metadata[key], one) for one in _alternatives(value))

@@ -31,7 +31,7 @@ from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import (
     Claim,
-    Document,
+    JsonObject,
     Posted,
     Queue,
     QueueRef,
@@ -143,7 +143,7 @@ class Queues:
         record = await self._records.get(ref)
         return None if record is None else record.queue
 
-    async def create(self, ref: QueueRef, *, metadata: Document, now: datetime) -> bool:
+    async def create(self, ref: QueueRef, *, metadata: JsonObject, now: datetime) -> bool:
         """Create the queue unless it exists; an existing one keeps its metadata.
 
         Returns:
@@ -155,7 +155,7 @@ class Queues:
         await self._planes.apply(record)
         return True
 
-    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> Document:
+    async def update(self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
         """Replace the metadata by `change(metadata)`, atomically, and return it.
 
         `change` is pure; it may be called again when another writer came between. What it raises
@@ -191,7 +191,7 @@ class Queues:
         marker: str | None,
         limit: int,
         name_contains: str = "",
-        metadata_equals: Document | None = None,
+        metadata_equals: JsonObject | None = None,
     ) -> list[Queue]:
         """As `control.QueueRecords.list`."""
         return await self._records.list(
@@ -203,7 +203,7 @@ class Queues:
         )
 
     async def count(
-        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+        self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
         """How many queues `list` would give without marker and limit."""
         return await self._records.count(

@@ -13,8 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
-from zaqar_notify.models import Claim, DeadLetter, QueueRef
-from zaqar_notify.models import Document as Rules
+from zaqar_notify.models import Claim, DeadLetter, JsonObject, QueueRef
 from zaqar_notify.storage.base import Claims, DeadLetterRule, HeadMissing
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import to_position
@@ -57,7 +56,7 @@ class PendingClaim(msgspec.Struct):
     """Its dead-letter queue, when something was to go there and there is no such queue yet."""
     won: list[Document] = []
 
-    def apply_limits(self, rules: Rules) -> None:
+    def apply_limits(self, rules: JsonObject) -> None:
         """Take the limits that the queue has at present."""
         self.dead_letter = None if self.rule is None else self.rule(rules)
         if self.dead_letter is not None:

@@ -12,7 +12,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionDoesNotExist, SubscriptionExists
-from zaqar_notify.models import Document, Queue, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
 from zaqar_notify.storage.control import (
     DELETED,
     ControlStore,
@@ -22,8 +22,7 @@ from zaqar_notify.storage.control import (
     Subscriptions,
 )
 from zaqar_notify.storage.matching import has_metadata
-from zaqar_notify.storage.mongodb.connection import Collections
-from zaqar_notify.storage.mongodb.connection import Document as Stored
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     from_json,
     from_subscription,
@@ -77,7 +76,7 @@ class MongoQueueRecords(QueueRecords):
         return None if stored is None else _record(stored)
 
     async def create(
-        self, ref: QueueRef, *, metadata: Document, now: datetime
+        self, ref: QueueRef, *, metadata: JsonObject, now: datetime
     ) -> QueueRecord | None:
         if await self.get(ref) is not None:
             return None
@@ -94,7 +93,9 @@ class MongoQueueRecords(QueueRecords):
                 return None
         return _record(stored)
 
-    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> QueueRecord:
+    async def update(
+        self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]
+    ) -> QueueRecord:
         while (present := await self.get(ref)) is not None:
             metadata = change(present.queue.metadata)
             with storage_errors():
@@ -150,7 +151,7 @@ class MongoQueueRecords(QueueRecords):
         marker: str | None,
         limit: int,
         name_contains: str = "",
-        metadata_equals: Document | None = None,
+        metadata_equals: JsonObject | None = None,
     ) -> list[Queue]:
         queues: list[Queue] = []
         matching = self._matching(project, marker or "", limit, name_contains, metadata_equals)
@@ -162,7 +163,7 @@ class MongoQueueRecords(QueueRecords):
         return queues
 
     async def count(
-        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+        self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
         with storage_errors():
             if not name_contains and not metadata_equals:
@@ -171,7 +172,7 @@ class MongoQueueRecords(QueueRecords):
             return len([queue async for queue in matching])
 
     async def _matching(
-        self, project: str, marker: str, limit: int, name_contains: str, wanted: Document | None
+        self, project: str, marker: str, limit: int, name_contains: str, wanted: JsonObject | None
     ) -> AsyncIterator[Queue]:
         found = self._records.find(
             _of_project(project, marker),
@@ -282,7 +283,7 @@ class MongoSubscriptions(Subscriptions):
     async def over(
         self, *, now: datetime, limit: int, ref: QueueRef | None = None
     ) -> Sequence[Subscription]:
-        which: Stored = {"expires_at": {"$lte": now}, **OUR_SUBSCRIPTIONS}
+        which: Document = {"expires_at": {"$lte": now}, **OUR_SUBSCRIPTIONS}
         if ref is not None:
             which["queue"] = queue_key(ref)
         with storage_errors():
@@ -346,12 +347,12 @@ class MongoSubscriptions(Subscriptions):
         return bool(result.matched_count)
 
 
-def _record(stored: Stored) -> QueueRecord:
+def _record(stored: Document) -> QueueRecord:
     ref = to_ref(stored["_id"])
     queue = Queue(ref, from_json(stored["metadata"]), stored["created_at"])
     return QueueRecord(queue, stored["revision"])
 
 
-def _of_project(project: str, marker: str) -> Stored:
+def _of_project(project: str, marker: str) -> Document:
     """The queues of a project after a name: the separator sorts before all other characters."""
     return {"_id": {"$gt": f"{project}\0{marker}", "$lt": f"{project}\x01"}}

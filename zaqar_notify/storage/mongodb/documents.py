@@ -14,7 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
-    Document,
+    JsonObject,
     Message,
     NewMessage,
     QueueRef,
@@ -22,7 +22,7 @@ from zaqar_notify.models import (
 )
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
-from zaqar_notify.storage.mongodb.connection import Document as Stored
+from zaqar_notify.storage.mongodb.connection import Document
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -81,7 +81,7 @@ def is_of(queue: bytes, message_id: str) -> bool:
     return ids.is_of(salt_of(queue), message_id)
 
 
-def id_of(stored: Stored) -> str:
+def id_of(stored: Document) -> str:
     moved_id: str | None = stored.get("moved_id")
     if moved_id is not None:
         return moved_id
@@ -94,7 +94,7 @@ def new_rules(ref: QueueRef) -> str | None:
     return "{}" if ref.project == INTERNAL_PROJECT else None
 
 
-def to_rules(stored: Stored) -> Document | None:
+def to_rules(stored: Document) -> JsonObject | None:
     """The rules of a queue's head; None when it has none."""
     rules = stored.get("rules")
     return None if rules is None else from_json(rules)
@@ -123,7 +123,7 @@ def new_documents(
         )
 
 
-def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Stored:
+def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Document:
     held_until = held_until_of(message, now)
     return {
         "due": -held_until if held_until else FREE,
@@ -141,7 +141,7 @@ def held_until_of(message: NewMessage, now: datetime) -> int:
     return to_ms(now) + message.delay * 1000 if message.delay else 0
 
 
-def _elements(document: Stored) -> bytes:
+def _elements(document: Document) -> bytes:
     """A document's BSON without its length and its end."""
     return bson.encode(document)[4:-1]
 
@@ -151,8 +151,8 @@ _OF_ITS_STATE = ("claim", "claim_ttl", "kept")
 
 
 def to_moved(
-    stored: Stored, *, queue: bytes, position: int, ttl: int | None, now: datetime
-) -> Stored:
+    stored: Document, *, queue: bytes, position: int, ttl: int | None, now: datetime
+) -> Document:
     """A message of another queue as it is stored in this one: free, uncounted, its life anew."""
     ttl = ttl or stored["ttl"]
     return {
@@ -168,12 +168,12 @@ def to_moved(
     }
 
 
-def live_claim(stored: Stored, now: int) -> str | None:
+def live_claim(stored: Document, now: int) -> str | None:
     """The claim that holds the message at the millisecond `now`."""
     return stored.get("claim") if stored["held_until"] > now else None
 
 
-def to_message(stored: Stored, now: int) -> Message:
+def to_message(stored: Document, now: int) -> Message:
     return Message(
         id=id_of(stored),
         body=stored["body"],
@@ -196,12 +196,12 @@ def key_shard(ref: QueueRef) -> bytes:
     return hashlib.sha256(queue_key(ref).encode()).digest()[:QUEUE_ID_BYTES]
 
 
-def to_json(document: Document) -> str:
+def to_json(document: JsonObject) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def from_json(text: str) -> Document:
-    document: Document = json.loads(text)
+def from_json(text: str) -> JsonObject:
+    document: JsonObject = json.loads(text)
     return document
 
 
@@ -209,7 +209,7 @@ def subscription_key(ref: QueueRef, subscription_id: str) -> str:
     return f"{queue_key(ref)}\0{subscription_id}"
 
 
-def from_subscription(subscription: Subscription) -> Stored:
+def from_subscription(subscription: Subscription) -> Document:
     return {
         "_id": subscription_key(subscription.queue, subscription.id),
         "queue": queue_key(subscription.queue),
@@ -226,7 +226,7 @@ def from_subscription(subscription: Subscription) -> Stored:
     }
 
 
-def to_subscription(ref: QueueRef, stored: Stored) -> Subscription:
+def to_subscription(ref: QueueRef, stored: Document) -> Subscription:
     return Subscription(
         id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
         queue=ref,

@@ -10,11 +10,10 @@ from bson import Int64
 from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from zaqar_notify.models import INTERNAL_PROJECT, Document, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
-from zaqar_notify.storage.mongodb.connection import Collections
-from zaqar_notify.storage.mongodb.connection import Document as Stored
+from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_json, to_ref
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
@@ -39,7 +38,7 @@ class MongoHeads(Heads):
         return Head(state.rules, state.revision, state.subscribed_until, state.subscribers_turn)
 
     async def put(
-        self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
+        self, ref: QueueRef, rules: JsonObject, *, revision: int, subscribed_until: datetime | None
     ) -> bool:
         earlier = {
             "_id": queue_key(ref),
@@ -137,7 +136,7 @@ class MongoHeads(Heads):
         return bool(lowered.matched_count)
 
 
-def _head(rules: Document, revision: int, until: datetime | None) -> list[Stored]:
+def _head(rules: JsonObject, revision: int, until: datetime | None) -> list[Document]:
     """The update that makes a head, or brings it to a revision."""
     # Turns of one life are never those of another.
     turn = {"$ifNull": ["$subscribers_turn", Int64(secrets.randbits(62))]}
@@ -155,7 +154,7 @@ def _head(rules: Document, revision: int, until: datetime | None) -> list[Stored
     ]
 
 
-def _dropped(more: Stored) -> list[Stored]:
+def _dropped(more: Document) -> list[Document]:
     """The update that takes away a head, with all that is on the queue."""
     gone = {"rules": None, "subscribed_until": None, "unused_since": "$$NOW"}
     return [{"$set": {**leave_messages_behind(), **gone, **more}}]

@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import Document as Rules
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import JsonObject, QueueRef
 from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState, blocks_of
 from zaqar_notify.storage.mongodb.connection import Collections, Document
@@ -53,7 +52,7 @@ class QueueState(msgspec.Struct, frozen=True):
 
     ref: QueueRef
     id: bytes
-    rules: Rules | None
+    rules: JsonObject | None
     readable_to: int
     end: int
     hides_some: bool

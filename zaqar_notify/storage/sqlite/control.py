@@ -10,7 +10,7 @@ from datetime import datetime
 import apsw
 
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionDoesNotExist, SubscriptionExists
-from zaqar_notify.models import Document, Queue, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
 from zaqar_notify.storage.control import (
     DELETED,
     ControlStore,
@@ -87,7 +87,7 @@ class SQLiteQueueRecords(QueueRecords):
         return None if row is None else _record(row)
 
     async def create(
-        self, ref: QueueRef, *, metadata: Document, now: datetime
+        self, ref: QueueRef, *, metadata: JsonObject, now: datetime
     ) -> QueueRecord | None:
         if await self.get(ref) is not None:
             return None
@@ -102,7 +102,9 @@ class SQLiteQueueRecords(QueueRecords):
 
         return await self._database.write(write, grows=Grows.CLIENTS)
 
-    async def update(self, ref: QueueRef, change: Callable[[Document], Document]) -> QueueRecord:
+    async def update(
+        self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]
+    ) -> QueueRecord:
         def write(db: apsw.Connection) -> QueueRecord:
             for row in db.execute(_RECORD, (ref.project, ref.name)):
                 present = _record(row)
@@ -157,7 +159,7 @@ class SQLiteQueueRecords(QueueRecords):
         marker: str | None,
         limit: int,
         name_contains: str = "",
-        metadata_equals: Document | None = None,
+        metadata_equals: JsonObject | None = None,
     ) -> list[Queue]:
         queues: list[Queue] = []
         matching = self._matching(project, marker or "", name_contains, metadata_equals)
@@ -170,7 +172,7 @@ class SQLiteQueueRecords(QueueRecords):
         return queues
 
     async def count(
-        self, project: str, *, name_contains: str = "", metadata_equals: Document | None = None
+        self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
         count = 0
         matching = self._matching(project, "", name_contains, metadata_equals)
@@ -180,7 +182,7 @@ class SQLiteQueueRecords(QueueRecords):
         return count
 
     async def _matching(
-        self, project: str, marker: str, name_contains: str, wanted: Document | None
+        self, project: str, marker: str, name_contains: str, wanted: JsonObject | None
     ) -> AsyncGenerator[tuple[str, str, int], None]:
         """Rows by name: name, metadata, created_at."""
         looked_at = 0

@@ -9,7 +9,7 @@ from datetime import datetime
 import apsw
 import msgspec
 
-from zaqar_notify.models import INTERNAL_PROJECT, Document, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.sqlite.cancelling import cancel_all
@@ -43,7 +43,7 @@ class SQLiteHeads(Heads):
         return Head(row.rules, row.revision, until, row.turn)
 
     async def put(
-        self, ref: QueueRef, rules: Document, *, revision: int, subscribed_until: datetime | None
+        self, ref: QueueRef, rules: JsonObject, *, revision: int, subscribed_until: datetime | None
     ) -> bool:
         until = 0 if subscribed_until is None else to_ms(subscribed_until)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 import msgspec
 
-from zaqar_notify.models import INTERNAL_PROJECT, Document, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import HeadMissing
 from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.sqlite.database import Database
@@ -25,7 +25,7 @@ class QueueRow(msgspec.Struct, frozen=True):
     ref: QueueRef
     number: int
     salt: bytes
-    rules: Document
+    rules: JsonObject
     revision: int
     subscribed_until: int
     turn: int

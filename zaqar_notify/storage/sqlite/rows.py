@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
-from zaqar_notify.models import Document, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, QueueRef, Subscription
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sqlite.database import Row
 
@@ -46,12 +46,12 @@ def own_position(salt: bytes, message_id: str) -> int | None:
     return None
 
 
-def to_json(document: Document) -> str:
+def to_json(document: JsonObject) -> str:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 
-def from_json(text: str) -> Document:
-    document: Document = json.loads(text)
+def from_json(text: str) -> JsonObject:
+    document: JsonObject = json.loads(text)
     return document
 
 
