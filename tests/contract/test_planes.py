@@ -215,6 +215,18 @@ async def test_a_change_beside_a_deletion_brings_no_queue_back(
     assert await applied_rules(storage, queue) == {}
 
 
+async def test_a_late_deletion_lets_no_change_of_before_another_one_back(
+    storage: Storage, queue: QueueRef
+) -> None:
+    """Two processes delete the queue. The slower one read an earlier revision."""
+    await storage.heads.put(queue, LAX, revision=1, subscribed_until=None)
+    await storage.heads.drop(queue, revision=4, now=START)
+    await storage.heads.drop(queue, revision=2, now=START)
+
+    assert await storage.heads.put(queue, STRICT, revision=3, subscribed_until=None) is False
+    assert await storage.heads.revision(queue) == 4
+
+
 async def test_a_deletion_beside_a_change_deletes_what_was_changed(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,7 +170,7 @@ class Heads(ABC):
 
     @abstractmethod
     async def drop(self, ref: QueueRef, *, revision: int, now: datetime) -> None:
-        """Remove the queue with its messages and claims, and remember `revision` for a day.
+        """Remove the queue with its messages and claims, and remember for a day `revision`, or a later one it had.
 
         Messages that are delayed at `now` are cancelled: see `Messages.cancelled`. Positions are never
         used twice: a marker from before the deletion hides nothing posted later.

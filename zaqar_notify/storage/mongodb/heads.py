@@ -68,16 +68,25 @@ class MongoHeads(Heads):
         dropped = _dropped({"revision": {"$max": ["$revision", revision]}})
         with storage_errors():
             await self._cancelling.end_life(ref, dropped, now=now)
+            while not await self._remember(ref, revision):
+                await self._cancelling.end_life(ref, dropped, now=now)
+
+    async def _remember(self, ref: QueueRef, revision: int) -> bool:
+        """Remember the revision of a queue without a head; False: another process has made the head."""
+        try:
             await self._queues.update_one(
-                {"_id": queue_key(ref)},
+                {"_id": queue_key(ref), "rules": None},
                 {
                     "$max": {"revision": revision},
-                    "$setOnInsert": {"queue": new_queue_id(), "rules": None},
+                    "$setOnInsert": {"queue": new_queue_id()},
                     "$currentDate": {"unused_since": True},
                 },
                 upsert=True,
                 hint=BY_ID,
             )
+        except DuplicateKeyError:
+            return False
+        return True
 
     async def drop_internal(self, refs: Sequence[QueueRef]) -> None:
         drops = [UpdateOne({"_id": queue_key(ref), **HAS_HEAD}, _dropped({})) for ref in refs]

@@ -76,6 +76,7 @@ class SQLiteHeads(Heads):
 
         def write(db: apsw.Connection) -> None:
             row = self._rows.find(db, ref)
+            known = db.execute(_REVISION, (ref.project, ref.name)).get or 0
             if row is not None:
                 cancel_all(db, ref, row.number, row.salt, now_ms)
                 self._rows.remove(db, row)
@@ -83,7 +84,7 @@ class SQLiteHeads(Heads):
             db.execute(
                 "INSERT INTO queues (project, name, salt, rules, revision, subscribed_until, turn, dropped_at) "
                 "VALUES (?, ?, x'', '{}', ?, 0, 0, ?)",
-                (ref.project, ref.name, revision, now_ms),
+                (ref.project, ref.name, max(revision, known), now_ms),
             )
 
         await self._database.write(write)
