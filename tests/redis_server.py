@@ -34,8 +34,14 @@ class RedisServer:
         options: Of the command line, beside ours.
     """
 
-    def __init__(self, directory: Path | None = None, *, options: Sequence[str] = ()) -> None:
-        self.port = free_port()
+    def __init__(
+        self,
+        directory: Path | None = None,
+        *,
+        options: Sequence[str] = (),
+        port: int | None = None,
+    ) -> None:
+        self.port = port or free_port()
         self.uri = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port, decode_responses=True)
         self._options = ["--save", "", "--appendonly", "no"]

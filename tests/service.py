@@ -94,13 +94,24 @@ def outside_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("ZAQAR_")}
 
 
-def free_port() -> int:
-    """A port that nobody listens on; its server may leave it and come back."""
+def free_port(*, and_also: int | None = None) -> int:
+    """A port that no server has. Its server may stop and start again on it.
+
+    Args:
+        and_also: The server takes a second port, so much above the first; both are free.
+    """
+    offsets = (0,) if and_also is None else (0, and_also)
     while True:
         port = secrets.choice(PORTS)
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
+        if all(port + offset in PORTS and _is_free(port + offset) for offset in offsets):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def has_ended(process: subprocess.Popen[bytes], *, within_seconds: float = 0.05) -> bool:

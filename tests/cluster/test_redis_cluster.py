@@ -16,17 +16,20 @@ from tests.cluster.cluster import Cluster, empty_cluster
 from tests.cluster.processes import PATIENCE_SECONDS, Hook, post, subscribe
 from tests.cluster.test_broker_answers import eventually
 from tests.redis_server import RedisServer, require_redis
+from tests.service import free_port
 from workers.engine import LOOK_SECONDS
 
 SLOTS = range(16384)
 HALF = len(SLOTS) // 2
 SOON_SECONDS = 2
+BUS_OFFSET = 10_000
+"""The nodes of a cluster talk on a port so much above their own."""
 
 
 def node(directory: Path, name: str) -> RedisServer:
     directory.mkdir()
     options = ["--cluster-enabled", "yes", "--cluster-config-file", name, "--dir", str(directory)]
-    return RedisServer(options=options)
+    return RedisServer(options=options, port=free_port(and_also=BUS_OFFSET))
 
 
 def give_slots(redis: RedisServer, slots: range) -> None:
