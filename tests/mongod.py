@@ -120,7 +120,7 @@ class ReplicaSet:
     Args:
         role: In a sharded cluster: `configsvr` or `shardsvr`. It is the set's name too.
         has_arbiter: The second member has no data, and the first one is the primary.
-        has_accounts: Clients are to say who they are; `ADMIN` may do everything.
+        has_accounts: Clients must log in; `ADMIN` may do everything.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class ReplicaSet:
         return f"mongodb://{account}{hosts}/{database}?replicaSet={self.name}{source}"
 
     def _make_key_file(self) -> Path:
-        """What members know each other by."""
+        """The address that the other members use."""
         path = self._directory / "key"
         path.write_text("a key of the tests")
         path.chmod(0o600)

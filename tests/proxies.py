@@ -65,7 +65,7 @@ CADDY = """
 def proxy(program: str, configuration: str, port: int, directory: Path) -> Iterator[None]:
     """Run a proxy that listens on `port` with a part of a configuration, as its documentation shows it.
 
-    nginx: what stands in `http`. HAProxy: the sections. Apache: a server's lines. Caddy: sites.
+    nginx: the lines of `http`. HAProxy: the sections. Apache: a server's lines. Caddy: sites.
     """
     path = path_of(program)
     directory.mkdir()

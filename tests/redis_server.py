@@ -28,7 +28,7 @@ RINGS_KEY = f"{KEY_PREFIX}zaqar-notify.drain"
 
 
 class RedisServer:
-    """One server. Started again it is on the same port, with what `directory` holds, or empty.
+    """One server. Started again it is on the same port, with the data in `directory`, or empty.
 
     Args:
         options: Of the command line, beside ours.

@@ -1,4 +1,4 @@
-"""What a process shows at /metrics, to be asked for by name and labels."""
+"""A process's /metrics, to be asked for by name and labels."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ PORTS = range(20_000, 32_000)
 
 
 class Service:
-    """One single-process service on `data`; started again it finds what was there, on its port.
+    """One single-process service on `data`; started again it finds its former data, on its port.
 
     `log` holds all that its processes printed.
     """

@@ -138,7 +138,7 @@ class Api:
         return str(reply.json["subscription_id"])
 
     async def send_raw(self, request: bytes) -> bytes:
-        """Send bytes as they are on a connection of their own; what comes until it is closed."""
+        """Send bytes on a connection of their own; all bytes that come until it is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(request)

@@ -24,7 +24,7 @@ RESOURCES = tuple(
 
 
 class Everybody:
-    """Asks for no proof: whoever comes is project p1."""
+    """Asks for no proof: every caller is project p1."""
 
     async def authenticate(self, request: Call) -> Caller:
         return Caller(PROJECT)

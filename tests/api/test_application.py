@@ -1,4 +1,4 @@
-"""The application is FastAPI as anybody knows it: what is added to it reaches every route, ours included."""
+"""The application is plain FastAPI: middleware and handlers that are added to it reach every route, ours included."""
 
 from __future__ import annotations
 

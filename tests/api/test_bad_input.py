@@ -1,4 +1,4 @@
-"""What is malformed is a 4xx that says what is wrong, and leaves nothing behind."""
+"""A malformed request is a 4xx that names the fault, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client may do to a connection before there is a request to answer."""
+"""A client's behaviour on a connection before there is a request to answer."""
 
 from __future__ import annotations
 

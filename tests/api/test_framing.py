@@ -25,7 +25,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 
 
 def statuses(answers: bytes) -> list[int]:
-    """Of what came on one connection; 100 Continue left out."""
+    """The statuses on one connection, without 100 Continue."""
     return [int(status) for status in STATUS.findall(answers) if status != b"100"]
 
 
@@ -37,7 +37,7 @@ def request(method: str, path: str, body: bytes, *heads: bytes, chunked: bool = 
 
 
 async def send_in_segments(api: Api, *segments: bytes) -> bytes:
-    """Each in a segment of its own; what comes until the connection is closed."""
+    """Send each part in a segment of its own; all bytes that come until the connection is closed."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     try:
         for segment in segments:

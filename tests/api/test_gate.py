@@ -23,7 +23,7 @@ OUR_RULES = {
     "subscription:get_undelivered",
 }
 UNGUARDED = {"/v2", "/v2/"}
-"""As with Zaqar: whoever names a project may read the home document."""
+"""As with Zaqar: a caller that names a project may read the home document."""
 
 OPERATIONS = [
     (resource, method, operation)
@@ -61,7 +61,7 @@ def test_the_rules_are_zaqar_s_and_a_few_for_what_zaqar_has_not() -> None:
 
 
 class OnlyReading:
-    """Permits what reads, and remembers what it was asked."""
+    """Permits requests that read, and notes the questions."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Caller, str, Target]] = []

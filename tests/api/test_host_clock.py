@@ -1,4 +1,4 @@
-"""What is shown and signed goes by the host's clock; what lasts goes by ours."""
+"""Shown and signed instants follow the host's clock; leases, delays and ttls follow the service's."""
 
 from __future__ import annotations
 

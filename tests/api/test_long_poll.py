@@ -1,6 +1,6 @@
 """`wait=N`: answered by the first change, and nothing is claimed for a client that hung up.
 
-Deadlines here are long: what is tested is that nobody waits for them.
+Deadlines here are long, because the tests show that no request waits for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REF = QueueRef(PROJECT, "q")
 
 
 class Waiters:
-    """Counts the watches of the store on which somebody waits."""
+    """Counts the watches of the store that a request waits on."""
 
     def __init__(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open = 0

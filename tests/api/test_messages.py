@@ -23,7 +23,7 @@ async def listed(api: Api, query: str = "?echo=true", queue: str = "q") -> list[
 
 
 async def claimed(api: Api) -> list[Any]:
-    """What one claim of the queue finds."""
+    """The bodies that one claim of the queue finds."""
     reply = await api.post("/v2/queues/q/claims", {"ttl": 60, "grace": 60})
     assert reply.status in (201, 204), reply
     return [message["body"] for message in reply.json["messages"]] if reply.status == 201 else []

@@ -1,4 +1,4 @@
-"""Metrics say what happened, and name no project, no queue and no subscriber."""
+"""Metrics count events, and name no project, no queue and no subscriber."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def scrape(api: Api) -> Samples:
 
 
 class Engine:
-    """What a delivery engine says of itself."""
+    """The status that a delivery engine reports."""
 
     troubles: Mapping[str, int] = {"mailto": 1, "http": 0}
     in_flight = 3

@@ -1,4 +1,4 @@
-"""The documentation is valid, and says of each route what there is; no more, no less."""
+"""The document is valid OpenAPI, and complete for each route."""
 
 from __future__ import annotations
 

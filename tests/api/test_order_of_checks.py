@@ -1,4 +1,4 @@
-"""What is refused before a handler is asked, and which refusal comes first."""
+"""Requests that are refused before a handler is asked, and the order of the refusals."""
 
 from __future__ import annotations
 

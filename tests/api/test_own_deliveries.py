@@ -1,4 +1,4 @@
-"""Deliveries that come back to the API: by whatever way, they speak for nobody."""
+"""Deliveries that come back to the API, by any way, speak for no project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body of a share: what is asked for, and what is refused."""
+"""The body of a share: its fields, and the refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscriptions over HTTP: their life, confirmation, secrets, and what was given up."""
+"""Subscriptions over HTTP: their life, confirmation, secrets, and undelivered messages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONFIRMING: dict[str, Any] = {"require_confirmation": True, "signed_url_secrets"
 
 
 async def works(api: Api, ref: QueueRef) -> list[Any]:
-    """What is owed on an internal queue."""
+    """The messages on an internal queue."""
     page = await api.service.storage.messages.page(
         ref, marker=None, limit=100, now=api.service.clock.now()
     )
@@ -61,7 +61,7 @@ async def replays(api: Api) -> list[str]:
 
 
 async def disable(api: Api, subscription_id: str) -> None:
-    """What the engine does when a receiver answers 410."""
+    """Disable the subscription, as the engine does when a receiver answers 410."""
     now = api.service.clock.now()
 
     def disabled(subscription: Subscription) -> Subscription:
@@ -364,7 +364,7 @@ async def test_a_new_subscriber_is_asked_when_confirmation_is_required_and_can_b
 
 
 def signed_headers(payload: JsonObject) -> dict[str, str]:
-    """What its receiver copies into the confirming request."""
+    """The headers that its receiver copies into the confirming request."""
     names = ("URL-Signature", "URL-Methods", "URL-Paths", "URL-Expires", "X-Project-ID")
     return {name: payload[name] for name in names}
 
@@ -410,7 +410,7 @@ async def test_nobody_but_the_subscriber_confirms_where_confirmation_is_required
 
 
 async def test_a_link_confirms_nothing_for_another_subscriber(start_api: StartApi) -> None:
-    """Else who has a receiver could confirm in the name of anybody."""
+    """Otherwise the owner of one receiver could confirm in the name of any other."""
     api = await start_api(**CONFIRMING)
     path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
     [payload] = await confirmations(api)

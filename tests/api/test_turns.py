@@ -1,4 +1,4 @@
-"""One project that asks for much waits for itself, and holds nobody else back."""
+"""A project that asks for much waits for its own requests, and delays no other project."""
 
 from __future__ import annotations
 

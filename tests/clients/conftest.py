@@ -65,7 +65,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture
 def prefix(url: str) -> str:
-    """What every link begins with."""
+    """The beginning of every link."""
     return urlsplit(url).path
 
 

@@ -15,7 +15,7 @@ HUGE_TTL = 220367260800
 
 @pytest.fixture
 def guest(url: str) -> Iterator[Caller]:
-    """A server of the stack, with nothing but what it was given."""
+    """A server of the stack, with only the data that the stack gave it."""
     with Caller(url, None) as guest:
         yield guest
 

@@ -1,4 +1,4 @@
-"""What the tests of zaqar-tempest-plugin assert, except tokens and trusts."""
+"""The assertions of zaqar-tempest-plugin's tests, except tokens and trusts."""
 
 from __future__ import annotations
 

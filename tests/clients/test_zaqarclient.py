@@ -41,7 +41,7 @@ def client(url: str, project: str) -> Any:
 
 @pytest.fixture
 def observer(url: str, project: str) -> Any:
-    """Another client of the same project: sees what the first one posted without `echo`."""
+    """Another client of the same project: it sees the first one's messages without `echo`."""
     return connect(url, project)
 
 

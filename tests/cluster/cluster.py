@@ -18,7 +18,7 @@ COMMAND_SECONDS = 60
 
 
 class Cluster:
-    """What all processes are told, and the processes."""
+    """The settings of all processes, and the processes."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Cluster:
 
 
 UNWANTED = ("Traceback", "DeprecationWarning")
-"""In logs: nobody is helped by them."""
+"""Texts that no log may have, because they help no reader."""
 
 
 def _end(processes: Sequence[Process]) -> None:

@@ -26,7 +26,7 @@ API_HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
 
 ENGINE_STARTED = "engine_started"
 REACHED_BROKER = " ready."
-"""What Celery says when it hears rings."""
+"""Celery's log line when it listens for rings."""
 
 CELERY = [sys.executable, "-m", "celery", "-A", "workers.app"]
 WORKERS: Mapping[str, tuple[list[str], int]] = {
@@ -46,7 +46,7 @@ CELERY_VARIABLES: Mapping[str, str] = {
     "CELERY_CONFIG_MODULE": "not_there",
     "CELERY_LOADER": "default",
 }
-"""What another application on the host may be told, and ours is not to heed."""
+"""Variables for another application on the host, which ours must ignore."""
 
 
 class StartFailed(AssertionError):
@@ -82,7 +82,7 @@ class Process:
         """Until the condition holds.
 
         Raises:
-            StartFailed: It does not come true; with what was printed.
+            StartFailed: It does not come true; the text has the output.
         """
         deadline = time.monotonic() + START_SECONDS
         while not is_so():
@@ -90,7 +90,7 @@ class Process:
                 raise StartFailed(f"It did not start:\n{self.printed()}")
 
     def printed(self) -> str:
-        """What it said and what it logged."""
+        """Its output and its log."""
         return "".join(file.read_text() for file in (self._output, self.log) if file.exists())
 
     def send(self, signal_number: signal.Signals) -> None:

@@ -28,7 +28,7 @@ BROKER = {"ZAQAR_BROKER_URI": "redis://127.0.0.1:1/0"}
 
 
 def refusal(arguments: tuple[str, ...], environ: Mapping[str, str]) -> str:
-    """What a start that fails prints: one sentence, no traceback, and exit code 1."""
+    """The output of a start that fails: one sentence, no traceback, and exit code 1."""
     ended = subprocess.run(
         command(*arguments),
         env=outside_environ() | dict(environ),

@@ -1,4 +1,4 @@
-"""`zaqar-notify doctor` on a host of a cluster: what it says of real servers."""
+"""`zaqar-notify doctor` on a host of a cluster, with real servers."""
 
 from __future__ import annotations
 

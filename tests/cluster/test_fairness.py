@@ -1,4 +1,4 @@
-"""One project's hanging receivers hold back nobody else's deliveries, on any worker."""
+"""One project's hanging receivers delay no other project's deliveries, on any worker."""
 
 from __future__ import annotations
 

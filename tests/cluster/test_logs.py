@@ -24,7 +24,7 @@ CALLERS_ID = "req-2f1a7e0c-3b1e-4c57-9a55-0123456789ab"
 
 
 def records(process: Process) -> list[dict[str, Any]]:
-    """What it logged. Every line is to be a record."""
+    """Its log. Every line must be a record."""
     return [json.loads(line) for line in process.log.read_text().splitlines()]
 
 

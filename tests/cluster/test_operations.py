@@ -1,4 +1,4 @@
-"""What an operator sees of a cluster: whether it is well, what it owes, and what is away."""
+"""An operator's view of a cluster: its health, its owed deliveries, and servers that are away."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from zaqar_notify.settings import Settings
 
 URI_VARIABLE = "ZAQAR_TEST_AMQP_URI"
 SOON_SECONDS = LOOK_SECONDS / 2
-"""Whoever is not rung takes longer, or has luck."""
+"""A worker without a ring takes longer, or has luck."""
 
 IDLE_SECONDS, STOP_SECONDS = 2.0, 6.0
 """A loop that waits for its longest, 10 seconds, goes on with that for longer than a stop may take."""

@@ -23,7 +23,7 @@ LEASE_SECONDS = 60
 DELAY_SECONDS = 2
 POLL_SECONDS = 15
 AGING_SECONDS = 1.5
-"""Until what was made shows an age."""
+"""Until the messages show an age."""
 NEAR_SECONDS = 0.5
 """Processes agree to within half a round trip to the store."""
 

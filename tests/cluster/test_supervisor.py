@@ -164,7 +164,7 @@ def test_a_process_that_does_not_stop_in_time_is_killed(
 def test_a_child_that_it_did_not_start_is_buried_and_changes_nothing(
     tmp_path: Path, processes: list[Process]
 ) -> None:
-    """As process 1 of a container it inherits orphans; here, what a shell left when it became it."""
+    """As process 1 of a container it inherits orphans; here, those of the shell that it replaced."""
     program = WORK.format(work="work", count=2, at_end='say("done")', stop_seconds=5)
     script = '"$0" -c "import os; os.write(1, b\'gone\\n\')" & exec "$0" -c "$1"'
     arguments = ["/bin/sh", "-c", script, sys.executable, program]

@@ -1,4 +1,4 @@
-"""Workers of a cluster: what was posted through an API process is delivered, whatever ends when."""
+"""Workers of a cluster deliver messages posted through an API process, whichever process ends when."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What every storage driver must do: `zaqar_notify/storage/base.py`, promise by promise."""
+"""The contract of storage drivers (`zaqar_notify/storage/base.py`), promise by promise."""

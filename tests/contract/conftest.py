@@ -54,7 +54,7 @@ async def storage(store_uri: str) -> AsyncIterator[Storage]:
 
 @pytest.fixture
 def queue() -> QueueRef:
-    """A queue that nobody has used, in a project of its own."""
+    """An unused queue, in a project of its own."""
     return QueueRef(project=f"project-{new_id()}", name="orders")
 
 

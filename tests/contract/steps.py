@@ -1,4 +1,4 @@
-"""Short words for what the contract tests do over and over.
+"""Short functions for the steps that the contract tests repeat.
 
 Instants are given as `now=after(59.999)`: so many seconds after `START`, at which everything
 happens unless a test says otherwise.
@@ -247,7 +247,7 @@ async def subscribe(
 
 
 def bodies(source: Page | Claim | Sequence[Message]) -> list[str]:
-    """What was posted, as given to `post`."""
+    """The bodies, as given to `post`."""
     messages = source.messages if isinstance(source, Page | Claim) else source
     return [json.loads(message.body) for message in messages]
 

@@ -1,4 +1,4 @@
-"""Claims: what they take, how long they hold it, and how they end."""
+"""Claims: the messages that they take, how long they hold them, and how they end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who subscribes a stranger's mailbox, again and again, does not make us fill it."""
+"""A project that subscribes a stranger's mailbox again and again cannot fill it with confirmations."""
 
 from __future__ import annotations
 

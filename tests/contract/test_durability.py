@@ -1,4 +1,4 @@
-"""What was acknowledged is there after the store was closed and opened again."""
+"""Acknowledged writes are there after the store was closed and opened again."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.lease(held, fresh[:limit], ttl, grace)
 
     def lease(self, held: Claim | None, expected: list[Entry], ttl: int, grace: int) -> None:
-        """Compare a claim with what it should have taken, and note it in the model."""
+        """Compare a claim with the model's, and note it in the model."""
         if held is None:
             assert expected == []
             return

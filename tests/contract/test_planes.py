@@ -1,4 +1,4 @@
-"""What crosses from the control store to the message store, and what a process leaves that ends in between."""
+"""Changes that cross from the control store to the message store, and processes that end in between."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Ends(Exception):
 
 @contextmanager
 def ending_before(store: object, method: str) -> Iterator[None]:
-    """What the process does until it would call this method of a store, where it ends."""
+    """Run the process until it would call this method of a store, where it ends."""
 
     async def ends(*arguments: object, **options: object) -> None:
         raise Ends
@@ -291,7 +291,7 @@ async def test_a_subscription_that_broke_off_when_it_was_stored_is_notified(
 async def test_a_subscription_made_beside_the_end_of_another_is_notified(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that ends has looked for what is left before the new one was there."""
+    """The process ended after a look for live subscriptions that came before the new one."""
     ending = await subscribe(storage, queue, "http://one")
     first(
         monkeypatch,
@@ -308,7 +308,7 @@ async def test_a_subscription_made_beside_the_end_of_another_is_notified(
 async def test_a_subscription_that_is_stored_after_the_end_of_another_is_notified(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that ends lowers what the new one had raised, and did not see it."""
+    """The process that ends lowers `subscribed_until` without having seen the new subscription."""
     ending = await subscribe(storage, queue, "http://one")
     first(
         monkeypatch,
@@ -325,7 +325,7 @@ async def test_a_subscription_that_is_stored_after_the_end_of_another_is_notifie
 async def test_a_subscription_made_while_its_queue_comes_back_is_notified(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It finds no head to raise, and who makes the head has looked for subscriptions before it was there."""
+    """It finds no head to raise, and the maker of the head looked for subscriptions before it was there."""
     long_after = after(2 * 86_400)
     kept = await subscribe(storage, queue, "http://one", ttl=3 * 86_400)
     await storage.queues.delete(queue, now=START)

@@ -1,4 +1,4 @@
-"""What a post stores besides its messages: fan-out jobs, and the answer to its idempotency key."""
+"""A post also stores fan-out jobs, and the answer to its idempotency key."""
 
 from __future__ import annotations
 

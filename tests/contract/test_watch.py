@@ -1,4 +1,4 @@
-"""Waiting for messages: who is woken, by what, in which order, and that no wake is lost.
+"""Waiting for messages: each change wakes the right watches, in order, and no wake is lost.
 
 Time passes for real here, so instants are the real ones. Leases and delays are of one second, begun
 most of a second ago, so that nothing waits for long.

@@ -1,4 +1,4 @@
-"""What the Dockerfile installs, installed by its own commands below a directory of a test."""
+"""The Dockerfile's packages, installed by its own commands below a directory of a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make cluster` as a person runs it: a process, what it prints, and signals."""
+"""`make cluster` as a person runs it: a process, its output, and signals."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.service import free_port, has_ended, outside_environ
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60
 STOP_SECONDS = 15
-"""What it promises."""
+"""The longest stop that it promises."""
 
 _ROW = re.compile(r"^  ([a-z]+(?:-\d)?) +(\d+)  \S+\.log(?:  (\S*))?", re.MULTILINE)
 _REPLACED = re.compile(r"^(\S+) is process (\d+) now$", re.MULTILINE)
 
 
 class LocalCluster:
-    """One on `data`; started again it finds what was there."""
+    """One on `data`; started again it finds its former data."""
 
     def __init__(self, data: Path, *, environ: Mapping[str, str]) -> None:
         self.data = data

@@ -14,7 +14,7 @@ from tests.cluster.processes import Process
 from tests.programs import program
 
 RECEIVER_PORT = 9999
-"""What is printed for a receiver; a test takes a free one."""
+"""The printed port of a receiver; a test takes a free one."""
 
 
 def things_to_try(printed: str, receiver_port: int = RECEIVER_PORT) -> list[str]:
@@ -26,7 +26,7 @@ def things_to_try(printed: str, receiver_port: int = RECEIVER_PORT) -> list[str]
 
 
 class Terminals:
-    """As many as are needed, each with a shell in `directory`, told `environ`; what runs on in them ends with them."""
+    """Any number of terminals, each with a shell in `directory` and `environ`; their processes end with them."""
 
     def __init__(
         self, shell: str, directory: Path, *, environ: Mapping[str, str] | None = None
@@ -39,7 +39,7 @@ class Terminals:
         self._ends = ExitStack()
 
     def paste(self, command: str) -> str:
-        """Run it to its good end; what it printed."""
+        """Run it to its good end; its output."""
         process = self._launch(command)
         assert process.exit_code() == 0, f"{command}\n{process.printed()}"
         return process.printed()

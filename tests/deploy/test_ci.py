@@ -1,4 +1,4 @@
-"""`.ci/run`: a fresh machine gets what the tests need."""
+"""`.ci/run`: a fresh machine gets the programs that the tests need."""
 
 from __future__ import annotations
 

@@ -40,14 +40,14 @@ STORES = {
 }
 """And the directories that each writes to."""
 EXECUTOR_THREADS = 32
-"""The most that an event loop takes for what blocks."""
+"""The most threads that an event loop takes for blocking calls."""
 OTHER_THREADS = 16
 """The main one, the engine's, the doorbell's, Celery's and libuv's."""
 EXACT_TAG = re.compile(r"[a-z][\w./-]*:v?\d+\.\d+\.\d+(-[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 
 
 def with_defaults(value: str) -> str:
-    """A value as it is when the environment says nothing but what it must."""
+    """A value as it is when the environment has only the required variables."""
     required = re.sub(r"\$\{\w+:\?[^}]*\}", "set-by-the-operator", value)
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", required)
 

@@ -1,4 +1,4 @@
-"""The wheel in a new environment with nothing but what it requires, far from the source tree: all of it runs."""
+"""The wheel in a new environment with only its requirements, far from the source tree: all of it runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Installed:
         self.program = scripts / "zaqar-notify"
 
     def run(self, *arguments: str) -> str:
-        """A command to its good end; what it printed."""
+        """A command to its good end; its output."""
         done = subprocess.run(
             [self.program, *arguments],
             cwd=self.directory,
@@ -121,7 +121,7 @@ def webhooks() -> Iterator[Webhooks]:
 
 
 def _outside() -> dict[str, str]:
-    """This process's environment without what could lead to the source tree."""
+    """This process's environment without variables that could lead to the source tree."""
     return outside_environ() | {"PYTHONPATH": ""}
 
 

@@ -25,7 +25,7 @@ PARTS = {
     "build": GROUPS["build"],
     "all": [*RUN_TIME, *(text for group in GROUPS.values() for text in group)],
 }
-"""Each file of the lock, and what was asked for."""
+"""Each file of the lock, and its requirements."""
 
 _ENTRY = re.compile(
     r"^([\w.-]+==[^\\\n]+?) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M

@@ -1,4 +1,4 @@
-"""`make`, with nothing or `help`: what there is to make."""
+"""`make`, with nothing or `help`: the list of targets."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Webhooks:
-    """What arrived at `url`, in the order in which it came."""
+    """The requests at `url`, in the order of their arrival."""
 
     def __init__(self, url: str, bodies: queue.Queue[Any], ids: dict[Any, str]) -> None:
         self.url = url

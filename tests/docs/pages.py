@@ -22,7 +22,7 @@ def read(name: str) -> str:
 
 
 def section(page: str, heading: str) -> str:
-    """What stands below a heading, up to the next one of the same or a higher level."""
+    """The text below a heading, up to the next one of the same or a higher level."""
     level = heading.index(" ")
     after = page.split(f"\n{heading}\n", 1)[1]
     return re.split(rf"\n#{{1,{level}}} ", after, maxsplit=1)[0]
@@ -50,7 +50,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def named(cell: str) -> list[str]:
-    """What a text has in backticks."""
+    """The words that a text has in backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 

@@ -1,4 +1,4 @@
-"""The API page's example verifies what we sign, and its routes are there, or missing, as it says."""
+"""The API page's example verifies our signatures, and its routes exist, or are missing, as it says."""
 
 from __future__ import annotations
 

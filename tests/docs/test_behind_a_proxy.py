@@ -35,7 +35,7 @@ END_SECONDS = 10
 
 @dataclass(frozen=True)
 class Site:
-    """What clients are told, and how they are known there."""
+    """The address of clients, and how the proxy knows them."""
 
     root: str
     service: Service

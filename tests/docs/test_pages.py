@@ -1,4 +1,4 @@
-"""The pages name what exists: files, headings, settings and their defaults, make targets."""
+"""The files, headings, settings, defaults and make targets that pages name exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's tour does what it says, block by block."""
+"""The README's tour works as written, block by block."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ from tests.docs.pages import ROOT
 from tests.service import free_port, outside_environ
 
 PORTS = {"service": 8888, "mailbox": 1025, "receiver": 9999}
-"""What each background block listens on, as the README has it."""
+"""The port of each background block in the README."""
 
 DEADLINE_SECONDS = 120.0
-"""Of every wait; what passes takes seconds."""
+"""Of every wait; a good run takes seconds."""
 STOP_SECONDS = 15.0
 
 _MARKED = re.compile(
@@ -62,7 +62,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def is_shown(expected: str, printed: str) -> bool:
-    """Whether the whole of what was printed is as expected."""
+    """Whether the whole output is as expected."""
     return re.fullmatch(_pattern(expected), printed.strip(), re.DOTALL) is not None
 
 
@@ -110,7 +110,7 @@ class Terminals:
             _stop(process)
 
     def run(self, texts: list[str]) -> list[str]:
-        """Run blocks one after another in one shell; what each printed."""
+        """Run blocks one after another in one shell; the output of each."""
         script = "set -e\n" + "\nprintf '\\0'\n".join(map(self._with_free_ports, texts))
         done = subprocess.run(
             ["bash", "-c", script],
@@ -126,7 +126,7 @@ class Terminals:
         return printed.split("\0")
 
     def printed_by(self, name: str, expected: str) -> str:
-        """What a background block printed, as soon as it has what is expected, or at the deadline."""
+        """The output of a background block, when it has the expected text, or at the deadline."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             printed = self._log(name).read_text()

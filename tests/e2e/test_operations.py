@@ -1,4 +1,4 @@
-"""What an operator sees of a running process: its health, its metrics, and a post's way in the log."""
+"""An operator's view of a running process: its health, its metrics, and a post's way in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscribers that the service must beware of: itself, and those that echo what they are sent."""
+"""Subscribers that the service must beware of: itself, and those that echo their deliveries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.service import Service, free_port
 
 DEADLINE_SECONDS = 20
 FINAL = {"_retry_policy": {"minimum_delay": 5}}
-"""Where a policy is set, what is refused is not tried again."""
+"""With a policy of its own, a refused delivery is not tried again."""
 
 
 @pytest.fixture

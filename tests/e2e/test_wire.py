@@ -1,4 +1,4 @@
-"""What real clients and junk put on the wire of a real process."""
+"""Real clients, and junk, on the wire of a real process."""
 
 from __future__ import annotations
 

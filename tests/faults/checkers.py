@@ -1,6 +1,6 @@
 """Do the service's promises hold in a history? Pure functions; each returns its complaints.
 
-A checker flags only what is definite: where the order of two events can't be known, it assumes the
+A checker flags only certain faults: where the order of two events can't be known, it assumes the
 one that suits the service.
 """
 
@@ -38,7 +38,7 @@ def lost(acknowledged: Iterable[str], found: Iterable[str], where: str) -> list[
 
 
 def strange(acknowledged: Iterable[str], found: Iterable[str], where: str) -> list[str]:
-    """Messages that nobody posted."""
+    """Messages that no producer posted."""
     posted = set(acknowledged)
     return [f"{key} is {where} and was never posted" for key in found if key not in posted]
 
@@ -56,7 +56,7 @@ def posts_by_key(posts: Iterable[Posted]) -> dict[str, Posted]:
 def out_of_order(post_of: Mapping[str, Posted], keys: Sequence[str], where: str) -> list[str]:
     """Messages before others that were acknowledged before they themselves were posted.
 
-    Messages of one post must be in its order, too. `keys` may be any part of what was posted.
+    Messages of one post must be in its order, too. `keys` may be any part of the posted ones.
     """
     complaints = []
     earliest: tuple[float, str] | None = None
@@ -88,7 +88,7 @@ def missed(
 ) -> list[str]:
     """Where an observer saw something else than the queue's messages, each once and in order.
 
-    What is `unanswered` may be on the queue or not, and be seen or not, but by nobody twice.
+    An `unanswered` message may be on the queue or not, and be seen or not, but not twice by one observer.
     """
     where = f"among what {observer} saw"
     complaints = doubled(seen, where)
@@ -187,7 +187,7 @@ def undelivered(
     subscribers: Iterable[str],
     unanswered: Iterable[str],
 ) -> list[str]:
-    """Messages that a subscriber never took, and deliveries of what nobody posted."""
+    """Messages that a subscriber never took, and deliveries of messages that no producer posted."""
     taken: dict[str, list[str]] = defaultdict(list)
     for delivery in deliveries:
         taken[delivery.subscriber].append(delivery.key)

@@ -1,7 +1,7 @@
-"""What is done to a cluster: its processes are killed and paused, its broker is flushed.
+"""The faults of a cluster: its processes are killed and paused, its broker is flushed.
 
-Four things happen at the same time, each to one kind of process and one after another: what was
-killed is started again, as an operator's supervisor would, and is well before the next fault of its
+Four tasks make faults at the same time, each to one kind of process, one after another. A killed
+process is started again, as an operator's supervisor would do, and is well before the next fault of its
 kind. So one API process is always left alone, and a majority of the store's members.
 """
 
@@ -35,7 +35,7 @@ STORE_PAUSE_SECONDS = (5.5, 12.0)
 """Longer than an election; sometimes longer than a call to the store may take."""
 
 AWAY_SECONDS = (0.0, 2.0)
-"""Until what was killed is started again."""
+"""Until a killed process is started again."""
 
 RECOVERY_SECONDS = 60
 HANG_SECONDS = 60
@@ -200,7 +200,7 @@ async def start_again(process: Process) -> None:
 
 
 def make_whole(store: ReplicaSet, *, patience: float) -> bool:
-    """Wait until every member of the set is up, and has what the others have.
+    """Wait until every member of the set is up, and has the others' data.
 
     Returns:
         Whether one of them hung for so many seconds, and was started again.
@@ -226,7 +226,7 @@ def _is_whole_within(store: ReplicaSet, seconds: float) -> bool:
 
 
 def _state(member: Mongod) -> str:
-    """What the member says that it is."""
+    """The state that the member reports."""
     try:
         with member.client(serverSelectionTimeoutMS=500) as client:
             status = client.admin.command("replSetGetStatus")

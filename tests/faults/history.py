@@ -1,7 +1,7 @@
-"""What clients and receivers saw of the service, in the order of one clock.
+"""The answers and deliveries that clients and receivers saw, in the order of one clock.
 
 Instants are seconds of the test process's monotonic clock. A *key* names a message, and is its body.
-But for posts only what was answered is recorded: a request without an answer may or may not have
+Except for posts, only answered requests are recorded: one without an answer may or may not have
 had an effect.
 """
 
@@ -108,7 +108,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 
 class Fault(msgspec.Struct, frozen=True, tag=True):
-    """Something was done to a process: `kind` says what, as in "worker killed"."""
+    """A fault of a process: `kind` names it, as in "worker killed"."""
 
     kind: str
     at: float

@@ -18,7 +18,7 @@ from tests.service import free_port
 
 
 class Inbox:
-    """What subscribers took. Of a hundred deliveries, `errors` are refused.
+    """The deliveries that subscribers took. Of a hundred deliveries, `errors` are refused.
 
     Of another hundred, `resets` get no answer, where that can be done.
     """

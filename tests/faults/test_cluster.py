@@ -24,7 +24,7 @@ SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "30"))
 SEED = int(os.environ.get("ZAQAR_TEST_FAULT_SEED") or secrets.randbits(32))
 
 THINK_SECONDS = 0.3
-"""Two cores carry all of it, and what is owed must be delivered in the end."""
+"""Two cores carry all of it, and all owed deliveries must be made in the end."""
 
 TIMEOUT_SECONDS = 5.0
 """After so long without an answer, clients go to the other server."""

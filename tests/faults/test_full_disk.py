@@ -1,4 +1,4 @@
-"""A process whose disk is full: what clients see, until there is room again."""
+"""A process whose disk is full, as clients see it, until there is room again."""
 
 from __future__ import annotations
 

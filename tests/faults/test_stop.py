@@ -372,7 +372,7 @@ async def test_a_url_that_was_signed_before_a_restart_still_verifies(
 def refusal(
     data: Path, *, port: int | None = None, environ: Mapping[str, str] | None = None
 ) -> str:
-    """What a start that fails prints: one sentence, no traceback, and exit code 1."""
+    """The output of a start that fails: one sentence, no traceback, and exit code 1."""
     ended = subprocess.run(
         command("up", "--port", str(port or free_port()), "--data", str(data)),
         env=outside_environ() | dict(environ or {}),

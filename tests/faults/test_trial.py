@@ -1,4 +1,4 @@
-"""What is left of a crash test that fails."""
+"""The record of a crash test that fails."""
 
 from __future__ import annotations
 

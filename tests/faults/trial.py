@@ -35,12 +35,12 @@ RETRY_SOON = {"retries_with_no_delay": 5, "minimum_delay": 1, "minimum_delay_ret
 
 
 class Trial:
-    """Clients, subscribers, and the history of what they saw.
+    """Clients, subscribers, and the history of their observations.
 
     Args:
-        seed: Of every choice. What processes do meanwhile is not repeated with it.
+        seed: Of every choice. The timing of processes is not repeated with it.
         seconds: Under load and faults.
-        think_seconds: What clients take between two requests, at most.
+        think_seconds: The longest pause of a client between two requests.
         timeout_seconds: For how long clients wait for an answer.
     """
 
@@ -75,7 +75,7 @@ class Trial:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What the service has to be told."""
+        """The settings that the service needs."""
         return {
             # What a killed process was at is done again once its lease has ended.
             "ZAQAR_DELIVERY_LEASE_SECONDS": "3",
@@ -188,7 +188,7 @@ class Trial:
             print(f"{seconds:6.0f} s: {messages} messages acknowledged; {made}", flush=True)
 
     async def _drain(self, wire: Wire) -> None:
-        """Let everything come to its end, and record what is left."""
+        """Let everything come to its end, and record the messages that are left."""
         workload, within_seconds = self._workload, self._drain_seconds
         await workload.consume_the_rest(wire, within_seconds=within_seconds)
         posts = self.history.of(Posted)

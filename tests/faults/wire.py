@@ -1,4 +1,4 @@
-"""HTTP clients that outlive the service: what gets no answer is asked again, elsewhere if possible."""
+"""HTTP clients that outlive the service: a request without an answer is repeated, elsewhere if possible."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Wire:
     """One client of the service: its own `Client-ID`, connections shared with the others.
 
     It knows several addresses of the service, perhaps, and stays with one until that fails it: an
-    answer of 503, or none within `timeout_seconds`. What was asked there may be done all the same,
-    and later than what is asked next.
+    answer of 503, or none within `timeout_seconds`. A request without an answer may have its effect all the same,
+    and later than the next request.
 
     Nothing is between it and the service: a 503 is the service's own, and has to say in how many
     seconds to come again.

@@ -1,4 +1,4 @@
-"""What clients do while the service is killed and started again: produce, observe, consume."""
+"""Clients that produce, observe and consume while the service is killed and started again."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Workload:
     async def consume_the_rest(self, wire: Wire, *, within_seconds: float) -> None:
         """Consume until the queue is empty, after every other consumer has ended.
 
-        A claim that was granted by a process killed before it answered is nobody's: it is found by
+        A claim of a process that was killed before it answered has no holder: it is found by
         reading the queue, and released.
 
         Raises:
@@ -190,7 +190,7 @@ class Workload:
     async def _claim(
         self, wire: Wire, consumer: str, *, wait: int, is_thorough: bool = False
     ) -> bool:
-        """One claim and what becomes of it; whether there was something to claim."""
+        """One claim and its end; whether there was something to claim."""
         does = "delete" if is_thorough else self._choose()
         ttl = SHORTEST_LEASE_SECONDS if does == "forget" else LEASE_SECONDS
         answer = await wire.ask(

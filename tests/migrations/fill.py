@@ -56,7 +56,7 @@ async def fill(storage: Storage) -> dict[str, Any]:
     """Put one of everything into an empty store.
 
     Returns:
-        Ids by the text of the message, and what else was handed out.
+        Ids by the text of the message, and all other ids and markers that were handed out.
     """
     facts: dict[str, Any] = {"ids": {}}
     await storage.queues.create(QUEUE, metadata={"colour": "red"}, now=START)
@@ -120,7 +120,7 @@ async def _subscribe(
 
 
 async def _owe(storage: Storage, receiver: Subscription, disabled: Subscription) -> None:
-    """What the engine leaves: a retry, a held delivery, one given up, and a job put aside."""
+    """The records of an engine: a retry, a held delivery, one given up, and a job put aside."""
     [job] = await _messages(storage, OUTBOX)
     work = read_work(job)
     assert isinstance(work, FanOut)

@@ -19,7 +19,7 @@ KEPT_BY_SERVER = ("reclaim_at",)
 
 
 def facts_of(name: str) -> dict[str, Any]:
-    """What was handed out when the store was made."""
+    """The ids and markers that were handed out when the store was made."""
     facts: dict[str, Any] = json.loads((STORES / f"{name}.facts.json").read_text())
     return facts
 

@@ -1,1 +1,1 @@
-"""What only the MongoDB driver promises: its plans, its fences, its start."""
+"""Promises of the MongoDB driver alone: its plans, its fences, its start."""

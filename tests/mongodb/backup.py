@@ -12,7 +12,7 @@ Dump: TypeAlias = Mapping[str, list[dict[str, Any]]]
 
 
 def dump(uri: str) -> Dump:
-    """As `mongodump` of a store that nobody writes to."""
+    """As `mongodump` of a store without writers."""
     with pymongo.MongoClient[dict[str, Any]](uri) as client:
         database = client.get_default_database()
         return {name: list(database[name].find()) for name in database.list_collection_names()}

@@ -22,7 +22,7 @@ def uri() -> str:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
-    """What is sent by the stores that are opened after this: name it before `storage`."""
+    """The commands of the stores that are opened after this: name it before `storage`."""
     commands = Commands()
     commands.listen(monkeypatch)
     return commands

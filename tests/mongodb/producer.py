@@ -1,4 +1,4 @@
-"""A process that posts to one queue, several tasks at once, and writes down what was acknowledged.
+"""A process that posts to one queue, several tasks at once, and writes down acknowledged posts.
 
     python -m tests.mongodb.producer URI PROJECT NAME LABEL
 

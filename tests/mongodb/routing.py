@@ -1,4 +1,4 @@
-"""Where a router of a sharded cluster would send a command: what its filter says of the shard key."""
+"""The shards that a router would send a command to, by the shard key in its filter."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from zaqar_notify.storage.versions import MIGRATION
 
 OF_NO_DOCUMENTS = {"createIndexes", "listIndexes", "getMore", "killCursors", "collStats"}
 SWEPT_BY = {BY_EXPIRY, DROPPED, UNAPPLIED, UNUSED}
-"""The indexes by which the sweep looks for what is over, on all shards: a few times a second at most,
-however much is posted. What it finds, it removes by shard key."""
+"""The indexes by which the sweep looks for expired documents, on all shards: a few times a second at most,
+however many posts there are. It removes them by shard key."""
 
 
 def goes_astray(command: Command) -> bool:

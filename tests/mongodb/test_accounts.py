@@ -1,4 +1,4 @@
-"""Servers that ask who a client is: which rights suffice, and what is said when they lack."""
+"""Servers with accounts: the rights that suffice, and the sentence when one lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deletions cost: those of messages that are due are one command, as if there were no delays."""
+"""The cost of deletions: those of due messages are one command, as if there were no delays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The primary dies: what was acknowledged is there once, what can't be done is said to be so."""
+"""The primary dies: acknowledged writes are there once, and impossible ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers answer is named; only what has no answer is called so."""
+"""Errors of servers are told apart; only a missing answer is called one."""
 
 from __future__ import annotations
 

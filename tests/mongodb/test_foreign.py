@@ -1,4 +1,4 @@
-"""A database that others use, too: the service keeps out of it, or leaves alone what is not its own."""
+"""A database that others use, too: the service refuses it, or leaves others' documents alone."""
 
 from __future__ import annotations
 

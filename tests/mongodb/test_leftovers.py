@@ -1,4 +1,4 @@
-"""What deleted and purged queues leave behind, and who takes it away when."""
+"""Documents that deleted and purged queues leave, and their removal."""
 
 from __future__ import annotations
 

@@ -361,7 +361,7 @@ async def test_sealed_blocks_of_a_refused_batch_stay(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One queue's block was fenced between the seals: others believe what is in the other's."""
+    """One queue's block was fenced between the seals: other processes believe the block of the other queue."""
     fenced = QueueRef(queue.project, "fenced")
     again: list[Posted] = []
 
@@ -392,7 +392,7 @@ async def test_sealed_blocks_of_a_refused_batch_stay(
 async def test_a_block_whose_messages_were_taken_back_vouches_for_nothing(
     storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
-    """Who read the key of a post that was refused must not believe that the post is stored."""
+    """A process that read the key of a refused post must not believe that the post is stored."""
     async with stopped_post(storage, queue, bodies=["a"], key=idempotency_key()) as (stopped, slow):
         block = await present_block(storage, queue)
         await post(other_storage, queue, bodies=["a"], key=idempotency_key())
@@ -460,7 +460,7 @@ async def test_a_seal_that_the_server_reclaimed_takes_no_message_along(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody read the queue for so long that its last block's slot is still there."""
+    """The queue was not read for so long that its last block's slot is still there."""
     set_deadline(monkeypatch, 0)
     seals_may_be_gone(monkeypatch)
     await post(storage, queue, bodies=["a"])
@@ -539,7 +539,7 @@ async def present_block(storage: Storage, queue: QueueRef) -> Block:
 
 
 async def slots(storage: Storage, queue: QueueRef) -> set[str]:
-    """The writers who have one on the queue's document."""
+    """The writers that have a slot in the queue's document."""
     stored = await store_of(storage).collections.queues.find_one({"_id": queue_key(queue)})
     assert stored is not None
     return set(stored["in_flight"])
@@ -581,7 +581,7 @@ async def observe(
 
 
 class Producers:
-    """The producing processes, and what each one wrote down."""
+    """The producing processes, and the acknowledged posts of each."""
 
     def __init__(self, uri: str, queue: QueueRef, directory: Path) -> None:
         self._arguments = [uri, queue.project, queue.name]

@@ -1,4 +1,4 @@
-"""What the server does for each hot query: it reads an index in order, and little else.
+"""The server reads an index in order for each hot query, and does little else.
 
 The queries are the driver's own, caught on their way and explained.
 """
@@ -68,7 +68,7 @@ async def explained(storage: Storage, commands: Commands) -> AsyncIterator[list[
 
 
 def statements(name: str, sent: Command) -> list[Command]:
-    """One command for each statement, without what belongs to its sending."""
+    """One command for each statement, without the fields of its sending."""
     if name == "find":
         return [{key: value for key, value in sent.items() if key in FIND_KEYS}]
     part = f"{name}s"

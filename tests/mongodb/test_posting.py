@@ -1,4 +1,4 @@
-"""Messages are encoded by hand, by what their queue says at their reservation."""
+"""Messages are encoded by hand, by the head of their queue at their reservation."""
 
 from __future__ import annotations
 

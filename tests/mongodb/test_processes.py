@@ -202,7 +202,7 @@ async def test_a_queue_deleted_by_one_process_is_empty_for_the_other_at_once(
 async def test_subscriptions_that_come_and_go_at_once_leave_the_queue_in_the_know(
     storage: Storage, other_storage: Storage, queue: QueueRef
 ) -> None:
-    """A deletion that looks for what is left must not overlook one that is just being made."""
+    """A deletion that looks for remaining messages must not overlook one that is just being made."""
     for number in range(10):
         old = await subscribe(storage, queue, f"http://old/{number}")
         _, new = await asyncio.gather(
@@ -333,7 +333,7 @@ async def test_no_process_removes_copies_that_another_move_relies_on(
     queue: QueueRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Neither by the writer that sleeps behind them, nor by a reader who ends its block."""
+    """Neither the writer that sleeps after their insert, nor a reader that ends its block."""
     set_deadline(monkeypatch, 200)
     dead = QueueRef(queue.project, "dead")
     await storage.queues.create(dead, metadata={}, now=START)

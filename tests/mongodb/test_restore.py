@@ -1,4 +1,4 @@
-"""After a restore, what is new is new to everybody, wherever the clocks were."""
+"""After a restore, new messages are new to all clients, wherever the clocks were."""
 
 from __future__ import annotations
 

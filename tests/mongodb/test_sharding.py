@@ -27,7 +27,7 @@ from zaqar_notify.storage.registry import open_storage
 
 DATABASE = "zaqar_notify"
 INTERNALS_OF = "6.0."
-"""The release whose servers are told by the commands below what a router would tell them."""
+"""The release whose servers get a router's commands from the functions below."""
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_no_that_may_be_undone_is_none() -> None:
 
 
 class ShardedServers:
-    """A config server and a shard, told directly what a router would tell them."""
+    """A config server and a shard, which get a router's commands directly."""
 
     def __init__(self) -> None:
         self._config = ReplicaSet(role="configsvr")
@@ -183,7 +183,7 @@ def _tell(
 
 @pytest.fixture
 def as_router(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the server say of itself what a `mongos` says."""
+    """Let the server present itself as a `mongos`."""
     original = AsyncDatabase.command
 
     async def command(self: Any, name: Any, *arguments: Any, **options: Any) -> Any:

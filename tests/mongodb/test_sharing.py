@@ -1,4 +1,4 @@
-"""What is asked for at the same time costs the store one command."""
+"""Equal requests at the same time cost the store one command."""
 
 from __future__ import annotations
 

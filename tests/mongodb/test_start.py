@@ -1,4 +1,4 @@
-"""What a start refuses, and with which sentence."""
+"""Stores that a start refuses, and the sentences of the refusals."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ async def test_an_old_server_is_refused(uri: str, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_server_with_the_features_of_an_older_one_is_refused(old_features: str) -> None:
-    """A set stays so after an upgrade until somebody says that there is no way back."""
+    """A set stays so after an upgrade until an operator confirms that there is no way back."""
     with pytest.raises(
         StartRefused, match=r"feature compatibility version 5\.0: raise it.*ZAQAR_UNRELIABLE=true"
     ):

@@ -1,4 +1,4 @@
-"""When those who wait are woken."""
+"""The moments at which waiting requests are woken."""
 
 from __future__ import annotations
 

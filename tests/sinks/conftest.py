@@ -59,7 +59,7 @@ async def webhook(settings: Settings) -> AsyncIterator[WebhookSink]:
 
 @pytest.fixture
 async def hasty() -> AsyncIterator[WebhookSink]:
-    """A sink that waits for nobody: 0.1 s for a connection, 0.2 s in all."""
+    """A sink that hardly waits: 0.1 s for a connection, 0.2 s in all."""
     settings = Settings(
         delivery_allow=LOOPBACK, delivery_timeout_seconds=0.2, delivery_connect_timeout_seconds=0.1
     )
@@ -85,7 +85,7 @@ async def webhook_sink(
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port that nobody listens on."""
+    """A port without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -37,7 +37,7 @@ class NameServer(asyncio.DatagramProtocol):
         return f"127.0.0.1:{self.port}"
 
     def answer_all(self) -> None:
-        """Answer from now on, and what was asked."""
+        """Answer from now on, and the questions so far."""
         self.may_answer = True
         for query, sender in self._unanswered:
             self._answer(query, sender)

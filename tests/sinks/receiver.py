@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 Behaviour: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""What happens once a request has been read: it answers, or does something else."""
+"""The reaction to a request that has been read: an answer, or something else."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ PASSWORD = "rings-twice"
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail as it arrived. `user` is who logged in."""
+    """A mail as it arrived. `user` is the account that logged in."""
 
     sender: str
     recipients: list[str]

@@ -1,4 +1,4 @@
-"""Deliveries by mail, to a real SMTP server: what a mail looks like, and what is never sent."""
+"""Deliveries by mail, to a real SMTP server: the form of a mail, and mails that are never sent."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ async def test_a_confirmation_mail_has_a_link_to_the_operators_page(
 async def test_a_confirmation_mail_has_no_free_text_of_the_tenants(
     relay: MailRelay, mailers: Mailers
 ) -> None:
-    """A project's name may be any text, where nobody vouches for it."""
+    """A project's name may be any text, where no identity service checks it."""
     mailer = mailers.to(relay, external_confirmation_url="https://page.example/confirm")
     facts = CONFIRMATION | {"X-Project-ID": "x. You won! Visit http://evil.example/ now"}
 

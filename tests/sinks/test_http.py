@@ -74,7 +74,7 @@ async def nothing_idle(client: HttpClient) -> None:
 
 @contextmanager
 def silent_address(address: str, port: int) -> Iterator[None]:
-    """A port that neither takes nor refuses connections: nobody accepts those that fill its queue."""
+    """A port that neither takes nor refuses connections, because its queue is full and not accepted from."""
     with ExitStack() as stack:
         stack.enter_context(socket.create_server((address, port), backlog=0))
         for _ in range(4):

@@ -43,7 +43,7 @@ async def test_the_command_is_run_by_no_shell(tmp_path: Path) -> None:
 
 
 async def test_the_recipient_is_an_argument_and_not_read_from_headers(tmp_path: Path) -> None:
-    """Zaqar's own command has -t: what a header could be made to say would get the mail, too."""
+    """Zaqar's own command has -t: an address that is smuggled into a header would get the mail, too."""
     command = script(tmp_path, f'cat > /dev/null; printf "%s\\n" "$@" > {tmp_path}/arguments')
     mails = mailer(f"{command} -t -oi", smtp_sender="Ops <ops@example.org>")
 
@@ -130,7 +130,7 @@ def mailer(command: str, *, seconds: float = 20, smtp_sender: str = "") -> Email
 
 
 async def until_ended(process_id: int) -> None:
-    """Wait until a process that is not our child has gone, or is a zombie that nobody reaps."""
+    """Wait until a process that is not our child has gone, or is a zombie."""
     deadline = time.monotonic() + 5
     while is_alive(process_id):
         assert time.monotonic() < deadline, "the process lives on"

@@ -1,4 +1,4 @@
-"""What our own host lacks costs no receiver a try."""
+"""A shortage of our own host costs no receiver a try."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a relay is treated: with patience, few connections, and no blame on a mail for what is not its fault."""
+"""A relay is treated with patience and few connections, and a mail pays only for its own faults."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def test_a_relay_that_says_nothing_is_given_up(mailers: Mailers) -> None:
 async def test_a_relay_may_take_longer_than_a_receiver_and_gets_one_copy(
     relay: MailRelay, mailers: Mailers
 ) -> None:
-    """RFC 5321, 4.5.3.2: minutes, for a relay that scans what it got before it answers."""
+    """RFC 5321, 4.5.3.2: minutes, for a relay that scans a mail before it answers."""
     relay.scanned.clear()
     mailer = mailers.to(relay, delivery_timeout_seconds=0.05)
 
@@ -293,7 +293,7 @@ def login(password: str) -> dict[str, Any]:
 
 
 async def deliver_all(mailer: EmailSink, count: int) -> list[Verdict]:
-    """Deliver all at once, and what is postponed again, until none is; every outcome."""
+    """Deliver all at once, and postponed ones again, until none is left; every outcome."""
     verdicts: list[Verdict] = []
     async with asyncio.timeout(60):
         while count:

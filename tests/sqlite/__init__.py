@@ -1,1 +1,1 @@
-"""What is particular to the SQLite driver."""
+"""Promises of the SQLite driver alone."""

@@ -1,4 +1,4 @@
-"""A full disk: posts are refused and say so, what frees room goes on, and it heals by itself."""
+"""A full disk: posts are refused with the reason, writes that free room go on, and it heals by itself."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 class Host:
-    """The host's clock, which a test sets, and the one that nobody sets, which stands still."""
+    """The host's clock, which a test sets, and the clock that cannot be set, which stands still."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = NOON

@@ -1,4 +1,4 @@
-"""What a process that is gone had claimed: the lock on the file says that it is nobody's."""
+"""Claims of a process that is gone: the lock on the file shows that they have no holder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What long lists of queues cost others."""
+"""The cost of long lists of queues for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line without a service: what it understands, and how it ends."""
+"""The command line without a service: its syntax, and its exit codes."""
 
 from __future__ import annotations
 

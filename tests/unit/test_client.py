@@ -1,4 +1,4 @@
-"""What the client does when the service does not answer, or answers no."""
+"""The client when the service does not answer, or refuses."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 class Seconds:
-    """What runs on by itself, whatever a host's clock says."""
+    """The seconds of a clock that runs on, whatever a host's clock says."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""What a process of a cluster must be told."""
+"""The settings that a process of a cluster needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs, deliveries and records: what is written can be read, and the clients' bytes survive."""
+"""Jobs, deliveries and records are read as they were written, and the clients' bytes survive."""
 
 from __future__ import annotations
 

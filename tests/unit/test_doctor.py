@@ -1,4 +1,4 @@
-"""The doctor sees what is wrong, says what to do, and changes nothing."""
+"""The doctor finds faults, names the remedy, and changes nothing."""
 
 from __future__ import annotations
 

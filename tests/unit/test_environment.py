@@ -1,4 +1,4 @@
-"""What the tests take from the shell that starts them."""
+"""Variables that the tests take from the shell that starts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands load: a start takes as long as its imports."""
+"""The modules that commands load: a start takes as long as its imports."""
 
 from __future__ import annotations
 

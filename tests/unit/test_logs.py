@@ -1,4 +1,4 @@
-"""What a log line looks like, and how many there are."""
+"""The form of a log line, and the number of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zaqar_notify.log_rate import PER_KIND, PER_PROJECT, LogRate
 
 
 class Log:
-    """A logger with our text form and rate, and what it wrote."""
+    """A logger with our text form and rate, and its output."""
 
     def __init__(self) -> None:
         self._written = io.StringIO()

@@ -1,4 +1,4 @@
-"""What a post says of the queues that it is asked about."""
+"""The messages and jobs of a post, by the rules of its queue."""
 
 from __future__ import annotations
 

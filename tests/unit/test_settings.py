@@ -1,4 +1,4 @@
-"""What a setting may be, where it comes from, and how a wrong one is refused."""
+"""The values of settings, their sources, and the refusal of wrong ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a subscription may ask for."""
+"""Subscribers and options that a subscription may have."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ AT_ONCE: JsonObject = {"_retry_policy": {"retries_with_no_delay": 3}}
 """Options of a subscription whose failed deliveries are tried again without a wait, as Zaqar does."""
 
 DEADLINE_SECONDS = 20.0
-"""Of every wait in these tests; what passes takes a fraction of a second."""
+"""Of every wait in these tests; a good run takes a fraction of a second."""
 
 Answer = Callable[[Delivery], Awaitable[Outcome]]
 
@@ -75,7 +75,7 @@ async def until_stored(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 class RecordingSink(Sink):
-    """Delivers at once, or what the subscriber's answer says; counts what is under way."""
+    """Delivers at once, or by the subscriber's answer; counts the attempts under way."""
 
     schemes: ClassVar[tuple[str, ...]] = ("http",)
 
@@ -192,7 +192,7 @@ class Office:
 
     @contextlib.asynccontextmanager
     async def open(self, *, drain_seconds: float = DEADLINE_SECONDS) -> AsyncIterator[Engine]:
-        """An engine that runs meanwhile; at the end it has finished what it had in hand."""
+        """An engine that runs meanwhile; at the end it has finished its work in hand."""
         engine = self.engine()
         run = asyncio.create_task(engine.run())
         try:
@@ -246,7 +246,7 @@ class Office:
         return posted.ids
 
     async def all_in(self, ref: QueueRef) -> list[Message]:
-        """What an internal queue holds, due or not, claimed or not."""
+        """The messages of an internal queue, due or not, claimed or not."""
         page = await self.storage.messages.page(
             ref,
             marker=None,

@@ -1,4 +1,4 @@
-"""What a worker does with a ring, beside telling its engine."""
+"""A worker's handling of a ring, beside telling its engine."""
 
 from __future__ import annotations
 

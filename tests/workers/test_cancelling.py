@@ -1,4 +1,4 @@
-"""Who deletes a delayed message before it is due has it not delivered."""
+"""A delayed message that is deleted before it is due is not delivered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What subscribers get, and when."""
+"""The deliveries that subscribers get, and their times."""
 
 from __future__ import annotations
 
@@ -455,7 +455,7 @@ async def test_deliveries_of_a_replay_whose_worker_died_are_replayed_later(
 async def test_what_is_held_after_its_subscription_was_enabled_again_is_delivered(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Enabled between the receiver's answer and the record of what is held for it."""
+    """Enabled between the receiver's answer and the record of the held delivery."""
     subscription = await office.subscribe("http://receiver")
     answers = iter([GONE, DELIVERED])
 

@@ -1,4 +1,4 @@
-"""What one project does to the deliveries of others: nothing."""
+"""No project delays the deliveries of others."""
 
 from __future__ import annotations
 

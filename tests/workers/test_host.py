@@ -59,7 +59,7 @@ async def storage(settings: Settings) -> AsyncIterator[Storage]:
 
 
 async def owe(storage: Storage, hook: Hook, settings: Settings) -> None:
-    """Leave a delivery for whoever has the store next."""
+    """Leave a delivery for the next process on the store."""
     now = SystemClock().now()
     subscription = Subscription(
         id=new_id(),

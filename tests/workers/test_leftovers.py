@@ -1,4 +1,4 @@
-"""What a worker wrote for a subscription that went meanwhile does not stay in the store for ever."""
+"""Deliveries that a worker wrote for a removed subscription do not stay in the store for ever."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def mail_office(storage: Storage, clock: ManualClock, relay: MailRelay) -> MailO
 
 
 async def mail_all(office: MailOffice, relay: MailRelay, mends: Callable[[], None]) -> list[str]:
-    """One message to many mailboxes, minute by minute until all have it; who got it, in order. No
+    """One message to many mailboxes, minute by minute until all have it; the recipients, in order. No
     mail's try is spent meanwhile.
 
     Args:
@@ -122,7 +122,7 @@ async def test_a_relay_that_the_operator_mends_gets_each_mail_once(
 async def test_a_relay_may_take_longer_over_a_mail_than_a_lease_lasts(
     storage: Storage, relay: MailRelay
 ) -> None:
-    """Two workers: the other one would take over what is not renewed."""
+    """Two workers: the other one would take over jobs whose lease is not renewed."""
     settings, clock = settings_for(relay, delivery_lease_seconds=1), SystemClock()
     storage.clock = clock
     relay.scanned.clear()

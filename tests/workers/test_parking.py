@@ -1,4 +1,4 @@
-"""What is owed to a receiver that can't take it is parked: written once, and fetched when it can."""
+"""Deliveries to a receiver that can't take them are parked: written once, and fetched when it can."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HOURLY: JsonObject = {
 
 @pytest.fixture(autouse=True)
 def _engines_look_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of these tests tells nobody that it went on."""
+    """The clock of these tests does not tell the engine that it went on."""
     monkeypatch.setattr("workers.engine.LOOK_SECONDS", 0.02)
 
 
@@ -320,7 +320,7 @@ def unconfirmed(present: Subscription) -> Subscription:
 async def test_a_subscriber_that_is_not_confirmed_any_more_gets_no_parked_delivery(
     office: Office, knows_that_it_fails: bool
 ) -> None:
-    """Who left, or whoever it names by now, did not ask for it."""
+    """A receiver that left, or another one in its place, did not ask for it."""
     office.settings = office.settings.model_copy(update={"require_confirmation": True})
     office.sink.answers[DEAD] = always(TRY_LATER)
     subscription = await office.subscribe(DEAD, confirmed=True)

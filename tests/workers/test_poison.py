@@ -1,4 +1,4 @@
-"""What an operator does with jobs that nobody could finish."""
+"""An operator's commands for jobs that no worker could finish."""
 
 from __future__ import annotations
 

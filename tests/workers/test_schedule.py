@@ -1,4 +1,4 @@
-"""When what failed is tried again where nobody has set a policy, and what is told of its end."""
+"""Retries of failed deliveries where no policy is set, and the log lines at their end."""
 
 from __future__ import annotations
 

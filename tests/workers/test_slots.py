@@ -1,4 +1,4 @@
-"""The slots' rules: who may run, who waits, who is turned away, and until when."""
+"""The rules of slots: which jobs run, wait, or are turned away, and until when."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from zaqar_notify.models import Message
 
 
 class Leases:
-    """Notes what becomes of the job."""
+    """Notes the end of the job."""
 
     def __init__(self) -> None:
         self.is_held = True

@@ -1,4 +1,4 @@
-"""What a later release wrote is left to that release."""
+"""Records of a later release are left to that release."""
 
 from __future__ import annotations
 
