@@ -1,10 +1,10 @@
-"""The README's tour: its blocks, and a place to run them in.
+"""Tours, in the README and in recipes: their blocks, and a place to run them in.
 
 An HTML comment marks each block:
 
-| comment | the `sh` block below it |
+| comment | the `sh` or `python` block below it |
 |---|---|
-| `<!-- tour -->` | is run after those before it, in the same shell; a `text` block right below is what it prints |
+| `<!-- tour -->` | is run after those before it, in the same shell; a `text` block right below is its output |
 | `<!-- tour: background NAME -->` | is run in a terminal of its own, until the end |
 | `<!-- tour: eventually NAME -->` | (a `text` block) is printed there, sooner or later |
 
@@ -29,8 +29,8 @@ from pathlib import Path
 from tests.docs.pages import ROOT
 from tests.service import free_port, outside_environ
 
-PORTS = {"service": 8888, "mailbox": 1025, "receiver": 9999}
-"""The port of each background block in the README."""
+PORTS = {"service": 8888, "mailbox": 1025, "receiver": 9999, "second": 9998}
+"""The ports in the pages, by the name of the background block that listens."""
 
 DEADLINE_SECONDS = 120.0
 """Of every wait; a good run takes seconds."""
@@ -38,7 +38,7 @@ STOP_SECONDS = 15.0
 
 _MARKED = re.compile(
     r"<!-- tour(?:: (?P<kind>background|eventually) (?P<name>\w+))? -->\n"
-    r"```(?:sh|text)\n(?P<text>.*?)^```\n"
+    r"```(?P<language>sh|python|text)\n(?P<text>.*?)^```\n"
     r"(?:```text\n(?P<output>.*?)^```\n)?",
     re.DOTALL | re.MULTILINE,
 )
@@ -46,7 +46,10 @@ _MARKED = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """`kind` is "" for a block that is run in turn; `output` None when the page shows none."""
+    """A part of a tour, as a shell runs it.
+
+    `kind` is "" for a block that is run in turn; `output` None when the page shows none.
+    """
 
     kind: str
     name: str
@@ -56,9 +59,40 @@ class Block:
 
 def blocks(page: str) -> list[Block]:
     return [
-        Block(found["kind"] or "", found["name"] or "", found["text"], found["output"])
+        Block(found["kind"] or "", found["name"] or "", _script(found), found["output"])
         for found in _MARKED.finditer(page)
     ]
+
+
+def play(page: str, directory: Path) -> None:
+    """Run a page's tour in the empty directory, and compare its output with the page's."""
+    terminals = Terminals(directory)
+    tour = blocks(page)
+    in_turn = [block for block in tour if block.kind == ""]
+
+    with contextlib.ExitStack() as open_terminals:
+        for block in tour:
+            if block.kind == "background":
+                open_terminals.enter_context(terminals.background(block))
+        printed = terminals.run([block.text for block in in_turn])
+
+        for block, text in zip(in_turn, printed, strict=True):
+            assert block.output is None or is_shown(block.output, text), text
+        for block in tour:
+            if block.kind == "eventually":
+                text = terminals.printed_by(block.name, block.text)
+                assert is_shown_somewhere(block.text, text), text
+
+
+def assert_every_block_is_run(text: str) -> None:
+    """Every block of a program is one of the tour's, and every output is compared."""
+    tour = blocks(text)
+    programs = text.count("```sh\n") + text.count("```python\n")
+
+    assert programs == sum(block.kind != "eventually" for block in tour)
+    assert text.count("```text\n") == sum(
+        (block.kind == "eventually") + (block.output is not None) for block in tour
+    )
 
 
 def is_shown(expected: str, printed: str) -> bool:
@@ -151,6 +185,12 @@ class Terminals:
 
     def _with_documented_ports(self, text: str) -> str:
         return _replaced(text, {free: port for port, free in self._ports.items()})
+
+
+def _script(found: re.Match[str]) -> str:
+    if found["language"] != "python":
+        return found["text"]
+    return f".venv/bin/python - <<'END'\n{found['text']}END\n"
 
 
 def _check_out(directory: Path) -> None:
