@@ -1,6 +1,6 @@
-// Health of the first member, for mongosh: exit code 0 when the set has a primary. The set is made
-// when there is none. Repeating it changes nothing: a member of a set is left alone, and MongoDB
-// refuses to begin a new set with members that belong to one.
+// Health check of the first member, for mongosh: exit code 0 if the set has a primary. The script makes
+// the set if there is none. Repeating it changes nothing: it does not change a member of a set, and
+// MongoDB refuses a new set with members that belong to one.
 const members = ["mongo1", "mongo2", "mongo3"];
 
 if (!db.hello().setName) {

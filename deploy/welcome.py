@@ -38,7 +38,7 @@ def welcome(
 
 {listening}
 
-Not for production as it stands: there is no authentication, all of it is on one machine, and
+Not for production: the service has no authentication, all processes are on one machine, and
 deliveries may reach loopback addresses.
 
 Try:
@@ -46,10 +46,10 @@ Try:
   {program()} receive --port 9999
   {client(url)} subscribe hello http://127.0.0.1:9999/
   {client(url)} post hello '"hi again"'
-tail and receive go on until Ctrl-C: give each a terminal of its own.
+tail and receive run until Ctrl-C: give each a terminal.
 
-Ask what is wrong with it:
+Check it:
   {settings} {program()} doctor
 
-Kill what you like (kill -9 and a pid): the rest goes on, and it is started again.
+Kill any process (kill -9 PID): the others go on, and it is started again.
 It stops {until}; the next start finds the data in {settings_file.parent}."""

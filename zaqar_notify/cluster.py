@@ -32,8 +32,8 @@ def cluster_settings(settings: Settings) -> Settings:
     _refuse_missing_library(settings.broker_uri)
     if settings.require_confirmation and not settings.signed_url_secrets:
         raise StartRefused(
-            "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it nobody could tell a "
-            "subscriber's confirmation from anybody's"
+            "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it the service can't tell the "
+            "subscriber's confirmation from another client's"
         )
     driver = driver_of(settings.store_uri)
     most = driver.most_post_bytes

@@ -31,7 +31,7 @@ NotifyError
 
 Those that only a request over HTTP can cause are in `api/refusals.py`. How each is answered is one
 table, `api/errors.py`. `StartRefused` is not among them: it
-ends the process, before there is anybody to answer.
+ends the process at its start.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import ClassVar
 
 
 class NotifyError(Exception):
-    """A failure that we foresaw; its text is a sentence for the person who caused it."""
+    """An expected failure; its text is a sentence for the caller."""
 
 
 class ValidationFailed(NotifyError):
@@ -68,14 +68,14 @@ class ClaimNotHeld(ValidationFailed):
     def __init__(self, claim_id: str, message_id: str) -> None:
         super().__init__(
             f"Claim {claim_id[:80]!r} does not hold message {message_id[:80]!r}: "
-            "it has expired, was released, or is of other messages"
+            "it has expired, was released, or holds other messages"
         )
 
 
 class SubscriptionNotChanged(NotifyError):
     def __init__(self) -> None:
         super().__init__(
-            "Nothing to change: send at least one of subscriber, ttl and options, and no project or queue"
+            "Nothing to change: send subscriber, ttl or options, and neither project nor queue"
         )
 
 
@@ -85,7 +85,7 @@ class NotPermitted(NotifyError):
 
 class RuleNotPermitted(NotPermitted):
     def __init__(self, rule: str) -> None:
-        super().__init__(f"The policy's rule {rule} does not permit this to you")
+        super().__init__(f"The policy's rule {rule} does not permit you to do this")
 
 
 class MessageIsClaimed(NotPermitted):
@@ -98,8 +98,8 @@ class MessageIsClaimed(NotPermitted):
 class ConfirmationNotSigned(NotPermitted):
     def __init__(self) -> None:
         super().__init__(
-            "Only the subscriber can confirm, with the signed request that it was sent; "
-            "ask it again by repeating the POST of the subscription"
+            "Only the subscriber can confirm, with the signed request that it received; "
+            "repeat the POST of the subscription to send the request again"
         )
 
 
@@ -107,7 +107,7 @@ class OwnDelivery(NotPermitted):
     def __init__(self) -> None:
         super().__init__(
             "This is a delivery of this service itself, with neither a token nor a signature. "
-            "A subscription can't speak for anybody here; subscribe with queue:NAME instead"
+            "A subscription can't call this API; subscribe with queue:NAME instead"
         )
 
 
@@ -151,7 +151,7 @@ class SignatureRefused(DoesNotExist):
 
 
 class Conflict(NotifyError):
-    """The request contradicts what is stored."""
+    """The request contradicts the stored state."""
 
 
 class MetadataConflict(Conflict):
@@ -177,7 +177,7 @@ class ServiceStopping(NotifyError):
 class StorageUnavailable(NotifyError):
     """The store can't do it now; the write may have happened or not.
 
-    The text is for the operator, in the log; `for_clients` is what a client is told.
+    The text is for the operator, in the log; `for_clients` is the description for clients.
     """
 
     for_clients: ClassVar[str] = "The store gave no answer. Please retry in a moment."
@@ -185,8 +185,7 @@ class StorageUnavailable(NotifyError):
 
 class StorageFull(StorageUnavailable):
     for_clients = (
-        "The store has no room for more until something is deleted or expires; "
-        "reading, claiming and deleting go on."
+        "The store is full until messages are deleted or expire; reads, claims and deletes go on."
     )
 
 
@@ -195,15 +194,17 @@ class StorageLocked(StorageUnavailable):
 
 
 class StorageDamaged(StorageUnavailable):
-    for_clients = "The store's data is damaged or gone, and nothing is written until its operator restores it."
+    for_clients = "The store's data is damaged or gone; the store takes no writes until its operator restores it."
 
 
 class StorageRefused(StorageUnavailable):
-    for_clients = "The store refuses the service's account; its operator has to mend that."
+    for_clients = "The store refuses the service's account; its operator must correct the account."
 
 
 class StorageLeaderless(StorageUnavailable):
-    for_clients = "The store has no primary, or no majority, that could acknowledge it. Please retry in a moment."
+    for_clients = (
+        "The store has no primary or no majority to acknowledge a write. Please retry in a moment."
+    )
 
 
 class StartRefused(Exception):

@@ -72,7 +72,7 @@ async def test_new_messages_are_new_to_receivers_and_observers(
     await hook.received(f"new {NUMBER - 1}")
 
     assert told.returncode == 0, told.stderr
-    assert re.search(r"\d+ queues go on behind", told.stdout)
+    assert re.search(r"\d+ queues go on behind all ids", told.stdout)
     assert set(new).isdisjoint(lost)
     assert await page(session, api, hook.queue, lost[-1]) == [f"new {n}" for n in range(NUMBER)]
     of_new = [

@@ -49,7 +49,7 @@ def test_clients_are_told_and_can_make_room(service: Service) -> None:
 
     assert posted > 50
     assert refused.status_code == small.status_code == 503
-    assert "no room for more" in refused.json()["description"]
+    assert "The store is full" in refused.json()["description"]
     assert "Retry-After" in refused.headers
     assert (claimed.status_code, popped.status_code, purged.status_code) == (201, 200, 204)
     assert ready.status_code == 200

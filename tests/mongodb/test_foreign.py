@@ -75,7 +75,7 @@ async def test_a_database_of_mongodb_s_own_is_refused(uri: str, name: str) -> No
     base, _, rest = uri.rpartition("/")
     _, _, options = rest.partition("?")
 
-    with pytest.raises(StartRefused, match="MongoDB's own: name one of the service's"):
+    with pytest.raises(StartRefused, match="MongoDB's own: name a database of the service"):
         await open_storage(f"{base}/{name}?{options}")
 
 

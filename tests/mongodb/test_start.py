@@ -65,7 +65,7 @@ def old_features() -> Iterator[str]:
         ("journal=false", "journal=false, with which a crash loses"),
         ("w=3", "w=3; every write waits for a majority"),
         ("w=dc1", "w=dc1; every write waits for a majority"),
-        ("readPreference=secondary", "only the primary knows"),
+        ("readPreference=secondary", "only the primary has"),
     ],
 )
 async def test_a_weak_promise_in_the_uri_is_refused(uri: str, options: str, sentence: str) -> None:

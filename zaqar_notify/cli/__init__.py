@@ -58,14 +58,16 @@ def _print_version(is_wanted: bool) -> None:
 def address(
     context: typer.Context,
     url: Annotated[
-        str, typer.Option(envvar="ZAQAR_URL", help="Where the service is.")
+        str, typer.Option(envvar="ZAQAR_URL", help="Address of the service.")
     ] = DEFAULT_URL,
     project: Annotated[
-        str, typer.Option(envvar="ZAQAR_PROJECT", help="Whose queues.")
+        str, typer.Option(envvar="ZAQAR_PROJECT", help="Project that owns the queues.")
     ] = DEFAULT_PROJECT,
     client_id: Annotated[
         str | None,
-        typer.Option(envvar="ZAQAR_CLIENT_ID", help="A UUID to be known by; else a random one."),
+        typer.Option(
+            envvar="ZAQAR_CLIENT_ID", help="UUID of this client; a random one by default."
+        ),
     ] = None,
     version: Annotated[
         bool,
@@ -79,7 +81,7 @@ def address(
     Everyday commands are one verb: post, tail, claim, subscribe. All others are a noun and a verb:
     queue list, subscription delete, poison retry.
 
-    Exit codes: 0 done (also when there was nothing to claim), 1 refused by the service or not able
-    to start, 2 the command is not understood, 3 the service can't be reached, 130 interrupted.
+    Exit codes: 0 done (also if no message could be claimed), 1 refused by the service or unable to
+    start, 2 the command is not understood, 3 the service can't be reached, 130 interrupted.
     """
     context.obj = ServiceAddress(url=url, project=project, client_id=client_id)

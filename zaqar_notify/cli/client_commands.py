@@ -42,7 +42,7 @@ def post(
     ttl: Annotated[int | None, typer.Option(help="Life of the message, seconds.")] = None,
     delay: Annotated[int | None, typer.Option(help="Seconds until it is visible.")] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="A name for this post: posting again stores nothing twice.")
+        str | None, typer.Option(help="Idempotency key: a second post with it stores nothing.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -68,9 +68,9 @@ def tail(
     context: typer.Context,
     queue: Queue,
     from_start: Annotated[
-        bool, typer.Option("--from-start", help="Begin with the messages that are there already.")
+        bool, typer.Option("--from-start", help="Begin with the oldest message of the queue.")
     ] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after this many messages.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document per line.")] = False,
 ) -> None:
     """Follow a queue: print each message as it is posted, until Ctrl-C.
@@ -104,7 +104,7 @@ def claim(
 ) -> None:
     """Claim messages and print them; without --delete they are free again when the lease ends.
 
-    When there is nothing to claim it says so on standard error; the exit code is 0 all the same.
+    If no message can be claimed, it says so on standard error; the exit code is still 0.
     """
     with open_client(context) as client:
         claimed = client.claim(queue, ttl=ttl, grace=grace, limit=limit, wait=wait)
@@ -136,10 +136,10 @@ def subscribe(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Sent to the webhook; may be given several times."),
     ] = None,
-    subject: Annotated[str | None, typer.Option(help="Of the mails, for mailto:")] = None,
+    subject: Annotated[str | None, typer.Option(help="Subject of the mails, for mailto:")] = None,
     as_json: Json = False,
 ) -> None:
-    """Send each message posted to a queue from now on to a webhook, mailbox or queue.
+    """Send each later message of a queue to a webhook, mailbox or queue.
 
     Prints the subscription's id, until when it lives and, for a webhook, the secret that its signatures
     are made with.

@@ -17,7 +17,7 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 REFUSED = 1
 UNREACHABLE = 3
 
-Queue = Annotated[str, typer.Argument(show_default=False, help="Its name.")]
+Queue = Annotated[str, typer.Argument(show_default=False, help="Name of the queue.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 
 
@@ -31,7 +31,7 @@ class ServiceAddress:
 
 
 class Commands(TyperGroup):
-    """Ends errors that we foresaw as one sentence and an exit code."""
+    """Turns expected errors into one sentence and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -25,14 +25,14 @@ def doctor(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Data directory of a single process; without it that of a cluster's process, "
+            help="Data directory of `up`; without it, check a process of a cluster, "
             "if ZAQAR_STORE_URI is set, else ./data.",
             show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
-    """Check the things that a process with these settings needs; exit code 1 when there is a problem.
+    """Check everything that a process with these settings needs; exit code 1 for a problem.
 
     Looks at settings, store, broker, clock, mail relay, addresses, secrets and limits, and changes
     nothing. It may be run beside the service, as the service's user and with its environment.

@@ -21,31 +21,31 @@ HEADINGS = ("ID", "JOB", "PROJECT", "QUEUE", "SUBSCRIPTION_ID", "BYTES", "POSTED
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Data directory of a single process, which is to be stopped meanwhile; without "
-        "it the store of ZAQAR_STORE_URI.",
+        help="Data directory of `up`, which must be stopped; without it, the "
+        "store of ZAQAR_STORE_URI.",
         show_default=False,
     ),
 ]
-Job = Annotated[str | None, typer.Option(help="Only the one with this id.", show_default=False)]
+Job = Annotated[str | None, typer.Option(help="Only the job with this id.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
-    about = "Jobs that were claimed again and again, and never finished."
+    about = "Jobs that workers claimed for ten minutes and none finished."
     add_group(app, "poison", about, (list_, retry, drop))
 
 
 def list_(data: Data = None, job: Job = None, as_json: Json = False) -> None:
-    """Show them. Bodies are never shown."""
+    """List the jobs, without bodies."""
     _do(data, job, as_json=as_json)
 
 
 def retry(data: Data = None, job: Job = None, as_json: Json = False) -> None:
-    """Give them back to the workers, and show them. Exit code 1 when one can't be given back."""
+    """Return the jobs to the workers, and list them. Exit code 1 if a job can't be returned."""
     _do(data, job, retry=True, as_json=as_json)
 
 
 def drop(data: Data = None, job: Job = None, as_json: Json = False) -> None:
-    """Remove them for good, and show them."""
+    """Remove the jobs for good, and list them."""
     _do(data, job, drop=True, as_json=as_json)
 
 

@@ -15,19 +15,18 @@ def register(app: typer.Typer) -> None:
 
 
 def restored() -> None:
-    """Say that the store of ZAQAR_STORE_URI was restored, before its processes are started again.
+    """Mark the store of ZAQAR_STORE_URI as restored; run it before you start the processes again.
 
-    New messages then have ids that were never handed out, and come behind all markers that were.
-    Said once too often it does no harm. `up` needs none of it.
+    New messages then have new ids and come after all markers that clients have.
+    Running it twice does no harm. `up` does not need it.
     """
     settings = load_settings()
     if not settings.store_uri:
         raise StartRefused(
-            "ZAQAR_STORE_URI is not set: name the store. What `up` keeps in its directory needs no "
-            "more than a start"
+            "ZAQAR_STORE_URI is not set: name the store. The directory of `up` needs only a start"
         )
     count = asyncio.run(_run(settings))
-    print(f"{count} queues go on behind what they gave out before.")
+    print(f"{count} queues go on behind all ids that they gave out before.")
 
 
 async def _run(settings: Settings) -> int:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is under way.
+    """Serve until SIGINT or SIGTERM, then finish the requests and deliveries under way.
 
     Raises:
         StartRefused: The data directory or the address can't be used.
@@ -40,7 +40,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     logs.configure(settings.log_level, settings.log_format)
     if is_made_anew:
         logger.warning(
-            "There are keys and no database: a new, empty one is made",
+            "There are keys and no database: a new, empty database is made",
             extra={"action": "database_made", "path": str(data / DATABASE)},
         )
     listener = listen(host, port)
@@ -86,9 +86,9 @@ def _welcome(listener: socket.socket, settings: Settings, data: Path) -> None:
     print(
         f"""zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}
 
-Not for production as it stands: whoever reaches this address is believed to be the project
-it names (no authentication), nothing is encrypted on the way, and deliveries may reach
-{allowed} beside public addresses.
+Not for production without a proxy in front: the service has no authentication and believes the
+project that a client names, no connection is encrypted, and deliveries may reach {allowed}
+beside public addresses.
 
 Try:
 {things_to_try(url)}

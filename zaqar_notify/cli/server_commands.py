@@ -43,10 +43,10 @@ def api(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8888,
     processes: Annotated[
-        int, typer.Option(min=1, max=256, help="How many; about one for each core.")
+        int, typer.Option(min=1, max=256, help="Number of processes; about one for each core.")
     ] = 1,
 ) -> None:
-    """Serve the API of a cluster; ZAQAR_STORE_URI and ZAQAR_BROKER_URI say where the rest is."""
+    """Serve the API of a cluster; ZAQAR_STORE_URI and ZAQAR_BROKER_URI name its store and broker."""
     settings = load_settings()
 
     from zaqar_notify.cli import api_processes
@@ -61,13 +61,13 @@ def worker(
     pool: Annotated[
         Pool | None,
         typer.Option(
-            help="threads: one process. prefork: a parent with its children. Else what fits."
+            help="threads: one process. prefork: a parent with child processes. Default: threads for a concurrency of 1, else prefork."
         ),
     ] = None,
 ) -> None:
     """Deliver for a cluster; the same as `celery -A workers.app worker`.
 
-    How many deliveries are under way at once in each process is ZAQAR_DELIVERY_CONCURRENCY.
+    ZAQAR_DELIVERY_CONCURRENCY is the most deliveries under way at once in each process.
     """
     settings = load_settings()
 
@@ -84,8 +84,8 @@ def receive(
     secret: Annotated[
         str, typer.Option(envvar="ZAQAR_RECEIVE_SECRET", help="whsec_…: check signatures with it.")
     ] = "",
-    status: Annotated[int, typer.Option(min=200, max=599, help="What to answer.")] = 204,
-    count: Annotated[int, typer.Option(min=0, help="Stop after so many; 0: never.")] = 0,
+    status: Annotated[int, typer.Option(min=200, max=599, help="Status of every answer.")] = 204,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many webhooks; 0: never.")] = 0,
 ) -> None:
     """Receive webhooks and print them, to try things out."""
     from zaqar_notify.cli import receive as receiver

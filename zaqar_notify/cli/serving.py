@@ -57,7 +57,7 @@ class Server(EmbeddedServer):
 async def serve_until_stopped(
     server: Server, service: Service, listener: socket.socket, companion: Companion | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way.
+    """Serve until SIGTERM or SIGINT, then finish the requests and deliveries under way.
 
     Requests and deliveries are drained at the same time, each within `shutdown_seconds`.
     """

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(context: typer.Context, queue: Queue, as_json: Json = False) -> None:
-    """List a queue's subscriptions, and until when each lives.
+    """List a queue's subscriptions, with the end of each.
 
     CONFIRMED matters only to a service that requires confirmation (ZAQAR_REQUIRE_CONFIRMATION); others send
     to all.

@@ -11,7 +11,7 @@ from zaqar_notify.settings import Settings
 
 
 def worker(settings: Settings, *, concurrency: int, pool: str) -> None:
-    """Deliver until SIGTERM or SIGINT, then give back what is in hand.
+    """Deliver until SIGTERM or SIGINT, then give back the jobs in hand.
 
     Raises:
         StartRefused: A setting is missing, or the store can't be used.
@@ -28,8 +28,7 @@ def worker(settings: Settings, *, concurrency: int, pool: str) -> None:
         without_heartbeat=True,
     )
     print(
-        "zaqar-notify delivers from now on. Ask, with the same environment, whether it has what it "
-        f"needs with: {program()} doctor",
+        f"zaqar-notify delivers from now on. Check it, with the same environment: {program()} doctor",
         flush=True,
     )
     running.start()

@@ -56,8 +56,8 @@ async def open_storage(
     driver = driver_of(uri)
     if missing := NEEDED - driver.capabilities:
         raise StartRefused(
-            f"ZAQAR_STORE_URI names {driver.about}, which has no {', '.join(sorted(missing))}: the "
-            "guarantees of the service rest on that; use a store of another kind"
+            f"ZAQAR_STORE_URI names {driver.about}, which lacks {', '.join(sorted(missing))}: the "
+            "guarantees of the service need it; use another kind of store"
         )
     store = await driver.open(uri, unreliable=unreliable, prepare=prepare)
     if control_uri is None:

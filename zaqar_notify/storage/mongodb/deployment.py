@@ -51,8 +51,8 @@ def database_of(uri: str) -> str:
     name = unquote(urlsplit(uri).path.removeprefix("/")) or DATABASE
     if name.lower() in OF_THE_SERVER:
         raise StartRefused(
-            f"ZAQAR_STORE_URI names the database {name}, which is MongoDB's own: name one of the service's, "
-            f"as in /{DATABASE}; where the account is kept is said by authSource={name}"
+            f"ZAQAR_STORE_URI names the database {name}, which is MongoDB's own: name a database of the service, "
+            f"as in /{DATABASE}; authSource={name} names the database of the account"
         )
     if re.search(r'[/\\. "$\0]', name):
         raise StartRefused(f"ZAQAR_STORE_URI: {name!r} can't be the name of a database")
@@ -69,8 +69,8 @@ def refuse_promises(options: Mapping[str, str], *, unreliable: bool) -> None:
         _refuse_weak(options)
     if options.get("readpreference", "primary").lower() != "primary":
         raise StartRefused(
-            f"ZAQAR_STORE_URI has readPreference={options['readpreference']}; only the primary knows "
-            "all that was acknowledged: leave it out"
+            f"ZAQAR_STORE_URI has readPreference={options['readpreference']}; only the primary has "
+            "every acknowledged write: leave it out"
         )
     for name, spelling in _DECIDED.items():
         if name in options:
