@@ -35,7 +35,7 @@ class PutAside(msgspec.Struct, frozen=True):
     posted_at: datetime
 
 
-class _Head(msgspec.Struct):
+class _JobHeader(msgspec.Struct):
     """What a job of any version begins with."""
 
     job: str = ""
@@ -44,7 +44,7 @@ class _Head(msgspec.Struct):
     subscription_id: str = ""
 
 
-_head = msgspec.json.Decoder(_Head)
+_job_header = msgspec.json.Decoder(_JobHeader)
 
 
 def poison_rule(lease_seconds: int) -> DeadLetter:
@@ -93,9 +93,9 @@ async def drop(storage: Storage, message: Message, *, now: datetime) -> None:
 
 def _described(message: Message) -> PutAside:
     try:
-        head = _head.decode(message.body)
+        head = _job_header.decode(message.body)
     except msgspec.DecodeError:
-        head = _Head()
+        head = _JobHeader()
     return PutAside(
         message.id,
         head.job,

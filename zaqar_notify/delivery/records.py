@@ -159,14 +159,14 @@ class InternalPost(Post):
         return ()
 
 
-class _Head(msgspec.Struct):
+class _Versioned(msgspec.Struct):
     """The field that records of all versions have."""
 
     version: int
 
 
 encode = msgspec.json.Encoder().encode
-_head: msgspec.json.Decoder[_Head] = msgspec.json.Decoder(_Head)
+_versioned: msgspec.json.Decoder[_Versioned] = msgspec.json.Decoder(_Versioned)
 _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
@@ -216,7 +216,7 @@ def _read(decoder: msgspec.json.Decoder[Read], body: bytes) -> Read:
         return decoder.decode(body)
     except msgspec.DecodeError:
         with suppress(msgspec.DecodeError):
-            version = _head.decode(body).version
+            version = _versioned.decode(body).version
             if version > VERSION:
                 raise WrittenLater(version) from None
         raise

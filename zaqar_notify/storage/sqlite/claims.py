@@ -87,7 +87,7 @@ class SQLiteClaims(Claims):
                 return None, True
             rule = None if dead_letter is None else dead_letter(queue.rules)
             most = None if rule is None else rule.max_claim_count
-            found = self._messages.look(db, queue.number, limit, now_ms, most, without_clients)
+            found = self._messages.scan_head(db, queue.number, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None and found.exhausted:
                 self._messages.move(db, found.exhausted, queue.salt, rule, now_ms)

@@ -265,7 +265,7 @@ class SQLiteMessages(Messages):
         await self._free_what_fell_due(queue.number, ref, now_ms)
 
         def write(db: apsw.Connection) -> tuple[list[Message], bool]:
-            found = self.look(db, queue.number, limit, now_ms)
+            found = self.scan_head(db, queue.number, limit, now_ms)
             self._removals.add(db, [row[SERIAL] for row in found.taken])
             take_out(db, found.expired)
             return [to_message(row, queue.salt, now_ms) for row in found.taken], found.is_cut
@@ -304,7 +304,7 @@ class SQLiteMessages(Messages):
         row = self._database.read_one(NEXT_DUE, (queue.number,))
         return None if row is None else from_ms(row[0])
 
-    def look(
+    def scan_head(
         self,
         db: apsw.Connection,
         number: int,
@@ -312,9 +312,9 @@ class SQLiteMessages(Messages):
         now: int,
         max_claim_count: int | None = None,
         without_clients: Collection[str] = (),
-    ) -> Look:
+    ) -> HeadScan:
         """The first `limit` visible messages, for writes; those claimed too often are set apart."""
-        found = Look([], [], [], is_cut=False)
+        found = HeadScan([], [], [], is_cut=False)
         others = {f"client{index}": client for index, client in enumerate(without_clients)}
         statement = free_without(len(others)) if others else FREE_IN_ORDER
         passing = self._passing.begin(number, without_clients) if others else None
@@ -350,13 +350,15 @@ class SQLiteMessages(Messages):
 
     def _find(
         self, db: apsw.Connection, queue: QueueRow, message_id: str, now: int
-    ) -> Found | None:
+    ) -> FoundMessage | None:
         """A message that exists, by its id."""
         for statement, bindings in _lookups(queue, message_id, OWN, MOVED):
             for serial, claim, held_until, expires_at in db.execute(statement, bindings):
                 if expires_at > now and not self._removals.has(serial):
                     is_held = held_until is not None and held_until > now
-                    return Found(serial, claim if is_held else None, is_held and claim is None)
+                    return FoundMessage(
+                        serial, claim if is_held else None, is_held and claim is None
+                    )
         return None
 
     def _delete(
@@ -374,7 +376,7 @@ class SQLiteMessages(Messages):
         self._remove(db, queue, {message_id: found}, now)
 
     def _remove(
-        self, db: apsw.Connection, queue: QueueRow, found: Mapping[str, Found], now: int
+        self, db: apsw.Connection, queue: QueueRow, found: Mapping[str, FoundMessage], now: int
     ) -> None:
         """Delete messages by their ids, and note those that are not due yet."""
         self._removals.add(db, [one.serial for one in found.values()])
@@ -420,7 +422,7 @@ def _lookups(
     yield moved, {"queue": queue.number, "id": message_id}
 
 
-class Found(msgspec.Struct, frozen=True):
+class FoundMessage(msgspec.Struct, frozen=True):
     """A message by its serial number: the live claim on it, if any, or whether it is delayed."""
 
     serial: int
@@ -428,10 +430,10 @@ class Found(msgspec.Struct, frozen=True):
     is_delayed: bool
 
 
-class Look(msgspec.Struct):
+class HeadScan(msgspec.Struct):
     """What a consumer met at the head of a queue, in order.
 
-    `is_cut` says that the look ended at its bound on rows that are not to be had, with more behind.
+    `is_cut` says that the scan ended at its bound on rows that are not to be had, with more behind.
     """
 
     taken: list[Row]
