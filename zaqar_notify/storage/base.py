@@ -2,19 +2,19 @@
 
 A message store keeps messages, claims, idempotency keys and the internal queues of its own deliveries. The
 control store (`storage.control`) keeps queues' records and subscriptions, perhaps in another database. Of
-those, a message store knows what a write needs to know, in a *head* beside each queue's messages.
+those, a message store keeps the part that a write needs, in a *head* beside each queue's messages.
 
 Rules for all methods:
 
 - `now` is the caller's instant, and every rule about time is a comparison with it: a message has
   expired when `expires_at <= now`, is held by a claim while `now < claim expiry`, is delayed while
-  `now < posted + delay`. What a driver deletes on its own account only reclaims space. Time does not
+  `now < posted + delay`. Deletions on a driver's own account only reclaim space. Time does not
   go back: once a call with some `now` has been answered, calls with an earlier one may be answered
   as of that.
 - A message is *visible* when it has not expired, its delay has passed, and no live claim holds it.
 - Ids and markers are opaque, of `A-Z a-z 0-9 - _`, and assigned by the store. An ill-formed one
   names nothing.
-- A write that returned is durable (see the driver's heading for what that rests on), and is seen by
+- A write that returned is durable (the driver's heading names the conditions), and is seen by
   every read that starts afterwards. A write that raised `StorageUnavailable` may have happened.
 - Cancelling a write leaves it done or not done, never half done.
 - Writes that arrive together are committed together; one that is refused does not touch the others.
@@ -52,7 +52,7 @@ than deliveries may stand still."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
-    """A client's name for one post, with a digest of what was posted under it."""
+    """A client's name for one post, with a digest of the posted messages."""
 
     key: str
     fingerprint: bytes
@@ -62,9 +62,9 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 class Post(ABC):
     """The messages of one request, before their queue's metadata is known.
 
-    The driver asks back for what depends on the queue's rules and on whether it is subscribed to, as its
-    head has them in the very write that stores the messages. The methods are pure and quick: the driver
-    may ask before that, by a head that it saw earlier, and once more if the head has changed by then.
+    The driver calls `messages_for` and `jobs` with the rules and the subscriptions that the queue's head
+    has in the very write that stores the messages. The methods are pure and quick: the driver may call
+    them earlier, with a head that it read before, and again if the head has changed since.
     """
 
     client_id: str
@@ -124,7 +124,7 @@ class Watch(ABC):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a message store knows of a queue beside its messages.
+    """The part of a queue that a message store keeps beside the messages.
 
     `rules` are those keys of the record's metadata that posts and claims obey, as of `revision` of the
     record. No subscription of the queue lives longer than `subscribed_until`; None: there is none. `turn`
@@ -186,7 +186,7 @@ class Heads(ABC):
 
     @abstractmethod
     async def count_internal(self, *, prefix: str) -> int:
-        """How many messages are on the internal queues whose names begin with `prefix`.
+        """How many messages are on the internal queues with names that begin with `prefix`.
 
         Claimed and delayed ones count; those that have expired and are not swept yet may count. The
         cost grows with the messages that are counted.
@@ -263,7 +263,7 @@ class Messages(ABC):
     async def delete(
         self, ref: QueueRef, message_id: str, *, claim_id: str | None, now: datetime
     ) -> None:
-        """Delete one message. One that does not exist is no error, whatever the claim id.
+        """Delete one message. A message that does not exist is no error, with any claim id.
 
         One that is delayed at `now` is cancelled: see `cancelled`.
 
@@ -323,12 +323,12 @@ class Messages(ABC):
 
     @abstractmethod
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
-        """Begin to watch a queue; `exclusive` for those who will claim, so that few race for little."""
+        """Begin to watch a queue; `exclusive` for callers that will claim, so that few race for one message."""
 
 
 FREED_AT_START_CLAIMS = 3
-"""A job that ends its process time and again does so at the pace of its leases, not of restarts; and
-what is in hand beside it is not taken for such a job within seconds."""
+"""A job that kills its process again and again does so at the pace of its leases, not of restarts. Other
+jobs in hand at that time are not taken for such a job within seconds."""
 
 DeadLetterRule: TypeAlias = Callable[[JsonObject], DeadLetter | None]
 """Of a queue's rules."""
@@ -338,7 +338,7 @@ class Claims(ABC):
     """Leases over messages.
 
     A store that serves a single process knows, when it is opened, that the claims on internal queues
-    are those of a process that is gone: it frees what they held, but for messages that were claimed
+    are those of a process that is gone. It frees their messages, except for messages that were claimed
     more than `FREED_AT_START_CLAIMS` times. Those wait for the end of their lease.
     """
 
@@ -435,8 +435,8 @@ class Claims(ABC):
         """Make the claim's messages visible at once. No error if there is no such claim.
 
         Args:
-            counted: False takes back the claim's raise of `claim_count`, for a claim whose answer
-                reached nobody.
+            counted: False takes back the claim's raise of `claim_count`, for a claim that
+                never reached its caller.
         """
 
 
@@ -451,8 +451,8 @@ class MessageStore(ABC):
     """The control store in the same database, if the driver has one."""
 
     clock: Clock = SystemClock()
-    """What the calls' `now` comes from, and what says to those who watch whether a delay or a claim has
-    ended. A store of one process brings its own; for one of several it is set by `store_clock`."""
+    """The clock of the callers' `now`; watches use it, too, for the ends of delays and claims. A store of
+    one process brings its own clock; `store_clock` sets it for a store of several processes."""
 
     async def read_clock(self) -> datetime | None:
         """The store's own clock, read once between the call and its return.
@@ -466,8 +466,8 @@ class MessageStore(ABC):
         return None
 
     async def diagnose(self) -> list[Finding]:
-        """What an operator should know of the store, beyond whether it answers: versions, its
-        promises, its indexes. Changes nothing; takes seconds at most.
+        """Findings for an operator, beyond whether the store answers: versions, promises,
+        indexes. Changes nothing; takes seconds at most.
 
         Raises:
             StorageUnavailable: It gave no answer.
@@ -475,7 +475,7 @@ class MessageStore(ABC):
         return []
 
     async def take_turn(self, duty: str, *, seconds: float, now: datetime) -> bool:
-        """Whether a periodic duty falls to the caller, who then has it for so long.
+        """Whether the caller gets a periodic duty; it then has the duty for that time.
 
         Of all processes on the store one is told so at a time. A store that serves a single process
         may leave this out.

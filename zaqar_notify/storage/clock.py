@@ -64,7 +64,7 @@ async def _follow(storage: Storage, clock: StoreClock, read_seconds: float) -> N
         try:
             reading = await _read(storage, clock)
         except StorageUnavailable:
-            # It runs on as it did; whoever needs the store says that it is away.
+            # The clock runs on unchanged; callers of the store report the outage.
             continue
         if reading is not None:
             _adjust(clock, reading)

@@ -1,7 +1,7 @@
 """The contract of a control store: queues' records and subscriptions.
 
 The rules about time, durability and cancelling are those of `storage.base`. Nothing here reaches into a
-message store: `storage.planes` brings the heads of queues in line with what is written here.
+message store: `storage.planes` brings the heads of queues in line with the records.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class QueueRecords(ABC):
     ) -> QueueRecord:
         """Replace the metadata by `change(metadata)`, atomically; the record is *unapplied* from then on.
 
-        `change` is pure; it may be called again when another writer came between. What it raises
-        ends the update with nothing stored.
+        `change` is pure; it may be called again when another writer came between. An error that
+        it raises ends the update with nothing stored.
 
         Raises:
             QueueDoesNotExist: The queue was never created.
@@ -66,7 +66,7 @@ class QueueRecords(ABC):
 
     @abstractmethod
     async def unapplied(self, *, limit: int) -> Sequence[QueueRecord]:
-        """Up to `limit` records whose change was not said to be applied."""
+        """Up to `limit` records that are unapplied."""
 
     @abstractmethod
     async def raise_revision(self, ref: QueueRef, *, above: int) -> QueueRecord | None:
@@ -118,8 +118,8 @@ class Subscriptions(ABC):
         """Store it and return what is stored.
 
         When a subscription with the same subscriber lives on the queue, that one is replaced by
-        `renew(that one)`, atomically. What `renew` raises is raised, and nothing is stored. What a
-        repeated subscription changes is its caller's rule: a driver adds nothing to it.
+        `renew(that one)`, atomically. An error from `renew` is raised, and nothing is stored. The
+        caller decides, in `renew`, how a repeated subscription changes; a driver adds nothing to it.
 
         Raises:
             SubscriptionOver: One of the same subscriber is over, and was not removed yet.

@@ -21,7 +21,7 @@ class Capability(StrEnum):
     """Messages can be claimed, and a claim is exclusive."""
 
     DURABILITY = "DURABILITY"
-    """What was acknowledged survives the end of any process, of ours or of the store."""
+    """Acknowledged writes survive the end of any process, of ours or of the store."""
 
     AOD = "AOD"
     """At least one delivery: a message that is claimed and not deleted comes back."""
@@ -41,7 +41,7 @@ class Driver(ABC):
     """Its stores, for sentences: "a SQLite file"."""
 
     capabilities: ClassVar[Set[Capability]]
-    """The promises that its stores keep. Nobody asks for a driver by its name."""
+    """The promises that its stores keep. Code asks for a capability, never for a driver by its name."""
 
     is_shared: ClassVar[bool] = True
     """Whether several processes can use one store at the same time."""

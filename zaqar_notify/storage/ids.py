@@ -1,9 +1,9 @@
 """Ids of messages, and markers of pages: one form on every store (docs/decisions/0006).
 
 Eight bytes are the message's position in its own queue, four say which life of the queue it is of, in
-hex. A position is the present's millisecond, and behind it a count of the queue's own; so nobody can tell
-from an id how much others post, and a store that was restored from a backup goes on behind all that
-it gave out before.
+hex. A position is the present millisecond, followed by a count of the queue's own. So an id does not
+show how much other projects post, and a store that was restored from a backup continues after all ids
+that it gave out before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where to begin the looks that pass over the messages of some clients.
 
-What those have waiting may be a hundred thousand messages, and each look would pass over all of them. So
-after a look that took long, others begin for a while where it found something. Meanwhile an older message
-that is free again is not found; then one look begins at the head of the queue again.
+These clients may have a hundred thousand messages in the queue, and each look would pass over all of
+them. So after a look that took long, other looks begin where it found a message, for a while. An older
+message that is freed in this time is found by the next look that begins at the head of the queue.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The control store and the message store as one: what crosses from one to the other, in which order.
+"""The control store and the message store as one, and the order of the steps that change both.
 
 No write spans the two stores, so each step leaves a state that the next caller, or the sweep, completes:
 
@@ -11,7 +11,7 @@ No write spans the two stores, so each step leaves a state that the next caller,
    record if that has not changed meanwhile; else it begins again. A head is made anew only at a later
    revision, so a process that was paused in step 2 or 3 brings nothing back.
 5. *A subscription* raises `subscribed_until` of the head before it is stored, so that it is notified even
-   if the process ends; and after it is stored, in case somebody lowered that between the two.
+   if the process ends; and again after it is stored, in case another caller lowered it in between.
 6. *A subscription that is over* is lowered away, unless the head was raised meanwhile. Then its internal
    queues go, then its row.
 
@@ -45,7 +45,7 @@ REMOVED_AT_ONCE = 500
 
 
 class Storage:
-    """What the service functions and the workers call. Made by `storage.registry.open_storage`."""
+    """The store, for service functions and workers. Made by `storage.registry.open_storage`."""
 
     def __init__(self, control: ControlStore, store: MessageStore) -> None:
         self.control = control
@@ -117,7 +117,7 @@ class Storage:
         await self.control.ping()
 
     async def diagnose(self) -> list[Finding]:
-        """What an operator should know of both stores."""
+        """Findings of both stores, for an operator."""
         return [*await self.store.diagnose(), *await self.control.diagnose()]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
@@ -158,8 +158,8 @@ class Queues:
     async def update(self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
         """Replace the metadata by `change(metadata)`, atomically, and return it.
 
-        `change` is pure; it may be called again when another writer came between. What it raises
-        ends the update with nothing stored.
+        `change` is pure; it may be called again when another writer came between. An error that
+        it raises ends the update with nothing stored.
 
         Raises:
             QueueDoesNotExist: The queue was never created.
@@ -216,7 +216,7 @@ class Queues:
 
 
 class Subscriptions:
-    """Subscriptions, with what a queue's head says of them; an expired one is as good as absent.
+    """Subscriptions, kept in step with the queue's head; an expired subscription counts as absent.
 
     A subscription that is removed (by `delete`, `delete_all`, `remove_expired`, or since an expired
     one gives way to a new one) takes its own internal queues with it: those that
@@ -313,7 +313,7 @@ class Subscriptions:
     async def _without_those_over(
         self, write: Callable[[], Awaitable[Subscription]]
     ) -> Subscription:
-        """What the write stores, once expired subscriptions that stand in its way are removed."""
+        """Run the write; expired subscriptions that it meets are removed first."""
         while True:
             try:
                 return await write()

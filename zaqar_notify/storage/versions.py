@@ -1,4 +1,4 @@
-"""What the drivers say alike of the version of what is stored."""
+"""The version of the stored data: messages that all drivers share."""
 
 from __future__ import annotations
 

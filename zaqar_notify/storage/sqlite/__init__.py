@@ -1,11 +1,11 @@
 """The SQLite driver: one file, one process, no other service.
 
-Every write commits with `synchronous=FULL` in WAL mode, so what was acknowledged survives the loss
+Every write commits with `synchronous=FULL` in WAL mode, so acknowledged writes survive the loss
 of the process and of power, as far as the disk honours fsync. One process owns the file (a lock
 beside it says so); one connection of it writes, others read.
 
     migrations/       the tables and the indexes, step by step
-    opening.py        opening and locking the file; what a start refuses
+    opening.py        opening and locking the file; the refusals of a start
     timekeeping.py    the process's clock, which goes on over restarts
     reserve.py        room that is kept for a full disk
     checkpointing.py  the write-ahead log, copied into the database

@@ -1,4 +1,4 @@
-"""What was deleted before its delay had ended, noted in the write that deleted it."""
+"""Messages that were deleted before their delay had ended, noted in the write that deletes them."""
 
 from __future__ import annotations
 

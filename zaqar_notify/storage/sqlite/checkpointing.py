@@ -1,9 +1,9 @@
 """Copying the write-ahead log into the database, so that the next writes begin it anew.
 
 As a rule a commit does it by itself, every 4 MB: that takes some milliseconds. A backup reads one state of
-the database for as long as it takes, and nothing that was committed since can be copied meanwhile. What
-has gathered by then would hold up a commit, and every post behind it, for seconds; so a thread copies it,
-on a connection of its own, and the commits do the last part when there is little left.
+the database for as long as it takes, and later commits can't be copied meanwhile. A commit that copied
+them all afterwards would hold up every post for seconds. So a thread copies them, on a connection of
+its own, and the commits do the last part when there is little left.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from zaqar_notify.storage.sqlite.opening import CHECKPOINT_PAGES, connect
 
 MOST_PAGES_IN_A_COMMIT = 4 * CHECKPOINT_PAGES
 LOG_BYTES = 16 << 20
-"""What the file of the log is cut to when it is begun anew."""
+"""The size to which the file of the log is cut when it is begun anew."""
 PAUSE_SECONDS = 0.2
-"""Between two tries of the thread, while somebody reads what is in the way."""
+"""The pause between two tries of the thread while a reader is in the way."""
 QUICK_SECONDS = 0.1
 MOST_TRIES = 5
 """The thread leaves the rest to a commit when there can't be much of it, or it gets no less."""
@@ -43,7 +43,7 @@ class Checkpoints:
         writer.set_wal_hook(self._committed)
 
     def close(self) -> None:
-        """Before the connection that writes is closed, which copies what is left."""
+        """Stop, before the writing connection is closed; its closing copies the rest."""
         self._closed.set()
         self._wanted.set()
         if self._thread is not None:
@@ -68,9 +68,9 @@ class Checkpoints:
         return OK
 
     def _copy(self, connection: apsw.Connection) -> bool:
-        """Copy what nobody who reads is in the way of; whether that was all.
+        """Copy as much as the present readers allow; whether that was all.
 
-        What goes wrong is met by the next write, or the next try.
+        An error is met again by the next write, or the next try.
         """
         try:
             pages, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

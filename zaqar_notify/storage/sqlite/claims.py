@@ -237,7 +237,7 @@ class SQLiteClaims(Claims):
         await self._database.write(write)
 
     async def free_orphans(self) -> None:
-        """Free what a former process held on internal queues, but for what was claimed often."""
+        """Free the messages that a former process held on internal queues, except those claimed often."""
 
         def write(db: apsw.Connection) -> None:
             orphans: list[Row] = db.execute(ORPHANS, (INTERNAL_PROJECT,)).fetchall()
@@ -253,7 +253,7 @@ class SQLiteClaims(Claims):
             await self._database.write(write)
 
     def sweep(self, db: apsw.Connection, *, now: int, limit: int) -> int:
-        """Remove expired claims and free what they held, for writes of any store; how many."""
+        """Remove expired claims and free their messages, for writes of any store; the number of claims."""
         expired: list[Row] = db.execute(
             "SELECT id, queue, serials FROM claims INDEXED BY expiring_claims "
             "WHERE expires_at <= ? LIMIT ?",

@@ -37,7 +37,7 @@ from zaqar_notify.storage.sqlite.statements import marks
 LOOKED_AT_BYTES = 1 << 18
 """Rows that a list looks at before other requests have a turn: some milliseconds."""
 ROW_BYTES = 512
-"""What a row counts beside its metadata."""
+"""The size that a row counts beside its metadata."""
 
 _RECORD_COLUMNS = "project, name, metadata, created_at, revision"
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM records WHERE project = ? AND name = ?"

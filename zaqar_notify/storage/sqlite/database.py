@@ -2,7 +2,7 @@
 
 A write is a function that runs its statements and returns its result. Writes that arrive while a
 commit is under way go into the next batch together: one transaction, one fsync. Statements run on
-the event loop, where they take microseconds and contend with nobody for the interpreter; the
+the event loop, where they take microseconds and contend with no other thread; the
 commit, which waits for the disk, runs in a thread of its own (docs/decisions/0001).
 """
 
@@ -68,7 +68,7 @@ class Database:
         self._reserve = Reserve(path)
         self._damage: str | None = None
         self.errors = StorageErrors(self._note)
-        """Around reads: SQLite's failures become ours; what can't be read stops all writes."""
+        """Around reads: SQLite's failures become ours; a damaged file stops all writes."""
         self._locked_since: float | None = None
         self._waiting: deque[Pending[Any]] = deque()
         self._alone: deque[Pending[Any]] = deque()
@@ -82,7 +82,7 @@ class Database:
         self._committer = threading.Thread(target=self._commit_all, name="commit", daemon=True)
         self._committer.start()
         self.after_commit: list[Callable[[], None]] = []
-        """What a write wants done once it is durable; it appends while it runs."""
+        """Callbacks of the present writes, run once they are durable; a write appends them while it runs."""
         self.after_end: list[Callable[[bool], None]] = []
         """Told of each transaction's end: True committed, False rolled back."""
 
@@ -91,7 +91,7 @@ class Database:
         """Open or create the file, and own it.
 
         Raises:
-            StartRefused: It can't be used; the sentence says why, and what to do.
+            StartRefused: It can't be used; the sentence gives the reason and a remedy.
         """
         lock, writer = open_file(path)
         return cls(path, lock, writer)
@@ -127,10 +127,10 @@ class Database:
     async def write(self, write: Write[T], *, grows: Grows = Grows.NOT) -> T:
         """Run `write` in the next batch and wait until it is durable.
 
-        What `grows` is refused with `StorageFull` while room is short.
+        While room is short, a write that `grows` the file is refused with `StorageFull`.
 
         `write` may run twice (a batch that failed is repeated one by one), so it changes nothing
-        but the database and what it leaves to `after_commit`. A `NotifyError` that it raises
+        but the database and `after_commit`. A `NotifyError` that it raises
         refuses it alone.
         """
         self.check_open()
@@ -203,7 +203,7 @@ class Database:
         self._commits.put(True)
 
     def _check(self) -> None:
-        """Whether what is written now will be found by a later start."""
+        """Whether a later start will find the present writes."""
         if self._damage is not None:
             raise StorageDamaged(self._damage)
         self._files.check_before()
@@ -316,20 +316,20 @@ class Database:
         self._rest()
 
     def _fail(self, batch: list[Pending[Any]], error: StorageUnavailable) -> None:
-        """The store can't be written to now, whatever is written: each of the batch fails with that."""
+        """Fail every write of the batch: the store takes no writes now."""
         for pending in batch:
             pending.fail(error)
         self._rest()
 
     def _ended(self, *, committed: bool) -> list[Callable[[], None]]:
-        """Tell those who keep state of their own; what the writes wanted done after the commit."""
+        """Call the listeners of `after_end`; return the callbacks of the writes in the transaction."""
         for listener in self.after_end:
             listener(committed)
         actions, self.after_commit = self.after_commit, []
         return actions
 
     def _rest(self, answered: int = 0) -> None:
-        """Go on with what arrived meanwhile, or fall idle."""
+        """Plan a batch of the writes that arrived meanwhile, or fall idle."""
         self._batch_delay.answered(answered, waiting=len(self._waiting))
         if self._waiting or self._alone:
             self._plan_batch()

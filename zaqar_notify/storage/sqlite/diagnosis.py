@@ -24,7 +24,7 @@ NO_SPACE_BYTES = 100 << 20
 
 
 def diagnose(path: Path) -> list[Finding]:
-    """Who uses the file, whether it is sound, and whether it has room to grow."""
+    """The state of the file for the doctor: its user, its soundness, its room to grow."""
     if not path.parent.is_dir():
         return [ok("store", f"{path} is not there yet; the first start makes it")]
     findings = [_space(path.parent)]
@@ -45,7 +45,7 @@ def diagnose(path: Path) -> list[Finding]:
 
 
 def _remains(path: Path) -> Finding | None:
-    """What a start would refuse before it opens the database."""
+    """The refusals of a start before it opens the database."""
     try:
         left = remains(path)
         if left is None and is_foreign(path):
@@ -60,7 +60,7 @@ def _restore(path: Path) -> str:
 
 
 def _owner(path: Path) -> list[Finding]:
-    """Who uses the file, and whether it has the room that it keeps for deletes."""
+    """The process that uses the file, and whether the room kept for deletes is there."""
     pid = _user(path)
     if pid is None:
         return [ok("store", f"{path} is in use by no process")]
@@ -83,7 +83,7 @@ def _user(path: Path) -> str | None:
     except OSError:
         return None
     try:
-        # Shared, and for a moment: who starts meanwhile would be refused.
+        # Shared, and for a moment: a process that starts meanwhile would be refused.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
@@ -121,7 +121,7 @@ def _content(path: Path) -> list[Finding]:
 
 def _connect(path: Path) -> apsw.Connection:
     if not Path(f"{path}-wal").exists():
-        # Nobody uses it, and all is in this one file: read it without making others beside it.
+        # No process uses it, and all is in this one file: read it without making others beside it.
         uri = f"file:{quote(str(path))}?immutable=1"
         return apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     # Not read-only: readers of a WAL take part in its locks. It writes nothing all the same.

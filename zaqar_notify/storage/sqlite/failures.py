@@ -1,4 +1,4 @@
-"""The one place that knows SQLite's errors, and what ours they become."""
+"""From SQLite's errors to ours: the one place that knows them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whether the files in use are still the ones that were opened.
 
-SQLite writes on into an open file, whatever becomes of the file's name. What was removed, replaced or
-cut off under a running process would take writes that no later start finds.
+SQLite writes on into an open file even when the file's name is gone. A file that was removed, replaced
+or cut off under a running process would take writes that no later start finds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Files:
     """The database with its write-ahead log, the log's index, and the lock; a look takes microseconds."""
 
     def __init__(self, path: Path, *, log_bytes: int) -> None:
-        """Know the files by what they are now: they are open, and all there.
+        """Remember the identity of the open files; all must be there.
 
         Args:
             log_bytes: SQLite itself cuts the write-ahead log to this, when it is longer.
@@ -49,7 +49,7 @@ class Files:
         self._look_at_all_at = time.monotonic() + ALL_SECONDS
 
     def check_after(self) -> None:
-        """Before what was written is acknowledged: look at the files that it is in.
+        """Check the files before their new writes are acknowledged.
 
         Raises:
             StorageDamaged: As `check_before` from now on, as long as the file is not put back.

@@ -1,4 +1,4 @@
-"""Heads of queues: what posts and claims must know, beside the messages."""
+"""Heads of queues: the part that posts and claims read, beside the messages."""
 
 from __future__ import annotations
 
@@ -136,5 +136,5 @@ class SQLiteHeads(Heads):
 
 
 def _forget(db: apsw.Connection, ref: QueueRef) -> None:
-    """Remove what is remembered of a dropped head."""
+    """Remove the remaining row of a dropped head."""
     db.execute("DELETE FROM queues WHERE project = ? AND name = ?", (ref.project, ref.name))

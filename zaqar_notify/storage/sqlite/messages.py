@@ -313,7 +313,7 @@ class SQLiteMessages(Messages):
         max_claim_count: int | None = None,
         without_clients: Collection[str] = (),
     ) -> HeadScan:
-        """The first `limit` visible messages, for writes; those claimed too often are set apart."""
+        """The first `limit` visible messages, for writes; messages claimed too often are set apart."""
         found = HeadScan([], [], [], is_cut=False)
         others = {f"client{index}": client for index, client in enumerate(without_clients)}
         statement = free_without(len(others)) if others else FREE_IN_ORDER
@@ -385,7 +385,7 @@ class SQLiteMessages(Messages):
             cancel(db, queue.ref, delayed, now)
 
     async def _free_what_fell_due(self, number: int, ref: QueueRef, now: int) -> None:
-        """So that what is visible is in one index, in order; each message is freed once per hold."""
+        """Free due messages, so that one index has all visible messages in order; once for each hold."""
         while self._database.read_one(FALLEN_DUE, (number, now, 1)) is not None:
             await self._database.write(lambda db: self.free_fallen_due(db, number, ref, now))
 
@@ -431,9 +431,9 @@ class FoundMessage(msgspec.Struct, frozen=True):
 
 
 class HeadScan(msgspec.Struct):
-    """What a consumer met at the head of a queue, in order.
+    """The rows that a scan met at the head of a queue, in order.
 
-    `is_cut` says that the scan ended at its bound on rows that are not to be had, with more behind.
+    `is_cut` says that the scan ended at its bound on rows that can't be claimed, with more behind.
     """
 
     taken: list[Row]

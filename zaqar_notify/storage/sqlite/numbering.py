@@ -4,10 +4,10 @@ Serial numbers are in the order of commits, which are one writer's, so none is s
 They are reserved by the hundred thousand, so that numbering writes nothing per post; a crash leaves a
 hole.
 
-A position is the present millisecond, and behind it a count of what the queue itself got in it
-(docs/decisions/0006). So the only state is that of the present millisecond. The clock is read at the start,
-and carried on by one that nobody sets; what is noted in the file keeps positions from going back when
-the next start finds the clock set back.
+A position is the present millisecond, followed by a count of the queue's messages in it
+(docs/decisions/0006). So the only state is that of the present millisecond. The host's clock is read at the
+start; from then on a monotonic clock counts. A note in the file keeps positions from going back when the
+next start finds the host's clock set back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Numbering:
         self._serials: int = serials
         self._start_ms = max(time.time_ns() // 1_000_000, positions_until)
         self._started_at = running_seconds()
-        # Should a restored file be started by a clock that is behind, what is new has new ids all the same.
+        # A restored file may be started with a clock that is behind. New messages get new ids all the same.
         self._offset = secrets.randbelow(POSITIONS_PER_MS // 2)
         self._positions_until = 0
         self._reserving: tuple[int, int] | None = None

@@ -1,7 +1,7 @@
-"""Opening the file: whose it is, whether it is ours and sound, and what makes a new one.
+"""Opening the file: its lock, the checks that it is ours and sound, and the making of a new one.
 
-A start refuses what looks like the remains of a store. An empty database made in its place would take
-posts, and be noticed when the old ones are missed.
+A start refuses a path with the remains of a store. An empty database in its place would take posts, and
+the loss of the old messages would be noticed late.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def open_file(path: Path) -> tuple[int, apsw.Connection]:
     """Own the file, made when absent: the lock's descriptor, and the connection that writes.
 
     Raises:
-        StartRefused: It can't be used; the sentence says why, and what to do.
+        StartRefused: It can't be used; the sentence gives the reason and a remedy.
     """
     if _sqlite_version() < SAFE_SQLITE:
         raise StartRefused(
@@ -122,11 +122,11 @@ def connect(path: Path, *, readonly: bool) -> apsw.Connection:
     connection.set_busy_timeout(1000)
     connection.pragma("synchronous", "full")
     connection.pragma("cache_size", -CACHE_KIB)
-    # Not mapped into memory: what was cut off, or is on a bad sector, would end the process by SIGBUS.
+    # Not mapped into memory: a cut-off part or a bad sector would end the process by SIGBUS.
     connection.pragma("mmap_size", 0)
     if readonly:
         connection.pragma("query_only", True)
-        # Checkpoints are the writer's: two connections at it was what older versions got wrong.
+        # Only the writer makes checkpoints: older versions were wrong to let two connections do it.
         connection.wal_autocheckpoint(0)
     else:
         connection.pragma("journal_mode", "wal")
@@ -144,7 +144,7 @@ def keep_log(connection: apsw.Connection, *, kept: bool = True) -> None:
 
 
 def _refuse_unknown(path: Path) -> None:
-    """Refuse what SQLite would take for a new database, or write to although it is not ours."""
+    """Refuse a file that SQLite would take for a new database, or write to although it is not ours."""
     try:
         left = remains(path)
         if left is not None:
@@ -182,7 +182,7 @@ def _refuse_damage(writer: apsw.Connection, path: Path) -> None:
 
 
 def soundness(connection: apsw.Connection, *, seconds: float) -> str | None:
-    """What SQLite says of the file: "ok", the first fault in one line, or None when it takes longer."""
+    """SQLite's check of the file: "ok", the first fault in one line, or None when it takes longer."""
     deadline = time.monotonic() + seconds
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS)
     try:

@@ -17,7 +17,7 @@ Write: TypeAlias = Callable[[apsw.Connection], T]
 
 
 class Pending(Generic[T]):
-    """One write that waits for its batch, and whoever waits for it."""
+    """One write that waits for its batch, and the future that its caller waits for."""
 
     __slots__ = ("_failure", "_result", "_write", "future", "grows")
 
@@ -56,5 +56,5 @@ class Pending(Generic[T]):
         try:
             with storage_errors:
                 raise self._failure or error
-        except Exception as failure:  # Whatever it is, it is the caller's answer.
+        except Exception as failure:  # The caller gets every error.
             self.future.set_exception(failure)

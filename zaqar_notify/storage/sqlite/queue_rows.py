@@ -20,7 +20,7 @@ _SELECT = (
 
 
 class QueueRow(msgspec.Struct, frozen=True):
-    """A queue that has a head: its number, and what its ids end with. `subscribed_until` in ms, or 0."""
+    """A queue that has a head: its number, and the end of its ids (`salt`). `subscribed_until` in ms, or 0."""
 
     ref: QueueRef
     number: int
@@ -34,7 +34,7 @@ class QueueRow(msgspec.Struct, frozen=True):
 class QueueRows:
     """The rows of queues with a head, cached: this process is the only one that changes them.
 
-    Readers see what is committed; a write also sees what its own transaction changed.
+    Readers see committed rows; a write also sees the changes of its own transaction.
     """
 
     def __init__(self, database: Database) -> None:
@@ -107,7 +107,7 @@ class QueueRows:
         self._changing[row.ref] = row
 
     def renumber(self, db: apsw.Connection, row: QueueRow) -> None:
-        """Leave all messages behind: the sweep removes what belongs to the former number."""
+        """Give the queue a new number: the sweep removes the messages of the former number."""
         self.remove(db, row)
         self.insert(db, msgspec.structs.replace(row, salt=new_salt()))
 

@@ -1,4 +1,4 @@
-"""What a path holds: a database of ours, another program's, or the remains of one.
+"""Whether a path holds a database of ours, another program's, or the remains of one.
 
 It is told from bytes alone: SQLite writes beside a file that it opens, and into its head.
 """
@@ -14,11 +14,11 @@ FOREIGN = "is no database of zaqar-notify"
 _MAGIC = b"SQLite format 3\0"
 _HEAD_BYTES = 100
 _MARK = slice(68, 72)
-"""Where the head of a database says whose it is: `application_id`."""
+"""The place of `application_id` in the head of a database: it names the owning program."""
 
 
 def remains(path: Path) -> str | None:
-    """What is left of a store at `path`, when it is less than one; else None.
+    """A description of the remains of a store at `path`; None when there is a database, or nothing.
 
     Raises:
         OSError: It can't be read.

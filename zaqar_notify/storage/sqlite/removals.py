@@ -2,7 +2,7 @@
 
 A delete of its own would write a page of each table and index that the message is in, nine pages
 to a commit. Noting its serial number writes one; the rows go later, hundreds at a time. Until then
-everybody who meets one passes it by (docs/decisions/0003).
+readers and claims pass over them (docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ TAKEN_OUT_AT_ONCE = 500
 ENOUGH_AT_ONCE = 10
 """So many neighbours are cheaper to take out than to note: pops of 20 got 2 to 6 times as far."""
 MOST_NOTED = 2 * TAKEN_OUT_AT_ONCE
-"""Everybody who looks at the head of a queue passes by what is noted, so that is bounded: as much is
-cleared as is added, however many delete at a time."""
+"""Each look at the head of a queue passes over the noted messages, so their number is bounded: as many are
+taken out as are added, however many callers delete at a time."""
 LONGEST_SECONDS = 0.5
 """How long removals wait for others."""
 

@@ -1,7 +1,7 @@
 """Room that is kept for the day on which the disk is full.
 
 A delete needs room, too: for the write-ahead log, before it frees any. So a file beside the database
-holds some. It goes at the first write that finds the disk full; from then on what only grows is
+holds some. It goes at the first write that finds the disk full; from then on growing writes are
 refused, while deletes, claims, purges and the sweep go on in its place. It is made again when there
 is room enough: on the disk, or inside the database, which uses deleted messages' pages again.
 """
@@ -14,13 +14,13 @@ from enum import IntEnum
 from pathlib import Path
 
 RESERVE_BYTES = 8 << 20
-"""Twice what the log usually has, and room for some hundred thousand claims and deletes."""
+"""Twice the usual size of the log, and room for some hundred thousand claims and deletes."""
 
 logger = logging.getLogger(__name__)
 
 
 class Grows(IntEnum):
-    """What a write is good for when room is short; the number is halves of the reserve that it leaves."""
+    """Whether a write is admitted when room is short: it must leave this many halves of the reserve free."""
 
     NOT = 0
     """It frees room, or takes next to none."""
@@ -37,7 +37,7 @@ class Reserve:
         self._path = reserve_of(database)
         self._size = RESERVE_BYTES
         self.is_released = not self._allocate()
-        """The disk was full: only what leaves enough room is written."""
+        """The disk was full: only writes that leave enough room are admitted."""
         if self.is_released:
             self._tell()
 
@@ -55,7 +55,7 @@ class Reserve:
         return room >= self._size * grows // 2
 
     def make_again(self, room: int) -> None:
-        """End the shortage, if there is room for a reserve and for what comes after it."""
+        """End the shortage, if there is room for a reserve and for further writes."""
         if not self.admits(Grows.CLIENTS, room) or not self._allocate():
             return
         self.is_released = False

@@ -26,12 +26,12 @@ def from_ms(ms: int) -> datetime:
 
 
 def to_id(position: int, salt: bytes) -> str:
-    """The id of what a queue of this salt has, or had, at a position."""
+    """The id of the message that a queue of this salt has, or had, at a position."""
     return f"{position:016x}" if position < FORMER_END else ids.to_id(position, salt)
 
 
 def to_position(message_id: str) -> int | None:
-    """The position that an id or marker has in it, or None for what is none of ours."""
+    """The position in an id or marker; None when it is none of ours."""
     if not _FORMER_ID.fullmatch(message_id):
         return ids.to_position(message_id)
     position = int(message_id, 16)

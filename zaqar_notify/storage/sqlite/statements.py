@@ -1,4 +1,4 @@
-"""What is asked of the tables of messages: one statement for each way to look."""
+"""The statements on the tables of messages: one for each kind of read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROWS_PER_STATEMENT = 64
 _FREE = ("free_messages", "m.held_until IS NULL")
 _CLAIMED = ("claimed_messages", "m.claim IS NOT NULL")
 _DELAYED = ("delayed_messages", "m.held_until IS NOT NULL AND m.claim IS NULL")
-"""The three states of a message: the index that holds those in it, and what they are."""
+"""The three states of a message: the index of each, and its condition."""
 
 
 _AFTER = (
@@ -38,7 +38,7 @@ FREE_IN_ORDER = in_order()
 
 @lru_cache(maxsize=64)
 def free_without(clients: int) -> str:
-    """`FREE_IN_ORDER` without the messages of `:client0` and so on, whose bodies are not read."""
+    """`FREE_IN_ORDER` without the messages of `:client0` and so on; their bodies are not read."""
     names = ", ".join(f":client{index}" for index in range(clients))
     return f"{_in_states(_AFTER, _FREE)} AND m.client NOT IN ({names}) ORDER BY 1"
 

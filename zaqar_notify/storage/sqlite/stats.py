@@ -21,7 +21,7 @@ COUNTS_BY_PREFIX = (
 
 
 def count_internal(db: apsw.Connection, prefix: str) -> int:
-    """Messages on internal queues whose names begin with `prefix`."""
+    """The number of messages on internal queues with names that begin with `prefix`."""
     db.execute("BEGIN")  # One snapshot; the connection is closed after this.
     bindings = (INTERNAL_PROJECT, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
     free, held, removed = (db.execute(each, bindings).get for each in COUNTS_BY_PREFIX)
@@ -30,7 +30,7 @@ def count_internal(db: apsw.Connection, prefix: str) -> int:
 
 
 def count(db: apsw.Connection, queue: QueueRow, now: int) -> QueueStats:
-    """Counts from the indexes alone; what has expired or lapsed unswept is little, and looked at."""
+    """Counts from the indexes alone; the few expired or lapsed messages before a sweep are read."""
 
     def one(statement: str, *bindings: int) -> int:
         value: int = db.execute(statement, bindings).get

@@ -69,7 +69,7 @@ class SQLiteStore(MessageStore):
         """Open or create the file.
 
         Raises:
-            StartRefused: It can't be used; the sentence says why, and what to do.
+            StartRefused: It can't be used; the sentence gives the reason and a remedy.
         """
         database = Database.open(path)
         try:

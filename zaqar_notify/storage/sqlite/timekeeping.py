@@ -1,7 +1,7 @@
 """The clock of the process that has the file, which goes on over restarts.
 
 Stored instants are that clock's, so a start that began with the host's would let leases, delays and ttls
-jump by whatever was done to the host's clock since. What is noted in the file says how to go on:
+jump by every change of the host's clock since. A note in the file says how to go on:
 
 - since the same boot of the computer: by the time that it has run since then;
 - after another boot: by the host's clock, as far ahead or behind as it was, and never back.
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Noted(msgspec.Struct, frozen=True):
-    """What all clocks said at one moment; milliseconds."""
+    """The readings of all clocks at one moment; milliseconds."""
 
     boot: str
     running: int
