@@ -1,4 +1,4 @@
-"""What the domain needs from outside itself."""
+"""The interface that the domain asks of its surroundings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,3 @@ class Doorbell(Protocol):
         Args:
             partition: Of the internal queues that have work, see `partitions.partition_of`.
         """
-
-
-class SilentDoorbell:
-    """For processes whose workers look at due work by themselves only."""
-
-    def ring(self, partition: int) -> None:
-        return

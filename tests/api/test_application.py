@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.app import create_app
 from tests.api.conftest import CLIENT_ID, PROJECT
+from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
 from tests.samples import Samples
 from zaqar_notify.errors import DoesNotExist
-from zaqar_notify.ports import SilentDoorbell
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage

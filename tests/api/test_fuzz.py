@@ -19,9 +19,9 @@ from tests.api.conftest import CLIENT_ID
 from tests.api.documented import DOCUMENTATION
 from tests.api.surfaces import RESOURCES
 from tests.clock import ManualClock
+from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
 from zaqar_notify.models import QueueRef
-from zaqar_notify.ports import SilentDoorbell
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pydantic import SecretStr
 
 from tests.clock import ManualClock
+from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
 from zaqar_notify import subscriptions
 from zaqar_notify.confirmations import DELAYS_SECONDS, PLACE_SECONDS
 from zaqar_notify.delivery import OwedDelivery, read_work
 from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.ports import SilentDoorbell
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
