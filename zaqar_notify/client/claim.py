@@ -39,7 +39,7 @@ class Claim:
         return bool(self.messages)
 
     def delete(self, message: Message) -> None:
-        """The message is dealt with.
+        """Delete a message of the claim.
 
         Raises:
             ServiceError: The lease has expired; another consumer may have the message.

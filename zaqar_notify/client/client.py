@@ -205,8 +205,8 @@ class Client:
         """Delete the messages that exist among these.
 
         Args:
-            claim_id: The claim that holds them. Without it, a claimed message is refused when it is
-                named alone, and deleted when named with others.
+            claim_id: The claim that holds them. Without it, the service refuses to delete a single claimed
+                message, and deletes several.
         """
         if len(message_ids) == 1 or claim_id is not None:
             for message_id in message_ids:

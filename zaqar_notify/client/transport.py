@@ -53,7 +53,7 @@ class Transport:
         self._on_warning = on_warning
 
     def close(self) -> None:
-        """Let go of the connections, and end the pause of a call that is about to try again."""
+        """Close the connections, and end the pause of a call that is about to try again."""
         self._closed.set()
         if self._owns_session:
             self._session.close()
@@ -73,7 +73,7 @@ class Transport:
         """Send until there is an answer, or the pauses between tries are used up.
 
         Args:
-            repeatable: Twice is as good as once. A call that is not is sent again only when its
+            repeatable: Making the call twice does no harm. Other calls are sent again only when their
                 connection was refused.
             wait: How long the service may hold the answer back, seconds.
 
