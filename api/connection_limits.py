@@ -38,7 +38,7 @@ class ConnectionLimits:
         """Count a new connection in; False when there is no room for it."""
         if len(self._idle) + len(self._working) >= self._most:
             logger.warning(
-                "There are as many connections as there may be",
+                "The limit of connections is reached",
                 extra={"action": "connections_full", "most": self._most},
             )
             if not self._idle:
@@ -83,7 +83,7 @@ class ConnectionLimits:
         size = self._buffered.pop(largest)
         self._buffered_bytes -= size
         logger.warning(
-            "A connection is ended: slow clients hold too much in all",
+            "A connection is closed, because slow clients hold too many bytes in all",
             extra={"action": "buffers_full", "bytes": size, "most": self._most_buffered_bytes},
         )
         largest.end()

@@ -78,7 +78,7 @@ def _fixed_before(path: Path, mongo_port: int, redis_port: int) -> Fixed:
     for port in fixed.ports:
         if not is_free(port):
             raise StartRefused(
-                f"Port {port}, on which the data in {path.parent} was made, is in use; stop what "
+                f"Port {port}, on which the data in {path.parent} was made, is in use; stop the program that "
                 "listens there, or name another directory with --data"
             )
     return fixed

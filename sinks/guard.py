@@ -122,7 +122,7 @@ def diagnose_reach(settings: Settings) -> list[Finding]:
             warning(
                 "guard",
                 f"Deliveries may go anywhere ({shown(tuple(everything))}), this host and network too",
-                "Name in ZAQAR_DELIVERY_ALLOW only what subscribers need to reach",
+                "Name in ZAQAR_DELIVERY_ALLOW only the networks that deliveries need",
             )
         ]
     exposed = [each for each in METADATA_SERVICES if _is_in(each, allowed, denied)]

@@ -97,7 +97,7 @@ def check_identity(headers: object) -> None:
         if _says_who_asks(name):
             raise ValidationFailed(
                 f"options: post_headers must not have {name[:80]!r}: services behind a proxy read "
-                "from it who asks. To prove who you are, send Authorization or X-Auth-Token"
+                "the caller's identity from it. To authenticate, send Authorization or X-Auth-Token"
             )
 
 

@@ -115,7 +115,7 @@ class Consumer:
         for message in claim.messages:
             if message.claim_count >= self._poison.max_claim_count:
                 logger.error(
-                    "A job is claimed for the last time; should it fail again, it is put aside",
+                    "A job is claimed for the last time; it is put aside if it fails again",
                     extra={"action": "job_poisonous", "queue": self.ref.name, "job": message.id},
                 )
         return taken

@@ -126,6 +126,6 @@ class Consumers:
                     await consumer.in_hand.give_back()
         except (StorageUnavailable, TimeoutError):
             logger.warning(
-                "Not everything could be given back; it comes back when its lease lapses",
+                "Some jobs could not be given back; they come back when their leases end",
                 extra={"action": "storage_unavailable"},
             )

@@ -140,7 +140,7 @@ class Engine:
                 await self._consumers.until(self._is_idle)
         except TimeoutError:
             logger.warning(
-                "Not everything was finished in time; it goes back",
+                "Some jobs were not finished in time; they go back to the store",
                 extra={"action": "drain_timeout", "in_hand": self.in_hand},
             )
         self._ending.set()

@@ -64,7 +64,7 @@ class EngineHost:
         self._thread.join(self._settings.shutdown_seconds + STOP_SECONDS)
         if self._thread.is_alive():
             logger.error(
-                "The engine did not stop in time; what it had in hand comes back with its leases",
+                "The engine did not stop in time; its jobs come back when their leases end",
                 extra={"action": "drain_timeout"},
             )
 

@@ -179,7 +179,7 @@ class InHand:
     def _lose(self, lease: _Lease) -> None:
         del self._leases[lease.claim_id]
         logger.warning(
-            "A lease has lapsed; its jobs are done once more",
+            "A lease has lapsed; its jobs are repeated",
             extra={"action": "lease_lost", "queue": self.ref.name},
         )
 
@@ -196,7 +196,7 @@ class InHand:
                     await self._store.until_answered(partial(self._delete, batch))
                 except StorageUnavailable as error:  # Only when stopping.
                     logger.warning(
-                        "Finished jobs could not be deleted; they are done once more",
+                        "Finished jobs could not be deleted; they are repeated",
                         extra={"action": "storage_unavailable", "error": str(error)},
                     )
                 for taken in batch:
@@ -215,6 +215,6 @@ class InHand:
             )
         except (ClaimNotHeld, MessageIsClaimed):
             logger.warning(
-                "A finished job is with another worker, who does it once more",
+                "A finished job belongs to another worker, which repeats it",
                 extra={"action": "lease_lost", "queue": self.ref.name, "job": taken.message.id},
             )

@@ -96,7 +96,7 @@ async def _remove_expired_subscriptions(storage: Storage, *, clock: Clock, stop:
 
 def _log_expired(subscription: Subscription) -> None:
     logger.info(
-        "A subscription has expired, and is removed with what it missed",
+        "A subscription has expired; it is removed with its undelivered messages",
         extra={
             "action": "subscription_expired",
             "subscription_id": subscription.id,

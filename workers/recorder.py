@@ -114,7 +114,7 @@ class Recorder:
         """All deliveries that waited for a subscription are left out for good, because it is gone."""
         self._counts.dropped["gone"] += count
         logger.warning(
-            "The subscription is gone; what waited for it is dropped",
+            "The subscription is gone; its waiting deliveries are dropped",
             extra={
                 "action": "deliveries_dropped",
                 "subscription_id": subscription_id,
@@ -130,13 +130,13 @@ class Recorder:
 
     def cancelled(self, ref: QueueRef, count: int) -> None:
         logger.debug(
-            "Messages were deleted before they were due; nobody is notified",
+            "Messages were deleted before they were due; they are not notified",
             extra={"action": "delivery_cancelled", "queue": ref.name, "count": count},
         )
 
     def hops_exceeded(self, message: Outgoing, subscription: Subscription) -> None:
         logger.warning(
-            "Messages crossed as many queues as they may, and go no further by queue subscriptions",
+            "Messages reached the limit of queues; queue subscriptions do not send them further",
             extra={
                 "action": "hops_exceeded",
                 "message_id": message.message_id,
@@ -155,7 +155,7 @@ class Recorder:
 
     def paused(self, subscription: Subscription, *, seconds: int) -> None:
         logger.info(
-            "The receiver asks for a pause; all that it is owed waits",
+            "The receiver asks for a pause; its deliveries wait",
             extra={"action": "endpoint_paused", **_facts(subscription), "seconds": seconds},
         )
 
@@ -167,7 +167,7 @@ class Recorder:
 
     def disabled(self, subscription: Subscription, outcome: Outcome, failures: Failures) -> None:
         logger.warning(
-            "The receiver wants no more; the subscription is disabled, and what comes is held",
+            "The receiver wants no more; the subscription is disabled, and later messages are held",
             extra={
                 "action": "subscription_disabled",
                 **_facts(subscription),
@@ -190,7 +190,7 @@ class Recorder:
             return
         self._shortage_logged_at = now
         logger.error(
-            "This process lacks files or memory for deliveries; they are put off, and spend no try",
+            "This process lacks files or memory for deliveries; they are put off and spend no attempt",
             extra={"action": "short_of_resources", "detail": detail},
         )
 

@@ -93,7 +93,7 @@ class BacklogView:
 
 def _log_failure(error: str) -> None:
     logger.warning(
-        "What is owed could not be counted",
+        "The jobs and deliveries in the store could not be counted",
         extra={"action": "storage_unavailable", "error": error},
     )
 

@@ -64,7 +64,7 @@ def _refuse_missing_library(uri: str) -> None:
     except ImportError as error:
         raise StartRefused(
             f"The library for {scheme} brokers can't be loaded ({error}); install zaqar-notify together "
-            "with what it requires"
+            "with its requirements"
         ) from error
 
 

@@ -111,7 +111,7 @@ def _link_seconds(subscription: Subscription, kind: MessageType, settings: Setti
 
 def _log_withheld(subscription: Subscription, kind: MessageType) -> None:
     logger.warning(
-        "An address has had its confirmation mails for now; this one is not sent",
+        "An address has reached its limit of confirmation mails; this mail is not sent",
         extra={
             "action": "confirmation_withheld",
             "kind": kind.value,

@@ -129,7 +129,7 @@ def _cumulated(counts: Iterable[int], bounds: Iterable[float]) -> list[tuple[str
 def _deliveries(deliveries: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     tries = CounterMetricFamily(
         "zaqar_notify_tries",
-        "Tries to deliver, by the subscriber's scheme and what came of it.",
+        "Attempts to deliver, by the subscriber's scheme and the verdict.",
         labels=["scheme", "verdict"],
     )
     counts = {(scheme, verdict.value): 0 for scheme in (*schemes, OTHER) for verdict in Verdict}
@@ -169,7 +169,7 @@ def _deliveries(deliveries: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
 def _engine(engine: EngineState) -> Iterator[Metric]:
     troubles = GaugeMetricFamily(
         "zaqar_notify_troubles",
-        "What an operator has to mend before deliveries go on.",
+        "Faults that an operator must mend before deliveries go on.",
         labels=["scheme"],
     )
     for scheme, number in engine.troubles.items():
@@ -223,5 +223,5 @@ def _backlog(backlog: Backlog) -> Iterator[Metric]:
     waiting.add_metric(["held"], backlog.held)
     yield waiting
     yield GaugeMetricFamily(
-        "zaqar_notify_poison", "Jobs that nobody could finish.", value=backlog.poison
+        "zaqar_notify_poison", "Jobs that no worker could finish.", value=backlog.poison
     )

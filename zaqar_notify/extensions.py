@@ -22,7 +22,7 @@ def load(entry_point: EntryPoint, base: type[T]) -> T:
     except Exception as error:
         raise StartRefused(
             f"{what} can't be loaded: {type(error).__name__}: {error}; install its package together "
-            "with what it requires"
+            "with its requirements"
         ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise StartRefused(f"{what} is no subclass of {base.__module__}.{base.__qualname__}")

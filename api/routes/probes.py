@@ -70,13 +70,13 @@ DOCUMENTED: JsonObject = {
     ALIVE: _probe(
         ALIVE,
         "Ask whether this process is alive",
-        "For supervisors, which restart what is not alive.",
+        "For supervisors, which restart a process that is not alive.",
         {"204": {"description": "It is; the store was not asked"}},
     ),
     READY: _probe(
         READY,
         "Ask whether this process can serve requests",
-        "For load balancers, which send requests to what is ready.",
+        "For load balancers, which send requests to ready processes.",
         {
             "200": {
                 "description": "It can: the store acknowledges writes, and no stop is near",

@@ -84,9 +84,9 @@ RESOURCES = (
                     ),
                     204: Reply("Nothing to claim"),
                 },
-                description="Nobody else is given these messages until `ttl` seconds have passed. "
-                "`grace` is their life past that, at least. A client that hangs up while it waits "
-                "gets nothing claimed.",
+                description="No other claim gets these messages until `ttl` seconds have passed. "
+                "They live at least `grace` seconds longer. A client that hangs up while it waits "
+                "gets no claim.",
                 query=(Parameter("limit", "Messages at most, 1 to 20.", schemas.Limit, 10), WAIT),
                 body=Body(ClaimBody(ttl=300, grace=60), required=False),
             )

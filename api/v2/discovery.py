@@ -91,7 +91,7 @@ async def show_home(service: Service, call: Call) -> Answer:
 _SHOW_HOME = Operation(
     show_home,
     UNGUARDED,
-    "Show what there is below this version",
+    "List the resources of this version",
     {
         200: Reply(
             "The home document",

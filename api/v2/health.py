@@ -68,7 +68,7 @@ ADMIN_RESOURCES = (
                 "Show how the store is doing",
                 {
                     200: Reply(
-                        "What came of trying out the store; of a failed operation, `ref` is in the log",
+                        "The result of a trial of the store; `ref` of a failed operation is in the log",
                         schemas.HealthReport(
                             storage_reachable=True,
                             operation_status={

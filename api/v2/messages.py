@@ -87,7 +87,7 @@ def _warn_of_never_seen(never_seen: Iterable[NewMessage], warn: Warn) -> None:
     for ttl, delay in dict.fromkeys((one.ttl, one.delay) for one in never_seen):
         warn(
             f"message: a delay of {delay} seconds is not less than the ttl of {ttl}: it expires before "
-            "it is due, so nobody claims it or is notified, and pages show it with include_delayed only"
+            "it is due, so it is never claimed or delivered, and pages show it with include_delayed only"
         )
 
 

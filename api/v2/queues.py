@@ -295,7 +295,7 @@ RESOURCES = (
                 "Make a pre-signed URL",
                 {
                     200: Reply(
-                        "What its holder sends as URL-Signature, URL-Methods, URL-Paths, URL-Expires "
+                        "The values that its holder sends as URL-Signature, URL-Methods, URL-Paths, URL-Expires "
                         "and X-Project-ID",
                         schemas.Shared(
                             project="demo",

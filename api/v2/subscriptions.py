@@ -266,7 +266,7 @@ RESOURCES = (
                 {204: Reply("Changed", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}")},
                 description="A new `ttl` counts from now; `options` are replaced whole; a new "
                 "`subscriber` has confirmed nothing yet. A subscription that was disabled is "
-                "enabled, and what was held for it is delivered.",
+                "enabled, and its held messages are delivered.",
                 body=Body(schemas.SubscriptionChange(ttl=7200)),
                 refuses=(
                     SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),
@@ -290,7 +290,7 @@ RESOURCES = (
                 "Confirm a subscription, or leave",
                 {204: Reply("Set", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/confirm")},
                 description="Called by the subscriber, with the pre-signed headers that it was "
-                "sent; where confirmation is required, nobody else can set `true`.",
+                "sent; where confirmation is required, no other client can set `true`.",
                 body=Body(schemas.Confirmation(confirmed=True)),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )

@@ -65,7 +65,9 @@ def read(answer: requests.Response, shape: type[T]) -> T:
         return msgspec.json.decode(answer.content, type=shape)
     except msgspec.DecodeError as error:
         where = answer.url.partition("?")[0]
-        raise ServiceUnreachable(f"What answers at {where} is not this API: {error}") from error
+        raise ServiceUnreachable(
+            f"The server at {where} does not speak this API: {error}"
+        ) from error
 
 
 def raw_json(body: Any) -> msgspec.Raw:

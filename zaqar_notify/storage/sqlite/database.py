@@ -213,7 +213,7 @@ class Database:
         if self._damage is None:
             self._damage = str(damage)
             logger.error(
-                "The database can't be read; nothing is written any more",
+                "The database can't be read; the store takes no more writes",
                 extra={"action": "storage_damaged", "error": self._damage},
             )
 

@@ -69,7 +69,7 @@ def _owner(path: Path) -> list[Finding]:
         findings.append(
             problem(
                 "disk",
-                "The disk was full: what the service kept of it for deletes is in use, and posts are refused",
+                "The disk was full: the reserve for deletes is in use, and posts are refused",
                 "Make room, or let messages be consumed; the service takes posts again by itself",
             )
         )

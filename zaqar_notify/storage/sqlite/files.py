@@ -91,6 +91,6 @@ class _File:
 
 
 REMEDY = (
-    "nothing is written any more: save what is left, then restore the last backup "
+    "the store takes no more writes: save the remaining files, then restore the last backup "
     "(docs/backup.md, A damaged or missing database)"
 )

@@ -31,7 +31,7 @@ def remains(path: Path) -> str | None:
         head = file.read(len(_MAGIC))
     if not head:
         return f"{path} is empty"
-    return None if head == _MAGIC else f"{path} is not a database, or what is left of one"
+    return None if head == _MAGIC else f"{path} is not a database, or the rest of one"
 
 
 def is_foreign(path: Path) -> bool:

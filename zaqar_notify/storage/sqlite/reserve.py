@@ -94,7 +94,7 @@ class Reserve:
 
     def _tell(self) -> None:
         logger.error(
-            "The disk is full: posts are refused, and what frees room goes on",
+            "The disk is full: posts are refused; reads, claims and deletes go on",
             extra={"action": "disk_full", "path": str(self._path.parent)},
         )
 
