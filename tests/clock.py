@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 START = datetime(2100, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-"""Far ahead of any server's clock, so that what a driver reclaims by its server's clock (TTL
+"""Far ahead of any server's clock, so that reclaiming by a server's clock (TTL
 indexes) touches nothing; not on a whole second, so that rounding shows; whole in milliseconds,
 the finest that every store keeps."""
 

@@ -11,10 +11,10 @@ from tests.clock import ManualClock
 
 
 def pytest_configure() -> None:
-    """Forget what the shell left us.
+    """Forget the shell's settings, and whether it ignores Ctrl-C.
 
-    Its settings: the README's tour leaves some. What says how to test stays. And that Ctrl-C is ignored, as
-    in a job in the background: the processes we start would ignore it, too.
+    The README's tour leaves settings. Those of the tests stay. A job in the background ignores Ctrl-C, and
+    the processes that it starts would ignore it, too.
     """
     for name in list(os.environ):
         if name.startswith("ZAQAR_") and not name.startswith("ZAQAR_TEST_"):

@@ -33,7 +33,7 @@ async def test_a_head_that_never_ends_is_refused_and_the_connection_closed(
 
     writer.write(beginning)
     sent = 0
-    # A reset is as good an end as any: what was not read of the head makes one.
+    # A reset is an end, too: unread bytes of the head cause one.
     try:
         while not reader.at_eof() and not writer.is_closing():
             assert sent < LINGER_BYTES + 100 * MAX_HEAD_BYTES

@@ -22,7 +22,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Callable[..., Awaitable[Streams]]]:
-    """Opens connections, and sends what it is given."""
+    """Opens connections, and sends given bytes."""
     writers = []
 
     async def opened(api: Api, *sent: bytes) -> Streams:
@@ -148,7 +148,7 @@ async def test_a_client_that_reads_nothing_is_given_no_second_answer(api: Api) -
 
     client = await slow_reader(api, PAGE * 10)
     await until(lambda: any(each.buffered_bytes() for each in api.connections))
-    await asyncio.sleep(0.2)  # Time for what must not happen.
+    await asyncio.sleep(0.2)  # Time for a thing that must not happen.
     assert pages_made(api) == 1
 
     loop = asyncio.get_running_loop()

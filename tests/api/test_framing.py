@@ -118,7 +118,7 @@ async def test_routes_without_a_body_answer_once_too(api: Api, path: str, chunke
 
     answers = await send_in_segments(api, sent[:-50], sent[-50:] + PING)
 
-    # A chunked body that nobody reads ends the connection.
+    # A chunked body that is not read ends the connection.
     assert statuses(answers)[1:] == ([] if chunked else [204])
     assert statuses(answers)[0] in (404, 405)
 

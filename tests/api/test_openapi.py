@@ -26,7 +26,7 @@ from zaqar_notify.settings import Settings
 
 DOCUMENT = document_of(surfaces_with(Settings()))
 
-# What we use of the OpenAPI 3.1 specification, strictly.
+# The part of the OpenAPI 3.1 specification that we use, strictly.
 SCHEMA = {
     "type": "object",
     "required": ["openapi", "info", "paths", "components"],
@@ -182,14 +182,14 @@ def test_a_page_that_tries_out_requests_begins_with_what_is_needed_alone() -> No
 
 
 async def test_what_the_page_shows_works_as_it_stands(start_api: StartApi) -> None:
-    """As a reader goes through it who presses "Execute" wherever no id is asked for."""
+    """As a reader who presses "Execute" wherever no id is asked for."""
     api = await start_api(signed_url_secrets="secret", clock=SystemClock())
     tried = [
         (method.upper(), path, operation)
         for path, method, operation in operations()
         if "_id}" not in path and (method, path) != ASKS_FOR_ONE_OF_TWO
     ]
-    # Whoever begins with the end finds nothing to delete: that works, too.
+    # A reader that begins with the last operation finds nothing to delete, which works, too.
     for method, path, operation in sorted(tried, key=lambda one: one[0] == "DELETE"):
         body = operation.get("requestBody", {"content": {None: {"example": None}}})["content"]
         [(content_type, content)] = body.items()

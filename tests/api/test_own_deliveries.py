@@ -25,7 +25,7 @@ async def delivered(
     *,
     kind: MessageType = MessageType.NOTIFICATION,
 ) -> Outcome:
-    """What a subscription to our own API, stored before such headers were refused, would come to.
+    """The delivery of a subscription to our own API that was stored before such headers were refused.
 
     The API was reached by an address that the worker's guard knows nothing of.
     """

@@ -22,7 +22,7 @@ async def api(start_api: StartApi) -> Api:
 
 
 async def links(api: Api, method: str, path: str, document: object = None) -> list[str]:
-    """Every link in an answer: what looks like a path in its body, and its Location."""
+    """Every link in an answer: texts in its body that look like a path, and its Location."""
     reply = await api.call(method, path, document)
     assert reply.status < 400, (method, path, reply)
     found = LINK.findall(reply.body.decode())

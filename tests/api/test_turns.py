@@ -79,7 +79,7 @@ async def test_long_polls_keep_no_turns(api: Api, monkeypatch: pytest.MonkeyPatc
 
 async def test_few_large_answers_are_made_at_once_and_many_small_ones(line: Line) -> None:
     for size, at_once in ((0, MOST_AT_ONCE_BYTES // LARGE_BYTES), (LARGE, 2)):
-        for _ in range(10):  # It learns what to expect.
+        for _ in range(10):  # It learns the size of the pages.
             (await line.begin()).end(size)
             await asyncio.sleep(0)
         asked = [asyncio.create_task(line.begin()) for _ in range(50)]

@@ -107,7 +107,7 @@ def _end(processes: Sequence[Process]) -> None:
         process.ask_to_stop()
     for process in processes:
         process.end()
-    # Not before all have ended: what is wrong with one is not to leave another behind.
+    # After all have ended: a fault of one must not leave another behind.
     for process in processes:
         printed = process.printed()
         assert not any(word in printed for word in UNWANTED), printed

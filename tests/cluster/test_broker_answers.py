@@ -34,7 +34,7 @@ def want_none(redis: RedisServer) -> None:
 
 def have_no_memory(redis: RedisServer) -> None:
     redis.client.config_set("maxmemory", 1)
-    # What listens already takes no memory; a new connection does.
+    # Only a new connection takes memory, not one that listens already.
     redis.client.client_kill_filter(_type="normal", skipme=True)
 
 

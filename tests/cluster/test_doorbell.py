@@ -136,7 +136,7 @@ def test_rings_that_are_seldom_wanted_are_sent_at_once(
         doorbell.ring(0)
     doorbell.close()
 
-    # One that begins the gathering, and what was gathered.
+    # The ring that begins the gathering, and the gathered ones.
     assert waiting(redis) <= SELDOM + 2
 
 

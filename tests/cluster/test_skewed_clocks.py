@@ -94,7 +94,7 @@ async def test_what_is_posted_and_claimed_in_turns_comes_out_once_and_in_that_or
     for number, api in zip(range(POSTS), itertools.cycle(apis.values()), strict=False):
         await post(session, api, "claimed", number)
 
-    # Not in the order of the posts: each claims what another has posted.
+    # Not in the order of the posts: each claims messages that another has posted.
     turns = itertools.islice(itertools.cycle(reversed(apis.values())), POSTS)
     claimed = [body for api in turns for body in (await claim(session, api, "claimed"))[1]]
 

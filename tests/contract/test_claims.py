@@ -471,7 +471,7 @@ async def test_claims_that_pass_over_many_begin_where_the_last_one_found_somethi
     await storage.claims.release(queue, first.id, now=START)
     found = [await claim_one() for _ in range(3)]
 
-    # What finds nothing makes the next one begin at the head again.
+    # A claim that finds nothing makes the next one begin at the head again.
     assert [each and bodies(each) for each in found] == [["second"], None, ["first"]]
 
 

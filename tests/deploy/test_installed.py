@@ -191,7 +191,7 @@ def test_an_api_and_a_worker_deliver(
     url = f"http://127.0.0.1:{port}"
     served = ("api", "--port", str(port), "--processes", processes)
     api = in_cluster.running(*served, until_it_says=f"serves {url}")
-    # What Celery says when it hears rings.
+    # Celery's log line when it listens for rings.
     worker = in_cluster.running("worker", "--pool", pool, until_it_says=" ready.")
 
     terminals = Terminals("bash", tmp_path, environ=in_cluster.environ)

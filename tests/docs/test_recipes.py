@@ -1,4 +1,4 @@
-"""Each recipe does what its page says, block by block."""
+"""Each recipe works as its page says, block by block."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ async def test_every_header_of_a_delivery_is_listed() -> None:
 
 
 def _part(heading: str) -> str:
-    """What stands below a heading, without the parts that have a heading of their own."""
+    """The text below a heading, without the parts that have a heading of their own."""
     return re.split(r"\n##+ ", section(PAGE, heading), maxsplit=1)[0]
 
 

@@ -16,7 +16,7 @@ NOTHING_ELSE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 def test_the_page_shows_the_operations_without_a_network(tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
-        # Too large to be installed for this alone; what the page loads is checked without it, too.
+        # Too large to be installed for this alone; another test checks the page's files without it.
         pytest.skip("NOT RUN: no chromium")
     service = Service(tmp_path / "data")
     service.start()

@@ -77,7 +77,7 @@ class Trial:
     def environ(self) -> dict[str, str]:
         """The settings that the service needs."""
         return {
-            # What a killed process was at is done again once its lease has ended.
+            # The work of a killed process is done again once its lease has ended.
             "ZAQAR_DELIVERY_LEASE_SECONDS": "3",
             "ZAQAR_MESSAGE_DELETE_WITH_CLAIM_ID": "true",
             "ZAQAR_SMTP_HOST": "127.0.0.1",
@@ -193,7 +193,7 @@ class Trial:
         await workload.consume_the_rest(wire, within_seconds=within_seconds)
         posts = self.history.of(Posted)
         owed = {key for post in posts if post.queue == OBSERVED for key in post.keys}
-        # What does not come in time is found by the checkers.
+        # The checkers find deliveries that do not come in time.
         await asyncio.gather(
             *(
                 self._inbox.has_taken(subscriber, owed, within_seconds=within_seconds)

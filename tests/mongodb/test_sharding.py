@@ -109,7 +109,7 @@ def test_a_router_that_lost_its_shard_has_refused_nothing(code: int, is_no: bool
 
 
 def test_a_no_that_may_be_undone_is_none() -> None:
-    """The primary steps down: what stood in the way was its alone, perhaps."""
+    """The primary steps down: perhaps only this member had the obstacle."""
     error = BulkWriteError(
         {"writeErrors": [{"code": 11000}], "writeConcernErrors": [{"code": 189}]}
     )

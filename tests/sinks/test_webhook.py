@@ -558,7 +558,7 @@ async def test_an_answer_that_does_not_come_is_given_up(
 
 async def test_a_connection_that_is_not_made_in_time_is_given_up(hasty: WebhookSink) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        # Nobody talks TLS there; the handshake is part of connecting.
+        # The port does not talk TLS; the handshake is part of connecting.
         port = listener.getsockname()[1]
         outcome = await hasty.deliver(delivery_to(f"https://127.0.0.1:{port}/"))
 

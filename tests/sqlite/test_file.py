@@ -53,7 +53,7 @@ async def test_a_database_of_another_program_is_refused_and_left_alone(
         db.execute(f"PRAGMA journal_mode = {mode}")
         db.execute("CREATE TABLE orders (id)")
         db.execute(statement)
-        # As after a crash: what was written last is in the log alone.
+        # As after a crash: the last writes are in the log alone.
         shutil.copytree(theirs, found)
     before = content_of(found)
 

@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def looks_at_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each write looks at all files, not only the first in a quarter of a second."""
+    """Each write looks at all files, not only the first one of a quarter of a second."""
     monkeypatch.setattr(files, "ALL_SECONDS", 0.0)
 
 

@@ -54,7 +54,7 @@ async def waits(office: Office, *, most: int = 12) -> list[float]:
 
 
 async def _to_the_next_try(office: Office) -> None:
-    """Go by what a schedule may ask for, from the shortest wait to the longest."""
+    """Try each wait that a schedule may ask for, from the shortest to the longest, until a retry comes."""
     tries = len(office.sink.deliveries)
     start = office.clock.now()
     for wait in sorted({*STANDARD, 1, 10, 15, 20, 25, 30}):
