@@ -17,7 +17,8 @@ from typing import Any
 
 from celery import Celery
 
-from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE
+from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE, drain_arguments
+from zaqar_notify.internal import Partition
 
 OFTEN_PER_SECOND = 100
 GATHER_SECONDS = 0.05
@@ -45,8 +46,8 @@ class BrokerDoorbell:
     def __init__(self, app: Celery, *, processes: int = 1) -> None:
         """Begin to ring; so many processes of this host share its requests."""
         self._app = app
-        self._noted: set[int] = set()
-        self._notes: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._noted: set[Partition] = set()
+        self._notes: queue.SimpleQueue[Partition | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._line: _Line | None = None
         self._pace = Pace(OFTEN_PER_SECOND / processes)
@@ -58,7 +59,7 @@ class BrokerDoorbell:
         self._thread = threading.Thread(target=self._ring_on, name="doorbell", daemon=True)
         self._thread.start()
 
-    def ring(self, partition: int) -> None:
+    def ring(self, partition: Partition) -> None:
         self._pace.wanted += 1
         if partition not in self._noted:
             self._noted.add(partition)
@@ -82,9 +83,9 @@ class BrokerDoorbell:
             self._closing.wait(PAUSE_SECONDS)
         self._hang_up()
 
-    def _next(self) -> list[int]:
+    def _next(self) -> list[Partition]:
         """Wait for notes and take them all; none are left, and none will come, when it is empty."""
-        partitions: list[int] = []
+        partitions: list[Partition] = []
         while (note := self._notes.get()) is not None:
             # From now on a ring is noted anew: this one may be sent before its work is there.
             self._noted.discard(note)
@@ -94,7 +95,7 @@ class BrokerDoorbell:
         self._notes.put(None)
         return partitions
 
-    def _send(self, partitions: list[int]) -> bool:
+    def _send(self, partitions: list[Partition]) -> bool:
         try:
             if self._line is None:
                 self._line = _Line(self._app)
@@ -177,7 +178,7 @@ class _Line:
             self.close()
             raise
 
-    def ring(self, partition: int) -> bool:
+    def ring(self, partition: Partition) -> bool:
         """Send a ring, unless enough of them wait; whether it was sent."""
         # Without workers, or with slow ones, rings would pile up in the broker's memory. Declaring
         # the queue counts them, and makes it anew after a flush.
@@ -185,7 +186,11 @@ class _Line:
         if declared.message_count >= MAX_WAITING:
             return False
         self._app.send_task(
-            DRAIN, args=(partition,), producer=self._producer, declare=[], retry=False
+            DRAIN,
+            args=drain_arguments(partition),
+            producer=self._producer,
+            declare=[],
+            retry=False,
         )
         return True
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from zaqar_notify.internal import Partition
+
 
 class SilentDoorbell:
     """Rings nowhere."""
 
-    def ring(self, partition: int) -> None:
+    def ring(self, partition: Partition) -> None:
         return

@@ -35,6 +35,7 @@ from zaqar_notify.cluster import (
     warn_of_unsigned_webhooks,
 )
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.internal import DEFAULT_POOL, Partition
 from zaqar_notify.settings import Settings, load_settings
 from zaqar_notify.storage.registry import open_storage
 
@@ -74,7 +75,7 @@ class ProcessEngine:
         self._host = EngineHost(worker_settings(), self.broker)
         self._host.start()
 
-    def ring(self, partition: int) -> None:
+    def ring(self, partition: Partition) -> None:
         if self._host is not None:
             self._host.ring(partition)
 
@@ -104,13 +105,13 @@ class Ring(Request):
 
 
 @app.task(name=DRAIN, Request=Ring)
-def drain(partition: int) -> None:
-    """Tell this process's engine that the partition has work.
+def drain(number: int, pool: str = DEFAULT_POOL) -> None:
+    """Tell this process's engine that a partition has work.
 
     Returns at once. The engine bounds what is in hand by itself; a task that waited for it would
     hold back the next ring, and hold up the shutdown.
     """
-    engine.ring(partition)
+    engine.ring(Partition(pool, number))
 
 
 class EngineStep(bootsteps.StartStopStep):

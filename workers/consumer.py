@@ -13,7 +13,7 @@ from workers.taken import Taken, read_job
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.models import Claim, QueueRef
 from zaqar_notify.poison import poison_rule
-from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.base import MessageStore
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Consumer:
 
     def __init__(
         self,
-        storage: Storage,
+        message_store: MessageStore,
         store: RetryingStore,
         in_hand: InHand,
         *,
@@ -47,7 +47,7 @@ class Consumer:
         self._ahead: frozenset[str] = frozenset()
         """The project that had all of the last claim: others may stand behind it."""
         self._look_behind_at = 0.0
-        self._storage = storage
+        self._claims = message_store.claims
         self._store = store
         self._clock = clock
         self._lease_seconds = lease_seconds
@@ -121,7 +121,7 @@ class Consumer:
         return taken
 
     async def _claim(self, limit: int, without: frozenset[str]) -> Claim | None:
-        return await self._storage.claim(
+        return await self._claims.create(
             self.ref,
             claim_id=new_id(),
             ttl=self._lease_seconds,

@@ -51,13 +51,16 @@ class Consumers:
         """Jobs and deliveries that are claimed and not finished."""
         return sum(consumer.in_hand.jobs.used for consumer in self._open)
 
-    def open(self, ref: QueueRef, bell: asyncio.Event | None = None) -> Consumer:
-        """A consumer whose leases are renewed until it is closed. Its caller has it take messages."""
+    def open(self, pool: str, ref: QueueRef, bell: asyncio.Event | None = None) -> Consumer:
+        """A consumer on the pool's message store. Its leases are renewed until it is closed; its caller has it
+        take messages."""
         lease_seconds = self._settings.delivery_lease_seconds
+        message_store = self._storage.pools[pool]
         in_hand = InHand(
-            self._storage,
+            message_store,
             self._store,
             ref,
+            pool=pool,
             clock=self._clock,
             lease_seconds=lease_seconds,
             most=self._settings.delivery_concurrency,
@@ -66,7 +69,7 @@ class Consumers:
             freed=self.look_again,
         )
         consumer = Consumer(
-            self._storage,
+            message_store,
             self._store,
             in_hand,
             clock=self._clock,
@@ -77,8 +80,8 @@ class Consumers:
         return consumer
 
     @contextmanager
-    def opened(self, ref: QueueRef) -> Iterator[Consumer]:
-        consumer = self.open(ref)
+    def opened(self, pool: str, ref: QueueRef) -> Iterator[Consumer]:
+        consumer = self.open(pool, ref)
         try:
             yield consumer
         finally:

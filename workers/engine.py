@@ -32,9 +32,9 @@ from workers.slots import Slots
 from workers.store import RetryingStore
 from zaqar_notify.delivery import left_by_earlier_releases
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import outbox_ref, retry_ref
+from zaqar_notify.internal import Partition, outbox_ref, retry_ref
 from zaqar_notify.models import QueueRef
-from zaqar_notify.partitions import partitions_in_use
+from zaqar_notify.partitions import partitions_in_use, partitions_of
 from zaqar_notify.service import Service
 from zaqar_notify.storage.base import Watch
 
@@ -90,7 +90,7 @@ class Engine:
         self._periodic = periodic
         self._tasks = tasks
         self._stop = stop
-        self._partitions: set[int] = set()
+        self._partitions: set[Partition] = set()
         self._consuming = 0
         self._has_begun = False
         self._ending = asyncio.Event()
@@ -151,26 +151,28 @@ class Engine:
 
     def _begin(self) -> None:
         self._has_begun = True
-        for partition in range(self._service.settings.delivery_partitions):
+        storage = self._service.storage
+        for partition in sorted(partitions_of(storage, self._service.settings)):
             self._take_on(partition)
-        for ref in left_by_earlier_releases():
-            self._begin_consumer(ref)
+        for pool in storage.pools:
+            for ref in left_by_earlier_releases():
+                self._begin_consumer(pool, ref)
         self._tasks.create_task(self._take_on_others())
         for work in self._periodic:
             self._tasks.create_task(work())
 
-    def _take_on(self, partition: int) -> None:
+    def _take_on(self, partition: Partition) -> None:
         """Consume the internal queues of this partition, too."""
         self._partitions.add(partition)
-        self._begin_consumer(outbox_ref(partition), self._doorbell.bell(partition))
-        self._begin_consumer(retry_ref(partition))
+        bell = self._doorbell.bell(partition)
+        self._begin_consumer(partition.pool, outbox_ref(partition), bell)
+        self._begin_consumer(partition.pool, retry_ref(partition))
 
-    def _begin_consumer(self, ref: QueueRef, bell: asyncio.Event | None = None) -> None:
-        consumer = self._consumers.open(ref, bell)
+    def _begin_consumer(self, pool: str, ref: QueueRef, bell: asyncio.Event | None = None) -> None:
+        consumer = self._consumers.open(pool, ref, bell)
         self._consuming += 1
-        watch = self._open_watches.enter_context(
-            self._service.storage.messages.watch(ref, exclusive=True)
-        )
+        messages = self._service.storage.pools[pool].messages
+        watch = self._open_watches.enter_context(messages.watch(ref, exclusive=True))
         self._tasks.create_task(self._listen(consumer, watch))
         self._tasks.create_task(self._consume(consumer))
 

@@ -19,6 +19,7 @@ from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.health import Health
+from zaqar_notify.internal import Partition
 from zaqar_notify.metrics import BrokerCounts
 from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.service import Service
@@ -51,7 +52,7 @@ class EngineHost:
         raise_file_limit()
         self._thread.start()
 
-    def ring(self, partition: int) -> None:
+    def ring(self, partition: Partition) -> None:
         """Have the engine look at the partition's work now. From any thread; never waits."""
         # Once the loop is closed there is nobody to look.
         with suppress(RuntimeError):

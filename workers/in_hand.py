@@ -18,7 +18,7 @@ from workers.taken import Taken
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, StorageUnavailable
 from zaqar_notify.models import Claim, QueueRef
-from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.base import MessageStore
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +43,11 @@ class InHand:
 
     def __init__(
         self,
-        storage: Storage,
+        message_store: MessageStore,
         store: RetryingStore,
         ref: QueueRef,
         *,
+        pool: str,
         clock: Clock,
         lease_seconds: int,
         most: int,
@@ -55,10 +56,11 @@ class InHand:
         freed: Callable[[], None],
     ) -> None:
         """`bytes_in_hand` may be shared with other queues; `freed` is called for each that goes."""
+        self.pool = pool
         self.ref = ref
         self.jobs = Budget(most)
         self.bytes = bytes_in_hand
-        self._storage = storage
+        self._message_store = message_store
         self._store = store
         self._clock = clock
         self._lease_seconds = lease_seconds
@@ -137,7 +139,7 @@ class InHand:
         ]
         if not due:
             return
-        renewed = await self._storage.claims.renew_many(
+        renewed = await self._message_store.claims.renew_many(
             self.ref, due, ttl=self._lease_seconds, grace=0, now=now
         )
         for claim_id in due:
@@ -174,7 +176,9 @@ class InHand:
         self.jobs = Budget(self.jobs.total)
 
     async def _release(self, claim_id: str) -> None:
-        await self._storage.claims.release(self.ref, claim_id, now=self._clock.now(), counted=False)
+        await self._message_store.claims.release(
+            self.ref, claim_id, now=self._clock.now(), counted=False
+        )
 
     def _lose(self, lease: _Lease) -> None:
         del self._leases[lease.claim_id]
@@ -210,7 +214,7 @@ class InHand:
 
     async def _delete_one(self, taken: Taken) -> None:
         try:
-            await self._storage.messages.delete(
+            await self._message_store.messages.delete(
                 self.ref, taken.message.id, claim_id=taken.claim_id, now=self._clock.now()
             )
         except (ClaimNotHeld, MessageIsClaimed):

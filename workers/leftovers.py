@@ -13,8 +13,8 @@ from workers.outages import Stop
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, Undelivered, read_undelivered, read_work
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS, UNDELIVERED_PREFIX
-from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS, UNDELIVERED_PREFIX, internal_ref
+from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
 
 TURN = "leftovers"
@@ -73,7 +73,7 @@ async def _names(storage: Storage, prefix: str, stop: Stop) -> AsyncIterator[str
 async def _owner(storage: Storage, name: str, clock: Clock) -> QueueRef | None:
     """Of which queue the subscription is, as the first record says; None: there is none to read."""
     page = await storage.messages.page(
-        QueueRef(INTERNAL_PROJECT, name),
+        internal_ref(name),
         marker=None,
         limit=1,
         now=clock.now(),

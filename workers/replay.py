@@ -87,7 +87,7 @@ class Replays:
         """Deliver until nothing waits, or leave the rest to a later job."""
         with working_on([taken]):
             for own in (parked_ref(job.subscription_id), held_ref(job.subscription_id)):
-                with self._consumers.opened(own) as consumer:
+                with self._consumers.opened(taken.pool, own) as consumer:
                     if not await self._empty(consumer, taken, job):
                         return
             await self._jobs.end(job)

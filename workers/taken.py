@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 class Holder(Protocol):
     """Has the leases of jobs in hand."""
 
+    @property
+    def pool(self) -> str: ...
+
     def holds(self, claim_id: str) -> bool: ...
 
     def finish(self, taken: Taken) -> None: ...
@@ -65,6 +68,11 @@ class Taken:
     def project(self) -> str:
         """Whose deliveries it is about."""
         return "" if isinstance(self.work, WrittenLater | None) else self.work.project
+
+    @property
+    def pool(self) -> str:
+        """Where it is, and where the own queues of its subscription are."""
+        return self._holder.pool
 
     @property
     def due_at(self) -> datetime:

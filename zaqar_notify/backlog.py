@@ -20,12 +20,14 @@ from zaqar_notify.internal import (
     HELD_PREFIX,
     PARKED_PREFIX,
     POISON_REF,
+    Partition,
     outbox_ref,
     retry_ref,
 )
 from zaqar_notify.models import QueueRef
 from zaqar_notify.partitions import partitions_in_use
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.planes import Storage
 
 KEEP_SECONDS = 5.0
@@ -105,7 +107,7 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         StorageUnavailable: No answer came.
     """
     owed = [
-        await _backlog_of(storage, ref, queue, partition, now)
+        await _backlog_of(storage.pools[partition.pool], ref, queue, partition, now)
         for partition in await partitions_in_use(storage, settings)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
@@ -117,14 +119,14 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
 
 
 async def _backlog_of(
-    storage: Storage, ref: QueueRef, queue: str, partition: int, now: datetime
+    store: MessageStore, ref: QueueRef, queue: str, partition: Partition, now: datetime
 ) -> QueueBacklog:
-    stats = await storage.queues.stats(ref, now=now)
+    stats = await store.messages.stats(ref, now=now)
     overdue = 0.0
     if stats.oldest is not None:
-        first = await storage.messages.get(ref, [stats.oldest.id], now=now)
+        first = await store.messages.get(ref, [stats.oldest.id], now=now)
         for message in first:
             # Records live so long from when they are due: see `delivery`.
             delay = message.ttl - OWED_TTL_SECONDS
             overdue = max(0.0, (now - message.posted_at).total_seconds() - delay)
-    return QueueBacklog(queue, partition, stats.total, overdue)
+    return QueueBacklog(queue, partition.number, stats.total, overdue)

@@ -18,10 +18,11 @@ from celery.loaders.app import AppLoader
 from kombu import Connection, Exchange, Queue
 
 from zaqar_notify import broker_uri
+from zaqar_notify.internal import DEFAULT_POOL, Partition
 from zaqar_notify.settings import Settings
 
 DRAIN = "zaqar_notify.drain.v1"
-"""The one task: its argument is the partition that has work."""
+"""The one task: its arguments say which partition has work, see `drain_arguments`."""
 
 QUEUE = "zaqar-notify.drain"
 
@@ -30,6 +31,13 @@ MAX_WAITING = 64
 
 MAX_CHILD_KIB = 1 << 20
 """A prefork child is replaced, having drained, when it has taken so much memory."""
+
+
+def drain_arguments(partition: Partition) -> tuple[int] | tuple[int, str]:
+    """Of the task: number and pool. Workers of former releases know only the default pool, unnamed."""
+    if partition.pool == DEFAULT_POOL:
+        return (partition.number,)
+    return (partition.number, partition.pool)
 
 
 class OurSettingsAlone(AppLoader):

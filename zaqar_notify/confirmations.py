@@ -19,7 +19,7 @@ import msgspec
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery import InternalMessage, InternalPost, confirmation_job
 from zaqar_notify.errors import IdempotencyKeyReused
-from zaqar_notify.internal import outbox_ref
+from zaqar_notify.internal import Partition, outbox_ref
 from zaqar_notify.models import INTERNAL_PROJECT, MessageType, QueueRef, Subscription
 from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
@@ -90,7 +90,7 @@ async def _leave(
     service: Service,
     subscription: Subscription,
     job: InternalMessage,
-    partition: int,
+    partition: Partition,
     *,
     now: datetime,
     delay: int = 0,

@@ -19,7 +19,8 @@ import msgspec
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import NotifyError, StorageUnavailable
-from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, QueueRef
+from zaqar_notify.internal import probe_ref
+from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.readiness import Readiness
 from zaqar_notify.storage.planes import Storage
 
@@ -86,7 +87,7 @@ class Health:
         self.is_draining = False
         self.outage = Outage()
         self.readiness = Readiness()
-        self._queue = QueueRef(INTERNAL_PROJECT, f"probe.{new_id()}")
+        self._queue = probe_ref(new_id())
         self._operations: dict[str, ProbeResult] = {}
         self._probed_at = -math.inf
         self._probing: asyncio.Task[None] | None = None

@@ -1,13 +1,26 @@
 """Names of the internal queues, on which deliveries that are owed are kept.
 
-They are in a project that no request can name. `zaqar_notify/delivery` says what is on them.
+They are in a project that no request can name, on the message store of a pool: two pools have queues of
+the same names. `zaqar_notify/delivery` says what is on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+
+DEFAULT_POOL = "default"
+"""The message store that the settings name."""
+
+
+class Partition(NamedTuple):
+    """A part of the deliveries that are owed: it has an outbox and a retry queue on the message store of its pool."""
+
+    pool: str
+    number: int
+
 
 OUTBOX_PREFIX = "outbox."
 RETRY_PREFIX = "retry."
@@ -16,37 +29,45 @@ HELD_PREFIX = "held."
 UNDELIVERED_PREFIX = "undelivered."
 PREFIXES_OF_SUBSCRIPTIONS = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX)
 """What the queues are called that a subscription has for itself, before its id."""
-POISON_REF = QueueRef(INTERNAL_PROJECT, "poison")
 
 
-def outbox_ref(partition: int) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{OUTBOX_PREFIX}{partition}")
+def internal_ref(name: str) -> QueueRef:
+    return QueueRef(INTERNAL_PROJECT, name)
 
 
-def retry_ref(partition: int) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{RETRY_PREFIX}{partition}")
+POISON_REF = internal_ref("poison")
+
+
+def outbox_ref(partition: Partition) -> QueueRef:
+    return internal_ref(f"{OUTBOX_PREFIX}{partition.number}")
+
+
+def retry_ref(partition: Partition) -> QueueRef:
+    return internal_ref(f"{RETRY_PREFIX}{partition.number}")
 
 
 def later_ref(version: int) -> QueueRef:
     """Where workers of earlier releases put what one of this version wrote."""
-    return QueueRef(INTERNAL_PROJECT, f"later.{version}")
+    return internal_ref(f"later.{version}")
+
+
+def probe_ref(probe_id: str) -> QueueRef:
+    """On which a process tries whether the store does as it should."""
+    return internal_ref(f"probe.{probe_id}")
 
 
 def parked_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{PARKED_PREFIX}{subscription_id}")
+    return internal_ref(f"{PARKED_PREFIX}{subscription_id}")
 
 
 def held_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{HELD_PREFIX}{subscription_id}")
+    return internal_ref(f"{HELD_PREFIX}{subscription_id}")
 
 
 def undelivered_ref(subscription_id: str) -> QueueRef:
-    return QueueRef(INTERNAL_PROJECT, f"{UNDELIVERED_PREFIX}{subscription_id}")
+    return internal_ref(f"{UNDELIVERED_PREFIX}{subscription_id}")
 
 
 def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:
     """The queues that a subscription has for itself: they go when it goes."""
-    return [
-        QueueRef(INTERNAL_PROJECT, f"{prefix}{subscription_id}")
-        for prefix in PREFIXES_OF_SUBSCRIPTIONS
-    ]
+    return [internal_ref(f"{prefix}{subscription_id}") for prefix in PREFIXES_OF_SUBSCRIPTIONS]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from zaqar_notify.internal import Partition
+
 
 class Doorbell(Protocol):
     """Tells the workers that deliveries are owed. A lost ring costs latency only."""
 
-    def ring(self, partition: int) -> None:
+    def ring(self, partition: Partition) -> None:
         """Never waits and never fails.
 
         Args:
-            partition: Of the internal queues that have work, see `partitions.partition_of`.
+            partition: Whose internal queues have work, see `partitions.partition_of`.
         """

@@ -23,6 +23,7 @@ from tests.kinds import KINDS
 from zaqar_notify.auth import EVERYTHING, Policy
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
+from zaqar_notify.internal import Partition
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
@@ -38,7 +39,7 @@ class CountingDoorbell:
     def __init__(self) -> None:
         self.rings = 0
 
-    def ring(self, partition: int) -> None:
+    def ring(self, partition: Partition) -> None:
         self.rings += 1
 
 

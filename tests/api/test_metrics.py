@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.conftest import PROJECT, Api, StartApi
 from tests.clock import ManualClock
+from tests.partitions import partition
 from tests.samples import Samples
 from tests.service import free_port
 from zaqar_notify import backlog as backlog_module
@@ -168,8 +169,8 @@ async def test_what_is_owed_is_shown_with_how_long_it_has_been_due(
     start_api: StartApi, clock: ManualClock
 ) -> None:
     api = await start_api(delivery_partitions=2)
-    await store(api, outbox_ref(1))
-    await store(api, retry_ref(0), delay=30)
+    await store(api, outbox_ref(partition(1)))
+    await store(api, retry_ref(partition()), delay=30)
     await store(api, POISON_REF)
     for subscription_id in ("one", "another"):
         await store(api, parked_ref(subscription_id))
@@ -189,7 +190,7 @@ async def test_what_is_owed_is_shown_with_how_long_it_has_been_due(
 
 
 async def test_what_is_not_due_yet_is_owed_and_not_overdue(api: Api) -> None:
-    await store(api, retry_ref(0), delay=30)
+    await store(api, retry_ref(partition()), delay=30)
 
     samples = await scrape(api)
 
@@ -199,7 +200,7 @@ async def test_what_is_not_due_yet_is_owed_and_not_overdue(api: Api) -> None:
 
 async def test_scrapes_share_a_look_at_what_is_owed(api: Api) -> None:
     before = await scrape(api)
-    await store(api, outbox_ref(0))
+    await store(api, outbox_ref(partition()))
 
     samples = await scrape(api)
 
@@ -346,7 +347,7 @@ async def test_the_job_that_notifies_of_a_post_has_its_request_id(api: Api) -> N
     reply = await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}]})
 
     page = await api.service.storage.messages.page(
-        outbox_ref(0), marker=None, limit=2, now=api.service.clock.now()
+        outbox_ref(partition()), marker=None, limit=2, now=api.service.clock.now()
     )
 
     [job] = page.messages

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.conftest import PROJECT, Api, CountingDoorbell, StartApi
 from tests.clock import ManualClock
+from tests.partitions import partition
 from zaqar_notify.delivery import (
     FanOut,
     InternalPost,
@@ -48,7 +49,7 @@ async def confirmations(api: Api) -> list[dict[str, Any]]:
     """The payloads of the confirmations that are owed."""
     return [
         msgspec.json.decode(parcel.payload)
-        for work in await works(api, outbox_ref(0))
+        for work in await works(api, outbox_ref(partition()))
         if isinstance(work, OwedDelivery) and work.kind is not MessageType.NOTIFICATION
         for parcel in outgoing_messages(work)
     ]
@@ -56,7 +57,9 @@ async def confirmations(api: Api) -> list[dict[str, Any]]:
 
 async def replays(api: Api) -> list[str]:
     return [
-        work.subscription_id for work in await works(api, outbox_ref(0)) if isinstance(work, Replay)
+        work.subscription_id
+        for work in await works(api, outbox_ref(partition()))
+        if isinstance(work, Replay)
     ]
 
 
@@ -534,7 +537,7 @@ async def test_a_post_leaves_one_job_with_the_body_as_it_was(api: Api) -> None:
         "/v2/queues/q/messages", body=b'{"messages": [{"body": {"n" : 1.0}, "ttl": 60}]}'
     )
 
-    [job] = await works(api, outbox_ref(0))
+    [job] = await works(api, outbox_ref(partition()))
     assert isinstance(job, FanOut)
     assert (job.project, job.queue, job.hops) == (PROJECT, "q", 0)
     assert job.request_id.startswith("req-")
@@ -549,7 +552,7 @@ async def test_subscribers_of_a_delayed_queue_see_each_delay(start_api: StartApi
 
     await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}, {"body": 2, "delay": 0}]})
 
-    [job] = await works(api, outbox_ref(0))
+    [job] = await works(api, outbox_ref(partition()))
     assert [message.delay for message in job.messages] == [5, 0]
 
 
@@ -623,7 +626,7 @@ async def test_without_a_master_key_there_is_no_secret(api: Api) -> None:
 async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: ManualClock) -> None:
     subscription_id = await api.subscribe("q", HOOK)
     ids = await api.post_bodies("q", {"n": 1}, {"n": 2})
-    [job] = await works(api, outbox_ref(0))
+    [job] = await works(api, outbox_ref(partition()))
     subscription = await api.service.storage.subscriptions.get(
         QueueRef(PROJECT, "q"), subscription_id, now=clock.now()
     )
@@ -670,7 +673,7 @@ async def test_a_post_that_a_webhook_brings_counts_its_hops_on(api: Api) -> None
     assert brought.status == 201
     assert (looping.status, looping.title) == (400, "Invalid API request")
     assert "loop" in looping.json["description"]
-    [job] = await works(api, outbox_ref(0))
+    [job] = await works(api, outbox_ref(partition()))
     assert isinstance(job, FanOut)
     assert job.hops == 4
 

@@ -14,6 +14,7 @@ import pytest
 
 from api.doorbell import BrokerDoorbell
 from tests.cluster.test_doorbell import until
+from tests.partitions import partition
 from tests.redis_server import RINGS_KEY, RedisServer
 from tests.service import free_port
 from tests.sinks.certificates import contexts
@@ -95,7 +96,7 @@ def test_a_ring_goes_only_to_a_broker_that_is_believed(
     )
     doorbell = BrokerDoorbell(celery_application(lambda: settings))
 
-    doorbell.ring(0)
+    doorbell.ring(partition())
 
     until(lambda: doorbell.counts.total() > 0)
     doorbell.close()

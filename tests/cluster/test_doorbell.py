@@ -23,8 +23,10 @@ from api.doorbell import (
     Pace,
 )
 from tests.cluster.processes import CELERY_VARIABLES
+from tests.partitions import partition
 from tests.redis_server import RINGS_KEY, RedisServer, require_redis
 from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE, celery_application
+from zaqar_notify.internal import Partition
 from zaqar_notify.settings import Settings
 
 PATIENCE_SECONDS = 10
@@ -76,16 +78,23 @@ def next_ring(app: Celery) -> Message:
 
 
 def test_a_ring_names_the_task_and_the_partition(app: Celery, doorbell: BrokerDoorbell) -> None:
-    doorbell.ring(3)
+    doorbell.ring(partition(3))
 
     ring = next_ring(app)
     assert (ring.headers["task"], ring.payload[0]) == (DRAIN, [3])
 
 
+def test_only_a_ring_of_another_pool_names_its_pool(app: Celery, doorbell: BrokerDoorbell) -> None:
+    """Workers of the former release, which know one pool, understand the rings that are for them."""
+    doorbell.ring(Partition("other", 3))
+
+    assert next_ring(app).payload[0] == [3, "other"]
+
+
 def test_nothing_is_put_off_by_the_broker_and_nothing_comes_back_through_it(
     app: Celery, doorbell: BrokerDoorbell
 ) -> None:
-    doorbell.ring(3)
+    doorbell.ring(partition(3))
 
     ring = next_ring(app)
     headers: dict[str, Any] = ring.headers
@@ -102,7 +111,7 @@ def test_what_celery_finds_in_the_environment_changes_neither_broker_nor_backend
         monkeypatch.setenv(name, value)
 
     doorbell = BrokerDoorbell(app)
-    doorbell.ring(0)
+    doorbell.ring(partition())
     doorbell.close()
 
     connections = (app.connection_for_read(), app.connection_for_write(), app.connection())
@@ -114,7 +123,7 @@ def test_what_celery_finds_in_the_environment_changes_neither_broker_nor_backend
 def test_rings_for_one_partition_are_gathered(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
     began = time.monotonic()
     for _ in range(5000):
-        doorbell.ring(0)
+        doorbell.ring(partition())
     took = time.monotonic() - began
 
     doorbell.close()
@@ -130,10 +139,10 @@ def test_rings_that_are_seldom_wanted_are_sent_at_once(
     doorbell = BrokerDoorbell(app)
 
     for number in range(SELDOM):
-        doorbell.ring(0)
+        doorbell.ring(partition())
         until(lambda: waiting(redis) == number + 1)  # noqa: B023 - called at once
     for _ in range(100):
-        doorbell.ring(0)
+        doorbell.ring(partition())
     doorbell.close()
 
     # The ring that begins the gathering, and the gathered ones.
@@ -185,16 +194,16 @@ def test_processes_that_share_a_host_ring_no_more_often_than_one(
     doorbell._closing = gathering
 
     for number in range(SELDOM):
-        doorbell.ring(0)
+        doorbell.ring(partition())
         until(lambda: waiting(redis) == number + 1)  # noqa: B023 - called at once
-    doorbell.ring(0)
+    doorbell.ring(partition())
     until(lambda: gathering.has_begun)
     doorbell.close()
 
 
 def test_each_partition_gets_its_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
-    for partition in range(8):
-        doorbell.ring(partition)
+    for number in range(8):
+        doorbell.ring(partition(number))
 
     until(lambda: waiting(redis) == 8)
 
@@ -202,8 +211,8 @@ def test_each_partition_gets_its_ring(redis: RedisServer, doorbell: BrokerDoorbe
 def test_rings_that_nobody_takes_do_not_pile_up(
     redis: RedisServer, doorbell: BrokerDoorbell
 ) -> None:
-    for partition in range(MAX_WAITING + 20):
-        doorbell.ring(partition)
+    for number in range(MAX_WAITING + 20):
+        doorbell.ring(partition(number))
 
     until(lambda: doorbell.counts["spared"] == 20)
     assert waiting(redis) == MAX_WAITING
@@ -214,7 +223,7 @@ def test_a_ring_without_a_broker_is_sent_when_there_is_one(
     redis: RedisServer, doorbell: BrokerDoorbell
 ) -> None:
     redis.kill()
-    doorbell.ring(0)
+    doorbell.ring(partition())
     until(lambda: not doorbell.is_heard)
 
     redis.start()
@@ -224,11 +233,11 @@ def test_a_ring_without_a_broker_is_sent_when_there_is_one(
 
 
 def test_a_flush_does_not_hurt_the_next_ring(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
-    doorbell.ring(0)
+    doorbell.ring(partition())
     until(lambda: waiting(redis) == 1)
 
     redis.client.flushall()
-    doorbell.ring(0)
+    doorbell.ring(partition())
 
     until(lambda: waiting(redis) == 1)
 
@@ -236,13 +245,13 @@ def test_a_flush_does_not_hurt_the_next_ring(redis: RedisServer, doorbell: Broke
 def test_ringing_takes_no_time_whatever_the_broker_does(
     redis: RedisServer, doorbell: BrokerDoorbell
 ) -> None:
-    doorbell.ring(0)
+    doorbell.ring(partition())
     until(lambda: waiting(redis) == 1)
     redis.pause()
 
     began = time.monotonic()
-    for partition in range(1000):
-        doorbell.ring(partition)
+    for number in range(1000):
+        doorbell.ring(partition(number))
     took = time.monotonic() - began
 
     assert took < BLOCKED_SECONDS
@@ -252,10 +261,10 @@ def test_closing_waits_for_a_broker_that_does_not_answer_only_so_long(
     redis: RedisServer, app: Celery
 ) -> None:
     doorbell = BrokerDoorbell(app)
-    doorbell.ring(0)
+    doorbell.ring(partition())
     until(lambda: waiting(redis) == 1)
     redis.pause()
-    doorbell.ring(0)
+    doorbell.ring(partition())
 
     began = time.monotonic()
     doorbell.close()
@@ -265,7 +274,7 @@ def test_closing_waits_for_a_broker_that_does_not_answer_only_so_long(
 
 def test_what_is_rung_just_before_the_end_is_sent(redis: RedisServer, app: Celery) -> None:
     doorbell = BrokerDoorbell(app)
-    doorbell.ring(0)
+    doorbell.ring(partition())
 
     doorbell.close()
 
@@ -278,7 +287,7 @@ def test_two_deployments_on_one_redis_do_not_hear_each_other(redis: RedisServer)
     )
     doorbell = BrokerDoorbell(celery_application(lambda: theirs))
 
-    doorbell.ring(0)
+    doorbell.ring(partition())
 
     until(lambda: doorbell.counts["sent"] == 1)
     doorbell.close()

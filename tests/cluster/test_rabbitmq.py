@@ -23,6 +23,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.processes import PATIENCE_SECONDS, WORKERS, Api, Hook, post, subscribe
 from tests.kinds import KINDS
 from tests.mongod import mongo_uri
+from tests.partitions import partition
 from tests.redis_server import RedisServer
 from workers.engine import LOOK_SECONDS
 from zaqar_notify.broker import MAX_WAITING, QUEUE, celery_application
@@ -89,7 +90,7 @@ def doorbell(app: Celery) -> Iterator[BrokerDoorbell]:
 
 
 def test_a_ring_waits_for_a_worker(app: Celery, doorbell: BrokerDoorbell) -> None:
-    doorbell.ring(0)
+    doorbell.ring(partition())
     doorbell.close()
 
     assert waiting(app) == 1
@@ -97,8 +98,8 @@ def test_a_ring_waits_for_a_worker(app: Celery, doorbell: BrokerDoorbell) -> Non
 
 
 def test_rings_that_nobody_takes_do_not_pile_up(app: Celery, doorbell: BrokerDoorbell) -> None:
-    for partition in range(MAX_WAITING + 20):
-        doorbell.ring(partition)
+    for number in range(MAX_WAITING + 20):
+        doorbell.ring(partition(number))
 
     deadline = time.monotonic() + PATIENCE_SECONDS
     while doorbell.counts.total() < MAX_WAITING + 20:
@@ -138,7 +139,7 @@ async def test_an_idle_worker_stops_within_seconds(cluster: Cluster, kind: str) 
 async def test_a_worker_takes_rings_from_the_broker(
     cluster: Cluster, app: Celery, doorbell: BrokerDoorbell
 ) -> None:
-    doorbell.ring(0)
+    doorbell.ring(partition())
     doorbell.close()
     assert await asyncio.to_thread(waiting, app) == 1
 

@@ -20,6 +20,7 @@ from tests.cluster.processes import (
     post,
     subscribe,
 )
+from tests.partitions import partition
 from zaqar_notify.internal import outbox_ref, retry_ref
 from zaqar_notify.storage.clock import store_clock
 from zaqar_notify.storage.registry import open_storage
@@ -145,7 +146,7 @@ async def nothing_is_owed(cluster: Cluster) -> None:
     storage = await open_storage(cluster.store_uri)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), store_clock(storage) as clock:
-            for ref in (outbox_ref(0), retry_ref(0)):
+            for ref in (outbox_ref(partition()), retry_ref(partition())):
                 while (await storage.queues.stats(ref, now=clock.now())).total:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
     finally:

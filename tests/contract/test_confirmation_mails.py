@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from tests.clock import ManualClock
 from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
+from tests.partitions import partition
 from zaqar_notify import subscriptions
 from zaqar_notify.confirmations import DELAYS_SECONDS, PLACE_SECONDS
 from zaqar_notify.delivery import OwedDelivery, read_work
@@ -59,9 +60,9 @@ async def confirmations(service: Service, *, seconds: float = 0) -> Sequence[Owe
     clock = ManualClock(service.clock.now())
     clock.advance(seconds=seconds)
     works = []
-    for partition in range(SETTINGS.delivery_partitions):
+    for number in range(SETTINGS.delivery_partitions):
         page = await service.storage.messages.page(
-            outbox_ref(partition), marker=None, limit=1000, now=clock.now()
+            outbox_ref(partition(number)), marker=None, limit=1000, now=clock.now()
         )
         works += [read_work(message.body) for message in page.messages]
     return [work for work in works if isinstance(work, OwedDelivery)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.clock import START
+from tests.partitions import partition
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.internal import held_ref, outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, QueueRef
@@ -19,24 +20,33 @@ async def owe(storage: Storage, refs: Sequence[QueueRef]) -> None:
 
 
 async def test_a_new_store_has_those_of_the_settings(storage: Storage) -> None:
-    assert await partitions_in_use(storage, Settings(delivery_partitions=2)) == [0, 1]
+    assert await partitions_in_use(storage, Settings(delivery_partitions=2)) == [
+        partition(0),
+        partition(1),
+    ]
 
 
 async def test_others_are_found_by_their_outbox_and_by_their_retries(storage: Storage) -> None:
-    await owe(storage, [outbox_ref(0), outbox_ref(10), retry_ref(3)])
+    await owe(
+        storage, [outbox_ref(partition()), outbox_ref(partition(10)), retry_ref(partition(3))]
+    )
 
-    assert await partitions_in_use(storage, Settings()) == [0, 3, 10]
+    assert await partitions_in_use(storage, Settings()) == [
+        partition(0),
+        partition(3),
+        partition(10),
+    ]
 
 
 async def test_other_internal_queues_are_no_partitions(storage: Storage) -> None:
     await owe(storage, [held_ref("7"), undelivered_ref("8"), QueueRef("", "poison")])
     await owe(storage, [QueueRef("project", "outbox.9")])
 
-    assert await partitions_in_use(storage, Settings()) == [0]
+    assert await partitions_in_use(storage, Settings()) == [partition(0)]
 
 
 async def test_many_are_all_found(storage: Storage) -> None:
     numbers = range(LISTED_AT_ONCE + 1)
-    await owe(storage, [outbox_ref(number) for number in numbers])
+    await owe(storage, [outbox_ref(partition(number)) for number in numbers])
 
-    assert await partitions_in_use(storage, Settings()) == list(numbers)
+    assert await partitions_in_use(storage, Settings()) == [partition(number) for number in numbers]

@@ -14,6 +14,7 @@ from tests.clock import START, ManualClock
 from tests.contract.steps import after, bodies, claim, everything, idempotency_key, post, subscribe
 from tests.mongodb.commands import Commands
 from tests.mongodb.opened import store_of
+from tests.partitions import partition
 from tests.workers.office import until
 from workers.outages import Stop
 from workers.periodic import SWEEP, sweep, sweep_regularly
@@ -204,7 +205,7 @@ async def test_the_command_gives_back_what_was_put_aside(
     assert given_back.exit_code == 0
     assert json.loads(given_back.stdout)[0]["queue"] == "orders"
     assert nothing.stdout == ""
-    [job] = await everything(storage, outbox_ref(0), now=datetime.now(UTC))
+    [job] = await everything(storage, outbox_ref(partition()), now=datetime.now(UTC))
     assert json.loads(job.body) == later
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.steps import after, bodies, claim, everything, hold, post
+from tests.partitions import partition
 from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.models import QueueRef
 from zaqar_notify.poison import POISON_SECONDS, poison_rule
@@ -25,7 +26,7 @@ async def reopened(storage: Storage, directory: Path) -> Storage:
 async def test_the_engines_claims_are_free_at_once_and_consumers_are_kept(tmp_path: Path) -> None:
     storage = await open_storage(f"sqlite:///{tmp_path}/store.db")
     theirs = QueueRef("project", "orders")
-    internal = (outbox_ref(0), retry_ref(3))
+    internal = (outbox_ref(partition()), retry_ref(partition(3)))
     for ref in (*internal, theirs):
         await post(storage, ref, bodies=["a", "b", "done"])
         held = await hold(storage, ref, ttl=3600)
@@ -47,15 +48,15 @@ async def test_a_job_that_ended_its_process_time_and_again_waits_for_its_lease(
     tmp_path: Path,
 ) -> None:
     storage = await open_storage(f"sqlite:///{tmp_path}/store.db")
-    await post(storage, outbox_ref(0), bodies=["deadly"])
+    await post(storage, outbox_ref(partition()), bodies=["deadly"])
     for _ in range(FREED_AT_START_CLAIMS):
-        await hold(storage, outbox_ref(0), ttl=3600)
+        await hold(storage, outbox_ref(partition()), ttl=3600)
         storage = await reopened(storage, tmp_path)
-    await hold(storage, outbox_ref(0), ttl=3600)
+    await hold(storage, outbox_ref(partition()), ttl=3600)
 
     storage = await reopened(storage, tmp_path)
 
-    assert await claim(storage, outbox_ref(0)) is None
+    assert await claim(storage, outbox_ref(partition())) is None
     await storage.close()
 
 
@@ -65,11 +66,17 @@ async def test_only_a_job_that_was_in_hand_at_kills_for_ten_minutes_is_put_aside
     storage = await open_storage(f"sqlite:///{tmp_path}/store.db")
     lease_seconds = Settings().delivery_lease_seconds
     rule = poison_rule(lease_seconds)
-    await post(storage, outbox_ref(0), bodies=["unlucky"])
+    await post(storage, outbox_ref(partition()), bodies=["unlucky"])
 
     seconds = 0
     while await everything(storage, POISON_REF, now=after(seconds)) == []:
-        await claim(storage, outbox_ref(0), ttl=lease_seconds, dead_letter=rule, now=after(seconds))
+        await claim(
+            storage,
+            outbox_ref(partition()),
+            ttl=lease_seconds,
+            dead_letter=rule,
+            now=after(seconds),
+        )
         storage = await reopened(storage, tmp_path)
         seconds += lease_seconds // 2
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from tests.clock import ManualClock
 from tests.kinds import KINDS
+from tests.partitions import partition
 from workers.build import assemble
 from workers.doorbell import LocalDoorbell
 from workers.engine import Engine, Sinks
@@ -43,8 +44,8 @@ from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions import renewal
 
 QUEUE = QueueRef("project1", "orders")
-OUTBOX = outbox_ref(0)
-RETRY = retry_ref(0)
+OUTBOX = outbox_ref(partition())
+RETRY = retry_ref(partition())
 
 DELIVERED = Outcome(Verdict.DELIVERED, status=200)
 TRY_LATER = Outcome(Verdict.TRY_LATER, status=503, detail="busy")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.clock import START
 from tests.cluster.processes import PATIENCE_SECONDS, Hook
+from tests.partitions import partition
 from tests.service import free_port
 from tests.workers.office import QUEUE, ClientPost, until
 from workers import host as host_module
@@ -168,5 +169,5 @@ async def test_ringing_and_stopping_after_the_end_does_nothing(host: EngineHost)
     host.start()
     await asyncio.to_thread(host.stop)
 
-    host.ring(0)
+    host.ring(partition())
     await asyncio.to_thread(host.stop)

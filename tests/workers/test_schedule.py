@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.partitions import partition
 from tests.workers.office import (
     DELIVERED,
     GONE,
@@ -219,7 +220,7 @@ async def test_a_receiver_that_recovers_is_told_of_once_with_since_when_and_how_
 
         await until_stored(the_rest_is_parked)
         office.clock.advance(seconds=1)
-        office.doorbell.ring(0)
+        office.doorbell.ring(partition())
         await office.sink.received(7)
         await office.settled()
 

@@ -10,11 +10,14 @@ import pytest
 from tests.clock import START
 from workers.taken import Taken, working_on
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.internal import DEFAULT_POOL
 from zaqar_notify.models import Message
 
 
 class Leases:
     """Notes the end of the job."""
+
+    pool = DEFAULT_POOL
 
     def __init__(self) -> None:
         self.is_held = True

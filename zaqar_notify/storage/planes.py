@@ -21,13 +21,13 @@ not acknowledged yet.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
 from zaqar_notify.findings import Finding
-from zaqar_notify.internal import queues_of_subscription
+from zaqar_notify.internal import DEFAULT_POOL, queues_of_subscription
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import (
     Claim,
@@ -50,6 +50,8 @@ class Storage:
     def __init__(self, control: ControlStore, store: MessageStore) -> None:
         self.control = control
         self.store = store
+        self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store}
+        """The message stores, by the names of their pools."""
         self._planes = _Planes(control, store)
         self.queues = Queues(self._planes)
         self.subscriptions = Subscriptions(self._planes)
