@@ -123,7 +123,7 @@ class WebhookSink(Sink):
         try:
             endpoint = _endpoint_of(delivery)
             body = self._body(delivery)
-        except _Unusable as error:
+        except Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
         request = (endpoint.head, self._mark, _facts(delivery, body), body)
@@ -146,7 +146,7 @@ class WebhookSink(Sink):
         growth = len(delivery.payload) - len(MESSAGE_PLACEHOLDER)
         size = len(body) + body.count(MESSAGE_PLACEHOLDER) * growth
         if size > self._most_body_bytes:
-            raise _Unusable(
+            raise Unusable(
                 f"post_data makes a body of {size} bytes; the limit is {self._most_body_bytes}"
             )
         return body.replace(MESSAGE_PLACEHOLDER, delivery.payload)
@@ -163,20 +163,20 @@ def judge(status: int) -> Verdict:
     return Verdict.TRY_LATER
 
 
-class _Unusable(ValueError):
+class Unusable(ValueError):
     """The subscription can't be served; the sentence says why."""
 
 
-class _Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True):
     """The common part of all deliveries to one subscriber; the head lacks the facts of each delivery."""
 
     origin: Origin
     head: bytes
 
 
-def _endpoint_of(delivery: Delivery) -> _Endpoint:
+def _endpoint_of(delivery: Delivery) -> Endpoint:
     subscription = delivery.subscription
-    return _endpoint(subscription.subscriber, _post_headers(subscription.options))
+    return endpoint_at(subscription.subscriber, _post_headers(subscription.options))
 
 
 def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
@@ -186,22 +186,23 @@ def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
         return ()
     chosen = tuple((name, value) for name, value in asked.items() if headers.may_set(name, value))
     if sum(len(name) + len(value) for name, value in chosen) > headers.MAX_CHARACTERS:
-        raise _Unusable(f"post_headers have more than {headers.MAX_CHARACTERS} characters")
+        raise Unusable(f"post_headers have more than {headers.MAX_CHARACTERS} characters")
     return chosen
 
 
 # The parts of the key are limited, so the cache holds some 20 MiB at most.
 @lru_cache(maxsize=1024)
-def _endpoint(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> _Endpoint:
+def endpoint_at(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> Endpoint:
+    """The origin and the head for a subscriber; raises Unusable."""
     if scheme_of(subscriber).startswith(_TRUST):
-        raise _Unusable("there is nothing here that makes a token from a trust")
+        raise Unusable("there is nothing here that makes a token from a trust")
     try:
         url = read_url(subscriber)
     except ValidationFailed as error:
-        raise _Unusable(str(error)) from error
+        raise Unusable(str(error)) from error
     lines = {name.lower(): line for name, line in _header_lines(url, post_headers)}
     head = f"POST {url.target} HTTP/1.1\r\n{''.join(lines.values())}"
-    return _Endpoint(Origin(url.is_tls, url.host, url.port), head.encode())
+    return Endpoint(Origin(url.is_tls, url.host, url.port), head.encode())
 
 
 def _header_lines(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from sinks.headers import may_set
-from sinks.webhook import WebhookSink, _endpoint, _Unusable
+from sinks.webhook import Unusable, WebhookSink, endpoint_at
 from tests.sinks.builders import PAYLOAD, SENT_AT, delivery_to
 from tests.sinks.receiver import (
     Behaviour,
@@ -658,10 +658,10 @@ def test_whatever_a_subscription_holds_the_head_is_one_request(
     host: str, path: str, user: str, value: str
 ) -> None:
     try:
-        endpoint = _endpoint(
+        endpoint = endpoint_at(
             f"http://{user}@{host}/{path}", (("X-A", value),) * may_set("X-A", value)
         )
-    except _Unusable:
+    except Unusable:
         return
     lines = endpoint.head.split(b"\r\n")
 
