@@ -1,7 +1,7 @@
-"""How much is owed, and for how long: what stuck deliveries show in, when nothing fails.
+"""The backlog: how many deliveries are owed, and for how long. Stuck deliveries show here when nothing fails.
 
-Counting costs the store a walk over the index of what waits. So one look serves everybody for some
-seconds, and looks take at most a tenth of the time, however often somebody asks.
+Counting costs the store a walk over an index. So one count serves all callers for some seconds, and counts
+take at most a tenth of the time, however many callers ask.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class QueueBacklog(msgspec.Struct, frozen=True):
-    """What waits in one internal queue, being worked on or not.
+    """The jobs or deliveries in one internal queue, claimed ones included.
 
     `overdue_seconds` says for how long the oldest that is due has been due; 0 when none is.
     """
@@ -55,8 +55,8 @@ class QueueBacklog(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """`poison` counts the jobs that nobody could finish; `parked` and `held` the deliveries that wait for
-    their receiver, and for their subscription to be enabled."""
+    """`poison` counts the jobs that no worker could finish. `parked` deliveries wait for their receiver,
+    `held` ones for their subscription to be enabled."""
 
     owed: list[QueueBacklog]
     parked: int
@@ -65,7 +65,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class BacklogView:
-    """The last look at what is owed, renewed when it is old."""
+    """The last count of the backlog, renewed when it is old."""
 
     def __init__(self) -> None:
         self._last: Backlog | None = None
@@ -73,7 +73,7 @@ class BacklogView:
         self._looking = asyncio.Lock()
 
     async def look(self, storage: Storage, settings: Settings, clock: Clock) -> Backlog | None:
-        """What is owed; None when that could not be counted."""
+        """The backlog; None when it could not be counted."""
         async with self._looking:
             began = time.monotonic()
             if began < self._fresh_until:

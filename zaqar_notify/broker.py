@@ -1,4 +1,4 @@
-"""The broker: what the processes that ring and the workers that are rung agree on.
+"""The broker: the agreement between processes that ring and workers that are rung.
 
 A message says that a partition has work, and nothing else; so the broker may lose, repeat or keep
 it, be flushed or stay away: every worker looks for due work by itself. Nothing is ever put off by
@@ -27,7 +27,7 @@ DRAIN = "zaqar_notify.drain.v1"
 QUEUE = "zaqar-notify.drain"
 
 MAX_WAITING = 64
-"""Rings that wait in the broker, about: more would only say again what these say."""
+"""About as many rings wait in the broker; more would only repeat them."""
 
 MAX_CHILD_KIB = 1 << 20
 """A prefork child is replaced, having drained, when it has taken so much memory."""
@@ -41,7 +41,7 @@ def drain_arguments(partition: Partition) -> tuple[int] | tuple[int, str]:
 
 
 class OurSettingsAlone(AppLoader):
-    """Reads no module of settings, whatever `CELERY_CONFIG_MODULE` names."""
+    """Reads no module of settings, even if `CELERY_CONFIG_MODULE` names one."""
 
     def read_configuration(self, env: str = "") -> dict[str, Any]:
         return {}
@@ -51,7 +51,7 @@ class Application(Celery):
     """Knows our broker only, and no result backend.
 
     Celery would take `CELERY_BROKER_URL` and `CELERY_RESULT_BACKEND`, meant for another application
-    on the host, before what it is configured with.
+    on the host, before its own configuration.
     """
 
     backend_cls = "disabled"

@@ -13,7 +13,7 @@ from zaqar_notify.settings import Settings, shown
 
 
 async def diagnose(settings: Settings, *, is_needed: bool) -> list[Finding]:
-    """Whether the broker answers and keeps what it is given. Changes nothing.
+    """Whether the broker answers and keeps its messages. Changes nothing.
 
     Args:
         is_needed: Whether it is a problem if there is none.

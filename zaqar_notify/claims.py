@@ -1,4 +1,4 @@
-"""What can be done with claims."""
+"""Operations on claims."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def renew(
     ttl: int | None = None,
     grace: int | None = None,
 ) -> None:
-    """Let the lease begin anew; what is None takes the default."""
+    """Let the lease begin anew; an argument of None takes the default."""
     ttl, grace = _terms(ttl, grace, service.settings)
     now = service.clock.now()
     await service.storage.claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)

@@ -1,4 +1,4 @@
-"""The instant, and random ids: what tests replace to make time and names their own."""
+"""The instant, and random ids. Tests replace both."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Protocol
 
 class Clock(Protocol):
     def now(self) -> datetime:
-        """The present instant, aware, in UTC: what leases, delays and ttls are measured by."""
+        """The present instant, aware, in UTC. Leases, delays and ttls are measured by it."""
 
     def on_host(self, instant: datetime) -> datetime:
-        """What to show of an instant of this clock to those who go by the host's."""
+        """An instant of this clock, as the host's clock shows it."""
 
 
 def host_now(clock: Clock) -> datetime:
-    """The present instant as others have it: for signatures, and for what receivers are told."""
+    """The present instant by the host's clock: for signatures, and for the instants that receivers read."""
     return clock.on_host(clock.now())
 
 
@@ -33,7 +33,7 @@ class SystemClock:
 
 
 def running_seconds() -> float:
-    """Seconds since some instant, whatever is done to the host's clock; a suspended host's too."""
+    """Seconds since some instant; changes of the host's clock do not matter, and suspended time counts."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -42,10 +42,10 @@ STEP_SECONDS = 0.1
 
 
 class SteadyClock:
-    """Begins at an instant, and goes on by itself, whatever is done to the host's clock.
+    """Begins at an instant, and goes on by itself; changes of the host's clock do not matter.
 
-    So nothing lasts longer or shorter than was promised. For a process that has its store alone. A host
-    whose clock is slewed slows or hurries this one by as much; one that sleeps is followed.
+    So nothing lasts longer or shorter than was promised. For a process that has its store alone. Slewing of
+    the host's clock slows or hurries this clock by as much; the time of a sleeping host counts.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SteadyClock:
         host: Clock | None = None,
         seconds: Callable[[], float] = running_seconds,
     ) -> None:
-        """It is `begin` now; unless said, what the host's clock says."""
+        """Start at `begin`; by default at the instant of the host's clock."""
         self._host = SystemClock() if host is None else host
         self._seconds = seconds
         self._begin = self._host.now() if begin is None else begin
@@ -82,8 +82,8 @@ class SteadyClock:
 class StoreClock:
     """The store's clock, carried on between readings by `seconds`. It never goes back.
 
-    What hosts believe the time to be plays no part, once the first reading is there: processes
-    agree to within half a round trip to the store. Until then, and with a store that has no clock of
+    After the first reading the clocks of hosts play no part: processes agree to within half a round
+    trip to the store. Until then, and with a store that has no clock of
     its own, it is the clock of this host.
     """
 

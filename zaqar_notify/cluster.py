@@ -1,4 +1,4 @@
-"""What a process needs to be told before it can be part of a cluster."""
+"""The settings that a process of a cluster needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cluster_settings(settings: Settings) -> Settings:
     Raises:
         StartRefused: No store or broker is named, or the broker's URI can't be read, or the library
             that speaks to such a broker is missing; subscribers are
-            to confirm, and nothing signs what they confirm with; posts are larger than the store takes.
+            to confirm, and no key signs the confirmation; posts may be larger than the store takes.
     """
     if not settings.store_uri:
         raise StartRefused(
@@ -69,7 +69,7 @@ def _refuse_missing_library(uri: str) -> None:
 
 
 def warn_of_unsigned_webhooks(settings: Settings) -> None:
-    """Say at a start that receivers can't tell our webhooks from anybody's."""
+    """Warn at a start that webhooks are not signed, so receivers can't verify them."""
     if not settings.webhook_secret.get_secret_value():
         logger.warning(
             "Webhooks go unsigned: ZAQAR_WEBHOOK_SECRET is not set",

@@ -113,7 +113,7 @@ async def _answers(storage: Storage, uri: str) -> list[Finding]:
 
 
 def clock_finding(ahead_seconds: float) -> Finding:
-    """The finding about a host whose clock is so far ahead of the store's; negative: behind."""
+    """The finding about the host's clock, which is this far ahead of the store's; negative: behind."""
     direction = "ahead of" if ahead_seconds > 0 else "behind"
     sentence = f"This host's clock is {abs(ahead_seconds):.2f} s {direction} the store's"
     remedy = (

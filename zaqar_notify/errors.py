@@ -144,7 +144,7 @@ class WebhooksNotSigned(DoesNotExist):
 
 
 class SignatureRefused(DoesNotExist):
-    """A pre-signed request whose signature does not cover it, or has expired."""
+    """The signature of a pre-signed request does not cover it, or has expired."""
 
     def __init__(self) -> None:
         super().__init__("The URL signature has expired or does not cover this request")

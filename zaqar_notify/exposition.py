@@ -1,4 +1,4 @@
-"""The counts of this process as Prometheus reads them. docs/monitoring.md says what each means."""
+"""The counts of this process as Prometheus reads them. docs/monitoring.md gives the meaning of each."""
 
 from __future__ import annotations
 

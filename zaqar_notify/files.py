@@ -10,7 +10,7 @@ MOST_FILES = 65_536
 
 
 def attainable_files() -> int | None:
-    """What `raise_file_limit` gives this process; None: any number."""
+    """The number of files that `raise_file_limit` gives this process; None: any number."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return None

@@ -1,4 +1,4 @@
-"""What `zaqar-notify doctor` finds: a sentence each, and what to do about it."""
+"""The findings of `zaqar-notify doctor`: a sentence and a remedy each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Level(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """`check` names what was looked at: store, broker, mail…; an `ok` asks for no remedy."""
+    """`check` names the checked part: store, broker, mail…; an `ok` asks for no remedy."""
 
     level: Level
     check: str

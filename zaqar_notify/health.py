@@ -1,7 +1,7 @@
-"""Whether this process and its store do what they should.
+"""Whether this process and its store work.
 
-The store is tried out with writes of its own at most every `PROBE_SECONDS`, when somebody asks; who
-asks is told what came of the last time.
+A request for the health starts a probe of the store, with writes of its own, at most every
+`PROBE_SECONDS`. The answer is the result of the last probe.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PROBE_SECONDS = 10.0
 """Pause between two probes, at least."""
 
 STALE_SECONDS = 60.0
-"""After which what came of a probe tells nothing any more."""
+"""After this time the results of a probe are of no use."""
 
 OPERATION_SECONDS = 10.0
 """After which an operation has failed."""
 
 PROBE_TTL_SECONDS = 60
-"""Life of a probe's messages, and of its claim: what is left of one that broke off."""
+"""Life of a probe's messages and claim, so that a broken-off probe leaves nothing for long."""
 
 LOG_PAUSE_SECONDS = 1.0
 """Between records of a store that fails: with a full disk each write is one more."""
@@ -53,7 +53,7 @@ class ProbeResult(msgspec.Struct, frozen=True):
 
 
 class Outage:
-    """What the log says while the store fails: its clients are not told why."""
+    """The log records of a failing store; clients do not see the reason."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -93,9 +93,9 @@ class Health:
         self._probing: asyncio.Task[None] | None = None
 
     async def operations(self, storage: Storage, clock: Clock) -> dict[str, ProbeResult]:
-        """What came of the last probe, by the contract's names.
+        """The results of the last probe, by the contract's names.
 
-        Nobody waits for a probe, unless there is none yet or the last one was long ago.
+        The caller waits for a probe only when there is none yet or the last one was long ago.
         """
         age = time.monotonic() - self._probed_at
         if self._probing is None and age >= PROBE_SECONDS:

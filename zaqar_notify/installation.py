@@ -1,8 +1,8 @@
-"""What tells an installation's own deliveries and ports from others', so that none reaches itself.
+"""An installation's own deliveries and ports: recognized, so that no delivery reaches the installation.
 
 A subscriber's URL that leads back to us would let a tenant speak with our voice, from our place in
 the network. Ports that this host's processes listen on are never connected to. For all other ways
-back, each delivery carries a mark, and the API refuses what has it.
+back, each delivery carries a mark, and the API refuses requests with it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _LABEL = b"zaqar-notify installation mark"
 _MARK_DIGITS = 32
 _MARK_KEY = MARK_HEADER.lower().encode()
 _PROOFS = (b"x-auth-token", b"authorization", b"url-signature")
-"""Headers by which a request answers for itself: it is judged by what they say."""
+"""Headers that authenticate a request: with them, the mark does not count."""
 
 
 def installation_mark(settings: Settings) -> str:
-    """Hex digits that are the same in all processes of an installation, whoever restarts.
+    """Hex digits that are the same in all processes of an installation, over restarts, too.
 
     They tell nothing of the webhook secret that they are made of. Installations without one share
     a mark.

@@ -1,4 +1,4 @@
-"""Reading JSON from clients, strictly: what we accept, every reader can read again.
+"""Reading JSON from clients, strictly: every reader can read accepted JSON again.
 
 UTF-8, no NaN or Infinity, integers within signed 64 bits, other numbers within doubles, bounded depth.
 Of equal keys in one object the last one counts.
@@ -36,7 +36,7 @@ def read_json(body: bytes) -> object:
     """The array or object in a request's body.
 
     Raises:
-        BodyInvalid: Says what is wrong, and where when that is known.
+        BodyInvalid: Names the fault, and its place when that is known.
     """
     check_json_text(body)
     try:
@@ -51,7 +51,7 @@ def read_json(body: bytes) -> object:
 
 
 def check_json_text(body: bytes) -> None:
-    """Refuse what a parser that skips over values lets pass: bad UTF-8, numbers that are too large.
+    """Refuse the faults that a parser which skips values lets pass: bad UTF-8, numbers that are too large.
 
     Builds no objects for nearly every body. Syntax and depth are the parser's to check.
     """

@@ -1,4 +1,4 @@
-"""Ranges of what a client may ask for, each refused with one sentence."""
+"""Ranges of clients' values; a value out of range is refused with one sentence."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ PER_KIND = 1000
 
 
 class LogRate(logging.Filter):
-    """Keeps a handler's records of each kind within a rate, and has it say how many were left out.
+    """Keeps a handler's records of each kind within a rate, and logs how many were left out.
 
-    The kind is the record's action, or the logger of those without. Debug records have no bound:
-    an operator who switches them on wants each.
+    The kind is the record's action, or its logger when it has none. Debug records have no bound, since
+    an operator switches them on to see each.
     """
 
     def __init__(self, handler: logging.Handler) -> None:

@@ -1,4 +1,4 @@
-"""Logging: one line per event, for people or as JSON; what `extra` carries is shown after the message.
+"""Logging: one line per event, for people or as JSON; the fields of `extra` follow the message.
 
 Bodies, secrets and subscribers' credentials never go into a record (docs/architecture.md, Logs).
 """
@@ -33,7 +33,7 @@ def configure(level: str, style: str) -> None:
 
 
 def facts(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller gave as `extra`."""
+    """The fields that the caller gave as `extra`."""
     return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 

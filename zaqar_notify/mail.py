@@ -1,7 +1,7 @@
-"""What a mail may be asked for: one recipient, a subject, and a mailbox that it comes from.
+"""The parts of a mail that a client chooses: one recipient, a subject, and the sender's mailbox.
 
-Creation of a subscription and the mail sink read these by the same functions: what can't be mailed is
-refused when it is asked for, and what was stored before a rule is refused before it is sent.
+Creation of a subscription and the mail sink read these by the same functions. Creation refuses a mail that
+can't be sent; the sink refuses one that was stored before a rule existed.
 """
 
 from __future__ import annotations

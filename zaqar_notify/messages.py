@@ -1,4 +1,4 @@
-"""What can be done with messages."""
+"""Operations on messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RELAY_CLIENT = "zaqar-notify"
 
 
 class PostedMessage(msgspec.Struct):
-    """A message as it is to be posted: its body is JSON text, kept as it is. Seconds; what is unset is the
+    """A message to be posted: its body is JSON text, kept as it is. Seconds; an unset value takes the
     queue's default."""
 
     body: msgspec.Raw
@@ -34,7 +34,7 @@ class PostedMessage(msgspec.Struct):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of a post.
+    """The result of a post.
 
     `ids` are its messages' ids in order; `never_seen` those messages that expire before they are due.
     """
@@ -44,7 +44,7 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class QueuePost(Post):
-    """Messages for a queue whose subscribers are notified of them."""
+    """Messages for a queue; its subscribers are notified of them."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class QueuePost(Post):
         self._settings = settings
 
     def _read(self, rules: JsonObject) -> MessageRules:
-        """What the queue says about its messages.
+        """The queue's rules for its messages.
 
         Raises:
             ValidationFailed: It takes none of this size.
@@ -244,7 +244,7 @@ async def relay(
     visited: Sequence[str] = (),
     request_id: str = "",
 ) -> None:
-    """Store what a subscription of another queue sends to this one; once for each `origin`.
+    """Store a message that a subscription of another queue sends to this one; once for each `origin`.
 
     Raises:
         ValidationFailed: The queue does not take it.

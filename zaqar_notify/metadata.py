@@ -1,4 +1,4 @@
-"""A queue's metadata: what may be stored, how it is shown and changed, and how we read it.
+"""A queue's metadata: its checks, how it is shown and changed, and the rules that we read from it.
 
 The metadata is the user's own object of any keys; those below are reserved and mean something to us.
 null for any of them means unset.
@@ -58,7 +58,7 @@ _RULE_KEYS = (
 
 
 class MessageRules(msgspec.Struct, frozen=True):
-    """What a queue says about posts: seconds, seconds, bytes. No delay: not a delayed queue."""
+    """A queue's rules for posts: seconds, seconds, bytes. No delay: not a delayed queue."""
 
     default_ttl: int
     default_delay: int
@@ -107,7 +107,7 @@ def patched(
 
     Raises:
         MetadataConflict: Replaces or removes a key which is absent and has no default.
-        BodyInvalid: What comes out may not be stored, or is too large.
+        BodyInvalid: The result may not be stored, or is too large.
     """
     result = dict(metadata)
     for operation in operations:
@@ -136,7 +136,7 @@ def message_rules(metadata: JsonObject, settings: Settings) -> MessageRules:
 
 
 def rules_of(metadata: JsonObject) -> JsonObject:
-    """What posts and claims must know of the metadata: the keys that `message_rules` and `dead_letter` read."""
+    """The part of the metadata for posts and claims: the keys that `message_rules` and `dead_letter` read."""
     return {key: metadata[key] for key in _RULE_KEYS if key in metadata}
 
 

@@ -1,7 +1,7 @@
-"""What one process counts about its work, as plain numbers: a request pays about a microsecond.
+"""The counts of one process about its work, as plain numbers: a request pays about a microsecond.
 
-`zaqar_notify.exposition` makes Prometheus' text of them when somebody asks. No project's, queue's or
-subscriber's name is among them, and the sets of labels are bounded, whatever clients send.
+`zaqar_notify.exposition` makes Prometheus' text of them for each scrape. No project's, queue's or
+subscriber's name is among them, and the sets of labels are bounded; clients can't add to them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 from zaqar_notify.backlog import BacklogView
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Upper bounds; one more bucket takes what is slower."""
+"""Upper bounds; one more bucket takes slower ones."""
 
 DELIVERY_SECONDS = (
     0.01,
@@ -41,11 +41,11 @@ ALARMING = (500, 503)
 """Statuses that alarms look at."""
 
 CALLER_GONE = 499
-"""Shown as the status of a request whose client hung up before it was complete."""
+"""Shown as the status of a request when the client hung up before it was complete."""
 
 
 class EngineState(Protocol):
-    """What a delivery engine can tell of itself at this moment."""
+    """The present state of a delivery engine."""
 
     @property
     def troubles(self) -> Mapping[str, int]:
@@ -59,18 +59,18 @@ class EngineState(Protocol):
 
 
 class BrokerCounts(Protocol):
-    """What a process of a cluster can tell of the broker."""
+    """The state of the broker, as a process of a cluster sees it."""
 
     @property
     def is_heard(self) -> bool:
         """Whether the broker took the last ring; in a worker, whether rings would be heard."""
 
     counts: Counter[str]
-    """Rings since the start, by what came of them: sent, spared, dropped. A worker does not ring."""
+    """Rings since the start, by their result: sent, spared, dropped. A worker does not ring."""
 
 
 class Tally:
-    """What happened alike: requests of one route, method and status; deliveries of one scheme."""
+    """A count of equal events: requests of one route, method and status; deliveries of one scheme."""
 
     __slots__ = ("_bounds", "buckets", "count", "seconds")
 
@@ -90,7 +90,7 @@ class Tally:
 
 
 class DeliveryCounts:
-    """What was delivered, and what was not, since the start."""
+    """Deliveries since the start, by their result."""
 
     def __init__(self) -> None:
         self.tries: Counter[tuple[str, str]] = Counter()
@@ -98,7 +98,7 @@ class DeliveryCounts:
         self.written: Counter[str] = Counter(retry=0, parked=0, held=0, undelivered=0, later=0)
         """Records by kind of internal queue."""
         self.dropped: Counter[str] = Counter(gone=0, unconfirmed=0, confirmed=0)
-        """Deliveries by what became of their subscription."""
+        """Deliveries that ended with their subscription, by reason."""
         self.delays: dict[str, Tally] = {}
         """By scheme: from when a delivery was due to when it arrived, by `DELIVERY_SECONDS`."""
 
@@ -136,7 +136,7 @@ class Requests:
 
 
 class Metrics:
-    """The counts of one process. Those who work add to them, or bind what can be asked."""
+    """The counts of one process. Working code adds to them, or binds a function to be asked."""
 
     def __init__(self) -> None:
         self.requests = Requests()

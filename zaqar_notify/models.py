@@ -120,7 +120,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Subscription(msgspec.Struct, frozen=True):
     """Interest in a queue. `ttl` is seconds; `disabled_at` is set once the receiver answered 410.
 
-    `replay_id` names the replay that delivers what is parked for it, while something is.
+    `replay_id` names the replay that delivers its parked deliveries, while there are any.
     `secret_generation` counts the rotations of the signing secret; `secret_rotations` are the instants
     of the last ones, in order, as far back as a secret of before may still sign.
     """
@@ -140,7 +140,7 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class MessageType(Enum):
-    """The `Message_Type` of what a subscriber is sent."""
+    """The `Message_Type` of a delivery."""
 
     NOTIFICATION = "Notification"
     SUBSCRIPTION_CONFIRMATION = "SubscriptionConfirmation"
@@ -172,7 +172,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Verdict(Enum):
-    """What one try came to."""
+    """The result of one attempt, as a kind."""
 
     DELIVERED = "delivered"
     TRY_LATER = "try_later"
@@ -187,8 +187,9 @@ class Outcome(msgspec.Struct, frozen=True):
     """The result of one try: `status` as the receiver gave it (HTTP or SMTP), if it gave one.
 
     `detail` is a short text for the operator, in our own words: it is logged. `excerpt` is the beginning
-    of what the receiver said: it is kept with a delivery given up, for its project, and never logged.
-    `retry_after_seconds` is what the receiver asked for (of a postponed one, when to come back); all
+    of the receiver's answer: it is kept with a delivery given up, for its project, and never logged.
+    `retry_after_seconds` is the pause that the receiver asked for (of a postponed one, the pause before the
+    next attempt); all
     other deliveries to it wait as long.
     """
 

@@ -1,4 +1,4 @@
-"""What was put aside because nobody could finish it: seen, given back, or removed by an operator."""
+"""Poison jobs: no worker could finish them. An operator lists them, gives them back, or removes them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PutAside(msgspec.Struct, frozen=True):
 
 
 class _JobHeader(msgspec.Struct):
-    """What a job of any version begins with."""
+    """The fields that a job of any version has."""
 
     job: str = ""
     project: str = ""
@@ -48,7 +48,7 @@ _job_header = msgspec.json.Decoder(_JobHeader)
 
 
 def poison_rule(lease_seconds: int) -> DeadLetter:
-    """When workers whose leases are so long put a job aside."""
+    """When workers with leases of this length put a job aside."""
     claims = max(MIN_POISON_CLAIMS, -(-POISON_SECONDS // lease_seconds))
     return DeadLetter(POISON_REF, claims, ttl=None)
 
@@ -73,7 +73,7 @@ async def put_aside(
 async def give_back(
     storage: Storage, what: PutAside, message: Message, *, settings: Settings, now: datetime
 ) -> bool:
-    """Let the workers try it again; False: it can't be read, so nobody knows where it belongs.
+    """Let the workers try it again; False: it can't be read, so its queue is not known.
 
     Broken off in between, it is in both places, and its deliveries may come twice.
     """

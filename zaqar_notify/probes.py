@@ -1,4 +1,4 @@
-"""What a process tells those who watch it: whether it is alive and ready, and its metrics.
+"""The probes of a process: whether it is alive and ready, and its metrics.
 
 One small ASGI application, wherever it is asked: on the API's own address, and on the metrics port of every
 process.

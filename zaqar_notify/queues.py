@@ -1,4 +1,4 @@
-"""What can be done with queues. A queue need not be created before it is used."""
+"""Operations on queues. A queue need not be created before it is used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whether the store acknowledges writes, learnt from a small one.
 
-All who ask share what came of the last; another is made when that is old and somebody asks.
+All callers share the result of the last write; a call makes another when that is old.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Readiness:
         return True
 
     async def check(self, storage: Storage) -> None:
-        """Return when the store acknowledges writes; nobody waits longer than `ANSWER_SECONDS`.
+        """Return when the store acknowledges writes; waits at most `ANSWER_SECONDS`.
 
         Raises:
             StorageUnavailable: It does not; of the kind, and with the sentence, of its failure.

@@ -161,8 +161,8 @@ def applicable_schedule(
     """Which schedule a subscription's deliveries follow.
 
     The queue's policy when either one says `ignore_subscription_override`, else the subscription's,
-    else the queue's. Policies are never merged. When both are absent or empty it is the default; what a
-    policy leaves out is Zaqar's. A stored policy that can't be read counts as Zaqar's defaults: a
+    else the queue's. Policies are never merged. When both are absent or empty it is the default; a key
+    that a policy leaves out has Zaqar's value. A stored policy that can't be read counts as Zaqar's defaults: a
     delivery must not fail for it.
     """
     own = subscription_options.get(POLICY_KEY)
@@ -241,7 +241,7 @@ def attempt_after(
 
 def _may_succeed_later(outcome: Outcome, schedule: Schedule) -> bool:
     if outcome.verdict is Verdict.REFUSED and schedule.repeats_refusals:
-        # An answer of HTTP's. SMTP's 5yz is final, and without a status it was us who refused.
+        # An answer of HTTP's. SMTP's 5yz is final, and without a status we refused it ourselves.
         return outcome.status is not None and 400 <= outcome.status < 500
     return outcome.verdict is Verdict.TRY_LATER
 

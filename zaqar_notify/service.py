@@ -1,4 +1,4 @@
-"""What the service functions work with: the first argument of each of them."""
+"""The first argument of each service function: the parts that they work with."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class EmbeddedServer(uvicorn.Server):
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket bound to the address; whoever serves on it begins to listen.
+    """A socket bound to the address; the server that takes it begins to listen.
 
     Raises:
         OSError: The address can't be used.

@@ -19,7 +19,7 @@ from zaqar_notify.models import Subscription
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret's kind, is none
 
-# Part of what is signed: another label would change the secret of every subscription there is.
+# Part of the signed text: another label would change the secret of every subscription there is.
 _SECRET_LABEL = "zaqar-notify webhook secret"  # noqa: S105
 
 # Zaqar signs a backslash and the letter n, not a line feed; signatures must outlive a migration.
@@ -65,8 +65,8 @@ def webhook_secrets(
     """The secrets that sign this subscription's webhooks at `now`, the current one first.
 
     They are derived from the master key, so none is stored. For `overlap_seconds` after each rotation
-    the one of before signs too. Without a master key there is none: a secret that anybody can compute
-    would be worse than no signature.
+    the one of before signs too. Without a master key there is none: a secret that an attacker can
+    compute would be worse than no signature.
     """
     if not master:
         return []
@@ -100,7 +100,7 @@ def rotate(subscription: Subscription, *, now: datetime, overlap_seconds: int) -
 def _live_rotations(
     subscription: Subscription, now: datetime, overlap_seconds: int
 ) -> tuple[datetime, ...]:
-    """The rotations whose former secrets sign at `now`, in order."""
+    """The rotations with former secrets that still sign at `now`, in order."""
     overlap = timedelta(seconds=overlap_seconds)
     return tuple(at for at in subscription.secret_rotations if now < at + overlap)
 
@@ -116,7 +116,7 @@ def sign_url(
     """The signature of a pre-signed URL, lower-case hex.
 
     Args:
-        paths: Full request paths; each admits itself and what is below it.
+        paths: Full request paths; each admits itself and the paths below it.
         expires: Aware instant; a fraction of a second is dropped.
 
     Source: Zaqar API v2, "Pre-signed queue"; byte-identical to Zaqar's.
@@ -145,7 +145,7 @@ def verify_url(
     Args:
         secrets: Any of them may have signed.
         path: The request's path, as routed.
-        prefix: What clients may have before it; it may be signed for or not.
+        prefix: Clients may have this before the path; the signature may cover it or not.
 
     Raises:
         SignatureRefused: Expired, another path, method or project, or a wrong signature. It does
@@ -181,7 +181,7 @@ def _key(secret: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _secret(master: str, project: str, subscription_id: str, generation: int) -> str:
-    # A JSON array tells its parts apart whatever they contain.
+    # A JSON array keeps its parts apart; they may contain any character.
     parts = json.dumps([_SECRET_LABEL, project, subscription_id, generation])
     key = hmac.digest(master.encode(), parts.encode(), "sha256")
     return SECRET_PREFIX + b64encode(key).decode()

@@ -1,4 +1,4 @@
-"""What the single-process shape keeps in its data directory, and where its deliveries may go."""
+"""The single process: the keys in its data directory, and the addresses of its deliveries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATABASE = "zaqar-notify.db"
 KEYS = "keys.env"
 KEY_NAMES = ("SIGNED_URL_SECRET", "WEBHOOK_SECRET")
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-"""Allowed beside public addresses, unless ZAQAR_DELIVERY_ALLOW says what is."""
+"""Allowed beside public addresses, unless ZAQAR_DELIVERY_ALLOW is set."""
 
 
 def allowed_networks(settings: Settings) -> tuple[Network, ...]:
@@ -34,7 +34,7 @@ def with_keys(settings: Settings, data: Path) -> Settings:
     them, so they are not made anew beside a database.
 
     Raises:
-        StartRefused: They are missing or can't be read; the sentence says what to do.
+        StartRefused: They are missing or can't be read; the sentence names a remedy.
     """
     if settings.signed_url_secrets and settings.webhook_secret.get_secret_value():
         return settings
@@ -65,7 +65,7 @@ def read_keys(path: Path) -> dict[str, str]:
     Raises:
         StartRefused: It is missing or can't be read.
     """
-    # Only who looks at it pays for the parser.
+    # Imported here: only callers of this function pay for the parser.
     from dotenv import dotenv_values
 
     try:

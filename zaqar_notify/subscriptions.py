@@ -1,7 +1,7 @@
-"""What can be done with subscriptions.
+"""Operations on subscriptions.
 
-A subscription that is changed or confirmed is enabled again, when its receiver had answered that it
-wants no more; what was held for it meanwhile is then delivered.
+A change or a confirmation enables a subscription again that was disabled because its receiver wanted no
+more deliveries. The deliveries that were held meanwhile are then made.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class GivenUp(msgspec.Struct, frozen=True):
 
 
 class SigningSecret(msgspec.Struct, frozen=True):
-    """What signs a subscription's webhooks; the former ones sign too, until their overlap ends."""
+    """The secret that signs a subscription's webhooks; former ones sign too, until their overlap ends."""
 
     current: str
     former: list[str]
@@ -96,7 +96,7 @@ async def create(
 
 
 def renewal(wanted: Subscription) -> Callable[[Subscription], Subscription]:
-    """What becomes of the subscription that has the subscriber of the wanted one already."""
+    """The new state of a present subscription with the subscriber of the wanted one."""
 
     def renew(existing: Subscription) -> Subscription:
         if existing.confirmed:
@@ -177,14 +177,14 @@ async def confirm(
     signed_for: Sequence[str],
     confirm_at: ConfirmAt,
 ) -> None:
-    """Confirm it, or leave; who leaves is sent a link to come back.
+    """Confirm it, or unsubscribe; after unsubscribing the subscriber is sent a link to come back.
 
     Args:
         signed_for: The paths that the signature of the request was made for; none without one.
 
     Raises:
         ConfirmationNotSigned: Confirmation is required, and the request does not carry the signature
-            that this subscriber was sent.
+            that was sent to this subscriber.
     """
 
     def check(subscription: Subscription) -> None:
@@ -201,7 +201,7 @@ async def confirm(
 
 
 async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
-    """Delete it, with what it missed. No error if there is no such subscription."""
+    """Delete it, with its missed deliveries. No error if there is no such subscription."""
     await service.storage.subscriptions.delete(ref, subscription_id)
 
 
@@ -267,7 +267,7 @@ async def _update(
     *,
     check: Callable[[Subscription], None] = lambda _: None,
 ) -> Subscription:
-    """Change the subscription, if the check of what it was raises nothing, and enable it."""
+    """Change the subscription, if the check of its former state raises nothing, and enable it."""
 
     def changed(subscription: Subscription) -> Subscription:
         check(subscription)
@@ -281,7 +281,7 @@ async def _update(
     subscriptions = service.storage.subscriptions
     after = await subscriptions.update(ref, subscription_id, changed, now=now)
     if after.disabled_at is None:
-        # Even if it was enabled before: whoever repeats a request that broke off here gets it done.
+        # Even if it was enabled before: a repeated request completes one that broke off here.
         await _send(service, ref, replay_job(after, service.settings))
     return after
 

@@ -1,7 +1,7 @@
-"""What a client wrote that nothing reads: misspelt fields are accepted, with a word about them.
+"""Fields of a request that nothing reads: misspelt fields are accepted, with a warning.
 
 Zaqar ignores what it does not know, and its clients rely on that. A misspelt `ttl` is not found until
-messages are lost, so who writes one is told the nearest name that there is.
+messages are lost, so the warning names the nearest known field.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zaqar_notify.models import JsonObject
 from zaqar_notify.retry import POLICY_KEY, RetryPolicy
 
 Warn: TypeAlias = Callable[[str], None]
-"""Takes a sentence for the client whose request is at hand."""
+"""Takes a sentence for the client of the present request."""
 
 POLICY_FIELDS = RetryPolicy.__struct_fields__
 

@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """How long a caller waits; `hung_up` returns once nobody is there to be answered.
+    """How long a caller waits; `hung_up` returns once the client is gone.
 
-    `aside` is entered while nothing is looked at: others have the caller's turn meanwhile.
+    `aside` is entered between looks: other callers have this caller's turn meanwhile.
     """
 
     seconds: int
@@ -32,11 +32,11 @@ async def first_found(
     *,
     give_back: Callable[[T], Awaitable[None]] | None = None,
 ) -> T | None:
-    """What `look` finds, as soon as it finds something; None when the wait or the caller ended.
+    """The result of `look`, as soon as it finds something; None when the wait or the caller ended.
 
     Args:
         watch: Opened before this call, so that no change falls between; closed by it.
-        give_back: Undoes a look that found something for a caller who hung up meanwhile.
+        give_back: Undoes a look that found something for a caller that hung up meanwhile.
     """
     with watch:
         leaving = asyncio.ensure_future(wait.hung_up())

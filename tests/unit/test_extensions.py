@@ -49,7 +49,7 @@ async def test_a_store_is_opened_by_the_driver_of_another_package(tmp_path: Path
 
 
 async def test_a_store_that_lacks_what_guarantees_rest_on_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StartRefused, match="a heap, which has no FIFO"):
+    with pytest.raises(StartRefused, match="a heap, which lacks FIFO"):
         await open_storage(f"heap://{tmp_path}/store.db")
 
 
