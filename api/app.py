@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import Answer
 from api.authentication import TrustedHeaders
@@ -71,22 +71,27 @@ class NotifyAPI(FastAPI):
         self._requests = service.metrics.requests
         self._requests.expect(OTHER, METHODS)
         self.router.default = UnknownPaths(by_prefix, service, otherwise=self.router.default)
-        # Before anybody adds middleware: what is added later comes around it.
-        self.add_middleware(ShortWay, routes=self.router.routes)
         add_documentation(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if self._public_path and not scope.get("root_path"):
-                _place_below(self._public_path, scope)
-            exchange = Exchange(scope, send, next(self._request_ids), self._requests)
-            scope.setdefault("state", {})["exchange"] = exchange
-            send = exchange.send
-        try:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+            return
+        if self._public_path and not scope.get("root_path"):
+            _place_below(self._public_path, scope)
+        exchange = Exchange(scope, send, next(self._request_ids), self._requests)
+        state = scope.setdefault("state", {})
+        state["exchange"] = exchange
+        try:
+            await super().__call__(scope, receive, exchange.send)
         finally:
             # It leads back to the scope, by `send`: only the garbage collector would find the two.
-            scope.get("state", {}).pop("exchange", None)
+            state.pop("exchange", None)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's; where nobody has added middleware, our surfaces come before it."""
+        stack = super().build_middleware_stack()
+        return stack if self.user_middleware else ShortWay(stack, self.router.routes)
 
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document, of routes that were added to the application, with our resources before them."""

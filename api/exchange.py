@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from time import perf_counter
 
 from starlette.types import Message, Scope, Send
@@ -60,7 +60,7 @@ class Exchange:
         self.is_cut_short = False
         self.must_close: bool | None = None
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send a part of the answer."""
         if message["type"] == "http.response.start":
             self.note(message["status"])
@@ -68,8 +68,7 @@ class Exchange:
             if self._is_last():
                 headers.append(CLOSE)
             message["headers"] = headers
-        if not self.is_cut_short:
-            await self._send(message)
+        return _send_nothing() if self.is_cut_short else self._send(message)
 
     def note(self, status: int) -> None:
         """Count the answer. Before it is sent: whoever has read it finds it counted."""
@@ -100,6 +99,10 @@ class Exchange:
         if self.must_close is None:
             return leaves_much_unread(self._headers)
         return self.must_close
+
+
+async def _send_nothing() -> None:
+    pass
 
 
 def exchange_of(scope: Scope) -> Exchange:

@@ -10,7 +10,7 @@ from api.surfaces import Surface
 from api.turns import Turns
 from zaqar_notify.auth import Policy, Target
 from zaqar_notify.errors import NotifyError, OwnDelivery, RuleNotPermitted, SignatureRefused
-from zaqar_notify.installation import installation_mark
+from zaqar_notify.installation import installation_mark, is_own_delivery
 from zaqar_notify.service import Service
 
 _READING = frozenset({"GET", "HEAD"})
@@ -27,7 +27,7 @@ class Gate:
 
     def fault(self, call: Call) -> NotifyError | None:
         """Why a request is refused whatever it asks for."""
-        return OwnDelivery() if call.is_own_delivery(self._mark) else call.fault
+        return OwnDelivery() if is_own_delivery(call.headers, self._mark) else call.fault
 
     async def answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
         """The handler's answer to the request.

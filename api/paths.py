@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TypeAlias
 from urllib.parse import unquote
 
 from starlette.types import Scope
 
 from api.resources import Resource
 
-
-class Found(NamedTuple):
-    """A resource, the path's parameters, and how much of the path came before the resource's own."""
-
-    resource: Resource
-    names: dict[str, str]
-    before: str
+Found: TypeAlias = tuple[Resource, dict[str, str], str]
+"""A resource, the path's parameters, and how much of the path came before the resource's own."""
 
 
 class Branch:
@@ -73,7 +68,7 @@ class Paths:
     def find(self, scope: Scope) -> Found | None:
         found = self._root.find(_words(scope, ""))
         if found is not None:
-            return Found(*found, "")
+            return *found, ""
         root_path = scope.get("root_path")
         return self._find_below(root_path, scope) if root_path else None
 
@@ -86,7 +81,7 @@ class Paths:
             if match := re.match(before, scope["path"]):
                 found = self._root.find(_words(scope, match[0]))
                 if found is not None:
-                    return Found(*found, match[0])
+                    return *found, match[0]
         return None
 
 

@@ -17,7 +17,6 @@ from api.refusals import HeaderInvalid
 from api.turns import Turn
 from zaqar_notify.auth import Caller
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.installation import is_own_delivery
 from zaqar_notify.models import QueueRef
 from zaqar_notify.waiting import Wait
 
@@ -111,10 +110,6 @@ class Call:
         """The header's value; any bytes can be read as Latin-1."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
-
-    def is_own_delivery(self, mark: str) -> bool:
-        """Whether this installation's own workers sent it, on behalf of a subscription."""
-        return is_own_delivery(self.headers, mark)
 
     async def body(self, limit: int) -> bytes:
         """The whole body; empty when there is none.

@@ -129,12 +129,12 @@ class SurfaceRoute(BaseRoute):
 
 
 class ShortWay:
-    """The innermost middleware: takes requests to the surfaces that come first in the router past what only
-    other routes need, FastAPI's handling of exceptions and dependencies, and the router itself.
+    """Takes requests to the surfaces that come first in the router past what only other routes need:
+    FastAPI's handling of exceptions and dependencies, and the router itself.
     """
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
-        self._app = app
+    def __init__(self, otherwise: ASGIApp, routes: Sequence[BaseRoute]) -> None:
+        self._otherwise = otherwise
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +146,7 @@ class ShortWay:
                 scope.update(found)
                 await route.handle(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        await self._otherwise(scope, receive, send)
 
 
 class FaultRoute(BaseRoute):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import TypeAlias
 from urllib.parse import parse_qsl
 
 from api.refusals import ParameterInvalid
@@ -13,9 +15,12 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.waiting import Wait
 
 MAX_PARAMETERS = 100
+MAX_REMEMBERED_BYTES = 128
 
 TRUE = frozenset(("true", "True", "t", "yes", "y", "1", "on"))
 FALSE = frozenset(("false", "False", "f", "no", "n", "0", "off"))
+
+Parameters: TypeAlias = tuple[tuple[str, str], ...]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -26,15 +31,8 @@ class Query:
     __slots__ = ("sent",)
 
     def __init__(self, raw: bytes) -> None:
-        self.sent: list[tuple[str, str]] = []
+        self.sent = _remembered(raw) if len(raw) <= MAX_REMEMBERED_BYTES else _parsed(raw)
         """Names and values in the order sent."""
-        if raw:
-            try:
-                self.sent = parse_qsl(raw.decode("latin-1"), max_num_fields=MAX_PARAMETERS)
-            except ValueError as error:
-                raise ValidationFailed(
-                    f"The query has more than {MAX_PARAMETERS} parameters"
-                ) from error
 
     def text(self, name: str) -> str | None:
         found = None
@@ -74,6 +72,17 @@ class Query:
         return [
             word for sent, value in self.sent if sent == name for word in value.split(",") if word
         ]
+
+
+def _parsed(raw: bytes) -> Parameters:
+    try:
+        return tuple(parse_qsl(raw.decode("latin-1"), max_num_fields=MAX_PARAMETERS))
+    except ValueError as error:
+        raise ValidationFailed(f"The query has more than {MAX_PARAMETERS} parameters") from error
+
+
+# Most queries are the same again and again, as `limit=10`; or a few times, as a claim's id.
+_remembered = lru_cache(maxsize=1024)(_parsed)
 
 
 def long_poll(call: Call, query: Query, settings: Settings) -> Wait | None:

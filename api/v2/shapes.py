@@ -40,13 +40,10 @@ Pieces: TypeAlias = tuple[bytes, bytes, bytes]
 
 
 def _message_pieces(queue_href: str, message: Message, now: datetime) -> Pieces:
-    head = b'{"id":"%b","href":"%b","ttl":%d,"age":%d,"body":' % (
-        message.id.encode(),
-        message_href(queue_href, message.id, message.claim_id).encode(),
-        message.ttl,
-        age(message.posted_at, now),
-    )
-    return head, message.body, b"%b}" % _checksum(message)
+    href = message_href(queue_href, message.id, message.claim_id)
+    seconds = age(message.posted_at, now)
+    head = f'{{"id":"{message.id}","href":"{href}","ttl":{message.ttl},"age":{seconds},"body":'
+    return head.encode(), message.body, _checksum(message) + b"}"
 
 
 def _popped_pieces(message: Message, now: datetime) -> Pieces:

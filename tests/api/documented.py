@@ -45,9 +45,9 @@ class Documentation:
             path: Decoded, without the query.
         """
         found = self._paths.find({"type": "http", "path": path})
-        if found is None or method not in found.resource.operations:
+        if found is None or method not in found[0].operations:
             return
-        operation = self._document["paths"][found.resource.path][method.lower()]
+        operation = self._document["paths"][found[0].path][method.lower()]
         described = operation["responses"].get(str(status))
         assert described is not None, f"{method} {path}: {status} is not documented"
         if status < 300 and sent and "requestBody" in operation:

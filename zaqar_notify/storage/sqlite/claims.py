@@ -121,9 +121,7 @@ class SQLiteClaims(Claims):
         )
         self._database.after_commit.append(partial(self._watches.held, queue.ref))
         messages = [
-            to_claimed_message(
-                row, queue.salt, claim_id=lease.id, kept_until=lease.kept_until, now=now
-            )
+            to_claimed_message(row, queue.salt, claim_id=lease.id, kept_until=lease.kept_until)
             for row in rows
         ]
         return Claim(lease.id, lease.ttl, from_ms(lease.ends_at), messages)

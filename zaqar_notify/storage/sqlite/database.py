@@ -77,7 +77,7 @@ class Database:
         self._batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
         self._closed = False
         self._idle = asyncio.Event()
-        self._idle.set()
+        """Set once the last group of a store that is being closed has ended."""
         self._commits: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._committer = threading.Thread(target=self._commit_all, name="commit", daemon=True)
         self._committer.start()
@@ -140,7 +140,6 @@ class Database:
         self._batch_delay.arrived()
         if not self._busy:
             self._busy = True
-            self._idle.clear()
             self._plan_batch()
         return await future
 
@@ -156,7 +155,8 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        await self._idle.wait()
+        if self._busy:
+            await self._idle.wait()
         self._commits.put(False)
         self._committer.join()
         self._checkpoints.close()
@@ -335,4 +335,5 @@ class Database:
             self._plan_batch()
             return
         self._busy = False
-        self._idle.set()
+        if self._closed:
+            self._idle.set()

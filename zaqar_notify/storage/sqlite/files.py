@@ -29,7 +29,7 @@ class Files:
             StorageDamaged: One is gone already.
         """
         self._log = _File(f"{path}-wal", cut_to=log_bytes)
-        self._with_data = (_File(str(path), cut_to=None), self._log)
+        self._database = _File(str(path), cut_to=None)
         self._others = (_File(f"{path}-shm", cut_to=0), _File(f"{path}.lock", cut_to=0))
         self._look_at_all_at = 0.0
 
@@ -44,7 +44,7 @@ class Files:
         if time.monotonic() < self._look_at_all_at:
             self._log.check()
             return
-        for file in (*self._with_data, *self._others):
+        for file in (self._database, self._log, *self._others):
             file.check()
         self._look_at_all_at = time.monotonic() + ALL_SECONDS
 
@@ -55,39 +55,39 @@ class Files:
             StorageDamaged: As `check_before` from now on, as long as the file is not put back.
         """
         try:
-            for file in self._with_data:
-                file.check()
+            self._database.check()
+            self._log.check()
         except StorageDamaged:
             self._look_at_all_at = 0.0
             raise
 
 
 class _File:
-    __slots__ = ("_cut_to", "_identity", "_name", "_size")
+    __slots__ = ("_cut_to", "_device", "_inode", "_name", "_size")
 
     def __init__(self, name: str, *, cut_to: int | None) -> None:
         """`cut_to`: it may become as short as that; None: not shorter at all."""
         self._name = name
         self._cut_to = cut_to
-        self._identity: tuple[int, int] | None = None
-        self._size = 0
-        self.check()
+        found = self._look()
+        self._device, self._inode, self._size = found.st_dev, found.st_ino, found.st_size
 
     def check(self) -> None:
+        found = self._look()
+        if found.st_ino != self._inode or found.st_dev != self._device:
+            raise StorageDamaged(f"{self._name} was replaced while it was in use; {REMEDY}")
+        size = found.st_size
+        if size < self._size and (self._cut_to is None or size < self._cut_to):
+            raise StorageDamaged(f"{self._name} was cut off while it was in use; {REMEDY}")
+        self._size = size
+
+    def _look(self) -> os.stat_result:
         try:
-            found = os.stat(self._name)
+            return os.stat(self._name)
         except OSError as error:
             raise StorageDamaged(
                 f"{self._name} was removed while it was in use ({error.strerror}); {REMEDY}"
             ) from error
-        identity, size = (found.st_dev, found.st_ino), found.st_size
-        if self._identity is None:
-            self._identity = identity
-        elif identity != self._identity:
-            raise StorageDamaged(f"{self._name} was replaced while it was in use; {REMEDY}")
-        elif size < self._size and (self._cut_to is None or size < self._cut_to):
-            raise StorageDamaged(f"{self._name} was cut off while it was in use; {REMEDY}")
-        self._size = size
 
 
 REMEDY = (

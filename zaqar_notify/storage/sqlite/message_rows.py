@@ -1,14 +1,12 @@
 """Between rows and messages: one function for each way, and the columns that they use.
 
 A new field of a message has its column in a migration and, here, a name in `WRITTEN` and in
-`MESSAGE_COLUMNS`, a value in `new_values` and in `moved_values`, and a line in `to_message`.
+`MESSAGE_COLUMNS`, a value in `new_values` and in `moved_values`, and a line in `_message`.
 """
 
 from __future__ import annotations
 
 from typing import TypeAlias
-
-import msgspec
 
 from zaqar_notify.models import Message, NewMessage
 from zaqar_notify.storage.sqlite.database import Row
@@ -25,7 +23,7 @@ MESSAGE_COLUMNS = (
 )
 """The columns that a read of a message returns, of `messages m` and `bodies b`."""
 POSITION, SERIAL, EXPIRES_AT, CLIENT, CLAIM_COUNT = range(5)
-_TTL, _POSTED_AT, _, _, BODY, _MOVED_ID, _CHECKSUM = range(5, 12)
+_TTL, _POSTED_AT, _HELD_UNTIL, _CLAIM, BODY, _MOVED_ID, _CHECKSUM = range(5, 12)
 
 
 def new_values(message: NewMessage, client_id: str, now: int) -> Values:
@@ -50,28 +48,27 @@ def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
 
 def to_message(row: Row, salt: bytes, now: int) -> Message:
     """The message of a queue of this salt, as it is at `now`."""
-    _, _, expires_at, _, count, ttl, posted_at, held_until, claim, body, _, checksum = row
+    held_until = row[_HELD_UNTIL]
+    claim_id = row[_CLAIM] if held_until is not None and held_until > now else None
+    return _message(row, salt, row[EXPIRES_AT], claim_id, row[CLAIM_COUNT])
+
+
+def to_claimed_message(row: Row, salt: bytes, *, claim_id: str, kept_until: int) -> Message:
+    """The message of a row that was free, as it is once the claim holds it."""
+    expires_at = max(row[EXPIRES_AT], kept_until)
+    return _message(row, salt, expires_at, claim_id, row[CLAIM_COUNT] + 1)
+
+
+def _message(row: Row, salt: bytes, expires_at: int, claim_id: str | None, count: int) -> Message:
     return Message(
         id=_id_of(row, salt),
-        body=body,
-        ttl=ttl,
-        posted_at=from_ms(posted_at),
+        body=row[BODY],
+        ttl=row[_TTL],
+        posted_at=from_ms(row[_POSTED_AT]),
         expires_at=from_ms(expires_at),
-        claim_id=claim if held_until is not None and held_until > now else None,
-        claim_count=count,
-        checksum=checksum,
-    )
-
-
-def to_claimed_message(
-    row: Row, salt: bytes, *, claim_id: str, kept_until: int, now: int
-) -> Message:
-    """The message of a row that was free at `now`, as it is once the claim holds it."""
-    return msgspec.structs.replace(
-        to_message(row, salt, now),
-        expires_at=from_ms(max(row[EXPIRES_AT], kept_until)),
         claim_id=claim_id,
-        claim_count=row[CLAIM_COUNT] + 1,
+        claim_count=count,
+        checksum=row[_CHECKSUM],
     )
 
 
