@@ -78,11 +78,11 @@ def test_a_link_survives_format_and_comes_back_as_it_was() -> None:
     [link] = json.loads(next_links("/v2/queues", Query(raw).sent, "q.1"))
 
     assert link["href"].format() == link["href"]
-    assert Query(link["href"].partition("?")[2].encode()).sent == [
+    assert Query(link["href"].partition("?")[2].encode()).sent == (
         ("colour", '{red}&"'),
         ("n{0}", "é"),
         ("marker", "q.1"),
-    ]
+    )
 
 
 def test_an_empty_page_has_no_link() -> None:
