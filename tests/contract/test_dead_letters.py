@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.clock import START
@@ -20,7 +21,7 @@ from tests.contract.steps import (
     post_one,
 )
 from zaqar_notify.clock import new_id
-from zaqar_notify.models import DeadLetter, JsonObject, Message, Queue, QueueRef
+from zaqar_notify.models import DeadLetter, JsonObject, Message, NewMessage, Queue, QueueRef
 from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
@@ -56,6 +57,33 @@ async def test_a_message_is_moved_at_the_claim_after_its_last_allowed_one(
     assert third is None
     assert await everything(storage, queue, now=after(2 * LEASE)) == []
     assert bodies(await page(storage, rule.queue, now=after(2 * LEASE))) == ["poison"]
+
+
+async def test_all_reads_return_all_that_was_posted(storage: Storage, queue: QueueRef) -> None:
+    rule = dead_letter(queue)
+    sent = NewMessage(body=b'"a"', ttl=300, checksum="MD5:0123")
+    await storage.post(queue, GivenPost([sent, sent]), now=START)
+
+    listed = (await page(storage, queue)).messages
+    got = await storage.messages.get(queue, [one.id for one in listed], now=START)
+    held = await hold(storage, queue, ttl=LEASE, limit=1, dead_letter=rule)
+    read = await storage.claims.get(queue, held.id, now=START)
+    popped = await storage.messages.pop(queue, limit=1, now=START)
+    await claim(storage, queue, now=after(LEASE), dead_letter=rule)
+    moved = (await page(storage, rule.queue, now=after(LEASE))).messages
+
+    assert read is not None
+    reads = [*listed, *got, *held.messages, *read.messages, *popped, *moved]
+    assert [posted_fields(one) for one in reads] == [posted_fields(sent)] * 8
+
+
+def posted_fields(message: NewMessage | Message) -> dict[str, object]:
+    """The fields that a message has from its post."""
+    stored = {field.name for field in msgspec.structs.fields(Message)}
+    fields = [one for one in msgspec.structs.fields(NewMessage) if one.name in stored]
+    posted = {one.name: getattr(message, one.name) for one in fields}
+    assert not [one.name for one in fields if posted[one.name] == one.default], "give each a value"
+    return posted
 
 
 async def test_a_limit_of_no_claims_moves_at_the_first_one(
