@@ -1,7 +1,7 @@
 """Names of the internal queues, on which deliveries that are owed are kept.
 
 They are in a project that no request can name, on the message store of a pool: two pools have queues of
-the same names. `zaqar_notify/delivery` says what is on them.
+the same names. `zaqar_notify/delivery` describes their messages.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARKED_PREFIX = "parked."
 HELD_PREFIX = "held."
 UNDELIVERED_PREFIX = "undelivered."
 PREFIXES_OF_SUBSCRIPTIONS = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX)
-"""What the queues are called that a subscription has for itself, before its id."""
+"""The beginnings of the names of a subscription's own queues; its id follows."""
 
 
 def internal_ref(name: str) -> QueueRef:
@@ -47,7 +47,7 @@ def retry_ref(partition: Partition) -> QueueRef:
 
 
 def later_ref(version: int) -> QueueRef:
-    """Where workers of earlier releases put what one of this version wrote."""
+    """The queue for jobs of this version that workers of earlier releases could not read."""
     return internal_ref(f"later.{version}")
 
 

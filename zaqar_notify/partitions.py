@@ -1,8 +1,8 @@
-"""Which partitions owed deliveries are split into, whoever split them.
+"""The partitions in use: those of the settings, and those that still have owed deliveries.
 
 Processes may be told different numbers of partitions: while a new number is rolled out, by mistake, or
-because it was lowered and something is owed in one of the old. So what counts is the store: the
-internal queue of a partition exists from the first thing that was owed in it.
+because it was lowered and an old partition still has deliveries. So the store decides: the internal
+queue of a partition exists from its first job on.
 """
 
 from __future__ import annotations

@@ -51,14 +51,14 @@ def confirmation_job(
 
 
 def signed_paths(path: str, subscription: Subscription) -> list[str]:
-    """What a link to confirm is signed for: its path, and for whom. Once the subscription has another
-    subscriber it confirms nothing."""
+    """The signed parts of a link to confirm: its path, and the subscriber. Once the subscription has
+    another subscriber, the link confirms nothing."""
     digest = hashlib.sha256(subscription.subscriber.encode(errors="replace")).hexdigest()
     return [path, f"{path}/{digest[:32]}"]
 
 
 def link_expires_at(outgoing: Outgoing) -> datetime | None:
-    """Until when the link of a confirmation is good; None for what is no confirmation."""
+    """The instant at which a confirmation's link expires; None for other deliveries."""
     if outgoing.kind is MessageType.NOTIFICATION:
         return None
     link = msgspec.json.decode(outgoing.payload, type=_Link)
@@ -68,7 +68,7 @@ def link_expires_at(outgoing: Outgoing) -> datetime | None:
 def _confirmation(
     subscription: Subscription, kind: MessageType, *, path: str, settings: Settings, now: datetime
 ) -> bytes:
-    """Zaqar's payload, whose keys its receivers copy into the headers of the confirming request."""
+    """Zaqar's payload: its receivers copy the keys into the headers of the confirming request."""
     queue = subscription.queue.name
     paths = signed_paths(path, subscription)
     if kind is MessageType.UNSUBSCRIBE_CONFIRMATION:

@@ -144,8 +144,8 @@ class InternalPost(Post):
         project: str = "zaqar-notify",
         idempotency_key: IdempotencyKey | None = None,
     ) -> None:
-        """`project`: whose deliveries they are about; the engine passes over projects that have their
-        share already."""
+        """`project`: the owner of the deliveries; the engine passes over projects that have their share
+        already."""
         self.client_id = project
         self.idempotency_key = idempotency_key
         self._messages = messages
@@ -203,7 +203,7 @@ def read_work(body: bytes) -> Work:
 
 
 def read_undelivered(body: bytes) -> Undelivered:
-    """Read a message of an `undelivered` queue; of a later version, what this release knows of it.
+    """Read a message of an `undelivered` queue; of a later version, the fields that this release knows.
 
     Raises:
         WrittenLater: It is of a later version, and can't be read by this one.

@@ -26,7 +26,7 @@ from zaqar_notify.settings import Settings
 def retry_record(
     outgoing: Outgoing, subscription: Subscription, *, attempt: int, delay: int, settings: Settings
 ) -> InternalMessage:
-    """A delivery whose try number `attempt` is due in `delay` seconds."""
+    """A delivery with attempt number `attempt` due in `delay` seconds."""
     partition = partition_of(subscription.queue, settings.delivery_partitions)
     return internal_message(
         retry_ref(partition), _delivery(outgoing, subscription, attempt), delay=delay

@@ -3,7 +3,7 @@
 Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
 survives the loss of any process of ours and of a minority of the set's members.
 
-    connection.py      the client and the collections
+    connection.py     the client and the collections
     indexes.py        the indexes
     deployment.py     the checks of a start: the URI's promises, servers, account, foreign databases
     diagnosis.py      the questions of health and doctor

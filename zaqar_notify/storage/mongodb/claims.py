@@ -135,7 +135,7 @@ class MongoClaims(Claims):
             self._watches.held(ref, min(held))
 
     async def _give_back(self, state: QueueState, claim: PendingClaim) -> None:
-        """Release what the claim has won, uncounted: its dead-letter queue has to be made first."""
+        """Release the messages that the claim has won, uncounted: its dead-letter queue has to be made first."""
         won = {"queue": state.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
         held = {**won, "claim": claim.lease.claim_id}
         await rerun(

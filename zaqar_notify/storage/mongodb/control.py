@@ -47,7 +47,7 @@ OUR_SUBSCRIPTIONS = {
     **{field: {"$type": "string"} for field in ("_id", "queue", "subscriber")},
     "secret_generation": {"$type": "number"},
 }
-"""What our documents are like: the sweep passes over what anybody else may have put beside them."""
+"""The form of our documents: the sweep passes over documents that others may have put beside them."""
 
 
 class MongoControl(ControlStore):

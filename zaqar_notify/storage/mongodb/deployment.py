@@ -212,7 +212,7 @@ async def refuse_poor_account(
     answer = await database.command("connectionStatus", showPrivileges=True)
     account = answer["authInfo"]
     if not account["authenticatedUsers"]:
-        return  # The servers ask nobody who he is.
+        return  # The servers authenticate no client.
     privileges = account["authenticatedUserPrivileges"]
     lacking = {name: NEEDED - _allowed(privileges, database.name, name) for name in collections} | {
         "": {"listCollections"} - _allowed(privileges, database.name, "")

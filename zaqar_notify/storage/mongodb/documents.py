@@ -53,7 +53,7 @@ def queue_key(ref: QueueRef) -> str:
 
 
 def to_ref(key: str) -> QueueRef:
-    """The queue whose document has this `_id`."""
+    """The queue of the document with this `_id`."""
     project, _, name = key.partition("\0")
     return QueueRef(project, name)
 

@@ -32,7 +32,7 @@ DUPLICATE_KEY = 11000
 UNDECIDED = frozenset(
     {6, 7, 50, 89, 91, 133, 189, 202, 262, 9001, 10107, 11600, 11602, 13435, 13436}
 )
-"""Codes of a router for a document whose shard gave no answer, or changed its primary: the write may
+"""Codes of a router when the document's shard gave no answer, or changed its primary: the write may
 happen all the same."""
 
 UNAUTHORIZED = 13

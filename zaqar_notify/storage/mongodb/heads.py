@@ -1,4 +1,4 @@
-"""Heads of queues: the part of a queue's document that says what posts and claims must know."""
+"""Heads of queues: the part of a queue's document that posts and claims read."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class PostBatch:
         return [*self.keys, *self.messages_and_jobs(), *seals]
 
     def divided(self, inserted: int) -> tuple[PostBatch, PostBatch]:
-        """The parts whose seals are among the first so many documents, and those that were refused."""
+        """The parts with seals among the first `inserted` documents, and the refused parts."""
         seals = max(0, inserted - len(self.keys) - len(self.messages_and_jobs()))
         parts = list(self.parts.items())
         return PostBatch(dict(parts[:seals])), PostBatch(dict(parts[seals:]))

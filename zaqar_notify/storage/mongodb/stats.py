@@ -15,7 +15,7 @@ _LAST_POSITION = (1 << 64) - 1
 
 
 async def count(messages: Collection, queue: bytes, now: datetime) -> QueueStats:
-    """The messages of one queue; what has expired unswept is little, and looked at."""
+    """The messages of one queue; the few expired ones before a sweep are read."""
     total, claimed, expired, oldest, newest = await asyncio.gather(
         count_all(messages, [queue]),
         messages.count_documents(
@@ -29,7 +29,7 @@ async def count(messages: Collection, queue: bytes, now: datetime) -> QueueStats
         _end(messages, queue, now, 1),
         _end(messages, queue, now, -1),
     )
-    # A claim never outlives its messages, so what has expired is not under a live one.
+    # A claim never outlives its messages, so an expired message is under no live one.
     free = max(total - claimed - expired, 0)
     return QueueStats(claimed=claimed, free=free, oldest=oldest, newest=newest)
 

@@ -75,11 +75,11 @@ class MongoStore(MessageStore):
         """Connect to the database that `uri` names, and make its indexes.
 
         Args:
-            unreliable: Take a deployment that can lose what it acknowledged.
+            unreliable: Take a deployment that can lose acknowledged writes.
             prepare: False: change nothing, for those who only look at it.
 
         Raises:
-            StartRefused: It can't be used; the sentence says why.
+            StartRefused: It can't be used; the sentence gives the reason.
         """
         return cls(await Collections.open(uri, unreliable=unreliable, prepare=prepare))
 
