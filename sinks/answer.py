@@ -20,7 +20,7 @@ _RETRY_AFTER = re.compile(rb"\nretry-after[ \t]*:([^\r\n]*)", re.IGNORECASE)
 _SWITCHING_PROTOCOLS = 101
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     """A receiver's answer. `retry_after` has the values of all headers of that name."""
 
     status: int
@@ -45,7 +45,7 @@ def may_end(text: bytearray, new: int) -> bool:
     return _END_OF_HEAD.search(text, max(len(text) - new - 3, 0)) is not None
 
 
-def read_malformed(text: bytearray) -> tuple[Answer | None, bool]:
+def read_malformed(text: bytearray) -> tuple[Response | None, bool]:
     """The answer as far as it can be told, and whether its head has come to an end.
 
     Args:
@@ -58,7 +58,7 @@ def read_malformed(text: bytearray) -> tuple[Answer | None, bool]:
         if is_final(status):
             head = text[line.end() : end.start() if end else len(text)]
             body = text[end.end() :][:START_BYTES] if end else b""
-            answer = Answer(
+            answer = Response(
                 status,
                 as_text(line[2]),
                 tuple(as_text(value) for value in _RETRY_AFTER.findall(head)),

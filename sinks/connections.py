@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sinks.answer import START_BYTES, Answer, as_text, is_begun, is_final, may_end, read_malformed
+from sinks.answer import START_BYTES, Response, as_text, is_begun, is_final, may_end, read_malformed
 
 HEAD_BYTES = 32768
 """The most bytes until the status and the headers of an answer are complete, interim answers included."""
@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[Response] | None = None
         self._end_of_wait: asyncio.TimerHandle | None = None
         self._received = 0
         self._head = bytearray()
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         self._transport.abort()
 
-    async def exchange(self, request: Sequence[bytes], *, deadline: float) -> Answer:
+    async def exchange(self, request: Sequence[bytes], *, deadline: float) -> Response:
         """Send a request and wait for its answer until the loop's clock says `deadline`.
 
         Raises:
@@ -253,7 +253,7 @@ class Connection(asyncio.Protocol):
             return
         if self._has_head:
             self._answer.set_result(
-                Answer(
+                Response(
                     self._parser.get_status_code(),
                     as_text(self._phrase),
                     tuple(as_text(value) for value in self._retry_after),

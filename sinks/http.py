@@ -18,7 +18,7 @@ from functools import cached_property, partial
 
 import aiohappyeyeballs
 
-from sinks.answer import Answer
+from sinks.answer import Response
 from sinks.connections import Connection, IdleConnections, NoAnswer, Origin, reason
 from sinks.guard import AddressForbidden, AddressGuard
 from sinks.names import GuardedResolver
@@ -57,7 +57,7 @@ class HttpClient:
         self._given_tls = tls
         self._idle = IdleConnections(most_requests)
 
-    async def post(self, origin: Origin, request: Sequence[bytes], *, project: str) -> Answer:
+    async def post(self, origin: Origin, request: Sequence[bytes], *, project: str) -> Response:
         """Send a request, head and body ready for the wire, and read its answer.
 
         Bounded in time and memory, for every answer. Interim answers (1xx) are skipped.

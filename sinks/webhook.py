@@ -16,7 +16,7 @@ from typing import ClassVar
 import msgspec
 
 from sinks import headers, text
-from sinks.answer import Answer
+from sinks.answer import Response
 from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard, diagnose_reach
 from sinks.http import HttpClient
@@ -121,14 +121,14 @@ class WebhookSink(Sink):
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         try:
-            endpoint = _endpoint_of(delivery)
+            template = _template_of(delivery)
             body = self._body(delivery)
         except Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
-        request = (endpoint.head, self._mark, _facts(delivery, body), body)
+        request = (template.head, self._mark, _facts(delivery, body), body)
         try:
-            answer = await self._client.post(endpoint.origin, request, project=project)
+            answer = await self._client.post(template.origin, request, project=project)
         except AddressForbidden as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except NoAnswer as error:
@@ -167,16 +167,16 @@ class Unusable(ValueError):
     """The subscription can't be served; the sentence says why."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class RequestTemplate(msgspec.Struct, frozen=True):
     """The common part of all deliveries to one subscriber; the head lacks the facts of each delivery."""
 
     origin: Origin
     head: bytes
 
 
-def _endpoint_of(delivery: Delivery) -> Endpoint:
+def _template_of(delivery: Delivery) -> RequestTemplate:
     subscription = delivery.subscription
-    return endpoint_at(subscription.subscriber, _post_headers(subscription.options))
+    return request_template(subscription.subscriber, _post_headers(subscription.options))
 
 
 def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
@@ -192,7 +192,7 @@ def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
 
 # The parts of the key are limited, so the cache holds some 20 MiB at most.
 @lru_cache(maxsize=1024)
-def endpoint_at(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> Endpoint:
+def request_template(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> RequestTemplate:
     """The origin and the head for a subscriber; raises Unusable."""
     if scheme_of(subscriber).startswith(_TRUST):
         raise Unusable("there is nothing here that makes a token from a trust")
@@ -202,7 +202,7 @@ def endpoint_at(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> End
         raise Unusable(str(error)) from error
     lines = {name.lower(): line for name, line in _header_lines(url, post_headers)}
     head = f"POST {url.target} HTTP/1.1\r\n{''.join(lines.values())}"
-    return Endpoint(Origin(url.is_tls, url.host, url.port), head.encode())
+    return RequestTemplate(Origin(url.is_tls, url.host, url.port), head.encode())
 
 
 def _header_lines(
@@ -241,7 +241,7 @@ def _facts(delivery: Delivery, body: bytes) -> bytes:
     ).encode()
 
 
-def _outcome(answer: Answer, sent_at: datetime) -> Outcome:
+def _outcome(answer: Response, sent_at: datetime) -> Outcome:
     verdict = judge(answer.status)
     if verdict is Verdict.DELIVERED:
         return Outcome(verdict, answer.status)
@@ -253,12 +253,12 @@ def _outcome(answer: Answer, sent_at: datetime) -> Outcome:
     return Outcome(verdict, answer.status, _detail(answer), wait, excerpt=_excerpt(answer))
 
 
-def _detail(answer: Answer) -> str:
+def _detail(answer: Response) -> str:
     if 300 <= answer.status < 400:
         return f"HTTP {answer.status}, and redirects are not followed"
     return f"HTTP {answer.status}"
 
 
-def _excerpt(answer: Answer) -> str:
+def _excerpt(answer: Response) -> str:
     """The receiver's own words. They may repeat our request, credentials included."""
     return text.detail(answer.start.decode(errors="replace")) or text.detail(answer.reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sinks import connections
-from sinks.answer import Answer
+from sinks.answer import Response
 from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard
 from sinks.http import HttpClient
@@ -60,7 +60,7 @@ def client() -> Iterator[HttpClient]:
     client.close()
 
 
-async def post(client: HttpClient, receiver: Receiver, *, host: str = "127.0.0.1") -> Answer:
+async def post(client: HttpClient, receiver: Receiver, *, host: str = "127.0.0.1") -> Response:
     return await client.post(
         Origin(receiver.scheme == "https", host, receiver.port), REQUEST, project="p"
     )
@@ -107,13 +107,13 @@ ANSWERS = {
     "early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
 }
 READ = {
-    "nothing more": Answer(204, "No Content", (), b""),
-    "a length": Answer(200, "All right", (), b"hello"),
-    "chunks": Answer(200, "All right", (), b"hello"),
-    "an empty body": Answer(500, "", ("7", "9"), b""),
-    "line feeds": Answer(429, "Slow", ("7",), b"hello"),
-    "a continue": Answer(200, "All right", (), b"hello"),
-    "early hints": Answer(204, "No Content", (), b""),
+    "nothing more": Response(204, "No Content", (), b""),
+    "a length": Response(200, "All right", (), b"hello"),
+    "chunks": Response(200, "All right", (), b"hello"),
+    "an empty body": Response(500, "", ("7", "9"), b""),
+    "line feeds": Response(429, "Slow", ("7",), b"hello"),
+    "a continue": Response(200, "All right", (), b"hello"),
+    "early hints": Response(204, "No Content", (), b""),
 }
 
 
@@ -148,7 +148,7 @@ async def test_a_connection_that_is_to_be_closed_is_not_used_again(
 
     answers = [await post(client, receiver) for _ in range(2)]
 
-    assert answers == [Answer(200, "OK", (), b"hello")] * 2
+    assert answers == [Response(200, "OK", (), b"hello")] * 2
     assert receiver.connections == 2
 
 
@@ -165,7 +165,7 @@ async def test_a_body_that_breaks_off_leaves_the_status(
 ) -> None:
     receiver.behaviour = say(text)
 
-    assert await post(client, receiver) == Answer(200, "OK", (), b"hello")
+    assert await post(client, receiver) == Response(200, "OK", (), b"hello")
 
     receiver.behaviour = answer(204)
     assert (await post(client, receiver)).status == 204
@@ -229,7 +229,7 @@ async def test_a_malformed_answer_is_read_as_far_as_it_goes(
     text = text.replace(b"\n\n", b"\nRetry-After:7\n\n")
     receiver.behaviour = say(text)
 
-    assert await post(client, receiver) == Answer(503, "Busy", ("7",), b"ok")
+    assert await post(client, receiver) == Response(503, "Busy", ("7",), b"ok")
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ async def test_trailers_without_end_are_cut(
     receiver.behaviour = behaviour
 
     async with asyncio.timeout(20):
-        assert await post(client, receiver) == Answer(200, "OK", (), b"")
+        assert await post(client, receiver) == Response(200, "OK", (), b"")
     client.close()
 
 
@@ -420,7 +420,10 @@ async def test_a_timer_of_the_exchange_before_does_not_end_the_next(
     second = await post(client, receiver)
 
     client.close()
-    assert (first, second) == (Answer(201, "OK", (), b"hello"), Answer(204, "No Content", (), b""))
+    assert (first, second) == (
+        Response(201, "OK", (), b"hello"),
+        Response(204, "No Content", (), b""),
+    )
     assert receiver.connections == 1
 
 
