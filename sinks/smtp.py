@@ -65,7 +65,7 @@ class SmtpCarrier(Carrier):
         self._settings = settings
         self._tls = tls
         self._times = times
-        self._idle: list[_Connection] = []
+        self._idle: list[_Session] = []
         self._open = 0
         self._partings: set[asyncio.Task[None]] = set()
 
@@ -107,7 +107,7 @@ class SmtpCarrier(Carrier):
             return Outcome(Verdict.TRY_LATER, detail=_why(error, "the mail"))
         return Outcome(Verdict.DELIVERED, aiosmtplib.SMTPStatus.completed)
 
-    async def _connection(self) -> _Connection:
+    async def _connection(self) -> _Session:
         """One that answers: used before, or new."""
         while self._idle:
             connection = self._idle.pop()
@@ -123,7 +123,7 @@ class SmtpCarrier(Carrier):
                 return connection
         return await self._connect()
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> _Session:
         smtp = _client(self._settings, seconds=self._times.reply, tls=self._tls)
         try:
             await smtp.connect()
@@ -134,9 +134,9 @@ class SmtpCarrier(Carrier):
             smtp.close()
             raise
         self._open += 1
-        return _Connection(smtp)
+        return _Session(smtp)
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: _Session) -> None:
         connection.mails += 1
         self._idle.append(connection)
         connection.parting = asyncio.get_running_loop().call_later(
@@ -146,7 +146,7 @@ class SmtpCarrier(Carrier):
         if is_worn or connection.mails >= MAILS_PER_CONNECTION:
             self._part_with(connection)
 
-    def _part_with(self, connection: _Connection) -> None:
+    def _part_with(self, connection: _Session) -> None:
         """Say goodbye to an idle connection."""
         connection.parting.cancel()
         self._idle.remove(connection)
@@ -154,14 +154,14 @@ class SmtpCarrier(Carrier):
         self._partings.add(parting)
         parting.add_done_callback(self._partings.discard)
 
-    async def _quit(self, connection: _Connection) -> None:
+    async def _quit(self, connection: _Session) -> None:
         try:
             with suppress(aiosmtplib.SMTPException, OSError):
                 await connection.smtp.quit(timeout=self._times.goodbye)
         finally:
             self._drop(connection)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: _Session) -> None:
         connection.smtp.close()
         self._open -= 1
 
@@ -203,7 +203,7 @@ def _client(
     )
 
 
-class _Connection:
+class _Session:
     """Open, and greeted."""
 
     __slots__ = ("mails", "parting", "refusals", "smtp")

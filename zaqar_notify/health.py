@@ -52,7 +52,7 @@ class ProbeResult(msgspec.Struct, frozen=True):
     ref: str | None
 
 
-class Outage:
+class OutageLog:
     """The log records of a failing store; clients do not see the reason."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Health:
 
     def __init__(self) -> None:
         self.is_draining = False
-        self.outage = Outage()
+        self.outage = OutageLog()
         self.readiness = Readiness()
         self._queue = probe_ref(new_id())
         self._operations: dict[str, ProbeResult] = {}

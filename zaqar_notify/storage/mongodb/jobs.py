@@ -24,7 +24,7 @@ from zaqar_notify.storage.mongodb.documents import (
     queue_key,
 )
 from zaqar_notify.storage.mongodb.indexes import BY_ID
-from zaqar_notify.storage.mongodb.post_batch import Appended, Job, Part, PostBatch
+from zaqar_notify.storage.mongodb.post_batch import Appended, NewJob, Part, PostBatch
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 
 RANGE_POSITIONS = 1 << 16
@@ -52,7 +52,7 @@ class JobPlaces:
 
     async def place(self, batch: PostBatch) -> None:
         """Give each job of the batch a position of its own."""
-        by_queue: dict[QueueRef, list[tuple[Part, Job]]] = {}
+        by_queue: dict[QueueRef, list[tuple[Part, NewJob]]] = {}
         for part in batch.parts.values():
             for job in part.jobs:
                 by_queue.setdefault(job.ref, []).append((part, job))

@@ -66,7 +66,7 @@ class Appended(msgspec.Struct):
         )
 
 
-class Job(msgspec.Struct, frozen=True):
+class NewJob(msgspec.Struct, frozen=True):
     """A message for an internal queue, of a post at that instant."""
 
     ref: QueueRef
@@ -82,7 +82,7 @@ class Part:
         self.block = reservation.block
         self.keys: list[Document] = []
         self.messages = Appended()
-        self.jobs: list[Job] = []
+        self.jobs: list[NewJob] = []
         self.stored_jobs: dict[QueueRef, Appended] = {}
         self.answers: list[tuple[BatchItem[Asked, Posted], Posted]] = []
         self._seal_until = self.block.deadline + SEAL_LIFE
@@ -115,7 +115,7 @@ class Part:
             self.keys.append(remembered_document(asked.ref, key, keyed, asked.now))
             self._seal_until = max(self._seal_until, keyed.seal_until(key))
             remembered[asked.ref, key.key] = keyed
-        self.jobs += [Job(ref, job, asked.now) for ref, job in jobs]
+        self.jobs += [NewJob(ref, job, asked.now) for ref, job in jobs]
         self.answers.append((item, Posted(ids, owes_deliveries=bool(jobs))))
 
     def add_moved(self, item: BatchItem[Asked, Posted], moved: Sequence[Document]) -> None:
