@@ -187,7 +187,7 @@ def test_an_error_without_words_is_still_an_error(body: bytes) -> None:
 
 
 def test_an_answer_of_something_else_is_named_as_such() -> None:
-    with pytest.raises(ClientError, match="not this API"):
+    with pytest.raises(ClientError, match="does not speak this API"):
         client_of(Script((200, {}, b"<html>"))).stats("q")
 
 

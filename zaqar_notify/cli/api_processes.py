@@ -95,7 +95,7 @@ def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> No
 
 
 def _welcome(url: str, how: str = "") -> str:
-    return f"zaqar-notify serves {url}{how}. Ask whether it answers with: {client(url)} ping"
+    return f"zaqar-notify serves {url}{how}. Check it with: {client(url)} ping"
 
 
 async def _serve(

@@ -28,7 +28,7 @@ def worker(settings: Settings, *, concurrency: int, pool: str) -> None:
         without_heartbeat=True,
     )
     print(
-        f"zaqar-notify delivers from now on. Check it, with the same environment: {program()} doctor",
+        f"zaqar-notify delivers from now on. Check it, in the same environment, with: {program()} doctor",
         flush=True,
     )
     running.start()
