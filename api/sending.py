@@ -28,9 +28,9 @@ async def send_answer(answer: Answer, call: Call, receive: Receive, send: Send) 
             if call.method != "HEAD":
                 await _send_parts(body, answer.status, headers, receive, send)
                 return
+        body = b""
     await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
-    whole = b"" if call.method == "HEAD" else answer.whole
-    await send({"type": "http.response.body", "body": whole})
+    await send({"type": "http.response.body", "body": b"" if call.method == "HEAD" else body})
 
 
 async def _send_parts(

@@ -77,7 +77,7 @@ class Database:
         self._batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
         self._closed = False
         self._idle = asyncio.Event()
-        """Set once the last group of a store that is being closed has ended."""
+        """Set once the last batch of a store that is being closed has ended."""
         self._commits: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._committer = threading.Thread(target=self._commit_all, name="commit", daemon=True)
         self._committer.start()
