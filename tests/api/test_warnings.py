@@ -91,7 +91,7 @@ def subscription(**options: object) -> dict[str, object]:
             {"messages": [{"body": 1, "ttl": 60, "delay": 60}, {"body": 2, "delay": 59}]},
             [
                 "message: a delay of 60 seconds is not less than the ttl of 60: it expires before it "
-                "is due, so nobody claims it or is notified, and pages show it with include_delayed only"
+                "is due, so it is never claimed or delivered, and pages show it with include_delayed only"
             ],
         ),
         (
