@@ -261,6 +261,23 @@ async def test_a_control_store_of_an_earlier_state_catches_up(
     assert await applied_rules(storage, queue) == STRICT
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_what_is_written_at_a_revision_that_the_control_store_lost_is_in_force(
+    storage: Storage, queue: QueueRef, is_there: bool
+) -> None:
+    """It was put back from a backup, without the record, or without a change. The head has it."""
+    if is_there:
+        await storage.queues.create(queue, metadata={}, now=START)
+    await storage.heads.put(queue, LAX, revision=2 if is_there else 1, subscribed_until=None)
+
+    if is_there:
+        await storage.queues.update(queue, lambda _: STRICT)
+    else:
+        await storage.queues.create(queue, metadata=STRICT, now=START)
+
+    assert await applied_rules(storage, queue) == STRICT
+
+
 async def test_a_subscription_that_broke_off_before_it_was_stored_costs_jobs_alone(
     storage: Storage, queue: QueueRef
 ) -> None:

@@ -161,7 +161,7 @@ class Heads(ABC):
         Nothing changes when the head is of this revision or a later one, or was dropped at one.
 
         Returns:
-            Whether the head is of `revision` now.
+            Whether the head is of `revision` now, with these rules.
         """
 
     @abstractmethod

@@ -14,7 +14,13 @@ from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_json, to_ref
+from zaqar_notify.storage.mongodb.documents import (
+    new_queue_id,
+    queue_key,
+    to_json,
+    to_ref,
+    to_rules,
+)
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
@@ -51,13 +57,9 @@ class MongoHeads(Heads):
                 )
             except DuplicateKeyError:
                 known = await self._queues.find_one(
-                    {"_id": queue_key(ref)}, {"rules": 1, "revision": 1}, hint=BY_ID
+                    {"_id": queue_key(ref), "revision": revision}, {"rules": 1}, hint=BY_ID
                 )
-                return (
-                    known is not None
-                    and known.get("rules") is not None
-                    and known["revision"] == revision
-                )
+                return known is not None and to_rules(known) == rules
         return True
 
     async def revision(self, ref: QueueRef) -> int:

@@ -63,7 +63,9 @@ class SQLiteHeads(Heads):
                     ref, row.number, row.salt, rules, revision, until_then, row.turn + 1
                 )
                 self._rows.change(db, changed)
-            return row is None or revision >= row.revision
+            elif revision < row.revision or rules != row.rules:
+                return False
+            return True
 
         return await self._database.write(write, grows=Grows.CLIENTS)
 
