@@ -368,7 +368,7 @@ def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, sho
     ],
 )
 def test_post_headers_must_not_say_who_asks(name: str) -> None:
-    with pytest.raises(ValidationFailed, match="read from it who asks"):
+    with pytest.raises(ValidationFailed, match="read the caller's identity from it"):
         check_options({"post_headers": {"X-Key": "1", name: "victim"}}, KINDS)
 
 
