@@ -8,8 +8,8 @@ from api.headers import project_or_none
 from api.requests import Call
 from zaqar_notify.auth import Caller
 from zaqar_notify.clock import Clock, host_now
+from zaqar_notify.rules.signing import verify_url
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import verify_url
 
 
 class Authenticator(Protocol):

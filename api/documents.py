@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from zaqar_notify.errors import BodyInvalid
-from zaqar_notify.jsontext import MAX_DEPTH, check_json_text
+from zaqar_notify.rules.jsontext import MAX_DEPTH, check_json_text
 
 T = TypeVar("T")
 

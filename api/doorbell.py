@@ -17,8 +17,8 @@ from typing import Any
 
 from celery import Celery
 
-from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE, drain_arguments
-from zaqar_notify.internal import Partition
+from zaqar_notify.operations.broker import DRAIN, MAX_WAITING, QUEUE, drain_arguments
+from zaqar_notify.storage.internal import Partition
 
 OFTEN_PER_SECOND = 100
 GATHER_SECONDS = 0.05

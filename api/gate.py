@@ -9,8 +9,8 @@ from api.resources import Handler, Resource
 from api.surfaces import Surface
 from api.turns import Turns
 from zaqar_notify.auth import Policy, Target
+from zaqar_notify.delivery.installation import installation_mark, is_own_delivery
 from zaqar_notify.errors import NotifyError, OwnDelivery, RuleNotPermitted, SignatureRefused
-from zaqar_notify.installation import installation_mark, is_own_delivery
 from zaqar_notify.service import Service
 
 _READING = frozenset({"GET", "HEAD"})

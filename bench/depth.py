@@ -31,7 +31,7 @@ import uvloop
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import NewMessage, Queue, QueueRef
-from zaqar_notify.single import DATABASE
+from zaqar_notify.operations.single import DATABASE
 from zaqar_notify.storage.base import Post
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage

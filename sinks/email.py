@@ -21,13 +21,13 @@ from sinks.flow import Flow
 from sinks.letter import write_letter
 from sinks.sendmail import SendmailCarrier
 from sinks.smtp import SmtpCarrier
-from zaqar_notify import mail
+from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem
-from zaqar_notify.kinds import Kind, Relay, Sink
-from zaqar_notify.lines import ONE_LINE
 from zaqar_notify.models import Delivery, JsonObject, MessageType, Outcome, Verdict
-from zaqar_notify.retry import SNS_MAIL
+from zaqar_notify.rules import mail
+from zaqar_notify.rules.lines import ONE_LINE
+from zaqar_notify.rules.retry import SNS_MAIL
 from zaqar_notify.settings import Settings
 
 _LINE: JsonObject = {

@@ -21,8 +21,8 @@ from ipaddress import ip_address
 from aiohappyeyeballs import AddrInfoType
 
 from sinks.addresses import AddressRule, Network, forbidden, is_address
+from zaqar_notify.delivery.installation import installation_mark, is_own_listener
 from zaqar_notify.findings import Finding, ok, warning
-from zaqar_notify.installation import installation_mark, is_own_listener
 from zaqar_notify.settings import Settings, shown
 
 _LOOPBACK = ("127.0.0.1", "::1")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.lines import ONE_LINE, has_control_characters
 from zaqar_notify.models import JsonObject
-from zaqar_notify.unread import Warn
+from zaqar_notify.rules.lines import ONE_LINE, has_control_characters
+from zaqar_notify.rules.unread import Warn
 
 MAX_CHARACTERS = 8192
 """Of all names and values together."""

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from zaqar_notify.mail import Mailbox, check_subject, read_mailbox, recipient, uri_subject
 from zaqar_notify.models import Delivery, MessageType
+from zaqar_notify.rules.mail import Mailbox, check_subject, read_mailbox, recipient, uri_subject
 from zaqar_notify.settings import Settings
 
 # Relays need not take 8-bit text. A body stays readable for scripts while its lines fit into SMTP's.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from zaqar_notify.delivery import too_many_hops
+from zaqar_notify.delivery.kinds import Kind, Relay, Sink
+from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.errors import QUEUE_NAME_RULE, StorageUnavailable, ValidationFailed
-from zaqar_notify.kinds import Kind, Relay, Sink
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
-from zaqar_notify.names import is_queue_name
-from zaqar_notify.retry import SNS_MANAGED
+from zaqar_notify.rules.names import is_queue_name
+from zaqar_notify.rules.retry import SNS_MANAGED
 from zaqar_notify.settings import Settings
-from zaqar_notify.subscribers import subscribed_queue
 
 
 class QueueKind(Kind):

@@ -7,8 +7,8 @@ from importlib.metadata import entry_points
 from sinks.email import MailKind
 from sinks.queue import QueueKind
 from sinks.webhook import WebhookKind
+from zaqar_notify.delivery.kinds import Kind, Kinds, Relay, Sink, scheme_of
 from zaqar_notify.extensions import load
-from zaqar_notify.kinds import Kind, Kinds, Relay, Sink, scheme_of
 from zaqar_notify.settings import Settings
 
 OURS: tuple[type[Kind], ...] = (WebhookKind, MailKind, QueueKind)

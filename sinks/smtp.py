@@ -18,8 +18,8 @@ import msgspec
 from sinks import text
 from sinks.carrier import Carrier, Trouble
 from sinks.letter import Letter
-from zaqar_notify.mail import read_mailbox
 from zaqar_notify.models import Outcome, Verdict
+from zaqar_notify.rules.mail import read_mailbox
 from zaqar_notify.settings.delivery import MailSettings
 
 

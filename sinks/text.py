@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zaqar_notify.lines import CONTROL_CHARACTERS
+from zaqar_notify.rules.lines import CONTROL_CHARACTERS
 
 _DETAIL_CHARACTERS = 240
 

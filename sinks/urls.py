@@ -17,7 +17,7 @@ from yarl import URL
 
 from sinks.addresses import is_address
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.lines import has_control_characters
+from zaqar_notify.rules.lines import has_control_characters
 
 MAX_HOST_CHARACTERS = 253
 

@@ -23,14 +23,14 @@ from sinks.http import HttpClient
 from sinks.retry_after import seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
+from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
+from zaqar_notify.delivery.kinds import Kind, Relay, Sink, scheme_of
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
-from zaqar_notify.installation import MARK_HEADER, installation_mark
-from zaqar_notify.kinds import Kind, Relay, Sink, scheme_of
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
+from zaqar_notify.rules.signing import sign_webhook
+from zaqar_notify.rules.unread import Warn
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import sign_webhook
-from zaqar_notify.unread import Warn
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """The place of the payload in `post_data`; the quotes belong to it."""

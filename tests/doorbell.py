@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zaqar_notify.internal import Partition
+from zaqar_notify.storage.internal import Partition
 
 
 class SilentDoorbell:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zaqar_notify.internal import DEFAULT_POOL, Partition
+from zaqar_notify.storage.internal import DEFAULT_POOL, Partition
 
 
 def partition(number: int = 0) -> Partition:

@@ -27,16 +27,16 @@ from sinks.registry import load_kinds
 from workers.broker_state import BrokerState
 from workers.host import EngineHost
 from workers.listening import Listener
-from zaqar_notify import logs
-from zaqar_notify.broker import DRAIN, celery_application
-from zaqar_notify.cluster import (
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.operations import logs
+from zaqar_notify.operations.broker import DRAIN, celery_application
+from zaqar_notify.operations.cluster import (
     cluster_settings,
     refuse_several_processes,
     warn_of_unsigned_webhooks,
 )
-from zaqar_notify.errors import StartRefused, StorageUnavailable
-from zaqar_notify.internal import DEFAULT_POOL, Partition
 from zaqar_notify.settings import Settings, load_settings
+from zaqar_notify.storage.internal import DEFAULT_POOL, Partition
 from zaqar_notify.storage.registry import open_storage
 
 PULSE_SECONDS = 1.0

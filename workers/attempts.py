@@ -17,7 +17,7 @@ from workers.retries import Retries
 from workers.taken import Taken
 from zaqar_notify.clock import Clock, host_now
 from zaqar_notify.delivery import InternalMessage, Outgoing, delivery_id
-from zaqar_notify.kinds import Sink
+from zaqar_notify.delivery.kinds import Sink
 from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
 
 SHORTAGE_PAUSE_SECONDS = 5

@@ -11,8 +11,8 @@ from workers.in_hand import InHand
 from workers.store import RetryingStore
 from workers.taken import Taken, read_job
 from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.delivery.poison import poison_rule
 from zaqar_notify.models import Claim, QueueRef
-from zaqar_notify.poison import poison_rule
 from zaqar_notify.storage.base import MessageStore
 
 logger = logging.getLogger(__name__)

@@ -31,12 +31,12 @@ from workers.receivers import SinkFinder
 from workers.slots import Slots
 from workers.store import RetryingStore
 from zaqar_notify.delivery import left_by_earlier_releases
+from zaqar_notify.delivery.partitions import partitions_in_use, partitions_of
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import Partition, outbox_ref, retry_ref
 from zaqar_notify.models import QueueRef
-from zaqar_notify.partitions import partitions_in_use, partitions_of
 from zaqar_notify.service import Service
 from zaqar_notify.storage.base import Watch
+from zaqar_notify.storage.internal import Partition, outbox_ref, retry_ref
 
 logger = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from workers.taken import Taken, working_on
 from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import FanOut, outgoing_messages
+from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.settings import Settings
-from zaqar_notify.subscribers import subscribed_queue
 
 SUBSCRIPTIONS_PER_PAGE = 100
 BATCHES_PER_DEFERRAL = 64

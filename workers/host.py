@@ -19,12 +19,12 @@ from workers.engine import Engine
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.health import Health
-from zaqar_notify.internal import Partition
 from zaqar_notify.metrics import BrokerCounts
-from zaqar_notify.metrics_port import serving_metrics
+from zaqar_notify.operations.metrics_port import serving_metrics
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.clock import store_clock
+from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.registry import open_storage
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from workers.recorder import Recorder
 from workers.replay_jobs import ReplayJobs
 from workers.store import RetryingStore
 from zaqar_notify.delivery import InternalMessage, by_queue
-from zaqar_notify.internal import held_ref, parked_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
+from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscription
 
 MAX_POST_BYTES = 1 << 20
 MAX_POST_MESSAGES = 500

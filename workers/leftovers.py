@@ -13,8 +13,12 @@ from workers.outages import Stop
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, Undelivered, read_undelivered, read_work
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS, UNDELIVERED_PREFIX, internal_ref
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.internal import (
+    PREFIXES_OF_SUBSCRIPTIONS,
+    UNDELIVERED_PREFIX,
+    internal_ref,
+)
 from zaqar_notify.storage.planes import Storage
 
 TURN = "leftovers"

@@ -15,11 +15,11 @@ from workers.slots import Slots
 from workers.taken import working_on
 from workers.untried import Untried
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.subscribers import shown_subscriber
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.subscribers import shown_subscriber
 
 logger = logging.getLogger(__name__)
 

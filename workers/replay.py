@@ -35,10 +35,10 @@ from zaqar_notify.delivery import (
     later_record,
     outgoing_messages,
 )
-from zaqar_notify.internal import held_ref, parked_ref
 from zaqar_notify.models import Subscription
-from zaqar_notify.retry import Schedule, attempt_after
+from zaqar_notify.rules.retry import Schedule, attempt_after
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import held_ref, parked_ref
 
 LONGEST_PAUSE_SECONDS = 60
 """Between two attempts at a receiver that fails."""

@@ -14,9 +14,9 @@ import msgspec
 from workers.store import RetryingStore
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery import Replay, replay_job
-from zaqar_notify.internal import parked_ref
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import parked_ref
 
 FIRST_PROBE_SECONDS = 1
 

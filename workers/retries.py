@@ -22,9 +22,9 @@ from zaqar_notify.delivery import (
     retry_record,
     undelivered_record,
 )
-from zaqar_notify.kinds import Kinds
+from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
-from zaqar_notify.retry import Schedule, applicable_schedule, next_attempt_at
+from zaqar_notify.rules.retry import Schedule, applicable_schedule, next_attempt_at
 from zaqar_notify.settings import Settings
 
 

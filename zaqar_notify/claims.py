@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimDoesNotExist
-from zaqar_notify.limits import check_limit, check_range
 from zaqar_notify.metadata import dead_letter
 from zaqar_notify.models import Claim, QueueRef
+from zaqar_notify.rules.limits import check_limit, check_range
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.waiting import Wait, first_found

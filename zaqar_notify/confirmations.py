@@ -18,14 +18,14 @@ import msgspec
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery import InternalMessage, InternalPost, confirmation_job
+from zaqar_notify.delivery.partitions import partition_of
+from zaqar_notify.delivery.subscribers import shown_subscriber
 from zaqar_notify.errors import IdempotencyKeyReused
-from zaqar_notify.internal import Partition, outbox_ref
 from zaqar_notify.models import INTERNAL_PROJECT, MessageType, QueueRef, Subscription
-from zaqar_notify.partitions import partition_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey
-from zaqar_notify.subscribers import shown_subscriber
+from zaqar_notify.storage.internal import Partition, outbox_ref
 
 logger = logging.getLogger(__name__)
 

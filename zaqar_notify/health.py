@@ -19,9 +19,9 @@ import msgspec
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import NotifyError, StorageUnavailable
-from zaqar_notify.internal import probe_ref
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.readiness import Readiness
+from zaqar_notify.storage.internal import probe_ref
 from zaqar_notify.storage.planes import Storage
 
 PROBE_SECONDS = 10.0

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import msgspec
 
 from zaqar_notify.delivery import fan_out_jobs
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.errors import BodyInvalid, MessageDoesNotExist, ValidationFailed
-from zaqar_notify.jsontext import MAX_DEPTH
-from zaqar_notify.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.metadata import MessageRules, message_rules
 from zaqar_notify.models import JsonObject, Message, NewMessage, Page, QueueRef
-from zaqar_notify.partitions import partition_of
+from zaqar_notify.rules.jsontext import MAX_DEPTH
+from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Post

@@ -18,13 +18,13 @@ from zaqar_notify.errors import (
     MetadataConflict,
     ValidationFailed,
 )
-from zaqar_notify.jsontext import MAX_INTEGER, check_depth, check_integers
-from zaqar_notify.limits import MIN_SECONDS
 from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
-from zaqar_notify.names import is_queue_name
-from zaqar_notify.retry import POLICY_KEY, parse_policy
+from zaqar_notify.rules.jsontext import MAX_INTEGER, check_depth, check_integers
+from zaqar_notify.rules.limits import MIN_SECONDS
+from zaqar_notify.rules.names import is_queue_name
+from zaqar_notify.rules.retry import POLICY_KEY, parse_policy
+from zaqar_notify.rules.unread import Warn
 from zaqar_notify.settings import Settings
-from zaqar_notify.unread import Warn
 
 DEFAULT_TTL = "_default_message_ttl"
 DEFAULT_DELAY = "_default_message_delay"

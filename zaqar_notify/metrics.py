@@ -1,6 +1,6 @@
 """The counts of one process about its work, as plain numbers: a request pays about a microsecond.
 
-`zaqar_notify.exposition` makes Prometheus' text of them for each scrape. No project's, queue's or
+`zaqar_notify.operations.exposition` makes Prometheus' text of them for each scrape. No project's, queue's or
 subscriber's name is among them, and the sets of labels are bounded; clients can't add to them.
 """
 
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from zaqar_notify.backlog import BacklogView
+from zaqar_notify.delivery.backlog import BacklogView
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds; one more bucket takes slower ones."""

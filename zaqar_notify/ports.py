@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from zaqar_notify.internal import Partition
+from zaqar_notify.storage.internal import Partition
 
 
 class Doorbell(Protocol):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.limits import check_limit
 from zaqar_notify.metadata import PatchStep, checked, patched, shown
 from zaqar_notify.models import JsonObject, Queue, QueueRef, QueueStats
+from zaqar_notify.rules.limits import check_limit
+from zaqar_notify.rules.signing import sign_url
 from zaqar_notify.service import Service
-from zaqar_notify.signing import sign_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.health import Health
-from zaqar_notify.kinds import Kinds
 from zaqar_notify.metrics import Metrics
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.settings import Settings

@@ -23,6 +23,8 @@ from zaqar_notify.delivery import (
     say_written_later,
     signed_paths,
 )
+from zaqar_notify.delivery.partitions import partition_of
+from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
     SubscriptionDoesNotExist,
@@ -30,13 +32,11 @@ from zaqar_notify.errors import (
     SubscriptionNotChanged,
     WebhooksNotSigned,
 )
-from zaqar_notify.internal import undelivered_ref
-from zaqar_notify.limits import check_limit
 from zaqar_notify.models import JsonObject, Message, MessageType, QueueRef, Subscription
-from zaqar_notify.partitions import partition_of
+from zaqar_notify.rules.limits import check_limit
+from zaqar_notify.rules.signing import rotate, webhook_secrets
 from zaqar_notify.service import Service
-from zaqar_notify.signing import rotate, webhook_secrets
-from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl
+from zaqar_notify.storage.internal import undelivered_ref
 
 
 class GivenUp(msgspec.Struct, frozen=True):

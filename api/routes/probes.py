@@ -12,7 +12,7 @@ from api.errors import Error
 from api.exchange import exchange_of
 from api.openapi import schema_of
 from zaqar_notify.models import JsonObject
-from zaqar_notify.probes import ALIVE, METRICS, READY, Probes
+from zaqar_notify.operations.probes import ALIVE, METRICS, READY, Probes
 from zaqar_notify.service import Service
 
 

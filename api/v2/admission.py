@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.headers import admits_json, canonical_uuid, free_client_id, without_project
 from api.refusals import HeaderInvalid, NotAcceptable
 from api.requests import Call
-from zaqar_notify.names import queue_ref
+from zaqar_notify.rules.names import queue_ref
 from zaqar_notify.settings import Settings
 
 _FORM = b"application/x-www-form-urlencoded"

@@ -11,12 +11,12 @@ import orjson
 
 from api.documents import Reader, read_document
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
-from zaqar_notify.jsontext import check_depth_of_text, may_be_too_deep, read_json
-from zaqar_notify.limits import MIN_SECONDS, check_range
 from zaqar_notify.messages import PostedMessage
 from zaqar_notify.models import JsonObject
+from zaqar_notify.rules.jsontext import check_depth_of_text, may_be_too_deep, read_json
+from zaqar_notify.rules.limits import MIN_SECONDS, check_range
+from zaqar_notify.rules.unread import Warn, warn_of_fields
 from zaqar_notify.settings import Settings
-from zaqar_notify.unread import Warn, warn_of_fields
 
 RESOURCE_TYPES = ("messages", "subscriptions")
 """What a purge can remove."""

@@ -6,8 +6,8 @@ import re
 
 from api.refusals import UnsupportedPatchType
 from zaqar_notify.errors import BodyInvalid
-from zaqar_notify.jsontext import read_json
 from zaqar_notify.metadata import PatchStep
+from zaqar_notify.rules.jsontext import read_json
 
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 

@@ -25,10 +25,10 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.models import NewMessage
+from zaqar_notify.rules.unread import Warn
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey
-from zaqar_notify.unread import Warn
 
 _KEY = re.compile(r"[!-~]{1,255}")
 _HOPS = re.compile(r"[0-9]{1,3}")

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from api.refusals import ParameterInvalid
 from api.requests import Call
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.limits import check_range
+from zaqar_notify.rules.limits import check_range
 from zaqar_notify.settings import Settings
 from zaqar_notify.waiting import Wait
 

@@ -23,12 +23,12 @@ from api.v2.share import read_share
 from zaqar_notify import queues
 from zaqar_notify.clock import host_now
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
-from zaqar_notify.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.metadata import KNOWN_KEYS, shown, warn_of_combinations
 from zaqar_notify.models import JsonObject, OldestNewest
+from zaqar_notify.rules.jsontext import MAX_INTEGER, MIN_INTEGER
+from zaqar_notify.rules.signing import wire_instant
+from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.service import Service
-from zaqar_notify.signing import wire_instant
-from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
 
 MAX_FILTERS = 20
 MAX_SMALL_BODY = 65536

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
-from zaqar_notify.jsontext import read_json
 from zaqar_notify.models import JsonObject
-from zaqar_notify.signing import read_instant
+from zaqar_notify.rules.jsontext import read_json
+from zaqar_notify.rules.signing import read_instant
 
 _PATHS = ("messages", "claims", "subscriptions")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

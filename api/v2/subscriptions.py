@@ -16,19 +16,19 @@ from api.v2.links import confirmation_path, next_links, queue_href
 from api.v2.query import Query
 from api.v2.shapes import given_up, subscription
 from zaqar_notify import subscriptions
+from zaqar_notify.delivery.subscribers import check_ttl, warn_of_options
 from zaqar_notify.errors import (
     SubscriptionDoesNotExist,
     SubscriptionExists,
     SubscriptionNotChanged,
     ValidationFailed,
 )
-from zaqar_notify.jsontext import read_json
-from zaqar_notify.limits import MIN_SECONDS
 from zaqar_notify.models import JsonObject
+from zaqar_notify.rules.jsontext import read_json
+from zaqar_notify.rules.limits import MIN_SECONDS
+from zaqar_notify.rules.unread import Warn, warn_of_fields
 from zaqar_notify.service import Service
-from zaqar_notify.subscribers import check_ttl, warn_of_options
 from zaqar_notify.subscriptions import SigningSecret
-from zaqar_notify.unread import Warn, warn_of_fields
 
 MAX_SUBSCRIPTION_BODY = 131072
 """Bytes: options and subscriber at their largest, with room for white space."""

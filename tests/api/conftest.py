@@ -23,9 +23,9 @@ from tests.kinds import KINDS
 from zaqar_notify.auth import EVERYTHING, Policy
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
-from zaqar_notify.internal import Partition
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.registry import open_storage
 
 CLIENT_ID = "3381af922b9e11e3b19171861300734c"

@@ -15,16 +15,16 @@ from tests.clock import ManualClock
 from tests.partitions import partition
 from tests.samples import Samples
 from tests.service import free_port
-from zaqar_notify import backlog as backlog_module
 from zaqar_notify import readiness
-from zaqar_notify.backlog import Backlog
 from zaqar_notify.confirmations import DELAYS_SECONDS
 from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
+from zaqar_notify.delivery import backlog as backlog_module
+from zaqar_notify.delivery.backlog import Backlog
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, parked_ref, retry_ref
 from zaqar_notify.metrics import METHODS, DeliveryCounts
-from zaqar_notify.metrics_port import serving_metrics
 from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.operations.metrics_port import serving_metrics
+from zaqar_notify.storage.internal import POISON_REF, held_ref, outbox_ref, parked_ref, retry_ref
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
 MESSAGES = "/v2/queues/{queue_name}/messages"

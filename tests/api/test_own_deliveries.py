@@ -11,7 +11,7 @@ from sinks.guard import AddressGuard
 from sinks.webhook import WebhookSink
 from tests.api.conftest import Api, StartApi
 from tests.sinks.builders import delivery_to
-from zaqar_notify.installation import installation_mark
+from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.models import MessageType, Outcome
 from zaqar_notify.settings import Settings
 

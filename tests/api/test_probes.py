@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.conftest import Api, Reply, StartApi
 from tests.service import free_port
-from zaqar_notify.metrics_port import serving_metrics
+from zaqar_notify.operations.metrics_port import serving_metrics
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
 

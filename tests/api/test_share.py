@@ -10,7 +10,7 @@ import pytest
 from api.v2.share import Share, read_share
 from tests.api.conftest import PROJECT, StartApi
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
-from zaqar_notify.signing import sign_url
+from zaqar_notify.rules.signing import sign_url
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 LATER = datetime(2126, 1, 1, tzinfo=UTC)

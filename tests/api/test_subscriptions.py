@@ -21,7 +21,6 @@ from zaqar_notify.delivery import (
     undelivered_record,
 )
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import held_ref, outbox_ref, undelivered_ref
 from zaqar_notify.models import (
     JsonObject,
     MessageType,
@@ -31,6 +30,7 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
+from zaqar_notify.storage.internal import held_ref, outbox_ref, undelivered_ref
 
 SUBSCRIPTIONS = "/v2/queues/q/subscriptions"
 HOOK = "http://example.org/hook"

@@ -15,9 +15,9 @@ from api.surfaces import Documented, Surface
 from tests.api.conftest import Api, StartApi
 from tests.api.surfaces import Everybody, add_surface
 from zaqar_notify import messages
+from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
 from zaqar_notify.errors import NotifyError
-from zaqar_notify.installation import MARK_HEADER, installation_mark
-from zaqar_notify.names import queue_ref
+from zaqar_notify.rules.names import queue_ref
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 

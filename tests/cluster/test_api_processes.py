@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import API_HEADERS, Api, post
 from tests.service import command, free_port, outside_environ
-from zaqar_notify.installation import installation_mark, is_own_listener
+from zaqar_notify.delivery.installation import installation_mark, is_own_listener
 from zaqar_notify.settings import Settings
 
 WOKEN_SECONDS = 5

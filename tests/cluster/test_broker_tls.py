@@ -18,7 +18,7 @@ from tests.partitions import partition
 from tests.redis_server import RINGS_KEY, RedisServer
 from tests.service import free_port
 from tests.sinks.certificates import contexts
-from zaqar_notify.broker import celery_application
+from zaqar_notify.operations.broker import celery_application
 from zaqar_notify.settings import Settings
 
 

@@ -25,9 +25,9 @@ from api.doorbell import (
 from tests.cluster.processes import CELERY_VARIABLES
 from tests.partitions import partition
 from tests.redis_server import RINGS_KEY, RedisServer, require_redis
-from zaqar_notify.broker import DRAIN, MAX_WAITING, QUEUE, celery_application
-from zaqar_notify.internal import Partition
+from zaqar_notify.operations.broker import DRAIN, MAX_WAITING, QUEUE, celery_application
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import Partition
 
 PATIENCE_SECONDS = 10
 BLOCKED_SECONDS = 0.5

@@ -26,9 +26,9 @@ from tests.mongod import mongo_uri
 from tests.partitions import partition
 from tests.redis_server import RedisServer
 from workers.engine import LOOK_SECONDS
-from zaqar_notify.broker import MAX_WAITING, QUEUE, celery_application
-from zaqar_notify.doctor import examine
 from zaqar_notify.findings import Level
+from zaqar_notify.operations.broker import MAX_WAITING, QUEUE, celery_application
+from zaqar_notify.operations.doctor import examine
 from zaqar_notify.settings import Settings
 
 URI_VARIABLE = "ZAQAR_TEST_AMQP_URI"

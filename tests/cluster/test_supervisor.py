@@ -14,7 +14,7 @@ from tests.cluster.processes import Process, is_alive
 
 WORK = """
 import os, signal, sys
-from zaqar_notify import logs
+from zaqar_notify.operations import logs
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 
 def say(word):

@@ -21,8 +21,8 @@ from tests.cluster.processes import (
     subscribe,
 )
 from tests.partitions import partition
-from zaqar_notify.internal import outbox_ref, retry_ref
 from zaqar_notify.storage.clock import store_clock
+from zaqar_notify.storage.internal import outbox_ref, retry_ref
 from zaqar_notify.storage.registry import open_storage
 
 SOON_SECONDS = 2

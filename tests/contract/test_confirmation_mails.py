@@ -13,10 +13,10 @@ from tests.partitions import partition
 from zaqar_notify import subscriptions
 from zaqar_notify.confirmations import DELAYS_SECONDS, PLACE_SECONDS
 from zaqar_notify.delivery import OwedDelivery, read_work
-from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import outbox_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 

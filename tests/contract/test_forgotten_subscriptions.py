@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from tests.contract.steps import after, everything, post, subscribe
-from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.planes import Storage
 
 HOOK = "http://example.com/hook"

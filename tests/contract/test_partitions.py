@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from tests.clock import START
 from tests.partitions import partition
 from zaqar_notify.delivery import InternalPost
-from zaqar_notify.internal import held_ref, outbox_ref, retry_ref, undelivered_ref
+from zaqar_notify.delivery.partitions import LISTED_AT_ONCE, partitions_in_use
 from zaqar_notify.models import NewMessage, QueueRef
-from zaqar_notify.partitions import LISTED_AT_ONCE, partitions_in_use
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import held_ref, outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.storage.planes import Storage
 
 

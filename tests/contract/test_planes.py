@@ -28,8 +28,8 @@ from tests.contract.steps import (
     subscription,
 )
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import queues_of_subscription
 from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
+from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.subscriptions import renewal

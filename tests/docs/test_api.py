@@ -13,8 +13,8 @@ import pytest
 from api.routes.probes import DOCUMENTED
 from tests.api.surfaces import RESOURCES
 from tests.docs.pages import blocks, named, read, rows, section
+from zaqar_notify.rules.signing import sign_webhook
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import sign_webhook
 
 PAGE = read("api.md")
 BODY = '{"body": "grüß dich"}'.encode()

@@ -19,10 +19,10 @@ from tests.kinds import KINDS
 from tests.service import Service as Process
 from zaqar_notify.client import Client
 from zaqar_notify.clock import SystemClock
-from zaqar_notify.exposition import exposition
+from zaqar_notify.operations.exposition import exposition
+from zaqar_notify.operations.single import DATABASE, KEYS
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.single import DATABASE, KEYS
 from zaqar_notify.storage.registry import open_storage
 
 MONITORING = read("monitoring.md")

@@ -18,12 +18,14 @@ from tests.kinds import KINDS
 from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.receiver import receiving
-from zaqar_notify import mail, metadata, subscribers
+from zaqar_notify import metadata
+from zaqar_notify.delivery import subscribers
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
 from zaqar_notify.messages import ClientPost, PostedMessage
 from zaqar_notify.models import QueueRef
-from zaqar_notify.retry import MAX_DELAY_SECONDS, POLICY_KEY, RetryPolicy, parse_policy
+from zaqar_notify.rules import mail
+from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
+from zaqar_notify.rules.retry import MAX_DELAY_SECONDS, POLICY_KEY, RetryPolicy, parse_policy
 from zaqar_notify.settings import Settings, variable
 
 PAGE = read("reference.md")

@@ -15,7 +15,7 @@ from tests.programs import program
 from tests.service import Service
 from zaqar_notify.client import Client
 from zaqar_notify.clock import new_id
-from zaqar_notify.log_rate import PER_PROJECT
+from zaqar_notify.operations.log_rate import PER_PROJECT
 
 
 @pytest.mark.parametrize(

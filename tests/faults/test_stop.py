@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from tests.service import STOP_SECONDS, Service, command, free_port, outside_environ
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS
+from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS
 
 HEADERS = {"Client-ID": "0" * 32, "X-Project-ID": "demo"}
 OTHER_CLIENT = HEADERS | {"Client-ID": "1" * 32}

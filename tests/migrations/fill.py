@@ -30,10 +30,10 @@ from zaqar_notify.delivery import (
     retry_record,
     undelivered_record,
 )
-from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import DeadLetter, NewMessage, QueueRef, Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.internal import POISON_REF
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 

@@ -37,9 +37,9 @@ from tests.migrations.former import facts_of, put_mongodb, put_sqlite
 from tests.workers.office import QUEUE, Office
 from zaqar_notify.delivery import InternalPost, replay_job
 from zaqar_notify.errors import MessageIsClaimed
-from zaqar_notify.internal import POISON_REF, undelivered_ref
 from zaqar_notify.models import Subscription
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import POISON_REF, undelivered_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 

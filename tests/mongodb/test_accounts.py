@@ -12,10 +12,10 @@ from tests.clock import START
 from tests.contract.steps import bodies, claim, page, post, subscribe
 from tests.kinds import KINDS
 from tests.mongod import ADMIN, ReplicaSet, require_mongod
-from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused, StorageRefused
 from zaqar_notify.findings import Level
 from zaqar_notify.models import QueueRef
+from zaqar_notify.operations.doctor import examine
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
 

@@ -14,10 +14,10 @@ from tests.clock import START
 from tests.contract.steps import bodies, page, post
 from tests.kinds import KINDS
 from tests.mongodb.commands import Commands
-from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Level
 from zaqar_notify.models import QueueRef
+from zaqar_notify.operations.doctor import examine
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage

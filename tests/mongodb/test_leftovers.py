@@ -21,9 +21,9 @@ from workers.periodic import SWEEP, sweep, sweep_regularly
 from zaqar_notify.cli import app
 from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import POISON_REF, outbox_ref, queues_of_subscription
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import POISON_REF, outbox_ref, queues_of_subscription
 from zaqar_notify.storage.mongodb import leasing
 from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.planes import Storage

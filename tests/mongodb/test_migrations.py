@@ -15,8 +15,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from tests.kinds import KINDS
 from tests.mongodb.migrator import LEASE_SECONDS
 from tests.mongodb.opened import opened
-from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.operations.doctor import examine
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import migrations
 from zaqar_notify.storage.mongodb.migrations import MARK, SCHEMA_VERSION, Document, Step

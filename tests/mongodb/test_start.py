@@ -18,10 +18,10 @@ from tests.kinds import KINDS
 from tests.mongod import Mongod, ReplicaSet, require_mongod
 from tests.mongodb.opened import store_of
 from tests.service import free_port
-from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
+from zaqar_notify.operations.doctor import examine
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.mongodb import deployment
 from zaqar_notify.storage.mongodb.migrations import SCHEMA_VERSION

@@ -16,7 +16,7 @@ from sinks.webhook import WebhookSink
 from tests.sinks.mailers import Mailers
 from tests.sinks.receiver import Receiver, receiving
 from tests.sinks.relay import MailRelay, relaying
-from zaqar_notify.installation import installation_mark
+from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.settings import Settings
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))

@@ -16,8 +16,8 @@ from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.name_server import serving_names
 from tests.sinks.receiver import Receiver, answer, receiving
+from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.models import Verdict
 from zaqar_notify.settings import Settings
 

@@ -20,8 +20,8 @@ from tests.packages import install
 from tests.sinks.builders import delivery_to
 from tests.sinks.receiver import Receiver
 from tests.sinks.test_queue import RecordingRelay
+from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.kinds import Kind, Relay, Sink
 from zaqar_notify.models import Verdict
 from zaqar_notify.settings import Settings
 

@@ -29,7 +29,7 @@ from tests.sinks.receiver import (
     trickle,
 )
 from zaqar_notify import __version__
-from zaqar_notify.installation import installation_mark
+from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.models import MessageType, Outcome, Verdict
 from zaqar_notify.settings import Settings
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.contract.steps import bodies, page, post
 from tests.kinds import KINDS
-from zaqar_notify.doctor import examine
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import QueueRef
+from zaqar_notify.operations.doctor import examine
+from zaqar_notify.operations.single import DATABASE
 from zaqar_notify.settings import Settings
-from zaqar_notify.single import DATABASE
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite import diagnosis, migrations
 from zaqar_notify.storage.sqlite.migrations import SCHEMA_VERSION, Step

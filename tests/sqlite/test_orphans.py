@@ -8,11 +8,11 @@ import pytest
 
 from tests.contract.steps import after, bodies, claim, everything, hold, post
 from tests.partitions import partition
-from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
+from zaqar_notify.delivery.poison import POISON_SECONDS, poison_rule
 from zaqar_notify.models import QueueRef
-from zaqar_notify.poison import POISON_SECONDS, poison_rule
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import FREED_AT_START_CLAIMS
+from zaqar_notify.storage.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
-from zaqar_notify.broker_uri import parse
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.operations.broker_uri import parse
 
 SECRET = "hunter2"
 

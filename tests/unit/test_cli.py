@@ -24,11 +24,11 @@ from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
 from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import POISON_REF
 from zaqar_notify.models import NewMessage
+from zaqar_notify.operations.single import DATABASE
 from zaqar_notify.settings import SECTIONS
 from zaqar_notify.settings.pages import entries, example_file, markdown_page
-from zaqar_notify.single import DATABASE
+from zaqar_notify.storage.internal import POISON_REF
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite.opening import open_file
 

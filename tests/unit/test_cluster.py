@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from zaqar_notify.cluster import cluster_settings
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.operations.cluster import cluster_settings
 from zaqar_notify.settings import Settings
 
 STORE = "mongodb://one,two,three/?replicaSet=rs0"

@@ -28,6 +28,7 @@ from zaqar_notify.delivery import (
     signed_paths,
     undelivered_record,
 )
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
     MessageType,
@@ -37,9 +38,8 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
-from zaqar_notify.partitions import partition_of
+from zaqar_notify.rules.signing import verify_url
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import verify_url
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 QUEUE = QueueRef("project1", "q1")

@@ -18,13 +18,13 @@ from tests.kinds import KINDS
 from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port, outside_environ
 from tests.sinks.relay import PASSWORD, USERNAME, MailRelay, relaying
-from zaqar_notify.broker_diagnosis import redis_release
 from zaqar_notify.cli import app
-from zaqar_notify.doctor import clock_finding, examine
 from zaqar_notify.findings import Finding, Level
 from zaqar_notify.models import QueueRef
+from zaqar_notify.operations.broker_diagnosis import redis_release
+from zaqar_notify.operations.doctor import clock_finding, examine
+from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS
 from zaqar_notify.settings import Settings
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite.reserve import reserve_of
 

@@ -9,7 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from zaqar_notify.installation import announced, installation_mark, is_own_delivery, is_own_listener
+from zaqar_notify.delivery.installation import (
+    announced,
+    installation_mark,
+    is_own_delivery,
+    is_own_listener,
+)
 from zaqar_notify.settings import Settings
 
 MARK = installation_mark(Settings(webhook_secret="master"))
@@ -66,7 +71,7 @@ def test_another_installation_s_port_is_not_ours() -> None:
 
 def test_a_port_is_announced_by_any_process_of_the_host_until_it_dies() -> None:
     code = (
-        "from zaqar_notify.installation import announced; import sys, time\n"
+        "from zaqar_notify.delivery.installation import announced; import sys, time\n"
         f"with announced({PORT}, {MARK!r}): print(flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:

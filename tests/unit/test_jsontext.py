@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zaqar_notify.errors import BodyInvalid
-from zaqar_notify.jsontext import (
+from zaqar_notify.rules.jsontext import (
     MAX_DEPTH,
     MAX_INTEGER,
     MIN_INTEGER,

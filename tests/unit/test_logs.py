@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from zaqar_notify import log_rate, logs
-from zaqar_notify.log_rate import PER_KIND, PER_PROJECT, LogRate
+from zaqar_notify.operations import log_rate, logs
+from zaqar_notify.operations.log_rate import PER_KIND, PER_PROJECT, LogRate
 
 
 class Log:

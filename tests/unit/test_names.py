@@ -6,7 +6,7 @@ import pytest
 
 from zaqar_notify.errors import ProjectInvalid, QueueNameInvalid
 from zaqar_notify.models import QueueRef
-from zaqar_notify.names import queue_ref
+from zaqar_notify.rules.names import queue_ref
 
 
 @pytest.mark.parametrize("name", ["q", "A-z_0.9", "...", ".a", "a..", "-", "q" * 64])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, Outcome, Verdict
-from zaqar_notify.retry import (
+from zaqar_notify.rules.retry import (
     MAX_RETRY_AFTER_SECONDS,
     SNS_HTTP,
     Backoff,

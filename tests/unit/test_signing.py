@@ -13,7 +13,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from zaqar_notify.errors import SignatureRefused, ValidationFailed
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.signing import (
+from zaqar_notify.rules.signing import (
     MAX_FORMER_SECRETS,
     rotate,
     sign_url,

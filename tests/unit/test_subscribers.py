@@ -7,10 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.kinds import KINDS
+from zaqar_notify.delivery.subscribers import (
+    check_options,
+    check_subscriber,
+    check_ttl,
+    shown_subscriber,
+)
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
 from zaqar_notify.settings import Settings
-from zaqar_notify.subscribers import check_options, check_subscriber, check_ttl, shown_subscriber
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
 WITH_MAIL = Settings(

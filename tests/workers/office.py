@@ -24,8 +24,7 @@ from zaqar_notify.delivery import (
     read_undelivered,
     read_work,
 )
-from zaqar_notify.internal import outbox_ref, retry_ref, undelivered_ref
-from zaqar_notify.kinds import Sink
+from zaqar_notify.delivery.kinds import Sink
 from zaqar_notify.metrics import DeliveryCounts
 from zaqar_notify.models import (
     Delivery,
@@ -40,6 +39,7 @@ from zaqar_notify.models import (
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Post
+from zaqar_notify.storage.internal import outbox_ref, retry_ref, undelivered_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions import renewal
 

@@ -13,7 +13,7 @@ from kombu.message import Message
 
 from tests.redis_server import RedisServer, require_redis
 from workers import app
-from zaqar_notify.broker import DRAIN, QUEUE, celery_application
+from zaqar_notify.operations.broker import DRAIN, QUEUE, celery_application
 from zaqar_notify.settings import Settings
 
 PATIENCE_SECONDS = 10

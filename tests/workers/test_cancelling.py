@@ -8,9 +8,9 @@ import pytest
 
 from tests.workers.office import OUTBOX, QUEUE, Office
 from zaqar_notify.delivery import InternalPost
-from zaqar_notify.internal import POISON_REF
+from zaqar_notify.delivery.poison import give_back, put_aside
 from zaqar_notify.models import NewMessage
-from zaqar_notify.poison import give_back, put_aside
+from zaqar_notify.storage.internal import POISON_REF
 
 DELAY = 60
 RECEIVER = "http://receiver"

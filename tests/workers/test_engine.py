@@ -29,7 +29,8 @@ from tests.workers.office import (
 from workers.consumer import MAX_PER_CLAIM
 from workers.engine import LOOK_SECONDS
 from zaqar_notify.delivery import InternalPost, confirmation_job, replay_job
-from zaqar_notify.internal import POISON_REF, held_ref, outbox_ref, queues_of_subscription
+from zaqar_notify.delivery.partitions import partition_of
+from zaqar_notify.delivery.poison import MIN_POISON_CLAIMS
 from zaqar_notify.models import (
     Delivery,
     MessageType,
@@ -38,9 +39,8 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
-from zaqar_notify.partitions import partition_of
-from zaqar_notify.poison import MIN_POISON_CLAIMS
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import POISON_REF, held_ref, outbox_ref, queues_of_subscription
 
 ONE_RETRY = {
     "_retry_policy": {

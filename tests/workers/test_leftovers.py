@@ -15,9 +15,9 @@ from tests.workers.office import QUEUE, Office, until_stored
 from workers import leftovers
 from workers.outages import Stop
 from zaqar_notify.delivery import InternalPost, outgoing_messages, parked_record
-from zaqar_notify.internal import PREFIXES_OF_SUBSCRIPTIONS
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import PREFIXES_OF_SUBSCRIPTIONS
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 

@@ -13,7 +13,7 @@ from tests.sinks.relay import MailRelay, relaying
 from tests.workers.office import Office
 from workers.engine import Engine
 from zaqar_notify.clock import Clock, SystemClock
-from zaqar_notify.kinds import Sink
+from zaqar_notify.delivery.kinds import Sink
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 

@@ -24,7 +24,7 @@ from workers import outages
 from workers.outages import Stop
 from workers.periodic import SWEEP_ROWS, sweep
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.logs import facts
+from zaqar_notify.operations.logs import facts
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from tests.workers.office import OUTBOX, QUEUE, RETRY, Office
 from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
-from zaqar_notify.internal import POISON_REF
+from zaqar_notify.delivery.poison import PutAside, drop, give_back, put_aside
 from zaqar_notify.models import NewMessage
-from zaqar_notify.poison import PutAside, drop, give_back, put_aside
+from zaqar_notify.storage.internal import POISON_REF
 
 UNREADABLE = b"not JSON"
 LATER = b'{"job": "deliver", "version": 99, "project": "p", "queue": "q", "subscription_id": "s"}'

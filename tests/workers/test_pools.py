@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from tests.workers.office import GONE, OUTBOX, QUEUE, Office, always, until_stored
 from zaqar_notify.delivery import InternalPost, fan_out_jobs, replay_job
-from zaqar_notify.internal import DEFAULT_POOL, Partition, held_ref, outbox_ref
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.internal import DEFAULT_POOL, Partition, held_ref, outbox_ref
 from zaqar_notify.storage.registry import open_storage
 
 OTHER = Partition("other", 0)

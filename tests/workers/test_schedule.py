@@ -23,11 +23,11 @@ from tests.workers.office import (
     until_stored,
 )
 from zaqar_notify.delivery import InternalPost, confirmation_job
-from zaqar_notify.internal import held_ref
-from zaqar_notify.logs import facts
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
-from zaqar_notify.retry import STANDARD_WEBHOOKS, delays
+from zaqar_notify.operations.logs import facts
+from zaqar_notify.rules.retry import STANDARD_WEBHOOKS, delays
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import held_ref
 
 STANDARD = delays(STANDARD_WEBHOOKS)
 UNSET: dict[str, object] = {}

@@ -10,8 +10,8 @@ import pytest
 from tests.clock import START
 from workers.taken import Taken, working_on
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import DEFAULT_POOL
 from zaqar_notify.models import Message
+from zaqar_notify.storage.internal import DEFAULT_POOL
 
 
 class Leases:

@@ -18,11 +18,11 @@ from zaqar_notify.delivery import (
     say_written_later,
     undelivered_record,
 )
-from zaqar_notify.internal import POISON_REF, later_ref, undelivered_ref
+from zaqar_notify.delivery.poison import MIN_POISON_CLAIMS
 from zaqar_notify.models import NewMessage, QueueRef
-from zaqar_notify.poison import MIN_POISON_CLAIMS
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import POISON_REF, later_ref, undelivered_ref
 from zaqar_notify.subscriptions import undelivered
 
 LATER = records.VERSION + 1

@@ -17,8 +17,6 @@ import uvloop
 from api.app import create_app
 from api.doorbell import BrokerDoorbell
 from sinks.registry import load_kinds
-from zaqar_notify import logs
-from zaqar_notify.broker import celery_application
 from zaqar_notify.cli.serving import (
     Server,
     listen,
@@ -29,12 +27,14 @@ from zaqar_notify.cli.serving import (
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 from zaqar_notify.cli.welcome import client
-from zaqar_notify.cluster import (
+from zaqar_notify.delivery.installation import announced, installation_mark
+from zaqar_notify.operations import logs
+from zaqar_notify.operations.broker import celery_application
+from zaqar_notify.operations.cluster import (
     cluster_settings,
     refuse_several_processes,
     warn_of_unsigned_webhooks,
 )
-from zaqar_notify.installation import announced, installation_mark
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.clock import store_clock

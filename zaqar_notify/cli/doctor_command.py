@@ -55,7 +55,7 @@ def _findings(data: Path | None) -> list[Finding]:
 
     # The checks of relays and stores take a while to import.
     from sinks.registry import load_kinds
-    from zaqar_notify.doctor import examine
+    from zaqar_notify.operations.doctor import examine
 
     try:
         kinds = load_kinds(settings)

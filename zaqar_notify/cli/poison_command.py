@@ -12,8 +12,8 @@ from msgspec.structs import astuple
 from zaqar_notify.cli.commands import REFUSED, Json, add_group
 from zaqar_notify.cli.output import print_json, print_table
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.operations.single import DATABASE
 from zaqar_notify.settings import Settings, load_settings
-from zaqar_notify.single import DATABASE
 
 HEADINGS = ("ID", "JOB", "PROJECT", "QUEUE", "SUBSCRIPTION_ID", "BYTES", "POSTED_AT")
 
@@ -66,7 +66,7 @@ async def _run(
     settings: Settings, uri: str, job: str | None, *, retry: bool, drop: bool, as_json: bool
 ) -> bool:
     # Imported late, because drivers take a while to import.
-    from zaqar_notify import poison
+    from zaqar_notify.delivery import poison
     from zaqar_notify.storage.clock import store_clock
     from zaqar_notify.storage.registry import open_storage
 

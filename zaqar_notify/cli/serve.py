@@ -16,14 +16,14 @@ from api.app import create_app
 from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.doorbell import LocalDoorbell
-from zaqar_notify import logs
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
 from zaqar_notify.cli.welcome import things_to_try
+from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.installation import announced, installation_mark
+from zaqar_notify.operations import logs
+from zaqar_notify.operations.single import DATABASE, KEYS, allowed_networks, with_keys
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.single import DATABASE, KEYS, allowed_networks, with_keys
 from zaqar_notify.storage.registry import open_storage
 
 logger = logging.getLogger(__name__)

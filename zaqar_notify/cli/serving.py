@@ -17,9 +17,9 @@ from api.connection import Connection
 from api.connection_limits import connection_limits
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import raise_file_limit
-from zaqar_notify.metrics_port import serving_metrics
+from zaqar_notify.operations.metrics_port import serving_metrics
+from zaqar_notify.operations.serving import EmbeddedServer, bound
 from zaqar_notify.service import Service
-from zaqar_notify.serving import EmbeddedServer, bound
 from zaqar_notify.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75

@@ -6,7 +6,7 @@ import typer
 
 from workers.app import app
 from zaqar_notify.cli.welcome import program
-from zaqar_notify.cluster import cluster_settings
+from zaqar_notify.operations.cluster import cluster_settings
 from zaqar_notify.settings import Settings
 
 

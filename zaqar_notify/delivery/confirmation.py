@@ -10,6 +10,7 @@ import msgspec
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery.outgoing import Outgoing
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
     PLAIN,
     InternalMessage,
@@ -17,11 +18,10 @@ from zaqar_notify.delivery.records import (
     OwedMessage,
     internal_message,
 )
-from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import MessageType, NewMessage, Subscription
-from zaqar_notify.partitions import partition_of
+from zaqar_notify.rules.signing import sign_url
 from zaqar_notify.settings import Settings
-from zaqar_notify.signing import sign_url
+from zaqar_notify.storage.internal import outbox_ref
 
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
 

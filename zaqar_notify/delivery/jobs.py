@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
     PLAIN,
     VERSION,
@@ -16,10 +17,9 @@ from zaqar_notify.delivery.records import (
     Replay,
     internal_message,
 )
-from zaqar_notify.internal import outbox_ref
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
-from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import outbox_ref
 
 MAX_VISITED = 32
 """Names of queues that a job carries: of a longer way the first one and the last. The first has the

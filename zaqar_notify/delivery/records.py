@@ -14,9 +14,9 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from zaqar_notify.internal import later_ref
 from zaqar_notify.models import JsonObject, MessageType, NewMessage, QueueRef, Verdict
 from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.internal import later_ref
 
 logger = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.delivery.outgoing import Outgoing, delivery_id
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
     OWED_TTL_SECONDS,
     PLAIN,
@@ -17,10 +18,15 @@ from zaqar_notify.delivery.records import (
     encode,
     internal_message,
 )
-from zaqar_notify.internal import held_ref, later_ref, parked_ref, retry_ref, undelivered_ref
 from zaqar_notify.models import NewMessage, Outcome, Subscription
-from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import (
+    held_ref,
+    later_ref,
+    parked_ref,
+    retry_ref,
+    undelivered_ref,
+)
 
 
 def retry_record(

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.mail import is_mail_address, read_mailbox
+from zaqar_notify.rules.mail import is_mail_address, read_mailbox
 from zaqar_notify.settings.section import (
     Count,
     LeastMinute,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from zaqar_notify.limits import MIN_SECONDS
+from zaqar_notify.rules.limits import MIN_SECONDS
 
 Network: TypeAlias = IPv4Network | IPv6Network
 

@@ -27,7 +27,6 @@ from datetime import datetime
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
 from zaqar_notify.findings import Finding
-from zaqar_notify.internal import DEFAULT_POOL, queues_of_subscription
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import (
     Claim,
@@ -40,6 +39,7 @@ from zaqar_notify.models import (
 )
 from zaqar_notify.storage.base import DeadLetterRule, HeadMissing, MessageStore, Post
 from zaqar_notify.storage.control import DELETED, ControlStore, QueueRecord, SubscriptionOver
+from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
 
 REMOVED_AT_ONCE = 500
 

@@ -7,11 +7,11 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
-from zaqar_notify.internal import POISON_REF, outbox_ref, retry_ref
+from zaqar_notify.delivery.partitions import partition_of
+from zaqar_notify.delivery.records import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.models import DeadLetter, Message, NewMessage, QueueRef
-from zaqar_notify.partitions import partition_of
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import POISON_REF, outbox_ref, retry_ref
 from zaqar_notify.storage.planes import Storage
 
 PAGE = 100

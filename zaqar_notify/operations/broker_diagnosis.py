@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from zaqar_notify import broker_uri
-from zaqar_notify.broker_uri import BrokerUri
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
+from zaqar_notify.operations import broker_uri
+from zaqar_notify.operations.broker_uri import BrokerUri
 from zaqar_notify.settings import Settings, shown
 
 
@@ -113,7 +113,7 @@ def redis_release(facts: Mapping[str, object]) -> str:
 def _other_broker(settings: Settings) -> list[Finding]:
     from kombu.exceptions import KombuError
 
-    from zaqar_notify.broker import celery_application
+    from zaqar_notify.operations.broker import celery_application
 
     connection = celery_application(lambda: settings).connection_for_write()
     # A refused password or virtual host is an error of the transport's own.

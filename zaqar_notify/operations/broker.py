@@ -17,9 +17,9 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 from kombu import Connection, Exchange, Queue
 
-from zaqar_notify import broker_uri
-from zaqar_notify.internal import DEFAULT_POOL, Partition
+from zaqar_notify.operations import broker_uri
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import DEFAULT_POOL, Partition
 
 DRAIN = "zaqar_notify.drain.v1"
 """The one task: its arguments say which partition has work, see `drain_arguments`."""

@@ -14,9 +14,13 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import OWED_TTL_SECONDS
+from zaqar_notify.delivery.partitions import partitions_in_use
+from zaqar_notify.delivery.records import OWED_TTL_SECONDS
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.internal import (
+from zaqar_notify.models import QueueRef
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.internal import (
     HELD_PREFIX,
     PARKED_PREFIX,
     POISON_REF,
@@ -24,10 +28,6 @@ from zaqar_notify.internal import (
     outbox_ref,
     retry_ref,
 )
-from zaqar_notify.models import QueueRef
-from zaqar_notify.partitions import partitions_in_use
-from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.planes import Storage
 
 KEEP_SECONDS = 5.0

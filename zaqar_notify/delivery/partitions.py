@@ -10,10 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 from zlib import crc32
 
-from zaqar_notify.internal import DEFAULT_POOL, OUTBOX_PREFIX, RETRY_PREFIX, Partition
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.internal import DEFAULT_POOL, OUTBOX_PREFIX, RETRY_PREFIX, Partition
 from zaqar_notify.storage.planes import Storage
 
 LISTED_AT_ONCE = 100

@@ -7,14 +7,14 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from zaqar_notify.delivery.kinds import Kinds, scheme_of
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.jsontext import check_depth, check_integers
-from zaqar_notify.kinds import Kinds, scheme_of
-from zaqar_notify.lines import has_control_characters
 from zaqar_notify.models import JsonObject
-from zaqar_notify.retry import POLICY_KEY, parse_policy
+from zaqar_notify.rules.jsontext import check_depth, check_integers
+from zaqar_notify.rules.lines import has_control_characters
+from zaqar_notify.rules.retry import POLICY_KEY, parse_policy
+from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.settings import Settings
-from zaqar_notify.unread import Warn, warn_of_keys, warn_of_policy
 
 MAX_SUBSCRIBER_CHARACTERS = 2048
 MAX_OPTIONS_BYTES = 65536

@@ -12,7 +12,7 @@ from textwrap import indent
 
 import orjson
 
-from zaqar_notify.log_rate import LogRate
+from zaqar_notify.operations.log_rate import LogRate
 
 QUIET = ("uvicorn", "pymongo")
 """Loggers that are kept to their warnings: one speaks of starting and stopping, which we say ourselves,

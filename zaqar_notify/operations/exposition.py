@@ -17,7 +17,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from zaqar_notify import __version__
-from zaqar_notify.backlog import Backlog
+from zaqar_notify.delivery.backlog import Backlog
 from zaqar_notify.metrics import (
     BUCKETS_SECONDS,
     DELIVERY_SECONDS,

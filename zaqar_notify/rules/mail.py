@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import msgspec
 
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.lines import has_control_characters
+from zaqar_notify.rules.lines import has_control_characters
 
 MAX_SUBJECT_CHARACTERS = 512
 MAX_NAME_CHARACTERS = 128

@@ -12,13 +12,14 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from zaqar_notify import __version__, broker_diagnosis
+from zaqar_notify import __version__
+from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
-from zaqar_notify.kinds import Kinds
+from zaqar_notify.operations import broker_diagnosis
+from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.settings import Settings, shown, sources, variable
-from zaqar_notify.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of, open_storage
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from zaqar_notify.errors import ServiceStopping, StorageUnavailable
-from zaqar_notify.exposition import CONTENT_TYPE, exposition
+from zaqar_notify.operations.exposition import CONTENT_TYPE, exposition
 from zaqar_notify.service import Service
 
 ALIVE, READY, METRICS = "/healthz", "/readyz", "/metrics"

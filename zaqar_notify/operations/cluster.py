@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from zaqar_notify import broker_uri
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.operations import broker_uri
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import driver_of
 

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 
-from zaqar_notify.installation import announced, installation_mark
+from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.service import Service
 
 PORTS = 16
@@ -32,8 +32,8 @@ async def serving_metrics(service: Service) -> AsyncIterator[int | None]:
         yield None
         return
     # Only processes that have such a port pay for these.
-    from zaqar_notify.probes import Probes
-    from zaqar_notify.serving import EmbeddedServer
+    from zaqar_notify.operations.probes import Probes
+    from zaqar_notify.operations.serving import EmbeddedServer
 
     port = listener.getsockname()[1]
     server = EmbeddedServer(Probes(service), stop_seconds=STOP_SECONDS)
@@ -49,7 +49,7 @@ async def serving_metrics(service: Service) -> AsyncIterator[int | None]:
 def _listen(host: str, first: int) -> socket.socket | None:
     if not first:
         return None
-    from zaqar_notify.serving import bound
+    from zaqar_notify.operations.serving import bound
 
     error: OSError | None = None
     for port in range(first, min(first + PORTS, 65536)):

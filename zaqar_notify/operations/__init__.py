@@ -1,0 +1,1 @@
+"""What operators meet: starting, watching and examining processes."""
