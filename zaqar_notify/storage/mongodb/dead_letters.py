@@ -16,7 +16,7 @@ from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
 MOVE_SECONDS = 60
-"""A move that takes longer may be begun by another claim. No message is copied twice."""
+"""A move that takes longer may be begun by another claim. One dead-letter queue gets no message twice."""
 
 
 class DeadLettering:
