@@ -1,4 +1,4 @@
-"""What a handler gives back: a status, prepared bytes, and headers beyond the common ones."""
+"""The answer of a handler: a status, prepared bytes, and headers beyond the common ones."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import orjson
 class Answer(msgspec.Struct, frozen=True):
     """`body` is JSON unless `content_type` names another.
 
-    The parts of a body that is an iterator are sent as they come, until the client hangs up; the iterator
-    is an async generator, and closed in any case.
+    A body in parts is an async generator. Its parts are sent as they come, until the client hangs
+    up. The generator is closed in every case.
     """
 
     status: int
@@ -23,7 +23,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def whole(self) -> bytes:
-        """The body, if it is there; empty if its parts are still to come."""
+        """The complete body; empty when the body comes in parts."""
         return self.body if isinstance(self.body, bytes) else b""
 
 
@@ -35,7 +35,7 @@ def document(value: object, status: int = HTTPStatus.OK) -> Answer:
 
 
 def at(status: int, location: str, body: bytes = b"") -> Answer:
-    """An answer that names where the thing is; `location` is ASCII."""
+    """An answer with a `Location` header; `location` is ASCII."""
     return Answer(status, body, ((b"Location", location.encode("ascii")),))
 
 

@@ -1,4 +1,4 @@
-"""The API, put together: one FastAPI application, with our resources in its router."""
+"""The API, put together: one FastAPI application with our resources in its router."""
 
 from __future__ import annotations
 
@@ -34,14 +34,18 @@ logger = logging.getLogger(__name__)
 
 
 class NotifyAPI(FastAPI):
-    """FastAPI that gives each request an `Exchange`, around all middleware, and documents our resources."""
+    """A FastAPI application with our resources.
+
+    It makes an `Exchange` for each request before any middleware runs, and adds our resources to
+    the OpenAPI document.
+    """
 
     def __init__(self, service: Service, policy: Policy) -> None:
         authenticator = TrustedHeaders(service.settings, service.clock)
         self._surfaces = surfaces(service.settings, authenticator)
         turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
         gate = Gate(service, policy, turns)
-        # The busy one first.
+        # The busy surface first; `_surface_of` needs the one without a prefix last.
         by_prefix = sorted(self._surfaces, key=lambda surface: len(surface.prefix), reverse=True)
         self._probes = probes.routes(service)
         super().__init__(
@@ -53,17 +57,17 @@ class NotifyAPI(FastAPI):
                 FaultRoute(by_prefix, gate, service),
                 *self._probes,
             ],
-            # Relative to the document: right behind a proxy and below a prefix, too.
+            # A relative address also holds behind a proxy and below a prefix.
             servers=[{"url": "."}],
             root_path_in_servers=False,
-            # Served by `add_documentation`: FastAPI's own page loads from elsewhere.
+            # `add_documentation` serves the page, because FastAPI's page loads from other hosts.
             docs_url=None,
             redoc_url=None,
-            # It would name the host that the request names, and forget the public URL's path.
+            # A redirect would name the request's host and leave out the public URL's path.
             redirect_slashes=False,
-            # Asking for its providers costs each request as much as our own routing.
+            # FastAPI's search for telemetry providers costs as much as our own routing.
             telemetry={"tracing": False, "metrics": False, "logs": False},
-            # 500, and not Exception: so a handler that somebody adds for all errors is seen to be theirs.
+            # 500 instead of Exception: `handler_of` must find only handlers that were added.
             exception_handlers={HTTPException: _refuse, 500: _fail},
         )
         self._public_path = service.settings.public_path
@@ -85,16 +89,16 @@ class NotifyAPI(FastAPI):
         try:
             await super().__call__(scope, receive, exchange.send)
         finally:
-            # It leads back to the scope, by `send`: only the garbage collector would find the two.
+            # Its `send` refers to the scope: the cycle would wait for the garbage collector.
             state.pop("exchange", None)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's; where nobody has added middleware, our surfaces come before it."""
+        """FastAPI's stack; without added middleware, our surfaces come before it."""
         stack = super().build_middleware_stack()
         return stack if self.user_middleware else ShortWay(stack, self.router.routes)
 
     def openapi(self) -> dict[str, Any]:
-        """FastAPI's document, of routes that were added to the application, with our resources before them."""
+        """FastAPI's document of added routes, with our resources before them."""
         if self.openapi_schema is None:
             document = self.openapi_schema = super().openapi()
             described = describe(self._surfaces, probes.KINDS)
@@ -106,12 +110,12 @@ class NotifyAPI(FastAPI):
 
 
 def create_app(service: Service, policy: Policy = EVERYTHING) -> FastAPI:
-    """The ASGI application. The service's store is opened and closed by the caller."""
+    """The ASGI application. The caller of this function opens and closes the service's store."""
     return NotifyAPI(service, policy)
 
 
 def _place_below(root_path: str, scope: Scope) -> None:
-    """Have the path begin with the root path, as ASGI asks for; proxies take it away, or leave it."""
+    """Put the path below the root path, as ASGI requires. Some proxies take the root path away."""
     scope["root_path"] = root_path
     if not f"{scope['path']}/".startswith(f"{root_path}/"):
         scope["path"] = root_path + scope["path"]
@@ -119,7 +123,7 @@ def _place_below(root_path: str, scope: Scope) -> None:
 
 
 async def _refuse(_request: Request, error: HTTPException) -> Response:
-    """What FastAPI and routes that were added refuse is answered in the contract's form."""
+    """Answer a refusal of FastAPI, or of an added route, in the contract's form."""
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _response(method_not_allowed(headers.pop("Allow", "GET").encode()), headers)
@@ -127,7 +131,7 @@ async def _refuse(_request: Request, error: HTTPException) -> Response:
 
 
 async def _fail(request: Request, error: Exception) -> Response:
-    """A defect in a route or middleware that was added; those of our resources do not come here."""
+    """Answer a defect in added routes or middleware; `SurfaceRoute` answers the others."""
     exchange = exchange_of(request.scope)
     facts = {"action": "request_failed", **exchange.facts()}
     logger.error("request failed", extra=facts, exc_info=error)

@@ -22,7 +22,7 @@ class Authenticator(Protocol):
 
 
 class TrustedHeaders:
-    """Believes the project that a request names. The signature of a pre-signed request must verify."""
+    """Trusts the project that a request names. A pre-signed request's signature must verify."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._secrets = [secret.get_secret_value() for secret in settings.signed_url_secrets]
@@ -35,7 +35,11 @@ class TrustedHeaders:
         return Caller(project)
 
     def _signed_paths(self, request: Call, project: str | None) -> tuple[str, ...]:
-        """What the signature was made for. Raises SignatureRefused: It does not cover the request."""
+        """The paths that the signature covers.
+
+        Raises:
+            SignatureRefused: The signature does not cover the request.
+        """
         paths = request.header(b"url-paths") or ""
         verify_url(
             self._secrets,

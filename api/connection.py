@@ -1,11 +1,12 @@
 """One connection of a client: its end, and bounds on its time and on the bytes kept for it.
 
-A connection that is closed while its client still sends is closed in two steps: first our side, then, when
-the client has sent all or too much, the rest. Otherwise the client's system forgets our answer.
+While a client still sends, its connection is closed in two steps. First our side is closed. The
+rest is closed when the client has sent everything, or too much. In one step, the client's system
+would drop our answer.
 
-Uvicorn bounds neither the time that a request takes to arrive, nor the time that an answer waits to be
-read: one client could fill the memory with pages that it does not read and with posts that it does not
-finish, or hold every connection.
+Uvicorn bounds neither the time that a request takes to arrive, nor the time that an answer waits to
+be read. Without bounds, one client could fill the memory with unread pages and unfinished posts, or
+hold every connection.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from api.reading import Reading
 from api.turns import READ
 
 ARRIVAL_SECONDS = 60.0
-"""Time for one request to arrive whole, and for a new connection's first one to begin to."""
+"""Time for one request to arrive whole, and for the first request of a connection to begin."""
 
 UNREAD_SECONDS = 30.0
-"""Time in which a client reads something of an answer that waits for it."""
+"""A client that reads nothing of a waiting answer for this long loses its connection."""
 
 LINGER_BYTES = 8 << 20
 LINGER_SECONDS = 15.0
-"""How much is still read of a connection that we end, and for how long."""
+"""Bounds on the bytes and the time for which a connection that we end is still read."""
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-"""What comes before an answer, to a client that waits for it with its body."""
+"""Goes out before the answer. A client that sent `Expect` holds its body back until it comes."""
 
 
 class Exit:
-    """The transport as the library sees it. Its `close` is another, and behind that it writes nothing."""
+    """The transport as uvicorn sees it. `close` is `Connection.leave`; later writes are dropped."""
 
     def __init__(self, connection: Connection, transport: asyncio.Transport) -> None:
         self.write: Callable[[bytes], None] = connection.send
@@ -46,7 +47,7 @@ class Exit:
         self.close = connection.leave
 
     def forget(self, _data: bytes) -> None:
-        """Stands in for `write` once our side is closed."""
+        """Replaces `write` once our side is closed."""
 
 
 class Connection(Reading):
@@ -54,20 +55,20 @@ class Connection(Reading):
         super().__init__(*arguments, **named)
         self._limits = limits
         self._postponed: tuple[RequestResponseCycle, ASGI3Application] | None = None
-        """The next request, while the answer to the last one is unread."""
+        """The next request. It waits while the answer to the last one is unread."""
         self._left_bytes: int | None = None
-        """How much more is read of a connection that we end; None: it goes on."""
+        """Bytes that may still arrive before a connection that we end is cut; None: it goes on."""
         self._may_linger = True
         self._arrived_bytes = 0
-        """Of a request that has arrived in part."""
+        """Bytes of a request that has arrived in part."""
         self._unsent_bytes = 0
-        """Of the answers that the transport keeps: it keeps each whole until its last byte is sent."""
+        """Bytes of unsent answers. The transport keeps an answer whole until all of it is sent."""
         self._head: bytes | None = None
-        """Of an answer that has begun; empty once it is sent. None: between two answers."""
+        """Head of the current answer; empty once it is sent; None between two answers."""
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
 
-    # The event loop calls:
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -116,13 +117,16 @@ class Connection(Reading):
             self._postponed = None
             self._start_asgi_task(cycle, app)
 
-    # The library calls:
+    # Called by uvicorn.
 
     def send(self, data: bytes) -> None:
-        """Write to the client, a head together with what follows it; `Exit.write` until our side is closed."""
+        """Write to the client; a head goes out together with the first bytes of its body.
+
+        It stands as `Exit.write` until our side is closed.
+        """
         if self._head is None and data != CONTINUE:
             self._head = data
-            # Without more of it in this turn of the loop, the rest may take its time.
+            # The body may come much later: the head waits for one turn of the event loop.
             self.loop.call_soon(self._send_head)
         elif self._head:
             self._send_head(data)
@@ -148,7 +152,7 @@ class Connection(Reading):
             self._limits.rest(self)
 
     def timeout_keep_alive_handler(self) -> None:
-        """End an idle connection, with the answers that its client has not read by now."""
+        """End an idle connection. Answers that its client has not read by now are dropped."""
         self.end()
 
     def shutdown(self) -> None:
@@ -161,7 +165,7 @@ class Connection(Reading):
             self._may_linger = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        """Work on a request, once its client has read of the answer before it."""
+        """Start a request, once its client has read enough of the answer before it."""
         if self.flow.write_paused:
             self._postponed = (cycle, app)
             self.flow.pause_reading()
@@ -170,13 +174,13 @@ class Connection(Reading):
             cast(dict[str, Any], cycle.scope)[READ] = self.flow.drain
             super()._start_asgi_task(cycle, app)
 
-    # The end.
+    # The end of the connection.
 
     def is_leaving(self) -> bool:
         return self._left_bytes is not None or self._wire.is_closing()
 
     def leave(self) -> None:
-        """End the connection. A request that is still arriving is read first, within bounds."""
+        """End the connection. A request that is still arriving is first read, within bounds."""
         if self.is_leaving():
             return
         self._send_head()
@@ -195,9 +199,9 @@ class Connection(Reading):
         self._wire.abort()
 
     def end(self) -> None:
-        """End a connection that is idle, or makes room for others."""
+        """End the connection, because it is idle or because others need its room."""
         if self.buffered_bytes() or self.is_leaving():
-            # Not at once: this may come from within a write.
+            # Later, because a write of this connection may be the caller.
             self.loop.call_soon(self._wire.abort)
         else:
             self._wire.close()
@@ -209,7 +213,7 @@ class Connection(Reading):
         return self._arrived_bytes + (self._unsent_bytes if waiting else 0)
 
     def _watch_arrival(self, size: int) -> None:
-        if not self.is_idle():  # Of an answered request nothing is kept.
+        if not self.is_idle():  # The body of an answered request is dropped.
             self._arrived_bytes += size
             self._limits.note_buffered(self, self.buffered_bytes())
         if self._arrival is None:

@@ -1,4 +1,4 @@
-"""Bounds over all connections of a process: their number, and the bytes that slow clients make it keep."""
+"""Bounds over all connections of a process: their number, and the bytes kept for slow clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class Limited(Protocol):
-    """A connection, as far as this module goes."""
+    """The part of a connection that this module uses."""
 
     def end(self) -> None: ...
 
@@ -20,10 +20,11 @@ class Limited(Protocol):
 
 
 class ConnectionLimits:
-    """The connections of a process, and which of them is ended when they are too many, or keep too much.
+    """The connections of a process, and the choice of the one to end at a limit.
 
-    Too many: the connection that has been without a request for the longest time is ended. When all have
-    one, the new connection is refused. Too much kept: the connection with the most bytes is ended.
+    At the limit of connections, the connection that has been without a request for the longest time
+    is ended. When every connection has a request, the new connection is refused. At the limit of
+    bytes, the connection with the most bytes is ended.
     """
 
     def __init__(self, *, most: int, most_buffered_bytes: int) -> None:
@@ -35,7 +36,7 @@ class ConnectionLimits:
         self._buffered_bytes = 0
 
     def admit(self, connection: Limited) -> bool:
-        """Count a new connection in; False when there is no room for it."""
+        """Count a new connection; False when there is no room for it."""
         if len(self._idle) + len(self._working) >= self._most:
             logger.warning(
                 "The limit of connections is reached",
@@ -50,23 +51,23 @@ class ConnectionLimits:
         return True
 
     def begin(self, connection: Limited) -> None:
-        """A request of it is being worked on."""
+        """Note that a request of the connection has begun."""
         self._idle.pop(connection, None)
         self._working.add(connection)
 
     def rest(self, connection: Limited) -> None:
-        """Its requests are answered."""
+        """Note that all requests of the connection are answered."""
         self._working.discard(connection)
         self._idle[connection] = None
 
     def forget(self, connection: Limited) -> None:
-        """It has ended."""
+        """Note that the connection has ended."""
         self._working.discard(connection)
         self._idle.pop(connection, None)
         self.note_buffered(connection, 0)
 
     def note_buffered(self, connection: Limited, size: int) -> None:
-        """So many bytes are kept until its client sends the rest, or reads them."""
+        """Note the bytes that are kept until the client sends the rest, or reads them."""
         self._buffered_bytes += size - self._buffered.pop(connection, 0)
         if size:
             self._buffered[connection] = size
@@ -74,7 +75,7 @@ class ConnectionLimits:
             self._end_largest()
 
     def _end_largest(self) -> None:
-        # Some are fewer by now than they were noted.
+        # Some connections keep fewer bytes by now than were noted.
         self._buffered = {each: each.buffered_bytes() for each in self._buffered}
         self._buffered_bytes = sum(self._buffered.values())
         if self._buffered_bytes <= self._most_buffered_bytes:
@@ -90,7 +91,7 @@ class ConnectionLimits:
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
-    """Of one process. The other half of its files is for the store and for deliveries."""
+    """The limits of one process. Half of its files stay free for the store and for deliveries."""
     files = attainable_files()
     most = settings.max_connections if files is None else min(settings.max_connections, files // 2)
     return ConnectionLimits(most=most, most_buffered_bytes=settings.max_buffered_bytes)

@@ -1,6 +1,6 @@
-"""`/docs`: Swagger UI, with everything that its page loads served from here: it works without a network.
+"""`/docs`: Swagger UI without a network, because the service itself serves every file of its page.
 
-Addresses are relative to the page, so that it works below a prefix that a proxy adds.
+Addresses are relative to the page. So the page works below a prefix that a proxy adds.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-inline'"
 )
-"""Keeps a browser from loading anything from elsewhere; the page starts with a script and styles of its own."""
+"""Keeps a browser from loading files of other hosts."""
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Serve the page of the application's OpenAPI document, and what it loads."""
+    """Serve the page of the application's OpenAPI document, and the files that the page loads."""
 
     async def page(_request: Request) -> Response:
         shown = get_swagger_ui_html(

@@ -1,4 +1,4 @@
-"""Reading a request's body straight into a type, unknown fields skipped."""
+"""Reads a request's body straight into a type, and skips unknown fields."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def read_document(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """The body as the decoder's type.
+    """The body, as a value of the decoder's type.
 
     Raises:
-        BodyInvalid: It is empty, not JSON, or a field is missing or of the wrong type.
+        BodyInvalid: The body is empty or no JSON, or a field is missing or of the wrong type.
     """
     if not body:
         raise BodyInvalid("A JSON body is required")
@@ -33,10 +33,10 @@ def read_document(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 class Reader(Generic[T]):
-    """Reads bodies as a type, and tells when a body has fields that are unknown.
+    """Reads bodies as a type, and notices unknown fields.
 
     Args:
-        strict: The same type with `forbid_unknown_fields`. It takes nearly every body, at no extra cost.
+        strict: The same type with `forbid_unknown_fields`. It comes first and nearly always fits.
     """
 
     def __init__(self, kind: type[T], *, strict: type[T]) -> None:
@@ -44,7 +44,7 @@ class Reader(Generic[T]):
         self._strict = msgspec.json.Decoder(strict)
 
     def read(self, body: bytes, *, on_unread: Callable[[], None]) -> T:
-        """As `read_document`; `on_unread` is called for a good body with unknown fields."""
+        """As `read_document`; a valid body with unknown fields calls `on_unread`."""
         if body:
             check_json_text(body)
         try:

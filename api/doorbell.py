@@ -1,8 +1,8 @@
-"""The cluster's doorbell: tells the workers through the broker that deliveries are owed.
+"""The cluster's doorbell: it tells the workers through the broker that deliveries are due.
 
-All that concerns the broker happens in a thread of its own. A request leaves a note for it and goes
-on; whether the broker answers, is slow or away makes no difference to it. A partition is noted once
-until its ring is sent, and notes are gathered for a moment, so posting faster does not ring more.
+One thread does all work with the broker. A request leaves a note for the thread and goes on, so a
+slow or missing broker does not slow the request. A partition is noted once until its ring is sent,
+and the thread gathers notes for a moment. So faster posting does not send more rings.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from zaqar_notify.storage.internal import Partition
 
 OFTEN_PER_SECOND = 100
 GATHER_SECONDS = 0.05
-"""Between rings when they are wanted more often than that on this host: the workers are at work already
-then, and a ring costs all of us a millisecond."""
+"""Pause between rings while this host wants more than `OFTEN_PER_SECOND`. The workers are busy
+then, and each ring costs a millisecond."""
 
 WORTH_GATHERING = 3
-"""So many must be wanted meanwhile. A client that posts when its last message has arrived wants one, and
-would only wait for it."""
+"""Rings that must be wanted during a pause. A client that posts after each delivery wants one ring,
+and the pause would only delay it."""
 FEWEST_SKIPS, MOST_SKIPS = 16, 256
-"""Rings that are sent at once after waiting was not worth it."""
+"""Rings that are sent at once after a pause that gathered too few."""
 
 PAUSE_SECONDS = 1.0
-"""Before the broker is tried again."""
+"""Pause before the broker is tried again."""
 
 ANSWER_SECONDS = 1
-"""How long the broker is waited for; also at the end, when a last ring may be on its way."""
+"""Limit for each answer of the broker, also for the last ring before the stop."""
 
 logger = logging.getLogger(__name__)
 
 
 class BrokerDoorbell:
-    """A `Doorbell`; open from the start, until `close`."""
+    """A `Doorbell` that rings through the broker, until `close`."""
 
     def __init__(self, app: Celery, *, processes: int = 1) -> None:
-        """Begin to ring; so many processes of this host share its requests."""
+        """Start the thread; `processes` of this host share its requests."""
         self._app = app
         self._noted: set[Partition] = set()
         self._notes: queue.SimpleQueue[Partition | None] = queue.SimpleQueue()
@@ -54,8 +54,8 @@ class BrokerDoorbell:
         self.is_heard = True
         """Whether the broker took the last ring."""
         self.counts: Counter[str] = Counter(sent=0, spared=0, dropped=0)
-        """Since the start: `sent` rings, `spared` ones (enough wait already), and tries `dropped`
-        because the broker gave no answer."""
+        """Counts since the start: rings `sent`, rings `spared` because enough wait already, and
+        rings `dropped` because the broker gave no answer."""
         self._thread = threading.Thread(target=self._ring_on, name="doorbell", daemon=True)
         self._thread.start()
 
@@ -66,7 +66,7 @@ class BrokerDoorbell:
             self._notes.put(partition)
 
     def close(self) -> None:
-        """Send what is noted, if the broker answers at once, and stop. Idempotent."""
+        """Send the noted rings, if the broker answers at once, and stop. Idempotent."""
         self._closing.set()
         self._notes.put(None)
         self._thread.join(2 * ANSWER_SECONDS)
@@ -84,10 +84,10 @@ class BrokerDoorbell:
         self._hang_up()
 
     def _next(self) -> list[Partition]:
-        """Wait for notes and take them all; none are left, and none will come, when it is empty."""
+        """Wait for notes and take them all; an empty list means that the doorbell is closed."""
         partitions: list[Partition] = []
         while (note := self._notes.get()) is not None:
-            # From now on a ring is noted anew: this one may be sent before its work is there.
+            # A later ring is noted again: this one may be sent before that work is stored.
             self._noted.discard(note)
             partitions.append(note)
             if self._notes.empty():
@@ -101,7 +101,7 @@ class BrokerDoorbell:
                 self._line = _Line(self._app)
             for partition in partitions:
                 self.counts["sent" if self._line.ring(partition) else "spared"] += 1
-        except Exception as error:  # Whatever a broker's library raises: the thread must go on.
+        except Exception as error:  # The thread must survive every error of a broker's library.
             self._hang_up()
             self.counts["dropped"] += len(partitions)
             self._note_broken(error)
@@ -129,7 +129,7 @@ class BrokerDoorbell:
 
 
 class Pace:
-    """How soon one ring follows another. Others count what is wanted; the doorbell's thread waits."""
+    """The pauses between rings. Requests count wanted rings; the doorbell's thread waits."""
 
     def __init__(self, often_per_second: float) -> None:
         self.wanted = 0
@@ -140,7 +140,7 @@ class Pace:
         self._next_skips = FEWEST_SKIPS
 
     def wait(self, closing: threading.Event) -> None:
-        """Let rings gather, if they are wanted often, and as long as that is worth it."""
+        """Pause, if rings are wanted often and recent pauses gathered enough of them."""
         if not self._is_wanted_often():
             return
         if self._skips:
@@ -179,9 +179,9 @@ class _Line:
             raise
 
     def ring(self, partition: Partition) -> bool:
-        """Send a ring, unless enough of them wait; whether it was sent."""
-        # Without workers, or with slow ones, rings would pile up in the broker's memory. Declaring
-        # the queue counts them, and makes it anew after a flush.
+        """Send a ring, unless enough rings wait at the broker; False: not sent."""
+        # With slow workers, or none, rings would pile up in the broker's memory. A declaration of
+        # the queue counts them, and creates the queue again after a flush.
         declared: Any = self._queue.queue_declare()
         if declared.message_count >= MAX_WAITING:
             return False
@@ -195,7 +195,7 @@ class _Line:
         return True
 
     def close(self) -> None:
-        with suppress(Exception):  # It may be broken already, in any way.
+        with suppress(Exception):  # The connection may be broken already.
             self._connection.release()
 
 

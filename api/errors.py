@@ -1,6 +1,7 @@
-"""How each error is answered over HTTP: the one table, and the few answers without an error of ours.
+"""The HTTP answer to each error: one table, and the few answers that have no error of the domain.
 
-Statuses are those that the contract names: clients take others (413, 422, 429) for success.
+The contract names the statuses. Other statuses (413, 422, 429) are not used, because clients take
+them for success.
 """
 
 from __future__ import annotations
@@ -86,7 +87,11 @@ def answer_to(error: Exception, call: Call) -> Answer:
 
 
 def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
-    """The answer to a request that failed in a way we foresaw; `href` leads to what it was for."""
+    """The answer to a request that failed with an error of the domain.
+
+    Args:
+        href: Link to the resource of the request.
+    """
     status, title = response_for(type(error))
     description = str(error)
     headers = [VARY]
@@ -95,7 +100,7 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
     elif isinstance(error, ServiceStopping):
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, StorageUnavailable):
-        # The store's own words are for the operator; the client is invited to try again.
+        # The operator reads the store's own words in the log; the client is asked to retry.
         description = error.for_clients
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, SubscriptionExists) and method == "POST":
@@ -104,7 +109,7 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
 
 
 def failure(request_id: bytes) -> Answer:
-    """The answer when we did not foresee it: the request id leads the operator to the traceback."""
+    """The answer to a defect. Its request id leads the operator to the traceback in the log."""
     return _error(
         HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error", request_id.decode("ascii"), VARY
     )
@@ -120,7 +125,7 @@ NOT_ACCEPTABLE = Answer(HTTPStatus.NOT_ACCEPTABLE, headers=(VARY,))
 
 
 def refused(status: int, description: str | None) -> Answer:
-    """The answer of a route that is not ours, which refuses without an error of ours."""
+    """The answer to a refusal by FastAPI or by an added route."""
     kind = HTTPStatus(status)
     title = f"{status} {kind.phrase}"
     return _error(kind, title, None if description == kind.phrase else description, VARY)

@@ -1,7 +1,7 @@
-"""A request and its answer, as the whole application sees them: every route's, and every middleware's.
+"""A request and its answer, as every route and every middleware of the application sees them.
 
-The application makes an `Exchange` for each request and passes it on as `request.state.exchange`. The
-answer goes out through it: there it gets its request id, and is counted.
+The application makes an `Exchange` for each request and passes it on as `request.state.exchange`.
+The answer goes out through the exchange, which adds the request id and counts the answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REQUEST_ID = b"X-OpenStack-Request-Id"
 CLOSE = (b"Connection", b"close")
 
 DISCARDED_BODY_BYTES = 1 << 20
-"""A refused body up to this size is taken off the wire, so that its sender reads the refusal."""
+"""A refused body up to this size is read and dropped, so that its sender reads the refusal."""
 
 _GLOBAL_REQUEST_ID = re.compile(rb"req-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -29,9 +29,10 @@ logger = logging.getLogger(__name__)
 class Exchange:
     """One request on its way through the application, and back.
 
-    `route` is the path template that it is counted under. `is_timed` says whether its time tells something.
-    `is_cut_short` says that the body failed: no middleware may end it as if it were whole.
-    `must_close` says whether the connection ends with the answer; None: nobody has looked at the body.
+    `route` is the path template under which the exchange is counted. `is_timed`: its duration is
+    measured; a long poll's is not. `is_cut_short`: the body failed, and no middleware may end it as
+    if it were complete. `must_close`: the connection ends with the answer; None: the body was not
+    looked at, and the headers decide.
     """
 
     __slots__ = (
@@ -49,7 +50,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, send: Send, request_id: bytes, requests: Requests) -> None:
         self._began = perf_counter()
-        # Not the scope, which has this: only the garbage collector would find the two.
+        # The scope refers to this object: keeping the scope would make a cycle of the two.
         self._method: str = scope["method"]
         self._headers: list[tuple[bytes, bytes]] = scope["headers"]
         self._send = send
@@ -71,7 +72,7 @@ class Exchange:
         return _send_nothing() if self.is_cut_short else self._send(message)
 
     def note(self, status: int) -> None:
-        """Count the answer. Before it is sent: whoever has read it finds it counted."""
+        """Count the answer before it is sent: a client that has read it finds it counted."""
         took = perf_counter() - self._began
         self._requests.note(self.route, self._method, status, took if self.is_timed else None)
         if logger.isEnabledFor(logging.DEBUG):
@@ -88,7 +89,7 @@ class Exchange:
             )
 
     def facts(self) -> dict[str, object]:
-        """What every record about the request has; its caller's own id for it only if well-formed."""
+        """The fields of every log record about the request; a client's id only if well-formed."""
         facts: dict[str, object] = {"request_id": self.request_id.decode("ascii")}
         given = dict(self._headers).get(b"x-openstack-request-id")
         if given is not None and _GLOBAL_REQUEST_ID.fullmatch(given):
@@ -111,9 +112,9 @@ def exchange_of(scope: Scope) -> Exchange:
 
 
 def leaves_much_unread(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether more of an unread body may follow than another request on the connection is worth.
+    """Whether an unread body is so long that a new connection costs less than reading it.
 
-    A body that its sender wanted to be asked for may not follow at all.
+    After `Expect`, the body may never follow.
     """
     for name, value in headers:
         if name in (b"transfer-encoding", b"expect"):

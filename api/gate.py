@@ -17,7 +17,7 @@ _READING = frozenset({"GET", "HEAD"})
 
 
 class Gate:
-    """Calls the handler of each request that is well-formed, proven and permitted, and refuses the others."""
+    """Calls the handlers of well-formed, authenticated and permitted requests; refuses others."""
 
     def __init__(self, service: Service, policy: Policy, turns: Turns) -> None:
         self._service = service
@@ -26,13 +26,13 @@ class Gate:
         self._mark = installation_mark(service.settings)
 
     def fault(self, call: Call) -> NotifyError | None:
-        """Why a request is refused whatever it asks for."""
+        """The error of a request that is refused on every path; None: it is not refused here."""
         return OwnDelivery() if is_own_delivery(call.headers, self._mark) else call.fault
 
     async def answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
         """The handler's answer to the request.
 
-        The order of checks is the contract's: the caller, the request's head, the method, the policy.
+        The contract names the order of checks: the caller, the headers, the method, the policy.
         """
         fault = self.fault(call)
         if fault is not None:
@@ -54,7 +54,7 @@ class Gate:
         return await self._read(operation.handler, call)
 
     async def _read(self, handler: Handler, call: Call) -> Answer:
-        """The answer to a request that may be asked for again and again, in its project's turn."""
+        """The answer to a reading request, made in a turn of its project."""
         call.turn = await self._turns.of(call.project).begin()
         size = 0
         try:

@@ -11,13 +11,13 @@ from api.refusals import HeaderInvalid
 from zaqar_notify.settings import Settings
 
 MAX_UUID_BYTES = 64
-"""The longest usual form, `urn:uuid:` with dashes and braces, has 47."""
+"""The longest usual form, `urn:uuid:` with dashes and braces, has 47 bytes."""
 
 SENT_ONCE = re.compile(
     rb"host|client-id|content-type|authorization|idempotency-key|zaqar-.*|extra-spec"
     rb"|url-.*|x-(auth|service)-.*|x-(project|tenant|user|domain|roles|trust)\b.*"
 )
-"""Headers of identity, and those that a request has one of. Of two, one could be a proxy's and one a client's."""
+"""Headers that may stand once. Of two, one could come from a proxy and the other from a client."""
 
 _PLAIN_UUID = re.compile(
     rb"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
@@ -25,10 +25,10 @@ _PLAIN_UUID = re.compile(
 
 
 def merged(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Headers of which some are repeated: of lists all lines count.
+    """Headers by name. The lines of a repeated header are joined, as lines of a list.
 
     Raises:
-        HeaderInvalid: One is repeated that may be sent once.
+        HeaderInvalid: A header of `SENT_ONCE` is repeated.
     """
     lines: dict[bytes, list[bytes]] = {}
     for name, value in headers:
@@ -49,7 +49,7 @@ def admits_json(accept: bytes) -> bool:
     if not accept.strip():
         return True
     weights = {
-        # Java's own client means */* by a lone star.
+        # The HTTP client of Java sends a lone star for */*.
         b"*/*" if kind.strip() == b"*" else kind.strip(): _weight(parameters)
         for kind, *parameters in ranges
         if kind.strip() in (b"application/json", b"application/*", b"*/*", b"*")
@@ -73,15 +73,15 @@ def _weight(parameters: list[bytes]) -> float:
 
 @lru_cache(maxsize=4096)
 def canonical_uuid(value: bytes) -> str:
-    """A UUID in any of the usual forms, as 32 lower-case hex digits: clients send several.
+    """A UUID in any usual form, as 32 lower-case hex digits, because clients send several forms.
 
     Raises:
-        HeaderInvalid: It is none.
+        HeaderInvalid: The value is no UUID.
     """
     if _PLAIN_UUID.fullmatch(value):
         return value.replace(b"-", b"").lower().decode("ascii")
     try:
-        # Python takes dashes without end; keys that long would fill the cache.
+        # Python accepts any number of dashes; such long keys would fill the cache.
         if len(value) > MAX_UUID_BYTES:
             raise ValueError("too long for a UUID")
         return uuid.UUID(value.decode("ascii")).hex
@@ -103,7 +103,7 @@ def free_client_id(value: bytes, settings: Settings) -> str:
 
 
 def without_project(headers: Mapping[bytes, bytes]) -> HeaderInvalid:
-    """Why a request that names no project is refused."""
+    """The error of a request that names no project."""
     if project_or_none(headers) is None:
         return HeaderInvalid("Project-Id Missing", "The header X-Project-ID is required")
     return HeaderInvalid(

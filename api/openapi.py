@@ -1,4 +1,4 @@
-"""The OpenAPI document, built from what is written beside the handlers."""
+"""The OpenAPI document, built from the documentation beside the handlers."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ OPEN_ERRORS = (
 COMMON_ERRORS = (
     *OPEN_ERRORS,
     RuleNotPermitted("messages:create"),
-    # To a pre-signed request.
+    # The answer to a pre-signed request.
     SignatureRefused(),
 )
-"""Of every resource that asks for identity."""
+"""Errors of every resource that requires identity."""
 
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -41,10 +41,10 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 def describe(surfaces: Sequence[Surface], kinds: Sequence[Any] = ()) -> JsonObject:
-    """What an OpenAPI 3.1 document says of the surfaces' resources: its `paths` and `components`.
+    """The `paths` and `components` of an OpenAPI 3.1 document for the surfaces' resources.
 
     Args:
-        kinds: Types of bodies that are described elsewhere, by `schema_of`.
+        kinds: More types of bodies, which other modules describe by `schema_of`.
     """
     all_kinds = [*(kind for surface in surfaces for kind in _kinds(surface)), *kinds]
     _, schemas = msgspec.json.schema_components(all_kinds, ref_template=_REFERENCE)
@@ -57,7 +57,7 @@ def describe(surfaces: Sequence[Surface], kinds: Sequence[Any] = ()) -> JsonObje
 
 
 def schema_of(kind: Any) -> JsonObject:
-    """The JSON schema of a type; of a structure, a reference to its component."""
+    """The JSON schema of a type; for a structure, a reference to its component."""
     (schema,), _ = msgspec.json.schema_components((kind,), ref_template=_REFERENCE)
     return schema
 
@@ -108,10 +108,10 @@ def _tag(resource: Resource) -> str:
 
 
 def _parameters(surface: Documented, resource: Resource, operation: Operation) -> list[JsonObject]:
-    """Those that every request needs have an example that a page for trying them out begins with."""
+    """The parameters. A page for trying requests fills in the examples of required ones."""
     headers = () if resource.is_open else surface.headers
     names = [_parameter(surface.names[name], "path", is_needed=True) for name in _names(resource)]
-    for name in names[1:]:  # Ids are another's; the first name is a queue's.
+    for name in names[1:]:  # Later names are ids, which the page must not fill in.
         name["schema"]["examples"] = [name.pop("example")]
     return [
         *names,

@@ -1,4 +1,4 @@
-"""Which resource a path leads to: found by a walk over the path's words, in one step for each word."""
+"""Finds the resource of a path by a walk over the path's words, one step for each word."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import Scope
 from api.resources import Resource
 
 Found: TypeAlias = tuple[Resource, dict[str, str], str]
-"""A resource, the path's parameters, and how much of the path came before the resource's own."""
+"""A resource, the path's parameters, and the part of the path before the resource's own path."""
 
 
 class Branch:
@@ -41,7 +41,7 @@ class Branch:
                 if branch.parameter is None:
                     return None
                 name, following = branch.parameter
-                # An empty queue name is a bad name; any other empty word is another path.
+                # An empty queue name is refused as a name; other empty words match no path.
                 if not word and name != "queue_name":
                     return None
                 names[name] = word
@@ -73,8 +73,10 @@ class Paths:
         return self._find_below(root_path, scope) if root_path else None
 
     def _find_below(self, root_path: str, scope: Scope) -> Found | None:
-        """Proxies take the root path away, or leave it. Clients that put our links behind their endpoint
-        repeat it, and python-zaqarclient puts them behind the version, too.
+        """Find the resource behind a root path.
+
+        Some proxies take the root path away, others leave it. Clients that append our links to
+        their endpoint repeat it. python-zaqarclient appends them behind the version.
         """
         prefix, surface = re.escape(root_path), self._surface_prefix
         for before in (rf"(?:{prefix})+(?=/|$)", rf"(?:{prefix})*{surface}{prefix}(?={surface}/)"):
@@ -86,8 +88,9 @@ class Paths:
 
 
 def _words(scope: Scope, before: str) -> list[str]:
-    """The decoded words of a path, behind `before`. An encoded slash belongs to its word: it leads to no
-    other route.
+    """The decoded words of a path, after the prefix `before`.
+
+    An encoded slash is part of its word, so it leads to no other route.
     """
     raw: bytes = scope.get("raw_path") or b""
     if b"%2F" in raw or b"%2f" in raw:

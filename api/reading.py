@@ -1,12 +1,12 @@
-"""From the bytes of a connection to requests: each message is one, whatever headers it has.
+"""Turns the bytes of a connection into requests. Each HTTP message is one request.
 
 Uvicorn's protocol is the base. Three things differ here.
 
-- An offer to upgrade to another protocol is declined: the request is read as if it had not been made.
-  Uvicorn's parser takes the end of such a request's head for the end of the request, so that its body
-  would be read as the next request.
+- An offer to upgrade to another protocol is declined: the request is read as if it had no offer.
+  Uvicorn's parser takes the end of the head for the end of such a request. It would read the body
+  as the next request.
 - Bytes that are no request are answered once, after the requests before them.
-- Heads, extensions of chunks, and fields behind a chunked body have bounds.
+- Heads, extensions of chunks, and fields after a chunked body have bounds.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65536
-"""Request line and headers. Clients' heads have a few hundred bytes, a page's by 20 ids under 1,000."""
+"""Request line and headers. Most heads have a few hundred bytes, with 20 ids under 1,000."""
 
 MAX_OVERHEAD_BYTES = 65536
-"""Extensions of chunks and fields behind the last one, between two bytes of the body."""
+"""Extensions of chunks, and fields after the last chunk, between two bytes of the body."""
 
 UNREADABLE = "This is not a valid HTTP/1.1 request"
 
@@ -36,9 +36,9 @@ class Reading(HttpToolsProtocol):
         self._head_bytes = 0
         self._overhead_bytes = 0
         self._is_whole = True
-        """Whether the latest request's body has arrived; of its head `_is_in_head` speaks."""
+        """Whether the body of the latest request has arrived; for its head see `is_in_head`."""
         self._refusal: bytes | None = None
-        """The answer to unreadable bytes, while requests before them are being answered."""
+        """The answer to unreadable bytes. It waits until the requests before them are answered."""
 
     @abstractmethod
     def is_leaving(self) -> bool:
@@ -52,22 +52,22 @@ class Reading(HttpToolsProtocol):
     def give_up(self) -> None:
         """End the connection at once."""
 
-    # The event loop calls:
+    # Called by the event loop.
 
     def data_received(self, data: bytes) -> None:
-        # In pieces, so that a head is measured before much more of it is parsed.
+        # In pieces, so that a head is measured before much of it is parsed.
         for start in range(0, len(data), MAX_HEAD_BYTES):
             if self.is_leaving() or self._refusal is not None:
                 return
             self._receive(data[start : start + MAX_HEAD_BYTES])
 
-    # The library calls:
+    # Called by uvicorn and its parser.
 
     def on_headers_complete(self) -> None:
         self.url = origin_form(self.url)
         self._is_whole = False
         super().on_headers_complete()
-        # Fields behind a chunked body belong to no head: they would be believed like a proxy's.
+        # A new list, because fields after a chunked body would be trusted like headers.
         self.headers = []
 
     def on_body(self, body: bytes) -> None:
@@ -86,7 +86,7 @@ class Reading(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are no request.
 
-        Requests before it are answered first. A request that was under way is answered by this alone.
+        Requests before them are answered first. For a request in progress this is the only answer.
         """
         logger.info(
             "A request can't be read", extra={"action": "request_unreadable", "reason": msg}
@@ -96,13 +96,13 @@ class Reading(HttpToolsProtocol):
             self._refusal = answer
             self.flow.pause_reading()
         elif not self._is_whole and (self.pipeline or self.cycle.response_started):
-            # Its place is taken, or is behind others': no answer may come from here.
+            # Its answer has begun, or waits for earlier answers: a second one would mix in.
             self.leave()
         else:
             self._answer_unreadable(answer)
 
     def _should_upgrade(self) -> bool:
-        """Yes, for the library: so it begins nothing, and leaves the request to `_decline_upgrade`."""
+        """True keeps uvicorn from handling the offer, so that `_decline_upgrade` handles it."""
         return True
 
     # The state of the requests.
@@ -155,7 +155,7 @@ class Reading(HttpToolsProtocol):
                 return
             except httptools.HttpParserUpgrade as offer:
                 rest = rest[offer.args[0] :]
-                if self.scope["method"] == "CONNECT":  # It asks for nothing else.
+                if self.scope["method"] == "CONNECT":  # No request is left without the offer.
                     self.send_400_response("CONNECT is not served here")
                     return
                 self._decline_upgrade()
@@ -164,9 +164,9 @@ class Reading(HttpToolsProtocol):
                 return
 
     def _decline_upgrade(self) -> None:
-        """Read the head again without its offer, by a new parser: the last one is past its end.
+        """Read the head again without the offer.
 
-        Nothing of the body was read.
+        A new parser reads it, because the old one has ended. No byte of the body was read before.
         """
         scope = self.scope
         line = (scope["method"].encode(), self.url, scope["http_version"].encode())
@@ -180,17 +180,17 @@ class Reading(HttpToolsProtocol):
 
     def _answer_unreadable(self, answer: bytes) -> None:
         if self.cycle is not None:
-            self.cycle.disconnected = True  # Its handler has no client any more.
+            self.cycle.disconnected = True  # Its handler can send no answer.
             self.cycle.message_event.set()
-        self._is_whole = False  # More unreadable bytes may be on their way.
+        self._is_whole = False  # More unreadable bytes may follow.
         self.transport.write(answer)
         self.leave()
 
 
 def origin_form(target: bytes) -> bytes:
-    """The path and query of a request target, as this server's own routes have them.
+    """The path and query of a request target, with one slash at the start.
 
-    Endpoints that end in a slash, and paths that begin with one, make two of them.
+    A client that joins an endpoint with a slash at its end and a path sends two slashes.
     """
     if target == b"*":
         return b"/"

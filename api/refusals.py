@@ -31,19 +31,19 @@ class SubscriptionNotConfirmed(NotifyError):
 
 
 class RequestRefused(Exception):
-    """A request is refused for its path, method or headers, before the domain is asked."""
+    """A request is refused for its path, method or headers, before the domain is called."""
 
     status: ClassVar[HTTPStatus]
 
 
 class PathUnknown(RequestRefused):
-    """Nothing is at the path."""
+    """No resource has the path."""
 
     status = HTTPStatus.NOT_FOUND
 
 
 class MethodNotAllowed(RequestRefused):
-    """The resource has no such method; `allow` names those it has."""
+    """The resource does not have the method; `allow` lists the methods that it has."""
 
     status = HTTPStatus.METHOD_NOT_ALLOWED
 
@@ -53,6 +53,6 @@ class MethodNotAllowed(RequestRefused):
 
 
 class NotAcceptable(RequestRefused):
-    """The client takes none of what the surface answers with."""
+    """The client accepts no content type of the surface."""
 
     status = HTTPStatus.NOT_ACCEPTABLE

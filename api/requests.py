@@ -1,6 +1,6 @@
-"""A request on its way to a handler: who asks, for what, and the body when it is wanted.
+"""A request on its way to a handler: its caller, its path, its headers, and its body on demand.
 
-The headers are looked at as the bytes that they came as, each once.
+Headers stay bytes, and each header is looked at once.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ MAX_WARNINGS = 10
 
 
 class CallerGone(Exception):
-    """The client hung up before its request was complete: nobody is there to be answered."""
+    """The client hung up before its request was complete, so no answer is sent."""
 
 
 class Call:
     """One request to a resource.
 
-    `caller` is set when the resource asks for identity, and then by its surface `project` and
-    `client_id`, and `ref` when the path names a queue. `names` are the path's parameters. `is_waiting` says that it asked for a long poll.
-    `path` is without the prefix of the public URL, links have it. `fault` is what is wrong with its
-    headers, whatever it asks for. `turn` is its project's among those who read.
+    When the resource requires identity, the gate sets `caller`, and the surface sets `project` and
+    `client_id`, and `ref` if the path names a queue. `names` are the path's parameters. `path`
+    lacks the prefix of the public URL; links have the prefix. `fault` is an error in the headers
+    that refuses the request on every path. `turn` is the turn of a reading request. `is_waiting`:
+    the request is a long poll.
     """
 
     __slots__ = (
@@ -80,7 +81,7 @@ class Call:
                 self.headers = merged(headers)
             except HeaderInvalid as error:
                 self.fault = error
-        # Whoever writes a later version in the text form of 1.1 is held to its rules.
+        # A later version in the text form of HTTP/1.1 follows the rules of HTTP/1.1.
         if b"host" not in self.headers and scope["http_version"] not in ("0.9", "1.0"):
             self.fault = HeaderInvalid("Missing header value", "HTTP/1.1 asks for the header Host")
         self._receive = receive
@@ -98,25 +99,25 @@ class Call:
 
     @property
     def href(self) -> str:
-        """A link to what was asked for, without its query."""
+        """A link to the resource of the request, without the query."""
         return self.prefix + self.path
 
     def warn(self, sentence: str) -> None:
-        """Tell the client that something it wrote has no effect; at most `MAX_WARNINGS` times."""
+        """Tell the client that a part of its request has no effect; `MAX_WARNINGS` at most."""
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings.append(sentence)
 
     def header(self, name: bytes) -> str | None:
-        """The header's value; any bytes can be read as Latin-1."""
+        """The header's value, read as Latin-1, because Latin-1 can read any bytes."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     async def body(self, limit: int) -> bytes:
-        """The whole body; empty when there is none.
+        """The whole body; empty when the request has none.
 
         Raises:
-            ValidationFailed: It is longer than `limit` bytes; no more than those were read.
-            CallerGone: It never came.
+            ValidationFailed: The body is longer than `limit` bytes; reading stopped there.
+            CallerGone: The client hung up before the body was complete.
         """
         if not self.has_body:
             return b""
@@ -141,7 +142,7 @@ class Call:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def wait(self, seconds: int) -> Wait:
-        """A long poll of so many seconds; it ends early when the client hangs up."""
+        """A long poll of at most `seconds`; it ends early when the client hangs up."""
         self.is_waiting = True
         if self.turn is None:
             return Wait(seconds, self._hung_up)
@@ -158,7 +159,7 @@ class Call:
 
 
 def request_ids() -> Iterator[bytes]:
-    """`req-<uuid>` without end: a random part for this process, and a number for each request."""
+    """Endless ids `req-<uuid>`: a random part for the process, and a number for each request."""
     random = secrets.token_hex(10)
     prefix = f"req-{random[:8]}-{random[8:12]}-4{random[12:15]}-8{random[15:18]}-"
     for number in count(secrets.randbits(40)):

@@ -1,4 +1,4 @@
-"""What a route is: a path, and for each method a handler with its documentation beside it."""
+"""Resources: a path, and for each method a handler with its documentation beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zaqar_notify.service import Service
 
 Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
 UNGUARDED = None
-"""The rule of an operation that Zaqar has none for: the policy is not asked."""
+"""The rule of an operation that the policy does not check, because Zaqar has no rule for it."""
 
 Method: TypeAlias = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -28,14 +28,15 @@ class Parameter:
     name: str
     description: str
     kind: Any
-    """A type, of which `msgspec` makes the schema."""
+    """The type from which `msgspec` makes the schema."""
     example: str | int | bool | list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A success: what it means, an example of its body, whose type is that of all such bodies, and of its
-    Location.
+    """A success: its meaning, and examples of its body and its `Location` header.
+
+    The type of the example is the type of every such body.
     """
 
     description: str
@@ -50,7 +51,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a request's body looks like. Hot routes read it as bytes, so this is for readers."""
+    """The form of a request's body, for the documentation. Hot routes read the body as bytes."""
 
     example: msgspec.Struct | list[msgspec.Struct] | str
     required: bool = True
@@ -58,7 +59,7 @@ class Body:
 
     @property
     def kind(self) -> Any:
-        """Its type; of a list, which has one kind of items, too."""
+        """The type of the body; all items of a list have one type."""
         if isinstance(self.example, list):
             return list[type(self.example[0])]  # type: ignore[misc]
         return type(self.example)
@@ -68,10 +69,10 @@ class Body:
 class Operation:
     """One method of a resource.
 
-    `rule` names what the policy is asked, as Zaqar's policies do, or ours where Zaqar has no such
-    operation; `UNGUARDED`: it is not asked.
-    `refuses` are its own errors, one for each status, as examples; those of headers, of the store
-    and of the unforeseen go without saying.
+    `rule` is the rule that the policy checks: Zaqar's name, or ours where Zaqar has no such
+    operation. `UNGUARDED`: the policy is not asked.
+    `refuses` holds examples of the operation's own errors, one for each status. Errors of headers,
+    errors of the store and defects are documented for every operation.
     """
 
     handler: Handler
@@ -89,11 +90,11 @@ class Operation:
 class Resource:
     """A path template with its methods.
 
-    `HEAD` is answered as `GET` unless it has an operation of its own; `OPTIONS` always.
+    `HEAD` is answered as `GET`, unless it has its own operation. `OPTIONS` is always answered.
 
     Args:
-        is_open: Asks for no identity: no `Client-ID`, no project.
-        is_signable: Can be reached by a pre-signed URL that covers its path.
+        is_open: The resource needs no identity: no `Client-ID` and no project.
+        is_signable: A pre-signed URL that covers the path can call the resource.
     """
 
     path: str
@@ -114,7 +115,7 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """For `app.url_path_for`, together with the path's parameters: `v2_queues_messages`."""
+        """The name for `app.url_path_for`, such as `v2_queues_messages`."""
         words = [word for word in self.path.split("/") if word and not word.startswith("{")]
         return "_".join(words) or "versions"
 

@@ -1,8 +1,8 @@
 """Surfaces as routes of FastAPI's router.
 
-A request passes the application's middleware. The route of its surface finds the resource, has the gate
-answer, and sends two ASGI messages. docs/decisions/0009-routes-of-our-own.md says why resources are not
-FastAPI's own path operations.
+A request passes the application's middleware. The route of its surface finds the resource, asks the
+gate for the answer, and sends two ASGI messages. docs/decisions/0009-routes-of-our-own.md gives the
+reasons against FastAPI's own path operations.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class ResourceRoute(BaseRoute):
-    """A resource as `app.routes` shows it. The route of its surface matches and answers."""
+    """The entry of a resource in `app.routes`. The route of its surface matches and answers."""
 
     def __init__(self, resource: Resource) -> None:
         self.path = resource.path
@@ -58,7 +58,7 @@ class ResourceRoute(BaseRoute):
 
 
 class SurfaceRoute(BaseRoute):
-    """A surface's resources, as one route; `routes` lists them."""
+    """All resources of a surface as one route; `routes` lists them."""
 
     def __init__(self, surface: Surface, gate: Gate, turns: Turns, service: Service) -> None:
         self.path = surface.prefix
@@ -100,9 +100,9 @@ class SurfaceRoute(BaseRoute):
         except CallerGone:
             exchange.note(CALLER_GONE)
             return
-        except asyncio.CancelledError:  # The server stops, and waits for this request no longer.
+        except asyncio.CancelledError:  # The server stops without this request.
             answer = self._surface.errors(ServiceStopping(), call)
-        except Exception as error:  # The outermost place: what nobody foresaw is logged once.
+        except Exception as error:  # Outermost place: a defect is logged here, once.
             self._log_failure(error, exchange)
             handler = handler_of(error, scope)
             if handler is not None:
@@ -113,7 +113,7 @@ class SurfaceRoute(BaseRoute):
         exchange.must_close = call.must_close
         try:
             await send_answer(answer, call, receive, send)
-        except Exception as error:  # Of a body in parts. It stays cut short, which its client sees.
+        except Exception as error:  # From a body in parts: it stays cut short.
             self._log_failure(error, exchange)
             exchange.is_cut_short = True
         read = scope.get(READ)
@@ -129,8 +129,10 @@ class SurfaceRoute(BaseRoute):
 
 
 class ShortWay:
-    """Takes requests to the surfaces that come first in the router past what only other routes need:
-    FastAPI's handling of exceptions and dependencies, and the router itself.
+    """Takes requests straight to the surfaces at the head of the router.
+
+    They need neither FastAPI's handling of exceptions and dependencies nor the router itself. Only
+    other routes need these.
     """
 
     def __init__(self, otherwise: ASGIApp, routes: Sequence[BaseRoute]) -> None:
@@ -150,7 +152,7 @@ class ShortWay:
 
 
 class FaultRoute(BaseRoute):
-    """Takes the requests that are refused whatever they ask for, before the routes behind it."""
+    """Takes the requests that are refused on every path, before later routes can answer them."""
 
     def __init__(self, surfaces: Sequence[Surface], gate: Gate, service: Service) -> None:
         self._surfaces = surfaces
@@ -170,7 +172,7 @@ class FaultRoute(BaseRoute):
 
 
 class UnknownPaths:
-    """Answers, as its surface does, what no route takes below a surface's prefix."""
+    """Answers unknown paths below a surface's prefix in the surface's form of errors."""
 
     def __init__(self, surfaces: Sequence[Surface], service: Service, otherwise: ASGIApp) -> None:
         self._surfaces = surfaces
@@ -189,12 +191,12 @@ class UnknownPaths:
 
 
 def _surface_of(call: Call, surfaces: Sequence[Surface]) -> Surface:
-    """The first surface that the path is below; the last one has no prefix."""
+    """The first surface whose prefix the path has; the last surface has no prefix."""
     return next(surface for surface in surfaces if surface.is_below(call.path))
 
 
 def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:
-    """The request as resources see it; its path is what follows the root path."""
+    """The request as handlers see it; its path begins after the root path."""
     root_path = scope.get("root_path", "")
     call = Call(scope, receive, exchange_of(scope).request_id, public_path or root_path)
     call.path = scope["path"].removeprefix(root_path) or "/"
@@ -202,9 +204,9 @@ def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:
 
 
 def handler_of(error: Exception, scope: Scope) -> ExceptionHandler | None:
-    """The handler that somebody has added to the application for such an error.
+    """The handler that was added to the application for such an error; None: there is none.
 
-    One for all exceptions is for those that nobody foresaw.
+    A handler for `Exception` gets no error of the domain.
     """
     handlers = scope["app"].exception_handlers
     most_general = NotifyError if isinstance(error, NotifyError) else Exception

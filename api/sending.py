@@ -1,4 +1,4 @@
-"""From an answer to ASGI messages."""
+"""Sends an answer as ASGI messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.requests import Call
 
 
 async def send_answer(answer: Answer, call: Call, receive: Receive, send: Send) -> None:
-    """Send the answer; one whose body comes in parts, until the client hangs up."""
+    """Send the answer. A body in parts is sent until the client hangs up."""
     body = answer.body
     headers = []
     if body:

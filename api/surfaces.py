@@ -1,4 +1,4 @@
-"""A surface: one wire below a prefix, with its authenticator, its checks and the form of its errors."""
+"""A surface: one wire protocol below a prefix, with its authenticator, checks and error form."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ ErrorShape: TypeAlias = Callable[[Exception, Call], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Documented:
-    """What the documentation says of all resources of a surface.
+    """The part of the documentation that all resources of a surface share.
 
     Args:
-        headers: Of every request, but to open resources.
-        names: The parameters of paths, by their names.
-        refuses: Why any request may be refused, but to open resources: one example for each status, beyond
-            the reasons of every surface.
+        headers: The headers of every request, except to open resources.
+        names: The parameters of paths, by name.
+        refuses: Errors of every request, except to open resources: one example for each status. The
+            errors that all surfaces share are not repeated here.
         error: The type of an error's body.
-        meanings: What a status of an error means.
+        meanings: The meaning of each error status.
     """
 
     headers: tuple[Parameter, ...] = ()
@@ -38,16 +38,16 @@ class Documented:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """One wire.
+    """One wire protocol below a prefix.
 
     Args:
-        prefix: What the paths of its resources begin with.
-        resources: In the order of the documentation.
-        authenticator: Names the caller of each request, but to open resources.
-        admit: Checks the head of each request whose caller is known, and sets the call's `project`,
-            `client_id` and `ref`. It raises the error that the request is refused with.
+        prefix: The start of the paths of its resources.
+        resources: The resources, in the order of the documentation.
+        authenticator: Names the caller of each request, except to open resources.
+        admit: Checks the headers of each request whose caller is known, and sets `project`,
+            `client_id` and `ref` of the call. It raises the error that refuses the request.
         errors: Makes the answer to a request that failed with an error of the domain, with a
-            `RequestRefused` (an unknown path or method), or with any other exception, which is a defect.
+            `RequestRefused` (an unknown path or method), or with a defect (any other exception).
     """
 
     prefix: str
@@ -58,5 +58,5 @@ class Surface:
     documented: Documented = Documented()
 
     def is_below(self, path: str) -> bool:
-        """Whether the path is the surface's prefix, or below it."""
+        """Whether the path is the surface's prefix, or lies below it."""
         return f"{path}/".startswith(f"{self.prefix}/")

@@ -1,9 +1,9 @@
-"""Turns among the requests of one project that read: whoever asks for much waits, and not the others.
+"""Turns among the reading requests of one project, so that large answers delay only their project.
 
-A page of 5 MB takes some 10 ms of the one event loop, and a hundred of them would hold back whatever else
-comes in meanwhile. So a project has a share: bytes that are read and put together at once, and bytes that
-its clients have not read yet. What is beyond waits in order. A large answer counts until the event loop
-has looked after everybody else once.
+A page of 5 MB takes some 10 ms of the one event loop. A hundred such pages would delay every other
+request. So two amounts of each project are limited: the bytes of answers that are made at once, and
+the bytes that its clients have not read yet. Requests beyond the limits wait in order. A large
+answer counts until the event loop has run all other ready work once.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 
 LARGE_BYTES = 256 << 10
-"""Each answer counts as so much at least: of small ones 32 are read at once, more than keep one process busy."""
+"""Each answer counts as at least this. So 32 small ones are made at once, enough for a process."""
 
 MOST_AT_ONCE_BYTES = 8 << 20
-"""Read and put together at once for one project; two pages of 5 MB."""
+"""Bytes of answers that are made at once for one project; two pages of 5 MB."""
 
 PART_OF_UNREAD = 4
-"""One project's clients leave at most this part unread of what all may (`ZAQAR_MAX_BUFFERED_BYTES`)."""
+"""One project may leave a quarter of `ZAQAR_MAX_BUFFERED_BYTES` unread."""
 
 READ_SECONDS = 1.0
-"""After which an answer that is still unread makes nobody wait: only the budget of all counts it."""
+"""After this, an unread answer delays no request; it still counts in `ConnectionLimits`."""
 
 STUCK_SECONDS = 1.0
-"""When no turn has ended for so long, the store is stuck. Nobody has to wait for that to fail in turns."""
+"""When no turn has ended for so long, the store is stuck. All waiting requests then start at once,
+so that they fail together instead of one after the other."""
 
 READ = "zaqar_notify.read"
-"""In a scope: waits until the client has read nearly all of what it was sent, or has gone."""
+"""Key in a scope: a function that waits until the client has read nearly all bytes, or is gone."""
 
 MOST_LINES = 1000
-"""Projects whose lines are known. Who has a turn ends it in its own line, whatever is forgotten."""
+"""Projects whose lines are kept. A turn keeps its line, so a dropped line does no harm."""
 
 
 class Turns:
@@ -51,20 +52,20 @@ class Turns:
 
 
 class Line:
-    """What one project has under way, and who waits for it to become less."""
+    """The turns of one project, and its requests that wait for one."""
 
     def __init__(self, most_unread_bytes: int) -> None:
         self._most_unread_bytes = most_unread_bytes
         self._unread_bytes = 0
         self._at_once_bytes = 0
         self._expected_bytes = LARGE_BYTES
-        """What an answer has lately; the next one counts as much until it is made."""
+        """Size of recent answers. The next answer counts as this until it is made."""
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._ended = 0
         self._watch: asyncio.TimerHandle | None = None
 
     async def begin(self) -> Turn:
-        """Wait for a turn. Who has one ends it."""
+        """Wait for a turn. The caller must end the turn."""
         if not self._waiting and self._is_open():
             return Turn(self, self._admit())
         waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -78,19 +79,19 @@ class Line:
             raise
 
     async def unread(self, size: int, read: Callable[[], Awaitable[object]]) -> None:
-        """So many bytes wait for their client, until `read` returns or it has had its time."""
+        """Count `size` bytes as unread, until `read` returns or `READ_SECONDS` have passed."""
         self._unread_bytes += size
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await read()
         except (TimeoutError, asyncio.CancelledError):
-            pass  # The request is answered: whoever stops the server has no more to wait for.
+            pass  # The request is answered, so a stop of the server need not wait.
         finally:
             self._unread_bytes -= size
             self._go_on()
 
     def note_size(self, size: int) -> None:
-        """Up at once, and down by halves."""
+        """Raise the expected size at once; lower it by half of the difference."""
         self._expected_bytes = max(LARGE_BYTES, size, (self._expected_bytes + size) // 2)
 
     def leave(self, counted: int) -> None:
@@ -132,7 +133,7 @@ class Line:
 
 
 class Turn:
-    """One request's."""
+    """The turn of one request."""
 
     __slots__ = ("_counted", "_line")
 
@@ -141,7 +142,7 @@ class Turn:
         self._counted = counted
 
     def end(self, size: int) -> None:
-        """The answer is made, of so many bytes."""
+        """End the turn, after an answer of `size` bytes was made."""
         self._line.note_size(size)
         if size > LARGE_BYTES:
             asyncio.get_running_loop().call_soon(self._line.leave, self._counted)
@@ -150,7 +151,7 @@ class Turn:
 
     @asynccontextmanager
     async def aside(self) -> AsyncIterator[None]:
-        """Others have the turn while nothing is read, as in a long poll."""
+        """Leave the turn to other requests while this one reads nothing, as in a long poll."""
         self._line.leave(self._counted)
         self._counted = 0
         yield

@@ -2,11 +2,11 @@
 
 Celery brings wake-ups to a worker process, and starts and stops it. Each process that delivers (the
 worker itself with the threads pool, its children with prefork) has an engine of its own, which runs
-from the process's start to its end and finds due work by itself, broker or not. What keeps two
-engines from doing the same is the lease on each job, so any number of workers is right.
+from the process's start to its end and finds due work by itself, broker or not. The lease on each
+job keeps two engines from doing the same job, so any number of workers is right.
 
-SIGTERM: no more rings are taken, the engine finishes what it has in hand within
-`ZAQAR_SHUTDOWN_SECONDS`, gives back the rest, and the process ends with exit code 0.
+After SIGTERM, no more rings are taken. The engine finishes its jobs in hand within
+`ZAQAR_SHUTDOWN_SECONDS` and gives back the others. The process ends with exit code 0.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def worker_settings() -> Settings:
     try:
         return cluster_settings(load_settings())
     except StartRefused as error:
-        # Celery would show where this was raised, not what to do.
+        # Celery would print a traceback, and not the sentence with the remedy.
         raise SystemExit(str(error)) from error
 
 
@@ -108,8 +108,8 @@ class Ring(Request):
 def drain(number: int, pool: str = DEFAULT_POOL) -> None:
     """Tell this process's engine that a partition has work.
 
-    Returns at once. The engine bounds what is in hand by itself; a task that waited for it would
-    hold back the next ring, and hold up the shutdown.
+    The task returns at once. The engine itself bounds its jobs in hand. A task that waited for the
+    engine would delay the next ring and the shutdown.
     """
     engine.ring(Partition(pool, number))
 

@@ -33,7 +33,7 @@ PAUSE_SECONDS = 5.0
 """Before the store is opened anew, after the engine could not run."""
 
 STOP_SECONDS = 5.0
-"""For stopping, beside the time that the engine has to finish what it has in hand."""
+"""Time for the stop, beside the time in which the engine finishes its jobs in hand."""
 
 
 class EngineHost:
@@ -54,12 +54,12 @@ class EngineHost:
 
     def ring(self, partition: Partition) -> None:
         """Have the engine look at the partition's work now. From any thread; never waits."""
-        # Once the loop is closed there is nobody to look.
+        # A closed loop takes no rings.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._doorbell.ring, partition)
 
     def stop(self) -> None:
-        """Finish what is in hand within `shutdown_seconds`, give back the rest, and end."""
+        """Finish the jobs in hand within `shutdown_seconds`, give back the others, and end."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(self._settings.shutdown_seconds + STOP_SECONDS)

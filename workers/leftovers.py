@@ -1,7 +1,8 @@
-"""What is left on the own queues of a subscription that is gone.
+"""Leftovers on the own queues of a subscription that is gone.
 
-They go with the subscription. But a worker may write to them at that very time; it looks whether the
-subscription is still there, and may die before. So they are looked through from time to time.
+These queues are removed with the subscription. But a worker may write to them at the same time. It
+then checks whether the subscription still exists, and it may die before the check. So a periodic
+duty looks through these queues.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ PAUSE = 9
 """After each look at some queues, so many times as long as it took: others have work, too."""
 
 Forget = Callable[[QueueRef, str], Awaitable[None]]
-"""Drops what is on the own queues of a subscription: of this queue, with this id."""
+"""Empties the own queues of a subscription, given its queue and its id."""
 
 
 async def remove_regularly(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) -> None:
@@ -44,7 +45,7 @@ async def remove_regularly(storage: Storage, forget: Forget, *, clock: Clock, st
 
 
 async def remove(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) -> None:
-    """Look through the own queues of all subscriptions, and drop what nobody is owed any more.
+    """Look through the own queues of all subscriptions, and empty those whose subscription is gone.
 
     Raises:
         StorageUnavailable: No answer came.

@@ -33,7 +33,7 @@ STOP_LOOK_SECONDS = 0.2
 
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
-"""What kombu raises for an item that it did not write."""
+"""Errors that kombu raises for an item that it did not write."""
 
 
 class BrokerUnavailable(Exception):
@@ -139,7 +139,7 @@ def _pause(seconds: float) -> None:
 def _log_item(error: Exception) -> None:
     logger.warning(
         "The broker's list held an item that is no ring; it is dropped",
-        # Its text may be somebody else's.
+        # The error's text may quote the item, which another program wrote.
         extra={"action": "ring_unreadable", "error": type(error).__name__},
     )
 

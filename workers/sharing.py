@@ -1,8 +1,8 @@
-"""How much of something one project may have, so that some is left for the next one.
+"""The share of a budget that one project may have, so that some is left for the next project.
 
-A project may have more while it has less than `SHARE` times what is free. So a lone project gets three
-quarters, two get three sevenths each, and the next one always finds something. No project's share is
-known beforehand, and none is kept for a project that asks for nothing.
+A project may have more while it has less than `SHARE` times the free amount. So a lone project gets
+three quarters, two get three sevenths each, and the next one always finds something. No project's
+share is known beforehand, and none is kept for a project that asks for nothing.
 
 Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998.
 """

@@ -15,7 +15,7 @@ __all__ = ["surfaces"]
 
 
 def surfaces(settings: Settings, authenticator: Authenticator) -> tuple[Surface, ...]:
-    """What is served with these settings; what is not is answered like any unknown path."""
+    """The surfaces that these settings serve. Paths of the others are answered as unknown paths."""
     return (
         Surface("", versions.RESOURCES, authenticator, admit, answer_to, DOCUMENTED),
         v2.surface(settings, authenticator),

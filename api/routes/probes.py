@@ -1,4 +1,4 @@
-"""The probes on the API's own address, with what the documentation says of them."""
+"""The probes on the API's own address, with their documentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zaqar_notify.service import Service
 
 
 class Counted:
-    """An application at one path, counted as that."""
+    """An ASGI application at one path, which is counted under this path."""
 
     def __init__(self, app: ASGIApp, path: str) -> None:
         self._app = app
@@ -31,7 +31,7 @@ class Counted:
 
 
 def routes(service: Service) -> list[Route]:
-    """The paths that are served with these settings."""
+    """The routes of the probes that these settings serve."""
     probes = Probes(service)
     paths = (ALIVE, READY, METRICS) if service.settings.metrics else (ALIVE, READY)
     for path in paths:

@@ -1,4 +1,4 @@
-"""What versions of the API there are."""
+"""The versions of the API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Versions(msgspec.Struct):
 
 
 def versions(prefix: str) -> Versions:
-    """The versions; every link begins with `prefix`."""
+    """The document of versions; every link begins with `prefix`."""
     media_type = MediaType("application/json", "application/vnd.openstack.messaging-v2+json")
     links = [VersionLink(f"{prefix}/v2/")]
     return Versions([Version("2", "CURRENT", "2014-9-24T04:06:47Z", [media_type], links)])

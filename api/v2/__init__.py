@@ -23,10 +23,10 @@ RESOURCES: tuple[Resource, ...] = (
     *subscriptions.RESOURCES,
     *health.RESOURCES,
 )
-"""In the order of the documentation; what is served by default."""
+"""The resources that are served by default, in the order of the documentation."""
 
 
 def surface(settings: Settings, authenticator: Authenticator) -> Surface:
-    """What is served with these settings."""
+    """The surface of version 2, with the resources that these settings serve."""
     added = health.ADMIN_RESOURCES if settings.admin_mode else ()
     return Surface(PREFIX, (*RESOURCES, *added), authenticator, admit, answer_to, DOCUMENTED)

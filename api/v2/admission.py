@@ -15,9 +15,9 @@ def admit(call: Call, settings: Settings) -> None:
     """Check the headers that every request needs, in the contract's order, and the queue's name.
 
     Raises:
-        NotAcceptable: The client takes no JSON.
+        NotAcceptable: The client accepts no JSON.
         HeaderInvalid: A header is missing or malformed.
-        QueueNameInvalid: The path's queue can't exist.
+        QueueNameInvalid: No queue can have the name in the path.
     """
     headers = call.headers
     if call.has_body and headers.get(b"content-type", b"").lower() == _FORM:

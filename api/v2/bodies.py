@@ -1,4 +1,4 @@
-"""Bodies, read straight into values, and the ranges that are this version's."""
+"""Bodies of requests, read straight into values, and the ranges of this version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zaqar_notify.rules.unread import Warn, warn_of_fields
 from zaqar_notify.settings import Settings
 
 RESOURCE_TYPES = ("messages", "subscriptions")
-"""What a purge can remove."""
+"""The kinds of resources that a purge can remove."""
 
 
 class PostBody(msgspec.Struct):
@@ -68,7 +68,7 @@ Asked = TypeVar("Asked", bound=RenewBody)
 
 
 def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMessage]:
-    """The messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`, one at least."""
+    """The messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`, at least one."""
     try:
         messages = _post_body.read(
             body, on_unread=partial(_warn_of_unread_messages, body, warn)
@@ -89,7 +89,7 @@ def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMes
 
 
 def read_claim(body: bytes, settings: Settings, warn: Warn) -> ClaimBody:
-    """`{"ttl"?, "grace"?, "limit"?}`; all of it may be left out."""
+    """`{"ttl"?, "grace"?, "limit"?}`; the body may be empty."""
     if not body:
         return ClaimBody()
     return _with_terms(_claim_body, ClaimBody, body, settings, warn)
@@ -101,7 +101,7 @@ def read_renewal(body: bytes, settings: Settings, warn: Warn) -> RenewBody:
 
 
 def read_metadata(body: bytes) -> JsonObject:
-    """A queue's metadata; none is empty."""
+    """A queue's metadata; an empty body gives empty metadata."""
     metadata = read_json(body) if body else {}
     if not isinstance(metadata, dict):
         raise BodyInvalid("A queue's metadata must be a JSON object")
@@ -109,7 +109,7 @@ def read_metadata(body: bytes) -> JsonObject:
 
 
 def read_resource_types(body: bytes) -> Sequence[str]:
-    """What `{"resource_types": [...]}` names; without a body all."""
+    """The types in `{"resource_types": [...]}`; an empty body names all types."""
     if not body:
         return RESOURCE_TYPES
     kinds = read_document(body, _purge_body).resource_types
@@ -147,7 +147,7 @@ def _warn_of_unread_messages(body: bytes, warn: Warn) -> None:
 
 
 def _explain_array(body: bytes) -> None:
-    """A top-level array was the form of version 1: not malformed, but not ours either."""
+    """Refuse a top-level array, the form of version 1, with a sentence of its own."""
     if body.lstrip()[:1] != b"[":
         return
     document = read_json(body)

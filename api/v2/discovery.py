@@ -1,4 +1,4 @@
-"""The home document: what there is below this version."""
+"""The home document: the resources of this version."""
 
 from __future__ import annotations
 

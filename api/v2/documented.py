@@ -1,4 +1,4 @@
-"""What the documentation says of every resource of version 2."""
+"""The part of the documentation that all resources of version 2 share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"
 
 
 def _meanings() -> dict[int, str]:
-    """The titles of each status."""
+    """The titles of the errors, by status."""
     titles: dict[int, dict[str, None]] = {}
     for status, title in RESPONSES.values():
         titles.setdefault(status, {})[title] = None

@@ -1,4 +1,4 @@
-"""Whether the service answers, and how the store is doing."""
+"""Health: whether the service answers, and the state of the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zaqar_notify.service import Service
 
 
 async def ping(service: Service, call: Call) -> Answer:
-    """Both answers have no body, unlike every other error."""
+    """Answer 204 or 503. The 503 has no body, unlike every other error."""
     try:
         await service.storage.ping()
     except StorageUnavailable:

@@ -1,4 +1,4 @@
-"""A JSON patch, as queues take it."""
+"""JSON patches of a queue's metadata."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def read_patch(body: bytes, content_type: str | None) -> list[PatchStep]:
     """The operations in a request's body.
 
     Raises:
-        UnsupportedPatchType: It is sent as something else.
-        BodyInvalid: It is malformed.
+        UnsupportedPatchType: The content type is not one of a JSON patch.
+        BodyInvalid: The body is malformed.
     """
     if content_type is None or content_type.lower() != PATCH_TYPE:
         raise UnsupportedPatchType(PATCH_TYPE)
@@ -29,13 +29,13 @@ def read_patch(body: bytes, content_type: str | None) -> list[PatchStep]:
 
 
 def parse_patch(document: object) -> list[PatchStep]:
-    """Read a JSON patch as queues take it; its form is checked before anything is looked up.
+    """Read a JSON patch of a queue. Its form is checked before the queue is looked up.
 
     Args:
         document: `[{"op": "add" | "replace" | "remove", "path": "/metadata/<key>", "value"?}]`.
 
     Raises:
-        BodyInvalid: Says what is wrong with which operation, counted from 1.
+        BodyInvalid: An operation is malformed; the sentence gives its number, from 1.
 
     Source: Zaqar API v2, "Update Queue"; RFC 6901 for the pointer.
     """

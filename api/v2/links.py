@@ -1,4 +1,4 @@
-"""Links: to a queue, and to where the next page begins."""
+"""Links to a queue, to a confirmation and to the next page."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ def queue_href(call: Call) -> str:
 
 
 def queue_path(name: str, prefix: str = "") -> str:
-    """Where a queue is, behind the prefix of the public URL."""
+    """The path of a queue, after the prefix of the public URL."""
     return f"{prefix}/v2/queues/{name}"
 
 
 def confirmation_path(subscription: Subscription) -> str:
-    """Where a subscription is confirmed, below the public URL."""
+    """The path that confirms a subscription, below the public URL."""
     return f"{queue_path(subscription.queue.name)}/subscriptions/{subscription.id}/confirm"
 
 
 def next_links(path: str, sent: Iterable[tuple[str, str]], marker: str | None) -> bytes:
-    """The `links` array, JSON: one `next`, or none behind an empty page.
+    """The `links` array as JSON: one `next` link, or none after an empty page.
 
-    The link repeats the parameters that were sent, with booleans in lower case and the marker last,
-    everything percent-encoded: a client runs it through Python's `str.format`.
+    The link repeats the parameters that were sent. Booleans are in lower case, and the marker
+    stands last. All values are percent-encoded, because a client passes the link to Python's
+    `str.format`.
 
     Args:
         marker: The position of the page's last item; None for an empty page.
@@ -56,5 +57,5 @@ def _canonical(name: str, value: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    # Nearly all are words and numbers, and looking costs a tenth of quoting.
+    # Nearly all values are words and numbers, and this check costs a tenth of `quote`.
     return text if text.isalnum() and text.isascii() else quote(text, safe="")

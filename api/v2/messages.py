@@ -34,7 +34,7 @@ _KEY = re.compile(r"[!-~]{1,255}")
 _HOPS = re.compile(r"[0-9]{1,3}")
 
 IDS_IN_LOCATION = 20
-"""A header that names more ids is more than common clients and proxies read."""
+"""Common clients and proxies can't read a header with more ids."""
 
 
 async def post(service: Service, call: Call) -> Answer:
@@ -74,7 +74,7 @@ def _idempotency_key(call: Call, body: bytes, settings: Settings) -> Idempotency
 
 
 def _hops(call: Call) -> int:
-    """What a webhook says of the message that it brings; clients of their own say nothing."""
+    """The hops of a message that a webhook posts; 0 for other clients, which send no count."""
     text = call.header(b"zaqar-hops")
     if text is None:
         return 0

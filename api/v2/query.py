@@ -1,4 +1,4 @@
-"""Query parameters as the contract reads them: blank ones count as absent, unknown ones for nothing."""
+"""Query parameters by the contract: blank ones count as absent, and unknown ones are ignored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class Query:
-    """The parameters of one request. Of a repeated single value, the last one counts."""
+    """The parameters of one request. When a single value is repeated, the last one counts."""
 
     __slots__ = ("sent",)
 
@@ -45,7 +45,7 @@ class Query:
         """The number, or None when absent.
 
         Raises:
-            ParameterInvalid: It is no decimal integer.
+            ParameterInvalid: The value is no decimal integer.
         """
         text = self.text(name)
         if text is None:
@@ -58,7 +58,7 @@ class Query:
         """The truth value; False when absent.
 
         Raises:
-            ParameterInvalid: It is none of the words for true and false.
+            ParameterInvalid: The value is no word for true or false.
         """
         text = self.text(name)
         if text is None:
@@ -68,7 +68,7 @@ class Query:
         return text in TRUE
 
     def words(self, name: str) -> list[str]:
-        """The values of a list, repeated or separated by commas, as often as they were sent."""
+        """The values of a list, separated by commas or repeated; duplicates stay."""
         return [
             word for sent, value in self.sent if sent == name for word in value.split(",") if word
         ]
@@ -81,12 +81,12 @@ def _parsed(raw: bytes) -> Parameters:
         raise ValidationFailed(f"The query has more than {MAX_PARAMETERS} parameters") from error
 
 
-# Most queries are the same again and again, as `limit=10`; or a few times, as a claim's id.
+# Most queries repeat: some always, such as `limit=10`, and some a few times, such as a claim's id.
 _remembered = lru_cache(maxsize=1024)(_parsed)
 
 
 def long_poll(call: Call, query: Query, settings: Settings) -> Wait | None:
-    """The long poll that `wait=N` asks for.
+    """The long poll of `wait=N`; None without it.
 
     Raises:
         ValidationFailed: N is out of range.

@@ -147,7 +147,7 @@ def _warn_of_unread(metadata: JsonObject, warn: Warn) -> None:
 
 
 def _filters(sent: Iterable[tuple[str, str]]) -> JsonObject:
-    """Parameters that are none of ours ask for metadata; several values of one are alternatives."""
+    """Filters by metadata: the unknown parameters. Several values of one are alternatives."""
     filters: dict[str, list[object]] = {}
     for name, text in sent:
         if name not in _LIST_PARAMETERS:
@@ -158,7 +158,7 @@ def _filters(sent: Iterable[tuple[str, str]]) -> JsonObject:
 
 
 def _value(text: str) -> object:
-    """What reads as an integer is compared as one, and only so."""
+    """The value of a filter. Text that is an integer is compared only as an integer."""
     if _INTEGER.fullmatch(text) and MIN_INTEGER <= int(text) <= MAX_INTEGER:
         return int(text)
     return text

@@ -1,7 +1,8 @@
-"""What bodies look like in this version, as types: the documentation's schemas and examples are made of them.
+"""The bodies of this version as types, from which the documentation makes schemas and examples.
 
-Hot routes read and write bytes; the tests hold every answer to these types. Bodies of requests are read by
-`api.v2.bodies` and its neighbours, which refuse with sentences of their own.
+Their docstrings are descriptions in the OpenAPI document. Hot routes read and write bytes, and the
+tests check every answer against these types. `api.v2.bodies` and its neighbours read the bodies of
+requests, and refuse them with sentences of their own.
 """
 
 from __future__ import annotations

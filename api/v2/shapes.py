@@ -1,4 +1,4 @@
-"""Models as JSON on the wire. Messages are spliced together as bytes: their bodies stay untouched."""
+"""Models as JSON on the wire. Messages are joined as bytes, so their bodies stay unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zaqar_notify.subscriptions import GivenUp
 
 
 def message(queue_href: str, message: Message, now: datetime) -> bytes:
-    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; no other key may appear."""
+    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; the contract allows no other key."""
     return b"".join(_message_pieces(queue_href, message, now))
 
 
@@ -31,12 +31,13 @@ def messages(
 
 
 def popped(found: Iterable[Message], now: datetime) -> bytes:
-    """Messages that are gone, so without `href`, with what their consumers held."""
+    """Messages that were removed: without `href`, with the claim data of their consumers."""
     return _document([_popped_pieces(one, now) for one in found], b"{", b"}")
 
 
 Pieces: TypeAlias = tuple[bytes, bytes, bytes]
-"""Of a message's JSON: the body is the second. Put together once: each copy of a page of 5 MB takes 2 ms."""
+"""Pieces of a message's JSON; the second is the body. They are joined once, because each copy of a
+page of 5 MB takes 2 ms."""
 
 
 def _message_pieces(queue_href: str, message: Message, now: datetime) -> Pieces:
@@ -68,7 +69,7 @@ def _document(found: Iterable[Pieces], before: bytes, after: bytes) -> bytes:
 
 
 def message_href(queue_href: str, message_id: str, claim_id: str | None = None) -> str:
-    """Where the message is; a claimed one's ends in its claim's id."""
+    """A link to the message; the link of a claimed message ends in its claim's id."""
     if claim_id is None:
         return f"{queue_href}/messages/{message_id}"
     return f"{queue_href}/messages/{message_id}?claim_id={claim_id}"
@@ -102,7 +103,7 @@ def _checksum(message: Message) -> bytes:
 
 
 def given_up(one: GivenUp, clock: Clock) -> JsonObject:
-    """A delivery that was given up, with what the subscriber did not get."""
+    """A delivery that was given up, with the message that the subscriber did not get."""
     record = one.record
     return {
         "id": one.id,

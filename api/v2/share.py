@@ -1,4 +1,4 @@
-"""The body of a share: what a pre-signed URL is to be good for."""
+"""The body of a share: the paths, methods and lifetime of a pre-signed URL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LIFE = timedelta(days=1)
 
 
 class Share(msgspec.Struct, frozen=True):
-    """Whole paths and methods, both sorted, until `expires_at`."""
+    """The full paths and the methods of a pre-signed URL, both sorted, until `expires_at`."""
 
     paths: list[str]
     methods: list[str]
@@ -27,10 +27,12 @@ class Share(msgspec.Struct, frozen=True):
 
 
 def read_share(body: bytes, *, queue_href: str, now: datetime) -> Share:
-    """`{"paths"?, "methods"?, "expires"?}`; null and empty mean the default: messages, GET, a day from now.
+    """Read `{"paths"?, "methods"?, "expires"?}`.
+
+    Null and empty take the default: the path of messages, GET, and a day from now.
 
     Raises:
-        BodyInvalid: It is no object.
+        BodyInvalid: The body is no object.
         ValidationFailed: A field is wrong or unknown.
     """
     if not body:

@@ -1,4 +1,4 @@
-"""Subscriptions of a queue, their confirmation, their signing secret, and what they missed."""
+"""Subscriptions of a queue: confirmation, signing secrets, and deliveries that were given up."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _warn_of_unread(service: Service, asked: JsonObject, warn: Warn) -> None:
 
 
 def _href(call: Call) -> str:
-    """Where the subscription is. It exists, so its id is of harmless characters."""
+    """A link to the subscription. It exists, so its id needs no quoting."""
     return f"{queue_href(call)}/subscriptions/{call.names['subscription_id']}"
 
 

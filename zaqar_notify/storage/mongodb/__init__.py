@@ -1,7 +1,7 @@
 """The MongoDB driver: a replica set or a sharded cluster, any number of processes.
 
-Writes are acknowledged by a majority, journalled; reads go to the primary. So what was acknowledged
-survives the loss of any process of ours and of a minority of the set's members.
+A majority acknowledges each write and journals it; reads go to the primary. So acknowledged writes
+survive the loss of any process of ours and of a minority of the set's members.
 
     connection.py     the client and the collections
     indexes.py        the indexes
@@ -45,13 +45,13 @@ Collection `queues`; one document a queue, kept a day after the queue's deletion
 
     _id               project, NUL, name
     queue             12 random bytes that its messages carry; new ones when it is purged or deleted
-    rules             what posts and claims obey of the metadata, JSON text; null: the queue has no head
+    rules             metadata that posts and claims obey, JSON text; null: the queue has no head
     revision          of the record that the rules are of, or at which the head was dropped
     next              the lowest position that no post was given
     in_flight         one slot per writer: {first, size, after, deadline} of its last block
     subscribed_until  no subscription lives longer than this
-    subscribers_turn  changes whenever `subscribed_until` is raised, so that nobody lowers it by mistake
-    turns             counts releases, for those who wait in other processes
+    subscribers_turn  changes when `subscribed_until` is raised, so that no process lowers it again
+    turns             counts releases, for callers that wait in other processes
     dropped           former values of `queue`, whose messages are to be removed
     unused_since      since when there is no such queue
 
@@ -69,19 +69,19 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     claim, claim_ttl  the claim of that hold, if it is one
     moved_id          the id of a message that comes from another queue
     reclaim_at        of seals and fences: when the server removes them by itself
-    fence             of what stands in the place of a seal, or of a first message
-    cancelled         of what stands in the place of a message that was deleted before it was due; kept
-                      for CANCELLED_KEPT
+    fence             marks a document in the place of a seal, or of a first message
+    cancelled         marks a document in the place of a message that was deleted before it was due;
+                      kept for CANCELLED_KEPT
     kept              of a message from another queue: a later move relies on it
 
     _id                       pages that include held messages, reads and deletes by id
-    queue, due, _id           claims, pops, pages: what fell due, then what is free, in order;
+    queue, due, _id           claims, pops, pages: messages that fell due, then free ones, in order;
                               the earliest instant at which something falls due; counts
-    queue, claim, held_until  (partial) what a claim holds; how many are claimed
+    queue, claim, held_until  (partial) the messages of a claim; how many are claimed
     queue, moved_id           (partial, unique) messages from other queues by id
     queue, cancelled          (partial, by queue) whether anything was cancelled, when a queue is purged
     expires_at                the sweep
-    reclaim_at                (TTL, partial) seals, fences and notes of what was cancelled
+    reclaim_at                (TTL, partial) seals, fences and notes of cancelled messages
 
     remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and
     queue (12 bytes); fingerprint, first and count of its messages, the block they are in, expires_at
@@ -99,7 +99,7 @@ Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document
 Collection `duties`: the process that has its turn with a periodic duty. If it is lost, two may do it at once.
 
     _id               the duty; or `proof`, of the writes that show whether any are acknowledged
-    until             instant from which it is anybody's
+    until             instant from which any process may take it
 
 Collection `schema`: one document.
 

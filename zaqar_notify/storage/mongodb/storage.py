@@ -76,7 +76,7 @@ class MongoStore(MessageStore):
 
         Args:
             unreliable: Take a deployment that can lose acknowledged writes.
-            prepare: False: change nothing, for those who only look at it.
+            prepare: False changes nothing, for commands that only read.
 
         Raises:
             StartRefused: It can't be used; the sentence gives the reason.

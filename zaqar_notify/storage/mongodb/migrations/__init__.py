@@ -8,7 +8,7 @@ docs/add-a-driver.md.
 Version 1 has no step: collections and indexes come as they are asked for.
 
     m0002_secret_rotations    subscriptions keep each late rotation of their secret
-    m0003_planes              records apart from what posts and claims must know of a queue
+    m0003_planes              records apart from the heads, which posts and claims read
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records of clients' queues get a collection of their own; `queues` keeps what posts and claims must know."""
+"""Moves records of clients' queues to a collection of their own; `queues` keeps the heads."""
 
 from __future__ import annotations
 
