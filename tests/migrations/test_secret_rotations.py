@@ -15,7 +15,7 @@ from tests.migrations.former import facts_of, put_mongodb, put_sqlite
 from tests.workers.office import QUEUE
 from zaqar_notify.rules.signing import webhook_secrets
 from zaqar_notify.storage.registry import open_storage
-from zaqar_notify.storage.sqlite.rows import to_ms
+from zaqar_notify.storage.values import to_ms
 
 
 def rotated_in_sqlite(directory: Path) -> str:

@@ -16,9 +16,10 @@ from tests.contract.steps import GivenPost, everything, new_message, post, subsc
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.metadata import DEFAULT_TTL
 from zaqar_notify.models import JsonObject, NewMessage, Posted, QueueRef
-from zaqar_notify.storage.mongodb.documents import new_documents, place, to_ms
+from zaqar_notify.storage.mongodb.documents import new_documents, place
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.values import to_ms
 
 QUEUE_ID = secrets.token_bytes(12)
 POSITION = 1 << 60

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from tests.clock import START
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb.documents import to_ms
 from zaqar_notify.storage.mongodb.watches import LATEST_SECONDS, MongoWatches
+from zaqar_notify.storage.values import to_ms
 
 
 async def test_what_is_held_while_the_first_question_is_under_way_wakes(queue: QueueRef) -> None:

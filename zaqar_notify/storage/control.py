@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.storage.values import EPOCH
 
-DELETED = datetime(1970, 1, 1, tzinfo=UTC)
+DELETED = EPOCH
 """Expiry of a subscription that was deleted, and is not removed yet."""
 
 

@@ -22,11 +22,11 @@ from zaqar_notify.storage.mongodb.documents import (
     place,
     queue_key,
     salt_of,
-    to_ms,
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CANCELLED, BY_DUE, BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.values import to_ms
 
 
 def cancelling(now: datetime) -> Sequence[Document]:

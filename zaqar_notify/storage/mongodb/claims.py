@@ -20,14 +20,7 @@ from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.dead_letters import DeadLettering
-from zaqar_notify.storage.mongodb.documents import (
-    from_ms,
-    is_of,
-    place,
-    queue_key,
-    to_message,
-    to_ms,
-)
+from zaqar_notify.storage.mongodb.documents import is_of, place, queue_key, to_message
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
@@ -35,6 +28,7 @@ from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueState, QueueStates
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.passing import Passing
+from zaqar_notify.storage.values import from_ms, to_ms
 
 CLAIMS_TOGETHER = 64
 LOOKED_AT_ONCE = 2000

@@ -24,11 +24,9 @@ from zaqar_notify.storage.control import (
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
-    from_json,
     from_subscription,
     queue_key,
     subscription_key,
-    to_json,
     to_ref,
     to_subscription,
 )
@@ -40,6 +38,7 @@ from zaqar_notify.storage.mongodb.indexes import (
     BY_SUBSCRIBER,
     UNAPPLIED,
 )
+from zaqar_notify.storage.values import from_json, to_json
 
 LISTED_AT_ONCE = 1000
 OUR_RECORDS = {"_id": {"$type": "string"}, "metadata": {"$type": "string"}}

@@ -8,12 +8,13 @@ from datetime import datetime
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import new_rules, to_ms
+from zaqar_notify.storage.mongodb.documents import new_rules
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.values import to_ms
 
 MOVE_SECONDS = 60
 """A move that takes longer may be begun by another claim. One dead-letter queue gets no message twice."""

@@ -16,12 +16,13 @@ from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.cancelling import cancelling, is_delayed, is_not_delayed
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import id_of, is_of, live_claim, place, to_ms
+from zaqar_notify.storage.mongodb.documents import id_of, is_of, live_claim, place
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
 from zaqar_notify.storage.mongodb.paging import Paging, places_of
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.values import to_ms
 
 DELETES_TOGETHER = 500
 TRIES = 10

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import bson
 from bson import Int64
@@ -23,9 +22,8 @@ from zaqar_notify.models import (
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.values import from_json, to_json, to_ms
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 FREE = 0
 """`due` of a free message; it sorts after messages that fell due (negative)."""
 SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
@@ -37,14 +35,6 @@ QUEUE_ID_BYTES = 12
 _ID = b"\x05_id\0" + (QUEUE_ID_BYTES + POSITION_BYTES).to_bytes(4, "little") + b"\0"
 _QUEUE = b"\x05queue\0" + QUEUE_ID_BYTES.to_bytes(4, "little") + b"\0"
 _BODY = b"\x05body\0"
-
-
-def to_ms(instant: datetime) -> int:
-    return (instant - EPOCH) // MILLISECOND
-
-
-def from_ms(ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=ms)
 
 
 def queue_key(ref: QueueRef) -> str:
@@ -194,15 +184,6 @@ def key_id(ref: QueueRef, key: str) -> bytes:
 def key_shard(ref: QueueRef) -> bytes:
     """The `queue` of a queue's remembered posts: they outlive its deletion."""
     return hashlib.sha256(queue_key(ref).encode()).digest()[:QUEUE_ID_BYTES]
-
-
-def to_json(document: JsonObject) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-
-
-def from_json(text: str) -> JsonObject:
-    document: JsonObject = json.loads(text)
-    return document
 
 
 def subscription_key(ref: QueueRef, subscription_id: str) -> str:

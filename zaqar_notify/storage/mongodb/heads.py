@@ -14,17 +14,12 @@ from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import (
-    new_queue_id,
-    queue_key,
-    to_json,
-    to_ref,
-    to_rules,
-)
+from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_ref, to_rules
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.stats import count_all
+from zaqar_notify.storage.values import to_json
 
 LISTED_AT_ONCE = 1000
 HAS_HEAD = {"rules": {"$ne": None}}

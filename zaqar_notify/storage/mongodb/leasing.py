@@ -16,9 +16,10 @@ from pymongo import DESCENDING, UpdateMany
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import FREE, from_ms, to_ms
+from zaqar_notify.storage.mongodb.documents import FREE
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_ID
+from zaqar_notify.storage.values import from_ms, to_ms
 
 FREED_AT_ONCE = 500
 """Messages that fell due are freed in writes of this many, some milliseconds each."""

@@ -20,12 +20,12 @@ from zaqar_notify.storage.mongodb.documents import (
     place,
     to_id,
     to_message,
-    to_ms,
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Leasing
 from zaqar_notify.storage.mongodb.queue_states import LOOK_SECONDS, QueueState, QueueStates
+from zaqar_notify.storage.values import to_ms
 
 READERS_TOGETHER = 1000
 DUE_LOOK_SECONDS = 1.0

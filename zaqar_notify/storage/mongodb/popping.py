@@ -16,11 +16,12 @@ from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import to_message, to_ms
+from zaqar_notify.storage.mongodb.documents import to_message
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.values import to_ms
 
 POPS_TOGETHER = 64
 

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from zaqar_notify.models import OldestNewest, QueueStats
 from zaqar_notify.storage.mongodb.connection import Collection
-from zaqar_notify.storage.mongodb.documents import FREE, id_of, place, to_ms
+from zaqar_notify.storage.mongodb.documents import FREE, id_of, place
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
+from zaqar_notify.storage.values import to_ms
 
 _LAST_POSITION = (1 << 64) - 1
 

@@ -19,7 +19,7 @@ from zaqar_notify.storage.mongodb.claims import MongoClaims
 from zaqar_notify.storage.mongodb.connection import Collection, Collections, Document
 from zaqar_notify.storage.mongodb.control import MongoControl
 from zaqar_notify.storage.mongodb.diagnosis import diagnose, prove
-from zaqar_notify.storage.mongodb.documents import MILLISECOND, SERVER_POSITION
+from zaqar_notify.storage.mongodb.documents import SERVER_POSITION
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.heads import MongoHeads
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_EXPIRY, BY_ID
@@ -28,6 +28,7 @@ from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.watches import MongoWatches
+from zaqar_notify.storage.values import MILLISECOND
 
 ENOUGH_WRITES = 32
 BATCH_DELAY_SECONDS = 0.003

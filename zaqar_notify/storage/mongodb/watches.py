@@ -17,8 +17,8 @@ from datetime import datetime
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.mongodb.blocks import Block
-from zaqar_notify.storage.mongodb.documents import from_ms
 from zaqar_notify.storage.mongodb.queue_states import QueueState
+from zaqar_notify.storage.values import from_ms
 from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
 LATEST_SECONDS = 30.0

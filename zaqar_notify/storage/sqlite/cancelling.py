@@ -11,8 +11,8 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of
 from zaqar_notify.storage.sqlite.database import Database
-from zaqar_notify.storage.sqlite.rows import MILLISECOND, to_ms
 from zaqar_notify.storage.sqlite.statements import marks
+from zaqar_notify.storage.values import MILLISECOND, to_ms
 
 KEPT_MS = CANCELLED_KEPT // MILLISECOND
 ANY_HELD = (

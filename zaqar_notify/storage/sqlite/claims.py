@@ -23,9 +23,9 @@ from zaqar_notify.storage.sqlite.message_rows import (
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
-from zaqar_notify.storage.sqlite.rows import from_ms, to_ms
 from zaqar_notify.storage.sqlite.statements import marks
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
+from zaqar_notify.storage.values import from_ms, to_ms
 
 _HELD = (
     f"SELECT {MESSAGE_COLUMNS} FROM messages m CROSS JOIN bodies b ON b.serial = m.serial "

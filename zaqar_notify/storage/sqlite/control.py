@@ -25,14 +25,11 @@ from zaqar_notify.storage.sqlite.failures import storage_errors
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
     SUBSCRIPTION_COLUMNS,
-    from_json,
-    from_ms,
     from_subscription,
-    to_json,
-    to_ms,
     to_subscription,
 )
 from zaqar_notify.storage.sqlite.statements import marks
+from zaqar_notify.storage.values import from_json, from_ms, to_json, to_ms
 
 LOOKED_AT_BYTES = 1 << 18
 """Rows that a list looks at before other requests have a turn: some milliseconds."""

@@ -16,8 +16,8 @@ from zaqar_notify.storage.sqlite.cancelling import cancel_all
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.reserve import Grows
-from zaqar_notify.storage.sqlite.rows import from_ms, to_ms
 from zaqar_notify.storage.sqlite.stats import count_internal
+from zaqar_notify.storage.values import from_ms, to_ms
 
 DROPPED_KEPT_MS = 86_400_000
 """For so long the revision is remembered at which a head was dropped."""

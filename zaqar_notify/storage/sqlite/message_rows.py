@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from zaqar_notify.models import Message, NewMessage
 from zaqar_notify.storage.sqlite.database import Row
-from zaqar_notify.storage.sqlite.rows import from_ms, to_id
+from zaqar_notify.storage.sqlite.rows import to_id
+from zaqar_notify.storage.values import from_ms
 
 Values: TypeAlias = tuple[object, ...]
 

@@ -42,7 +42,7 @@ from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.reserve import Grows
-from zaqar_notify.storage.sqlite.rows import from_ms, own_position, to_id, to_ms, to_position
+from zaqar_notify.storage.sqlite.rows import own_position, to_id, to_position
 from zaqar_notify.storage.sqlite.statements import (
     FALLEN_DUE,
     FREE_IN_ORDER,
@@ -59,6 +59,7 @@ from zaqar_notify.storage.sqlite.statements import (
 )
 from zaqar_notify.storage.sqlite.stats import count
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
+from zaqar_notify.storage.values import from_ms, to_ms
 
 FREED_AT_ONCE = 500
 """Held messages that fell due are freed in writes of this many, a few milliseconds each."""

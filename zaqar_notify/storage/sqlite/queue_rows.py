@@ -9,7 +9,7 @@ from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import HeadMissing
 from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.sqlite.database import Database
-from zaqar_notify.storage.sqlite.rows import from_json, to_json
+from zaqar_notify.storage.values import from_json, to_json
 
 CACHED_HEADS = 10_000
 

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from zaqar_notify.models import JsonObject, QueueRef, Subscription
+from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sqlite.database import Row
+from zaqar_notify.storage.values import from_json, from_ms, to_json, to_ms
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MILLISECOND = timedelta(milliseconds=1)
 _FORMER_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 FORMER_END = 1 << 56
 """Positions that versions 1 and 2 of the schema gave are below it, those of any millisecond since 1970 above."""
-
-
-def to_ms(instant: datetime) -> int:
-    return (instant - EPOCH) // MILLISECOND
-
-
-def from_ms(ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=ms)
 
 
 def to_id(position: int, salt: bytes) -> str:
@@ -44,15 +35,6 @@ def own_position(salt: bytes, message_id: str) -> int | None:
     if position is None or position < FORMER_END or ids.is_of(salt, message_id):
         return position
     return None
-
-
-def to_json(document: JsonObject) -> str:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-
-
-def from_json(text: str) -> JsonObject:
-    document: JsonObject = json.loads(text)
-    return document
 
 
 SUBSCRIPTION_COLUMNS = (

@@ -6,7 +6,8 @@ import apsw
 
 from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow
-from zaqar_notify.storage.sqlite.rows import from_ms, to_id
+from zaqar_notify.storage.sqlite.rows import to_id
+from zaqar_notify.storage.values import from_ms
 
 _OF_PREFIX = "WHERE q.project = ? AND q.name >= ? AND q.name < ?"
 COUNTS_BY_PREFIX = (

@@ -18,9 +18,9 @@ from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queue_rows import QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
-from zaqar_notify.storage.sqlite.rows import to_ms
 from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
+from zaqar_notify.storage.values import to_ms
 
 EXPIRED_MESSAGES = (
     "SELECT serial FROM messages INDEXED BY expiring_messages "

@@ -25,7 +25,7 @@ from zaqar_notify.clock import (
     running_seconds,
 )
 from zaqar_notify.storage.sqlite.database import Database
-from zaqar_notify.storage.sqlite.rows import from_ms, to_ms
+from zaqar_notify.storage.values import from_ms, to_ms
 
 NOTE_SECONDS = 60.0
 """So far back may a start go that finds the host's clock set back by a boot."""
