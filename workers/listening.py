@@ -129,7 +129,11 @@ class Listener(Consumer):
 
 
 def _pause(seconds: float) -> None:
-    """Wait, unless the worker is to stop: that is raised."""
+    """Wait before the next try to reach the broker; raises when the worker is to stop.
+
+    Celery's signal handlers set a flag and wake no thread, so a pause looks at the flag. It delays no
+    delivery: the engine finds due work by itself meanwhile.
+    """
     ends_at = time.monotonic() + seconds
     while (left := ends_at - time.monotonic()) > 0:
         time.sleep(min(left, STOP_LOOK_SECONDS))

@@ -66,7 +66,7 @@ class Taken:
 
     @property
     def project(self) -> str:
-        """Whose deliveries it is about."""
+        """The project whose deliveries these are."""
         return "" if isinstance(self.work, WrittenLater | None) else self.work.project
 
     @property

@@ -24,7 +24,7 @@ class Exact(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class NewMessage(Struct, omit_defaults=True):
-    """A message to be posted. Seconds; what is absent is the queue's default."""
+    """A message to be posted. `ttl` and `delay` are seconds; an absent one takes the queue's default."""
 
     body: Any
     ttl: int | UnsetType = UNSET
@@ -38,7 +38,7 @@ class Post(Struct):
 
 
 class Posted(Exact):
-    """Links to what was posted, in its order."""
+    """Links to the posted messages, in their order."""
 
     resources: list[str]
 
@@ -55,7 +55,7 @@ class Message(Exact):
 
 
 class PoppedMessage(Exact):
-    """A message that is gone, with what its consumers held."""
+    """A message that was removed, with the number of claims that it had been under."""
 
     id: str
     ttl: Seconds
@@ -90,7 +90,7 @@ class PoppedMessages(Exact):
 
 
 class ClaimedMessages(Exact):
-    """What a claim holds from now on."""
+    """The messages of a new claim, oldest first."""
 
     messages: list[Message]
 
@@ -170,13 +170,13 @@ class Stats(Exact):
 
 
 class Purge(Struct):
-    """What to remove of a queue."""
+    """The contents of a queue that are to be removed."""
 
     resource_types: list[Literal["messages", "subscriptions"]]
 
 
 class Share(Exact):
-    """What a pre-signed URL is to be good for; null takes the default."""
+    """The paths, methods and end of a pre-signed URL; null takes the default."""
 
     paths: list[Literal["messages", "claims", "subscriptions"]] | None = None
     methods: list[Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]] | None = None
@@ -203,7 +203,7 @@ Options: TypeAlias = dict[str, Any] | Nothing
 
 
 class NewSubscription(Struct, omit_defaults=True):
-    """Whom to notify, for how many seconds, and how."""
+    """The subscriber's URI, the life of the subscription in seconds, and the options of deliveries."""
 
     subscriber: str
     ttl: int | None = None
@@ -211,7 +211,7 @@ class NewSubscription(Struct, omit_defaults=True):
 
 
 class SubscriptionChange(Struct, omit_defaults=True):
-    """What is to be another; what is absent stays."""
+    """The new values of a subscription; an absent field keeps its value."""
 
     subscriber: str | None = None
     ttl: int | None = None
@@ -258,7 +258,7 @@ class SigningSecrets(Exact):
 
 
 class Undelivered(Exact):
-    """A delivery that was given up, with what the subscriber did not get."""
+    """A delivery that was given up, with the payload that the subscriber did not get."""
 
     id: str
     delivery_id: str
@@ -290,14 +290,14 @@ class OperationStatus(Exact):
 
 
 class HealthReport(Exact):
-    """What came of trying out the store."""
+    """The results of the last trial of the store."""
 
     storage_reachable: bool
     operation_status: dict[str, OperationStatus]
 
 
 class Hints(Struct, omit_defaults=True, rename={"accept_post": "accept-post"}):
-    """What can be sent to a resource."""
+    """The methods and formats that a resource takes."""
 
     allow: list[str]
     formats: dict[str, Any]
@@ -317,6 +317,6 @@ class HomeEntry(
 
 
 class Home(Struct):
-    """What there is below this version."""
+    """The resources of this version."""
 
     resources: dict[str, HomeEntry]

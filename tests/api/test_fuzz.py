@@ -1,4 +1,4 @@
-"""Whatever is asked, we never fail, and a refusal leaves everything as it was."""
+"""No request makes the service fail, and a refused request changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the broker answers, workers live on and deliver, and listen again when it is well."""
+"""No answer of the broker ends a worker: it delivers on, and listens again when the broker is well."""
 
 from __future__ import annotations
 

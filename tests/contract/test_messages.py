@@ -93,7 +93,7 @@ async def test_a_post_keeps_the_order_of_its_messages(storage: Storage, queue: Q
 async def test_posts_follow_each_other_in_the_order_of_their_return(
     storage: Storage, queue: QueueRef
 ) -> None:
-    """Whatever the callers' clocks say."""
+    """The callers' clocks do not matter."""
     for number, seconds in enumerate([10, 0, 5, -60]):
         await post(storage, queue, bodies=[f"{number}"], now=after(seconds))
 

@@ -177,7 +177,7 @@ def test_the_help_of_config_lists_every_setting_with_its_sentence() -> None:
 
 
 def without_spaces(text: str) -> str:
-    """Whatever the width of the terminal."""
+    """The width of the terminal does not matter."""
     return "".join(text.split())
 
 

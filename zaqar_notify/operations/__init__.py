@@ -1,1 +1,1 @@
-"""What operators meet: starting, watching and examining processes."""
+"""Starting, watching and examining processes."""
