@@ -37,16 +37,6 @@ ENCRYPT = "_enable_encrypt_messages"
 _DEAD_LETTER_KEYS = (DEAD_LETTER_QUEUE, MAX_CLAIM_COUNT, DEAD_LETTER_TTL)
 """The first two are needed."""
 
-_SHOWN_KEYS = (
-    MAX_POST_SIZE,
-    DEFAULT_TTL,
-    DEFAULT_DELAY,
-    DEAD_LETTER_QUEUE,
-    DEAD_LETTER_TTL,
-    MAX_CLAIM_COUNT,
-    ENCRYPT,
-)
-
 _RULE_KEYS = (
     MAX_POST_SIZE,
     DEFAULT_TTL,
@@ -55,6 +45,7 @@ _RULE_KEYS = (
     DEAD_LETTER_TTL,
     MAX_CLAIM_COUNT,
 )
+_SHOWN_KEYS = (*_RULE_KEYS, ENCRYPT)
 
 
 class MessageRules(msgspec.Struct, frozen=True):

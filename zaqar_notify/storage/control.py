@@ -35,6 +35,17 @@ class SubscriptionOver(Exception):
         self.subscription = subscription
 
 
+def unless_over(subscription: Subscription, now: datetime) -> Subscription:
+    """The subscription, if it lives at `now`.
+
+    Raises:
+        SubscriptionOver: It is over, and was not removed yet.
+    """
+    if subscription.expires_at <= now:
+        raise SubscriptionOver(subscription)
+    return subscription
+
+
 class QueueRecords(ABC):
     """Records of clients' queues. Internal queues have none."""
 

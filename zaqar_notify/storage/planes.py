@@ -34,7 +34,6 @@ from zaqar_notify.models import (
     Posted,
     Queue,
     QueueRef,
-    QueueStats,
     Subscription,
 )
 from zaqar_notify.storage.base import DeadLetterRule, HeadMissing, MessageStore, Post
@@ -139,6 +138,9 @@ class Queues:
     def __init__(self, planes: _Planes) -> None:
         self._planes = planes
         self._records = planes.control.records
+        self.list = self._records.list
+        self.count = self._records.count
+        self.stats = planes.store.messages.stats
 
     async def get(self, ref: QueueRef) -> Queue | None:
         """The queue, or None when it was never created or has been deleted."""
@@ -186,36 +188,6 @@ class Queues:
             if record is None or await self._records.remove(ref, revision=revision):
                 return
 
-    async def list(
-        self,
-        project: str,
-        *,
-        marker: str | None,
-        limit: int,
-        name_contains: str = "",
-        metadata_equals: JsonObject | None = None,
-    ) -> list[Queue]:
-        """As `control.QueueRecords.list`."""
-        return await self._records.list(
-            project,
-            marker=marker,
-            limit=limit,
-            name_contains=name_contains,
-            metadata_equals=metadata_equals,
-        )
-
-    async def count(
-        self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
-    ) -> int:
-        """How many queues `list` would give without marker and limit."""
-        return await self._records.count(
-            project, name_contains=name_contains, metadata_equals=metadata_equals
-        )
-
-    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
-        """As `Messages.stats`."""
-        return await self._planes.store.messages.stats(ref, now=now)
-
 
 class Subscriptions:
     """Subscriptions, kept in step with the queue's head; an expired subscription counts as absent.
@@ -229,6 +201,8 @@ class Subscriptions:
         self._planes = planes
         self._heads = planes.store.heads
         self._subscriptions = planes.control.subscriptions
+        self.get = self._subscriptions.get
+        self.list = self._subscriptions.list
 
     async def create(
         self,
@@ -250,18 +224,6 @@ class Subscriptions:
             raise
         await self._heads.raise_subscribed(ref, stored.expires_at)
         return stored
-
-    async def get(
-        self, ref: QueueRef, subscription_id: str, *, now: datetime
-    ) -> Subscription | None:
-        """As `control.Subscriptions.get`."""
-        return await self._subscriptions.get(ref, subscription_id, now=now)
-
-    async def list(
-        self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
-    ) -> list[Subscription]:
-        """As `control.Subscriptions.list`."""
-        return await self._subscriptions.list(ref, marker=marker, limit=limit, now=now)
 
     async def update(
         self,

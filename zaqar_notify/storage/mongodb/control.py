@@ -18,8 +18,8 @@ from zaqar_notify.storage.control import (
     ControlStore,
     QueueRecord,
     QueueRecords,
-    SubscriptionOver,
     Subscriptions,
+    unless_over,
 )
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.mongodb.connection import Collections, Document
@@ -308,22 +308,13 @@ class MongoSubscriptions(Subscriptions):
             await rerun(lambda: self._subscriptions.delete_many(wanted, hint=BY_ID))
 
     async def _by_subscriber(self, wanted: Subscription, now: datetime) -> Subscription | None:
-        """The live subscription of the wanted one's subscriber.
-
-        Raises:
-            SubscriptionOver: One is over, and was not removed yet.
-        """
+        """The live subscription of the wanted one's subscriber; see `unless_over`."""
         with storage_errors():
             stored = await self._subscriptions.find_one(
                 {"queue": queue_key(wanted.queue), "subscriber": wanted.subscriber},
                 hint=BY_SUBSCRIBER,
             )
-        if stored is None:
-            return None
-        subscription = to_subscription(wanted.queue, stored)
-        if subscription.expires_at <= now:
-            raise SubscriptionOver(subscription)
-        return subscription
+        return None if stored is None else unless_over(to_subscription(wanted.queue, stored), now)
 
     async def _insert(self, subscription: Subscription) -> bool:
         """Store it; False: the subscriber has one, or the id is taken."""

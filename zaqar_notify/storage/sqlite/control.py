@@ -16,8 +16,8 @@ from zaqar_notify.storage.control import (
     ControlStore,
     QueueRecord,
     QueueRecords,
-    SubscriptionOver,
     Subscriptions,
+    unless_over,
 )
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.sqlite.database import Database
@@ -213,7 +213,7 @@ class SQLiteSubscriptions(Subscriptions):
         now: datetime,
     ) -> Subscription:
         def write(db: apsw.Connection) -> Subscription:
-            existing = _by_subscriber(db, subscription, to_ms(now))
+            existing = _by_subscriber(db, subscription, now)
             stored = subscription if existing is None else renew(existing)
             db.execute(_REPLACE, from_subscription(stored))
             return stored
@@ -243,14 +243,14 @@ class SQLiteSubscriptions(Subscriptions):
         *,
         now: datetime,
     ) -> Subscription:
-        now_ms = to_ms(now)
+        wanted = (ref.project, ref.name, subscription_id, to_ms(now))
 
         def write(db: apsw.Connection) -> Subscription:
-            row = next(db.execute(_BY_ID, (ref.project, ref.name, subscription_id, now_ms)), None)
+            row = next(db.execute(_BY_ID, wanted), None)
             if row is None:
                 raise SubscriptionDoesNotExist(ref.name, subscription_id)
             changed = change(to_subscription(row))
-            other = _by_subscriber(db, changed, now_ms)
+            other = _by_subscriber(db, changed, now)
             if other is not None and other.id != subscription_id:
                 raise SubscriptionExists(ref.name, changed.subscriber)
             db.execute(_REPLACE, from_subscription(changed))
@@ -303,16 +303,9 @@ def _record(row: tuple[str, str, str, int, int]) -> QueueRecord:
     return QueueRecord(queue, revision)
 
 
-def _by_subscriber(db: apsw.Connection, wanted: Subscription, now: int) -> Subscription | None:
-    """The live subscription of the wanted one's subscriber.
-
-    Raises:
-        SubscriptionOver: One is over, and was not removed yet.
-    """
+def _by_subscriber(db: apsw.Connection, wanted: Subscription, now: datetime) -> Subscription | None:
+    """The live subscription of the wanted one's subscriber; see `unless_over`."""
     ref = wanted.queue
     for row in db.execute(_BY_SUBSCRIBER, (ref.project, ref.name, wanted.subscriber)):
-        subscription = to_subscription(row)
-        if to_ms(subscription.expires_at) <= now:
-            raise SubscriptionOver(subscription)
-        return subscription
+        return unless_over(to_subscription(row), now)
     return None
