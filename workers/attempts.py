@@ -67,7 +67,8 @@ class Attempts:
         with batch.taken:
             records = await self._make_each(batch)
             if records and batch.taken.is_held:
-                await self._ledger.write_for(batch.receiver.subscription, records)
+                pool, subscription = batch.taken.pool, batch.receiver.subscription
+                await self._ledger.write_for(pool, subscription, records)
 
     async def _make_each(self, batch: Batch) -> list[InternalMessage]:
         """Try each message; return the records of the deliveries still owed."""

@@ -54,6 +54,10 @@ class Consumer:
         self._poison = poison_rule(lease_seconds)
 
     @property
+    def pool(self) -> str:
+        return self.in_hand.pool
+
+    @property
     def ref(self) -> QueueRef:
         return self.in_hand.ref
 

@@ -61,4 +61,5 @@ class Dispatcher:
         """Put a job where workers of its release look. Claimed here time and again, it would be poison."""
         with working_on([taken]):
             say_written_later(version)
-            await self._ledger.write([later_record(taken.message.body, version)], project="")
+            later = later_record(taken.message.body, version)
+            await self._ledger.write(taken.pool, [later], project="")

@@ -9,7 +9,12 @@ from workers.replay_jobs import ReplayJobs
 from workers.store import RetryingStore
 from zaqar_notify.delivery import InternalMessage, by_queue
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
-from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscription
+from zaqar_notify.storage.internal import (
+    held_ref,
+    parked_ref,
+    queues_of_subscription,
+    undelivered_ref,
+)
 
 MAX_POST_BYTES = 1 << 20
 MAX_POST_MESSAGES = 500
@@ -22,27 +27,29 @@ class Ledger:
         self._replay_jobs = replay_jobs
         self._recorder = recorder
 
-    async def write(self, records: Iterable[InternalMessage], *, project: str) -> None:
-        """Store records of one project durably; perhaps twice when the store failed in between.
+    async def write(self, pool: str, records: Iterable[InternalMessage], *, project: str) -> None:
+        """Store records of one project durably in the pool of the job at hand; perhaps twice when the store failed in between.
 
         Raises:
             StorageUnavailable: The worker stops, and the store gives no answer.
         """
         for ref, messages in by_queue(records).items():
             for portion in _portions(messages):
-                await self._store.post(ref, portion, project=project)
+                await self._store.post(pool, ref, portion, project=project)
                 self._recorder.written(ref, len(portion))
 
     async def write_for(
-        self, subscription: Subscription, records: Sequence[InternalMessage]
+        self, pool: str, subscription: Subscription, records: Sequence[InternalMessage]
     ) -> None:
         """Store records of one subscription, and look after those on its own queues."""
-        await self.write(records, project=subscription.queue.project)
+        await self.write(pool, records, project=subscription.queue.project)
         own = {ref for ref, _ in records}.intersection(queues_of_subscription(subscription.id))
         if own:
-            await self._look_after(subscription, own)
+            await self._look_after(pool, subscription, own)
 
-    async def _look_after(self, subscription: Subscription, own: Collection[QueueRef]) -> None:
+    async def _look_after(
+        self, pool: str, subscription: Subscription, own: Collection[QueueRef]
+    ) -> None:
         """See to records on the subscription's own queues, because it may have changed meanwhile:
 
         - removed: its queues were deleted before these records came,
@@ -53,16 +60,14 @@ class Ledger:
         if current is None:
             await self.forget(subscription.queue, subscription.id)
         elif parked_ref(subscription.id) in own:
-            await self._replay_jobs.ensure(current)
+            await self._replay_jobs.ensure(pool, current)
         elif held_ref(subscription.id) in own and current.disabled_at is None:
-            await self._replay_jobs.order(current)
+            await self._replay_jobs.order(pool, current)
 
     async def forget(self, queue: QueueRef, subscription_id: str) -> None:
         """Drop all deliveries that wait for a subscription that is gone."""
-        count = 0
-        for ref in (parked_ref(subscription_id), held_ref(subscription_id)):
-            count += (await self._store.stats(ref)).total
-        await self._store.drop(queues_of_subscription(subscription_id))
+        count = await self._store.drop([parked_ref(subscription_id), held_ref(subscription_id)])
+        await self._store.drop([undelivered_ref(subscription_id)])
         if count:
             self._recorder.dropped_together(queue, subscription_id, count=count)
 

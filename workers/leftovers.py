@@ -15,6 +15,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, Undelivered, read_undelivered, read_work
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import (
     PREFIXES_OF_SUBSCRIPTIONS,
     UNDELIVERED_PREFIX,
@@ -51,21 +52,22 @@ async def remove(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) 
         StorageUnavailable: No answer came.
     """
     for prefix in PREFIXES_OF_SUBSCRIPTIONS:
-        async for name in _names(storage, prefix, stop):
-            owner = await _owner(storage, name, clock)
-            subscription_id = name.removeprefix(prefix)
-            if owner is None:
-                continue
-            if await storage.subscriptions.get(owner, subscription_id, now=clock.now()) is None:
-                await forget(owner, subscription_id)
+        for store in storage.pools.values():
+            async for name in _names(store, prefix, stop):
+                owner = await _owner(store, name, clock)
+                subscription_id = name.removeprefix(prefix)
+                if owner is None:
+                    continue
+                if await storage.subscriptions.get(owner, subscription_id, now=clock.now()) is None:
+                    await forget(owner, subscription_id)
 
 
-async def _names(storage: Storage, prefix: str, stop: Stop) -> AsyncIterator[str]:
+async def _names(store: MessageStore, prefix: str, stop: Stop) -> AsyncIterator[str]:
     """The names of internal queues that begin so."""
     marker = prefix
     while not stop.is_set():
         began = time.monotonic()
-        following = await storage.heads.internal(after=marker, limit=LISTED_AT_ONCE)
+        following = await store.heads.internal(after=marker, limit=LISTED_AT_ONCE)
         names = [name for name in following if name.startswith(prefix)]
         for name in names:
             yield name
@@ -75,9 +77,9 @@ async def _names(storage: Storage, prefix: str, stop: Stop) -> AsyncIterator[str
         await stop.pause(PAUSE * (time.monotonic() - began))
 
 
-async def _owner(storage: Storage, name: str, clock: Clock) -> QueueRef | None:
+async def _owner(store: MessageStore, name: str, clock: Clock) -> QueueRef | None:
     """Of which queue the subscription is, as the first record says; None: there is none to read."""
-    page = await storage.messages.page(
+    page = await store.messages.page(
         internal_ref(name),
         marker=None,
         limit=1,

@@ -90,7 +90,7 @@ class Replays:
                 with self._consumers.opened(taken.pool, own) as consumer:
                     if not await self._empty(consumer, taken, job):
                         return
-            await self._jobs.end(job)
+            await self._jobs.end(taken.pool, job)
 
     async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
         """Deliver all that is on the queue. False: the rest is left to another job, or there is no subscription any more."""
@@ -99,7 +99,7 @@ class Replays:
             if subscription is None:
                 return False
             if self._stop.is_set():
-                await self._jobs.come_back(job, subscription, delay=0)
+                await self._jobs.come_back(consumer.pool, job, subscription, delay=0)
                 return False
             receiver = self._receivers.of(subscription)
             if not await self._may_go_on(receiver, consumer, job):
@@ -110,7 +110,7 @@ class Replays:
                 return not await self._is_left_to_others(subscription, consumer, job)
             await self._deliver(batch, consumer, receiver, job)
             if endpoint.is_suspect:
-                await self._come_back_after_failure(subscription, job)
+                await self._come_back_after_failure(subscription, consumer.pool, job)
                 return False
         return False
 
@@ -123,7 +123,7 @@ class Replays:
         if self._slots.admits_probe(endpoint):
             return True
         delay = self._spread(LONGEST_PAUSE_SECONDS)
-        await self._jobs.come_back(job, receiver.subscription, delay=delay)
+        await self._jobs.come_back(consumer.pool, job, receiver.subscription, delay=delay)
         return False
 
     async def _deliver(
@@ -177,7 +177,7 @@ class Replays:
                 case WrittenLater(version=version):
                     with taken:
                         later = later_record(taken.message.body, version)
-                        await self._ledger.write([later], project="")
+                        await self._ledger.write(taken.pool, [later], project="")
                 case _:
                     taken.fail_part()
         return hopeless, live
@@ -187,6 +187,7 @@ class Replays:
             return
         with part_of_each(taken for taken, _, _ in hopeless):
             await self._untried.give_up(
+                hopeless[0][0].pool,
                 [(message, attempts) for _, message, attempts in hopeless],
                 subscription,
                 "the receiver did not recover while they were owed",
@@ -197,15 +198,18 @@ class Replays:
     ) -> bool:
         """Whether some is under a lease: another replay is under way, or broke off. This one comes back
         when that has ended."""
-        if not await self._store.is_any_on(consumer.ref):
+        if not await self._store.is_any_on(consumer.pool, consumer.ref):
             return False
-        await self._jobs.come_back(job, subscription, delay=self._lease_seconds)
+        await self._jobs.come_back(consumer.pool, job, subscription, delay=self._lease_seconds)
         return True
 
-    async def _come_back_after_failure(self, subscription: Subscription, job: Replay) -> None:
+    async def _come_back_after_failure(
+        self, subscription: Subscription, pool: str, job: Replay
+    ) -> None:
         failures = job.failures + 1
         pause = min(LONGEST_PAUSE_SECONDS, 1 << min(failures, 6))
         await self._jobs.come_back(
+            pool,
             job,
             subscription,
             delay=self._spread(pause),

@@ -29,6 +29,7 @@ class ReplayJobs:
 
     async def order(
         self,
+        pool: str,
         subscription: Subscription,
         *,
         delay: int = 0,
@@ -36,7 +37,7 @@ class ReplayJobs:
         failures: int = 0,
         failed_at: datetime | None = None,
     ) -> None:
-        """Have its parked and held deliveries delivered, `delay` seconds from now."""
+        """Have its deliveries that are parked and held in the pool delivered, `delay` seconds from now."""
         ref, job = replay_job(
             subscription,
             self._settings,
@@ -45,10 +46,10 @@ class ReplayJobs:
             failures=failures,
             failed_at=failed_at,
         )
-        await self._store.post(ref, [job], project=subscription.queue.project)
+        await self._store.post(pool, ref, [job], project=subscription.queue.project)
 
-    async def ensure(self, subscription: Subscription) -> None:
-        """Order a replay of its parked deliveries, unless there is one.
+    async def ensure(self, pool: str, subscription: Subscription) -> None:
+        """Order a replay of its deliveries that are parked in the pool, unless there is one.
 
         It is stored before the subscription names it: of two processes that come at once, the replay
         that is not named ends by itself.
@@ -61,7 +62,7 @@ class ReplayJobs:
             if current is None or current.replay_id is not None:
                 return
             replay_id = new_id()
-            await self.order(current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
+            await self.order(pool, current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
             await self._store.update_subscription(current, partial(_named, replay_id))
 
     async def current(self, job: Replay) -> Subscription | None:
@@ -82,6 +83,7 @@ class ReplayJobs:
 
     async def come_back(
         self,
+        pool: str,
         job: Replay,
         subscription: Subscription,
         *,
@@ -94,6 +96,7 @@ class ReplayJobs:
             return
         replay_id = job.id or new_id()
         await self.order(
+            pool,
             subscription,
             delay=delay,
             replay_id=replay_id,
@@ -103,16 +106,16 @@ class ReplayJobs:
         if subscription.replay_id is None:
             await self._store.update_subscription(subscription, partial(_named, replay_id))
 
-    async def end(self, job: Replay) -> None:
+    async def end(self, pool: str, job: Replay) -> None:
         """Nothing waits any more: deliveries go the usual way again."""
         subscription = await self.current(job)
         if subscription is None or subscription.replay_id is None:
             return
         await self._store.update_subscription(subscription, _unnamed)
         # Another worker that parked something before it saw that expects it to be fetched.
-        if await self._store.is_any_on(parked_ref(subscription.id)):
+        if await self._store.is_any_on(pool, parked_ref(subscription.id)):
             unnamed = msgspec.structs.replace(subscription, replay_id=None)
-            await self.come_back(job, unnamed, delay=1)
+            await self.come_back(pool, job, unnamed, delay=1)
 
 
 def _named(replay_id: str, subscription: Subscription) -> Subscription:

@@ -12,7 +12,7 @@ from workers.outages import Stop, until_answered
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import SubscriptionDoesNotExist
-from zaqar_notify.models import NewMessage, Queue, QueueRef, QueueStats, Subscription
+from zaqar_notify.models import NewMessage, Queue, QueueRef, Subscription
 from zaqar_notify.storage.planes import Storage
 
 T = TypeVar("T")
@@ -32,13 +32,15 @@ class RetryingStore:
     async def queue(self, ref: QueueRef) -> Queue | None:
         return await self.until_answered(partial(self._storage.queues.get, ref))
 
-    async def stats(self, ref: QueueRef) -> QueueStats:
-        stats = self._storage.queues.stats
-        return await self.until_answered(partial(stats, ref, now=self._clock.now()))
-
-    async def drop(self, internal: Sequence[QueueRef]) -> None:
-        """Remove internal queues with all that is on them."""
-        await self.until_answered(partial(self._storage.heads.drop_internal, internal))
+    async def drop(self, internal: Sequence[QueueRef]) -> int:
+        """Remove internal queues from every pool, with all that is on them; how many messages that was."""
+        count = 0
+        for store in self._storage.pools.values():
+            for ref in internal:
+                stats = partial(store.messages.stats, ref, now=self._clock.now())
+                count += (await self.until_answered(stats)).total
+            await self.until_answered(partial(store.heads.drop_internal, internal))
+        return count
 
     async def subscription(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
         get = self._storage.subscriptions.get
@@ -78,24 +80,27 @@ class RetryingStore:
             return await self.until_answered(update)
         return None
 
-    async def post(self, ref: QueueRef, messages: Sequence[NewMessage], *, project: str) -> None:
+    async def post(
+        self, pool: str, ref: QueueRef, messages: Sequence[NewMessage], *, project: str
+    ) -> None:
         """Store internal messages; perhaps twice when the store failed in between.
 
         Args:
             project: Whose deliveries they are about.
         """
         owed = InternalPost(messages, project=project)
-        post = self._storage.post
+        post = self._storage.pools[pool].messages.post
         await self.until_answered(lambda: post(ref, owed, now=self._clock.now()))
 
-    async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
+    async def cancelled(self, pool: str, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         """Those of the messages that were deleted before they were due."""
-        return await self.until_answered(partial(self._storage.messages.cancelled, ref, due))
+        cancelled = self._storage.pools[pool].messages.cancelled
+        return await self.until_answered(partial(cancelled, ref, due))
 
-    async def is_any_on(self, ref: QueueRef) -> bool:
+    async def is_any_on(self, pool: str, ref: QueueRef) -> bool:
         """Whether a message is on the queue that is due, claimed or not."""
         read = partial(
-            self._storage.messages.page,
+            self._storage.pools[pool].messages.page,
             ref,
             marker=None,
             limit=1,

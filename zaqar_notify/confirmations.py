@@ -66,10 +66,10 @@ async def ask(
     asked = service.kinds.of(subscription.subscriber)
     addressee = asked.addressee(subscription.subscriber) if asked else None
     if addressee is None:
-        partition = partition_of(subscription.queue, service.settings.delivery_partitions)
+        partition = service.partition_of(subscription.queue)
         await _leave(service, subscription, job, partition, now=now)
         return
-    # All processes look for an address's places in the same queue.
+    # All processes look for an address's places in the same queue of the same store.
     places = QueueRef(INTERNAL_PROJECT, hashlib.sha256(addressee.encode()).hexdigest())
     partition = partition_of(places, service.settings.delivery_partitions)
     lives = _link_seconds(subscription, kind, service.settings)
@@ -100,7 +100,8 @@ async def _leave(
     _, message = job
     delayed = msgspec.structs.replace(message, delay=delay, ttl=message.ttl + delay)
     owed = InternalPost([delayed], project=subscription.queue.project, idempotency_key=key)
-    await service.storage.post(outbox_ref(partition), owed, now=now)
+    messages = service.storage.pools[partition.pool].messages
+    await messages.post(outbox_ref(partition), owed, now=now)
     service.doorbell.ring(partition)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import msgspec
 
 from zaqar_notify.delivery import fan_out_jobs
-from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.errors import BodyInvalid, MessageDoesNotExist, ValidationFailed
 from zaqar_notify.metadata import MessageRules, message_rules
 from zaqar_notify.models import JsonObject, Message, NewMessage, Page, QueueRef
@@ -230,7 +229,7 @@ async def post(
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
     if posted.owes_deliveries:
-        service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
+        service.doorbell.ring(service.partition_of(ref))
     return Receipt(posted.ids, post.never_seen)
 
 
@@ -260,7 +259,7 @@ async def relay(
     )
     posted = await service.storage.post(ref, relayed, now=service.clock.now())
     if posted.owes_deliveries:
-        service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
+        service.doorbell.ring(service.partition_of(ref))
 
 
 async def page(

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.kinds import Kinds
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.health import Health
 from zaqar_notify.metrics import Metrics
+from zaqar_notify.models import QueueRef
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.planes import Storage
 
 
@@ -22,3 +25,7 @@ class Service:
     kinds: Kinds
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+
+    def partition_of(self, ref: QueueRef) -> Partition:
+        """In which the deliveries of a client's queue are owed, in the queue's pool."""
+        return partition_of(ref, self.settings.delivery_partitions, self.storage.pool_of(ref))

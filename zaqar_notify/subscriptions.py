@@ -23,7 +23,6 @@ from zaqar_notify.delivery import (
     say_written_later,
     signed_paths,
 )
-from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
@@ -244,7 +243,7 @@ async def undelivered(
     """The deliveries to this subscription that were given up, oldest first."""
     limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="deliveries")
     subscription = await get(service, ref, subscription_id)
-    page = await service.storage.messages.page(
+    page = await service.storage.store_of(ref).messages.page(
         undelivered_ref(subscription.id), marker=marker, limit=limit, now=service.clock.now()
     )
     return [given_up for message in page.messages if (given_up := _given_up(message))]
@@ -290,8 +289,8 @@ async def _send(service: Service, ref: QueueRef, record: InternalMessage) -> Non
     """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
     internal, message = record
     owed = InternalPost([message], project=ref.project)
-    await service.storage.post(internal, owed, now=service.clock.now())
-    service.doorbell.ring(partition_of(ref, service.settings.delivery_partitions))
+    await service.storage.store_of(ref).messages.post(internal, owed, now=service.clock.now())
+    service.doorbell.ring(service.partition_of(ref))
 
 
 def _secret(service: Service, subscription: Subscription) -> SigningSecret:

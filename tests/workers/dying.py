@@ -33,13 +33,13 @@ async def die(uri: str, kind: str) -> None:
     write = Ledger.write
 
     async def write_too_late(
-        self: Ledger, records: Iterable[InternalMessage], *, project: str
+        self: Ledger, pool: str, records: Iterable[InternalMessage], *, project: str
     ) -> None:
         records = list(records)
         is_own = any(ref.name.startswith(kind) for ref, _ in records)
         if is_own:
             await storage.subscriptions.delete(subscription.queue, subscription.id)
-        await write(self, records, project=project)
+        await write(self, pool, records, project=project)
         if is_own:
             os.kill(os.getpid(), signal.SIGKILL)
 

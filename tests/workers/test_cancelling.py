@@ -108,8 +108,8 @@ async def test_a_job_that_was_put_aside_and_given_back_is_delivered_but_for_what
     )
     office.clock.advance(seconds=DELAY + 1)
     now = office.clock.now()
-    async for what, message in put_aside(office.storage, job=None, now=now):
-        await give_back(office.storage, what, message, settings=office.settings, now=now)
+    async for what, message in put_aside(office.storage.store, job=None, now=now):
+        await give_back(office.storage.store, what, message, settings=office.settings, now=now)
     await office.storage.messages.purge(QUEUE, now=now)
 
     await office.work_off()

@@ -32,14 +32,14 @@ async def a_job(office: Office) -> bytes:
 
 async def all_put_aside(office: Office, job: str | None = None) -> list[PutAside]:
     now = office.clock.now()
-    return [what async for what, _ in put_aside(office.storage, job=job, now=now)]
+    return [what async for what, _ in put_aside(office.storage.store, job=job, now=now)]
 
 
 async def give_all_back(office: Office) -> list[bool]:
     now = office.clock.now()
     return [
-        await give_back(office.storage, what, message, settings=office.settings, now=now)
-        async for what, message in put_aside(office.storage, job=None, now=now)
+        await give_back(office.storage.store, what, message, settings=office.settings, now=now)
+        async for what, message in put_aside(office.storage.store, job=None, now=now)
     ]
 
 
@@ -93,6 +93,6 @@ async def test_what_can_not_be_read_stays_where_it_is_until_it_is_dropped(office
     assert len(await all_put_aside(office)) == 1
 
     now = office.clock.now()
-    async for _, message in put_aside(office.storage, job=None, now=now):
-        await drop(office.storage, message, now=now)
+    async for _, message in put_aside(office.storage.store, job=None, now=now):
+        await drop(office.storage.store, message, now=now)
     assert await all_put_aside(office) == []

@@ -75,14 +75,15 @@ async def _run(
     found = []
     try:
         async with store_clock(storage) as clock:
-            async for what, message in poison.put_aside(storage, job=job, now=clock.now()):
-                found.append(what)
-                if drop:
-                    await poison.drop(storage, message, now=clock.now())
-                elif retry:
-                    is_done &= await poison.give_back(
-                        storage, what, message, settings=settings, now=clock.now()
-                    )
+            for store in storage.pools.values():
+                async for what, message in poison.put_aside(store, job=job, now=clock.now()):
+                    found.append(what)
+                    if drop:
+                        await poison.drop(store, message, now=clock.now())
+                    elif retry:
+                        is_done &= await poison.give_back(
+                            store, what, message, settings=settings, now=clock.now()
+                        )
     finally:
         await storage.close()
     if as_json:

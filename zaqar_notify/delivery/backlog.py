@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class QueueBacklog(msgspec.Struct, frozen=True):
-    """The jobs or deliveries in one internal queue, claimed ones included.
+    """The jobs or deliveries in the internal queues of one name, claimed ones included.
 
     `overdue_seconds` says for how long the oldest that is due has been due; 0 when none is.
     """
@@ -111,11 +112,25 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         for partition in await partitions_in_use(storage, settings)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
+    stores = storage.pools.values()
     parked, held = [
-        await storage.heads.count_internal(prefix=prefix) for prefix in (PARKED_PREFIX, HELD_PREFIX)
+        sum([await store.heads.count_internal(prefix=prefix) for store in stores])
+        for prefix in (PARKED_PREFIX, HELD_PREFIX)
     ]
-    poison = await storage.queues.stats(POISON_REF, now=now)
-    return Backlog(owed, parked, held, poison.total)
+    poison = sum([(await store.messages.stats(POISON_REF, now=now)).total for store in stores])
+    return Backlog(_of_all_pools(owed), parked, held, poison)
+
+
+def _of_all_pools(parts: Iterable[QueueBacklog]) -> list[QueueBacklog]:
+    """Partitions of one number are counted as one, whatever their pools."""
+    together: dict[tuple[str, int], QueueBacklog] = {}
+    for part in parts:
+        key = (part.queue, part.partition)
+        other = together.get(key, msgspec.structs.replace(part, count=0))
+        together[key] = QueueBacklog(
+            *key, part.count + other.count, max(part.overdue_seconds, other.overdue_seconds)
+        )
+    return list(together.values())
 
 
 async def _backlog_of(

@@ -20,13 +20,13 @@ LISTED_AT_ONCE = 100
 
 
 @lru_cache(maxsize=65536)
-def partition_of(queue: QueueRef, partitions: int) -> Partition:
-    """In which the deliveries of this queue's messages are owed.
+def partition_of(queue: QueueRef, partitions: int, pool: str = DEFAULT_POOL) -> Partition:
+    """In which the deliveries of this queue's messages are owed, given the queue's pool.
 
     The same in every process and release: workers share the partitions out.
     """
     number = crc32(f"{queue.project}\n{queue.name}".encode()) % partitions
-    return Partition(DEFAULT_POOL, number)
+    return Partition(pool, number)
 
 
 def partitions_of(storage: Storage, settings: Settings) -> set[Partition]:

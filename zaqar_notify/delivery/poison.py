@@ -11,8 +11,8 @@ from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.models import DeadLetter, Message, NewMessage, QueueRef
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import POISON_REF, outbox_ref, retry_ref
-from zaqar_notify.storage.planes import Storage
 
 PAGE = 100
 
@@ -54,12 +54,12 @@ def poison_rule(lease_seconds: int) -> DeadLetter:
 
 
 async def put_aside(
-    storage: Storage, *, job: str | None, now: datetime
+    store: MessageStore, *, job: str | None, now: datetime
 ) -> AsyncIterator[tuple[PutAside, Message]]:
-    """All of them, oldest first, or the one with the id `job`."""
+    """All of a message store, oldest first, or the one with the id `job`."""
     marker: str | None = None
     while True:
-        page = await storage.messages.page(
+        page = await store.messages.page(
             POISON_REF, marker=marker, limit=PAGE, now=now, include_claimed=True
         )
         for message in page.messages:
@@ -71,9 +71,9 @@ async def put_aside(
 
 
 async def give_back(
-    storage: Storage, what: PutAside, message: Message, *, settings: Settings, now: datetime
+    store: MessageStore, what: PutAside, message: Message, *, settings: Settings, now: datetime
 ) -> bool:
-    """Let the workers try it again; False: it can't be read, so its queue is not known.
+    """Let the workers of its store try it again; False: it can't be read, so its queue is not known.
 
     Broken off in between, it is in both places, and its deliveries may come twice.
     """
@@ -82,13 +82,13 @@ async def give_back(
     partition = partition_of(QueueRef(what.project, what.queue), settings.delivery_partitions)
     ref = retry_ref(partition) if what.job == "deliver" else outbox_ref(partition)
     again = NewMessage(body=message.body, ttl=OWED_TTL_SECONDS)
-    await storage.post(ref, InternalPost([again]), now=now)
-    await drop(storage, message, now=now)
+    await store.messages.post(ref, InternalPost([again]), now=now)
+    await drop(store, message, now=now)
     return True
 
 
-async def drop(storage: Storage, message: Message, *, now: datetime) -> None:
-    await storage.messages.delete_many(POISON_REF, [message.id], claim_ids=None, now=now)
+async def drop(store: MessageStore, message: Message, *, now: datetime) -> None:
+    await store.messages.delete_many(POISON_REF, [message.id], claim_ids=None, now=now)
 
 
 def _described(message: Message) -> PutAside:

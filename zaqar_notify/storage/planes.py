@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
@@ -42,16 +43,32 @@ from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
 
 REMOVED_AT_ONCE = 500
 
+Placement: TypeAlias = Callable[[QueueRef], str]
+"""Says in which pool a client's queue is."""
+
+
+def in_default_pool(ref: QueueRef) -> str:
+    return DEFAULT_POOL
+
 
 class Storage:
     """The store, for service functions and workers. Made by `storage.registry.open_storage`."""
 
-    def __init__(self, control: ControlStore, store: MessageStore) -> None:
+    def __init__(
+        self,
+        control: ControlStore,
+        store: MessageStore,
+        *,
+        others: Mapping[str, MessageStore] | None = None,
+        placement: Placement = in_default_pool,
+    ) -> None:
+        """`store` is the message store of the default pool; `others` are those of other pools."""
         self.control = control
         self.store = store
-        self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store}
+        self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store, **(others or {})}
         """The message stores, by the names of their pools."""
-        self._planes = _Planes(control, store)
+        self.pool_of = placement
+        self._planes = _Planes(control, self.pools)
         self.queues = Queues(self._planes)
         self.subscriptions = Subscriptions(self._planes)
         self.heads = store.heads
@@ -59,9 +76,6 @@ class Storage:
         self.claims = store.claims
         self.read_clock = store.read_clock
         self.take_turn = store.take_turn
-        self.restored = store.restored
-        self.prove = store.prove
-        self.stop_waiting = store.stop_waiting
 
     @property
     def clock(self) -> Clock:
@@ -70,7 +84,12 @@ class Storage:
 
     @clock.setter
     def clock(self, clock: Clock) -> None:
-        self.store.clock = clock
+        for store in self.pools.values():
+            store.clock = clock
+
+    def store_of(self, ref: QueueRef) -> MessageStore:
+        """The message store of a client's queue, and of what is owed to its subscriptions."""
+        return self.pools[self.pool_of(ref)]
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         """As `Messages.post`; a queue that is absent is created, unless the post is refused."""
@@ -109,26 +128,44 @@ class Storage:
                 await self._planes.make_head(missing.ref, now)
 
     async def ping(self) -> None:
-        """Ask both stores for an answer.
+        """Ask all stores for an answer.
 
         Raises:
             StorageUnavailable: One gave none.
         """
-        await self.store.ping()
+        for store in self.pools.values():
+            await store.ping()
         await self.control.ping()
 
+    async def prove(self) -> None:
+        """As `MessageStore.prove`, of each message store."""
+        for store in self.pools.values():
+            await store.prove()
+
+    async def restored(self) -> int:
+        """As `MessageStore.restored`, of each message store."""
+        return sum([await store.restored() for store in self.pools.values()])
+
     async def diagnose(self) -> list[Finding]:
-        """Findings of both stores, for an operator."""
-        return [*await self.store.diagnose(), *await self.control.diagnose()]
+        """Findings of all stores, for an operator."""
+        of_stores = [finding for store in self.pools.values() for finding in await store.diagnose()]
+        return [*of_stores, *await self.control.diagnose()]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
         """As `MessageStore.sweep`, and apply changes of records that a process left unapplied."""
-        applied = await self._planes.apply_left(limit)
-        return max(applied, await self.store.sweep(now=now, limit=limit))
+        done = [await self._planes.apply_left(limit)]
+        done += [await store.sweep(now=now, limit=limit) for store in self.pools.values()]
+        return max(done)
+
+    def stop_waiting(self) -> None:
+        """As `MessageStore.stop_waiting`, of each message store."""
+        for store in self.pools.values():
+            store.stop_waiting()
 
     async def close(self) -> None:
-        """Finish the writes under way, then let go of both stores. Idempotent."""
-        await self.store.close()
+        """Finish the writes under way, then let go of all stores. Idempotent."""
+        for store in self.pools.values():
+            await store.close()
         await self.control.close()
 
 
@@ -288,9 +325,10 @@ class Subscriptions:
 class _Planes:
     """The steps that touch both stores."""
 
-    def __init__(self, control: ControlStore, store: MessageStore) -> None:
+    def __init__(self, control: ControlStore, pools: Mapping[str, MessageStore]) -> None:
         self.control = control
-        self.store = store
+        self.store = pools[DEFAULT_POOL]
+        self._pools = pools
 
     async def make_head(self, ref: QueueRef, now: datetime) -> None:
         """Let the queue have a record and a head."""
@@ -334,8 +372,9 @@ class _Planes:
                 return
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
-        """Remove subscriptions that are over, with the queues that are their own."""
+        """Remove subscriptions that are over, with the queues that are their own, in every pool."""
         if gone:
             own = [ref for each in gone for ref in queues_of_subscription(each.id)]
-            await self.store.heads.drop_internal(own)
+            for store in self._pools.values():
+                await store.heads.drop_internal(own)
             await self.control.subscriptions.remove(gone)
