@@ -244,7 +244,7 @@ async def test_a_count_that_takes_too_long_is_not_shown_and_makes_no_alarm(
 ) -> None:
     never = asyncio.Event()
     monkeypatch.setattr(backlog_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(api.service.storage.queues, "stats", lambda *_, **__: never.wait())
+    monkeypatch.setattr(api.service.storage.messages, "stats", lambda *_, **__: never.wait())
 
     samples = await scrape(api)
 
@@ -265,7 +265,7 @@ async def test_a_count_that_failed_is_made_again_soon_and_one_that_took_long_is_
 
     monkeypatch.setattr(backlog_module, "KEEP_SECONDS", 0)
     with monkeypatch.context() as away:
-        away.setattr(service.storage.queues, "stats", refuse)
+        away.setattr(service.storage.messages, "stats", refuse)
         assert await look() is None
     assert await look() is not None
 
@@ -274,7 +274,7 @@ async def test_a_count_that_failed_is_made_again_soon_and_one_that_took_long_is_
     with monkeypatch.context() as slow:
         slow.setattr(backlog_module, "LOOK_SECONDS", 0.05)
         slow.setattr(backlog_module, "KEEP_FACTOR", 1000)
-        slow.setattr(service.storage.queues, "stats", lambda *_, **__: never.wait())
+        slow.setattr(service.storage.messages, "stats", lambda *_, **__: never.wait())
         assert await look() is None
     assert await look() is None
 
