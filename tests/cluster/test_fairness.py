@@ -9,18 +9,19 @@ import aiohttp
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import API_HEADERS, Hook, post, subscribe
 
-LANES = 8
+SLOTS = 8
 SHARE = 6
-"""Of the lanes of one worker, for a project alone: three quarters."""
+"""Of the slots of one worker, for a project alone: three quarters."""
 
 WORKER = {
-    "ZAQAR_DELIVERY_CONCURRENCY": f"{LANES}",
+    "ZAQAR_DELIVERY_CONCURRENCY": f"{SLOTS}",
     "ZAQAR_SHUTDOWN_SECONDS": "0.5",
     "ZAQAR_DELIVERY_CONCURRENCY_PER_ENDPOINT": "2",
     # No try ends while the test goes on.
     "ZAQAR_DELIVERY_TIMEOUT_SECONDS": "60",
 }
-ENDPOINTS = 40
+ENDPOINTS = 16
+"""With two attempts at each, they could fill the slots of both workers twice."""
 POSTS = 20
 
 

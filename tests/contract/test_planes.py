@@ -394,7 +394,7 @@ async def test_with_the_control_store_away_known_queues_go_on(
 
     assert posted.owes_deliveries is True
     assert bodies(await page(storage, queue)) == ["b"]
-    assert await page(storage, other_queue) == await page(storage, other_queue)
+    assert bodies(await page(storage, other_queue)) == []
     with pytest.raises(StorageUnavailable):
         await post(storage, other_queue, bodies=["a"])
     with pytest.raises(StorageUnavailable):
