@@ -41,6 +41,17 @@ async def test_a_deletion_before_it_is_due_cancels(storage: Storage, queue: Queu
     assert [message.id for message in await everything(storage, queue)] == [kept]
 
 
+async def test_cancelled_messages_are_found_among_a_great_many(
+    storage: Storage, queue: QueueRef
+) -> None:
+    first, last = await delayed(storage, queue, "a", "b")
+    await storage.messages.delete(queue, last, claim_id=None, now=START)
+
+    others = [f"{number}" for number in range(40_000)]
+
+    assert await cancelled(storage, queue, first, *others, last) == {last}
+
+
 async def test_a_deletion_of_what_is_due_does_not(storage: Storage, queue: QueueRef) -> None:
     first, claimed, second = await delayed(storage, queue, "a", "b", "c")
     await storage.messages.delete(queue, first, claim_id=None, now=after(DELAY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 
@@ -11,14 +12,17 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of
 from zaqar_notify.storage.sqlite.database import Database
-from zaqar_notify.storage.sqlite.statements import marks
 from zaqar_notify.storage.values import MILLISECOND, to_ms
 
 KEPT_MS = CANCELLED_KEPT // MILLISECOND
 ANY_HELD = (
     "SELECT 1 FROM messages INDEXED BY held_messages WHERE queue = ? AND held_until > ? LIMIT 1"
 )
-CANCELLED = "SELECT what, cancelled_at FROM cancellations WHERE project = ? AND queue = ? AND what IN ({marks})"
+CANCELLED = (
+    "SELECT what, cancelled_at FROM cancellations "
+    "WHERE project = ? AND queue = ? AND what IN (SELECT value FROM json_each(?))"
+)
+"""A list of ids is one parameter, because a post may have more messages than a statement takes parameters."""
 
 
 def cancel(db: apsw.Connection, ref: QueueRef, what: Iterable[str], now: int) -> None:
@@ -38,9 +42,9 @@ def cancel_all(db: apsw.Connection, ref: QueueRef, number: int, salt: bytes, now
 def find_cancelled(database: Database, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
     """As `MessageStore.cancelled`."""
     wanted = {*due, *map(life_of, due)}
-    statement = CANCELLED.format(marks=marks(len(wanted)))
+    bindings = (ref.project, ref.name, json.dumps([*wanted]))
     with database.errors:
-        noted: dict[str, int] = dict(database.read(statement, (ref.project, ref.name, *wanted)))
+        noted: dict[str, int] = dict(database.read(CANCELLED, bindings))
     return {
         message_id
         for message_id, at in due.items()
