@@ -276,6 +276,7 @@ async def test_what_is_written_at_a_revision_that_the_control_store_lost_is_in_f
         await storage.queues.create(queue, metadata=STRICT, now=START)
 
     assert await applied_rules(storage, queue) == STRICT
+    assert await storage.control.records.unapplied(limit=10) == []
 
 
 async def test_a_subscription_that_broke_off_before_it_was_stored_costs_jobs_alone(

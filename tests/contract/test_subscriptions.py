@@ -376,3 +376,13 @@ async def test_delete_all_removes_every_subscription_of_its_queue(
     assert await listed(storage, queue) == []
     assert await listed(storage, other_queue) == [HOOK]
     assert await storage.queues.get(queue) is not None
+
+
+async def test_a_subscription_that_was_ended_keeps_no_queue_subscribed_to(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue)
+
+    await storage.control.subscriptions.end(queue)
+
+    assert await storage.control.subscriptions.longest(queue) is None

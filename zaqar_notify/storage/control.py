@@ -172,7 +172,7 @@ class Subscriptions(ABC):
 
     @abstractmethod
     async def longest(self, ref: QueueRef) -> datetime | None:
-        """The latest instant at which a subscription of the queue expires; None without one."""
+        """The latest instant at which a subscription of the queue expires; None when all were ended."""
 
     @abstractmethod
     async def end(self, ref: QueueRef, subscription_id: str | None = None) -> None:

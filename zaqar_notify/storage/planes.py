@@ -206,9 +206,8 @@ class Queues:
             QueueDoesNotExist: The queue was never created.
         """
         record = await self._records.update(ref, change)
-        if not await self._planes.apply(record):
+        if not await self._planes.apply_change(record):
             raise QueueDoesNotExist(ref.name)
-        await self._records.applied(ref, revision=record.revision)
         return record.queue.metadata
 
     async def delete(self, ref: QueueRef, *, now: datetime) -> None:
@@ -338,8 +337,12 @@ class _Planes:
             if record is not None:
                 await self.apply(record)
 
-    async def apply(self, record: QueueRecord) -> bool:
-        """Bring the queue's head to the record's revision; whether there still is a record."""
+    async def apply(self, record: QueueRecord) -> QueueRecord | None:
+        """Bring the queue's head to the record's revision, which is raised if the head is past it.
+
+        Returns:
+            The record that was applied; None when there is none any more.
+        """
         ref, heads = record.queue.ref, self.store.heads
         present: QueueRecord | None = record
         while present is not None:
@@ -350,17 +353,24 @@ class _Planes:
                 longest = await self.control.subscriptions.longest(ref)
                 if longest is not None and longest != until:
                     await heads.raise_subscribed(ref, longest)
-                return True
+                return present
             above = await heads.revision(ref)
             present = await self.control.records.raise_revision(ref, above=above)
-        return False
+        return None
+
+    async def apply_change(self, changed: QueueRecord) -> bool:
+        """Apply an unapplied record, and note that in it; whether there still is a record."""
+        applied = await self.apply(changed)
+        if applied is None:
+            return False
+        await self.control.records.applied(applied.queue.ref, revision=applied.revision)
+        return True
 
     async def apply_left(self, limit: int) -> int:
         """Apply changes of records that their processes did not; how many."""
         left = await self.control.records.unapplied(limit=limit)
         for record in left:
-            await self.apply(record)
-            await self.control.records.applied(record.queue.ref, revision=record.revision)
+            await self.apply_change(record)
         return len(left)
 
     async def lower_subscribed(self, ref: QueueRef) -> None:

@@ -261,15 +261,12 @@ class MongoSubscriptions(Subscriptions):
     async def longest(self, ref: QueueRef) -> datetime | None:
         with storage_errors():
             longest = await self._subscriptions.find_one(
-                {"queue": queue_key(ref)},
+                {"queue": queue_key(ref), "expires_at": {"$gt": DELETED}},
                 {"expires_at": 1},
                 sort=[("expires_at", -1)],
                 hint=BY_QUEUE_EXPIRY,
             )
-        if longest is None or longest["expires_at"] <= DELETED:
-            return None
-        expires_at: datetime = longest["expires_at"]
-        return expires_at
+        return None if longest is None else longest["expires_at"]
 
     async def end(self, ref: QueueRef, subscription_id: str | None = None) -> None:
         which = {"queue": queue_key(ref)}

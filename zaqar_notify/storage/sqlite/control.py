@@ -53,7 +53,7 @@ OVER = (
 )
 LONGEST = (
     "SELECT expires_at FROM subscriptions INDEXED BY lives_of_subscriptions "
-    "WHERE project = ? AND queue = ? ORDER BY expires_at DESC LIMIT 1"
+    "WHERE project = ? AND queue = ? AND expires_at > ? ORDER BY expires_at DESC LIMIT 1"
 )
 _REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(13)})"
 _END = "UPDATE subscriptions SET expires_at = ? WHERE project = ? AND queue = ?"
@@ -259,7 +259,7 @@ class SQLiteSubscriptions(Subscriptions):
         return await self._database.write(write)
 
     async def longest(self, ref: QueueRef) -> datetime | None:
-        row = self._database.read_one(LONGEST, (ref.project, ref.name))
+        row = self._database.read_one(LONGEST, (ref.project, ref.name, to_ms(DELETED)))
         return None if row is None else from_ms(row[0])
 
     async def end(self, ref: QueueRef, subscription_id: str | None = None) -> None:
