@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from importlib.metadata import EntryPoint, entry_points
 from urllib.parse import urlsplit
 
@@ -59,16 +60,18 @@ async def open_storage(
             f"ZAQAR_STORE_URI names {driver.about}, which lacks {', '.join(sorted(missing))}: the "
             "guarantees of the service need it; use another kind of store"
         )
-    store = await driver.open(uri, unreliable=unreliable, prepare=prepare)
-    if control_uri is None:
-        control = store.control
-    else:
-        other = await driver_of(control_uri).open(
-            control_uri, unreliable=unreliable, prepare=prepare
-        )
-        control = other.control
-    if control is None:
-        raise StartRefused(
-            f"{shown(control_uri or uri)} can't keep queues' records and subscriptions"
-        )
-    return Storage(control, store)
+    async with AsyncExitStack() as refused:
+        store = await driver.open(uri, unreliable=unreliable, prepare=prepare)
+        refused.push_async_callback(store.close)
+        controlling = store
+        if control_uri is not None:
+            controlling = await driver_of(control_uri).open(
+                control_uri, unreliable=unreliable, prepare=prepare
+            )
+            refused.push_async_callback(controlling.close)
+        if controlling.control is None:
+            raise StartRefused(
+                f"{shown(control_uri or uri)} can't keep queues' records and subscriptions"
+            )
+        refused.pop_all()
+    return Storage(controlling.control, store)
