@@ -116,10 +116,8 @@ class FanOuts:
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
         """Leave out the messages that were deleted before they were due."""
         for job in jobs:
-            if not job.due:
-                continue
-            cancelled = await self._store.cancelled(job.taken.pool, ref, job.due)
-            if cancelled:
+            due, pool = job.due, job.taken.pool
+            if due and (cancelled := await self._store.cancelled(pool, ref, due)):
                 job.leave_out(cancelled)
                 self._recorder.cancelled(ref, len(cancelled))
 

@@ -76,17 +76,16 @@ class Retries:
         """They come back with their attempt unspent, unless it would be too late then."""
         subscription, now = receiver.subscription, self._clock.now()
         delay = max(1, outcome.retry_after_seconds or 0)
-        at = now + timedelta(seconds=delay)
-        over = [message for message in messages if self._is_over(message, at)]
-        if over:
-            self._recorder.given_up_together(subscription, outcome.detail, count=len(over))
+        are_over = [self._is_over(message, now + timedelta(seconds=delay)) for message in messages]
+        if any(are_over):
+            self._recorder.given_up_together(subscription, outcome.detail, count=sum(are_over))
         return [
             undelivered_record(
                 message, subscription, outcome=outcome, attempts=attempt - 1, now=now
             )
-            if message in over
+            if is_over
             else self._retry(message, subscription, attempt, delay)
-            for message in messages
+            for message, is_over in zip(messages, are_over, strict=True)
         ]
 
     def deferred(
