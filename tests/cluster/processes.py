@@ -266,7 +266,10 @@ async def claim(session: aiohttp.ClientSession, api: Api, queue: str, body: obje
     return time.monotonic() - began
 
 
-async def subscribe(session: aiohttp.ClientSession, api: Api, hook: Hook) -> None:
+async def subscribe(session: aiohttp.ClientSession, api: Api, hook: Hook) -> str:
+    """Let the hook be notified of its queue; the subscription's id."""
     url = f"{api.url}/v2/queues/{hook.queue}/subscriptions"
     async with session.post(url, json={"subscriber": hook.url, "ttl": 3600}) as answered:
         assert answered.status == 201, await answered.text()
+        subscription_id: str = (await answered.json())["subscription_id"]
+        return subscription_id

@@ -84,6 +84,33 @@ async def test_new_messages_are_new_to_receivers_and_observers(
     assert seen.isdisjoint(of_new)
 
 
+async def test_records_and_subscriptions_alone_can_be_put_back(
+    cluster: Cluster, session: aiohttp.ClientSession, hook: Hook, store_uri: str
+) -> None:
+    api, worker = cluster.api(), cluster.worker()
+    subscription = await subscribe(session, api, hook)
+    control = {name: dump(store_uri)[name] for name in ("records", "subscriptions")}
+    one = f"{api.url}/v2/queues/{hook.queue}/subscriptions/{subscription}"
+    async with session.delete(one) as deleted:
+        assert deleted.status == 204
+    await post_many(session, api, "unlisted", "kept")
+    restore(store_uri, control)
+
+    found = cluster.run("doctor")
+    told = cluster.run("restored")
+    mended = cluster.run("doctor")
+
+    assert "of the first 2 queues 1 without a record, 1 with subscriptions" in found.stdout
+    assert "mended: 1 without a record, 1 with subscriptions" in told.stdout
+    assert "of the first" not in mended.stdout
+    await post_many(session, api, hook.queue, "new")
+    await hook.received(f"new {NUMBER - 1}")
+    async with session.get(f"{api.url}/v2/queues") as listed:
+        names = [queue["name"] for queue in (await listed.json())["queues"]]
+    assert names == sorted([hook.queue, "unlisted"])
+    assert (worker.stop(), api.stop()) == (0, 0)
+
+
 def test_both_recipes_end_with_it() -> None:
     recipes = re.findall(
         r"mongorestore.*?(?:api worker\n|is delivered again)", read("cluster.md"), re.S

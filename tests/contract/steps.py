@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
 
 from tests.clock import START
 from zaqar_notify.clock import new_id
@@ -262,3 +265,17 @@ async def together(*steps: Coroutine[object, object, None]) -> None:
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         for step in steps:
             group.create_task(step)
+
+
+def first(
+    monkeypatch: pytest.MonkeyPatch, store: object, method: str, do: Callable[[], Any]
+) -> None:
+    """Do something once, before the next call of this method of a store."""
+    called = getattr(store, method)
+
+    async def do_first(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(store, method, called)
+        await do()
+        return await called(*arguments, **options)
+
+    monkeypatch.setattr(store, method, do_first)

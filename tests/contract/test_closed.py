@@ -31,6 +31,9 @@ EVERY_METHOD: dict[str, Call] = {
     ),
     "heads.drop_internal": lambda storage, queue, message_id: storage.heads.drop_internal([OUTBOX]),
     "heads.internal": lambda storage, queue, message_id: storage.heads.internal(after="", limit=1),
+    "heads.of_clients": lambda storage, queue, message_id: storage.heads.of_clients(
+        after=None, limit=1
+    ),
     "heads.count_internal": lambda storage, queue, message_id: storage.heads.count_internal(
         prefix="outbox."
     ),

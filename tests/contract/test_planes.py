@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +19,7 @@ from tests.contract.steps import (
     bodies,
     claim,
     everything,
+    first,
     hold,
     new_message,
     page,
@@ -63,20 +63,6 @@ def ending_before(store: object, method: str) -> Iterator[None]:
         patches.setattr(store, method, ends)
         with pytest.raises(Ends):
             yield
-
-
-def first(
-    monkeypatch: pytest.MonkeyPatch, store: object, method: str, do: Callable[[], Any]
-) -> None:
-    """Do something once, before the next call of this method of a store."""
-    called = getattr(store, method)
-
-    async def do_first(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(store, method, called)
-        await do()
-        return await called(*arguments, **options)
-
-    monkeypatch.setattr(store, method, do_first)
 
 
 async def applied_rules(storage: Storage, queue: QueueRef) -> JsonObject:

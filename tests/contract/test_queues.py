@@ -419,3 +419,18 @@ async def test_messages_are_counted_over_all_internal_queues_whose_names_begin_a
     assert deleted.id
     assert await storage.heads.count_internal(prefix="parked.") == 2 + 3 + 1
     assert await storage.heads.count_internal(prefix="none.") == 0
+
+
+async def test_queues_of_clients_with_a_head_are_listed_in_pages(storage: Storage) -> None:
+    there = [QueueRef("a", "2"), QueueRef("a", "é"), QueueRef("b", "1"), QueueRef("é", "1")]
+    dropped = QueueRef("a", "3")
+    for ref in [*reversed(there), dropped, QueueRef(INTERNAL_PROJECT, "z")]:
+        await post(storage, ref, bodies=["a"])
+    await storage.queues.delete(dropped, now=START)
+
+    beginning = await storage.heads.of_clients(after=None, limit=3)
+    rest = await storage.heads.of_clients(after=beginning[-1], limit=3)
+
+    assert [*beginning, *rest] == there
+    assert await storage.heads.of_clients(after=dropped, limit=2) == there[1:3]
+    assert await storage.heads.of_clients(after=there[-1], limit=3) == []

@@ -30,6 +30,7 @@ STATEMENTS = {
     "cancelled messages": cancelling.CANCELLED,
     "unapplied records": control.UNAPPLIED,
     "internal queues": heads.INTERNAL,
+    "queues of clients": heads.OF_CLIENTS,
     "dropped heads": heads.FORGOTTEN,
 }
 

@@ -18,13 +18,13 @@ from typer.testing import CliRunner, Result
 
 from tests.service import free_port, outside_environ
 from zaqar_notify import __version__
-from zaqar_notify.cli import app
+from zaqar_notify.cli import app, restored_command
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
 from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import NewMessage
+from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.operations.single import DATABASE
 from zaqar_notify.settings import SECTIONS
 from zaqar_notify.settings.pages import entries, example_file, markdown_page
@@ -282,3 +282,34 @@ def test_a_store_that_goes_away_during_the_start_ends_it_with_a_sentence(
 
     assert result.exit_code == 1
     assert result.output == "The store is unavailable: the connection was reset\n"
+
+
+async def _make_queues_of_two_states(uri: str) -> None:
+    """One queue has lost its record, and another one its change."""
+    storage = await open_storage(uri)
+    now = storage.clock.now()
+    for name in ("unlisted", "changed", "whole"):
+        await storage.queues.create(QueueRef("demo", name), metadata={}, now=now)
+    await storage.control.records.remove(QueueRef("demo", "unlisted"), revision=1)
+    await storage.control.records.update(QueueRef("demo", "changed"), lambda _: {})
+    await storage.heads.put(
+        QueueRef("demo", "changed"), {"_max_claim_count": 1}, revision=9, subscribed_until=None
+    )
+    await storage.close()
+
+
+def test_restored_tells_its_progress_and_what_it_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite://{tmp_path}/store.db"
+    asyncio.run(_make_queues_of_two_states(uri))
+    monkeypatch.setenv("ZAQAR_STORE_URI", uri)
+    monkeypatch.setattr(restored_command, "PROGRESS_SECONDS", 0.0)
+
+    result = run("restored")
+    again = run("restored")
+
+    assert result.exit_code == again.exit_code == 0
+    assert result.stderr == "3 queues compared so far …\n"
+    assert "mended: 1 without a record, 1 with other rules" in result.stdout
+    assert "3 queues were compared with records and subscriptions; all fit." in again.stdout

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
+from typing import TYPE_CHECKING
 
 import typer
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from zaqar_notify.storage.restoring import Restored
+
+PROGRESS_SECONDS = 1.0
+"""Between two lines about a long run."""
 
 
 def register(app: typer.Typer) -> None:
@@ -15,26 +24,43 @@ def register(app: typer.Typer) -> None:
 
 
 def restored() -> None:
-    """Mark the store of ZAQAR_STORE_URI as restored; run it before you start the processes again.
+    """Go on after a restore of the store of ZAQAR_STORE_URI; run it before you start the processes again.
 
-    New messages then have new ids and come after all markers that clients have.
-    Running it twice does no harm. `up` does not need it.
+    New messages then have new ids and come after all markers that clients have. If records and
+    subscriptions are of another state than the messages, both agree again. It does no harm twice, nor
+    beside the service; if it is interrupted, run it again. `up` does not need it.
     """
     settings = load_settings()
     if not settings.store_uri:
         raise StartRefused(
             "ZAQAR_STORE_URI is not set: name the store. The directory of `up` needs only a start"
         )
-    count = asyncio.run(_run(settings))
-    print(f"{count} queues go on behind all ids that they gave out before.")
-
-
-async def _run(settings: Settings) -> int:
     # Imported late, because drivers take a while to import.
+    from zaqar_notify.storage.restoring import told
+
+    done = asyncio.run(_run(settings))
+    print(f"{done.ahead} queues go on behind all ids that they gave out before.")
+    mended = f"mended: {told(done.mended)}" if done.mended else "all fit"
+    print(f"{done.compared} queues were compared with records and subscriptions; {mended}.")
+
+
+async def _run(settings: Settings) -> Restored:
     from zaqar_notify.storage.registry import open_storage
 
     storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
     try:
-        return await storage.restored()
+        return await storage.restored(now=storage.clock.now(), progress=_Progress())
     finally:
         await storage.close()
+
+
+class _Progress:
+    """Says on standard error how far a long run is."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def __call__(self, compared: int) -> None:
+        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = time.monotonic()
+            print(f"{compared} queues compared so far …", file=sys.stderr, flush=True)

@@ -185,6 +185,10 @@ class Heads(ABC):
         """Names of internal queues, bytewise ascending, after the name `after`."""
 
     @abstractmethod
+    async def of_clients(self, *, after: QueueRef | None, limit: int) -> Sequence[QueueRef]:
+        """Clients' queues that have a head, by project and name, bytewise ascending, after the queue `after`."""
+
+    @abstractmethod
     async def count_internal(self, *, prefix: str) -> int:
         """How many messages are on the internal queues with names that begin with `prefix`.
 

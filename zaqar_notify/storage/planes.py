@@ -28,7 +28,6 @@ from typing import TypeAlias
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
 from zaqar_notify.findings import Finding
-from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import (
     Claim,
     JsonObject,
@@ -38,8 +37,10 @@ from zaqar_notify.models import (
     Subscription,
 )
 from zaqar_notify.storage.base import DeadLetterRule, HeadMissing, MessageStore, Post
-from zaqar_notify.storage.control import DELETED, ControlStore, QueueRecord, SubscriptionOver
-from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
+from zaqar_notify.storage.control import DELETED, ControlStore, SubscriptionOver
+from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.restoring import Restored, agree, diagnose
+from zaqar_notify.storage.steps import Planes
 
 REMOVED_AT_ONCE = 500
 
@@ -68,7 +69,7 @@ class Storage:
         self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store, **(others or {})}
         """The message stores, by the names of their pools."""
         self.pool_of = placement
-        self._planes = _Planes(control, self.pools)
+        self._planes = Planes(control, self.pools)
         self.queues = Queues(self._planes)
         self.subscriptions = Subscriptions(self._planes)
         self.heads = store.heads
@@ -142,14 +143,21 @@ class Storage:
         for store in self.pools.values():
             await store.prove()
 
-    async def restored(self) -> int:
-        """As `MessageStore.restored`, of each message store."""
-        return sum([await store.restored() for store in self.pools.values()])
+    async def restored(
+        self, *, now: datetime, progress: Callable[[int], None] = lambda compared: None
+    ) -> Restored:
+        """As `MessageStore.restored`, of each; and make the stores agree, if one of them was restored alone.
+
+        It may be broken off, repeated, and run beside other callers. `progress` is told now and then
+        how many queues were compared.
+        """
+        ahead = sum([await store.restored() for store in self.pools.values()])
+        return await agree(self._planes, ahead=ahead, now=now, progress=progress)
 
     async def diagnose(self) -> list[Finding]:
-        """Findings of all stores, for an operator."""
+        """Findings of all stores, and of whether they belong together, for an operator."""
         of_stores = [finding for store in self.pools.values() for finding in await store.diagnose()]
-        return [*of_stores, *await self.control.diagnose()]
+        return [*of_stores, *await self.control.diagnose(), *await diagnose(self._planes)]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
         """As `MessageStore.sweep`, and apply changes of records that a process left unapplied."""
@@ -172,7 +180,7 @@ class Storage:
 class Queues:
     """Queues of clients: a record, a head, and messages. A queue need not be created before it is used."""
 
-    def __init__(self, planes: _Planes) -> None:
+    def __init__(self, planes: Planes) -> None:
         self._planes = planes
         self._records = planes.control.records
         self.list = self._records.list
@@ -213,6 +221,7 @@ class Queues:
     async def delete(self, ref: QueueRef, *, now: datetime) -> None:
         """Remove the queue with its messages and claims; its subscriptions stay. No error if absent."""
         heads = self._planes.store.heads
+        # A record may be made beside this for a head without one: both must be absent together.
         while True:
             record = await self._records.get(ref)
             head = await heads.get(ref)
@@ -221,7 +230,7 @@ class Queues:
             revision = 0 if record is None else record.revision
             above = max(revision, await heads.revision(ref)) + 1
             await heads.drop(ref, revision=above, now=now)
-            if record is None or await self._records.remove(ref, revision=revision):
+            if record is not None and await self._records.remove(ref, revision=revision):
                 return
 
 
@@ -233,7 +242,7 @@ class Subscriptions:
     `internal.queues_of_subscription` names, with all their messages.
     """
 
-    def __init__(self, planes: _Planes) -> None:
+    def __init__(self, planes: Planes) -> None:
         self._planes = planes
         self._heads = planes.store.heads
         self._subscriptions = planes.control.subscriptions
@@ -319,72 +328,3 @@ class Subscriptions:
                 return await write()
             except SubscriptionOver as over:
                 await self._planes.remove([over.subscription])
-
-
-class _Planes:
-    """The steps that touch both stores."""
-
-    def __init__(self, control: ControlStore, pools: Mapping[str, MessageStore]) -> None:
-        self.control = control
-        self.store = pools[DEFAULT_POOL]
-        self._pools = pools
-
-    async def make_head(self, ref: QueueRef, now: datetime) -> None:
-        """Let the queue have a record and a head."""
-        while await self.store.heads.get(ref) is None:
-            records = self.control.records
-            record = await records.get(ref) or await records.create(ref, metadata={}, now=now)
-            if record is not None:
-                await self.apply(record)
-
-    async def apply(self, record: QueueRecord) -> QueueRecord | None:
-        """Bring the queue's head to the record's revision, which is raised if the head is past it.
-
-        Returns:
-            The record that was applied; None when there is none any more.
-        """
-        ref, heads = record.queue.ref, self.store.heads
-        present: QueueRecord | None = record
-        while present is not None:
-            rules = rules_of(present.queue.metadata)
-            until = await self.control.subscriptions.longest(ref)
-            if await heads.put(ref, rules, revision=present.revision, subscribed_until=until):
-                # One that was stored meanwhile may have found no head to raise.
-                longest = await self.control.subscriptions.longest(ref)
-                if longest is not None and longest != until:
-                    await heads.raise_subscribed(ref, longest)
-                return present
-            above = await heads.revision(ref)
-            present = await self.control.records.raise_revision(ref, above=above)
-        return None
-
-    async def apply_change(self, changed: QueueRecord) -> bool:
-        """Apply an unapplied record, and note that in it; whether there still is a record."""
-        applied = await self.apply(changed)
-        if applied is None:
-            return False
-        await self.control.records.applied(applied.queue.ref, revision=applied.revision)
-        return True
-
-    async def apply_left(self, limit: int) -> int:
-        """Apply changes of records that their processes did not; how many."""
-        left = await self.control.records.unapplied(limit=limit)
-        for record in left:
-            await self.apply_change(record)
-        return len(left)
-
-    async def lower_subscribed(self, ref: QueueRef) -> None:
-        """Let the head be subscribed to for as long as the longest subscription lives, not longer."""
-        heads = self.store.heads
-        while (head := await heads.get(ref)) is not None:
-            longest = await self.control.subscriptions.longest(ref)
-            if await heads.lower_subscribed(ref, longest, turn=head.turn):
-                return
-
-    async def remove(self, gone: Sequence[Subscription]) -> None:
-        """Remove subscriptions that are over, with the queues that are their own, in every pool."""
-        if gone:
-            own = [ref for each in gone for ref in queues_of_subscription(each.id)]
-            for store in self._pools.values():
-                await store.heads.drop_internal(own)
-            await self.control.subscriptions.remove(gone)

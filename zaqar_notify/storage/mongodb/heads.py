@@ -22,6 +22,9 @@ from zaqar_notify.storage.mongodb.stats import count_all
 from zaqar_notify.storage.values import to_json
 
 LISTED_AT_ONCE = 1000
+BEHIND_INTERNAL = f"{INTERNAL_PROJECT}\x01"
+BEHIND_ALL = "\U0010ffff"
+"""Keys behind those of internal queues, and behind those of all queues."""
 HAS_HEAD = {"rules": {"$ne": None}}
 
 
@@ -92,7 +95,13 @@ class MongoHeads(Heads):
 
     async def internal(self, *, after: str, limit: int) -> Sequence[str]:
         key = queue_key(QueueRef(INTERNAL_PROJECT, after))
-        end = f"{INTERNAL_PROJECT}\x01"
+        return [ref.name for ref in await self._between(key, BEHIND_INTERNAL, limit)]
+
+    async def of_clients(self, *, after: QueueRef | None, limit: int) -> Sequence[QueueRef]:
+        key = BEHIND_INTERNAL if after is None else queue_key(after)
+        return await self._between(key, BEHIND_ALL, limit)
+
+    async def _between(self, key: str, end: str, limit: int) -> Sequence[QueueRef]:
         with storage_errors():
             found = await self._queues.find(
                 {"_id": {"$gt": key, "$lt": end}, **HAS_HEAD},
@@ -102,7 +111,7 @@ class MongoHeads(Heads):
                 batch_size=limit,
                 hint=BY_ID,
             ).to_list()
-        return [to_ref(stored["_id"]).name for stored in found]
+        return [to_ref(stored["_id"]) for stored in found]
 
     async def count_internal(self, *, prefix: str) -> int:
         key = queue_key(QueueRef(INTERNAL_PROJECT, prefix))

@@ -24,6 +24,12 @@ DROPPED_KEPT_MS = 86_400_000
 
 _REVISION = "SELECT revision FROM queues WHERE project = ? AND name = ?"
 INTERNAL = "SELECT name FROM queues WHERE project = ? AND name > ? AND dropped_at IS NULL ORDER BY name LIMIT ?"
+OF_CLIENTS = (
+    "SELECT project, name FROM queues WHERE (project, name) > (?, ?) AND dropped_at IS NULL "
+    "ORDER BY project, name LIMIT ?"
+)
+BEFORE_CLIENTS = QueueRef("\x01", "")
+"""Internal queues are before it; the project of a client's queue has no such character."""
 FORGOTTEN = (
     "DELETE FROM queues WHERE id IN (SELECT id FROM queues INDEXED BY dropped_heads "
     "WHERE dropped_at <= ? LIMIT ?)"
@@ -105,6 +111,12 @@ class SQLiteHeads(Heads):
         with self._database.errors:
             rows = self._database.read(INTERNAL, (INTERNAL_PROJECT, after, limit))
             return [name for (name,) in rows]
+
+    async def of_clients(self, *, after: QueueRef | None, limit: int) -> Sequence[QueueRef]:
+        first = after or BEFORE_CLIENTS
+        with self._database.errors:
+            rows = self._database.read(OF_CLIENTS, (first.project, first.name, limit))
+            return [QueueRef(project, name) for project, name in rows]
 
     async def count_internal(self, *, prefix: str) -> int:
         return await self._database.read_slowly(lambda db: count_internal(db, prefix))

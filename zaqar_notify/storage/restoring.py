@@ -1,0 +1,129 @@
+"""Queues whose records, subscriptions and heads are not of one state, because one store was restored alone.
+
+Each head is compared with the queue's record and its subscriptions. A record without a head is no
+difference: the queue is empty, and its first post makes the head from the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from enum import Enum
+
+import msgspec
+
+from zaqar_notify.findings import Finding, problem
+from zaqar_notify.metadata import rules_of
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.base import Head
+from zaqar_notify.storage.control import DELETED, QueueRecord
+from zaqar_notify.storage.steps import Planes
+
+COMPARED_AT_ONCE = 50
+COMPARED_BY_DOCTOR = 500
+
+
+class Difference(Enum):
+    """Of a queue's head from the control store; the value goes on after a number of queues."""
+
+    RECORD = "without a record"
+    RULES = "with other rules than the metadata that they show"
+    SUBSCRIPTIONS = "with subscriptions that posts do not notify"
+
+
+def told(counts: Counter[Difference]) -> str:
+    """Numbers of queues by difference, for an operator."""
+    return ", ".join(f"{counts[each]} {each.value}" for each in Difference if counts[each])
+
+
+class Restored(msgspec.Struct):
+    """How many queues were concerned: by new ids (`ahead`), by the comparison, by a difference that it mended."""
+
+    ahead: int
+    compared: int
+    mended: Counter[Difference]
+
+
+async def agree(
+    planes: Planes, *, ahead: int, now: datetime, progress: Callable[[int], None]
+) -> Restored:
+    """Give each head a record, the rules of its record, and the life of its longest subscription."""
+    done = Restored(ahead=ahead, compared=0, mended=Counter())
+    after: QueueRef | None = None
+    while refs := await planes.store.heads.of_clients(after=after, limit=COMPARED_AT_ONCE):
+        for mended in await asyncio.gather(*(_mend(planes, ref, now) for ref in refs)):
+            done.mended.update(mended)
+        done.compared += len(refs)
+        progress(done.compared)
+        after = refs[-1]
+    return done
+
+
+async def diagnose(planes: Planes) -> list[Finding]:
+    """The differences of the first queues. Nothing is changed."""
+    refs = await planes.store.heads.of_clients(after=None, limit=COMPARED_BY_DOCTOR)
+    suspects = [each.ref for each in await _compare_all(planes, refs) if each.differences]
+    # A change that was under way at the first look is applied at the second.
+    differing = await _compare_all(planes, suspects)
+    counts = Counter(difference for each in differing for difference in each.differences)
+    if not counts:
+        return []
+    return [
+        problem(
+            "store",
+            f"Records and subscriptions are of another state than messages: of the first {len(refs)} queues "
+            f"{told(counts)}",
+            "Run `zaqar-notify restored`; the service may run meanwhile",
+        )
+    ]
+
+
+class _Comparison(msgspec.Struct, frozen=True):
+    """A head, and the parts of the control store that it depends on."""
+
+    ref: QueueRef
+    head: Head | None
+    record: QueueRecord | None
+    longest: datetime | None
+
+    @property
+    def differences(self) -> Sequence[Difference]:
+        if self.head is None:
+            return []
+        found = []
+        if self.record is None:
+            found.append(Difference.RECORD)
+        elif rules_of(self.record.queue.metadata) != self.head.rules:
+            found.append(Difference.RULES)
+        if (self.longest or DELETED) > (self.head.subscribed_until or DELETED):
+            found.append(Difference.SUBSCRIPTIONS)
+        return found
+
+
+async def _compare(planes: Planes, ref: QueueRef) -> _Comparison:
+    head = await planes.store.heads.get(ref)
+    record, longest = await asyncio.gather(
+        planes.control.records.get(ref), planes.control.subscriptions.longest(ref)
+    )
+    return _Comparison(ref, head, record, longest)
+
+
+async def _compare_all(planes: Planes, refs: Sequence[QueueRef]) -> list[_Comparison]:
+    compared: list[_Comparison] = []
+    for first in range(0, len(refs), COMPARED_AT_ONCE):
+        together = refs[first : first + COMPARED_AT_ONCE]
+        compared += await asyncio.gather(*(_compare(planes, ref) for ref in together))
+    return compared
+
+
+async def _mend(planes: Planes, ref: QueueRef, now: datetime) -> Sequence[Difference]:
+    found = await _compare(planes, ref)
+    if found.record is not None and Difference.RULES in found.differences:
+        await planes.apply_change(found.record)
+    if found.longest is not None and Difference.SUBSCRIPTIONS in found.differences:
+        await planes.store.heads.raise_subscribed(ref, found.longest)
+    if found.head is not None and found.record is None:
+        await planes.make_record(ref, found.head, now)
+    return found.differences
