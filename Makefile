@@ -48,8 +48,8 @@ bench: $(VENV)/.developing ## beside a real Zaqar, 55 minutes; writes the tables
 	$(BIN)/python bench/run.py $(ARGS)
 
 lock: $(VENV)/.developing ## renew lock/ after a change of pyproject.toml; ARGS=--upgrade takes the newest of everything
-	$(COMPILE) --annotation-style line pyproject.toml --group build --group test --group check --output-file lock/all.txt $(ARGS)
-	$(COMPILE) --no-annotate pyproject.toml --constraint lock/all.txt --output-file lock/run.txt
+	$(COMPILE) --annotation-style line pyproject.toml --extra openstack --group build --group test --group check --output-file lock/all.txt $(ARGS)
+	$(COMPILE) --no-annotate pyproject.toml --extra openstack --constraint lock/all.txt --output-file lock/run.txt
 	$(COMPILE) --no-annotate --group build --constraint lock/all.txt --output-file lock/build.txt
 
 pin: $(VENV)/.installed ## add digests to the tags of the images, where their registry answers
