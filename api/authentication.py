@@ -31,7 +31,8 @@ class TrustedHeaders:
     async def authenticate(self, request: Call) -> Caller:
         project = project_or_none(request.headers) or None
         if b"url-signature" in request.headers:
-            return Caller(project, signed_paths=self._signed_paths(request, project))
+            paths = self._signed_paths(request, project)
+            return Caller(project, signed_paths=paths, how="signature")
         return Caller(project)
 
     def _signed_paths(self, request: Call, project: str | None) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from zaqar_notify.auth.callers import Caller
+from zaqar_notify.auth.callers import Caller, How
 from zaqar_notify.auth.policies import EVERYTHING, Policy, Target
+from zaqar_notify.auth.remembered import Remembered
 
-__all__ = ["EVERYTHING", "Caller", "Policy", "Target"]
+__all__ = ["EVERYTHING", "Caller", "How", "Policy", "Remembered", "Target"]

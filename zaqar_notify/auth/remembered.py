@@ -1,0 +1,125 @@
+"""Answers of a slow source, remembered for a short time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from zaqar_notify.clock import running_seconds
+from zaqar_notify.errors import NotifyError
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Remembered(Generic[Key, Value]):
+    """Asks the source for a key at most once at a time, and keeps its answers.
+
+    - A known answer is given for `seconds` without asking. Then the source is asked again. If it fails, or gives no
+      answer within `patience_seconds`, the known answer goes on, and the source is asked again a second later.
+    - None is the answer for a key that the source does not know. It is kept for `unknown_seconds`, apart from the
+      known answers: unknown keys push out no known one.
+    - `most` bounds the answers of each sort. The answer that was asked for longest ago goes first.
+    - At most `most_asking` new keys are asked for at the same time; others wait. Known keys do not wait for them.
+
+    It belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Key], Awaitable[Value | None]],
+        *,
+        seconds: float,
+        unknown_seconds: float,
+        most: int,
+        most_asking: int = 32,
+        patience_seconds: float = 1.0,
+        now: Callable[[], float] = running_seconds,
+    ) -> None:
+        """`ask` raises a `NotifyError` when the source gives no answer."""
+        self._ask = ask
+        self._seconds = seconds
+        self._unknown_seconds = unknown_seconds
+        self._most = most
+        self._patience_seconds = patience_seconds
+        self._now = now
+        self._turns = asyncio.Semaphore(most_asking)
+        # With each answer the instant at which the source is asked again.
+        self._known: dict[Key, tuple[Value, float]] = {}
+        self._unknown: dict[Key, float] = {}
+        self._asking: dict[Key, asyncio.Task[Value | None]] = {}
+
+    async def get(self, key: Key) -> Value | None:
+        """The answer for the key; None: the source does not know it.
+
+        Raises:
+            NotifyError: The source gave no answer, and none is known.
+        """
+        known = self._known.get(key)
+        if known is not None:
+            value, ask_at = known
+            return value if self._now() < ask_at else await self._again(key, value)
+        ask_at = self._unknown.get(key, 0.0)
+        if self._now() < ask_at:
+            return None
+        return await asyncio.shield(self._task(key))
+
+    def forget(self, key: Key) -> None:
+        """Ask the source the next time, also if it is being asked now."""
+        self._known.pop(key, None)
+        self._unknown.pop(key, None)
+        self._asking.pop(key, None)
+
+    async def _again(self, key: Key, value: Value) -> Value | None:
+        """The source's answer; `value` as long as it gives none."""
+        task = self._task(key)
+        await asyncio.wait((task,), timeout=self._patience_seconds)
+        if task.done() and not isinstance(task.exception(), NotifyError):
+            return task.result()
+        if key in self._known:
+            self._known[key] = (value, self._now() + 1.0)
+        return value
+
+    def _task(self, key: Key) -> asyncio.Task[Value | None]:
+        task = self._asking.get(key)
+        if task is None:
+            task = self._asking[key] = asyncio.create_task(self._asked(key))
+            task.add_done_callback(_retrieve)
+        return task
+
+    async def _asked(self, key: Key) -> Value | None:
+        task = asyncio.current_task()
+        try:
+            if key in self._known:
+                value = await self._ask(key)
+            else:
+                async with self._turns:
+                    value = await self._ask(key)
+            if self._asking.get(key) is task:
+                self._keep(key, value)
+            return value
+        finally:
+            if self._asking.get(key) is task:
+                del self._asking[key]
+
+    def _keep(self, key: Key, value: Value | None) -> None:
+        self._known.pop(key, None)
+        self._unknown.pop(key, None)
+        if value is None:
+            self._unknown[key] = self._now() + self._unknown_seconds
+            _drop_oldest(self._unknown, self._most)
+        else:
+            self._known[key] = (value, self._now() + self._seconds)
+            _drop_oldest(self._known, self._most)
+
+
+def _drop_oldest(kept: dict[Key, Value], most: int) -> None:
+    if len(kept) > most:
+        del kept[next(iter(kept))]
+
+
+def _retrieve(task: asyncio.Task[Value]) -> None:
+    """The callers of the task may be gone: its error is theirs alone."""
+    if not task.cancelled():
+        task.exception()
