@@ -23,6 +23,7 @@ from api.refusals import (
 from api.requests import Call
 from zaqar_notify.errors import (
     BodyInvalid,
+    CannotDecrypt,
     ClaimNotHeld,
     Conflict,
     DoesNotExist,
@@ -55,6 +56,7 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     DoesNotExist: (HTTPStatus.NOT_FOUND, "Not found"),
     SignatureRefused: (HTTPStatus.NOT_FOUND, "404 Not Found"),
     Conflict: (HTTPStatus.CONFLICT, "Resource conflict"),
+    CannotDecrypt: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     ServiceStopping: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     StorageUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
 }

@@ -21,6 +21,7 @@ NotifyError
 │   ├── MetadataConflict        JSON patch names an absent key
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   └── IdempotencyKeyReused    same key, another body
+├── CannotDecrypt               an encryption key is missing, or damage    503
 ├── ServiceStopping             the process ends before the request could  503
 └── StorageUnavailable          the store can't do it now                  503
     ├── StorageFull             there is no room for more
@@ -167,6 +168,19 @@ class SubscriptionExists(Conflict):
 class IdempotencyKeyReused(Conflict):
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key[:80]!r} was used on this queue with another body")
+
+
+class CannotDecrypt(NotifyError):
+    """What is stored was encrypted under `key_id`, and can't be read now."""
+
+    def __init__(self, key_id: str, *, is_known: bool) -> None:
+        self.key_id = key_id
+        reason = (
+            "is damaged, or is not what was stored here"
+            if is_known
+            else "can't be read: ZAQAR_ENCRYPTION_KEYS has no key of this id"
+        )
+        super().__init__(f"What is encrypted under the key {key_id[:32]!r} {reason}")
 
 
 class ServiceStopping(NotifyError):

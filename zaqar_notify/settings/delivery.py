@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.rules.encryption import Keyring, parse_keys
 from zaqar_notify.rules.mail import is_mail_address, read_mailbox
 from zaqar_notify.settings.section import (
     Count,
@@ -172,6 +174,10 @@ class SecuritySettings(Section):
         86400,
         description="How long a rotated signing secret still signs beside the new one, seconds.",
     )
+    encryption_keys: Secrets = Field(
+        (),
+        description="Keys that encrypt messages of queues with _enable_encrypt_messages, all deliveries that wait, and options of subscriptions: ID:BASE64 of 32 bytes each, comma separated; the first encrypts, all decrypt.",
+    )
     delivery_allow: Networks = Field(
         (),
         description="Networks (CIDR, comma separated) that deliveries may reach although they are not public.",
@@ -180,3 +186,14 @@ class SecuritySettings(Section):
         (),
         description="Networks (CIDR, comma separated) that deliveries may never reach; wins over allow.",
     )
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _are_keys(cls, value: Secrets) -> Secrets:
+        parse_keys([word.get_secret_value() for word in value])
+        return value
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys of `encryption_keys`."""
+        return parse_keys([word.get_secret_value() for word in self.encryption_keys])
