@@ -6,15 +6,30 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
+from zaqar_notify.cli.administration import directory_of
 from zaqar_notify.cli.commands import REFUSED
 from zaqar_notify.cli.output import print_json
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level, problem
-from zaqar_notify.settings import Settings, load_settings
+from zaqar_notify.operations.admin import Command, Site, Tell, ask
+from zaqar_notify.settings import load_settings
 
-DATA = Path("data")
+
+class Question(msgspec.Struct):
+    """Asks for the findings about the open store."""
+
+
+async def look(site: Site, question: Question, tell: Tell) -> list[Finding]:
+    """The findings that only the process with the open store can have."""
+    from zaqar_notify.operations.doctor import answers
+
+    return await answers(site.storage, site.settings.store_uri)
+
+
+LOOK = Command("doctor", Question, list[Finding], look)
 
 
 def register(app: typer.Typer) -> None:
@@ -61,13 +76,17 @@ def _findings(data: Path | None) -> list[Finding]:
         kinds = load_kinds(settings)
     except StartRefused as error:
         return [problem("sinks", str(error), "No process starts with these settings")]
-    return asyncio.run(examine(settings, _directory(data, settings), kinds))
+    directory = directory_of(data, settings)
+    running = [] if directory is None else _running(directory)
+    return asyncio.run(examine(settings, directory, kinds, running))
 
 
-def _directory(data: Path | None, settings: Settings) -> Path | None:
-    if data is None and not settings.store_uri:
-        return DATA
-    return data
+def _running(directory: Path) -> list[Finding]:
+    """The findings of the `up` that serves the directory, if one does."""
+    try:
+        return ask(directory, LOOK, Question(), lambda _: None) or []
+    except StartRefused as error:
+        return [problem("store", str(error), "Run the doctor as the service's user")]
 
 
 def _line(finding: Finding) -> str:

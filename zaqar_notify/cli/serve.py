@@ -16,11 +16,13 @@ from api.app import create_app
 from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.doorbell import LocalDoorbell
+from zaqar_notify.cli.admin_commands import COMMANDS
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
 from zaqar_notify.cli.welcome import things_to_try
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
+from zaqar_notify.operations.admin import Site, serving_commands
 from zaqar_notify.operations.single import DATABASE, KEYS, allowed_networks, with_keys
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -58,7 +60,9 @@ async def _serve(settings: Settings, listener: socket.socket, data: Path) -> Non
         server = Server(
             create_app(service), settings, on_started=lambda: _welcome(listener, settings, data)
         )
-        await serve_until_stopped(server, service, listener, engine)
+        site = Site(storage, settings, storage.clock)
+        async with serving_commands(site, COMMANDS, data):
+            await serve_until_stopped(server, service, listener, engine)
     finally:
         await storage.close()
 

@@ -9,6 +9,7 @@ import asyncio
 import platform
 import stat
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,10 +30,13 @@ OTHER_FILES = 256
 """File descriptors of a process beside those of its deliveries: requests, store, logs."""
 
 
-async def examine(settings: Settings, data: Path | None, kinds: Kinds) -> list[Finding]:
+async def examine(
+    settings: Settings, data: Path | None, kinds: Kinds, running: Sequence[Finding] = ()
+) -> list[Finding]:
     """All checks, in the order of their urgency.
 
     Args:
+        running: The findings of the `up` that has the store open.
         kinds: The kinds of subscribers; each looks at the needs of its own deliveries.
         data: The data directory of the single-process shape; None: a process of a cluster.
     """
@@ -41,6 +45,7 @@ async def examine(settings: Settings, data: Path | None, kinds: Kinds) -> list[F
     return [
         *_settings(),
         *await _store(settings),
+        *running,
         *([] if data is None else _keys(settings, data)),
         *await broker_diagnosis.diagnose(settings, is_needed=data is None),
         *_schemes(settings, kinds),
@@ -85,7 +90,7 @@ async def _store(settings: Settings) -> list[Finding]:
         async with asyncio.timeout(4 * ANSWER_SECONDS):
             storage = await open_storage(uri, unreliable=settings.unreliable, prepare=False)
             try:
-                return await _answers(storage, uri)
+                return await answers(storage, uri)
             finally:
                 await storage.close()
     except StartRefused as error:
@@ -100,7 +105,8 @@ async def _store(settings: Settings) -> list[Finding]:
         ]
 
 
-async def _answers(storage: Storage, uri: str) -> list[Finding]:
+async def answers(storage: Storage, uri: str) -> list[Finding]:
+    """The findings about an open store."""
     began = time.monotonic()
     await storage.ping()
     milliseconds = (time.monotonic() - began) * 1000
