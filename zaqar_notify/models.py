@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -198,3 +198,24 @@ class Outcome(msgspec.Struct, frozen=True):
     detail: str = ""
     retry_after_seconds: int | None = None
     excerpt: str = ""
+
+
+Scope: TypeAlias = Literal["reader", "member", "admin", "operator"]
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A tenant token. Its secret is not stored: `digest` is the secret's SHA-256.
+
+    `project` is None only with the scope `operator`, which reaches every project. `queues` is a pattern of
+    `rules.tokens.covers`; None: every queue. `expires_at` is None: the token does not expire.
+    """
+
+    id: str
+    digest: bytes
+    project: str | None
+    scope: Scope
+    queues: str | None
+    name: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None

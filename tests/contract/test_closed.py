@@ -9,11 +9,12 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import OUTBOX, bodies, claim, page, post, subscribe, subscription
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import QueueRef, Token
 from zaqar_notify.storage.base import Claims, Heads, Messages
 from zaqar_notify.storage.control import QueueRecords, Subscriptions
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.tokens import Tokens
 
 Call = Callable[[Storage, QueueRef, str], Awaitable[object]]
 
@@ -120,6 +121,24 @@ EVERY_METHOD: dict[str, Call] = {
     "control.subscriptions.remove": lambda storage, queue, message_id: (
         storage.control.subscriptions.remove([subscription(queue)])
     ),
+    "control.tokens.create": lambda storage, queue, message_id: storage.control.tokens.create(
+        Token("id", b"digest", queue.project, "member", None, "", START)
+    ),
+    "control.tokens.find": lambda storage, queue, message_id: storage.control.tokens.find(b"d"),
+    "control.tokens.get": lambda storage, queue, message_id: storage.control.tokens.get("id"),
+    "control.tokens.list": lambda storage, queue, message_id: storage.control.tokens.list(
+        queue.project, marker=None, limit=10
+    ),
+    "control.tokens.count": lambda storage, queue, message_id: storage.control.tokens.count(
+        queue.project
+    ),
+    "control.tokens.remove": lambda storage, queue, message_id: storage.control.tokens.remove("id"),
+    "control.tokens.remove_expired": lambda storage, queue, message_id: (
+        storage.control.tokens.remove_expired(now=START)
+    ),
+    "control.tokens.note_use": lambda storage, queue, message_id: storage.control.tokens.note_use(
+        "id", now=START, last=None
+    ),
 }
 
 
@@ -144,6 +163,7 @@ def test_every_method_is_asked() -> None:
         "claims": Claims,
         "control.records": QueueRecords,
         "control.subscriptions": Subscriptions,
+        "control.tokens": Tokens,
     }
     methods = {
         f"{name}.{method}"

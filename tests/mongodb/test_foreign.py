@@ -33,7 +33,9 @@ def database(uri: str) -> Iterator[Database[Documents]]:
         yield client.get_default_database()
 
 
-@pytest.mark.parametrize("name", ["schema", "queues", "messages", "subscriptions", "duties"])
+@pytest.mark.parametrize(
+    "name", ["schema", "queues", "messages", "subscriptions", "duties", "tokens"]
+)
 async def test_collections_of_another_application_are_refused_and_left_alone(
     uri: str, database: Database[Documents], name: str
 ) -> None:

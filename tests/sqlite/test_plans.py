@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from tests.sqlite.opened import opened
-from zaqar_notify.storage.sqlite import cancelling, control, heads, statements, storage
+from zaqar_notify.storage.sqlite import cancelling, control, heads, statements, storage, tokens
 
 STATEMENTS = {
     "claim": statements.FREE_IN_ORDER,
@@ -29,6 +29,11 @@ STATEMENTS = {
     "longest subscription": control.LONGEST,
     "cancelled messages": cancelling.CANCELLED,
     "unapplied records": control.UNAPPLIED,
+    "token by its digest": tokens.BY_DIGEST,
+    "page of all tokens": tokens.ALL_TOKENS,
+    "page of a project's tokens": tokens.TOKENS_OF_PROJECT,
+    "count of a project's tokens": tokens.COUNT,
+    "tokens that have expired": tokens.EXPIRED,
     "internal queues": heads.INTERNAL,
     "queues of clients": heads.OF_CLIENTS,
     "dropped heads": heads.FORGOTTEN,

@@ -44,6 +44,7 @@ class Collections:
         self.queues: Collection = self.database["queues"]
         self.messages: Collection = self.database["messages"]
         self.subscriptions: Collection = self.database["subscriptions"]
+        self.tokens: Collection = self.database["tokens"]
         durable = ReadConcern("majority")
         self.durable_queues = self.queues.with_options(read_concern=durable)
         """For reads that must see no document that a fail-over could undo."""

@@ -1,4 +1,4 @@
-"""The control store of one MongoDB database: queues' records and subscriptions.
+"""The control store of one MongoDB database: queues' records, subscriptions and tokens.
 
 Metadata and options are kept as JSON text: their keys and numbers are none of MongoDB's business.
 """
@@ -38,6 +38,7 @@ from zaqar_notify.storage.mongodb.indexes import (
     BY_SUBSCRIBER,
     UNAPPLIED,
 )
+from zaqar_notify.storage.mongodb.tokens import MongoTokens
 from zaqar_notify.storage.values import from_json, to_json
 
 LISTED_AT_ONCE = 1000
@@ -56,6 +57,7 @@ class MongoControl(ControlStore):
         self._collections = collections
         self.records = MongoQueueRecords(collections)
         self.subscriptions = MongoSubscriptions(collections)
+        self.tokens = MongoTokens(collections)
 
     async def ping(self) -> None:
         with storage_errors():

@@ -22,9 +22,11 @@ BY_QUEUE_EXPIRY = "queue_expires_at"
 DROPPED = "dropped"
 UNUSED = "unused_since"
 UNAPPLIED = "unapplied"
+BY_DIGEST = "digest"
+BY_PROJECT = "project_id"
 BY_ID = "_id_"
 
-COLLECTIONS = ("schema", "records", "queues", "messages", "subscriptions", "duties")
+COLLECTIONS = ("schema", "records", "queues", "messages", "subscriptions", "duties", "tokens")
 
 SHARD_KEYS = {"records": "_id", "queues": "_id", "messages": "queue", "subscriptions": "queue"}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""
@@ -110,9 +112,15 @@ _SUBSCRIPTION_INDEXES = [
     IndexModel([("queue", ASCENDING), ("expires_at", ASCENDING)], name=BY_QUEUE_EXPIRY),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
 ]
+_TOKEN_INDEXES = [
+    IndexModel([("digest", ASCENDING)], name=BY_DIGEST, unique=True),
+    IndexModel([("project", ASCENDING), ("_id", ASCENDING)], name=BY_PROJECT),
+    IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
+]
 _INDEXES = {
     "records": _RECORD_INDEXES,
     "queues": _QUEUE_INDEXES,
     "messages": _MESSAGE_INDEXES,
     "subscriptions": _SUBSCRIPTION_INDEXES,
+    "tokens": _TOKEN_INDEXES,
 }

@@ -1,4 +1,4 @@
-"""The control store of one SQLite file: queues' records and subscriptions."""
+"""The control store of one SQLite file: queues' records, subscriptions and tokens."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from zaqar_notify.storage.sqlite.rows import (
     to_subscription,
 )
 from zaqar_notify.storage.sqlite.statements import marks
+from zaqar_notify.storage.sqlite.tokens import SQLiteTokens
 from zaqar_notify.storage.values import from_json, from_ms, to_json, to_ms
 
 LOOKED_AT_BYTES = 1 << 18
@@ -66,6 +67,7 @@ class SQLiteControl(ControlStore):
         self._database = database
         self.records = SQLiteQueueRecords(database)
         self.subscriptions = SQLiteSubscriptions(database)
+        self.tokens = SQLiteTokens(database)
 
     async def ping(self) -> None:
         self._database.read_one("SELECT 1")

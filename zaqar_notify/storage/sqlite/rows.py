@@ -55,7 +55,7 @@ def from_subscription(subscription: Subscription) -> tuple[object, ...]:
         to_ms(subscription.created_at),
         to_ms(subscription.expires_at),
         subscription.confirmed,
-        _optional_ms(subscription.disabled_at),
+        optional_ms(subscription.disabled_at),
         subscription.secret_generation,
         json.dumps([to_ms(at) for at in subscription.secret_rotations]),
         subscription.replay_id,
@@ -72,12 +72,16 @@ def to_subscription(row: Row) -> Subscription:
         created_at=from_ms(row[6]),
         expires_at=from_ms(row[7]),
         confirmed=bool(row[8]),
-        disabled_at=None if row[9] is None else from_ms(row[9]),
+        disabled_at=optional_instant(row[9]),
         secret_generation=row[10],
         secret_rotations=tuple(from_ms(at) for at in json.loads(row[11])),
         replay_id=row[12],
     )
 
 
-def _optional_ms(instant: datetime | None) -> int | None:
+def optional_ms(instant: datetime | None) -> int | None:
     return None if instant is None else to_ms(instant)
+
+
+def optional_instant(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)

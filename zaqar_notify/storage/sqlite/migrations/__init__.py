@@ -12,6 +12,7 @@ was. How to add one: docs/add-a-driver.md.
     0005_cancellations.sql       what was deleted before it was due
     0006_clock.sql               how the clock goes on at the next start
     0007_planes.sql              records apart from what posts and claims must know of a queue
+    0008_tokens.sql              tenant tokens
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0005_cancellations.sql"),
     partial(_run_file, "0006_clock.sql"),
     partial(_run_file, "0007_planes.sql"),
+    partial(_run_file, "0008_tokens.sql"),
 )
 """In their order: the first one makes version 1."""
 
