@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import Answer
 from api.authentication import TrustedHeaders
+from api.browsers import for_browsers
 from api.documentation import add_documentation
 from api.errors import failure, method_not_allowed, refused
 from api.exchange import Exchange, exchange_of
@@ -70,6 +71,7 @@ class NotifyAPI(FastAPI):
             # 500 instead of Exception: `handler_of` must find only handlers that were added.
             exception_handlers={HTTPException: _refuse, 500: _fail},
         )
+        self._settings = service.settings
         self._public_path = service.settings.public_path
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
@@ -93,9 +95,14 @@ class NotifyAPI(FastAPI):
             state.pop("exchange", None)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's stack; without added middleware, our surfaces come before it."""
+        """FastAPI's stack; without added middleware, our surfaces come before it.
+
+        The headers for browsers are outside of it, so that answers to defects have them, too.
+        """
         stack = super().build_middleware_stack()
-        return stack if self.user_middleware else ShortWay(stack, self.router.routes)
+        if not self.user_middleware:
+            stack = ShortWay(stack, self.router.routes)
+        return for_browsers(stack, self._settings)
 
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document of added routes, with our resources before them."""

@@ -274,3 +274,29 @@ def test_every_setting_has_a_sentence() -> None:
 def test_a_field_that_does_not_exist_is_refused() -> None:
     with pytest.raises(StartRefused, match="ZAQAR_SMTP_PROT is not a setting"):
         load_settings({}, smtp_prot=25)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://console.example.org/",
+        "https://Console.example.org",
+        "https://console.example.org:443",
+        "console.example.org",
+        "https://*.example.org",
+        "https://user@console.example.org",
+        "null",
+        "*,https://console.example.org",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused_with_a_sentence(origin: str) -> None:
+    sentence = refusal({"ZAQAR_CORS_ORIGINS": origin})
+
+    assert "ZAQAR_CORS_ORIGINS" in sentence
+    assert "origin" in sentence
+
+
+def test_origins_of_browsers_are_taken() -> None:
+    origins = "https://console.example.org,http://localhost:3000,http://[::1]:8080,app://main"
+
+    assert load_settings({"ZAQAR_CORS_ORIGINS": origins}).cors_origins == tuple(origins.split(","))

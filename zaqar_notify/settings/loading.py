@@ -18,6 +18,7 @@ from zaqar_notify.settings.delivery import (
     SecuritySettings,
     SubscriptionSettings,
 )
+from zaqar_notify.settings.edge import EdgeSettings
 from zaqar_notify.settings.section import Section
 from zaqar_notify.settings.service import (
     BrokerSettings,
@@ -44,6 +45,7 @@ class Settings(
     MailSettings,
     SecuritySettings,
     ServiceSettings,
+    EdgeSettings,
     LogSettings,
 ):
     """Every setting, checked. Built from its arguments alone: only `load_settings` looks around."""
