@@ -25,7 +25,7 @@ from api.routes import probes, surfaces
 from api.routing import FaultRoute, ShortWay, SurfaceRoute, UnknownPaths
 from api.turns import Turns
 from zaqar_notify import __version__
-from zaqar_notify.auth import EVERYTHING, Policy
+from zaqar_notify.auth import Policy, ShippedPolicy
 from zaqar_notify.metrics import METHODS, OTHER
 from zaqar_notify.service import Service
 
@@ -116,9 +116,13 @@ class NotifyAPI(FastAPI):
         return self.openapi_schema
 
 
-def create_app(service: Service, policy: Policy = EVERYTHING) -> FastAPI:
-    """The ASGI application. The caller of this function opens and closes the service's store."""
-    return NotifyAPI(service, policy)
+def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
+    """The ASGI application. The caller of this function opens and closes the service's store.
+
+    Args:
+        policy: None takes the shipped defaults that the settings name.
+    """
+    return NotifyAPI(service, policy or ShippedPolicy(service.settings))
 
 
 def _place_below(root_path: str, scope: Scope) -> None:

@@ -27,13 +27,14 @@ class TrustedHeaders:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._secrets = [secret.get_secret_value() for secret in settings.signed_url_secrets]
         self._clock = clock
+        self._roles = frozenset(("member", "operator") if settings.admin_mode else ("member",))
 
     async def authenticate(self, request: Call) -> Caller:
         project = project_or_none(request.headers) or None
         if b"url-signature" in request.headers:
             paths = self._signed_paths(request, project)
             return Caller(project, signed_paths=paths, how="signature")
-        return Caller(project)
+        return Caller(project, roles=self._roles)
 
     def _signed_paths(self, request: Call, project: str | None) -> tuple[str, ...]:
         """The paths that the signature covers.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from api.answers import Answer
 from api.authentication import Authenticator
@@ -60,3 +60,23 @@ class Surface:
     def is_below(self, path: str) -> bool:
         """Whether the path is the surface's prefix, or lies below it."""
         return f"{path}/".startswith(f"{self.prefix}/")
+
+
+class Guarded(NamedTuple):
+    """An operation that a rule guards."""
+
+    method: str
+    path: str
+    summary: str
+
+
+def guarded(surfaces: Iterable[Surface]) -> dict[str, list[Guarded]]:
+    """The operations that each rule guards, in the order of the documentation."""
+    found: dict[str, list[Guarded]] = {}
+    for surface in surfaces:
+        for resource in surface.resources:
+            for method, operation in resource.operations.items():
+                if operation.rule is not None:
+                    one = Guarded(method, resource.path, operation.summary)
+                    found.setdefault(operation.rule, []).append(one)
+    return found

@@ -20,7 +20,7 @@ from api.connection import Connection
 from tests.api.documented import DOCUMENTATION
 from tests.clock import ManualClock
 from tests.kinds import KINDS
-from zaqar_notify.auth import EVERYTHING, Policy
+from zaqar_notify.auth import Policy
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
 from zaqar_notify.service import Service
@@ -150,12 +150,12 @@ class Api:
 
 class StartApi(Protocol):
     def __call__(
-        self, *, clock: Clock | None = None, policy: Policy = EVERYTHING, **settings: object
+        self, *, clock: Clock | None = None, policy: Policy | None = None, **settings: object
     ) -> Awaitable[Api]: ...
 
 
 @asynccontextmanager
-async def running(service: Service, policy: Policy = EVERYTHING) -> AsyncIterator[Api]:
+async def running(service: Service, policy: Policy | None = None) -> AsyncIterator[Api]:
     """The server on a free port; every request that was begun has ended at the end."""
     server = Server(create_app(service, policy), service.settings, on_started=lambda: None)
     server.config.load()
@@ -189,7 +189,7 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
     async with AsyncExitStack() as stack:
 
         async def start(
-            *, clock: Clock | None = clock, policy: Policy = EVERYTHING, **settings: object
+            *, clock: Clock | None = clock, policy: Policy | None = None, **settings: object
         ) -> Api:
             storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db")
             stack.push_async_callback(storage.close)

@@ -64,7 +64,7 @@ class PassOn(BaseHTTPMiddleware):
         return await call_next(request)
 
 
-def with_middleware(service: Service, policy: Policy) -> FastAPI:
+def with_middleware(service: Service, policy: Policy | None) -> FastAPI:
     app = create_app(service, policy)
     app.add_middleware(PassOn)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from pathlib import Path
 
 import pytest
 import requests
+import yaml
 from typer.testing import CliRunner, Result
 
 from tests.service import free_port, outside_environ
 from zaqar_notify import __version__
+from zaqar_notify.auth.rules import BLOCKS, RULES, STRICT_CHECKS, Scope
 from zaqar_notify.cli import app, restored_command
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.receive import receive
@@ -63,6 +66,7 @@ def test_help_names_every_command() -> None:
         ("queue", ["list", "stats"]),
         ("subscription", ["list", "delete"]),
         ("poison", ["list", "retry", "drop"]),
+        ("policy", ["list"]),
     ],
 )
 def test_commands_for_collections_are_a_singular_noun_with_verbs(
@@ -313,3 +317,23 @@ def test_restored_tells_its_progress_and_what_it_mended(
     assert result.stderr == "3 queues compared so far …\n"
     assert "mended: 1 without a record, 1 with other rules" in result.stdout
     assert "3 queues were compared with records and subscriptions; all fit." in again.stdout
+
+
+def test_policy_list_prints_a_policy_file_with_every_rule_and_its_operations() -> None:
+    printed = run("policy", "list").stdout
+
+    assert "\n# Post messages\n# POST  /v2/queues/{queue_name}/messages\n" in printed
+    sample = yaml.safe_load(re.sub(r'^#(?=")', "", printed, flags=re.M))
+    assert sample == {**BLOCKS, **{name: rule.default for name, rule in RULES.items()}}
+
+
+def test_policy_list_shows_the_defaults_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZAQAR_POLICY_DEFAULTS", "strict")
+
+    listed = {rule["name"]: rule for rule in json.loads(run("policy", "list", "--json").stdout)}
+
+    assert listed["messages:create"]["default"] == STRICT_CHECKS[Scope.WRITE]
+    assert listed["ping:get"]["operations"] == [
+        {"method": "GET", "path": "/v2/ping"},
+        {"method": "HEAD", "path": "/v2/ping"},
+    ]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
 
-from zaqar_notify.auth.callers import Caller
+from zaqar_notify.auth.callers import Caller, How
+from zaqar_notify.auth.rules import ADMIN_OR_OWNER, EVERYONE, RULES, Scope
+from zaqar_notify.settings import Settings
+
+_SCOPES = {scope.role: scope for scope in Scope}
+_CLOUD_SCOPES = {"reader": Scope.READ, "member": Scope.WRITE, "admin": Scope.OPERATE}
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -22,11 +28,62 @@ class Policy(Protocol):
         answers from memory."""
 
 
-class _Everything:
-    """Permits every operation to every caller."""
+class ShippedPolicy:
+    """The shipped defaults: Zaqar's, or the strict ones. A rule that is not in the table permits nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._is_strict = settings.policy_defaults == "strict"
 
     def permits(self, caller: Caller, rule: str, target: Target) -> bool:
-        return True
+        if self._is_strict or caller.is_strict:
+            return _permits_strictly(caller, rule, target)
+        check = _CHECKS.get(rule)
+        if check == EVERYONE:
+            return True
+        if check == ADMIN_OR_OWNER and target.project_id == caller.project:
+            return True
+        return check is not None and "admin" in openstack_roles(caller.how, caller.roles)
 
 
-EVERYTHING: Policy = _Everything()
+def _permits_strictly(caller: Caller, rule: str, target: Target) -> bool:
+    known = RULES.get(rule)
+    if known is None:
+        return False
+    scope = _scope(caller.how, caller.roles)
+    if target.project_id != caller.project:
+        return scope == Scope.OPERATE
+    return scope >= known.scope
+
+
+@lru_cache(maxsize=4096)
+def _scope(how: How, roles: frozenset[str]) -> int:
+    """The widest scope that the roles give; 0: none.
+
+    A signature is the permission for what it was made for; the gate opens only reads and writes of a queue to it.
+    """
+    if how == "signature":
+        return Scope.WRITE
+    scopes = _SCOPES if how in ("none", "token") else _CLOUD_SCOPES
+    return max((scopes.get(role.lower(), 0) for role in roles), default=0)
+
+
+@lru_cache(maxsize=4096)
+def openstack_roles(how: How, roles: frozenset[str]) -> frozenset[str]:
+    """The roles as OpenStack's policies know them, in lower case. There, an operator of ours is an admin.
+
+    A cloud may have a role `operator` of its own, which is none of ours.
+    """
+    known = frozenset(role.lower() for role in roles)
+    if how in ("none", "token") and "operator" in known:
+        return known | {"admin"}
+    return known
+
+
+def _followed(check: str) -> str:
+    """The check that a reference to another rule stands for."""
+    rule = RULES.get(check.removeprefix("rule:"))
+    return check if rule is None else _followed(rule.default)
+
+
+_CHECKS = {name: _followed(rule.default) for name, rule in RULES.items()}
+"""Zaqar's defaults; each is `EVERYONE`, `ADMIN` or `ADMIN_OR_OWNER`."""

@@ -15,6 +15,7 @@ from zaqar_notify.cli import (
     config_command,
     doctor_command,
     poison_command,
+    policy_command,
     queue_commands,
     restored_command,
     server_commands,
@@ -40,6 +41,7 @@ subscription_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)
 poison_command.register(app)
+policy_command.register(app)
 restored_command.register(app)
 
 

@@ -19,6 +19,7 @@ from zaqar_notify.settings.delivery import (
     SubscriptionSettings,
 )
 from zaqar_notify.settings.edge import EdgeSettings
+from zaqar_notify.settings.policy import PolicySettings
 from zaqar_notify.settings.section import Section
 from zaqar_notify.settings.service import (
     BrokerSettings,
@@ -44,6 +45,7 @@ class Settings(
     DeliverySettings,
     MailSettings,
     SecuritySettings,
+    PolicySettings,
     ServiceSettings,
     EdgeSettings,
     LogSettings,
