@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -89,7 +90,8 @@ class NotifyAPI(FastAPI):
         state = scope.setdefault("state", {})
         state["exchange"] = exchange
         try:
-            await super().__call__(scope, receive, exchange.send)
+            # FastAPI's own `__call__` would look for telemetry.
+            await Starlette.__call__(self, scope, receive, exchange.send)
         finally:
             # Its `send` refers to the scope: the cycle would wait for the garbage collector.
             state.pop("exchange", None)

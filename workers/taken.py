@@ -37,7 +37,7 @@ class Taken:
     lapses. A part that is cancelled is left in hand, to be given back.
     """
 
-    __slots__ = ("_has_failed", "_holder", "_parts", "claim_id", "message", "work")
+    __slots__ = ("_has_failed", "_holder", "_parts", "claim_id", "message", "project", "work")
 
     def __init__(
         self, holder: Holder, claim_id: str, message: Message, work: Work | WrittenLater | None
@@ -49,6 +49,8 @@ class Taken:
         self.message = message
         self.work = work
         """None: it can't be read here."""
+        self.project = "" if isinstance(work, WrittenLater | None) else work.project
+        """The project whose deliveries these are."""
 
     def __enter__(self) -> None:
         """A part is done; that it will be was said before, see `add_part`."""
@@ -63,11 +65,6 @@ class Taken:
             self._part_ends()
         elif isinstance(error, Exception):
             self.fail_part()
-
-    @property
-    def project(self) -> str:
-        """The project whose deliveries these are."""
-        return "" if isinstance(self.work, WrittenLater | None) else self.work.project
 
     @property
     def pool(self) -> str:

@@ -119,11 +119,13 @@ class ClientPost(QueuePost):
 
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         read = self._read(rules)
+        self._check_ranges()
+        ttl, delay = read.default_ttl, read.default_delay
         messages = [
             NewMessage(
                 bytes(message.body),
-                self._ttl(message.ttl, read.default_ttl),
-                self._delay(message.delay, read.default_delay),
+                ttl if message.ttl is msgspec.UNSET else message.ttl,
+                delay if message.delay is msgspec.UNSET else message.delay,
                 checksum,
             )
             for message, checksum in zip(self._messages, self._checksums, strict=True)
@@ -131,16 +133,15 @@ class ClientPost(QueuePost):
         self.never_seen = [message for message in messages if message.delay >= message.ttl]
         return messages
 
-    def _ttl(self, ttl: int | msgspec.UnsetType, default: int) -> int:
-        if ttl is msgspec.UNSET:
-            return default
-        return check_range("ttl", ttl, least=1, most=self._settings.max_message_ttl, unit="seconds")
-
-    def _delay(self, delay: int | msgspec.UnsetType, default: int) -> int:
-        if delay is msgspec.UNSET:
-            return default
-        most = self._settings.max_message_delay
-        return check_range("delay", delay, least=0, most=most, unit="seconds")
+    def _check_ranges(self) -> None:
+        """Refuse a ttl or a delay out of range; messages of one post mostly have the same ones."""
+        settings = self._settings
+        for ttl, delay in {(message.ttl, message.delay) for message in self._messages}:
+            if ttl is not msgspec.UNSET:
+                check_range("ttl", ttl, least=1, most=settings.max_message_ttl, unit="seconds")
+            if delay is not msgspec.UNSET:
+                most = settings.max_message_delay
+                check_range("delay", delay, least=0, most=most, unit="seconds")
 
 
 class RelayedPost(QueuePost):

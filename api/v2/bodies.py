@@ -82,9 +82,9 @@ def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMes
         for message in messages:
             check_depth_of_text(bytes(message.body))
     most = settings.max_message_ttl
-    for message in messages:
-        if message.ttl is not msgspec.UNSET:
-            check_range("ttl", message.ttl, least=MIN_SECONDS, most=most, unit="seconds")
+    for ttl in {message.ttl for message in messages}:
+        if ttl is not msgspec.UNSET:
+            check_range("ttl", ttl, least=MIN_SECONDS, most=most, unit="seconds")
     return messages
 
 

@@ -23,6 +23,7 @@ from zaqar_notify.models import (
     QueueStats,
 )
 from zaqar_notify.storage.base import IdempotencyKey, Messages, Post, Watch
+from zaqar_notify.storage.ids import to_id as id_of_new
 from zaqar_notify.storage.passing import Passing
 from zaqar_notify.storage.sqlite.cancelling import cancel, cancel_all, find_cancelled
 from zaqar_notify.storage.sqlite.database import Database, Row
@@ -100,7 +101,7 @@ class SQLiteMessages(Messages):
         queue = queue or self._rows.make(db, ref)
         first = self.append(db, queue, messages, post.client_id, now)
         salt = queue.salt
-        ids = [to_id(position, salt) for position in range(first, first + len(messages))]
+        ids = [id_of_new(position, salt) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
         if queue.subscribed_until > now:
             jobs = post.jobs(rules, ids, messages)
@@ -124,11 +125,10 @@ class SQLiteMessages(Messages):
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
         rows = [(new_values(message, client_id, now), message.body) for message in messages]
         first = self._insert(db, queue, rows)
-        delayed = sum(message.delay > 0 for message in messages)
-        if delayed < len(messages):
-            visible = partial(self._watches.visible, queue.ref, len(messages) - delayed)
-            self._database.after_commit.append(visible)
-        if delayed:
+        visible = [message.delay for message in messages].count(0)
+        if visible:
+            self._database.after_commit.append(partial(self._watches.visible, queue.ref, visible))
+        if visible < len(messages):
             self._database.after_commit.append(partial(self._watches.held, queue.ref))
         return first
 
@@ -147,16 +147,14 @@ class SQLiteMessages(Messages):
     ) -> int:
         """Number rows in order at the end of the queue, and write them; the first one's position."""
         serial, first = self._numbering.take(db, queue.ref, len(rows))
-        position = first
         for start in range(0, len(rows), ROWS_PER_STATEMENT):
-            states: list[object] = []
-            bodies: list[object] = []
-            for values, body in rows[start : start + ROWS_PER_STATEMENT]:
-                states += (serial, queue.number, position, *values)
-                bodies += (serial, body)
-                serial += 1
-                position += 1
-            insert_states, insert_bodies = inserts(len(bodies) // 2)
+            part = rows[start : start + ROWS_PER_STATEMENT]
+            states: list[object] = [queue.number, serial + start, first + start]
+            bodies: list[object] = [serial + start]
+            for values, body in part:
+                states += values
+                bodies.append(body)
+            insert_states, insert_bodies = inserts(len(part))
             db.execute(insert_states, states)
             db.execute(insert_bodies, bodies)
         return first

@@ -79,10 +79,15 @@ def marks(count: int) -> str:
 
 @lru_cache(maxsize=ROWS_PER_STATEMENT)
 def inserts(rows: int) -> tuple[str, str]:
-    """Statements that insert so many rows in one step each."""
-    columns = ("serial", "queue", "position", *WRITTEN)
+    """Statements that insert so many rows in one step each.
+
+    The first one binds the queue, the first row's serial number and its position, then `WRITTEN` of each row.
+    The second one binds the serial number, then the bodies. The further rows count on.
+    """
+    written = marks(len(WRITTEN))
+    states = (f"(?1, ?2 + {row}, ?3 + {row}, {written})" for row in range(rows))
+    bodies = (f"(?1 + {row}, ?)" for row in range(rows))
     return (
-        f"INSERT INTO messages ({', '.join(columns)}) VALUES "
-        + ", ".join([f"({marks(len(columns))})"] * rows),
-        "INSERT INTO bodies VALUES " + ", ".join(["(?, ?)"] * rows),
+        f"INSERT INTO messages (queue, serial, position, {', '.join(WRITTEN)}) VALUES {', '.join(states)}",
+        f"INSERT INTO bodies VALUES {', '.join(bodies)}",
     )
