@@ -17,6 +17,7 @@ from workers.endpoints import Endpoints
 from workers.engine import Engine, Sinks
 from workers.fan_out import FanOuts
 from workers.ledger import Ledger
+from workers.moves import Moves
 from workers.outages import Stop
 from workers.periodic import renew_regularly, sweep_regularly, turn_away_regularly
 from workers.receivers import Receivers
@@ -99,7 +100,8 @@ def assemble(
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
     )
-    dispatcher = Dispatcher(fan_outs, redeliveries, replays, ledger, spawn)
+    moves = Moves(store, ledger, settings=settings)
+    dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
     return Engine(
         service,
         doorbell,

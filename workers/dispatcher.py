@@ -1,4 +1,4 @@
-"""Begins the work of claimed jobs: fan-out, redelivery or replay. Jobs of a later release are left to it."""
+"""Begins the work of claimed jobs: fan-out, redelivery, replay or move. Jobs of a later release are left to it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from workers.fan_out import FanOuts
 from workers.ledger import Ledger
+from workers.moves import Moves
 from workers.redelivery import Redeliveries
 from workers.replay import Replays
 from workers.slots import Spawn
 from workers.taken import Taken, working_on
 from zaqar_notify.delivery import (
     FanOut,
+    Move,
     OwedDelivery,
     Replay,
     WrittenLater,
@@ -27,12 +29,14 @@ class Dispatcher:
         fan_outs: FanOuts,
         redeliveries: Redeliveries,
         replays: Replays,
+        moves: Moves,
         ledger: Ledger,
         spawn: Spawn,
     ) -> None:
         self._fan_outs = fan_outs
         self._redeliveries = redeliveries
         self._replays = replays
+        self._moves = moves
         self._ledger = ledger
         self._spawn = spawn
 
@@ -48,6 +52,8 @@ class Dispatcher:
                     owed.append((taken, delivery))
                 case Replay() as replay:
                     self._spawn(self._replays.run(taken, replay))
+                case Move() as move:
+                    self._spawn(self._moves.run(taken, move))
                 case WrittenLater(version=version):
                     self._spawn(self._leave(taken, version))
                 case None:

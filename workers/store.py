@@ -13,13 +13,15 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import SubscriptionDoesNotExist
 from zaqar_notify.models import NewMessage, Queue, QueueRef, Subscription
+from zaqar_notify.storage.base import Post
 from zaqar_notify.storage.planes import Storage
 
 T = TypeVar("T")
 
 
 class RetryingStore:
-    """All its operations raise StorageUnavailable only when the stop comes before the store's answer."""
+    """All its operations raise StorageUnavailable only when the stop comes before the store's answer,
+    but for `try_post`."""
 
     def __init__(self, storage: Storage, *, clock: Clock, stop: Stop) -> None:
         self._storage = storage
@@ -91,6 +93,14 @@ class RetryingStore:
         owed = InternalPost(messages, project=project)
         post = self._storage.pools[pool].messages.post
         await self.until_answered(lambda: post(ref, owed, now=self._clock.now()))
+
+    async def try_post(self, ref: QueueRef, post: Post) -> None:
+        """Store messages of a client's queue, without a second try.
+
+        Raises:
+            StorageUnavailable: The queue's store gave no answer.
+        """
+        await self._storage.post(ref, post, now=self._clock.now())
 
     async def cancelled(self, pool: str, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         """Those of the messages that were deleted before they were due."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from zaqar_notify.clock import new_id
+from zaqar_notify.delivery import carrier
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.metadata import dead_letter
-from zaqar_notify.models import Claim, QueueRef
+from zaqar_notify.models import Claim, DeadLetter, QueueRef
 from zaqar_notify.rules.limits import check_limit, check_range
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.base import Carrier
 from zaqar_notify.waiting import Wait, first_found
 
 
@@ -43,15 +45,23 @@ async def create(
             limit=limit,
             now=service.clock.now(),
             dead_letter=lambda rules: dead_letter(ref, rules),
+            carry=carry,
         )
 
+    def carry(to: DeadLetter) -> Carrier | None:
+        if storage.pool_of(to.queue) == storage.pool_of(ref):
+            return None
+        return carrier(ref, to, settings)
+
     async def give_back(claim: Claim) -> None:
-        await storage.claims.release(ref, claim.id, now=service.clock.now(), counted=False)
+        await storage.store_of(ref).claims.release(
+            ref, claim.id, now=service.clock.now(), counted=False
+        )
 
     if wait is None:
         found = await claim()
     else:
-        watch = storage.messages.watch(ref, exclusive=True)
+        watch = storage.store_of(ref).messages.watch(ref, exclusive=True)
         found = await first_found(claim, watch, wait, give_back=give_back)
     if found is not None:
         service.metrics.claims += 1
@@ -60,7 +70,7 @@ async def create(
 
 
 async def get(service: Service, ref: QueueRef, claim_id: str) -> Claim:
-    claim = await service.storage.claims.get(ref, claim_id, now=service.clock.now())
+    claim = await service.storage.store_of(ref).claims.get(ref, claim_id, now=service.clock.now())
     if claim is None:
         raise ClaimDoesNotExist(ref.name, claim_id)
     return claim
@@ -77,11 +87,11 @@ async def renew(
     """Let the lease begin anew; an argument of None takes the default."""
     ttl, grace = _terms(ttl, grace, service.settings)
     now = service.clock.now()
-    await service.storage.claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)
+    await service.storage.store_of(ref).claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)
 
 
 async def release(service: Service, ref: QueueRef, claim_id: str) -> None:
-    await service.storage.claims.release(ref, claim_id, now=service.clock.now())
+    await service.storage.store_of(ref).claims.release(ref, claim_id, now=service.clock.now())
 
 
 def _terms(ttl: int | None, grace: int | None, settings: Settings) -> tuple[int, int]:

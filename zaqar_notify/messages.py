@@ -278,7 +278,7 @@ async def page(
     limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="messages")
 
     async def look() -> Page:
-        return await service.storage.messages.page(
+        return await service.storage.store_of(ref).messages.page(
             ref,
             marker=marker,
             limit=limit,
@@ -294,12 +294,14 @@ async def page(
 
     if wait is None:
         return await look()
-    watch = service.storage.messages.watch(ref)
+    watch = service.storage.store_of(ref).messages.watch(ref)
     return await first_found(look_for_some, watch, wait) or Page([], None)
 
 
 async def get(service: Service, ref: QueueRef, message_id: str) -> Message:
-    found = await service.storage.messages.get(ref, [message_id], now=service.clock.now())
+    found = await service.storage.store_of(ref).messages.get(
+        ref, [message_id], now=service.clock.now()
+    )
     if not found:
         raise MessageDoesNotExist(ref.name, message_id)
     return found[0]
@@ -308,7 +310,7 @@ async def get(service: Service, ref: QueueRef, message_id: str) -> Message:
 async def get_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[Message]:
     """Those that exist among `ids`; at least one does."""
     distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
-    found = await service.storage.messages.get(ref, distinct, now=service.clock.now())
+    found = await service.storage.store_of(ref).messages.get(ref, distinct, now=service.clock.now())
     if not found:
         raise MessageDoesNotExist(ref.name, *distinct)
     return found
@@ -316,7 +318,7 @@ async def get_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[
 
 async def delete(service: Service, ref: QueueRef, message_id: str, *, claim_id: str | None) -> None:
     now = service.clock.now()
-    await service.storage.messages.delete(ref, message_id, claim_id=claim_id, now=now)
+    await service.storage.store_of(ref).messages.delete(ref, message_id, claim_id=claim_id, now=now)
 
 
 async def delete_many(
@@ -328,7 +330,7 @@ async def delete_many(
         claim_ids: None deletes claimed messages, too; else they go only under one of these claims.
     """
     distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
-    await service.storage.messages.delete_many(
+    await service.storage.store_of(ref).messages.delete_many(
         ref, distinct, claim_ids=claim_ids, now=service.clock.now()
     )
 
@@ -336,7 +338,9 @@ async def delete_many(
 async def pop(service: Service, ref: QueueRef, count: int) -> list[Message]:
     most = service.settings.max_messages_per_claim_or_pop
     check_range("pop", count, least=1, most=most, unit="messages")
-    return await service.storage.messages.pop(ref, limit=count, now=service.clock.now())
+    return await service.storage.store_of(ref).messages.pop(
+        ref, limit=count, now=service.clock.now()
+    )
 
 
 def _checksum(body: msgspec.Raw, settings: Settings) -> str | None:

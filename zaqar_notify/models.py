@@ -54,16 +54,25 @@ class QueueStats(msgspec.Struct, frozen=True):
         return self.claimed + self.free
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """The id and the posting instant of a message that comes from another message store."""
+
+    id: str
+    posted_at: datetime
+
+
 class NewMessage(msgspec.Struct, frozen=True):
     """A message about to be stored, with the defaults of its queue applied.
 
-    `body` is the JSON text exactly as the client sent it; `ttl` and `delay` are seconds.
+    `body` is the JSON text exactly as the client sent it; `ttl` and `delay` are seconds. A message with an
+    `origin` keeps its id and posting instant; the store assigns those of all others.
     """
 
     body: bytes
     ttl: int
     delay: int = 0
     checksum: str | None = None
+    origin: Origin | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -104,6 +113,18 @@ class Claim(msgspec.Struct, frozen=True):
     ttl: int
     expires_at: datetime
     messages: list[Message]
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """A message that leaves its queue for one of another message store.
+
+    `place` is where it was in the queue: another one each time that a message comes to a queue.
+    """
+
+    message: NewMessage
+    origin: Origin
+    client_id: str
+    place: str
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -96,7 +96,7 @@ async def purge(
 ) -> None:
     """Remove the queue's messages, its subscriptions, or both."""
     if messages:
-        await service.storage.messages.purge(ref, now=service.clock.now())
+        await service.storage.store_of(ref).messages.purge(ref, now=service.clock.now())
     if subscriptions:
         await service.storage.subscriptions.delete_all(ref)
 

@@ -28,7 +28,7 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
-from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.base import Carry, IdempotencyKey, Post, within_the_store
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions import renewal
 
@@ -181,6 +181,7 @@ async def claim(
     limit: int = 20,
     now: datetime = START,
     dead_letter: DeadLetter | None = None,
+    carry: Carry = within_the_store,
     without_clients: Sequence[str] = (),
 ) -> Claim | None:
     return await storage.claim(
@@ -191,6 +192,7 @@ async def claim(
         limit=limit,
         now=now,
         dead_letter=lambda _: dead_letter,
+        carry=carry,
         without_clients=without_clients,
     )
 

@@ -21,7 +21,17 @@ from tests.contract.steps import (
     post_one,
 )
 from zaqar_notify.clock import new_id
-from zaqar_notify.models import DeadLetter, JsonObject, Message, NewMessage, Queue, QueueRef
+from zaqar_notify.models import (
+    DeadLetter,
+    JsonObject,
+    Leaving,
+    Message,
+    NewMessage,
+    Origin,
+    Queue,
+    QueueRef,
+)
+from zaqar_notify.storage.base import Carrier
 from zaqar_notify.storage.driver import Capability
 from zaqar_notify.storage.planes import Storage
 
@@ -357,3 +367,87 @@ async def test_the_rule_is_made_of_the_queue_s_present_rules(
     await claim_by({"_max_claim_count": 2})
 
     assert seen == [{"_max_claim_count": 1}, {"_max_claim_count": 2}]
+
+
+JOBS = QueueRef(project="", name="outbox.0")
+
+
+def described(leaving: Leaving) -> NewMessage:
+    """A job that tells all that the store says of the message."""
+    return NewMessage(body=msgspec.json.encode(leaving), ttl=86_400)
+
+
+def away(to: DeadLetter) -> Carrier:
+    return Carrier(JOBS, described)
+
+
+async def jobs(storage: Storage, *, now: float = 0) -> list[Leaving]:
+    found = await everything(storage, JOBS, now=after(now))
+    return [msgspec.json.decode(message.body, type=Leaving) for message in found]
+
+
+async def test_by_a_carrier_the_message_leaves_with_all_that_it_has(
+    storage: Storage, queue: QueueRef
+) -> None:
+    sent = NewMessage(body=b'"a"', ttl=300, checksum="MD5:0123")
+    [message_id] = (await storage.post(queue, GivenPost([sent]), now=START)).ids
+
+    rule = dead_letter(queue, max_claim_count=0)
+    assert await claim(storage, queue, now=after(1), dead_letter=rule, carry=away) is None
+
+    assert await everything(storage, queue, now=after(1)) == []
+    [leaving] = await jobs(storage, now=1)
+    assert leaving.message == sent
+    assert (leaving.origin, leaving.client_id) == (Origin(message_id, START), "producer")
+
+
+async def test_the_job_is_the_project_s_and_lives_as_long_as_it_says(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await post(storage, queue, bodies=["a"])
+    rule = dead_letter(queue, max_claim_count=0)
+    await claim(storage, queue, now=after(1), dead_letter=rule, carry=away)
+
+    [job] = (await page(storage, JOBS, now=after(1))).messages
+    others = await page(storage, JOBS, now=after(1), without_client=queue.project)
+
+    assert (job.ttl, job.posted_at, job.expires_at) == (86_400, after(1), after(1 + 86_400))
+    assert job.claim_count == 0
+    assert others.messages == []
+    await storage.messages.delete(JOBS, job.id, claim_id=None, now=after(1))
+    assert await everything(storage, JOBS, now=after(1)) == []
+
+
+async def test_a_message_has_another_place_each_time_that_it_comes(
+    storage: Storage, queue: QueueRef, other_queue: QueueRef
+) -> None:
+    [message_id] = (await post(storage, queue, bodies=["a"])).ids
+    there, back = DeadLetter(other_queue, 0, ttl=None), DeadLetter(queue, 0, ttl=None)
+    await claim(storage, queue, dead_letter=there)
+    await claim(storage, other_queue, dead_letter=back)
+
+    await claim(storage, queue, dead_letter=there, carry=away)
+
+    [leaving] = await jobs(storage)
+    assert leaving.origin == Origin(message_id, START)
+    assert leaving.place != message_id
+
+
+async def test_a_message_of_another_store_keeps_its_id_and_its_posting_instant(
+    storage: Storage, queue: QueueRef, other_queue: QueueRef
+) -> None:
+    [message_id] = (await post(storage, other_queue, bodies=["a"])).ids
+    sent = msgspec.structs.replace(
+        new_message("a", ttl=300), origin=Origin(message_id, START), checksum="MD5:0123"
+    )
+    own_id = await post_one(storage, queue, "before", now=after(7))
+
+    await storage.post(queue, GivenPost([sent], client_id="first"), now=after(8))
+
+    expected = Message(message_id, sent.body, 300, START, after(308), checksum=sent.checksum)
+    now = after(8)
+    assert await storage.messages.get(queue, [message_id], now=now) == [expected]
+    assert (await page(storage, queue, now=now, marker=own_id)).messages == [expected]
+    assert ids(await page(storage, queue, now=now, without_client="first")) == [own_id]
+    await storage.messages.delete(queue, message_id, claim_id=None, now=now)
+    assert ids(await everything(storage, queue, now=now)) == [own_id]

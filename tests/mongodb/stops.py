@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from tests.clock import START
 from tests.contract.steps import post
@@ -117,3 +118,14 @@ async def kill_in_insert(
 def set_deadline(monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     """So long others wait for a block's seal."""
     monkeypatch.setattr(reserving, "DEADLINE_MS", ms)
+
+
+def refuse_claimed(delete_many: object) -> object:
+    """A deletion that fails for what a claim, or a move, holds."""
+
+    async def fail(wanted: dict[str, object], **options: object) -> object:
+        if "claim" in wanted:
+            raise AutoReconnect("the connection went")
+        return await delete_many(wanted, **options)  # type: ignore[operator]
+
+    return fail

@@ -14,6 +14,7 @@ from pymongo.errors import AutoReconnect
 
 from tests.clock import START
 from tests.contract.steps import (
+    GivenPost,
     after,
     bodies,
     claim,
@@ -25,9 +26,9 @@ from tests.contract.steps import (
     subscribe,
 )
 from tests.mongodb.opened import store_of
-from tests.mongodb.stops import kill_in_insert, set_deadline
+from tests.mongodb.stops import kill_in_insert, refuse_claimed, set_deadline
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
-from zaqar_notify.models import DeadLetter, QueueRef
+from zaqar_notify.models import DeadLetter, NewMessage, Origin, Posted, QueueRef
 from zaqar_notify.storage.mongodb import reserving
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
@@ -310,14 +311,9 @@ async def test_a_move_that_is_larger_than_a_block_is_given_a_larger_one(
 async def test_a_move_that_was_broken_off_brings_its_message_once(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copy was made; the connection went before the original was removed."""
     rule = DeadLetter(queue=QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
     await post(storage, queue, bodies=["poison"])
-    messages = store_of(storage).collections.messages
-    with monkeypatch.context() as broken:
-        broken.setattr(messages, "delete_many", refuse_claimed(messages.delete_many))
-        with pytest.raises(StorageUnavailable):
-            await claim(storage, queue, dead_letter=rule)
+    await break_off_a_move(storage, queue, rule, monkeypatch)
 
     assert await claim(storage, queue, dead_letter=rule, now=after(59.999)) is None
     assert await claim(storage, queue, dead_letter=rule, now=after(60)) is None
@@ -325,6 +321,70 @@ async def test_a_move_that_was_broken_off_brings_its_message_once(
     assert await everything(storage, queue, now=after(60)) == []
     dead = bodies(await everything(storage, rule.queue, now=after(60)))
     assert Counter(dead) == {"poison": 1}
+
+
+@pytest.mark.parametrize(("name", "most"), [("another", 0), ("dead", 9), ("none", None)])
+async def test_a_move_that_was_broken_off_goes_where_its_copy_is_under_any_later_rule(
+    storage: Storage,
+    queue: QueueRef,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    most: int | None,
+) -> None:
+    rule = DeadLetter(QueueRef(queue.project, "dead"), max_claim_count=0, ttl=500)
+    other = QueueRef(queue.project, name)
+    later = None if most is None else DeadLetter(other, most, ttl=None)
+    await post(storage, queue, bodies=["poison"])
+    await break_off_a_move(storage, queue, rule, monkeypatch)
+
+    assert await claim(storage, queue, dead_letter=later, now=after(60)) is None
+
+    assert await everything(storage, queue, now=after(60)) == []
+    [copy] = await everything(storage, rule.queue, now=after(60))
+    assert (bodies([copy]), copy.ttl) == (["poison"], 500)
+    if other != rule.queue:
+        assert await everything(storage, other, now=after(60)) == []
+
+
+async def test_a_message_whose_move_was_broken_off_is_not_popped_and_can_be_deleted(
+    storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = DeadLetter(QueueRef(queue.project, "dead"), max_claim_count=0, ttl=None)
+    [message_id] = (await post(storage, queue, bodies=["poison"])).ids
+    await break_off_a_move(storage, queue, rule, monkeypatch)
+
+    assert await storage.messages.pop(queue, limit=1, now=after(60)) == []
+    await storage.messages.delete_many(queue, [message_id], claim_ids=[], now=after(60))
+    assert await everything(storage, queue, now=after(60)) == []
+
+
+async def test_a_post_whose_place_is_taken_fails_alone(storage: Storage, queue: QueueRef) -> None:
+    """A message of another store whose id is on the queue still."""
+    origin = Origin("0123456789abcdef0123456789abcdef", START)
+    carried = GivenPost([NewMessage(b'"carried"', ttl=300, origin=origin)])
+    await post(storage, queue, bodies=["first"])
+    await storage.post(queue, carried, now=START)
+
+    refused, posted = await asyncio.gather(
+        storage.post(queue, carried, now=START),
+        post(storage, queue, bodies=["beside"]),
+        return_exceptions=True,
+    )
+
+    assert isinstance(refused, StorageUnavailable)
+    assert isinstance(posted, Posted)
+    assert bodies(await everything(storage, queue)) == ["first", "carried", "beside"]
+
+
+async def break_off_a_move(
+    storage: Storage, queue: QueueRef, rule: DeadLetter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is made; the connection goes before the original is removed."""
+    messages = store_of(storage).collections.messages
+    with monkeypatch.context() as broken:
+        broken.setattr(messages, "delete_many", refuse_claimed(messages.delete_many))
+        with pytest.raises(StorageUnavailable):
+            await claim(storage, queue, dead_letter=rule)
 
 
 async def test_no_process_removes_copies_that_another_move_relies_on(
@@ -405,12 +465,3 @@ def and_then_die(step: Callable[..., Awaitable[object]]) -> Callable[..., Awaita
         raise StorageUnavailable("the process has ended")
 
     return made
-
-
-def refuse_claimed(delete_many: object) -> object:
-    async def fail(wanted: dict[str, object], **options: object) -> object:
-        if "claim" in wanted:
-            raise AutoReconnect("the connection went")
-        return await delete_many(wanted, **options)  # type: ignore[operator]
-
-    return fail

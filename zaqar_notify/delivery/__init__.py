@@ -2,7 +2,7 @@
 
 | internal queue | a message is |
 |---|---|
-| `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; or a replay |
+| `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; a replay; or the move of a dead letter to another store |
 | `retry.<partition>` | a delivery: one message for one subscription, delayed until its next attempt |
 | `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it |
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
@@ -15,6 +15,7 @@ Nothing here talks to a store or a network.
 
 from zaqar_notify.delivery.confirmation import confirmation_job, link_expires_at, signed_paths
 from zaqar_notify.delivery.jobs import MAX_VISITED, fan_out_jobs, replay_job
+from zaqar_notify.delivery.moves import carrier, move_record, moved_post
 from zaqar_notify.delivery.outgoing import (
     Outgoing,
     delivery_id,
@@ -29,6 +30,7 @@ from zaqar_notify.delivery.records import (
     FanOut,
     InternalMessage,
     InternalPost,
+    Move,
     OwedDelivery,
     OwedMessage,
     Replay,
@@ -57,6 +59,7 @@ __all__ = [
     "FanOut",
     "InternalMessage",
     "InternalPost",
+    "Move",
     "Outgoing",
     "OwedDelivery",
     "OwedMessage",
@@ -65,6 +68,7 @@ __all__ = [
     "Work",
     "WrittenLater",
     "by_queue",
+    "carrier",
     "confirmation_job",
     "delivery_id",
     "fan_out_jobs",
@@ -72,6 +76,8 @@ __all__ = [
     "later_record",
     "left_by_earlier_releases",
     "link_expires_at",
+    "move_record",
+    "moved_post",
     "notification",
     "outgoing_messages",
     "parked_record",

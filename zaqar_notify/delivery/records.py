@@ -14,8 +14,8 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from zaqar_notify.models import JsonObject, MessageType, NewMessage, QueueRef, Verdict
-from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.models import MessageType, NewMessage, QueueRef, Verdict
+from zaqar_notify.storage.base import IdempotencyKey, ReadyPost
 from zaqar_notify.storage.internal import later_ref
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ the record to a worker of this version. A new field with a default that they may
 
 PLAIN = 1
 """Of the records that every release can read. Those of earlier releases move held deliveries alone, so
-the replay of parked ones is of version 2."""
+the replay of parked ones is of version 2. So is the move of a dead letter: they know no such job."""
 
 OWED_TTL_SECONDS = 10 * 365 * 86400
 """Ten years: a delivery ends by being delivered, given up or held, never by the passing of time."""
@@ -111,7 +111,24 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
     due_at: datetime | None = None
 
 
-Work: TypeAlias = FanOut | Replay | OwedDelivery
+class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="move"):
+    """Store a dead letter of `queue` on the queue `target`, which is on another message store.
+
+    `place` is the message's place in `queue`. The ttl of the message is the one that it has on `target`.
+    """
+
+    version: int
+    project: str
+    queue: str
+    target: str
+    message: OwedMessage
+    place: str
+    client_id: str
+    posted_at: datetime
+    checksum: str | None = None
+
+
+Work: TypeAlias = FanOut | Replay | OwedDelivery | Move
 
 
 class Undelivered(msgspec.Struct, frozen=True):
@@ -134,8 +151,8 @@ InternalMessage: TypeAlias = tuple[QueueRef, NewMessage]
 """An internal message, with the internal queue it goes to."""
 
 
-class InternalPost(Post):
-    """Internal messages on their way to an internal queue. Internal queues have no subscriptions."""
+class InternalPost(ReadyPost):
+    """Internal messages on their way to an internal queue."""
 
     def __init__(
         self,
@@ -146,17 +163,7 @@ class InternalPost(Post):
     ) -> None:
         """`project`: the owner of the deliveries; the engine passes over projects that have their share
         already."""
-        self.client_id = project
-        self.idempotency_key = idempotency_key
-        self._messages = messages
-
-    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
-        return self._messages
-
-    def jobs(
-        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
-    ) -> Sequence[InternalMessage]:
-        return ()
+        super().__init__(messages, client_id=project, idempotency_key=idempotency_key)
 
 
 class _Versioned(msgspec.Struct):

@@ -37,6 +37,7 @@ from zaqar_notify.models import (
     Claim,
     DeadLetter,
     JsonObject,
+    Leaving,
     Message,
     NewMessage,
     Page,
@@ -89,6 +90,29 @@ class Post(ABC):
         Args:
             rules: The rules that `messages_for` was given for these `messages`.
         """
+
+
+class ReadyPost(Post):
+    """Messages that are stored as they are, and of which no subscriber is notified."""
+
+    def __init__(
+        self,
+        messages: Sequence[NewMessage],
+        *,
+        client_id: str,
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> None:
+        self.client_id = client_id
+        self.idempotency_key = idempotency_key
+        self._messages = messages
+
+    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
+        return self._messages
+
+    def jobs(
+        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
+    ) -> Sequence[tuple[QueueRef, NewMessage]]:
+        return ()
 
 
 class Watch(ABC):
@@ -225,7 +249,8 @@ class Messages(ABC):
         In the same atomic write: when the queue is subscribed to at `now`, its jobs are appended to
         their internal queues, with the queue's project as their client; when there is an idempotency
         key, the answer is remembered under project, queue and key for `keep_seconds`. A message becomes visible
-        `delay` seconds after `now` and expires `ttl` seconds after it.
+        `delay` seconds after `now` and expires `ttl` seconds after it. One with an `origin` has its id and
+        posting instant from there, and is found by that id.
 
         Positions follow commit order: of two posts, the second begun after the first returned, the
         first comes first; and no message ever appears at a position that a reader has passed.
@@ -338,6 +363,21 @@ DeadLetterRule: TypeAlias = Callable[[JsonObject], DeadLetter | None]
 """Of a queue's rules."""
 
 
+class Carrier(msgspec.Struct, frozen=True):
+    """Takes dead letters to a queue of another message store, by a job each on the internal queue `outbox`."""
+
+    outbox: QueueRef
+    job: Callable[[Leaving], NewMessage]
+
+
+Carry: TypeAlias = Callable[[DeadLetter], Carrier | None]
+"""The carrier to a dead-letter queue; None when the queue is on the same message store."""
+
+
+def within_the_store(to: DeadLetter) -> None:
+    """Of callers whose dead-letter queues are on the same message store."""
+
+
 class Claims(ABC):
     """Leases over messages.
 
@@ -357,6 +397,7 @@ class Claims(ABC):
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
     ) -> Claim | None:
         """Lease up to `limit` visible messages, oldest first.
@@ -368,7 +409,8 @@ class Claims(ABC):
         `dead_letter` is asked for its rule with the queue's present rules. With one, a visible message
         that was claimed `max_claim_count` times already is not leased but appended to that queue, in
         the same write: free, same id, body and posting instant, claim count 0, expiring its (new) ttl
-        after `now`.
+        after `now`. Where `carry` gives a carrier, its job is appended to its outbox in place of the message,
+        with the queue's project as client.
 
         Args:
             ttl: Length of the lease, seconds. A lease of 0 ends at once: its messages are counted, returned

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
@@ -34,18 +33,23 @@ from zaqar_notify.models import (
     Posted,
     Queue,
     QueueRef,
+    QueueStats,
     Subscription,
 )
-from zaqar_notify.storage.base import DeadLetterRule, HeadMissing, MessageStore, Post
+from zaqar_notify.storage.base import (
+    Carry,
+    DeadLetterRule,
+    HeadMissing,
+    MessageStore,
+    Post,
+    within_the_store,
+)
 from zaqar_notify.storage.control import DELETED, ControlStore, SubscriptionOver
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
-from zaqar_notify.storage.steps import Planes
+from zaqar_notify.storage.steps import Placement, Planes
 
 REMOVED_AT_ONCE = 500
-
-Placement: TypeAlias = Callable[[QueueRef], str]
-"""Says in which pool a client's queue is."""
 
 
 def in_default_pool(ref: QueueRef) -> str:
@@ -69,9 +73,10 @@ class Storage:
         self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store, **(others or {})}
         """The message stores, by the names of their pools."""
         self.pool_of = placement
-        self._planes = Planes(control, self.pools)
+        self._planes = Planes(control, self.pools, placement)
         self.queues = Queues(self._planes)
         self.subscriptions = Subscriptions(self._planes)
+        # Of the default pool. A client's queue may be on another store: see `store_of`.
         self.heads = store.heads
         self.messages = store.messages
         self.claims = store.claims
@@ -90,13 +95,13 @@ class Storage:
 
     def store_of(self, ref: QueueRef) -> MessageStore:
         """The message store of a client's queue, and of what is owed to its subscriptions."""
-        return self.pools[self.pool_of(ref)]
+        return self._planes.store_of(ref)
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         """As `Messages.post`; a queue that is absent is created, unless the post is refused."""
         while True:
             try:
-                return await self.store.messages.post(ref, post, now=now)
+                return await self.store_of(ref).messages.post(ref, post, now=now)
             except HeadMissing as missing:
                 await self._planes.make_head(missing.ref, now)
 
@@ -110,12 +115,13 @@ class Storage:
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
     ) -> Claim | None:
         """As `Claims.create`; a dead-letter queue that is absent is created."""
         while True:
             try:
-                return await self.store.claims.create(
+                return await self.store_of(ref).claims.create(
                     ref,
                     claim_id=claim_id,
                     ttl=ttl,
@@ -123,6 +129,7 @@ class Storage:
                     limit=limit,
                     now=now,
                     dead_letter=dead_letter,
+                    carry=carry,
                     without_clients=without_clients,
                 )
             except HeadMissing as missing:
@@ -185,7 +192,6 @@ class Queues:
         self._records = planes.control.records
         self.list = self._records.list
         self.count = self._records.count
-        self.stats = planes.store.messages.stats
 
     async def get(self, ref: QueueRef) -> Queue | None:
         """The queue, or None when it was never created or has been deleted."""
@@ -220,7 +226,7 @@ class Queues:
 
     async def delete(self, ref: QueueRef, *, now: datetime) -> None:
         """Remove the queue with its messages and claims; its subscriptions stay. No error if absent."""
-        heads = self._planes.store.heads
+        heads = self._planes.store_of(ref).heads
         # A record may be made beside this for a head without one: both must be absent together.
         while True:
             record = await self._records.get(ref)
@@ -233,6 +239,10 @@ class Queues:
             if record is not None and await self._records.remove(ref, revision=revision):
                 return
 
+    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
+        """As `Messages.stats`."""
+        return await self._planes.store_of(ref).messages.stats(ref, now=now)
+
 
 class Subscriptions:
     """Subscriptions, kept in step with the queue's head; an expired subscription counts as absent.
@@ -244,7 +254,6 @@ class Subscriptions:
 
     def __init__(self, planes: Planes) -> None:
         self._planes = planes
-        self._heads = planes.store.heads
         self._subscriptions = planes.control.subscriptions
         self.get = self._subscriptions.get
         self.list = self._subscriptions.list
@@ -258,8 +267,9 @@ class Subscriptions:
     ) -> Subscription:
         """As `control.Subscriptions.create`; the queue is created when absent."""
         ref = subscription.queue
+        heads = self._planes.store_of(ref).heads
         await self._planes.make_head(ref, now)
-        await self._heads.raise_subscribed(ref, subscription.expires_at)
+        await heads.raise_subscribed(ref, subscription.expires_at)
         try:
             stored = await self._without_those_over(
                 lambda: self._subscriptions.create(subscription, renew=renew, now=now)
@@ -267,7 +277,7 @@ class Subscriptions:
         except SubscriptionExists:
             await self._planes.lower_subscribed(ref)
             raise
-        await self._heads.raise_subscribed(ref, stored.expires_at)
+        await heads.raise_subscribed(ref, stored.expires_at)
         return stored
 
     async def update(
@@ -284,13 +294,14 @@ class Subscriptions:
             SubscriptionDoesNotExist: There is none, or it has expired.
             SubscriptionExists: The new subscriber has another subscription on the queue.
         """
+        heads = self._planes.store_of(ref).heads
         present = await self._subscriptions.get(ref, subscription_id, now=now)
         if present is not None:
-            await self._heads.raise_subscribed(ref, change(present).expires_at)
+            await heads.raise_subscribed(ref, change(present).expires_at)
         after = await self._without_those_over(
             lambda: self._subscriptions.update(ref, subscription_id, change, now=now)
         )
-        await self._heads.raise_subscribed(ref, after.expires_at)
+        await heads.raise_subscribed(ref, after.expires_at)
         if present is not None and after.expires_at < present.expires_at:
             await self._planes.lower_subscribed(ref)
         return after

@@ -51,19 +51,24 @@ async def agree(
 ) -> Restored:
     """Give each head a record, the rules of its record, and the life of its longest subscription."""
     done = Restored(ahead=ahead, compared=0, mended=Counter())
-    after: QueueRef | None = None
-    while refs := await planes.store.heads.of_clients(after=after, limit=COMPARED_AT_ONCE):
-        for mended in await asyncio.gather(*(_mend(planes, ref, now) for ref in refs)):
-            done.mended.update(mended)
-        done.compared += len(refs)
-        progress(done.compared)
-        after = refs[-1]
+    for store in planes.stores:
+        after: QueueRef | None = None
+        while refs := await store.heads.of_clients(after=after, limit=COMPARED_AT_ONCE):
+            for mended in await asyncio.gather(*(_mend(planes, ref, now) for ref in refs)):
+                done.mended.update(mended)
+            done.compared += len(refs)
+            progress(done.compared)
+            after = refs[-1]
     return done
 
 
 async def diagnose(planes: Planes) -> list[Finding]:
     """The differences of the first queues. Nothing is changed."""
-    refs = await planes.store.heads.of_clients(after=None, limit=COMPARED_BY_DOCTOR)
+    refs = [
+        ref
+        for store in planes.stores
+        for ref in await store.heads.of_clients(after=None, limit=COMPARED_BY_DOCTOR)
+    ]
     suspects = [each.ref for each in await _compare_all(planes, refs) if each.differences]
     # A change that was under way at the first look is applied at the second.
     differing = await _compare_all(planes, suspects)
@@ -103,7 +108,7 @@ class _Comparison(msgspec.Struct, frozen=True):
 
 
 async def _compare(planes: Planes, ref: QueueRef) -> _Comparison:
-    head = await planes.store.heads.get(ref)
+    head = await planes.store_of(ref).heads.get(ref)
     record, longest = await asyncio.gather(
         planes.control.records.get(ref), planes.control.subscriptions.longest(ref)
     )
@@ -123,7 +128,7 @@ async def _mend(planes: Planes, ref: QueueRef, now: datetime) -> Sequence[Differ
     if found.record is not None and Difference.RULES in found.differences:
         await planes.apply_change(found.record)
     if found.longest is not None and Difference.SUBSCRIPTIONS in found.differences:
-        await planes.store.heads.raise_subscribed(ref, found.longest)
+        await planes.store_of(ref).heads.raise_subscribed(ref, found.longest)
     if found.head is not None and found.record is None:
         await planes.make_record(ref, found.head, now)
     return found.differences

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import Head, MessageStore
 from zaqar_notify.storage.control import ControlStore, QueueRecord
-from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
+from zaqar_notify.storage.internal import queues_of_subscription
+
+Placement: TypeAlias = Callable[[QueueRef], str]
+"""Says in which pool a client's queue is."""
 
 
 class Planes:
     """The control store and the message stores of the same queues."""
 
-    def __init__(self, control: ControlStore, pools: Mapping[str, MessageStore]) -> None:
+    def __init__(
+        self, control: ControlStore, pools: Mapping[str, MessageStore], placement: Placement
+    ) -> None:
         self.control = control
-        self.store = pools[DEFAULT_POOL]
+        self.stores = list(pools.values())
         self._pools = pools
+        self._placement = placement
+
+    def store_of(self, ref: QueueRef) -> MessageStore:
+        """The message store of a client's queue."""
+        return self._pools[self._placement(ref)]
 
     async def make_head(self, ref: QueueRef, now: datetime) -> None:
         """Let the queue have a record and a head."""
-        while await self.store.heads.get(ref) is None:
-            records = self.control.records
+        heads, records = self.store_of(ref).heads, self.control.records
+        while await heads.get(ref) is None:
             record = await records.get(ref) or await records.create(ref, metadata={}, now=now)
             if record is not None:
                 await self.apply(record)
@@ -31,7 +42,7 @@ class Planes:
     async def make_record(self, ref: QueueRef, head: Head, now: datetime) -> None:
         """Let a queue that has this head have a record; the rest of its metadata is not known."""
         made = await self.control.records.create(ref, metadata=head.rules, now=now)
-        if made is not None and await self.store.heads.get(ref) is None:
+        if made is not None and await self.store_of(ref).heads.get(ref) is None:
             # The queue was deleted before the record was there.
             await self.control.records.remove(ref, revision=made.revision)
 
@@ -41,7 +52,8 @@ class Planes:
         Returns:
             The record that was applied; None when there is none any more.
         """
-        ref, heads = record.queue.ref, self.store.heads
+        ref = record.queue.ref
+        heads = self.store_of(ref).heads
         present: QueueRecord | None = record
         while present is not None:
             rules = rules_of(present.queue.metadata)
@@ -73,7 +85,7 @@ class Planes:
 
     async def lower_subscribed(self, ref: QueueRef) -> None:
         """Let the head be subscribed to for as long as the longest subscription lives, not longer."""
-        heads = self.store.heads
+        heads = self.store_of(ref).heads
         while (head := await heads.get(ref)) is not None:
             longest = await self.control.subscriptions.longest(ref)
             if await heads.lower_subscribed(ref, longest, turn=head.turn):
@@ -83,6 +95,6 @@ class Planes:
         """Remove subscriptions that are over, with the queues that are their own, in every pool."""
         if gone:
             own = [ref for each in gone for ref in queues_of_subscription(each.id)]
-            for store in self._pools.values():
+            for store in self.stores:
                 await store.heads.drop_internal(own)
             await self.control.subscriptions.remove(gone)

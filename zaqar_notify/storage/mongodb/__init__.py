@@ -68,6 +68,7 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     held_until        the millisecond at which its claim or delay ends, or ended; 0: never held
     claim, claim_ttl  the claim of that hold, if it is one
     moved_id          the id of a message that comes from another queue
+    leaving           its move to this dead-letter queue has begun: {queue, ttl}
     reclaim_at        of seals and fences: when the server removes them by itself
     fence             marks a document in the place of a seal, or of a first message
     cancelled         marks a document in the place of a message that was deleted before it was due;

@@ -14,7 +14,13 @@ import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
 from zaqar_notify.models import Claim, DeadLetter, JsonObject, QueueRef
-from zaqar_notify.storage.base import Claims, DeadLetterRule, HeadMissing
+from zaqar_notify.storage.base import (
+    Carry,
+    Claims,
+    DeadLetterRule,
+    HeadMissing,
+    within_the_store,
+)
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
@@ -44,6 +50,7 @@ class PendingClaim(msgspec.Struct):
     lease: Lease
     limit: int
     rule: DeadLetterRule | None
+    carry: Carry
     now: datetime
     dead_letter: DeadLetter | None = None
     missing: QueueRef | None = None
@@ -92,11 +99,12 @@ class MongoClaims(Claims):
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
     ) -> Claim | None:
         lease = Lease.begun(claim_id, ttl, grace, now)
         return await self._claims.call(
-            (ref, frozenset(without_clients)), PendingClaim(lease, limit, dead_letter, now)
+            (ref, frozenset(without_clients)), PendingClaim(lease, limit, dead_letter, carry, now)
         )
 
     async def close(self) -> None:
@@ -163,10 +171,10 @@ class MongoClaims(Claims):
                 won = [stored for stored in found if stored["claim"] == claim.lease.claim_id]
                 claim.won += won
                 taken = {stored["_id"] for stored in won}
-                lost = [stored["_id"] for stored in share if stored["_id"] not in taken]
+                lost = [stored for stored in share if stored["_id"] not in taken]
                 if lost:
                     missing = await self._dead_lettering.put_away(
-                        state.id, lost, rule=claim.dead_letter, now=claim.now
+                        state, lost, rule=claim.dead_letter, carry=claim.carry, now=claim.now
                     )
                     claim.missing = claim.missing or missing
             if len(free) < limit:

@@ -226,7 +226,7 @@ class Deleting:
         messages locked: for a minute and a half, all claims on the queue wait for them in vain.
         """
         now_ms = to_ms(now)
-        lease = removal(now)
+        lease = msgspec.structs.replace(removal(now), takes_leaving=True)
         holders = [*claim_ids, lease.claim_id]
         for _ in range(TRIES):
             found = await self._find(queue, ids, {"expires_at": {"$gt": now}})

@@ -14,8 +14,10 @@ from bson.raw_bson import RawBSONDocument
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
     JsonObject,
+    Leaving,
     Message,
     NewMessage,
+    Origin,
     QueueRef,
     Subscription,
 )
@@ -75,7 +77,11 @@ def id_of(stored: Document) -> str:
     moved_id: str | None = stored.get("moved_id")
     if moved_id is not None:
         return moved_id
-    at: bytes = stored["_id"]
+    return _id_at(stored["_id"])
+
+
+def _id_at(at: bytes) -> str:
+    """The id that was given out for a place in a queue."""
     return (at[QUEUE_ID_BYTES:] + at[:SALT_BYTES]).hex()
 
 
@@ -98,9 +104,9 @@ def new_documents(
     By hand, in half the time that the library takes for a post of ten: the fields that its messages
     have in common are encoded once, and bodies are only copied.
     """
-    shared: dict[tuple[int, int], bytes] = {}
+    shared: dict[tuple[int, int, Origin | None], bytes] = {}
     for position, message in enumerate(messages, first):
-        life = (message.ttl, message.delay)
+        life = (message.ttl, message.delay, message.origin)
         fields = shared.get(life)
         if fields is None:
             fields = shared[life] = _elements(_shared_fields(message, client_id, now))
@@ -115,14 +121,16 @@ def new_documents(
 
 def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Document:
     held_until = held_until_of(message, now)
+    origin = message.origin
     return {
         "due": -held_until if held_until else FREE,
         "held_until": held_until,
         "claim_count": 0,
         "client": client_id,
         "ttl": message.ttl,
-        "posted_at": now,
+        "posted_at": now if origin is None else origin.posted_at,
         "expires_at": now + timedelta(seconds=message.ttl),
+        **({} if origin is None else {"moved_id": origin.id}),
     }
 
 
@@ -136,7 +144,7 @@ def _elements(document: Document) -> bytes:
     return bson.encode(document)[4:-1]
 
 
-_OF_ITS_STATE = ("claim", "claim_ttl", "kept")
+_OF_ITS_STATE = ("claim", "claim_ttl", "kept", "leaving")
 """Fields that a message leaves behind when it moves to another queue."""
 
 
@@ -156,6 +164,13 @@ def to_moved(
         "expires_at": now + timedelta(seconds=ttl),
         "moved_id": id_of(stored),
     }
+
+
+def to_leaving(stored: Document) -> Leaving:
+    """A message that leaves its queue for one of another store."""
+    message = NewMessage(stored["body"], stored["ttl"], checksum=stored.get("checksum"))
+    origin = Origin(id_of(stored), stored["posted_at"])
+    return Leaving(message, origin, stored["client"], place=_id_at(stored["_id"]))
 
 
 def live_claim(stored: Document, now: int) -> str | None:

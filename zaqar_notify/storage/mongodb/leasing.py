@@ -41,6 +41,9 @@ class Lease(msgspec.Struct, frozen=True):
 
     Messages live at least until `kept_until`. With `most_claims`, those claimed that often already
     are not taken. A lease that is not counted raises no claim count.
+
+    With `leaving`, the messages are on their way to that dead-letter queue from now on. Only a lease that
+    `takes_leaving` also takes such messages.
     """
 
     claim_id: str
@@ -50,6 +53,8 @@ class Lease(msgspec.Struct, frozen=True):
     kept_until: int
     most_claims: int | None = None
     is_counted: bool = True
+    leaving: Document | None = None
+    takes_leaving: bool = False
 
     @classmethod
     def begun(
@@ -87,7 +92,8 @@ class Lease(msgspec.Struct, frozen=True):
         return {"$set": {"held_until": self.ends_at, "due": -self.ends_at}, **kept}
 
     def _hold(self) -> Document:
-        return {"claim": self.claim_id, **self._span()}
+        hold: Document = {"claim": self.claim_id, **self._span()}
+        return hold if self.leaving is None else {**hold, "leaving": self.leaving}
 
     def _span(self) -> Document:
         return {"claim_ttl": self.ttl, "held_until": self.ends_at, "due": -self.ends_at}
@@ -109,6 +115,9 @@ class Lease(msgspec.Struct, frozen=True):
         }
         if self.most_claims is not None:
             visible["claim_count"] = {"$lt": self.most_claims}
+        if not self.takes_leaving:
+            # A message whose move was broken off goes where its copy may be.
+            visible["leaving"] = {"$in": [None, self.leaving]}
         return visible
 
 

@@ -84,7 +84,9 @@ class Posting:
                 return
             with storage_errors():
                 items = await self._write_once(items)
-        raise StorageUnavailable("Others took the places of this write, time and again")
+        await self._write_each(
+            items, StorageUnavailable("Others took the places of this write, time and again")
+        )
 
     async def _write_once(self, items: Sequence[PostItem]) -> Sequence[PostItem]:
         """Write the batch, and return the items to be tried again: another process fenced one of its
@@ -108,14 +110,14 @@ class Posting:
         await self._take_back(refused)
         if is_duplicate(refusal):
             return [item for item, _ in refused.answers if not item.is_done]
-        await self._write_alone(refused, refusal)
+        await self._write_each([item for item, _ in refused.answers], refusal)
         return []
 
-    async def _write_alone(self, batch: PostBatch, error: PyMongoError) -> None:
-        """The store refused the batch: let each of its posts be refused or not by itself."""
-        if len(batch.answers) == 1:
+    async def _write_each(self, items: Sequence[PostItem], error: Exception) -> None:
+        """The store refused a batch: let each of its posts be refused or not by itself."""
+        if len(items) == 1:
             raise error
-        for item, _ in batch.answers:
+        for item in items:
             try:
                 await self._write([item])
             except StorageUnavailable as unavailable:

@@ -11,13 +11,21 @@ import apsw
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld
-from zaqar_notify.models import INTERNAL_PROJECT, Claim, QueueRef
-from zaqar_notify.storage.base import FREED_AT_START_CLAIMS, Claims, DeadLetterRule
+from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, QueueRef
+from zaqar_notify.storage.base import (
+    FREED_AT_START_CLAIMS,
+    Carrier,
+    Carry,
+    Claims,
+    DeadLetterRule,
+    within_the_store,
+)
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.message_rows import (
     MESSAGE_COLUMNS,
     SERIAL,
     to_claimed_message,
+    to_leaving,
     to_message,
 )
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
@@ -71,6 +79,7 @@ class SQLiteClaims(Claims):
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
+        carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
     ) -> Claim | None:
         if self._rows.get(ref) is None:
@@ -90,7 +99,7 @@ class SQLiteClaims(Claims):
             found = self._messages.scan_head(db, queue.number, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None and found.exhausted:
-                self._messages.move(db, found.exhausted, queue.salt, rule, now_ms)
+                self._put_away(db, queue, found.exhausted, rule, carry(rule), now_ms)
             if not found.taken:
                 return None, found.is_cut
             return self._hold(db, queue, lease, found.taken, now_ms), False
@@ -99,6 +108,24 @@ class SQLiteClaims(Claims):
             claim, goes_on = await self._database.write(write)
             if not goes_on:
                 return claim
+
+    def _put_away(
+        self,
+        db: apsw.Connection,
+        source: QueueRow,
+        rows: Sequence[Row],
+        to: DeadLetter,
+        carrier: Carrier | None,
+        now: int,
+    ) -> None:
+        # At once: the row's id must be free when the message comes back to this queue.
+        take_out(db, [row[SERIAL] for row in rows])
+        if carrier is None:
+            self._messages.append_moved(db, rows, source.salt, to, now)
+        else:
+            jobs = [carrier.job(to_leaving(row, source.salt)) for row in rows]
+            outbox = self._rows.need(db, carrier.outbox)
+            self._messages.append(db, outbox, jobs, source.ref.project, now)
 
     def _hold(
         self, db: apsw.Connection, queue: QueueRow, lease: _Lease, rows: list[Row], now: int

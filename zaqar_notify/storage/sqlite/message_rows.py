@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from zaqar_notify.models import Message, NewMessage
+from zaqar_notify.models import Leaving, Message, NewMessage, Origin
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.sqlite.rows import to_id
-from zaqar_notify.storage.values import from_ms
+from zaqar_notify.storage.values import from_ms, to_ms
 
 Values: TypeAlias = tuple[object, ...]
 
@@ -31,7 +31,10 @@ def new_values(message: NewMessage, client_id: str, now: int) -> Values:
     """The columns `WRITTEN` of a message that is posted at `now`."""
     held_until = now + message.delay * 1000 if message.delay else None
     expires_at = now + message.ttl * 1000
-    return (client_id, message.ttl, now, expires_at, held_until, None, message.checksum)
+    posted_at, moved_id = now, None
+    if message.origin is not None:
+        posted_at, moved_id = to_ms(message.origin.posted_at), message.origin.id
+    return (client_id, message.ttl, posted_at, expires_at, held_until, moved_id, message.checksum)
 
 
 def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
@@ -45,6 +48,13 @@ def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
     expires_at = now + ttl * 1000
     moved_id = _id_of(row, salt)
     return (row[CLIENT], ttl, row[_POSTED_AT], expires_at, None, moved_id, row[_CHECKSUM])
+
+
+def to_leaving(row: Row, salt: bytes) -> Leaving:
+    """The message of a queue of this salt, as it leaves."""
+    origin = Origin(_id_of(row, salt), from_ms(row[_POSTED_AT]))
+    message = NewMessage(row[BODY], row[_TTL], checksum=row[_CHECKSUM])
+    return Leaving(message, origin, row[CLIENT], place=to_id(row[POSITION], salt))
 
 
 def to_message(row: Row, salt: bytes, now: int) -> Message:

@@ -132,13 +132,11 @@ class SQLiteMessages(Messages):
             self._database.after_commit.append(partial(self._watches.held, queue.ref))
         return first
 
-    def move(
+    def append_moved(
         self, db: apsw.Connection, rows: Sequence[Row], salt: bytes, to: DeadLetter, now: int
     ) -> None:
         """Append messages of a queue of this salt to the dead-letter queue, under the ids they have."""
         queue = self._rows.need(db, to.queue)
-        # At once: the row's id must be free when the message comes back to this queue.
-        take_out(db, [row[SERIAL] for row in rows])
         self._insert(db, queue, [(moved_values(row, salt, to.ttl, now), row[BODY]) for row in rows])
         self._database.after_commit.append(partial(self._watches.visible, queue.ref, len(rows)))
 
