@@ -23,7 +23,13 @@ from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
-from zaqar_notify.operations.single import DATABASE, KEYS, allowed_networks, with_keys
+from zaqar_notify.operations.single import (
+    DATABASE,
+    KEYS,
+    allowed_networks,
+    with_keys,
+    with_set_quotas_only,
+)
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
@@ -68,7 +74,8 @@ async def _serve(settings: Settings, listener: socket.socket, data: Path) -> Non
 
 
 def _single_process_settings(settings: Settings, data: Path) -> Settings:
-    """The settings that `up` makes by itself: the store, loopback receivers, and keys of its own."""
+    """The settings that `up` makes by itself: the store, loopback receivers, keys of its own, and no
+    quotas that are not set."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         settings = with_keys(settings, data)
@@ -76,7 +83,7 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
         raise StartRefused(
             f"The data directory {data} can't be used: {error.strerror or error}"
         ) from error
-    return settings.model_copy(
+    return with_set_quotas_only(settings).model_copy(
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
             "delivery_allow": allowed_networks(settings),
