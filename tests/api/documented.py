@@ -9,13 +9,11 @@ from typing import Any
 
 import jsonschema
 
-from api.authentication import TrustedHeaders
 from api.openapi import describe
 from api.paths import Paths
-from api.routes import surfaces
 from api.routes.probes import DOCUMENTED, KINDS
 from api.surfaces import Surface
-from zaqar_notify.clock import SystemClock
+from tests.api.surfaces import surfaces_with
 from zaqar_notify.settings import Settings
 
 
@@ -74,6 +72,5 @@ class Documentation:
         )
 
 
-_settings = Settings(admin_mode=True)
-DOCUMENTATION = Documentation(surfaces(_settings, TrustedHeaders(_settings, SystemClock())))
+DOCUMENTATION = Documentation(surfaces_with(Settings(admin_mode=True)))
 """Every answer in the tests of the API is held to it."""

@@ -1,15 +1,10 @@
-"""Every surface there is, with its resources, and ones that a test adds."""
+"""Every surface there is, with its resources."""
 
 from __future__ import annotations
 
-import pytest
-
-from api.authentication import Authenticator, TrustedHeaders
-from api.requests import Call
+from api.authentication import TrustedHeaders
 from api.routes import surfaces
 from api.surfaces import Surface
-from tests.api.conftest import PROJECT
-from zaqar_notify.auth import Caller
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.settings import Settings
 
@@ -21,19 +16,3 @@ def surfaces_with(settings: Settings) -> tuple[Surface, ...]:
 RESOURCES = tuple(
     resource for surface in surfaces_with(Settings()) for resource in surface.resources
 )
-
-
-class Everybody:
-    """Asks for no proof: every caller is project p1."""
-
-    async def authenticate(self, request: Call) -> Caller:
-        return Caller(PROJECT)
-
-
-def add_surface(monkeypatch: pytest.MonkeyPatch, surface: Surface) -> None:
-    """Have applications that are made from now on serve it beside the others."""
-
-    def all_surfaces(settings: Settings, authenticator: Authenticator) -> tuple[Surface, ...]:
-        return (surface, *surfaces(settings, authenticator))
-
-    monkeypatch.setattr("api.app.surfaces", all_surfaces)

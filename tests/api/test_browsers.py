@@ -15,8 +15,9 @@ from api.resources import UNGUARDED, Operation, Resource
 from api.resources import Reply as Documented
 from api.surfaces import Surface
 from api.v2.admission import admit
+from tests.api.added import Everybody, add_surface
 from tests.api.conftest import Api, Reply, StartApi
-from tests.api.surfaces import RESOURCES, Everybody, add_surface
+from tests.api.surfaces import RESOURCES
 from zaqar_notify.auth import Caller, Policy, Target
 from zaqar_notify.service import Service
 

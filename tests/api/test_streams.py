@@ -19,8 +19,8 @@ from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
 from api.surfaces import Surface
 from api.v2.admission import admit
+from tests.api.added import Everybody, add_surface
 from tests.api.conftest import Api, StartApi
-from tests.api.surfaces import Everybody, add_surface
 from zaqar_notify.auth import Policy
 from zaqar_notify.service import Service
 

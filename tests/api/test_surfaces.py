@@ -12,8 +12,8 @@ from api.refusals import RequestRefused
 from api.requests import Call
 from api.resources import Operation, Parameter, Reply, Resource
 from api.surfaces import Documented, Surface
+from tests.api.added import Everybody, add_surface
 from tests.api.conftest import Api, StartApi
-from tests.api.surfaces import Everybody, add_surface
 from zaqar_notify import messages
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
 from zaqar_notify.errors import NotifyError
