@@ -12,6 +12,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of
 from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.statements import first_value
 from zaqar_notify.storage.values import MILLISECOND, to_ms
 
 KEPT_MS = CANCELLED_KEPT // MILLISECOND
@@ -35,7 +36,7 @@ def cancel(db: apsw.Connection, ref: QueueRef, what: Iterable[str], now: int) ->
 
 def cancel_all(db: apsw.Connection, ref: QueueRef, number: int, salt: bytes, now: int) -> None:
     """Note that the queue's present life ends, if any of its messages may be delayed."""
-    if db.execute(ANY_HELD, (number, now)).get is not None:
+    if first_value(db, ANY_HELD, (number, now)) is not None:
         cancel(db, ref, [salt.hex()], now)
 
 

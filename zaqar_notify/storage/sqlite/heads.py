@@ -16,6 +16,7 @@ from zaqar_notify.storage.sqlite.cancelling import cancel_all
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.reserve import Grows
+from zaqar_notify.storage.sqlite.statements import first_value
 from zaqar_notify.storage.sqlite.stats import count_internal
 from zaqar_notify.storage.values import from_ms, to_ms
 
@@ -56,7 +57,7 @@ class SQLiteHeads(Heads):
         def write(db: apsw.Connection) -> bool:
             row = self._rows.find(db, ref)
             if row is None:
-                known = db.execute(_REVISION, (ref.project, ref.name)).get or 0
+                known = first_value(db, _REVISION, (ref.project, ref.name)) or 0
                 if revision <= known:
                     return False
                 _forget(db, ref)
@@ -84,7 +85,7 @@ class SQLiteHeads(Heads):
 
         def write(db: apsw.Connection) -> None:
             row = self._rows.find(db, ref)
-            known = db.execute(_REVISION, (ref.project, ref.name)).get or 0
+            known = first_value(db, _REVISION, (ref.project, ref.name)) or 0
             if row is not None:
                 cancel_all(db, ref, row.number, row.salt, now_ms)
                 self._rows.remove(db, row)

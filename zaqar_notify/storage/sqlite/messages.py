@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import apsw
 import msgspec
@@ -51,10 +52,10 @@ from zaqar_notify.storage.sqlite.statements import (
     MOVED_POSITION,
     NEXT_DUE,
     OWN,
-    OWN_CLAIMED,
     ROWS_PER_STATEMENT,
     WHOLE_MOVED,
     WHOLE_OWN,
+    first_value,
     free_without,
     inserts,
 )
@@ -210,7 +211,7 @@ class SQLiteMessages(Messages):
         rows: list[Row] = []
         with self._database.errors:
             for message_id in dict.fromkeys(ids):
-                for statement, bindings in _lookups(queue, message_id, (WHOLE_OWN,), WHOLE_MOVED):
+                for statement, bindings in _lookups(queue, message_id, WHOLE_OWN, WHOLE_MOVED):
                     rows += self._database.read(statement, bindings)
         removed = self._removals.removed
         return [
@@ -342,20 +343,14 @@ class SQLiteMessages(Messages):
     ) -> int | None:
         """The serial number of a message, for writes, if a live claim of that id holds it."""
         queue = self._rows.find(db, ref)
-        found = None if queue is None else self._find(db, queue, message_id, now, claim_id)
+        found = None if queue is None else self._find(db, queue, message_id, now)
         return found.serial if found is not None and found.holder == claim_id else None
 
     def _find(
-        self,
-        db: apsw.Connection,
-        queue: QueueRow,
-        message_id: str,
-        now: int,
-        claim_id: str | None = None,
+        self, db: apsw.Connection, queue: QueueRow, message_id: str, now: int
     ) -> FoundMessage | None:
-        """A message that exists, by its id; if the caller names a claim, it is sought among claimed ones first."""
-        own = (OWN,) if claim_id is None else (OWN_CLAIMED, OWN)
-        for statement, bindings in _lookups(queue, message_id, own, MOVED):
+        """A message that exists, by its id."""
+        for statement, bindings in _lookups(queue, message_id, OWN, MOVED):
             for serial, claim, held_until, expires_at in db.execute(statement, bindings):
                 if expires_at > now and not self._removals.has(serial):
                     is_held = held_until is not None and held_until > now
@@ -367,7 +362,7 @@ class SQLiteMessages(Messages):
     def _delete(
         self, db: apsw.Connection, queue: QueueRow, message_id: str, claim_id: str | None, now: int
     ) -> None:
-        found = self._find(db, queue, message_id, now, claim_id)
+        found = self._find(db, queue, message_id, now)
         if found is None:
             return
         if claim_id != found.holder:
@@ -416,14 +411,13 @@ class SQLiteMessages(Messages):
 
 
 def _lookups(
-    queue: QueueRow, message_id: str, own: Iterable[str], moved: str
-) -> Iterator[tuple[str, tuple[int, int | str]]]:
+    queue: QueueRow, message_id: str, own: str, moved: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The statements that find a message by its id, the likely one first, with their bindings."""
     position = own_position(queue.salt, message_id)
     if position is not None:
-        for statement in own:
-            yield statement, (queue.number, position)
-    yield moved, (queue.number, message_id)
+        yield own, {"queue": queue.number, "position": position}
+    yield moved, {"queue": queue.number, "id": message_id}
 
 
 class FoundMessage(msgspec.Struct, frozen=True):
@@ -464,8 +458,5 @@ def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: in
 
 
 def _is_live(db: apsw.Connection, number: int, claim_id: str, now: int) -> bool:
-    rows = db.execute(
-        "SELECT 1 FROM claims WHERE id = ? AND queue = ? AND expires_at > ?",
-        (claim_id, number, now),
-    )
-    return rows.get is not None
+    statement = "SELECT 1 FROM claims WHERE id = ? AND queue = ? AND expires_at > ?"
+    return first_value(db, statement, (claim_id, number, now)) is not None

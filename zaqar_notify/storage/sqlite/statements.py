@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, TypeAlias
+
+import apsw
 
 from zaqar_notify.storage.sqlite.message_rows import MESSAGE_COLUMNS, WRITTEN
 
 ROWS_PER_STATEMENT = 64
+
+Bindings: TypeAlias = Sequence[Any] | Mapping[str, Any]
 
 _FREE = ("free_messages", "m.held_until IS NULL")
 _CLAIMED = ("claimed_messages", "m.claim IS NOT NULL")
@@ -48,16 +54,14 @@ IN_ORDER = {
     for claimed in (False, True)
     for delayed in (False, True)
 }
-_AT_POSITION = "m.queue = ?1 AND m.position = ?2 AND m.moved_id IS NULL AND {state}"
-_MOVED_HERE = "m.queue = ?1 AND m.moved_id = ?2"
+_AT_POSITION = "m.queue = :queue AND m.position = :position AND m.moved_id IS NULL AND {state}"
+_MOVED_HERE = "m.queue = :queue AND m.moved_id = :id"
 _STATE = "SELECT m.serial, m.claim, m.held_until, m.expires_at FROM messages m"
 _WHOLE = (
     f"SELECT {MESSAGE_COLUMNS} FROM messages m{{indexed}} "
     "CROSS JOIN bodies b ON b.serial = m.serial WHERE "
 )
-_OWN = f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}"
-OWN = _in_states(_OWN, _FREE, _CLAIMED, _DELAYED)
-OWN_CLAIMED = _in_states(_OWN, _CLAIMED)
+OWN = _in_states(f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}", _FREE, _CLAIMED, _DELAYED)
 MOVED = f"{_STATE} WHERE {_MOVED_HERE}"
 WHOLE_OWN = _in_states(
     _WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, _FREE, _CLAIMED, _DELAYED
@@ -72,6 +76,12 @@ NEXT_DUE = (
     "SELECT held_until FROM messages INDEXED BY held_messages "
     "WHERE queue = ? AND held_until IS NOT NULL ORDER BY held_until LIMIT 1"
 )
+
+
+def first_value(db: apsw.Connection, statement: str, bindings: Bindings) -> Any:
+    """The first column of the statement's first row; None when it has no row."""
+    row = next(db.execute(statement, bindings), None)
+    return None if row is None else row[0]
 
 
 def marks(count: int) -> str:

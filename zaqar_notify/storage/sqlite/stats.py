@@ -7,6 +7,7 @@ import apsw
 from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow
 from zaqar_notify.storage.sqlite.rows import to_id
+from zaqar_notify.storage.sqlite.statements import first_value
 from zaqar_notify.storage.values import from_ms
 
 _OF_PREFIX = "WHERE q.project = ? AND q.name >= ? AND q.name < ?"
@@ -25,7 +26,7 @@ def count_internal(db: apsw.Connection, prefix: str) -> int:
     """The number of messages on internal queues with names that begin with `prefix`."""
     db.execute("BEGIN")  # One snapshot; the connection is closed after this.
     bindings = (INTERNAL_PROJECT, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
-    free, held, removed = (db.execute(each, bindings).get for each in COUNTS_BY_PREFIX)
+    free, held, removed = (first_value(db, each, bindings) for each in COUNTS_BY_PREFIX)
     remaining: int = free + held - removed
     return remaining
 
@@ -34,7 +35,7 @@ def count(db: apsw.Connection, queue: QueueRow, now: int) -> QueueStats:
     """Counts from the indexes alone; the few expired or lapsed messages before a sweep are read."""
 
     def one(statement: str, *bindings: int) -> int:
-        value: int = db.execute(statement, bindings).get
+        value: int = first_value(db, statement, bindings)
         return value
 
     number = queue.number
