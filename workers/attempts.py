@@ -64,7 +64,7 @@ class Attempts:
 
         Once the job is another worker's, nothing is tried or stored any more: all of it is done anew.
         """
-        with batch.taken:
+        with batch.taken.ending_part():
             records = await self._make_each(batch)
             if records and batch.taken.is_held:
                 pool, subscription = batch.taken.pool, batch.receiver.subscription

@@ -27,6 +27,7 @@ from workers.replay import Replays
 from workers.replay_jobs import ReplayJobs
 from workers.retries import Retries
 from workers.slots import Slots
+from workers.sorting import Sorting
 from workers.store import RetryingStore
 from workers.untried import Untried
 from zaqar_notify import messages
@@ -66,7 +67,7 @@ def assemble(
         breaker_failures=settings.delivery_breaker_failures,
     )
     receivers = Receivers(sinks, endpoints, clock=clock, settings=settings)
-    replay_jobs = ReplayJobs(store, settings)
+    replay_jobs = ReplayJobs(store, settings, random=random)
     ledger = Ledger(store, replay_jobs, recorder)
     retries = Retries(
         store, recorder, clock=clock, kinds=service.kinds, settings=settings, random=random
@@ -77,31 +78,17 @@ def assemble(
     consumers = Consumers(storage, store, spawn, clock=clock, settings=settings)
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
     redeliveries = Redeliveries(store, receivers, slots, untried, recorder)
-    replays = Replays(
-        store,
-        consumers,
-        receivers,
-        slots,
-        retries,
-        ledger,
-        untried,
-        replay_jobs,
-        recorder,
-        clock=clock,
-        settings=settings,
-        random=random,
-        stop=stop,
-    )
+    sorting = Sorting(receivers, retries, ledger, untried, recorder, clock=clock)
+    replays = Replays(consumers, receivers, slots, sorting, replay_jobs, clock=clock, stop=stop)
+    moves = Moves(store, ledger, settings=settings)
+    dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
+    lease_seconds = settings.delivery_lease_seconds
     periodic = (
-        partial(
-            renew_regularly, consumers, lease_seconds=settings.delivery_lease_seconds, stop=stop
-        ),
+        partial(renew_regularly, consumers, lease_seconds=lease_seconds, stop=stop),
         partial(turn_away_regularly, slots, untried),
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
     )
-    moves = Moves(store, ledger, settings=settings)
-    dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
     return Engine(
         service,
         doorbell,

@@ -1,8 +1,8 @@
 """How receivers have been doing, and how many attempts at once that speaks for.
 
 An *endpoint* stands for all subscriptions of a project with one subscriber URI. An endpoint that has not been
-tried gets `FIRST_RUNS` at a time, and one more with each success. After some failures in a row it is
-*suspect*: it gets one run at a time until one succeeds. One that asked for a pause gets no run until that
+tried gets `FIRST_BATCHES` at a time, and one more with each success. After some failures in a row it is
+*suspect*: it gets one batch at a time until one succeeds. One that asked for a pause gets no batch until that
 has passed.
 """
 
@@ -12,10 +12,10 @@ import math
 from collections import OrderedDict
 
 PATIENCE_SECONDS = 1.0
-"""How long a run waits in memory for a slot."""
+"""How long a batch waits in memory for a slot."""
 
 LONGEST_DEFERRAL_SECONDS = 60
-"""The longest time until a run that was turned away is looked at again: a recovered endpoint waits no longer."""
+"""The longest time until a batch that was turned away is looked at again: a recovered endpoint waits no longer."""
 
 MAX_ENDPOINTS = 10_000
 """Endpoints whose state is remembered, of some 300 bytes each; idle ones are forgotten first."""
@@ -24,7 +24,7 @@ SILENCE_SECONDS = 0.5
 """How long nothing may end before it says something of the endpoint: a busy worker itself may stand
 still for a quarter of a second at the beginning of a burst."""
 
-FIRST_RUNS = 4
+FIRST_BATCHES = 4
 """Runs at once of an endpoint that was never tried, or has just recovered: should it hang, it keeps few
 slots busy until its time is over."""
 
@@ -56,8 +56,8 @@ class Endpoint:
         """Tries that failed in a row."""
         self.failing_since = 0.0
         """When the first of them ended."""
-        self._proven = min(FIRST_RUNS, limit)
-        """How many runs at once its successes speak for."""
+        self._proven = min(FIRST_BATCHES, limit)
+        """How many batches at once its successes speak for."""
         self.running = 0
         self.waiting = 0
         """Runs that wait for a slot."""
@@ -68,7 +68,7 @@ class Endpoint:
         self.progress_at = 0.0
         """When a try ended, or began on the idle endpoint."""
         self.booked_until = 0.0
-        """The turn that the last run turned away was told to come back for."""
+        """The turn that the last batch turned away was told to come back for."""
         self.wait_until = 0.0
         """When the pause ends that the receiver asked for."""
 
@@ -88,7 +88,7 @@ class Endpoint:
         return now < self.wait_until
 
     def pause(self, seconds: float, now: float) -> None:
-        """Start no run for so long: the receiver asked for it."""
+        """Start no batch for so long: the receiver asked for it."""
         self.wait_until = max(self.wait_until, now + seconds)
 
     def tried(self, *, succeeded: bool, seconds: float, now: float) -> None:
@@ -103,13 +103,13 @@ class Endpoint:
             return
         if self.is_suspect:
             self.booked_until = 0.0
-            self._proven = min(FIRST_RUNS, self._limit)
+            self._proven = min(FIRST_BATCHES, self._limit)
         elif self._proven < self._limit:
             self._proven += 1
         self.failures = 0
 
     def turn_seconds(self, now: float) -> float:
-        """Between one run's end and the next, as far as can be told; grows while nothing ends."""
+        """Between one batch's end and the next, as far as can be told; grows while nothing ends."""
         silence = now - self.progress_at if self.running else 0.0
         slowest = (
             max(self.pace_seconds, silence) if silence > SILENCE_SECONDS else self.pace_seconds
@@ -117,7 +117,7 @@ class Endpoint:
         return slowest / self.limit
 
     def admits(self, now: float) -> bool:
-        """Whether a run given now can be expected to start soon."""
+        """Whether a batch given now can be expected to start soon."""
         if self.is_paused(now):
             return False
         if not self.waiting and self.has_room:
@@ -127,7 +127,7 @@ class Endpoint:
         return self.turn_seconds(now) * (self.waiting + 1) <= PATIENCE_SECONDS
 
     def book_turn(self, now: float) -> int | None:
-        """In how many seconds a run that was turned away should come back: 1 to 60, after a pause.
+        """In how many seconds a batch that was turned away should come back: 1 to 60, after a pause.
 
         Each gets a turn of its own at the pace of the endpoint. None: that would be in more than a
         minute, or the endpoint fails. Coming back again and again would cost more than to be fetched.
@@ -146,7 +146,7 @@ class Endpoints:
     """The endpoints of one process."""
 
     def __init__(self, *, limit: int, breaker_failures: int) -> None:
-        """`limit`: runs at once of one endpoint, at most."""
+        """`limit`: batches at once of one endpoint, at most."""
         self._limit = limit
         self._breaker_failures = breaker_failures
         self._known: OrderedDict[tuple[str, str], Endpoint] = OrderedDict()

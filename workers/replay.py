@@ -8,36 +8,21 @@ meanwhile count as made. It is a job like others, so its lease makes it the only
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 from workers.attempts import Batch
 from workers.consumer import MAX_PER_CLAIM, Consumer
 from workers.consumers import Consumers
-from workers.ledger import Ledger
 from workers.outages import Stop
 from workers.receivers import Receiver, Receivers
-from workers.recorder import Recorder
 from workers.replay_jobs import ReplayJobs
-from workers.retries import Retries
 from workers.slots import Slots
-from workers.store import RetryingStore
-from workers.taken import Taken, part_of_each, working_on
-from workers.untried import Untried
+from workers.sorting import Sorting
+from workers.taken import Taken, working_on
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import (
-    Outgoing,
-    OwedDelivery,
-    Replay,
-    WrittenLater,
-    later_record,
-    outgoing_messages,
-)
+from zaqar_notify.delivery import Replay
 from zaqar_notify.models import Subscription
-from zaqar_notify.rules.retry import Schedule, attempt_after
-from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import held_ref, parked_ref
 
 LONGEST_PAUSE_SECONDS = 60
@@ -46,41 +31,25 @@ LONGEST_PAUSE_SECONDS = 60
 GIVE_UP_PAUSE = 3
 """After many were given up at once, so many times as long as it took: others have work, too."""
 
-_Numbered: TypeAlias = tuple[Taken, Outgoing, int]
-"""A delivery that is to be tried, with the number of its next attempt; or to be given up, with the attempts
-that it had."""
-
 
 class Replays:
     def __init__(
         self,
-        store: RetryingStore,
         consumers: Consumers,
         receivers: Receivers,
         slots: Slots[Batch],
-        retries: Retries,
-        ledger: Ledger,
-        untried: Untried,
+        sorting: Sorting,
         replay_jobs: ReplayJobs,
-        recorder: Recorder,
         *,
         clock: Clock,
-        settings: Settings,
-        random: Callable[[], float],
         stop: Stop,
     ) -> None:
-        self._store = store
         self._consumers = consumers
         self._receivers = receivers
         self._slots = slots
-        self._retries = retries
-        self._ledger = ledger
-        self._untried = untried
+        self._sorting = sorting
         self._jobs = replay_jobs
-        self._recorder = recorder
         self._clock = clock
-        self._lease_seconds = settings.delivery_lease_seconds
-        self._random = random
         self._stop = stop
 
     async def run(self, taken: Taken, job: Replay) -> None:
@@ -107,7 +76,9 @@ class Replays:
             endpoint = receiver.endpoint
             batch = await consumer.take(max(1, endpoint.limit - endpoint.running))
             if not batch:
-                return not await self._is_left_to_others(subscription, consumer, job)
+                return not await self._jobs.is_left_to_others(
+                    consumer.ref, consumer.pool, job, subscription
+                )
             await self._deliver(batch, consumer, receiver, job)
             if endpoint.is_suspect:
                 await self._come_back_after_failure(subscription, consumer.pool, job)
@@ -122,7 +93,7 @@ class Replays:
         await self._give_up_hopeless(receiver.subscription, consumer, job)
         if self._slots.admits_probe(endpoint):
             return True
-        delay = self._spread(LONGEST_PAUSE_SECONDS)
+        delay = self._jobs.spread(LONGEST_PAUSE_SECONDS)
         await self._jobs.come_back(consumer.pool, job, receiver.subscription, delay=delay)
         return False
 
@@ -130,10 +101,9 @@ class Replays:
         self, batch: Sequence[Taken], consumer: Consumer, receiver: Receiver, job: Replay
     ) -> None:
         """Try each once, at the same time, and wait until the results are recorded."""
-        hopeless, live = await self._sorted(batch, receiver.subscription, job)
-        await self._give_up(hopeless, receiver.subscription)
+        live = await self._sorting.sort(batch, receiver.subscription, job)
         for taken, message, attempt in live:
-            with taken:
+            with taken.ending_part():
                 self._slots.submit(Batch(receiver, [message], attempt, taken, is_patient=True))
         await consumer.in_hand.down_to(0)
 
@@ -146,62 +116,12 @@ class Replays:
             batch = await consumer.take(MAX_PER_CLAIM)
             if not batch:
                 return
-            hopeless, live = await self._sorted(batch, subscription, job)
-            await self._give_up(hopeless, subscription)
+            live = await self._sorting.sort(batch, subscription, job)
             await consumer.in_hand.down_to(len(live))
             if live:
                 await consumer.in_hand.put_back([taken for taken, _, _ in live])
                 return
             await self._stop.pause(GIVE_UP_PAUSE * (time.monotonic() - began))
-
-    async def _sorted(
-        self, batch: Sequence[Taken], subscription: Subscription, job: Replay
-    ) -> tuple[list[_Numbered], list[_Numbered]]:
-        """Those to be given up, and those to be tried; others are dropped."""
-        schedule = await self._retries.schedule(subscription)
-        now = self._clock.now()
-        hopeless: list[_Numbered] = []
-        live: list[_Numbered] = []
-        for taken in batch:
-            match taken.work:
-                case OwedDelivery() as owed if not self._receivers.may_notify(subscription):
-                    with taken:
-                        self._recorder.dropped(owed, "unconfirmed")
-                case OwedDelivery() as owed:
-                    [message] = outgoing_messages(owed)
-                    attempt = _attempt(owed, job, schedule)
-                    if attempt is None or self._retries.is_too_old(message, now):
-                        hopeless.append((taken, message, attempt or schedule.retries + 1))
-                    else:
-                        live.append((taken, message, attempt))
-                case WrittenLater(version=version):
-                    with taken:
-                        later = later_record(taken.message.body, version)
-                        await self._ledger.write(taken.pool, [later], project="")
-                case _:
-                    taken.fail_part()
-        return hopeless, live
-
-    async def _give_up(self, hopeless: Sequence[_Numbered], subscription: Subscription) -> None:
-        if not hopeless:
-            return
-        with part_of_each(taken for taken, _, _ in hopeless):
-            await self._untried.give_up(
-                hopeless[0][0].pool,
-                [(message, attempts) for _, message, attempts in hopeless],
-                subscription,
-                "the receiver did not recover while they were owed",
-            )
-
-    async def _is_left_to_others(
-        self, subscription: Subscription, consumer: Consumer, job: Replay
-    ) -> bool:
-        """Whether some is under a lease: another replay is under way, or broke off. This one comes back
-        when that has ended."""
-        if not await self._store.is_any_on(consumer.pool, consumer.ref):
-            return False
-        await self._jobs.come_back(consumer.pool, job, subscription, delay=self._lease_seconds)
-        return True
 
     async def _come_back_after_failure(
         self, subscription: Subscription, pool: str, job: Replay
@@ -212,19 +132,7 @@ class Replays:
             pool,
             job,
             subscription,
-            delay=self._spread(pause),
+            delay=self._jobs.spread(pause),
             failures=failures,
             failed_at=self._clock.now(),
         )
-
-    def _spread(self, seconds: int) -> int:
-        return math.ceil(seconds * (1 + self._random()) / 2)
-
-
-def _attempt(owed: OwedDelivery, job: Replay, schedule: Schedule) -> int | None:
-    """The number of its next attempt; None: the last one counts as made."""
-    if owed.due_at is None or job.failed_at is None:
-        return owed.attempt
-    return attempt_after(
-        schedule, attempt=owed.attempt, due_at=owed.due_at, failed_at=job.failed_at
-    )

@@ -5,6 +5,8 @@ delivers its parked deliveries; while there is such a job, new deliveries are pa
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from weakref import WeakValueDictionary
@@ -22,9 +24,12 @@ FIRST_PROBE_SECONDS = 1
 
 
 class ReplayJobs:
-    def __init__(self, store: RetryingStore, settings: Settings) -> None:
+    def __init__(
+        self, store: RetryingStore, settings: Settings, *, random: Callable[[], float]
+    ) -> None:
         self._store = store
         self._settings = settings
+        self._random = random
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def order(
@@ -105,6 +110,20 @@ class ReplayJobs:
         )
         if subscription.replay_id is None:
             await self._store.update_subscription(subscription, partial(_named, replay_id))
+
+    async def is_left_to_others(
+        self, ref: QueueRef, pool: str, job: Replay, subscription: Subscription
+    ) -> bool:
+        """Whether some delivery on the queue is under a lease: another replay is under way, or broke off.
+        This one comes back when that has ended."""
+        if not await self._store.is_any_on(pool, ref):
+            return False
+        await self.come_back(pool, job, subscription, delay=self._settings.delivery_lease_seconds)
+        return True
+
+    def spread(self, seconds: int) -> int:
+        """A half of the seconds or more, by chance: replays that began together come back one by one."""
+        return math.ceil(seconds * (1 + self._random()) / 2)
 
     async def end(self, pool: str, job: Replay) -> None:
         """Nothing waits any more: deliveries go the usual way again."""

@@ -1,9 +1,9 @@
-"""Runs under way at once: bounded in all, by project and by endpoint; fair between projects, then
+"""Batches under way at once: bounded in all, by project and by endpoint; fair between projects, then
 between a project's endpoints.
 
-A *run* is work for one endpoint; a *slot* is a task that does one run after another. Projects take turns,
-and within each its endpoints do. A project never has all slots (`sharing`). A run that can't start soon is turned
-away: the caller writes it to the store and comes back with it. All suspect endpoints together have at
+A *batch* is work for one endpoint; a *slot* is a task that does one batch after another. Projects take turns,
+and within each its endpoints do. A project never has all slots (`sharing`). A batch that can't start soon is
+turned away: the caller writes it to the store and comes back with it. All suspect endpoints together have at
 most a quarter of the slots.
 """
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Spawn: TypeAlias = Callable[[Coroutine[object, object, None]], object]
 
 
-class Run(Protocol):
+class AnyBatch(Protocol):
     """Work for one endpoint, not started yet."""
 
     @property
@@ -42,11 +42,11 @@ class Run(Protocol):
         """It will be performed, or turned away."""
 
 
-RunT = TypeVar("RunT", bound=Run)
+BatchT = TypeVar("BatchT", bound=AnyBatch)
 
 
 class _Turns:
-    """A project's endpoints with a run waiting and room for it, in turn."""
+    """A project's endpoints with a batch waiting and room for it, in turn."""
 
     __slots__ = ("is_queued", "project", "ready", "suspects", "waiting")
 
@@ -55,7 +55,7 @@ class _Turns:
         self.ready: deque[Endpoint] = deque()
         self.suspects: deque[Endpoint] = deque()
         self.waiting = 0
-        """Runs of the project that wait for a slot."""
+        """Batches of the project that wait for a slot."""
         self.is_queued = False
 
     def line_up(self, endpoint: Endpoint) -> None:
@@ -63,64 +63,64 @@ class _Turns:
         (self.suspects if endpoint.is_suspect else self.ready).append(endpoint)
 
 
-class Slots(Generic[RunT]):
+class Slots(Generic[BatchT]):
     """The slots of one process, started with `spawn` when there is work and ended when there is none."""
 
     def __init__(
         self,
-        perform: Callable[[RunT], Awaitable[None]],
+        perform: Callable[[BatchT], Awaitable[None]],
         spawn: Spawn,
         *,
         total: int,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`perform` does a run, and tells its endpoint of each attempt."""
+        """`perform` does a batch, and tells its endpoint of each attempt."""
         self._perform = perform
         self._spawn = spawn
         self._busy = Budget(total)
         self._busy_with_suspects = Budget(max(1, total // 4))
         self._timer = timer
-        self._waiting: dict[Endpoint, deque[tuple[float, RunT]]] = {}
+        self._waiting: dict[Endpoint, deque[tuple[float, BatchT]]] = {}
         """By endpoint, with the instant at which each was submitted; no endpoint is there without one."""
         self._by_project: dict[str, _Turns] = {}
-        """Of each project with a run that waits."""
+        """Of each project with a batch that waits."""
         self._turns: deque[_Turns] = deque()
-        """Projects with an endpoint that could begin a run, in turn."""
+        """Projects with an endpoint that could begin a batch, in turn."""
         self._slots = 0
         self._has_room = asyncio.Event()
 
     @property
     def waiting(self) -> int:
-        """Runs that wait for a slot."""
+        """Batches that wait for a slot."""
         return sum(turns.waiting for turns in self._by_project.values())
 
     @property
     def running(self) -> int:
-        """Runs under way."""
+        """Batches under way."""
         return self._busy.used
 
-    def offer(self, run: RunT) -> bool:
-        """Take the run, if it can be expected to begin soon."""
-        if not run.may_begin or not run.endpoint.admits(self._timer()):
+    def offer(self, batch: BatchT) -> bool:
+        """Take the batch, if it can be expected to begin soon."""
+        if not batch.may_begin or not batch.endpoint.admits(self._timer()):
             return False
-        self.submit(run)
+        self.submit(batch)
         return True
 
-    def submit(self, run: RunT) -> None:
-        """Let a run wait for its turn."""
-        run.accepted()
-        endpoint = run.endpoint
+    def submit(self, batch: BatchT) -> None:
+        """Let a batch wait for its turn."""
+        batch.accepted()
+        endpoint = batch.endpoint
         line = self._waiting.get(endpoint)
         if line is None:
             line = self._waiting[endpoint] = deque()
-        line.append((self._timer(), run))
+        line.append((self._timer(), batch))
         endpoint.waiting += 1
         self._count_waiting(endpoint.project, 1)
         self._line_up(endpoint)
         self._call_slot()
 
     async def room(self, project: str) -> None:
-        """Wait while the project has all slots that it may have, and as many runs wait as there are slots."""
+        """Wait while the project has all slots that it may have, and as many batches wait as there are slots."""
         while not self._has_room_for(project):
             self._has_room.clear()
             await self._has_room.wait()
@@ -130,12 +130,12 @@ class Slots(Generic[RunT]):
         is_short = turns is None or turns.waiting < self._busy.total
         return is_short or self._busy.has_room_for(project)
 
-    def turn_away_overdue(self) -> list[RunT]:
-        """Take back the runs that wait, or will wait, too long for their own endpoint.
+    def turn_away_overdue(self) -> list[BatchT]:
+        """Take back the batches that wait, or will wait, too long for their own endpoint.
 
-        A run that waits only for a slot, since other endpoints are slow, would gain nothing by it.
+        A batch that waits only for a slot, since other endpoints are slow, would gain nothing by it.
         """
-        overdue: list[RunT] = []
+        overdue: list[BatchT] = []
         now = self._timer()
         for endpoint in list(self._waiting):
             if endpoint.is_suspect or not endpoint.has_room or endpoint.is_paused(now):
@@ -144,11 +144,11 @@ class Slots(Generic[RunT]):
             self._has_room.set()
         return overdue
 
-    def _turn_away_overdue_of(self, endpoint: Endpoint, now: float) -> list[RunT]:
+    def _turn_away_overdue_of(self, endpoint: Endpoint, now: float) -> list[BatchT]:
         line = self._waiting[endpoint]
         late = _take_overdue(line, endpoint, now)
         line.extend(each for each in late if each[1].is_patient)
-        turned_away = [run for _, run in late if not run.is_patient]
+        turned_away = [batch for _, batch in late if not batch.is_patient]
         if not line:
             del self._waiting[endpoint]
         endpoint.waiting = len(line)
@@ -156,7 +156,7 @@ class Slots(Generic[RunT]):
         return turned_away
 
     def admits_probe(self, endpoint: Endpoint) -> bool:
-        """Whether a run given now would start at once."""
+        """Whether a batch given now would start at once."""
         if endpoint.is_paused(self._timer()) or endpoint.waiting or not endpoint.has_room:
             return False
         if endpoint.is_suspect and not self._busy_with_suspects.has_room_for(endpoint.project):
@@ -169,20 +169,20 @@ class Slots(Generic[RunT]):
                 if not endpoint.waiting:
                     continue
                 is_suspect = endpoint.is_suspect
-                run = self._begin(endpoint, is_suspect)
+                batch = self._begin(endpoint, is_suspect)
                 try:
-                    await self._perform(run)
-                except Exception:  # A defect in one run must not end the slot that others need.
-                    logger.exception("A run failed", extra={"action": "run_failed"})
+                    await self._perform(batch)
+                except Exception:  # A defect in one batch must not end the slot that others need.
+                    logger.exception("A batch failed", extra={"action": "batch_failed"})
                 finally:
                     self._end(endpoint, is_suspect)
         finally:
             self._slots -= 1
 
-    def _begin(self, endpoint: Endpoint, is_suspect: bool) -> RunT:
-        """The endpoint's next run, which is under way from now on."""
+    def _begin(self, endpoint: Endpoint, is_suspect: bool) -> BatchT:
+        """The endpoint's next batch, which is under way from now on."""
         line = self._waiting[endpoint]
-        _, run = line.popleft()
+        _, batch = line.popleft()
         if not line:
             del self._waiting[endpoint]
         endpoint.waiting -= 1
@@ -196,7 +196,7 @@ class Slots(Generic[RunT]):
         self._line_up(endpoint)
         self._call_slot()
         self._has_room.set()
-        return run
+        return batch
 
     def _end(self, endpoint: Endpoint, is_suspect: bool) -> None:
         endpoint.running -= 1
@@ -270,9 +270,9 @@ class Slots(Generic[RunT]):
 
 
 def _take_overdue(
-    line: deque[tuple[float, RunT]], endpoint: Endpoint, now: float
-) -> list[tuple[float, RunT]]:
-    overdue: list[tuple[float, RunT]] = []
+    line: deque[tuple[float, BatchT]], endpoint: Endpoint, now: float
+) -> list[tuple[float, BatchT]]:
+    overdue: list[tuple[float, BatchT]] = []
     if endpoint.is_paused(now):
         overdue.extend(line)
         line.clear()
@@ -280,7 +280,7 @@ def _take_overdue(
     while line and now - line[0][0] > PATIENCE_SECONDS:
         overdue.append(line.popleft())
     turn = endpoint.turn_seconds(now)
-    hopeless: list[tuple[float, RunT]] = []
+    hopeless: list[tuple[float, BatchT]] = []
     while line and turn * len(line) > PATIENCE_SECONDS:
         hopeless.append(line.pop())
     return overdue + hopeless[::-1]

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Protocol
 
 from zaqar_notify.delivery import OWED_TTL_SECONDS, Work, WrittenLater, read_work
@@ -30,11 +29,9 @@ class Holder(Protocol):
 
 
 class Taken:
-    """A job or delivery in hand. Each part of it is done inside `with taken:`; with the last part it is
-    finished.
+    """A job or delivery in hand, and its parts. With the last part it is finished: it is deleted.
 
-    A part that ends with an exception has failed: then the job is kept, and is claimed anew when its lease
-    lapses. A part that is cancelled is left in hand, to be given back.
+    If a part has failed, the job is kept, and is claimed anew when its lease lapses.
     """
 
     __slots__ = ("_has_failed", "_holder", "_parts", "claim_id", "message", "project", "work")
@@ -51,20 +48,6 @@ class Taken:
         """None: it can't be read here."""
         self.project = "" if isinstance(work, WrittenLater | None) else work.project
         """The project whose deliveries these are."""
-
-    def __enter__(self) -> None:
-        """A part is done; that it will be was said before, see `add_part`."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._part_ends()
-        elif isinstance(error, Exception):
-            self.fail_part()
 
     @property
     def pool(self) -> str:
@@ -86,6 +69,17 @@ class Taken:
         """One more part will be done; there is one from the start."""
         self._parts += 1
 
+    @contextmanager
+    def ending_part(self) -> Iterator[None]:
+        """A part ends with the work inside. After an exception it has failed; if it is cancelled, it is left in
+        hand, to be given back."""
+        try:
+            yield
+        except Exception:
+            self.fail_part()
+            raise
+        self._part_ends()
+
     def fail_part(self) -> None:
         """Its results are not recorded."""
         self._has_failed = True
@@ -102,11 +96,11 @@ class Taken:
 
 
 @contextmanager
-def part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
-    """The work done inside is a part of each of these jobs."""
+def ending_part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
+    """A part of each of these jobs ends with the work inside."""
     with ExitStack() as stack:
         for taken in batch:
-            stack.enter_context(taken)
+            stack.enter_context(taken.ending_part())
         yield
 
 
@@ -114,7 +108,7 @@ def part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
 def working_on(batch: Iterable[Taken]) -> Iterator[None]:
     """The same, as the whole work of a task. A defect is logged here; no job stays in hand for it."""
     try:
-        with part_of_each(batch):
+        with ending_part_of_each(batch):
             yield
     except StorageUnavailable:
         return  # Only when stopping.

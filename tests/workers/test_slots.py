@@ -9,7 +9,7 @@ import pytest
 
 from tests.workers.office import until
 from workers.endpoints import (
-    FIRST_RUNS,
+    FIRST_BATCHES,
     MAX_ENDPOINTS,
     PATIENCE_SECONDS,
     SILENCE_SECONDS,
@@ -28,7 +28,7 @@ class Timer:
 
 
 class Hold:
-    """A run that lasts until it is let go, or that notes its turn and ends."""
+    """A batch that lasts until it is let go, or that notes its turn and ends."""
 
     def __init__(self, endpoint: Endpoint, log: list[str] | None = None, name: str = "") -> None:
         self.endpoint = endpoint
@@ -66,7 +66,7 @@ class Workshop:
         self, *, total: int = 8, per_endpoint: int = 2, breaker_failures: int = 3
     ) -> Slots[Hold]:
         self.endpoints = Endpoints(limit=per_endpoint, breaker_failures=breaker_failures)
-        return Slots(lambda run: run.go(), self._spawn, total=total, timer=self.timer)
+        return Slots(lambda batch: batch.go(), self._spawn, total=total, timer=self.timer)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         self.tasks.append(asyncio.ensure_future(work))
@@ -85,15 +85,15 @@ async def _tidy(workshop: Workshop) -> object:
     await asyncio.gather(*workshop.tasks, return_exceptions=True)
 
 
-def begun(runs: list[Hold]) -> int:
-    return sum(run.has_begun for run in runs)
+def begun(batches: list[Hold]) -> int:
+    return sum(batch.has_begun for batch in batches)
 
 
 def submitted(slots: Slots[Hold], endpoint: Endpoint, count: int) -> list[Hold]:
-    runs = [Hold(endpoint) for _ in range(count)]
-    for run in runs:
-        slots.submit(run)
-    return runs
+    batches = [Hold(endpoint) for _ in range(count)]
+    for batch in batches:
+        slots.submit(batch)
+    return batches
 
 
 def fail(endpoint: Endpoint, times: int, *, seconds: float = 0.0, now: float = 1000.0) -> None:
@@ -109,24 +109,26 @@ async def turns() -> None:
 
 async def test_an_endpoint_has_no_more_slots_than_its_share(workshop: Workshop) -> None:
     slots = workshop.slots(total=8, per_endpoint=2)
-    runs = submitted(slots, workshop.endpoints.of("p", "a"), 5)
+    batches = submitted(slots, workshop.endpoints.of("p", "a"), 5)
 
     await turns()
 
-    assert (begun(runs), slots.running, slots.waiting) == (2, 2, 3)
+    assert (begun(batches), slots.running, slots.waiting) == (2, 2, 3)
 
 
 async def test_all_endpoints_together_have_no_more_than_all_slots(workshop: Workshop) -> None:
     slots = workshop.slots(total=3, per_endpoint=2)
-    runs = [run for name in "abc" for run in submitted(slots, workshop.endpoints.of("p", name), 2)]
+    batches = [
+        batch for name in "abc" for batch in submitted(slots, workshop.endpoints.of("p", name), 2)
+    ]
 
     await turns()
-    assert (begun(runs), slots.waiting) == (3, 3)
+    assert (begun(batches), slots.waiting) == (3, 3)
 
-    for run in runs:
-        run.let_go.set()
+    for batch in batches:
+        batch.let_go.set()
     await until(lambda: slots.running == 0)
-    assert begun(runs) == 6
+    assert begun(batches) == 6
 
 
 async def test_endpoints_take_turns(workshop: Workshop) -> None:
@@ -158,9 +160,9 @@ async def test_a_project_alone_leaves_a_quarter_of_the_slots_to_the_next(
 ) -> None:
     slots = workshop.slots(total=8)
     hanging = [
-        run
+        batch
         for number in range(50)
-        for run in submitted(slots, workshop.endpoints.of("p", f"{number}"), 1)
+        for batch in submitted(slots, workshop.endpoints.of("p", f"{number}"), 1)
     ]
     await turns()
     assert begun(hanging) == 6
@@ -174,18 +176,18 @@ async def test_slots_that_one_project_gives_back_go_to_all_that_may_have_more(
     workshop: Workshop,
 ) -> None:
     slots = workshop.slots(total=8)
-    runs = [
-        run
+    batches = [
+        batch
         for number in range(12)
-        for run in submitted(slots, workshop.endpoints.of("p", f"{number}"), 1)
+        for batch in submitted(slots, workshop.endpoints.of("p", f"{number}"), 1)
     ]
     await turns()
 
-    for run in runs:
-        run.let_go.set()
+    for batch in batches:
+        batch.let_go.set()
 
     await until(lambda: slots.running == slots.waiting == 0)
-    assert begun(runs) == 12
+    assert begun(batches) == 12
 
 
 async def test_the_suspects_of_one_project_leave_slots_to_those_of_another(
@@ -200,26 +202,26 @@ async def test_the_suspects_of_one_project_leave_slots_to_those_of_another(
     other = workshop.endpoints.of("q", "ill")
     fail(other, 3)
 
-    runs = submitted(slots, other, 1)
+    batches = submitted(slots, other, 1)
 
     await turns()
-    assert (slots.running, begun(runs)) == (7, 1)
+    assert (slots.running, begun(batches)) == (7, 1)
 
 
 async def test_an_endpoint_is_trusted_with_more_runs_by_its_successes(workshop: Workshop) -> None:
     slots = workshop.slots(total=64, per_endpoint=16)
     endpoint = workshop.endpoints.of("p", "a")
-    runs = submitted(slots, endpoint, 20)
+    batches = submitted(slots, endpoint, 20)
     await turns()
-    assert begun(runs) == FIRST_RUNS
+    assert begun(batches) == FIRST_BATCHES
 
     for _ in range(3):
         endpoint.tried(succeeded=True, seconds=0, now=1000)
-    assert endpoint.limit == FIRST_RUNS + 3
+    assert endpoint.limit == FIRST_BATCHES + 3
 
     fail(endpoint, 3)
     endpoint.tried(succeeded=True, seconds=0, now=1000)
-    assert endpoint.limit == FIRST_RUNS
+    assert endpoint.limit == FIRST_BATCHES
 
 
 async def test_projects_do_not_share_an_endpoint(workshop: Workshop) -> None:
@@ -239,14 +241,14 @@ async def test_a_failing_endpoint_gets_one_run_at_a_time_until_one_succeeds(
 
     fail(endpoint, 1)
     assert endpoint.limit == 1
-    runs = submitted(slots, endpoint, 2)
+    batches = submitted(slots, endpoint, 2)
     await turns()
-    assert begun(runs) == 1
+    assert begun(batches) == 1
 
     endpoint.tried(succeeded=True, seconds=0, now=1000)
     assert endpoint.limit == 2
-    runs[0].let_go.set()
-    await until(lambda: begun(runs) == 2)
+    batches[0].let_go.set()
+    await until(lambda: begun(batches) == 2)
 
 
 async def test_suspects_have_a_quarter_of_the_slots(workshop: Workshop) -> None:
@@ -260,9 +262,9 @@ async def test_suspects_have_a_quarter_of_the_slots(workshop: Workshop) -> None:
     assert begun(suspects) == 2
 
     healthy = [
-        run
+        batch
         for number in range(6)
-        for run in submitted(slots, workshop.endpoints.of("q", f"{number}"), 1)
+        for batch in submitted(slots, workshop.endpoints.of("q", f"{number}"), 1)
     ]
     await turns()
     assert begun(healthy) == 5
@@ -304,7 +306,7 @@ async def test_nothing_is_turned_away_for_a_worker_that_stood_still_as_a_burst_b
 async def test_one_slow_wave_of_tries_says_less_than_two(workshop: Workshop) -> None:
     slots = workshop.slots(total=400, per_endpoint=16)
     endpoint = workshop.endpoints.of("p", "a")
-    submitted(slots, endpoint, FIRST_RUNS + 160)
+    submitted(slots, endpoint, FIRST_BATCHES + 160)
     await turns()
     admitted = []
     for _ in range(2):
@@ -357,13 +359,13 @@ async def test_what_waits_only_for_a_slot_is_not_turned_away(
 
 async def test_room_comes_when_a_slot_or_a_place_to_wait_is_free(workshop: Workshop) -> None:
     slots = workshop.slots(total=2, per_endpoint=2)
-    runs = submitted(slots, workshop.endpoints.of("p", "a"), 4)
+    batches = submitted(slots, workshop.endpoints.of("p", "a"), 4)
     await turns()
     room = asyncio.ensure_future(slots.room("p"))
     await turns()
     assert not room.done()
 
-    runs[0].let_go.set()
+    batches[0].let_go.set()
 
     await asyncio.wait_for(room, timeout=5)
 
@@ -382,7 +384,7 @@ async def test_a_run_that_fails_does_not_take_its_slot_with_it(
 
     await until(lambda: log == ["b"])
 
-    assert [record.__dict__["action"] for record in caplog.records] == ["run_failed"]
+    assert [record.__dict__["action"] for record in caplog.records] == ["batch_failed"]
 
 
 def test_deferred_runs_get_turns_at_the_pace_of_the_endpoint(

@@ -51,11 +51,11 @@ def fail(error: Exception) -> None:
 def test_a_job_is_finished_with_its_last_part(leases: Leases, taken: Taken) -> None:
     taken.add_part()
 
-    with taken:
+    with taken.ending_part():
         pass
     assert leases.ends == []
 
-    with taken:
+    with taken.ending_part():
         pass
     assert leases.ends == ["finished"]
 
@@ -63,9 +63,9 @@ def test_a_job_is_finished_with_its_last_part(leases: Leases, taken: Taken) -> N
 def test_a_job_of_which_a_part_failed_is_not_finished(leases: Leases, taken: Taken) -> None:
     taken.add_part()
 
-    with pytest.raises(ValueError, match="a defect"), taken:
+    with pytest.raises(ValueError, match="a defect"), taken.ending_part():
         raise ValueError("a defect")
-    with taken:
+    with taken.ending_part():
         pass
 
     assert leases.ends == ["let go"]
@@ -74,7 +74,7 @@ def test_a_job_of_which_a_part_failed_is_not_finished(leases: Leases, taken: Tak
 def test_a_job_whose_lease_has_lapsed_is_not_finished(leases: Leases, taken: Taken) -> None:
     leases.is_held = False
 
-    with taken:
+    with taken.ending_part():
         pass
 
     assert leases.ends == ["let go"]

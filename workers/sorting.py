@@ -1,0 +1,97 @@
+"""Sorting: which of the deliveries that a replay fetched are tried now, and the end of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from workers.ledger import Ledger
+from workers.receivers import Receivers
+from workers.recorder import Recorder
+from workers.retries import Retries
+from workers.taken import Taken, ending_part_of_each
+from workers.untried import Untried
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery import (
+    Outgoing,
+    OwedDelivery,
+    Replay,
+    WrittenLater,
+    later_record,
+    outgoing_messages,
+)
+from zaqar_notify.models import Subscription
+from zaqar_notify.rules.retry import Schedule, attempt_after
+
+Numbered: TypeAlias = tuple[Taken, Outgoing, int]
+"""A delivery that is to be tried, with the number of its next attempt; or to be given up, with the attempts
+that it had."""
+
+
+class Sorting:
+    def __init__(
+        self,
+        receivers: Receivers,
+        retries: Retries,
+        ledger: Ledger,
+        untried: Untried,
+        recorder: Recorder,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._receivers = receivers
+        self._retries = retries
+        self._ledger = ledger
+        self._untried = untried
+        self._recorder = recorder
+        self._clock = clock
+
+    async def sort(
+        self, batch: Sequence[Taken], subscription: Subscription, job: Replay
+    ) -> list[Numbered]:
+        """Those to be tried. Others are given up if their last attempt counts as made or they are too old,
+        dropped, or left to a later release."""
+        schedule = await self._retries.schedule(subscription)
+        now = self._clock.now()
+        hopeless: list[Numbered] = []
+        live: list[Numbered] = []
+        for taken in batch:
+            match taken.work:
+                case OwedDelivery() as owed if not self._receivers.may_notify(subscription):
+                    with taken.ending_part():
+                        self._recorder.dropped(owed, "unconfirmed")
+                case OwedDelivery() as owed:
+                    [message] = outgoing_messages(owed)
+                    attempt = _attempt(owed, job, schedule)
+                    if attempt is None or self._retries.is_too_old(message, now):
+                        hopeless.append((taken, message, attempt or schedule.retries + 1))
+                    else:
+                        live.append((taken, message, attempt))
+                case WrittenLater(version=version):
+                    with taken.ending_part():
+                        later = later_record(taken.message.body, version)
+                        await self._ledger.write(taken.pool, [later], project="")
+                case _:
+                    taken.fail_part()
+        await self._give_up(hopeless, subscription)
+        return live
+
+    async def _give_up(self, hopeless: Sequence[Numbered], subscription: Subscription) -> None:
+        if not hopeless:
+            return
+        with ending_part_of_each(taken for taken, _, _ in hopeless):
+            await self._untried.give_up(
+                hopeless[0][0].pool,
+                [(message, attempts) for _, message, attempts in hopeless],
+                subscription,
+                "the receiver did not recover while they were owed",
+            )
+
+
+def _attempt(owed: OwedDelivery, job: Replay, schedule: Schedule) -> int | None:
+    """The number of its next attempt; None: the last one counts as made."""
+    if owed.due_at is None or job.failed_at is None:
+        return owed.attempt
+    return attempt_after(
+        schedule, attempt=owed.attempt, due_at=owed.due_at, failed_at=job.failed_at
+    )
