@@ -33,6 +33,16 @@ SETTINGS = Settings(smtp_sender="service@example.org")
 VALUES = {variable(name): getattr(SETTINGS, name) for name in Settings.model_fields}
 
 
+FORMER = {
+    **{("### Posted", name): "v1" for name in ("body", "ttl")},
+    **{("### Shown", name): "v1" for name in ("href", "ttl", "age", "body")},
+    ("### Shown", "id"): "v1.1",
+    ("## Queue metadata", "_flavor"): "v1.1",
+    **{("## Claim fields", name): "v1" for name in ("ttl", "grace", "limit")},
+}
+"""The fields that Zaqar's versions before 2 have already."""
+
+
 class Row(NamedTuple):
     """A field as the page has it."""
 
@@ -63,6 +73,25 @@ def test_every_subscription_option_is_listed_with_the_schemes_that_read_it() -> 
     }
 
     assert listed == {POLICY_KEY: [], **of_kinds}
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "### Posted",
+        "### Shown",
+        "## Queue metadata",
+        "## Claim fields",
+        "## Subscription fields",
+        "### Subscription options",
+        "## Retry policy",
+    ],
+)
+def test_fields_of_former_versions_say_so_and_all_others_came_with_version_2(heading: str) -> None:
+    listed = {named(cells[0])[0]: cells[-1] for cells in rows(_part(heading))}
+
+    assert listed == {name: FORMER.get((heading, name), "v2") for name in listed}
+    assert {name for of, name in FORMER if of == heading} <= set(listed)
 
 
 def _take_message(name: str, value: int) -> None:

@@ -20,7 +20,6 @@ from zaqar_notify.settings.delivery import (
 )
 from zaqar_notify.settings.edge import EdgeSettings
 from zaqar_notify.settings.policy import PolicySettings
-from zaqar_notify.settings.quotas import QuotaSettings
 from zaqar_notify.settings.section import Section
 from zaqar_notify.settings.service import (
     BrokerSettings,
@@ -42,7 +41,6 @@ class Settings(
     StorageSettings,
     BrokerSettings,
     LimitSettings,
-    QuotaSettings,
     SubscriptionSettings,
     DeliverySettings,
     MailSettings,

@@ -4,8 +4,11 @@ Every write commits with `synchronous=FULL` in WAL mode, so acknowledged writes 
 of the process and of power, as far as the disk honours fsync. One process owns the file (a lock
 beside it says so); one connection of it writes, others read.
 
+    driver.py         the facts of a store that is not open yet
     migrations/       the tables and the indexes, step by step
     opening.py        opening and locking the file; the refusals of a start
+    recognizing.py    whether a path holds a database of ours
+    diagnosis.py      the questions of the doctor
     timekeeping.py    the process's clock, which goes on over restarts
     reserve.py        room that is kept for a full disk
     checkpointing.py  the write-ahead log, copied into the database
@@ -13,7 +16,12 @@ beside it says so); one connection of it writes, others read.
     database.py pending.py    reads, and writes in batches
     failures.py       SQLite's errors, and ours
     control.py        the control store: records and subscriptions
+    tokens.py         the control store: tenant tokens
     heads.py messages.py claims.py    the message store
+    queue_rows.py     the queues that have a head, cached
+    numbering.py      serial numbers and positions
+    removals.py       deletions that are noted, and taken out later
+    cancelling.py     messages that were deleted before they were due
     message_rows.py   between rows and messages
     rows.py           instants, ids, JSON and subscriptions in rows
     statements.py     the statements on the tables of messages
