@@ -26,7 +26,7 @@ from api.routes import probes, surfaces
 from api.routing import FaultRoute, ShortWay, SurfaceRoute, UnknownPaths
 from api.turns import Turns
 from zaqar_notify import __version__
-from zaqar_notify.auth import Policy, ShippedPolicy
+from zaqar_notify.auth import Policy, load_policy
 from zaqar_notify.metrics import METHODS, OTHER
 from zaqar_notify.service import Service
 
@@ -122,9 +122,9 @@ def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
     """The ASGI application. The caller of this function opens and closes the service's store.
 
     Args:
-        policy: None takes the shipped defaults that the settings name.
+        policy: None takes the one that the settings name; it does not follow the changes of its file.
     """
-    return NotifyAPI(service, policy or ShippedPolicy(service.settings))
+    return NotifyAPI(service, policy or load_policy(service.settings))
 
 
 def _place_below(root_path: str, scope: Scope) -> None:

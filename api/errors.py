@@ -1,7 +1,7 @@
 """The HTTP answer to each error: one table, and the few answers that have no error of the domain.
 
-The contract names the statuses. Other statuses (413, 422, 429) are not used, because clients take
-them for success.
+The contract names the statuses. Other statuses (413, 422) are not used, because clients take them for
+success; 429 is used only with `ZAQAR_RATE_STATUS=429`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from zaqar_notify.errors import (
     NotPermitted,
     ProjectInvalid,
     QueueNameInvalid,
+    QuotaExceeded,
+    RateExceeded,
     ServiceStopping,
     SignatureRefused,
     StorageUnavailable,
@@ -52,11 +54,13 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     SubscriptionNotChanged: (HTTPStatus.BAD_REQUEST, "Unable to update subscription"),
     SubscriptionNotConfirmed: (HTTPStatus.BAD_REQUEST, "Unable to confirm subscription"),
     NotPermitted: (HTTPStatus.FORBIDDEN, "Not authorized"),
+    QuotaExceeded: (HTTPStatus.FORBIDDEN, "Quota exceeded"),
     MessageIsClaimed: (HTTPStatus.FORBIDDEN, "Unable to delete"),
     DoesNotExist: (HTTPStatus.NOT_FOUND, "Not found"),
     SignatureRefused: (HTTPStatus.NOT_FOUND, "404 Not Found"),
     Conflict: (HTTPStatus.CONFLICT, "Resource conflict"),
     CannotDecrypt: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
+    RateExceeded: (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests"),
     ServiceStopping: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     StorageUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
 }
@@ -75,8 +79,17 @@ def response_for(kind: type[NotifyError]) -> tuple[HTTPStatus, str]:
     return next(RESPONSES[base] for base in kind.__mro__ if base in RESPONSES)
 
 
-def answer_to(error: Exception, call: Call) -> Answer:
-    """The answer to a request that failed."""
+def answer_to(
+    error: Exception, call: Call, *, rate_status: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE
+) -> Answer:
+    """The answer to a request that failed.
+
+    Args:
+        rate_status: Of the answer to a project that is over a rate.
+    """
+    if isinstance(error, RateExceeded):
+        answer = refusal(error, method=call.method, href=call.href)
+        return msgspec.structs.replace(answer, status=rate_status)
     if isinstance(error, NotifyError):
         return refusal(error, method=call.method, href=call.href)
     if isinstance(error, NotAcceptable):
@@ -99,6 +112,8 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
     headers = [VARY]
     if isinstance(error, HeaderInvalid):
         title = error.title
+    elif isinstance(error, RateExceeded):
+        headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
     elif isinstance(error, ServiceStopping):
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, StorageUnavailable):

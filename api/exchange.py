@@ -30,7 +30,7 @@ class Exchange:
     """One request on its way through the application, and back.
 
     `route` is the path template under which the exchange is counted. `is_timed`: its duration is
-    measured; a long poll's is not. `is_cut_short`: the body failed, and no middleware may end it as
+    measured; a long poll's is not. `counted_as`: the status in the metrics, if it is another than the answer's. `is_cut_short`: the body failed, and no middleware may end it as
     if it were complete. `must_close`: the connection ends with the answer; None: the body was not
     looked at, and the headers decide.
     """
@@ -41,6 +41,7 @@ class Exchange:
         "_method",
         "_requests",
         "_send",
+        "counted_as",
         "is_cut_short",
         "is_timed",
         "must_close",
@@ -58,6 +59,7 @@ class Exchange:
         self.request_id = request_id
         self.route = OTHER
         self.is_timed = False
+        self.counted_as: int | None = None
         self.is_cut_short = False
         self.must_close: bool | None = None
 
@@ -74,7 +76,8 @@ class Exchange:
     def note(self, status: int) -> None:
         """Count the answer before it is sent: a client that has read it finds it counted."""
         took = perf_counter() - self._began
-        self._requests.note(self.route, self._method, status, took if self.is_timed else None)
+        counted_as = self.counted_as or status
+        self._requests.note(self.route, self._method, counted_as, took if self.is_timed else None)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "request",

@@ -33,6 +33,7 @@ class Gate:
         """The handler's answer to the request.
 
         The contract names the order of checks: the caller, the headers, the method, the policy.
+        Then the request is counted for its project's rate.
         """
         fault = self.fault(call)
         if fault is not None:
@@ -49,6 +50,8 @@ class Gate:
             raise MethodNotAllowed(resource.allow)
         if operation.rule is not None:
             self._check_rule(operation.rule, call)
+        if not resource.is_open:
+            await self._service.quotas.admit_request(call.project)
         if resource.is_open or call.method not in _READING:
             return await operation.handler(self._service, call)
         return await self._read(operation.handler, call)
@@ -65,6 +68,7 @@ class Gate:
             call.turn.end(size)
 
     def _check_rule(self, rule: str, call: Call) -> None:
-        target = Target(call.project, call.names.get("queue_name"))
+        project = call.names.get("project_id", call.project)
+        target = Target(project, call.names.get("queue_name"))
         if not self._policy.permits(call.caller, rule, target):
             raise RuleNotPermitted(rule)

@@ -16,7 +16,13 @@ from api.refusals import MethodNotAllowed
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.surfaces import Documented, Surface
-from zaqar_notify.errors import OwnDelivery, RuleNotPermitted, SignatureRefused, StorageUnavailable
+from zaqar_notify.errors import (
+    OwnDelivery,
+    RateExceeded,
+    RuleNotPermitted,
+    SignatureRefused,
+    StorageUnavailable,
+)
 from zaqar_notify.models import JsonObject
 
 REQUEST_ID = "req-5f9c1f64-1f0b-4b5c-9d3e-2a7c1e0b8f42"
@@ -28,6 +34,8 @@ OPEN_ERRORS = (
     OwnDelivery(),
 )
 COMMON_ERRORS = (
+    # First: of two examples for one status, the later one is shown.
+    RateExceeded("requests_per_second", 2000, 1),
     *OPEN_ERRORS,
     RuleNotPermitted("messages:create"),
     # The answer to a pre-signed request.
@@ -111,8 +119,9 @@ def _parameters(surface: Documented, resource: Resource, operation: Operation) -
     """The parameters. A page for trying requests fills in the examples of required ones."""
     headers = () if resource.is_open else surface.headers
     names = [_parameter(surface.names[name], "path", is_needed=True) for name in _names(resource)]
-    for name in names[1:]:  # Later names are ids, which the page must not fill in.
-        name["schema"]["examples"] = [name.pop("example")]
+    for name in names:
+        if name["name"].endswith("_id"):  # The page must not fill it in.
+            name["schema"]["examples"] = [name.pop("example")]
     return [
         *names,
         *(_parameter(parameter, "header", is_needed=True) for parameter in headers),

@@ -6,7 +6,8 @@ Headers stay bytes, and each header is looked at once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 
 from starlette.types import Receive, Scope
@@ -141,12 +142,12 @@ class Call:
         self._received = True
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def wait(self, seconds: int) -> Wait:
+    def wait(self, seconds: int, place: Callable[[], AbstractAsyncContextManager[None]]) -> Wait:
         """A long poll of at most `seconds`; it ends early when the client hangs up."""
         self.is_waiting = True
         if self.turn is None:
-            return Wait(seconds, self._hung_up)
-        return Wait(seconds, self._hung_up, self.turn.aside)
+            return Wait(seconds, self._hung_up, place=place)
+        return Wait(seconds, self._hung_up, self.turn.aside, place)
 
     @property
     def must_close(self) -> bool:

@@ -28,8 +28,8 @@ from api.resources import Resource
 from api.sending import send_answer
 from api.surfaces import Surface
 from api.turns import LARGE_BYTES, READ, Turns
-from zaqar_notify.errors import NotifyError, ServiceStopping, StorageUnavailable
-from zaqar_notify.metrics import CALLER_GONE
+from zaqar_notify.errors import NotifyError, RateExceeded, ServiceStopping, StorageUnavailable
+from zaqar_notify.metrics import CALLER_GONE, OVER_RATE
 from zaqar_notify.service import Service
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -109,7 +109,9 @@ class SurfaceRoute(BaseRoute):
                 await _answer_by(handler, error, scope, receive, send)
                 return
             answer = self._surface.errors(error, call)
-        exchange.is_timed = not call.is_waiting
+            if isinstance(error, RateExceeded):
+                exchange.counted_as = OVER_RATE
+        exchange.is_timed = not (call.is_waiting or exchange.counted_as)
         exchange.must_close = call.must_close
         try:
             await send_answer(answer, call, receive, send)

@@ -9,6 +9,7 @@ NotifyError
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
 ├── NotPermitted
 │   ├── RuleNotPermitted        the policy's rule for it says no           403
+│   ├── QuotaExceeded           the project has as much as it may          403
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
 │   ├── ConfirmationNotSigned   to confirm is the subscriber's to do       403
 │   └── OwnDelivery             a webhook of ours that leads back to us    403
@@ -22,6 +23,7 @@ NotifyError
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   └── IdempotencyKeyReused    same key, another body
 ├── CannotDecrypt               an encryption key is missing, or damage    503
+├── RateExceeded                the project does more at once than it may  503
 ├── ServiceStopping             the process ends before the request could  503
 └── StorageUnavailable          the store can't do it now                  503
     ├── StorageFull             there is no room for more
@@ -37,6 +39,7 @@ ends the process at its start.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 
@@ -87,6 +90,17 @@ class NotPermitted(NotifyError):
 class RuleNotPermitted(NotPermitted):
     def __init__(self, rule: str) -> None:
         super().__init__(f"The policy's rule {rule} does not permit you to do this")
+
+
+class QuotaExceeded(NotPermitted):
+    """The project would have more than its quota."""
+
+    def __init__(self, name: str, *, limit: int, used: int, remedy: str) -> None:
+        super().__init__(
+            f"The quota {name} of the project is {limit}, and {used} are in use: {remedy}, or ask the operator "
+            "for a larger quota"
+        )
+        self.name = name
 
 
 class MessageIsClaimed(NotPermitted):
@@ -181,6 +195,17 @@ class CannotDecrypt(NotifyError):
             else "can't be read: ZAQAR_ENCRYPTION_KEYS has no key of this id"
         )
         super().__init__(f"What is encrypted under the key {key_id[:32]!r} {reason}")
+
+
+class RateExceeded(NotifyError):
+    """The project makes or posts more than its rate, or has as much under way as it may."""
+
+    def __init__(self, name: str, limit: int, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = max(1, math.ceil(retry_after_seconds))
+        super().__init__(
+            f"The quota {name} of the project is {limit}; nothing was done. Repeat the request after "
+            f"{self.retry_after_seconds} s, or ask the operator for a larger quota"
+        )
 
 
 class ServiceStopping(NotifyError):

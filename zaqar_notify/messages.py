@@ -201,7 +201,7 @@ async def post(
     request_id: str = "",
     hops: int = 0,
 ) -> Receipt:
-    """Store the messages; all of them or none.
+    """Store the messages; all of them or none. They are counted for the project's rate.
 
     Args:
         size: Bytes of the request, which the queue may bound.
@@ -216,6 +216,7 @@ async def post(
             f"The messages crossed {hops - 1} queues already; at most {settings.delivery_max_hops} "
             "are allowed; do queues notify each other in a loop?"
         )
+    await service.quotas.admit_messages(ref.project, len(messages))
     post = ClientPost(
         ref,
         messages,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from zaqar_notify.delivery.backlog import BacklogView
+from zaqar_notify.rules.quotas import NAMES
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds; one more bucket takes slower ones."""
@@ -39,6 +40,9 @@ OTHER = "other"
 
 ALARMING = (500, 503)
 """Statuses that alarms look at."""
+
+OVER_RATE = 429
+"""Shown as the status of a request that was refused for its project's rate, whatever `ZAQAR_RATE_STATUS` is."""
 
 CALLER_GONE = 499
 """Shown as the status of a request when the client hung up before it was complete."""
@@ -145,6 +149,8 @@ class Metrics:
         self.claims = 0
         self.messages_claimed = 0
         self.confirmations_withheld = 0
+        self.quota_refusals: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
+        """Refusals by quota: over a rate, or over a stored quota."""
         self.backlog = BacklogView()
         self.deliveries = DeliveryCounts()
         self.engine: EngineState | None = None

@@ -11,6 +11,7 @@ from zaqar_notify.health import Health
 from zaqar_notify.metrics import Metrics
 from zaqar_notify.models import QueueRef
 from zaqar_notify.ports import Doorbell
+from zaqar_notify.quotas import Quotas
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.planes import Storage
@@ -25,6 +26,11 @@ class Service:
     kinds: Kinds
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+    quotas: Quotas = field(init=False)
+
+    def __post_init__(self) -> None:
+        quotas = Quotas(self.storage, self.settings, self.metrics.quota_refusals)
+        object.__setattr__(self, "quotas", quotas)
 
     def partition_of(self, ref: QueueRef) -> Partition:
         """In which the deliveries of a client's queue are owed, in the queue's pool."""

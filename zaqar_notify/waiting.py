@@ -17,12 +17,14 @@ T = TypeVar("T")
 class Wait:
     """How long a caller waits; `hung_up` returns once the client is gone.
 
-    `aside` is entered between looks: other callers have this caller's turn meanwhile.
+    `aside` is entered between looks: other callers have this caller's turn meanwhile. `place` is entered once,
+    before the first look that waits; it raises the error that refuses to let the caller wait.
     """
 
     seconds: int
     hung_up: Callable[[], Awaitable[None]]
     aside: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
 
 async def first_found(
@@ -43,7 +45,8 @@ async def first_found(
         try:
             found = await look()
             if found is None:
-                found = await _look_on_changes(look, watch, wait, leaving)
+                async with wait.place():
+                    found = await _look_on_changes(look, watch, wait, leaving)
         finally:
             await _end(leaving)
         if found is not None and leaving.done() and not leaving.cancelled():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from http import HTTPStatus
+
 from api.authentication import Authenticator
 from api.errors import answer_to
 from api.resources import Resource
 from api.surfaces import Surface
-from api.v2 import claims, discovery, health, messages, queues, subscriptions
+from api.v2 import claims, discovery, health, messages, queues, quotas, subscriptions
 from api.v2.admission import admit
 from api.v2.documented import DOCUMENTED
 from zaqar_notify.settings import Settings
@@ -21,6 +24,7 @@ RESOURCES: tuple[Resource, ...] = (
     *messages.RESOURCES,
     *claims.RESOURCES,
     *subscriptions.RESOURCES,
+    *quotas.RESOURCES,
     *health.RESOURCES,
 )
 """The resources that are served by default, in the order of the documentation."""
@@ -29,4 +33,5 @@ RESOURCES: tuple[Resource, ...] = (
 def surface(settings: Settings, authenticator: Authenticator) -> Surface:
     """The surface of version 2, with the resources that these settings serve."""
     added = health.ADMIN_RESOURCES if settings.admin_mode else ()
-    return Surface(PREFIX, (*RESOURCES, *added), authenticator, admit, answer_to, DOCUMENTED)
+    errors = partial(answer_to, rate_status=HTTPStatus(int(settings.rate_status)))
+    return Surface(PREFIX, (*RESOURCES, *added), authenticator, admit, errors, DOCUMENTED)

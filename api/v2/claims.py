@@ -34,7 +34,7 @@ async def create(service: Service, call: Call) -> Answer:
         ttl=asked.ttl,
         grace=asked.grace,
         limit=asked.limit if limit is None else limit,
-        wait=long_poll(call, query, service.settings),
+        wait=long_poll(call, query, service),
     )
     if claim is None:
         return NO_CONTENT

@@ -31,6 +31,7 @@ DOCUMENTED = Documented(
     names={
         "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
         "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
+        "project_id": Parameter("project_id", "The project whose quotas they are.", str, "demo"),
         "claim_id": Parameter("claim_id", "The claim's id.", str, CLAIM_ID),
         "subscription_id": Parameter(
             "subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID

@@ -104,7 +104,7 @@ async def browse(service: Service, call: Call) -> Answer:
         without_client=None if query.boolean("echo") else call.client_id,
         include_claimed=query.boolean("include_claimed"),
         include_delayed=query.boolean("include_delayed"),
-        wait=long_poll(call, query, service.settings),
+        wait=long_poll(call, query, service),
     )
     links = b',"links":%b}' % next_links(call.href, query.sent, page.marker)
     now = service.clock.now()

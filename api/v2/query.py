@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
@@ -11,7 +11,7 @@ from api.refusals import ParameterInvalid
 from api.requests import Call
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.rules.limits import check_range
-from zaqar_notify.settings import Settings
+from zaqar_notify.service import Service
 from zaqar_notify.waiting import Wait
 
 MAX_PARAMETERS = 100
@@ -85,7 +85,7 @@ def _parsed(raw: bytes) -> Parameters:
 _remembered = lru_cache(maxsize=1024)(_parsed)
 
 
-def long_poll(call: Call, query: Query, settings: Settings) -> Wait | None:
+def long_poll(call: Call, query: Query, service: Service) -> Wait | None:
     """The long poll of `wait=N`; None without it.
 
     Raises:
@@ -94,5 +94,6 @@ def long_poll(call: Call, query: Query, settings: Settings) -> Wait | None:
     seconds = query.integer("wait")
     if not seconds:
         return None
-    most = settings.max_wait_seconds
-    return call.wait(check_range("wait", seconds, least=0, most=most, unit="seconds"))
+    most = service.settings.max_wait_seconds
+    check_range("wait", seconds, least=0, most=most, unit="seconds")
+    return call.wait(seconds, partial(service.quotas.poll, call.project))

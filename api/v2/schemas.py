@@ -281,6 +281,33 @@ class UndeliveredPage(Exact):
 # The service.
 
 
+class Quota(Exact):
+    """A quota. `limit` 0: none. `is_default`: the project has no value of its own."""
+
+    limit: Count
+    is_default: bool
+
+
+class Quotas(Exact):
+    """The quotas of a project, by name."""
+
+    project_id: str
+    quotas: dict[str, Quota]
+
+
+class NewQuotas(Struct, omit_defaults=True):
+    """Values that a project is to have of its own; null gives a quota back its default. Others stay."""
+
+    queues: Count | UnsetType | None = UNSET
+    subscriptions: Count | UnsetType | None = UNSET
+    subscriptions_per_queue: Count | UnsetType | None = UNSET
+    stored_bytes: Count | UnsetType | None = UNSET
+    messages_per_second: Count | UnsetType | None = UNSET
+    requests_per_second: Count | UnsetType | None = UNSET
+    long_polls: Count | UnsetType | None = UNSET
+    deliveries: Count | UnsetType | None = UNSET
+
+
 class OperationStatus(Exact):
     """How one operation on the store went; of a failed one, `ref` is in the log."""
 

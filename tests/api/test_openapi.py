@@ -218,7 +218,7 @@ async def test_the_examples_of_bodies_are_accepted(
     start_api: StartApi, path: str, method: str, body: tuple[str, dict[str, Any]]
 ) -> None:
     content_type, content = body
-    api = await start_api(signed_url_secrets="secret", clock=SystemClock())
+    api = await start_api(admin_mode=True, signed_url_secrets="secret", clock=SystemClock())
     await api.put("/v2/queues/demo")
     message = await api.post_bodies("demo", 1)
     claim = await api.post("/v2/queues/demo/claims", {"ttl": 100})
@@ -227,6 +227,7 @@ async def test_the_examples_of_bodies_are_accepted(
         "message_id": message[0],
         "claim_id": claim.headers["Location"].rpartition("/")[2],
         "subscription_id": await api.subscribe("demo", "http://example.org/"),
+        "project_id": "demo",
     }
 
     reply = await api.call(

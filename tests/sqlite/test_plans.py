@@ -17,6 +17,7 @@ STATEMENTS = {
     "page with delayed": statements.IN_ORDER[False, True],
     "page with all": statements.IN_ORDER[True, True],
     "message by its id": statements.OWN,
+    "claimed message by its id": statements.OWN_CLAIMED,
     "message that moved, by its id": statements.MOVED,
     "whole message by its id": statements.WHOLE_OWN,
     "whole message that moved, by its id": statements.WHOLE_MOVED,
@@ -68,6 +69,8 @@ async def test_a_sort_would_be_noticed(connection: apsw.Connection) -> None:
 
 
 def steps(connection: apsw.Connection, statement: str) -> list[str]:
-    unnamed = (1,) * statement.count("?")
-    bindings = unnamed or {"queue": 1, "after": 1, "position": 1, "id": "a"}
+    if "?1" in statement:
+        bindings: tuple[int, ...] | dict[str, int] = (1, 1)
+    else:
+        bindings = (1,) * statement.count("?") or {"queue": 1, "after": 1}
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", bindings)]

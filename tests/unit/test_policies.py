@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from zaqar_notify.auth import Caller, ShippedPolicy, Target
+from zaqar_notify.auth import Caller, Target
+from zaqar_notify.auth.policies import ShippedPolicy
 from zaqar_notify.auth.rules import ADMIN, ADMIN_OR_OWNER, BLOCKS, EVERYONE, RULES, Scope
 from zaqar_notify.settings import Settings
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zaqar_notify.auth.callers import Caller, How
-from zaqar_notify.auth.policies import Policy, ShippedPolicy, Target
+from zaqar_notify.auth.policies import Policy, Target, following, load_policy
 from zaqar_notify.auth.remembered import Remembered
 
-__all__ = ["Caller", "How", "Policy", "Remembered", "ShippedPolicy", "Target"]
+__all__ = ["Caller", "How", "Policy", "Remembered", "Target", "following", "load_policy"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from functools import lru_cache
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from zaqar_notify.auth.callers import Caller, How
 from zaqar_notify.auth.rules import ADMIN_OR_OWNER, EVERYONE, RULES, Scope
+from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
 
 _SCOPES = {scope.role: scope for scope in Scope}
@@ -28,14 +33,55 @@ class Policy(Protocol):
         answers from memory."""
 
 
+@runtime_checkable
+class Follows(Protocol):
+    """A policy that changes while the process runs."""
+
+    async def follow(self) -> None:
+        """Follow the changes until this is cancelled."""
+
+
+def load_policy(settings: Settings) -> Policy:
+    """The policy that the settings name.
+
+    Raises:
+        StartRefused: The policy file, or a package that it needs, can't be used.
+    """
+    shipped = ShippedPolicy(settings)
+    if not settings.policy_file:
+        return shipped
+    try:
+        from zaqar_notify.auth.policy_file import FilePolicy
+    except ModuleNotFoundError as error:
+        raise StartRefused(
+            f"ZAQAR_POLICY_FILE needs the package {error.name}: pip install 'zaqar-notify[openstack]'"
+        ) from error
+    return FilePolicy(Path(settings.policy_file), shipped)
+
+
+@contextlib.asynccontextmanager
+async def following(policy: Policy) -> AsyncIterator[None]:
+    """Let the policy follow the changes of its file meanwhile."""
+    if not isinstance(policy, Follows):
+        yield
+        return
+    task = asyncio.create_task(policy.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 class ShippedPolicy:
     """The shipped defaults: Zaqar's, or the strict ones. A rule that is not in the table permits nothing."""
 
     def __init__(self, settings: Settings) -> None:
-        self._is_strict = settings.policy_defaults == "strict"
+        self.is_strict = settings.policy_defaults == "strict"
 
     def permits(self, caller: Caller, rule: str, target: Target) -> bool:
-        if self._is_strict or caller.is_strict:
+        if self.is_strict or caller.is_strict:
             return _permits_strictly(caller, rule, target)
         check = _CHECKS.get(rule)
         if check == EVERYONE:

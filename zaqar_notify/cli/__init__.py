@@ -17,6 +17,7 @@ from zaqar_notify.cli import (
     poison_command,
     policy_command,
     queue_commands,
+    quota_command,
     restored_command,
     server_commands,
     subscription_commands,
@@ -42,6 +43,7 @@ config_command.register(app)
 doctor_command.register(app)
 poison_command.register(app)
 policy_command.register(app)
+quota_command.register(app)
 restored_command.register(app)
 
 

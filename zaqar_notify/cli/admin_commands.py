@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from zaqar_notify.cli import doctor_command, poison_command
+from zaqar_notify.cli import doctor_command, poison_command, quota_command
 from zaqar_notify.operations.admin import Command
 
-COMMANDS: tuple[Command[Any, Any], ...] = (doctor_command.LOOK, poison_command.TEND)
+COMMANDS: tuple[Command[Any, Any], ...] = (
+    doctor_command.LOOK,
+    poison_command.TEND,
+    quota_command.TEND,
+)

@@ -11,7 +11,7 @@ import typer
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations.admin import Command, Given, Result, ask, run_on_store
-from zaqar_notify.operations.single import DATABASE
+from zaqar_notify.operations.single import DATABASE, with_set_quotas_only
 from zaqar_notify.settings import Settings, load_settings
 
 USUAL = (Path("data"), Path())
@@ -47,6 +47,7 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
         if data is None:
             where = f"ZAQAR_STORE_URI is not set, and there is no {path}"
         raise StartRefused(f"{where}: name the store, or say --data DIR")
+    settings = with_set_quotas_only(settings)
     return asyncio.run(run_on_store(f"sqlite://{path.resolve()}", settings, command, given, _tell))
 
 

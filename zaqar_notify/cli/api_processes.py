@@ -17,6 +17,7 @@ import uvloop
 from api.app import create_app
 from api.doorbell import BrokerDoorbell
 from sinks.registry import load_kinds
+from zaqar_notify.auth import Policy, following, load_policy
 from zaqar_notify.cli.serving import (
     Server,
     listen,
@@ -45,7 +46,7 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests under way.
 
     Raises:
-        StartRefused: A setting is missing, or the store or the address can't be used.
+        StartRefused: A setting is missing, or the store, the address or the policy file can't be used.
     """
     cluster_settings(settings)
     if processes > 1:
@@ -53,21 +54,22 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
     logs.configure(settings.log_level, settings.log_format)
     warn_of_unsigned_webhooks(settings)
     mark = installation_mark(settings)
+    policy = load_policy(settings)
     if processes > 1:
         listeners = listen_for_each(host, port, processes)
         # Announced by the parent, for all of its processes.
         with announced(port_of(listeners[0]), mark):
-            _serve_in_many(settings, listeners)
+            _serve_in_many(settings, policy, listeners)
         return
     with (
         contextlib.closing(listen(host, port)) as listener,
         announced(port_of(listener), mark),
     ):
         on_started = partial(print, _welcome(url_of(listener)), flush=True)
-        uvloop.run(_serve(settings, listener, processes=1, on_started=on_started))
+        uvloop.run(_serve(settings, policy, listener, processes=1, on_started=on_started))
 
 
-def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> None:
+def _serve_in_many(settings: Settings, policy: Policy, listeners: Sequence[socket.socket]) -> None:
     sentence = _welcome(url_of(listeners[0]), f" in {len(listeners)} processes")
 
     def close_listeners() -> None:
@@ -80,7 +82,9 @@ def _serve_in_many(settings: Settings, listeners: Sequence[socket.socket]) -> No
             if number != place:
                 listener.close()
         uvloop.run(
-            _serve(settings, listeners[place], processes=len(listeners), on_started=tell_ready)
+            _serve(
+                settings, policy, listeners[place], processes=len(listeners), on_started=tell_ready
+            )
         )
 
     # The processes share this memory until one of them writes to it.
@@ -100,6 +104,7 @@ def _welcome(url: str, how: str = "") -> str:
 
 async def _serve(
     settings: Settings,
+    policy: Policy,
     listener: socket.socket,
     *,
     processes: int,
@@ -118,8 +123,9 @@ async def _serve(
                 kinds=kinds,
             )
             service.metrics.broker = doorbell
-            server = Server(create_app(service), settings, on_started=on_started)
-            await serve_until_stopped(server, service, listener)
+            server = Server(create_app(service, policy), settings, on_started=on_started)
+            async with following(policy):
+                await serve_until_stopped(server, service, listener)
     finally:
         doorbell.close()
         await storage.close()

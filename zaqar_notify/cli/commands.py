@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from zaqar_notify.cli.output import printable
 from zaqar_notify.client import PAUSES_SECONDS, Client, ClientError, ServiceUnreachable
-from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.errors import NotifyError, StartRefused, StorageUnavailable
 
 REFUSED = 1
 UNREACHABLE = 3
@@ -42,6 +42,8 @@ class Commands(TyperGroup):
             _end(error, REFUSED)
         except StorageUnavailable as error:
             _end(StartRefused(f"The store is unavailable: {error}"), REFUSED)
+        except NotifyError as error:
+            _end(error, REFUSED)
 
 
 def add_group(

@@ -16,6 +16,7 @@ from api.app import create_app
 from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.doorbell import LocalDoorbell
+from zaqar_notify.auth import Policy, following, load_policy
 from zaqar_notify.cli.admin_commands import COMMANDS
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
 from zaqar_notify.cli.welcome import things_to_try
@@ -23,7 +24,13 @@ from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
-from zaqar_notify.operations.single import DATABASE, KEYS, allowed_networks, with_keys
+from zaqar_notify.operations.single import (
+    DATABASE,
+    KEYS,
+    allowed_networks,
+    with_keys,
+    with_set_quotas_only,
+)
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
@@ -35,7 +42,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests and deliveries under way.
 
     Raises:
-        StartRefused: The data directory or the address can't be used.
+        StartRefused: The data directory, the address or the policy file can't be used.
     """
     is_made_anew = (data / KEYS).exists() and not (data / DATABASE).exists()
     settings = _single_process_settings(settings, data)
@@ -45,12 +52,13 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
             "There are keys and no database: a new, empty database is made",
             extra={"action": "database_made", "path": str(data / DATABASE)},
         )
+    policy = load_policy(settings)
     listener = listen(host, port)
     with contextlib.closing(listener), announced(port_of(listener), installation_mark(settings)):
-        uvloop.run(_serve(settings, listener, data))
+        uvloop.run(_serve(settings, policy, listener, data))
 
 
-async def _serve(settings: Settings, listener: socket.socket, data: Path) -> None:
+async def _serve(settings: Settings, policy: Policy, listener: socket.socket, data: Path) -> None:
     kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri)
     try:
@@ -58,17 +66,20 @@ async def _serve(settings: Settings, listener: socket.socket, data: Path) -> Non
         service = Service(storage, settings, storage.clock, doorbell, kinds)
         engine = build_engine(service, doorbell)
         server = Server(
-            create_app(service), settings, on_started=lambda: _welcome(listener, settings, data)
+            create_app(service, policy),
+            settings,
+            on_started=lambda: _welcome(listener, settings, data),
         )
         site = Site(storage, settings, storage.clock)
-        async with serving_commands(site, COMMANDS, data):
+        async with serving_commands(site, COMMANDS, data), following(policy):
             await serve_until_stopped(server, service, listener, engine)
     finally:
         await storage.close()
 
 
 def _single_process_settings(settings: Settings, data: Path) -> Settings:
-    """The settings that `up` makes by itself: the store, loopback receivers, and keys of its own."""
+    """The settings that `up` makes by itself: the store, loopback receivers, keys of its own, and no
+    quotas that are not set."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         settings = with_keys(settings, data)
@@ -76,7 +87,7 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
         raise StartRefused(
             f"The data directory {data} can't be used: {error.strerror or error}"
         ) from error
-    return settings.model_copy(
+    return with_set_quotas_only(settings).model_copy(
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
             "delivery_allow": allowed_networks(settings),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -80,6 +80,7 @@ class _Counts(Collector):
             ),
         ):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
+        yield _refusals(metrics.quota_refusals)
         if metrics.engine is not None:
             yield from _deliveries(metrics.deliveries, self._schemes)
             yield from _engine(metrics.engine)
@@ -118,6 +119,17 @@ def _requests(requests: Requests) -> Iterator[Metric]:
     for key, counts in buckets.items():
         took.add_metric(key, _cumulated(counts, BUCKETS_SECONDS), seconds[key])
     yield took
+
+
+def _refusals(refusals: Mapping[str, int]) -> Metric:
+    refused = CounterMetricFamily(
+        "zaqar_notify_quota_refusals",
+        "Requests and deliveries that a quota of their project held back.",
+        labels=["quota"],
+    )
+    for name, count in list(refusals.items()):
+        refused.add_metric([name], count)
+    return refused
 
 
 def _cumulated(counts: Iterable[int], bounds: Iterable[float]) -> list[tuple[str, float]]:

@@ -11,11 +11,13 @@ from pydantic import SecretStr
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import sync_directory
+from zaqar_notify.rules.quotas import NAMES
 from zaqar_notify.settings import Network, Settings
 
 DATABASE = "zaqar-notify.db"
 KEYS = "keys.env"
 KEY_NAMES = ("SIGNED_URL_SECRET", "WEBHOOK_SECRET")
+QUOTAS = tuple(f"quota_{name}" for name in NAMES)
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 """Allowed beside public addresses, unless ZAQAR_DELIVERY_ALLOW is set."""
 
@@ -25,6 +27,12 @@ def allowed_networks(settings: Settings) -> tuple[Network, ...]:
     if "delivery_allow" in settings.model_fields_set:
         return settings.delivery_allow
     return LOOPBACK
+
+
+def with_set_quotas_only(settings: Settings) -> Settings:
+    """The settings without the defaults of quotas: a single process has no limit that is not set."""
+    unset = [name for name in QUOTAS if name not in settings.model_fields_set]
+    return settings.model_copy(update=dict.fromkeys(unset, 0))
 
 
 def with_keys(settings: Settings, data: Path) -> Settings:

@@ -26,6 +26,15 @@ def queue_ref(project: str, name: str) -> QueueRef:
     """
     if not is_queue_name(name):
         raise QueueNameInvalid(name)
+    return QueueRef(check_project(project), name)
+
+
+def check_project(project: str) -> str:
+    """The project, if it can have queues.
+
+    Raises:
+        ProjectInvalid: Its name is too long.
+    """
     if len(project) > MAX_PROJECT_CHARACTERS:
         raise ProjectInvalid(len(project), MAX_PROJECT_CHARACTERS)
-    return QueueRef(project, name)
+    return project

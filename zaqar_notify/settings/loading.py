@@ -20,6 +20,7 @@ from zaqar_notify.settings.delivery import (
 )
 from zaqar_notify.settings.edge import EdgeSettings
 from zaqar_notify.settings.policy import PolicySettings
+from zaqar_notify.settings.quotas import QuotaSettings
 from zaqar_notify.settings.section import Section
 from zaqar_notify.settings.service import (
     BrokerSettings,
@@ -41,6 +42,7 @@ class Settings(
     StorageSettings,
     BrokerSettings,
     LimitSettings,
+    QuotaSettings,
     SubscriptionSettings,
     DeliverySettings,
     MailSettings,

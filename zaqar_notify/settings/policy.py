@@ -14,6 +14,10 @@ class PolicySettings(Section):
 
     title = "Policy"
 
+    policy_file: str = Field(
+        "",
+        description="Path of an OpenStack policy file, YAML or JSON, whose rules replace the defaults; it is read again when it changes.",
+    )
     policy_defaults: Literal["zaqar", "strict"] = Field(
         "zaqar",
         description="zaqar: everyone of a project may use it, as with Zaqar. strict: reader may read, member may write, admin administers.",

@@ -26,6 +26,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     dead_letters.py   messages that were claimed too often move to another queue
     leasing.py        the free messages of a queue, and leases on them
     control.py        the control store: records and subscriptions
+    quotas.py         projects' own quotas
     tokens.py         the control store: tenant tokens
     heads.py messages.py claims.py    the message store
     stats.py          counting messages
@@ -103,6 +104,12 @@ Collection `duties`: the process that has its turn with a periodic duty. If it i
 
     _id               the duty; or `proof`, of the writes that show whether any are acknowledged
     until             instant from which any process may take it
+
+Collection `quotas`: one document for each project that has quotas of its own, and one with `_id` "".
+
+    _id               the project
+    own               values by the names of quotas
+    revision          of the document "": how many changes there were
 
 Collection `schema`: one document.
 

@@ -45,6 +45,7 @@ class Collections:
         self.messages: Collection = self.database["messages"]
         self.subscriptions: Collection = self.database["subscriptions"]
         self.tokens: Collection = self.database["tokens"]
+        self.quotas: Collection = self.database["quotas"]
         durable = ReadConcern("majority")
         self.durable_queues = self.queues.with_options(read_concern=durable)
         """For reads that must see no document that a fail-over could undo."""

@@ -38,6 +38,7 @@ from zaqar_notify.storage.mongodb.indexes import (
     BY_SUBSCRIBER,
     UNAPPLIED,
 )
+from zaqar_notify.storage.mongodb.quotas import MongoQuotaRecords
 from zaqar_notify.storage.mongodb.tokens import MongoTokens
 from zaqar_notify.storage.values import from_json, to_json
 
@@ -58,6 +59,7 @@ class MongoControl(ControlStore):
         self.records = MongoQueueRecords(collections)
         self.subscriptions = MongoSubscriptions(collections)
         self.tokens = MongoTokens(collections)
+        self.quotas = MongoQuotaRecords(collections)
 
     async def ping(self) -> None:
         with storage_errors():

@@ -26,7 +26,16 @@ BY_DIGEST = "digest"
 BY_PROJECT = "project_id"
 BY_ID = "_id_"
 
-COLLECTIONS = ("schema", "records", "queues", "messages", "subscriptions", "duties", "tokens")
+COLLECTIONS = (
+    "schema",
+    "records",
+    "queues",
+    "messages",
+    "subscriptions",
+    "duties",
+    "tokens",
+    "quotas",
+)
 
 SHARD_KEYS = {"records": "_id", "queues": "_id", "messages": "queue", "subscriptions": "queue"}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""

@@ -22,6 +22,7 @@ from zaqar_notify.storage.control import (
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.failures import storage_errors
+from zaqar_notify.storage.sqlite.quotas import SQLiteQuotaRecords
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
     SUBSCRIPTION_COLUMNS,
@@ -68,6 +69,7 @@ class SQLiteControl(ControlStore):
         self.records = SQLiteQueueRecords(database)
         self.subscriptions = SQLiteSubscriptions(database)
         self.tokens = SQLiteTokens(database)
+        self.quotas = SQLiteQuotaRecords(database)
 
     async def ping(self) -> None:
         self._database.read_one("SELECT 1")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 import apsw
 import msgspec
@@ -52,6 +51,7 @@ from zaqar_notify.storage.sqlite.statements import (
     MOVED_POSITION,
     NEXT_DUE,
     OWN,
+    OWN_CLAIMED,
     ROWS_PER_STATEMENT,
     WHOLE_MOVED,
     WHOLE_OWN,
@@ -211,7 +211,7 @@ class SQLiteMessages(Messages):
         rows: list[Row] = []
         with self._database.errors:
             for message_id in dict.fromkeys(ids):
-                for statement, bindings in _lookups(queue, message_id, WHOLE_OWN, WHOLE_MOVED):
+                for statement, bindings in _lookups(queue, message_id, (WHOLE_OWN,), WHOLE_MOVED):
                     rows += self._database.read(statement, bindings)
         removed = self._removals.removed
         return [
@@ -343,14 +343,20 @@ class SQLiteMessages(Messages):
     ) -> int | None:
         """The serial number of a message, for writes, if a live claim of that id holds it."""
         queue = self._rows.find(db, ref)
-        found = None if queue is None else self._find(db, queue, message_id, now)
+        found = None if queue is None else self._find(db, queue, message_id, now, claim_id)
         return found.serial if found is not None and found.holder == claim_id else None
 
     def _find(
-        self, db: apsw.Connection, queue: QueueRow, message_id: str, now: int
+        self,
+        db: apsw.Connection,
+        queue: QueueRow,
+        message_id: str,
+        now: int,
+        claim_id: str | None = None,
     ) -> FoundMessage | None:
-        """A message that exists, by its id."""
-        for statement, bindings in _lookups(queue, message_id, OWN, MOVED):
+        """A message that exists, by its id; if the caller names a claim, it is sought among claimed ones first."""
+        own = (OWN,) if claim_id is None else (OWN_CLAIMED, OWN)
+        for statement, bindings in _lookups(queue, message_id, own, MOVED):
             for serial, claim, held_until, expires_at in db.execute(statement, bindings):
                 if expires_at > now and not self._removals.has(serial):
                     is_held = held_until is not None and held_until > now
@@ -362,7 +368,7 @@ class SQLiteMessages(Messages):
     def _delete(
         self, db: apsw.Connection, queue: QueueRow, message_id: str, claim_id: str | None, now: int
     ) -> None:
-        found = self._find(db, queue, message_id, now)
+        found = self._find(db, queue, message_id, now, claim_id)
         if found is None:
             return
         if claim_id != found.holder:
@@ -411,13 +417,14 @@ class SQLiteMessages(Messages):
 
 
 def _lookups(
-    queue: QueueRow, message_id: str, own: str, moved: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    queue: QueueRow, message_id: str, own: Iterable[str], moved: str
+) -> Iterator[tuple[str, tuple[int, int | str]]]:
     """The statements that find a message by its id, the likely one first, with their bindings."""
     position = own_position(queue.salt, message_id)
     if position is not None:
-        yield own, {"queue": queue.number, "position": position}
-    yield moved, {"queue": queue.number, "id": message_id}
+        for statement in own:
+            yield statement, (queue.number, position)
+    yield moved, (queue.number, message_id)
 
 
 class FoundMessage(msgspec.Struct, frozen=True):

@@ -54,14 +54,16 @@ IN_ORDER = {
     for claimed in (False, True)
     for delayed in (False, True)
 }
-_AT_POSITION = "m.queue = :queue AND m.position = :position AND m.moved_id IS NULL AND {state}"
-_MOVED_HERE = "m.queue = :queue AND m.moved_id = :id"
+_AT_POSITION = "m.queue = ?1 AND m.position = ?2 AND m.moved_id IS NULL AND {state}"
+_MOVED_HERE = "m.queue = ?1 AND m.moved_id = ?2"
 _STATE = "SELECT m.serial, m.claim, m.held_until, m.expires_at FROM messages m"
 _WHOLE = (
     f"SELECT {MESSAGE_COLUMNS} FROM messages m{{indexed}} "
     "CROSS JOIN bodies b ON b.serial = m.serial WHERE "
 )
-OWN = _in_states(f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}", _FREE, _CLAIMED, _DELAYED)
+_OWN = f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}"
+OWN = _in_states(_OWN, _FREE, _CLAIMED, _DELAYED)
+OWN_CLAIMED = _in_states(_OWN, _CLAIMED)
 MOVED = f"{_STATE} WHERE {_MOVED_HERE}"
 WHOLE_OWN = _in_states(
     _WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, _FREE, _CLAIMED, _DELAYED

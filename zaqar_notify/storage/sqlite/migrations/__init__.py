@@ -13,6 +13,7 @@ was. How to add one: docs/add-a-driver.md.
     0006_clock.sql               how the clock goes on at the next start
     0007_planes.sql              records apart from what posts and claims must know of a queue
     0008_tokens.sql              tenant tokens
+    0009_quotas.sql              quotas that projects have of their own
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0006_clock.sql"),
     partial(_run_file, "0007_planes.sql"),
     partial(_run_file, "0008_tokens.sql"),
+    partial(_run_file, "0009_quotas.sql"),
 )
 """In their order: the first one makes version 1."""
 

@@ -1,0 +1,103 @@
+"""Token buckets: how much, how soon, and in how little memory."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zaqar_notify.quotas import rates
+from zaqar_notify.quotas.rates import Buckets
+
+
+class Hand:
+    """Seconds that a test puts forward."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def hand() -> Hand:
+    return Hand()
+
+
+def taken(buckets: Buckets, project: str, *, per_second: int, tries: int) -> int:
+    """How many of so many requests at once are let through."""
+    waits = [buckets.take(project, 1, per_second=per_second) for _ in range(tries)]
+    return waits.count(0)
+
+
+@pytest.mark.parametrize("per_second", [1, 3, 7, 1000])
+def test_a_project_that_was_idle_has_the_tokens_of_the_burst(hand: Hand, per_second: int) -> None:
+    buckets = Buckets(burst_seconds=5, now=hand)
+
+    assert taken(buckets, "p", per_second=per_second, tries=10_000) == 5 * per_second
+
+
+def test_tokens_come_back_at_the_rate(hand: Hand) -> None:
+    buckets = Buckets(burst_seconds=1, now=hand)
+    taken(buckets, "p", per_second=10, tries=10)
+
+    hand.seconds += 0.35
+
+    assert taken(buckets, "p", per_second=10, tries=10) == 3
+
+
+def test_a_refusal_says_when_there_is_a_token_and_takes_none(hand: Hand) -> None:
+    buckets = Buckets(burst_seconds=1, now=hand)
+    taken(buckets, "p", per_second=2, tries=2)
+
+    waits = [buckets.take("p", 1, per_second=2) for _ in range(100)]
+
+    assert waits == pytest.approx([0.5] * 100)
+
+
+def test_more_tokens_than_there_are_become_a_debt(hand: Hand) -> None:
+    buckets = Buckets(burst_seconds=1, now=hand)
+
+    assert buckets.take("p", 50, per_second=10) == 0
+    assert buckets.take("p", 1, per_second=10) == pytest.approx(4.1)
+    hand.seconds += 4.1
+    assert buckets.take("p", 1, per_second=10) == 0
+
+
+def test_projects_have_buckets_of_their_own(hand: Hand) -> None:
+    buckets = Buckets(burst_seconds=1, now=hand)
+    taken(buckets, "flooding", per_second=10, tries=100)
+
+    assert taken(buckets, "calm", per_second=10, tries=10) == 10
+
+
+def test_made_up_projects_fill_no_memory(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "MOST_PROJECTS", 100)
+    buckets = Buckets(burst_seconds=5, now=hand)
+
+    for number in range(1000):
+        buckets.take(f"project-{number}", 1, per_second=1)
+
+    assert len(buckets._full_at) <= 100
+
+
+@given(
+    st.integers(1, 50),
+    st.integers(1, 5),
+    st.lists(st.tuples(st.floats(0, 2), st.integers(1, 20)), min_size=1, max_size=50),
+)
+def test_no_window_lets_through_more_than_the_rate_the_burst_and_one_post(
+    per_second: int, burst_seconds: int, posts: list[tuple[float, int]]
+) -> None:
+    hand = Hand()
+    buckets = Buckets(burst_seconds=burst_seconds, now=hand)
+    began, let_through = hand.seconds, 0
+
+    for pause, tokens in posts:
+        hand.seconds += pause
+        if not buckets.take("p", tokens, per_second=per_second):
+            let_through += tokens
+
+    most = per_second * (hand.seconds - began + burst_seconds) + max(size for _, size in posts)
+    assert let_through <= most + 0.001

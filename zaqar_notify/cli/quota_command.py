@@ -1,0 +1,68 @@
+"""`zaqar-notify quota …`: show or change the quotas of a project."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from zaqar_notify.cli.administration import Data, perform
+from zaqar_notify.cli.commands import Json, add_group
+from zaqar_notify.cli.output import print_json, print_table
+from zaqar_notify.operations.admin import Command, Site, Tell
+from zaqar_notify.quotas import ShownQuota, change, defaults_of, report
+from zaqar_notify.rules.quotas import read_words
+
+HEADINGS = ("QUOTA", "LIMIT", "DEFAULT")
+
+Project = Annotated[str, typer.Argument(show_default=False, help="Name of the project.")]
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME=VALUE...",
+        show_default=False,
+        help="Quotas and their values; 0: no limit, default: the value of the settings.",
+    ),
+]
+
+
+class Wish(msgspec.Struct):
+    """A project, and words NAME=VALUE for the quotas that are to change."""
+
+    project: str
+    words: list[str] = []
+
+
+async def tend(site: Site, wish: Wish, tell: Tell) -> list[ShownQuota]:
+    """Change the quotas that the words name, and return all."""
+    if wish.words:
+        await change(site.storage, wish.project, read_words(wish.words))
+    return list(await report(site.storage, defaults_of(site.settings), wish.project))
+
+
+TEND = Command("quota", Wish, list[ShownQuota], tend)
+
+
+def register(app: typer.Typer) -> None:
+    about = "Limits of a project: queues, subscriptions, bytes, rates."
+    add_group(app, "quota", about, (show, set_))
+
+
+def show(project: Project, data: Data = None, as_json: Json = False) -> None:
+    """Show the quotas of a project."""
+    _do(Wish(project), data, as_json=as_json)
+
+
+def set_(project: Project, words: Words, data: Data = None, as_json: Json = False) -> None:
+    """Give a project values of its own, and show its quotas. Every process keeps to them within 5 seconds."""
+    _do(Wish(project, words), data, as_json=as_json)
+
+
+def _do(wish: Wish, data: Data, *, as_json: bool) -> None:
+    found = perform(TEND, wish, data)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(each.name, each.limit or "none", "yes" if each.is_default else "no") for each in found]
+    print_table(HEADINGS, rows)

@@ -1,0 +1,21 @@
+"""Quotas of projects: the most that one project may have and do, so that the others can go on.
+
+Quotas are of two sorts. *Rates* (messages and requests per second) and what is under way at once (long polls,
+deliveries) are counted in the memory of each process, for that process alone. *Stored* quotas (queues,
+subscriptions, bytes) are of all processes.
+"""
+
+from zaqar_notify.quotas.known import BELIEVED_SECONDS, KnownLimits, defaults_of, limits_from
+from zaqar_notify.quotas.quotas import Quotas
+from zaqar_notify.quotas.report import ShownQuota, change, report
+
+__all__ = [
+    "BELIEVED_SECONDS",
+    "KnownLimits",
+    "Quotas",
+    "ShownQuota",
+    "change",
+    "defaults_of",
+    "limits_from",
+    "report",
+]
