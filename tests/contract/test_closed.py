@@ -14,6 +14,7 @@ from zaqar_notify.storage.base import Claims, Heads, Messages
 from zaqar_notify.storage.control import QueueRecords, Subscriptions
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.shares import Shares
 from zaqar_notify.storage.tokens import Tokens
 
 Call = Callable[[Storage, QueueRef, str], Awaitable[object]]
@@ -136,6 +137,12 @@ EVERY_METHOD: dict[str, Call] = {
     "control.tokens.remove_expired": lambda storage, queue, message_id: (
         storage.control.tokens.remove_expired(now=START)
     ),
+    "control.shares.generation": lambda storage, queue, message_id: (
+        storage.control.shares.generation(queue)
+    ),
+    "control.shares.revoke": lambda storage, queue, message_id: storage.control.shares.revoke(
+        queue, now=START
+    ),
     "control.tokens.note_use": lambda storage, queue, message_id: storage.control.tokens.note_use(
         "id", now=START, last=None
     ),
@@ -164,6 +171,7 @@ def test_every_method_is_asked() -> None:
         "control.records": QueueRecords,
         "control.subscriptions": Subscriptions,
         "control.tokens": Tokens,
+        "control.shares": Shares,
     }
     methods = {
         f"{name}.{method}"

@@ -8,7 +8,15 @@ import apsw
 import pytest
 
 from tests.sqlite.opened import opened
-from zaqar_notify.storage.sqlite import cancelling, control, heads, statements, storage, tokens
+from zaqar_notify.storage.sqlite import (
+    cancelling,
+    control,
+    heads,
+    shares,
+    statements,
+    storage,
+    tokens,
+)
 
 STATEMENTS = {
     "claim": statements.FREE_IN_ORDER,
@@ -35,6 +43,7 @@ STATEMENTS = {
     "page of a project's tokens": tokens.TOKENS_OF_PROJECT,
     "count of a project's tokens": tokens.COUNT,
     "tokens that have expired": tokens.EXPIRED,
+    "generation of a queue's shares": shares.GENERATION,
     "internal queues": heads.INTERNAL,
     "queues of clients": heads.OF_CLIENTS,
     "dropped heads": heads.FORGOTTEN,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,8 @@ _SECRET_LABEL = "zaqar-notify webhook secret"  # noqa: S105
 
 # Zaqar signs a backslash and the letter n, not a line feed; signatures must outlive a migration.
 _SEPARATOR = r"\n"
+_GENERATION_LABEL = "zaqar-notify share generation"
+_GENERATION = re.compile("[1-9a-f][0-9a-f]{0,15}")
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 MAX_FORMER_SECRETS = 10
@@ -105,6 +108,18 @@ def _live_rotations(
     return tuple(at for at in subscription.secret_rotations if now < at + overlap)
 
 
+class Signed(msgspec.Struct, frozen=True):
+    """What a pre-signed URL was signed for, and of which generation of its queue's it is."""
+
+    paths: tuple[str, ...]
+    expires: datetime
+    generation: int
+
+    def is_only_for(self, path: str) -> bool:
+        """Whether it covers only this path and paths below it."""
+        return all(_covers([path], signed) for signed in self.paths)
+
+
 def sign_url(
     secret: str,
     *,
@@ -112,19 +127,26 @@ def sign_url(
     methods: Sequence[str],
     project: str,
     expires: datetime,
+    generation: int = 0,
 ) -> str:
     """The signature of a pre-signed URL, lower-case hex.
 
     Args:
         paths: Full request paths; each admits itself and the paths below it.
         expires: Aware instant; a fraction of a second is dropped.
+        generation: Of the queue's pre-signed URLs. From the first revocation on it is not 0: it stands before
+            the signature, and each has a key of its own.
 
-    Source: Zaqar API v2, "Pre-signed queue"; byte-identical to Zaqar's.
+    Source: Zaqar API v2, "Pre-signed queue"; byte-identical to Zaqar's until the first revocation.
     """
     signed = _SEPARATOR.join(
         (",".join(sorted(paths)), ",".join(sorted(methods)), project, wire_instant(expires))
     )
-    return hmac.digest(secret.encode(), signed.encode(), "sha256").hex()
+    if not generation:
+        return hmac.digest(secret.encode(), signed.encode(), "sha256").hex()
+    label = f"{_GENERATION_LABEL} {generation}"
+    key = hmac.digest(secret.encode(), label.encode(), "sha256")
+    return f"{generation:x}.{hmac.digest(key, signed.encode(), 'sha256').hex()}"
 
 
 def verify_url(
@@ -139,8 +161,8 @@ def verify_url(
     path: str,
     now: datetime,
     prefix: str = "",
-) -> None:
-    """Refuse a request that its pre-signed headers do not cover; an absent header is "".
+) -> Signed:
+    """What a request's pre-signed headers were signed for; an absent header is "".
 
     Args:
         secrets: Any of them may have signed.
@@ -166,12 +188,31 @@ def verify_url(
     if not (_covers(paths, path) or _covers(paths, prefix + path)):
         raise SignatureRefused
     given = signature.encode()
+    generation = _generation(signature)
     signatures = [
-        sign_url(secret, paths=paths, methods=methods, project=project, expires=expires).encode()
+        sign_url(
+            secret,
+            paths=paths,
+            methods=methods,
+            project=project,
+            expires=expires,
+            generation=generation,
+        ).encode()
         for secret in secrets
     ]
     if not any(hmac.compare_digest(given, expected) for expected in signatures):
         raise SignatureRefused
+    return Signed(tuple(paths), expires, generation)
+
+
+def _generation(signature: str) -> int:
+    """The generation that the signature claims. Raises SignatureRefused: it is no number."""
+    claimed, dot, _ = signature.partition(".")
+    if not dot:
+        return 0
+    if not _GENERATION.fullmatch(claimed):
+        raise SignatureRefused
+    return int(claimed, 16)
 
 
 @lru_cache(maxsize=4096)

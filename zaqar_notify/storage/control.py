@@ -1,4 +1,4 @@
-"""The contract of a control store: queues' records, subscriptions, tokens and quotas.
+"""The contract of a control store: queues' records, subscriptions, tokens, quotas and shares.
 
 The rules about time, durability and cancelling are those of `storage.base`. Nothing here reaches into a
 message store: `storage.planes` brings the heads of queues in line with the records.
@@ -15,6 +15,7 @@ import msgspec
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
 from zaqar_notify.storage.quotas import QuotaRecords
+from zaqar_notify.storage.shares import Shares
 from zaqar_notify.storage.tokens import Tokens
 from zaqar_notify.storage.values import EPOCH
 
@@ -198,6 +199,7 @@ class ControlStore(ABC):
     subscriptions: Subscriptions
     tokens: Tokens
     quotas: QuotaRecords
+    shares: Shares
 
     @abstractmethod
     async def ping(self) -> None:

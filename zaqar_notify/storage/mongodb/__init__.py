@@ -28,6 +28,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     control.py        the control store: records and subscriptions
     quotas.py         projects' own quotas
     tokens.py         the control store: tenant tokens
+    shares.py         revocations of pre-signed URLs
     heads.py messages.py claims.py    the message store
     stats.py          counting messages
     watches.py        callers that wait for a queue
@@ -110,6 +111,11 @@ Collection `quotas`: one document for each project that has quotas of its own, a
     _id               the project
     own               values by the names of quotas
     revision          of the document "": how many changes there were
+
+Collection `shares`: one document for each queue whose pre-signed URLs were revoked.
+
+    _id               project, NUL, name
+    generation        only URLs of this one count
 
 Collection `schema`: one document.
 

@@ -46,6 +46,7 @@ class Collections:
         self.subscriptions: Collection = self.database["subscriptions"]
         self.tokens: Collection = self.database["tokens"]
         self.quotas: Collection = self.database["quotas"]
+        self.shares: Collection = self.database["shares"]
         durable = ReadConcern("majority")
         self.durable_queues = self.queues.with_options(read_concern=durable)
         """For reads that must see no document that a fail-over could undo."""

@@ -39,6 +39,7 @@ from zaqar_notify.storage.mongodb.indexes import (
     UNAPPLIED,
 )
 from zaqar_notify.storage.mongodb.quotas import MongoQuotaRecords
+from zaqar_notify.storage.mongodb.shares import MongoShares
 from zaqar_notify.storage.mongodb.tokens import MongoTokens
 from zaqar_notify.storage.values import from_json, to_json
 
@@ -60,6 +61,7 @@ class MongoControl(ControlStore):
         self.subscriptions = MongoSubscriptions(collections)
         self.tokens = MongoTokens(collections)
         self.quotas = MongoQuotaRecords(collections)
+        self.shares = MongoShares(collections)
 
     async def ping(self) -> None:
         with storage_errors():

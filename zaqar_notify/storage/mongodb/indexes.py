@@ -35,6 +35,7 @@ COLLECTIONS = (
     "duties",
     "tokens",
     "quotas",
+    "shares",
 )
 
 SHARD_KEYS = {"records": "_id", "queues": "_id", "messages": "queue", "subscriptions": "queue"}

@@ -16,6 +16,7 @@ beside it says so); one connection of it writes, others read.
     database.py pending.py    reads, and writes in batches
     failures.py       SQLite's errors, and ours
     control.py        the control store: records and subscriptions
+    shares.py         the control store: revocations of pre-signed URLs
     tokens.py         the control store: tenant tokens
     heads.py messages.py claims.py    the message store
     queue_rows.py     the queues that have a head, cached

@@ -29,6 +29,7 @@ from zaqar_notify.storage.sqlite.rows import (
     from_subscription,
     to_subscription,
 )
+from zaqar_notify.storage.sqlite.shares import SQLiteShares
 from zaqar_notify.storage.sqlite.statements import marks
 from zaqar_notify.storage.sqlite.tokens import SQLiteTokens
 from zaqar_notify.storage.values import from_json, from_ms, to_json, to_ms
@@ -70,6 +71,7 @@ class SQLiteControl(ControlStore):
         self.subscriptions = SQLiteSubscriptions(database)
         self.tokens = SQLiteTokens(database)
         self.quotas = SQLiteQuotaRecords(database)
+        self.shares = SQLiteShares(database)
 
     async def ping(self) -> None:
         self._database.read_one("SELECT 1")

@@ -14,6 +14,7 @@ was. How to add one: docs/add-a-driver.md.
     0007_planes.sql              records apart from what posts and claims must know of a queue
     0008_tokens.sql              tenant tokens
     0009_quotas.sql              quotas that projects have of their own
+    0010_shares.sql              queues whose pre-signed URLs were revoked
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0007_planes.sql"),
     partial(_run_file, "0008_tokens.sql"),
     partial(_run_file, "0009_quotas.sql"),
+    partial(_run_file, "0010_shares.sql"),
 )
 """In their order: the first one makes version 1."""
 
