@@ -26,7 +26,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     dead_letters.py   messages that were claimed too often move to another queue
     leasing.py        the free messages of a queue, and leases on them
     control.py        the control store: records and subscriptions
-    quotas.py         projects' own quotas
+    quotas.py         the control store: projects' own quotas
     tokens.py         the control store: tenant tokens
     shares.py         revocations of pre-signed URLs
     heads.py messages.py claims.py    the message store

@@ -18,6 +18,7 @@ beside it says so); one connection of it writes, others read.
     control.py        the control store: records and subscriptions
     shares.py         the control store: revocations of pre-signed URLs
     tokens.py         the control store: tenant tokens
+    quotas.py         the control store: projects' own quotas
     heads.py messages.py claims.py    the message store
     queue_rows.py     the queues that have a head, cached
     numbering.py      serial numbers and positions
