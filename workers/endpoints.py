@@ -40,6 +40,7 @@ class Endpoint:
         "failing_since",
         "failures",
         "is_queued",
+        "is_suspect",
         "pace_seconds",
         "progress_at",
         "project",
@@ -54,6 +55,7 @@ class Endpoint:
         self._breaker_failures = breaker_failures
         self.failures = 0
         """Tries that failed in a row."""
+        self.is_suspect = False
         self.failing_since = 0.0
         """When the first of them ended."""
         self._proven = min(FIRST_BATCHES, limit)
@@ -71,10 +73,6 @@ class Endpoint:
         """The turn that the last batch turned away was told to come back for."""
         self.wait_until = 0.0
         """When the pause ends that the receiver asked for."""
-
-    @property
-    def is_suspect(self) -> bool:
-        return self.failures >= self._breaker_failures
 
     @property
     def limit(self) -> int:
@@ -100,6 +98,7 @@ class Endpoint:
             if not self.failures:
                 self.failing_since = now
             self.failures += 1
+            self.is_suspect = self.failures >= self._breaker_failures
             return
         if self.is_suspect:
             self.booked_until = 0.0
@@ -107,6 +106,7 @@ class Endpoint:
         elif self._proven < self._limit:
             self._proven += 1
         self.failures = 0
+        self.is_suspect = False
 
     def turn_seconds(self, now: float) -> float:
         """Between one batch's end and the next, as far as can be told; grows while nothing ends."""

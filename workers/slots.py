@@ -87,6 +87,8 @@ class Slots(Generic[BatchT]):
         self._turns: deque[_Turns] = deque()
         """Projects with an endpoint that could begin a batch, in turn."""
         self._slots = 0
+        self._coming = 0
+        """Slots that were started and have not looked for a run yet."""
         self._has_room = asyncio.Event()
 
     @property
@@ -164,6 +166,7 @@ class Slots(Generic[BatchT]):
         return self._busy.has_room_for(endpoint.project)
 
     async def _slot(self) -> None:
+        self._coming -= 1
         try:
             while (endpoint := self._next()) is not None:
                 if not endpoint.waiting:
@@ -194,7 +197,8 @@ class Slots(Generic[BatchT]):
             self._busy_with_suspects.take(endpoint.project)
         self._count_waiting(endpoint.project, -1)
         self._line_up(endpoint)
-        self._call_slot()
+        if not self._coming:
+            self._call_slot()
         self._has_room.set()
         return batch
 
@@ -210,6 +214,7 @@ class Slots(Generic[BatchT]):
         """Have one more slot when there may be one, with something to do for it."""
         if self._slots < self._busy.total and any(map(self._may_begin, self._turns)):
             self._slots += 1
+            self._coming += 1
             self._spawn(self._slot())
 
     def _may_begin(self, turns: _Turns) -> bool:

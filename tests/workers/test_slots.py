@@ -131,6 +131,17 @@ async def test_all_endpoints_together_have_no_more_than_all_slots(workshop: Work
     assert begun(batches) == 6
 
 
+async def test_no_more_slots_are_started_than_there_are_runs(workshop: Workshop) -> None:
+    slots = workshop.slots(total=8)
+    runs = [Hold(workshop.endpoints.of("p", name), [], name) for name in "abcde"]
+
+    for run in runs:
+        slots.submit(run)
+    await until(lambda: begun(runs) == 5)
+
+    assert len(workshop.tasks) == 5
+
+
 async def test_endpoints_take_turns(workshop: Workshop) -> None:
     slots = workshop.slots(total=1, per_endpoint=1)
     log: list[str] = []

@@ -6,6 +6,8 @@ import json
 import re
 from datetime import datetime
 
+import msgspec
+
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sqlite.database import Row
@@ -74,7 +76,7 @@ def to_subscription(row: Row) -> Subscription:
         confirmed=bool(row[8]),
         disabled_at=optional_instant(row[9]),
         secret_generation=row[10],
-        secret_rotations=tuple(from_ms(at) for at in json.loads(row[11])),
+        secret_rotations=tuple(map(from_ms, msgspec.json.decode(row[11]))),
         replay_id=row[12],
     )
 
