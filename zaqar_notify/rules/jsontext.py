@@ -61,7 +61,8 @@ def check_json_text(body: bytes) -> None:
         except UnicodeDecodeError as error:
             raise BodyInvalid(f"The body is not UTF-8, at byte {error.start}") from error
     zeros = body.translate(_DIGITS_AS_ZEROS)
-    if _LONG_RUN in zeros or _LARGE_EXPONENT.search(zeros):
+    # For bytes, `find` is far cheaper than `in`, which raises and drops an error inside.
+    if zeros.find(_LONG_RUN) >= 0 or _LARGE_EXPONENT.search(zeros):
         _check_large_numbers(body)
 
 
