@@ -27,6 +27,7 @@ from zaqar_notify.errors import (
     ClaimNotHeld,
     Conflict,
     DoesNotExist,
+    KeystoneUnavailable,
     MessageIsClaimed,
     NotifyError,
     NotPermitted,
@@ -61,6 +62,7 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     Conflict: (HTTPStatus.CONFLICT, "Resource conflict"),
     CannotDecrypt: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     RateExceeded: (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests"),
+    KeystoneUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     ServiceStopping: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     StorageUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
 }
@@ -116,8 +118,8 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
         headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
     elif isinstance(error, ServiceStopping):
         headers.append((b"Retry-After", b"1"))
-    elif isinstance(error, StorageUnavailable):
-        # The operator reads the store's own words in the log; the client is asked to retry.
+    elif isinstance(error, KeystoneUnavailable | StorageUnavailable):
+        # The operator reads the exact words in the log; the client is asked to retry.
         description = error.for_clients
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, SubscriptionExists) and method == "POST":

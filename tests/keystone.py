@@ -133,6 +133,9 @@ class Keystone:
 
     # What clouds have.
 
+    def name_of_project(self, project: str) -> str:
+        return str(self.ask("GET", f"/projects/{project}")["project"]["name"])
+
     def project(self) -> str:
         """A new project; its id."""
         body = {"project": {"name": f"project-{new_id()}", "domain_id": DOMAIN}}
@@ -245,7 +248,9 @@ class Keystone:
 
     def validated(self, token: str) -> dict[str, Any] | None:
         """The token as Keystone knows it; None: it is not, or no longer, valid."""
-        answer = self._send("GET", "/auth/tokens", None, self.admin_token, {"X-Subject-Token": token})
+        answer = self._send(
+            "GET", "/auth/tokens", None, self.admin_token, {"X-Subject-Token": token}
+        )
         return dict(answer.json()["token"]) if answer.ok else None
 
     def revoke(self, token: str) -> None:
@@ -253,6 +258,14 @@ class Keystone:
             "DELETE", "/auth/tokens", None, self.admin_token, {"X-Subject-Token": token}
         )
         assert answer.ok, answer.text
+
+    def revoke_tokens_of(self, user: User) -> None:
+        """Revoke all that the user has; it returns when new ones are valid."""
+        self.enable_user(user, False)
+        self.enable_user(user, True)
+        # Keystone counts in seconds: a token of the same second would be revoked, too.
+        while self.validated(self.token(user)) is None:
+            time.sleep(0.05)
 
     @functools.cached_property
     def admin_token(self) -> str:

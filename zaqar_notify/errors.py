@@ -24,6 +24,7 @@ NotifyError
 │   └── IdempotencyKeyReused    same key, another body
 ├── CannotDecrypt               an encryption key is missing, or damage    503
 ├── RateExceeded                the project does more at once than it may  503
+├── KeystoneUnavailable         it gives no answer about a token           503
 ├── ServiceStopping             the process ends before the request could  503
 └── StorageUnavailable          the store can't do it now                  503
     ├── StorageFull             there is no room for more
@@ -211,6 +212,17 @@ class RateExceeded(NotifyError):
 class ServiceStopping(NotifyError):
     def __init__(self) -> None:
         super().__init__("The service is stopping. Please retry in a moment.")
+
+
+class KeystoneUnavailable(NotifyError):
+    """Keystone gives no answer, so a token is neither valid nor invalid.
+
+    The text is for the operator, in the log; `for_clients` is the description for clients.
+    """
+
+    for_clients: ClassVar[str] = (
+        "Keystone, which validates tokens, gave no answer. Please retry in a moment."
+    )
 
 
 class StorageUnavailable(NotifyError):

@@ -72,7 +72,9 @@ class Remembered(Generic[Key, Value]):
         self._asking.pop(key, None)
 
     async def _again(self, key: Key, value: Value) -> Value | None:
-        """The source's answer; `value` as long as it gives none."""
+        """The source's answer; `value` as long as it gives none. Only the caller that asks waits for it."""
+        if key in self._asking:
+            return value
         task = self._task(key)
         await asyncio.wait((task,), timeout=self._patience_seconds)
         if task.done() and not isinstance(task.exception(), NotifyError):

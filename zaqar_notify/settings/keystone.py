@@ -10,10 +10,7 @@ from zaqar_notify.settings.section import Seconds, Section, Words
 
 
 class KeystoneSettings(Section):
-    """Keystone of an OpenStack cloud validates tokens; the service has an account of its own there.
-
-    An application credential replaces the user's name, password and project.
-    """
+    """An OpenStack cloud's Keystone validates tokens; the service has an account of its own there."""
 
     title = "Keystone"
     needs = (
@@ -40,7 +37,7 @@ class KeystoneSettings(Section):
         "", description="Name of the domain of the service's project; empty: the user's."
     )
     keystone_application_credential_id: str = Field(
-        "", description="Id of an application credential of the service's user."
+        "", description="Id of an application credential, in place of the name, password and project of the service's user."
     )
     keystone_application_credential_secret: SecretStr = Field(
         SecretStr(""), description="Secret of the application credential."

@@ -19,6 +19,7 @@ from zaqar_notify.settings.delivery import (
     SubscriptionSettings,
 )
 from zaqar_notify.settings.edge import EdgeSettings
+from zaqar_notify.settings.keystone import KeystoneSettings
 from zaqar_notify.settings.policy import PolicySettings
 from zaqar_notify.settings.quotas import QuotaSettings
 from zaqar_notify.settings.section import Section
@@ -47,6 +48,7 @@ class Settings(
     DeliverySettings,
     MailSettings,
     SecuritySettings,
+    KeystoneSettings,
     PolicySettings,
     ServiceSettings,
     EdgeSettings,

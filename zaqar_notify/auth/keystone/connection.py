@@ -43,6 +43,7 @@ class KeystoneConnection:
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._opened: aiohttp.ClientSession | None = None
         self._is_away = False
+        self._is_closed = False
 
     async def send(
         self, method: str, path: str, *, token: str = "", subject: str = "", body: object = None
@@ -79,7 +80,8 @@ class KeystoneConnection:
         return answer
 
     async def close(self) -> None:
-        """Idempotent."""
+        """Requests fail from now on. Idempotent."""
+        self._is_closed = True
         if self._opened is not None:
             await self._opened.close()
             self._opened = None
@@ -103,6 +105,8 @@ class KeystoneConnection:
             return Answer(response.status, _document(text), issued)
 
     def _session(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise KeystoneUnavailable("The connection with Keystone is closed")
         if self._opened is None:
             connector = aiohttp.TCPConnector(limit=MOST_REQUESTS)
             self._opened = aiohttp.ClientSession(

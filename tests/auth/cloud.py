@@ -1,0 +1,48 @@
+"""The real Keystone, the service's own user in it, and validators of its tokens."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tests.keystone import PASSWORD, Keystone, User, keystone
+from zaqar_notify.auth.keystone import read_account
+from zaqar_notify.auth.keystone.validator import Keystone as Validator
+from zaqar_notify.settings import Settings
+
+
+class Cloud:
+    """`service` is the service's user, with Keystone's role `service`."""
+
+    def __init__(self) -> None:
+        self.keystone: Keystone = keystone()
+        self.service: User = self.keystone.user("service")
+        self.settings: dict[str, str] = {
+            "keystone_url": self.keystone.url,
+            "keystone_username": self.service.name,
+            "keystone_password": PASSWORD,
+            "keystone_project": self.keystone.name_of_project(self.service.project),
+            "keystone_cache_seconds": "60",
+            "keystone_timeout_seconds": "20",
+        }
+        self._ahead = timedelta()
+        self._validators: list[Validator] = []
+
+    def validator(self, **changes: object) -> Validator:
+        """A new one, with the service's user and password unless other settings are given."""
+        settings = Settings(**(self.settings | changes))
+        validator = Validator(
+            read_account(settings),
+            cache_seconds=settings.keystone_cache_seconds,
+            timeout_seconds=settings.keystone_timeout_seconds,
+            now=lambda: datetime.now(UTC) + self._ahead,
+        )
+        self._validators.append(validator)
+        return validator
+
+    def advance(self, **duration: int) -> None:
+        """Let the service's clock go so much ahead."""
+        self._ahead += timedelta(**duration)
+
+    async def close(self) -> None:
+        for validator in self._validators:
+            await validator.close()
