@@ -209,11 +209,6 @@ class RateExceeded(NotifyError):
         )
 
 
-class ServiceStopping(NotifyError):
-    def __init__(self) -> None:
-        super().__init__("The service is stopping. Please retry in a moment.")
-
-
 class KeystoneUnavailable(NotifyError):
     """Keystone gives no answer, so a token is neither valid nor invalid.
 
@@ -223,6 +218,11 @@ class KeystoneUnavailable(NotifyError):
     for_clients: ClassVar[str] = (
         "Keystone, which validates tokens, gave no answer. Please retry in a moment."
     )
+
+
+class ServiceStopping(NotifyError):
+    def __init__(self) -> None:
+        super().__init__("The service is stopping. Please retry in a moment.")
 
 
 class StorageUnavailable(NotifyError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -14,6 +14,7 @@ from zaqar_notify.rules.mail import is_mail_address, read_mailbox
 from zaqar_notify.settings.section import (
     Count,
     LeastMinute,
+    Needs,
     Networks,
     Port,
     Seconds,
@@ -97,7 +98,7 @@ class MailSettings(Section):
     """The way of mails to `mailto:` subscribers: a relay, or a sendmail command."""
 
     title = "Mail"
-    needs = (
+    needs: ClassVar[Needs] = (
         ("smtp_host", ("smtp_sender", "sendmail_command")),
         ("smtp_sender", ("smtp_host", "sendmail_command")),
         ("smtp_senders", ("smtp_host", "sendmail_command")),

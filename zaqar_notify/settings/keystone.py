@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, SecretStr
 
-from zaqar_notify.settings.section import Seconds, Section, Words
+from zaqar_notify.settings.section import Needs, Seconds, Section, Words
 
 
 class KeystoneSettings(Section):
     """An OpenStack cloud's Keystone validates tokens; the service has an account of its own there."""
 
     title = "Keystone"
-    needs = (
+    needs: ClassVar[Needs] = (
         ("keystone_username", ("keystone_password",)),
         ("keystone_password", ("keystone_username",)),
         ("keystone_application_credential_id", ("keystone_application_credential_secret",)),
@@ -37,7 +37,8 @@ class KeystoneSettings(Section):
         "", description="Name of the domain of the service's project; empty: the user's."
     )
     keystone_application_credential_id: str = Field(
-        "", description="Id of an application credential, in place of the name, password and project of the service's user."
+        "",
+        description="Id of an application credential, in place of the name, password and project of the service's user.",
     )
     keystone_application_credential_secret: SecretStr = Field(
         SecretStr(""), description="Secret of the application credential."

@@ -11,13 +11,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from zaqar_notify.rules.limits import MIN_SECONDS
 
 Network: TypeAlias = IPv4Network | IPv6Network
+Needs: TypeAlias = Sequence[tuple[str, Sequence[str]]]
 
 
 class Section(BaseModel):
     """Settings that belong together; the docstring is a sentence about them for operators."""
 
     title: ClassVar[str]
-    needs: ClassVar[Sequence[tuple[str, Sequence[str]]]] = ()
+    needs: ClassVar[Needs] = ()
     """Settings that are of no use without one of the others."""
     at_most: ClassVar[Sequence[tuple[str, str]]] = ()
     """Settings that may not be more than another."""
