@@ -14,6 +14,7 @@ import msgspec
 from zaqar_notify.delivery import Outgoing, OwedDelivery
 from zaqar_notify.metrics import DeliveryCounts
 from zaqar_notify.models import Delivery, Outcome, QueueRef, Subscription, Verdict
+from zaqar_notify.service import note_dropped
 
 logger = logging.getLogger(__name__)
 
@@ -112,17 +113,7 @@ class Recorder:
 
     def dropped_together(self, queue: QueueRef, subscription_id: str, *, count: int) -> None:
         """All deliveries that waited for a subscription are left out for good, because it is gone."""
-        self._counts.dropped["gone"] += count
-        logger.warning(
-            "The subscription is gone; its waiting deliveries are dropped",
-            extra={
-                "action": "deliveries_dropped",
-                "subscription_id": subscription_id,
-                "project": queue.project,
-                "queue": queue.name,
-                "count": count,
-            },
-        )
+        note_dropped(self._counts, queue, subscription_id, count)
 
     def written(self, ref: QueueRef, count: int) -> None:
         """So many records were stored on an internal queue."""

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.health import Health
-from zaqar_notify.metrics import Metrics
+from zaqar_notify.metrics import DeliveryCounts, Metrics
 from zaqar_notify.models import QueueRef
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.quotas import Quotas
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.planes import Storage
+
+logger = logging.getLogger(__name__)
+
+
+def note_dropped(counts: DeliveryCounts, queue: QueueRef, subscription_id: str, count: int) -> None:
+    """Count and log deliveries that waited for a subscription and are left out for good, because it is gone."""
+    counts.dropped["gone"] += count
+    logger.warning(
+        "The subscription is gone; its waiting deliveries are dropped",
+        extra={
+            "action": "deliveries_dropped",
+            "subscription_id": subscription_id,
+            "project": queue.project,
+            "queue": queue.name,
+            "count": count,
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +50,7 @@ class Service:
     def __post_init__(self) -> None:
         quotas = Quotas(self.storage, self.settings, self.metrics.quota_refusals)
         object.__setattr__(self, "quotas", quotas)
+        self.storage.when_dropped(partial(note_dropped, self.metrics.deliveries))
 
     def partition_of(self, ref: QueueRef) -> Partition:
         """In which the deliveries of a client's queue are owed, in the queue's pool."""

@@ -79,6 +79,24 @@ async def test_requests_are_counted_by_route_method_and_status(api: Api) -> None
     assert 0 < took < 3
 
 
+async def test_deliveries_that_waited_for_a_removed_subscription_are_counted_and_logged(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = "/v2/queues/q/subscriptions"
+    subscriber = {"subscriber": "http://receiver.example.org/", "ttl": 600}
+    subscription_id = (await api.post(path, subscriber)).json["subscription_id"]
+    await store(api, held_ref(subscription_id))
+    await store(api, parked_ref(subscription_id))
+
+    await api.delete(f"{path}/{subscription_id}")
+
+    samples = await scrape(api)
+    assert samples("deliveries_dropped_total", reason="gone") == 2
+    [record] = [one for one in caplog.records if one.__dict__.get("action") == "deliveries_dropped"]
+    assert record.__dict__["count"] == 2
+    assert record.__dict__["subscription_id"] == subscription_id
+
+
 async def test_no_names_of_tenants_are_shown_and_labels_are_bounded(api: Api) -> None:
     await api.post_bodies("a-private-queue", 1)
     await api.get("/a-private-path")

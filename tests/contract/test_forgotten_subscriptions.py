@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.steps import after, everything, post, subscribe
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.storage.internal import queues_of_subscription
+from zaqar_notify.storage.internal import parked_ref, queues_of_subscription
 from zaqar_notify.storage.planes import Storage
 
 HOOK = "http://example.com/hook"
@@ -74,6 +74,24 @@ async def test_owed_deliveries_are_removed_with_their_subscription(
     assert await is_owed(storage, subscription) == {False}
     assert await is_owed(storage, bystander) == {True}
     assert await storage.subscriptions.remove_expired(now=OVER, limit=10) == []
+
+
+@pytest.mark.parametrize("ends", [deleted, purged, expired, replaced, taken_over])
+async def test_the_number_of_parked_and_held_deliveries_that_are_removed_is_told(
+    storage: Storage,
+    queue: QueueRef,
+    ends: Callable[[Storage, Subscription], Awaitable[None]],
+) -> None:
+    told: list[tuple[QueueRef, str, int]] = []
+    storage.when_dropped(lambda *facts: told.append(facts))
+    subscription = await subscribe(storage, queue, HOOK, ttl=60)
+    await subscribe(storage, queue, "http://example.com/nothing-waits", ttl=60)
+    await owe(storage, subscription)
+    await post(storage, parked_ref(subscription.id), bodies=["another"], ttl=86_400)
+
+    await ends(storage, subscription)
+
+    assert told == [(queue, subscription.id, 3)]
 
 
 async def test_an_id_of_another_queue_removes_nothing(

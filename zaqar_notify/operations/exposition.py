@@ -81,6 +81,7 @@ class _Counts(Collector):
         ):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
         yield _refusals(metrics.quota_refusals)
+        yield _dropped(metrics.deliveries.dropped)
         if metrics.engine is not None:
             yield from _deliveries(metrics.deliveries, self._schemes)
             yield from _engine(metrics.engine)
@@ -168,14 +169,17 @@ def _deliveries(deliveries: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     for queue, count in list(deliveries.written.items()):
         written.add_metric([queue], count)
     yield written
+
+
+def _dropped(counts: Mapping[str, int]) -> Metric:
     dropped = CounterMetricFamily(
         "zaqar_notify_deliveries_dropped",
         "Deliveries whose subscription is gone or not confirmed any more, and requests to confirm that came too late.",
         labels=["reason"],
     )
-    for reason, count in list(deliveries.dropped.items()):
+    for reason, count in list(counts.items()):
         dropped.add_metric([reason], count)
-    yield dropped
+    return dropped
 
 
 def _engine(engine: EngineState) -> Iterator[Metric]:

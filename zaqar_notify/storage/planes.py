@@ -47,7 +47,7 @@ from zaqar_notify.storage.base import (
 from zaqar_notify.storage.control import DELETED, ControlStore, SubscriptionOver
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
-from zaqar_notify.storage.steps import Placement, Planes
+from zaqar_notify.storage.steps import Dropped, Placement, Planes
 
 REMOVED_AT_ONCE = 500
 
@@ -92,6 +92,10 @@ class Storage:
     def clock(self, clock: Clock) -> None:
         for store in self.pools.values():
             store.clock = clock
+
+    def when_dropped(self, tell: Dropped) -> None:
+        """Have `tell` called from now on when a subscription is removed for which deliveries waited."""
+        self._planes.tell_dropped = tell
 
     def store_of(self, ref: QueueRef) -> MessageStore:
         """The message store of a client's queue, and of what is owed to its subscriptions."""

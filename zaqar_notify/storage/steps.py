@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
@@ -10,10 +11,14 @@ from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import Head, MessageStore
 from zaqar_notify.storage.control import ControlStore, QueueRecord
-from zaqar_notify.storage.internal import queues_of_subscription
+from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscription
 
 Placement: TypeAlias = Callable[[QueueRef], str]
 """Says in which pool a client's queue is."""
+
+
+Dropped: TypeAlias = Callable[[QueueRef, str, int], None]
+"""Told of the number of deliveries that were dropped with a subscription, by its queue and its id."""
 
 
 class Planes:
@@ -24,6 +29,7 @@ class Planes:
     ) -> None:
         self.control = control
         self.stores = list(pools.values())
+        self.tell_dropped: Dropped = _untold
         self._pools = pools
         self._placement = placement
 
@@ -94,7 +100,24 @@ class Planes:
     async def remove(self, gone: Sequence[Subscription]) -> None:
         """Remove subscriptions that are over, with the queues that are their own, in every pool."""
         if gone:
+            waiting = await asyncio.gather(*map(self._waiting_for, gone))
             own = [ref for each in gone for ref in queues_of_subscription(each.id)]
             for store in self.stores:
                 await store.heads.drop_internal(own)
             await self.control.subscriptions.remove(gone)
+            for each, count in zip(gone, waiting, strict=True):
+                if count:
+                    self.tell_dropped(each.queue, each.id, count)
+
+    async def _waiting_for(self, subscription: Subscription) -> int:
+        """How many deliveries are parked or held for it."""
+        count = 0
+        for store in self.stores:
+            for ref in (parked_ref(subscription.id), held_ref(subscription.id)):
+                if await store.heads.get(ref) is not None:
+                    count += await store.heads.count_internal(prefix=ref.name)
+        return count
+
+
+def _untold(queue: QueueRef, subscription_id: str, count: int) -> None:
+    """Where no service asks for it."""
