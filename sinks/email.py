@@ -27,7 +27,7 @@ from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem
 from zaqar_notify.models import Delivery, JsonObject, MessageType, Outcome, Verdict
 from zaqar_notify.rules import mail
 from zaqar_notify.rules.lines import ONE_LINE
-from zaqar_notify.rules.retry import SNS_MAIL
+from zaqar_notify.rules.schedules import SNS_MAIL
 from zaqar_notify.settings import Settings
 
 _LINE: JsonObject = {

@@ -8,7 +8,7 @@ from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.errors import QUEUE_NAME_RULE, StorageUnavailable, ValidationFailed
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
 from zaqar_notify.rules.names import is_queue_name
-from zaqar_notify.rules.retry import SNS_MANAGED
+from zaqar_notify.rules.schedules import SNS_MANAGED
 from zaqar_notify.settings import Settings
 
 

@@ -24,7 +24,8 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
-from zaqar_notify.rules.retry import Schedule, applicable_schedule, next_attempt_at
+from zaqar_notify.rules.retry import applicable_schedule, next_attempt_at
+from zaqar_notify.rules.schedules import Schedule
 from zaqar_notify.settings import Settings
 
 

@@ -21,7 +21,8 @@ from zaqar_notify.delivery import (
     outgoing_messages,
 )
 from zaqar_notify.models import Subscription
-from zaqar_notify.rules.retry import Schedule, attempt_after
+from zaqar_notify.rules.retry import attempt_after
+from zaqar_notify.rules.schedules import Schedule
 
 Numbered: TypeAlias = tuple[Taken, Outgoing, int]
 """A delivery that is to be tried, with the number of its next attempt; or to be given up, with the attempts

@@ -22,7 +22,7 @@ from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
 from zaqar_notify.rules.jsontext import MAX_INTEGER, check_depth, check_integers
 from zaqar_notify.rules.limits import MIN_SECONDS
 from zaqar_notify.rules.names import is_queue_name
-from zaqar_notify.rules.retry import POLICY_KEY, parse_policy
+from zaqar_notify.rules.retry_policy import POLICY_KEY, parse_policy
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.settings import Settings
 

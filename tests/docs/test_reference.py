@@ -25,7 +25,7 @@ from zaqar_notify.messages import ClientPost, PostedMessage
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules import mail
 from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
-from zaqar_notify.rules.retry import MAX_DELAY_SECONDS, POLICY_KEY, RetryPolicy, parse_policy
+from zaqar_notify.rules.retry_policy import MAX_DELAY_SECONDS, POLICY_KEY, RetryPolicy, parse_policy
 from zaqar_notify.settings import Settings, variable
 
 PAGE = read("reference.md")

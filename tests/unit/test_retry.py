@@ -14,19 +14,9 @@ from hypothesis import strategies as st
 from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, Outcome, Verdict
-from zaqar_notify.rules.retry import (
-    MAX_RETRY_AFTER_SECONDS,
-    SNS_HTTP,
-    Backoff,
-    DefaultName,
-    RetryPolicy,
-    Schedule,
-    applicable_schedule,
-    default_schedule,
-    delays,
-    next_attempt_at,
-    parse_policy,
-)
+from zaqar_notify.rules.retry import MAX_RETRY_AFTER_SECONDS, applicable_schedule, next_attempt_at
+from zaqar_notify.rules.retry_policy import Backoff, RetryPolicy, parse_policy
+from zaqar_notify.rules.schedules import SNS_HTTP, DefaultName, Schedule, default_schedule, delays
 from zaqar_notify.settings import Settings
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)

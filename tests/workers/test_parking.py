@@ -22,7 +22,8 @@ from tests.workers.office import (
 )
 from zaqar_notify.delivery import OwedDelivery, read_work
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Subscription
-from zaqar_notify.rules.retry import STANDARD_WEBHOOKS, Steps, attempt_after
+from zaqar_notify.rules.retry import attempt_after
+from zaqar_notify.rules.schedules import STANDARD_WEBHOOKS, Steps
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import parked_ref
 from zaqar_notify.storage.planes import Storage

@@ -25,7 +25,7 @@ from tests.workers.office import (
 from zaqar_notify.delivery import InternalPost, confirmation_job
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
 from zaqar_notify.operations.logs import facts
-from zaqar_notify.rules.retry import STANDARD_WEBHOOKS, delays
+from zaqar_notify.rules.schedules import STANDARD_WEBHOOKS, delays
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import held_ref
 

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, QueueRef
-from zaqar_notify.rules.retry import SNS_HTTP, Schedule, default_schedule
+from zaqar_notify.rules.schedules import SNS_HTTP, Schedule, default_schedule
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.settings import Settings
 

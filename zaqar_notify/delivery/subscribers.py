@@ -12,7 +12,7 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.jsontext import check_depth, check_integers
 from zaqar_notify.rules.lines import has_control_characters
-from zaqar_notify.rules.retry import POLICY_KEY, parse_policy
+from zaqar_notify.rules.retry_policy import POLICY_KEY, parse_policy
 from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.settings import Settings
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from zaqar_notify.models import JsonObject
-from zaqar_notify.rules.retry import POLICY_KEY, RetryPolicy
+from zaqar_notify.rules.retry_policy import POLICY_KEY, RetryPolicy
 
 Warn: TypeAlias = Callable[[str], None]
 """Takes a sentence for the client of the present request."""
