@@ -33,6 +33,6 @@ VOLUME ["/data"]
 EXPOSE 8888
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8888/healthz', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl; from urllib.request import urlopen; scheme = 'https' if os.environ.get('ZAQAR_TLS_CERT_FILE') else 'http'; urlopen(f'{scheme}://127.0.0.1:8888/healthz', timeout=4, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["zaqar-notify"]
 CMD ["up", "--host", "0.0.0.0", "--data", "/data"]

@@ -23,6 +23,7 @@ from tests.kinds import KINDS
 from zaqar_notify.auth import Policy
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
+from zaqar_notify.operations.certificate import certificate_of
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import Partition
@@ -157,7 +158,12 @@ class StartApi(Protocol):
 @asynccontextmanager
 async def running(service: Service, policy: Policy | None = None) -> AsyncIterator[Api]:
     """The server on a free port; every request that was begun has ended at the end."""
-    server = Server(create_app(service, policy), service.settings, on_started=lambda: None)
+    server = Server(
+        create_app(service, policy),
+        service.settings,
+        certificate=certificate_of(service.settings),
+        on_started=lambda: None,
+    )
     server.config.load()
     await server.on_tick(0)
     state = server.server_state

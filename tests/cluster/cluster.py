@@ -44,6 +44,7 @@ class Cluster:
         self._numbers = itertools.count()
         self._apis: list[Api] = []
         self._workers: list[Worker] = []
+        self._others: list[Process] = []
 
     def api(
         self,
@@ -77,6 +78,13 @@ class Cluster:
         worker.start()
         return worker
 
+    def process(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Process:
+        """A command of ours that goes on, not started yet."""
+        told = self._environ | dict(environ or {})
+        process = Process(command(*arguments), environ=told, log=self._log(arguments[0]))
+        self._others.append(process)
+        return process
+
     def run(self, *arguments: str, ahead_seconds: float = 0.0) -> subprocess.CompletedProcess[str]:
         """A command of ours to its end, on a host whose clock is so far ahead."""
         return subprocess.run(
@@ -92,7 +100,7 @@ class Cluster:
         _end(self._workers)
 
     def end_processes(self) -> None:
-        _end([*self._apis, *self._workers])
+        _end([*self._apis, *self._workers, *self._others])
 
     def _log(self, name: str) -> Path:
         return self._directory / f"{name}{next(self._numbers)}.log"

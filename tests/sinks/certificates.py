@@ -15,13 +15,21 @@ from cryptography.x509.oid import NameOID
 
 def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's context, and a client's that trusts only this server."""
+    path = made(directory)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path)
+    return server, ssl.create_default_context(cafile=str(path))
+
+
+def made(directory: Path, name: str = "receiver") -> Path:
+    """A new key and its certificate for 127.0.0.1, in one PEM file of this name."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "receiver")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
@@ -35,7 +43,7 @@ def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    path = directory / "receiver.pem"
+    path = directory / f"{name}.pem"
     path.write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -44,6 +52,4 @@ def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         )
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(path)
-    return server, ssl.create_default_context(cafile=str(path))
+    return path

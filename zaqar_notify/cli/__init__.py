@@ -73,6 +73,13 @@ def address(
             envvar="ZAQAR_CLIENT_ID", help="UUID of this client; a random one by default."
         ),
     ] = None,
+    ca_file: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZAQAR_CA_FILE",
+            help="PEM file of the CA that signed the service's certificate; by default those that requests trusts.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -88,4 +95,4 @@ def address(
     Exit codes: 0 done (also if no message could be claimed), 1 refused by the service or unable to
     start, 2 the command is not understood, 3 the service can't be reached, 130 interrupted.
     """
-    context.obj = ServiceAddress(url=url, project=project, client_id=client_id)
+    context.obj = ServiceAddress(url=url, project=project, client_id=client_id, ca_file=ca_file)

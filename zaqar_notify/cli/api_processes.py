@@ -31,6 +31,7 @@ from zaqar_notify.cli.welcome import client
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.broker import celery_application
+from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.cluster import (
     cluster_settings,
     refuse_several_processes,
@@ -53,24 +54,32 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
         refuse_several_processes(settings, "take --processes 1, or a MongoDB replica set")
     logs.configure(settings.log_level, settings.log_format)
     warn_of_unsigned_webhooks(settings)
+    certificate = certificate_of(settings)
     mark = installation_mark(settings)
     policy = load_policy(settings)
     if processes > 1:
         listeners = listen_for_each(host, port, processes)
         # Announced by the parent, for all of its processes.
         with announced(port_of(listeners[0]), mark):
-            _serve_in_many(settings, policy, listeners)
+            _serve_in_many(settings, policy, listeners, certificate)
         return
     with (
         contextlib.closing(listen(host, port)) as listener,
         announced(port_of(listener), mark),
     ):
-        on_started = partial(print, _welcome(url_of(listener)), flush=True)
-        uvloop.run(_serve(settings, policy, listener, processes=1, on_started=on_started))
+        on_started = partial(print, _welcome(listener, settings), flush=True)
+        uvloop.run(
+            _serve(settings, policy, listener, certificate, processes=1, on_started=on_started)
+        )
 
 
-def _serve_in_many(settings: Settings, policy: Policy, listeners: Sequence[socket.socket]) -> None:
-    sentence = _welcome(url_of(listeners[0]), f" in {len(listeners)} processes")
+def _serve_in_many(
+    settings: Settings,
+    policy: Policy,
+    listeners: Sequence[socket.socket],
+    certificate: Certificate | None,
+) -> None:
+    sentence = _welcome(listeners[0], settings, f" in {len(listeners)} processes")
 
     def close_listeners() -> None:
         for listener in listeners:
@@ -81,9 +90,15 @@ def _serve_in_many(settings: Settings, policy: Policy, listeners: Sequence[socke
         for number, listener in enumerate(listeners):
             if number != place:
                 listener.close()
+        count = len(listeners)
         uvloop.run(
             _serve(
-                settings, policy, listeners[place], processes=len(listeners), on_started=tell_ready
+                settings,
+                policy,
+                listeners[place],
+                certificate,
+                processes=count,
+                on_started=tell_ready,
             )
         )
 
@@ -95,17 +110,22 @@ def _serve_in_many(settings: Settings, policy: Policy, listeners: Sequence[socke
         stop_seconds=settings.shutdown_seconds,
         on_ready=lambda: print(sentence, flush=True),
         on_stop=close_listeners,
+        # A process that is started again begins with what the parent has read.
+        on_reload=None if certificate is None else certificate.reload,
     ).run()
 
 
-def _welcome(url: str, how: str = "") -> str:
-    return f"zaqar-notify serves {url}{how}. Check it with: {client(url)} ping"
+def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
+    url = url_of(listener, settings)
+    command = f"{client(url, settings.tls_cert_file)} ping"
+    return f"zaqar-notify serves {url}{how}. Check it with: {command}"
 
 
 async def _serve(
     settings: Settings,
     policy: Policy,
     listener: socket.socket,
+    certificate: Certificate | None,
     *,
     processes: int,
     on_started: Callable[[], None],
@@ -123,7 +143,12 @@ async def _serve(
                 kinds=kinds,
             )
             service.metrics.broker = doorbell
-            server = Server(create_app(service, policy), settings, on_started=on_started)
+            server = Server(
+                create_app(service, policy),
+                settings,
+                certificate=certificate,
+                on_started=on_started,
+            )
             async with following(policy):
                 await serve_until_stopped(server, service, listener)
     finally:

@@ -28,6 +28,7 @@ class ServiceAddress:
     url: str
     project: str
     client_id: str | None
+    ca_file: str | None
 
 
 class Commands(TyperGroup):
@@ -64,6 +65,7 @@ def open_client(
         address.url,
         address.project,
         address.client_id,
+        ca_file=address.ca_file,
         pauses_seconds=pauses_seconds,
         on_warning=lambda sentence: print(f"Warning: {printable(sentence)}", file=sys.stderr),
     )

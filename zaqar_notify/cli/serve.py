@@ -24,6 +24,7 @@ from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
+from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.single import (
     DATABASE,
     KEYS,
@@ -46,6 +47,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     """
     is_made_anew = (data / KEYS).exists() and not (data / DATABASE).exists()
     settings = _single_process_settings(settings, data)
+    certificate = certificate_of(settings)
     logs.configure(settings.log_level, settings.log_format)
     if is_made_anew:
         logger.warning(
@@ -55,10 +57,16 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     policy = load_policy(settings)
     listener = listen(host, port)
     with contextlib.closing(listener), announced(port_of(listener), installation_mark(settings)):
-        uvloop.run(_serve(settings, policy, listener, data))
+        uvloop.run(_serve(settings, policy, listener, data, certificate))
 
 
-async def _serve(settings: Settings, policy: Policy, listener: socket.socket, data: Path) -> None:
+async def _serve(
+    settings: Settings,
+    policy: Policy,
+    listener: socket.socket,
+    data: Path,
+    certificate: Certificate | None,
+) -> None:
     kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri)
     try:
@@ -68,6 +76,7 @@ async def _serve(settings: Settings, policy: Policy, listener: socket.socket, da
         server = Server(
             create_app(service, policy),
             settings,
+            certificate=certificate,
             on_started=lambda: _welcome(listener, settings, data),
         )
         site = Site(storage, settings, storage.clock)
@@ -96,17 +105,18 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
 
 
 def _welcome(listener: socket.socket, settings: Settings, data: Path) -> None:
-    url = url_of(listener)
+    url = url_of(listener, settings)
     allowed = ", ".join(str(network) for network in settings.delivery_allow) or "no address"
+    readable = "" if settings.tls_cert_file else "no connection is encrypted, "
     print(
         f"""zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}
 
 Not for production without a proxy in front: the service has no authentication and believes the
-project that a client names, no connection is encrypted, and deliveries may reach {allowed}
+project that a client names, {readable}and deliveries may reach {allowed}
 beside public addresses.
 
 Try:
-{things_to_try(url)}
+{things_to_try(url, settings.tls_cert_file)}
 
 Stop with Ctrl-C.""",
         flush=True,

@@ -15,8 +15,10 @@ from fastapi import FastAPI
 
 from api.connection import Connection
 from api.connection_limits import connection_limits
+from api.tls import Handshake
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import raise_file_limit
+from zaqar_notify.operations.certificate import RELOAD, Certificate
 from zaqar_notify.operations.metrics_port import serving_metrics
 from zaqar_notify.operations.serving import EmbeddedServer, bound
 from zaqar_notify.service import Service
@@ -37,14 +39,28 @@ class Companion(Protocol):
 class Server(EmbeddedServer):
     """The server of the API: its connections have bounds."""
 
-    def __init__(self, app: FastAPI, settings: Settings, *, on_started: Callable[[], None]) -> None:
-        connection = partial(Connection, limits=connection_limits(settings))
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: Settings,
+        *,
+        on_started: Callable[[], None],
+        certificate: Certificate | None = None,
+    ) -> None:
+        """With a certificate, it serves HTTPS only."""
+        limits = connection_limits(settings)
+        connection = (
+            partial(Connection, limits=limits)
+            if certificate is None
+            else partial(Handshake, limits=limits, context=certificate.current)
+        )
         super().__init__(
             app,
             stop_seconds=settings.shutdown_seconds,
             http=cast(type[asyncio.Protocol], connection),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
+        self.certificate = certificate
         self.shutdown_seconds = settings.shutdown_seconds
         self._on_started = on_started
 
@@ -76,6 +92,10 @@ async def serve_until_stopped(
         stop()
 
     _on_signals(stop_or_hurry)
+    if server.certificate is not None:
+        asyncio.get_running_loop().add_signal_handler(RELOAD, server.certificate.reload)
+        # The files may have changed before this process listened to the signal.
+        server.certificate.reload()
     # Objects of the start live until the end, so garbage collections need not look at them again.
     gc.collect()
     gc.freeze()
@@ -141,6 +161,7 @@ def port_of(listener: socket.socket) -> int:
     return port
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, settings: Settings) -> str:
+    scheme = "https" if settings.tls_cert_file else "http"
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -12,8 +12,10 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from zaqar_notify.operations.certificate import RELOAD
 
 READY = signal.SIGUSR1
 """The signal that a process sends its parent when it is ready."""
@@ -55,6 +57,7 @@ class Supervisor:
         stop_seconds: float,
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
+        on_reload: Callable[[], None] | None = None,
     ) -> None:
         """Prepare to run `work` in `count` processes.
 
@@ -64,12 +67,16 @@ class Supervisor:
             stop_seconds: How long that takes at most.
             on_ready: Called when the first process is ready; the others are started then.
             on_stop: Called when the processes have been told to stop.
+            on_reload: Called at SIGHUP, which is then passed on to the processes. They ignore it
+                until they handle it. None: SIGHUP ends the process, as ever.
         """
         self._work = work
         self._places = [_Place(number) for number in range(count)]
         self._stop_seconds = stop_seconds
         self._on_ready = on_ready
         self._on_stop = on_stop
+        self._on_reload = on_reload
+        self._signals = SIGNALS if on_reload is None else (*SIGNALS, RELOAD)
         self._is_ready = False
         self._stopping_since: float | None = None
         self._exit_code = 0
@@ -81,19 +88,26 @@ class Supervisor:
             SystemExit: At the end, in the parent: 0 when all stopped as they should. In the children
                 too, unless `work` raises another error.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         while True:
             self._start_due()
-            received = signal.sigtimedwait(SIGNALS, self._seconds_to_next())
-            if received is not None and received.si_signo == READY:
-                self._note_ready()
-            elif received is not None and received.si_signo != signal.SIGCHLD:
-                self._stop()
+            received = signal.sigtimedwait(self._signals, self._seconds_to_next())
+            if received is not None:
+                self._heed(received.si_signo)
             self._reap()
             if self._stopping_since is not None:
                 self._kill_overdue(self._stopping_since)
                 if not any(place.pid for place in self._places):
                     raise SystemExit(self._exit_code)
+
+    def _heed(self, number: int) -> None:
+        if number == READY:
+            self._note_ready()
+        elif number == RELOAD and self._on_reload is not None:
+            self._on_reload()
+            self._pass_on(RELOAD)
+        elif number != signal.SIGCHLD:
+            self._stop()
 
     def _start_due(self) -> None:
         if self._stopping_since is not None:
@@ -108,7 +122,7 @@ class Supervisor:
         place.started_at = time.monotonic()
         place.pid = os.fork()
         if place.pid == 0:
-            _become_child(parent)
+            _become_child(parent, self._signals)
             self._work(place.number)
             raise SystemExit(0)
 
@@ -126,12 +140,15 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Pass the signal on; a second one means "at once", to the processes as well."""
-        for place in self._places:
-            if place.pid:
-                os.kill(place.pid, signal.SIGTERM)
+        self._pass_on(signal.SIGTERM)
         if self._stopping_since is None:
             self._stopping_since = time.monotonic()
             self._on_stop()
+
+    def _pass_on(self, number: int) -> None:
+        for place in self._places:
+            if place.pid:
+                os.kill(place.pid, number)
 
     def _reap(self) -> None:
         while any(place.pid for place in self._places):
@@ -182,11 +199,13 @@ def tell_ready() -> None:
     os.kill(os.getppid(), READY)
 
 
-def _become_child(parent: int) -> None:
+def _become_child(parent: int, signals: Sequence[int]) -> None:
     # Ctrl-C reaches all processes of a terminal; only the parent's word counts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if RELOAD in signals:
+        signal.signal(RELOAD, signal.SIG_IGN)
     # Should the parent be killed, its processes must not go on unsupervised.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     if os.getppid() != parent:
         raise SystemExit(1)

@@ -20,17 +20,23 @@ def program() -> str:
     return PROGRAM if found and ours.samefile(found) else quote(str(ours))
 
 
-def client(url: str) -> str:
+def client(url: str, ca_file: str = "") -> str:
     """The beginning of a command that calls the service at `url`, for the project of these examples."""
-    return f"{program()} --url {quote(url)} --project {PROJECT}"
+    trusting = f" --ca-file {quote(ca_file)}" if ca_file else ""
+    return f"{program()} --url {quote(url)}{trusting} --project {PROJECT}"
 
 
-def things_to_try(url: str) -> str:
-    """A post, a page and a follower of one queue, in one project."""
+def things_to_try(url: str, ca_file: str = "") -> str:
+    """A post, a page and a follower of one queue, in one project.
+
+    Args:
+        ca_file: A certificate that the commands trust instead of the system's; empty: none.
+    """
+    curl = f"curl --cacert {quote(ca_file)} -i" if ca_file else "curl -i"
     messages = f"{url}/v2/queues/hello/messages"
     headers = f"-H 'Client-ID: {secrets.token_hex(16)}' -H 'X-Project-ID: {PROJECT}'"
     return f"""\
-  curl -i {quote(messages)} {headers} \\
+  {curl} {quote(messages)} {headers} \\
        -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hi"}}]}}'
-  curl -i {quote(f"{messages}?echo=true")} {headers}
-  {client(url)} tail hello --from-start"""
+  {curl} {quote(f"{messages}?echo=true")} {headers}
+  {client(url, ca_file)} tail hello --from-start"""

@@ -76,6 +76,7 @@ class Client:
         timeout_seconds: float = 30,
         pauses_seconds: Sequence[float] = PAUSES_SECONDS,
         session: requests.Session | None = None,
+        ca_file: str | None = None,
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         """
@@ -85,6 +86,8 @@ class Client:
             timeout_seconds: For an answer, beyond the time that the service was asked to wait.
             pauses_seconds: Between the tries of one call; none: every call is tried once.
             session: For proxies, certificates and the like; left open at the end.
+            ca_file: PEM file of the CA that signed the service's certificate; None: those that the
+                session trusts, or the file that `REQUESTS_CA_BUNDLE` names.
             on_warning: Called with the service's warning about a part of an accepted request that has no
                 effect. None: it becomes a Python warning, `ServiceWarning`.
         """
@@ -95,6 +98,7 @@ class Client:
             timeout_seconds=timeout_seconds,
             pauses_seconds=pauses_seconds,
             session=session,
+            ca_file=ca_file,
             on_warning=on_warning or _warn,
         )
 

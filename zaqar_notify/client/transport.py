@@ -6,6 +6,8 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import TypeAlias
 
 import msgspec
@@ -40,15 +42,23 @@ class Transport:
         timeout_seconds: float,
         pauses_seconds: Sequence[float],
         session: requests.Session | None,
+        ca_file: str | None,
         on_warning: Callable[[str], None],
     ) -> None:
-        """A session passed in is left open."""
+        """A session passed in is left open.
+
+        Raises:
+            ServiceUnreachable: There is no file of this name.
+        """
+        if ca_file is not None and not Path(ca_file).is_file():
+            raise ServiceUnreachable(f"There is no file {ca_file} with the certificate of a CA")
         self.url = url.rstrip("/").removesuffix("/v2")
         self._headers = headers
         self._timeout_seconds = timeout_seconds
         self._pauses_seconds = pauses_seconds
         self._session = session or requests.Session()
         self._owns_session = session is None
+        self._ca_file = ca_file
         self._closed = threading.Event()
         self._on_warning = on_warning
 
@@ -116,6 +126,8 @@ class Transport:
             headers={**self._headers, **(headers or {})},
             timeout=(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds + wait),
             allow_redirects=False,
+            # Given with each request: otherwise the environment wins over the session's own.
+            verify=self._ca_file,
         )
 
     def _pause(self, seconds: float) -> None:
@@ -127,6 +139,12 @@ class Transport:
             return ServiceUnreachable(
                 f"Nothing answers at {self.url}: start the service with `zaqar-notify up`, "
                 "or say where it is with --url or ZAQAR_URL"
+            )
+        distrust = _distrust(error)
+        if distrust is not None:
+            return ServiceUnreachable(
+                f"The certificate of {self.url} is not trusted here: {distrust}. Name the file of its CA "
+                "with --ca-file or ZAQAR_CA_FILE, and the service by a name in the certificate"
             )
         if isinstance(error, requests.Timeout):
             return ServiceUnreachable(
@@ -149,6 +167,16 @@ def _was_never_sent(error: requests.RequestException) -> bool:
         return True
     cause = error.args[0] if error.args else None
     return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _distrust(error: requests.RequestException) -> str | None:
+    """Why the service's certificate is not trusted; None: that is not the reason."""
+    cause = error.args[0] if error.args else None
+    reason = cause.reason if isinstance(cause, MaxRetryError) else None
+    for part in reason.args if isinstance(reason, Exception) else ():
+        if isinstance(part, SSLCertVerificationError):
+            return part.verify_message
+    return None
 
 
 def _warnings(answer: requests.Response) -> list[str]:

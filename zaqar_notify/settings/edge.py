@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
-from zaqar_notify.settings.section import Section, Words
+from zaqar_notify.settings.section import Needs, Section, Words
 
 ANY_ORIGIN = "*"
 
@@ -16,13 +17,25 @@ _IMPLIED_PORTS = (("http://", ":80"), ("https://", ":443"))
 
 
 class EdgeSettings(Section):
-    """Clients in browsers."""
+    """Clients in browsers, and HTTPS without a proxy."""
 
     title = "Browsers and TLS"
+    needs: ClassVar[Needs] = (
+        ("tls_cert_file", ("tls_key_file",)),
+        ("tls_key_file", ("tls_cert_file",)),
+    )
 
     cors_origins: Words = Field(
         (),
         description="Origins (https://HOST:PORT, comma separated) whose pages may call the API from a browser; * for any; empty: none.",
+    )
+
+    tls_cert_file: str = Field(
+        "",
+        description="PEM file of the certificate and its chain: up and api then serve HTTPS only; read again on SIGHUP.",
+    )
+    tls_key_file: str = Field(
+        "", description="PEM file of the certificate's private key, without a password."
     )
 
     @field_validator("cors_origins")

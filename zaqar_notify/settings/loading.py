@@ -33,7 +33,13 @@ from zaqar_notify.settings.service import (
 
 PREFIX = "ZAQAR_"
 CONFIG_FILE = "ZAQAR_CONFIG_FILE"
-CLIENT_NAMES = ("ZAQAR_URL", "ZAQAR_PROJECT", "ZAQAR_CLIENT_ID", "ZAQAR_RECEIVE_SECRET")
+CLIENT_NAMES = (
+    "ZAQAR_URL",
+    "ZAQAR_PROJECT",
+    "ZAQAR_CLIENT_ID",
+    "ZAQAR_CA_FILE",
+    "ZAQAR_RECEIVE_SECRET",
+)
 """Read by the command line for the client, not by the service."""
 TEST_PREFIX = "ZAQAR_TEST_"
 MASK = "********"

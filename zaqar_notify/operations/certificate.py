@@ -1,0 +1,108 @@
+"""The certificate of a process that serves HTTPS: read at the start, and again when it was renewed."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from ssl import (
+    OP_NO_COMPRESSION,
+    OP_NO_RENEGOTIATION,
+    PROTOCOL_TLS_SERVER,
+    SSLContext,
+    SSLError,
+    TLSVersion,
+)
+from typing import NoReturn
+
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings import Settings, variable
+
+RELOAD = signal.SIGHUP
+"""The signal that asks a process to read the files again."""
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2: forward secrecy and authenticated encryption. TLS 1.3 has nothing else."""
+
+logger = logging.getLogger(__name__)
+
+
+class Certificate:
+    """The pair of files that the settings name, as new connections use it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            StartRefused: The pair can't be used; the sentence names the setting.
+        """
+        self._cert = Path(settings.tls_cert_file)
+        self._key = Path(settings.tls_key_file)
+        self._context = self._read()
+
+    def current(self) -> SSLContext:
+        return self._context
+
+    def reload(self) -> None:
+        """Read the pair again. Open connections go on; a pair that can't be used changes nothing."""
+        facts = {"path": str(self._cert)}
+        try:
+            self._context = self._read()
+        except StartRefused as refusal:
+            logger.error(
+                "The new certificate can't be used; the former one is used on",
+                extra={"action": "certificate_refused", **facts, "error": str(refusal)},
+            )
+        else:
+            logger.info("Certificate read", extra={"action": "certificate_read", **facts})
+
+    def _read(self) -> SSLContext:
+        context = SSLContext(PROTOCOL_TLS_SERVER)
+        context.minimum_version = TLSVersion.TLSv1_2
+        context.options |= OP_NO_COMPRESSION | OP_NO_RENEGOTIATION
+        context.set_ciphers(CIPHERS)
+        context.set_alpn_protocols(["http/1.1"])
+        cert, _ = _pem(self._cert, "tls_cert_file"), _pem(self._key, "tls_key_file")
+        try:
+            SSLContext(PROTOCOL_TLS_SERVER).load_verify_locations(cadata=cert)
+        except (SSLError, ValueError) as error:
+            raise _refusal("tls_cert_file", self._cert, "has no certificate in PEM form") from error
+        try:
+            context.load_cert_chain(self._cert, self._key, password=self._ask)
+        except SSLError as error:
+            raise self._sentence(error) from error
+        return context
+
+    def _ask(self) -> NoReturn:
+        raise _refusal(
+            "tls_key_file",
+            self._key,
+            "is encrypted, and the service has no password; `openssl pkey` writes it without one",
+        )
+
+    def _sentence(self, error: SSLError) -> StartRefused:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return _refusal("tls_key_file", self._key, f"is not the key of {self._cert}")
+        if error.reason == "EE_KEY_TOO_SMALL":
+            return _refusal("tls_cert_file", self._cert, "has a key that is too short")
+        return _refusal(
+            "tls_key_file", self._key, f"has no private key in PEM form ({error.reason})"
+        )
+
+
+def certificate_of(settings: Settings) -> Certificate | None:
+    """
+    Raises:
+        StartRefused: The pair can't be used; the sentence names the setting.
+    """
+    return Certificate(settings) if settings.tls_cert_file else None
+
+
+def _pem(path: Path, name: str) -> str:
+    try:
+        return path.read_bytes().decode("ascii", "ignore")
+    except OSError as error:
+        raise _refusal(name, path, f"can't be read: {error.strerror or error}") from error
+
+
+def _refusal(name: str, path: Path, sentence: str) -> StartRefused:
+    return StartRefused(f"{variable(name)}: {path} {sentence}")
