@@ -117,7 +117,7 @@ class Lease(msgspec.Struct, frozen=True):
             visible["claim_count"] = {"$lt": self.most_claims}
         if not self.takes_leaving:
             # A message whose move was broken off goes where its copy may be.
-            visible["leaving"] = {"$in": [None, self.leaving]}
+            visible["leaving"] = None if self.leaving is None else {"$in": [None, self.leaving]}
         return visible
 
 
