@@ -140,7 +140,7 @@ class Call:
                 )
             more = event.get("more_body", False)
         self._received = True
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(parts)
 
     def wait(self, seconds: int, place: Callable[[], AbstractAsyncContextManager[None]]) -> Wait:
         """A long poll of at most `seconds`; it ends early when the client hangs up."""

@@ -125,12 +125,10 @@ class FanOuts:
         """Have those of the jobs tried for which there are slots; return the rest."""
         if not self._receivers.may_notify(subscription):
             return []
-        # One made in the future was made before the clock was put back.
-        is_old = subscription.created_at > self._clock.now() + CLOCK_SKEW
         meant = [
             job
             for job in jobs
-            if (is_old or subscription.created_at <= job.posted_by)
+            if (subscription.created_at <= job.posted_by or self._is_of_the_future(subscription))
             and job.taken.is_held
             and job.is_meant_for(subscription)
         ]
@@ -142,3 +140,7 @@ class FanOuts:
         receiver = self._receivers.of(subscription)
         batches = (Batch(receiver, job.messages, 1, job.taken) for job in meant)
         return [batch for batch in batches if not self._slots.offer(batch)]
+
+    def _is_of_the_future(self, subscription: Subscription) -> bool:
+        """Whether its instant is ahead of the clock: it was made before the clock was put back."""
+        return subscription.created_at > self._clock.now() + CLOCK_SKEW
