@@ -209,7 +209,9 @@ def _configure_logging(**_: object) -> None:
 
 async def _try_store(settings: Settings) -> None:
     try:
-        storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
+        storage = await open_storage(
+            settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
+        )
     except StorageUnavailable:
         return  # It answered, and then it did not: the engine tries again.
     await storage.close()

@@ -94,7 +94,11 @@ class EngineHost:
             StorageUnavailable: It gave no answer.
         """
         kinds = load_kinds(self._settings)
-        storage = await open_storage(self._settings.store_uri, unreliable=self._settings.unreliable)
+        storage = await open_storage(
+            self._settings.store_uri,
+            unreliable=self._settings.unreliable,
+            keys=self._settings.keyring,
+        )
         try:
             async with store_clock(storage) as clock:
                 service = Service(

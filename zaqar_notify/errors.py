@@ -31,7 +31,8 @@ NotifyError
     ├── StorageLocked           another program holds its lock
     ├── StorageDamaged          the file is gone, cut off or unreadable
     ├── StorageRefused          it refuses our account: password or rights
-    └── StorageLeaderless       no primary, or no majority to acknowledge
+    ├── StorageLeaderless       no primary, or no majority to acknowledge
+    └── EncryptionImpossible    the queue asks for it, and there is no key
 
 Those that only a request over HTTP can cause are in `api/refusals.py`. How each is answered is one
 table, `api/errors.py`. `StartRefused` is not among them: it
@@ -256,6 +257,18 @@ class StorageLeaderless(StorageUnavailable):
     for_clients = (
         "The store has no primary or no majority to acknowledge a write. Please retry in a moment."
     )
+
+
+class EncryptionImpossible(StorageUnavailable):
+    for_clients = (
+        "The queue encrypts its messages, and the service has no key for that; "
+        "its operator must set ZAQAR_ENCRYPTION_KEYS."
+    )
+
+    def __init__(self, queue: str) -> None:
+        super().__init__(
+            f"Queue {queue!r} encrypts its messages, and ZAQAR_ENCRYPTION_KEYS is not set"
+        )
 
 
 class StartRefused(Exception):

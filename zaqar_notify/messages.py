@@ -9,8 +9,13 @@ from collections.abc import Sequence
 import msgspec
 
 from zaqar_notify.delivery import fan_out_jobs
-from zaqar_notify.errors import BodyInvalid, MessageDoesNotExist, ValidationFailed
-from zaqar_notify.metadata import MessageRules, message_rules
+from zaqar_notify.errors import (
+    BodyInvalid,
+    EncryptionImpossible,
+    MessageDoesNotExist,
+    ValidationFailed,
+)
+from zaqar_notify.metadata import ENCRYPT, MessageRules, message_rules
 from zaqar_notify.models import JsonObject, Message, NewMessage, Page, QueueRef
 from zaqar_notify.rules.jsontext import MAX_DEPTH
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
@@ -69,7 +74,10 @@ class QueuePost(Post):
 
         Raises:
             ValidationFailed: It takes none of this size.
+            EncryptionImpossible: There is no key for it.
         """
+        if rules.get(ENCRYPT) and not self._settings.encryption_keys:
+            raise EncryptionImpossible(self._ref.name)
         read = message_rules(rules, self._settings)
         if self._size > read.max_post_size:
             raise ValidationFailed(

@@ -127,8 +127,12 @@ def message_rules(metadata: JsonObject, settings: Settings) -> MessageRules:
 
 
 def rules_of(metadata: JsonObject) -> JsonObject:
-    """The part of the metadata for posts and claims: the keys that `message_rules` and `dead_letter` read."""
-    return {key: metadata[key] for key in _RULE_KEYS if key in metadata}
+    """The part of the metadata for posts and claims: the keys that `message_rules` and `dead_letter` read,
+    and whether messages are encrypted."""
+    rules = {key: metadata[key] for key in _RULE_KEYS if key in metadata}
+    if metadata.get(ENCRYPT):
+        rules[ENCRYPT] = True
+    return rules
 
 
 def dead_letter(ref: QueueRef, metadata: JsonObject) -> DeadLetter | None:
@@ -206,8 +210,10 @@ def _check_queue_name(key: str, value: object, settings: Settings) -> None:
 def _check_encrypt(key: str, value: object, settings: Settings) -> None:
     if not isinstance(value, bool):
         raise ValidationFailed(f"{key} must be true or false")
-    if value:
-        raise ValidationFailed(f"{key} must be false: this release encrypts no messages at rest")
+    if value and not settings.encryption_keys:
+        raise ValidationFailed(
+            f"{key} must be false: the service has no key to encrypt with (ZAQAR_ENCRYPTION_KEYS)"
+        )
 
 
 def _check_policy(key: str, value: object, settings: Settings) -> None:

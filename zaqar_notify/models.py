@@ -118,13 +118,15 @@ class Claim(msgspec.Struct, frozen=True):
 class Leaving(msgspec.Struct, frozen=True):
     """A message that leaves its queue for one of another message store.
 
-    `place` is where it was in the queue: another one each time that a message comes to a queue.
+    `place` is where it was in the queue: another one each time that a message comes to a queue. The body is
+    clear; `is_encrypted` says whether the store kept it encrypted.
     """
 
     message: NewMessage
     origin: Origin
     client_id: str
     place: str
+    is_encrypted: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -197,11 +197,12 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
         async def start(
             *, clock: Clock | None = clock, policy: Policy | None = None, **settings: object
         ) -> Api:
-            storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db")
+            wanted = Settings(**settings)
+            storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db", keys=wanted.keyring)
             stack.push_async_callback(storage.close)
             service = Service(
                 storage=storage,
-                settings=Settings(**settings),
+                settings=wanted,
                 clock=clock or ManualClock(),
                 doorbell=CountingDoorbell(),
                 kinds=KINDS,

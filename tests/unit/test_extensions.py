@@ -10,6 +10,7 @@ import pytest
 from tests.packages import install
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import NEEDED, Capability, Driver
 from zaqar_notify.storage.registry import driver_of, open_storage
@@ -19,7 +20,9 @@ class Trial(Driver):
     about = "a trial"
     capabilities = NEEDED
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
+    async def open(
+        self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
+    ) -> MessageStore:
         return (await open_storage(uri.replace("trial:", "sqlite:", 1))).store
 
 
@@ -28,9 +31,11 @@ class MessagesAlone(Trial):
 
     opened: ClassVar[list[MessageStore]] = []
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
+    async def open(
+        self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
+    ) -> MessageStore:
         store = await super().open(
-            uri.replace("alone:", "trial:"), unreliable=unreliable, prepare=prepare
+            uri.replace("alone:", "trial:"), unreliable=unreliable, prepare=prepare, keys=keys
         )
         store.control = None
         self.opened.append(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from typing import Any
 
@@ -11,18 +12,21 @@ from hypothesis import strategies as st
 
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, ValidationFailed
 from zaqar_notify.metadata import (
+    ENCRYPT,
     MessageRules,
     PatchStep,
     checked,
     dead_letter,
     message_rules,
     patched,
+    rules_of,
     shown,
 )
 from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
 from zaqar_notify.settings import Settings
 
 SETTINGS = Settings(default_message_delay=0)
+KEY = f"k1:{base64.b64encode(bytes(32)).decode()}"
 DEFAULTS: JsonObject = {
     "_max_messages_post_size": 262144,
     "_default_message_ttl": 3600,
@@ -83,7 +87,7 @@ def test_metadata_within_the_limits_is_kept_as_it_is(key: str, accepted: list[ob
         ("_dead_letter_queue_messages_ttl", [59, 1209601, ""], "from 60 to 1209600 seconds"),
         ("_max_claim_count", [-1, "3", True, 1.0, ""], "integer from 0 .* claims"),
         ("_enable_encrypt_messages", [0, 1, "true", ""], "true or false"),
-        ("_enable_encrypt_messages", [True], "encrypts no messages"),
+        ("_enable_encrypt_messages", [True], "no key to encrypt with"),
         ("_retry_policy", ["", 5, [], {"minimum_delay": 25}], "_retry_policy"),
     ],
 )
@@ -263,3 +267,15 @@ def test_a_dead_letter_queue_needs_both_keys(
 
 def test_a_queue_without_metadata_has_no_dead_letter_queue() -> None:
     assert dead_letter(REF, {}) is None
+
+
+def test_messages_can_be_encrypted_where_there_is_a_key() -> None:
+    settings = Settings(encryption_keys=KEY)
+
+    assert checked({ENCRYPT: True}, settings) == {ENCRYPT: True}
+
+
+@pytest.mark.parametrize("value", [None, False])
+def test_a_queue_that_is_not_encrypted_has_no_rule_about_it(value: object) -> None:
+    assert rules_of({ENCRYPT: value}) == rules_of({}) == {}
+    assert rules_of({ENCRYPT: True}) == {ENCRYPT: True}

@@ -131,7 +131,9 @@ async def _serve(
     on_started: Callable[[], None],
 ) -> None:
     kinds = load_kinds(settings)
-    storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
+    storage = await open_storage(
+        settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
+    )
     doorbell = BrokerDoorbell(celery_application(lambda: settings), processes=processes)
     try:
         async with store_clock(storage) as clock:

@@ -47,7 +47,9 @@ def restored() -> None:
 async def _run(settings: Settings) -> Restored:
     from zaqar_notify.storage.registry import open_storage
 
-    storage = await open_storage(settings.store_uri, unreliable=settings.unreliable)
+    storage = await open_storage(
+        settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
+    )
     try:
         return await storage.restored(now=storage.clock.now(), progress=_Progress())
     finally:

@@ -68,7 +68,7 @@ async def _serve(
     certificate: Certificate | None,
 ) -> None:
     kinds = load_kinds(settings)
-    storage = await open_storage(settings.store_uri)
+    storage = await open_storage(settings.store_uri, keys=settings.keyring)
     try:
         doorbell = LocalDoorbell()
         service = Service(storage, settings, storage.clock, doorbell, kinds)

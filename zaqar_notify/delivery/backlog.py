@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.partitions import partitions_in_use
 from zaqar_notify.delivery.records import OWED_TTL_SECONDS
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import CannotDecrypt, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import MessageStore
@@ -139,9 +140,10 @@ async def _backlog_of(
     stats = await store.messages.stats(ref, now=now)
     overdue = 0.0
     if stats.oldest is not None:
-        first = await store.messages.get(ref, [stats.oldest.id], now=now)
-        for message in first:
-            # Records live so long from when they are due: see `delivery`.
-            delay = message.ttl - OWED_TTL_SECONDS
-            overdue = max(0.0, (now - message.posted_at).total_seconds() - delay)
-    return QueueBacklog(queue, partition.number, stats.total, overdue)
+        overdue = (now - stats.oldest.posted_at).total_seconds()
+        # One that can't be decrypted counts as due since it was posted.
+        with suppress(CannotDecrypt):
+            for message in await store.messages.get(ref, [stats.oldest.id], now=now):
+                # Records live so long from when they are due: see `delivery`.
+                overdue -= message.ttl - OWED_TTL_SECONDS
+    return QueueBacklog(queue, partition.number, stats.total, max(0.0, overdue))

@@ -36,6 +36,7 @@ def carrier(source: QueueRef, to: DeadLetter, settings: Settings) -> Carrier:
             leaving.client_id,
             origin.posted_at,
             message.checksum,
+            leaving.is_encrypted,
         )
         return move_record(move, settings)[1]
 
@@ -60,6 +61,7 @@ def moved_post(move: Move) -> ReadyPost:
         [letter],
         client_id=move.client_id,
         idempotency_key=IdempotencyKey(key, owed.id.encode(), KEY_SECONDS),
+        encrypts=move.is_encrypted,
     )
 
 

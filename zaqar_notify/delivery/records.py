@@ -115,6 +115,7 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag
     """Store a dead letter of `queue` on the queue `target`, which is on another message store.
 
     `place` is the message's place in `queue`. The ttl of the message is the one that it has on `target`.
+    A message that was encrypted on `queue` is so on `target`.
     """
 
     version: int
@@ -126,6 +127,7 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag
     client_id: str
     posted_at: datetime
     checksum: str | None = None
+    is_encrypted: bool = False
 
 
 Work: TypeAlias = FanOut | Replay | OwedDelivery | Move

@@ -86,7 +86,7 @@ async def run_on_store(
     from zaqar_notify.storage.clock import store_clock
     from zaqar_notify.storage.registry import open_storage
 
-    storage = await open_storage(uri, unreliable=settings.unreliable)
+    storage = await open_storage(uri, unreliable=settings.unreliable, keys=settings.keyring)
     try:
         async with store_clock(storage) as clock:
             return await command.run(Site(storage, settings, clock), given, tell)

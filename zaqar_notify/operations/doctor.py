@@ -88,7 +88,9 @@ async def _store(settings: Settings) -> list[Finding]:
         if findings is not None:
             return findings
         async with asyncio.timeout(4 * ANSWER_SECONDS):
-            storage = await open_storage(uri, unreliable=settings.unreliable, prepare=False)
+            storage = await open_storage(
+                uri, unreliable=settings.unreliable, prepare=False, keys=settings.keyring
+            )
             try:
                 return await answers(storage, uri)
             finally:

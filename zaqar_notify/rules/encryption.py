@@ -134,6 +134,9 @@ class Keyring:
         return self._cipher(expanded.derive(self._keys[key_id]))
 
 
+NO_KEYS = Keyring({})
+
+
 def read_envelope(stored: bytes) -> Envelope:
     """The parts of an envelope.
 

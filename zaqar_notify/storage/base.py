@@ -31,7 +31,7 @@ from typing import Self, TypeAlias
 import msgspec
 
 from zaqar_notify.clock import Clock, SystemClock
-from zaqar_notify.errors import ClaimDoesNotExist
+from zaqar_notify.errors import ClaimDoesNotExist, IdempotencyKeyReused
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import (
     Claim,
@@ -53,11 +53,22 @@ than deliveries may stand still."""
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
-    """A client's name for one post, with a digest of the posted messages."""
+    """A client's name for one post, with a digest of the posted messages; `former` are digests of the same
+    messages as they may have been stored before keys of encryption changed."""
 
     key: str
     fingerprint: bytes
     keep_seconds: int
+    former: tuple[bytes, ...] = ()
+
+    def check(self, stored: bytes) -> None:
+        """Compare the post with the one that was stored under the key.
+
+        Raises:
+            IdempotencyKeyReused: That was another post.
+        """
+        if stored != self.fingerprint and stored not in self.former:
+            raise IdempotencyKeyReused(self.key)
 
 
 class Post(ABC):
@@ -70,6 +81,8 @@ class Post(ABC):
 
     client_id: str
     idempotency_key: IdempotencyKey | None = None
+    encrypts: bool = False
+    """Whether its messages are encrypted, whatever their queue asks for; given a key."""
 
     @abstractmethod
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
@@ -101,8 +114,10 @@ class ReadyPost(Post):
         *,
         client_id: str,
         idempotency_key: IdempotencyKey | None = None,
+        encrypts: bool = False,
     ) -> None:
         self.client_id = client_id
+        self.encrypts = encrypts
         self.idempotency_key = idempotency_key
         self._messages = messages
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from zaqar_notify.findings import Finding
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.base import MessageStore
 
 
@@ -50,12 +51,15 @@ class Driver(ABC):
     """The largest `max_messages_post_size` that a store takes; None: any."""
 
     @abstractmethod
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
+    async def open(
+        self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
+    ) -> MessageStore:
         """Open the store that `uri` names; it belongs to the running event loop.
 
         Args:
             unreliable: Accept a store that can lose acknowledged writes.
             prepare: False: change nothing, for a look at the store.
+            keys: Those that encrypt and decrypt messages (see `storage.sealing`).
 
         Raises:
             StartRefused: The URI or the store can't be used; the sentence says why.

@@ -1,6 +1,6 @@
-"""Where to begin the looks that pass over the messages of some clients.
+"""Where to begin the looks that pass over the messages of some clients, or those that can't be decrypted.
 
-These clients may have a hundred thousand messages in the queue, and each look would pass over all of
+There may be a hundred thousand such messages in the queue, and each look would pass over all of
 them. So after a look that took long, other looks begin where it found a message, for a while. An older
 message that is freed in this time is found by the next look that begins at the head of the queue.
 """

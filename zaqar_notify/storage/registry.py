@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.extensions import load
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.settings import shown
 from zaqar_notify.storage.driver import NEEDED, Driver
 from zaqar_notify.storage.planes import Storage
@@ -43,13 +44,19 @@ def driver_of(uri: str) -> Driver:
 
 
 async def open_storage(
-    uri: str, *, control_uri: str | None = None, unreliable: bool = False, prepare: bool = True
+    uri: str,
+    *,
+    control_uri: str | None = None,
+    unreliable: bool = False,
+    prepare: bool = True,
+    keys: Keyring = NO_KEYS,
 ) -> Storage:
     """Open the stores that the URIs name, as `Driver.open`; they belong to the running event loop.
 
     Args:
         uri: The message store.
         control_uri: The control store; None: it is in the message store's database.
+        keys: Those of the settings; without them, what is encrypted can't be read.
 
     Raises:
         StartRefused: A URI or its store can't be used.
@@ -61,12 +68,12 @@ async def open_storage(
             "guarantees of the service need it; use another kind of store"
         )
     async with AsyncExitStack() as refused:
-        store = await driver.open(uri, unreliable=unreliable, prepare=prepare)
+        store = await driver.open(uri, unreliable=unreliable, prepare=prepare, keys=keys)
         refused.push_async_callback(store.close)
         controlling = store
         if control_uri is not None:
             controlling = await driver_of(control_uri).open(
-                control_uri, unreliable=unreliable, prepare=prepare
+                control_uri, unreliable=unreliable, prepare=prepare, keys=keys
             )
             refused.push_async_callback(controlling.close)
         if controlling.control is None:

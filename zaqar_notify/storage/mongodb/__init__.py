@@ -78,6 +78,7 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     cancelled         marks a document in the place of a message that was deleted before it was due;
                       kept for CANCELLED_KEPT
     kept              of a message from another queue: a later move relies on it
+    key_id            the key that encrypted the body; the checksum is then in the body, too
 
     _id                       pages that include held messages, reads and deletes by id
     queue, due, _id           claims, pops, pages: messages that fell due, then free ones, in order;
@@ -86,6 +87,7 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     queue, moved_id           (partial, unique) messages from other queues by id
     queue, cancelled          (partial, by queue) whether anything was cancelled, when a queue is purged
     expires_at                the sweep
+    key_id, _id               (partial) which keys are in use, and the messages under each
     reclaim_at                (TTL, partial) seals, fences and notes of cancelled messages
 
     remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and

@@ -26,7 +26,13 @@ from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.dead_letters import DeadLettering
-from zaqar_notify.storage.mongodb.documents import is_of, place, queue_key, to_message
+from zaqar_notify.storage.mongodb.documents import (
+    is_of,
+    place,
+    queue_key,
+    readable,
+    to_message,
+)
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_ID
 from zaqar_notify.storage.mongodb.leasing import RELEASE, Lease, Leasing
@@ -34,6 +40,7 @@ from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueState, QueueStates
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.passing import Passing
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import from_ms, to_ms
 
 CLAIMS_TOGETHER = 64
@@ -78,11 +85,13 @@ class MongoClaims(Claims):
         posting: Posting,
         watches: MongoWatches,
         batch_delay: BatchDelay,
+        sealing: Sealing,
     ) -> None:
         self._collections = collections
+        self._sealing = sealing
         self._states = states
         self._leasing = leasing
-        self._dead_lettering = DeadLettering(collections, states, leasing, posting)
+        self._dead_lettering = DeadLettering(collections, states, leasing, posting, sealing)
         self._watches = watches
         self._passing: Passing[bytes] = Passing()
         self._claims: KeyedBatcher[Source, PendingClaim, Claim | None] = KeyedBatcher(
@@ -131,7 +140,7 @@ class MongoClaims(Claims):
                 if not item.request.won:
                     item.fail(error)
         for item in items:
-            item.resolve(_claim(item.request))
+            item.resolve(self._claimed(ref, item.request))
         held = [item.request.lease.ends_at for item in items if item.request.won]
         if held:
             self._watches.held(ref, min(held))
@@ -155,7 +164,7 @@ class MongoClaims(Claims):
         while lacking := [claim for claim in claims if claim.lacks]:
             limit = min(sum(claim.lacks for claim in lacking), LOOKED_AT_ONCE)
             free = await self._leasing.first_free(
-                state.id, now, limit=limit, after=after, without_clients=without_clients
+                state, now, limit=limit, after=after, without_clients=without_clients
             )
             if passing is not None:
                 passing.end(free[0]["_id"] if free else None)
@@ -196,7 +205,7 @@ class MongoClaims(Claims):
             claim_id,
             found[0]["claim_ttl"],
             from_ms(max(stored["held_until"] for stored in found)),
-            [to_message(stored, now_ms) for stored in found],
+            [to_message(stored, now_ms) for stored in readable(found, ref, self._sealing)],
         )
 
     async def renew_many(
@@ -270,6 +279,14 @@ class MongoClaims(Claims):
             if released.modified_count:
                 await self._announce(ref, released.modified_count)
 
+    def _claimed(self, ref: QueueRef, pending: PendingClaim) -> Claim | None:
+        if not pending.won:
+            return None
+        lease = pending.lease
+        won = readable(pending.won, ref, self._sealing)
+        messages = [to_message(stored, lease.now) for stored in won]
+        return Claim(lease.claim_id, lease.ttl, from_ms(lease.ends_at), messages)
+
     async def _announce(self, ref: QueueRef, count: int) -> None:
         """Wake the watches of this process and of others."""
         stored = await self._collections.quick_queues.find_one_and_update(
@@ -277,14 +294,6 @@ class MongoClaims(Claims):
         )
         if stored is not None:
             self._watches.released(ref, count, stored["turns"])
-
-
-def _claim(pending: PendingClaim) -> Claim | None:
-    if not pending.won:
-        return None
-    lease = pending.lease
-    messages = [to_message(stored, lease.now) for stored in pending.won]
-    return Claim(lease.claim_id, lease.ttl, from_ms(lease.ends_at), messages)
 
 
 def _share(

@@ -11,12 +11,19 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.base import Carrier, Carry, ReadyPost
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import new_rules, queue_key, to_leaving, to_ref
+from zaqar_notify.storage.mongodb.documents import (
+    new_rules,
+    queue_key,
+    readable,
+    to_leaving,
+    to_ref,
+)
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Lease, Leasing
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueState, QueueStates
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import to_ms
 
 MOVE_SECONDS = 60
@@ -25,8 +32,14 @@ MOVE_SECONDS = 60
 
 class DeadLettering:
     def __init__(
-        self, collections: Collections, states: QueueStates, leasing: Leasing, posting: Posting
+        self,
+        collections: Collections,
+        states: QueueStates,
+        leasing: Leasing,
+        posting: Posting,
+        sealing: Sealing,
     ) -> None:
+        self._sealing = sealing
         self._states = states
         self._messages = collections.messages
         self._leasing = leasing
@@ -97,6 +110,7 @@ class DeadLettering:
         if carrier is None:
             await self._posting.move(to.queue, held, ttl=to.ttl, now=now)
         else:
+            held = readable(held, source.ref, self._sealing)
             jobs = [carrier.job(to_leaving(stored)) for stored in held]
             owed = ReadyPost(jobs, client_id=source.ref.project)
             await self._posting.post(carrier.outbox, owed, now)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import bson
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
+from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
     JsonObject,
@@ -21,9 +23,11 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
+from zaqar_notify.rules.encryption import is_envelope, key_id_of
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import from_json, to_json, to_ms
 
 FREE = 0
@@ -57,6 +61,11 @@ def new_queue_id() -> bytes:
 def place(queue: bytes, position: int) -> bytes:
     """The `_id` of the document at a position of a queue."""
     return queue + position.to_bytes(POSITION_BYTES, "big")
+
+
+def position_of(stored: Document) -> int:
+    """The position of a document in its queue."""
+    return int.from_bytes(stored["_id"][QUEUE_ID_BYTES:], "big")
 
 
 def salt_of(queue: bytes) -> bytes:
@@ -112,11 +121,18 @@ def new_documents(
             fields = shared[life] = _elements(_shared_fields(message, client_id, now))
         head = _ID + place(queue, position) + _QUEUE + queue
         body = _BODY + len(message.body).to_bytes(4, "little") + b"\0" + message.body
-        own = b"" if message.checksum is None else _elements({"checksum": message.checksum})
+        own = _own_fields(message)
         size = 4 + len(head) + len(fields) + len(body) + len(own) + 1
         yield RawBSONDocument(
             b"".join((size.to_bytes(4, "little"), head, fields, body, own, b"\0"))
         )
+
+
+def _own_fields(message: NewMessage) -> bytes:
+    key_id = key_id_of(message.body)
+    if key_id is not None:
+        return _elements({"key_id": key_id})
+    return b"" if message.checksum is None else _elements({"checksum": message.checksum})
 
 
 def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Document:
@@ -167,10 +183,11 @@ def to_moved(
 
 
 def to_leaving(stored: Document) -> Leaving:
-    """A message that leaves its queue for one of another store."""
+    """A message that leaves its queue for one of another store; it has its clear body."""
     message = NewMessage(stored["body"], stored["ttl"], checksum=stored.get("checksum"))
     origin = Origin(id_of(stored), stored["posted_at"])
-    return Leaving(message, origin, stored["client"], place=_id_at(stored["_id"]))
+    place = _id_at(stored["_id"])
+    return Leaving(message, origin, stored["client"], place, is_encrypted="key_id" in stored)
 
 
 def live_claim(stored: Document, now: int) -> str | None:
@@ -191,7 +208,33 @@ def to_message(stored: Document, now: int) -> Message:
     )
 
 
-def key_id(ref: QueueRef, key: str) -> bytes:
+def opened(stored: Document, ref: QueueRef, sealing: Sealing) -> Document:
+    """A message of the queue with its clear body.
+
+    Raises:
+        CannotDecrypt: It has none that can be read.
+    """
+    if not is_envelope(stored["body"]):
+        return stored
+    content = sealing.open(ref, stored["client"], stored["body"])
+    return {**stored, "body": content.body, "checksum": content.checksum}
+
+
+def readable(found: Iterable[Document], ref: QueueRef, sealing: Sealing) -> list[Document]:
+    """Those of the queue's messages that can be decrypted, with their clear bodies."""
+    clear = []
+    for stored in found:
+        with suppress(CannotDecrypt):
+            clear.append(opened(stored, ref, sealing))
+    return clear
+
+
+def under_known_keys(sealing: Sealing) -> Document:
+    """The condition on messages for which there is a key, or that need none."""
+    return {"key_id": {"$in": [None, *sealing.keys.ids]}}
+
+
+def remembered_id(ref: QueueRef, key: str) -> bytes:
     """The `_id` of the post that is remembered under an idempotency key."""
     return hashlib.sha256("\0".join((ref.project, ref.name, key)).encode()).digest()
 

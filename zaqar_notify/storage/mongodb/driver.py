@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import Capability, Driver
 from zaqar_notify.storage.mongodb.storage import MongoStore
@@ -13,5 +14,7 @@ class MongoDriver(Driver):
     # A post's job is one document, of which MongoDB takes 16 MiB.
     most_post_bytes = 12 << 20
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
-        return await MongoStore.open(uri, unreliable=unreliable, prepare=prepare)
+    async def open(
+        self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
+    ) -> MessageStore:
+        return await MongoStore.open(uri, unreliable=unreliable, prepare=prepare, keys=keys)

@@ -17,6 +17,7 @@ BY_CLAIM = "queue_claim"
 BY_MOVED_ID = "queue_moved_id"
 BY_CANCELLED = "queue_cancelled"
 BY_EXPIRY = "expires_at"
+BY_KEY = "key_id"
 BY_SUBSCRIBER = "queue_subscriber"
 BY_QUEUE_EXPIRY = "queue_expires_at"
 DROPPED = "dropped"
@@ -110,6 +111,11 @@ _MESSAGE_INDEXES = [
         [("queue", ASCENDING)], name=BY_CANCELLED, partialFilterExpression=_exists("cancelled")
     ),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
+    IndexModel(
+        [("key_id", ASCENDING), ("_id", ASCENDING)],
+        name=BY_KEY,
+        partialFilterExpression=_exists("key_id"),
+    ),
     IndexModel(
         [("reclaim_at", ASCENDING)],
         name="reclaim_at",

@@ -16,15 +16,20 @@ from pymongo import DESCENDING, UpdateMany
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import FREE
+from zaqar_notify.storage.mongodb.documents import FREE, readable, under_known_keys
 from zaqar_notify.storage.mongodb.failures import rerun
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_ID
+from zaqar_notify.storage.mongodb.queue_states import QueueState
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import from_ms, to_ms
 
 FREED_AT_ONCE = 500
 """Messages that fell due are freed in writes of this many, some milliseconds each."""
 
 REMOVED_AT_ONCE = 500
+
+PASSED_AT_ONCE = 500
+"""Behind messages that can't be decrypted, a reader looks at so many: there may be many of them."""
 
 REMOVAL_SECONDS = 60
 """A removal of several messages that takes longer gives them back."""
@@ -128,28 +133,42 @@ def removal(now: datetime) -> Lease:
 
 
 class Leasing:
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, sealing: Sealing) -> None:
+        self._sealing = sealing
         self._messages = collections.messages
         self._quick = collections.quick_messages
 
     async def first_free(
         self,
-        queue: bytes,
+        state: QueueState,
         now: int,
         *,
         limit: int,
         after: bytes | None = None,
         without_clients: Collection[str] = (),
     ) -> list[Document]:
+        """The first messages among the free that can be decrypted, in order, with clear bodies."""
+        wanted: Document = {"queue": state.id, "due": {"$gte": -now, "$lte": FREE}}
+        if after is not None:
+            wanted["_id"] = {"$gt": after}
+        if without_clients:
+            wanted["client"] = {"$nin": list(without_clients)}
+        free: list[Document] = []
+        looked_at = limit
+        while True:
+            found = await self._first(state.id, wanted, now, looked_at)
+            clear = readable(found, state.ref, self._sealing)
+            free += clear
+            if len(clear) == len(found) or len(found) < looked_at or len(free) >= limit:
+                return free[:limit]
+            looked_at = max(limit, PASSED_AT_ONCE)
+            wanted |= {"_id": {"$gt": found[-1]["_id"]}, **under_known_keys(self._sealing)}
+
+    async def _first(self, queue: bytes, wanted: Document, now: int, limit: int) -> list[Document]:
         """The first messages among the free, in order. Those that have expired are removed, unless
         some come before one that has not."""
         instant = from_ms(now)
         while True:
-            wanted: Document = {"queue": queue, "due": {"$gte": -now, "$lte": FREE}}
-            if after is not None:
-                wanted["_id"] = {"$gt": after}
-            if without_clients:
-                wanted["client"] = {"$nin": list(without_clients)}
             found = await self._messages.find(
                 wanted,
                 sort=IN_ORDER,

@@ -19,6 +19,7 @@ from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.stats import count
 from zaqar_notify.storage.mongodb.watches import MongoWatches
+from zaqar_notify.storage.sealing import Sealing
 
 
 class MongoMessages(Messages):
@@ -30,15 +31,16 @@ class MongoMessages(Messages):
         posting: Posting,
         watches: MongoWatches,
         batch_delay: BatchDelay,
+        sealing: Sealing,
     ) -> None:
         self._messages = collections.messages
         self._states = states
         self._posting = posting
         self._watches = watches
         self._cancelling = Cancelling(collections, states)
-        self._paging = Paging(collections, states, leasing)
+        self._paging = Paging(collections, states, leasing, sealing)
         self._deleting = Deleting(collections, states, leasing, self._paging, batch_delay)
-        self._popping = Popping(collections, states, leasing, batch_delay)
+        self._popping = Popping(collections, states, leasing, batch_delay, sealing)
 
     async def close(self) -> None:
         await self._popping.close()

@@ -14,17 +14,21 @@ from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     FREE,
-    QUEUE_ID_BYTES,
     distinct,
     is_of,
+    opened,
     place,
+    position_of,
+    readable,
     to_id,
     to_message,
+    under_known_keys,
 )
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_ID, BY_MOVED_ID
-from zaqar_notify.storage.mongodb.leasing import IN_ORDER, Leasing
+from zaqar_notify.storage.mongodb.leasing import IN_ORDER, PASSED_AT_ONCE, Leasing
 from zaqar_notify.storage.mongodb.queue_states import LOOK_SECONDS, QueueState, QueueStates
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import to_ms
 
 READERS_TOGETHER = 1000
@@ -47,7 +51,10 @@ class PageRequest(msgspec.Struct, frozen=True):
 
 
 class Paging:
-    def __init__(self, collections: Collections, states: QueueStates, leasing: Leasing) -> None:
+    def __init__(
+        self, collections: Collections, states: QueueStates, leasing: Leasing, sealing: Sealing
+    ) -> None:
+        self._sealing = sealing
         self._messages = collections.messages
         self._states = states
         self._leasing = leasing
@@ -86,24 +93,38 @@ class Paging:
             await asyncio.sleep(LOOK_SECONDS)
         if not found:
             return NOTHING
-        last = int.from_bytes(found[-1]["_id"][QUEUE_ID_BYTES:], "big")
-        return Page([to_message(stored, now_ms) for stored in found], to_id(state.id, last))
+        last = to_id(state.id, position_of(found[-1]))
+        return Page([to_message(stored, now_ms) for stored in found], last)
 
     async def _read(self, request: PageRequest, state: QueueState, now: datetime) -> list[Document]:
-        """The page, as far as the state lets read."""
-        marker, limit, now_ms = request.marker, request.limit, to_ms(now)
+        """The page, as far as the state lets read, without messages that can't be decrypted."""
+        marker, limit = request.marker, request.limit
         start = 0 if marker is None else await self._after(state.id, marker)
         if start is None:
             return []
-        conditions: Document = {**_between(state, start), "expires_at": {"$gt": now}}
+        conditions: Document = {"queue": state.id, "expires_at": {"$gt": now}}
         if request.without_client is not None:
             conditions["client"] = {"$ne": request.without_client}
+        page: list[Document] = []
+        looked_at = limit
+        while True:
+            conditions["_id"] = _between(state, start)
+            found = await self._look(request, conditions, looked_at, to_ms(now))
+            clear = readable(found, request.ref, self._sealing)
+            page += clear
+            if len(clear) == len(found) or len(found) < looked_at or len(page) >= limit:
+                return page[:limit]
+            start = position_of(found[-1]) + 1
+            looked_at = max(limit, PASSED_AT_ONCE)
+            conditions |= under_known_keys(self._sealing)
+
+    async def _look(
+        self, request: PageRequest, conditions: Document, limit: int, now: int
+    ) -> list[Document]:
         if request.include_claimed or request.include_delayed:
-            conditions |= _states(
-                now_ms, claimed=request.include_claimed, delayed=request.include_delayed
-            )
-            return await self._in_order(conditions, limit)
-        return await self._free_in_order(state.id, conditions, limit, now_ms)
+            states = _states(now, claimed=request.include_claimed, delayed=request.include_delayed)
+            return await self._in_order({**conditions, **states}, limit)
+        return await self._free_in_order(conditions["queue"], conditions, limit, now)
 
     async def _after(self, queue: bytes, marker: str) -> int | None:
         """The position behind a marker; None: it is no marker."""
@@ -115,7 +136,7 @@ class Paging:
                 {"queue": queue, "moved_id": marker}, {"_id": 1}, hint=BY_MOVED_ID
             )
             if moved is not None:
-                position = int.from_bytes(moved["_id"][QUEUE_ID_BYTES:], "big")
+                position = position_of(moved)
         return position + 1
 
     async def _in_order(self, conditions: Document, limit: int) -> list[Document]:
@@ -158,7 +179,7 @@ class Paging:
         with storage_errors():
             found = await self.find(state.id, ids, {"expires_at": {"$gt": now}})
         now_ms = to_ms(now)
-        return [to_message(stored, now_ms) for stored in found]
+        return [to_message(opened(stored, ref, self._sealing), now_ms) for stored in found]
 
     async def find(
         self,
@@ -204,7 +225,7 @@ def places_of(queue: bytes, ids: Iterable[str]) -> tuple[list[bytes], list[str]]
 def _between(state: QueueState, start: int) -> Document:
     """From a position on, as far as the queue can be read."""
     end = place(state.id, state.readable_to)
-    return {"queue": state.id, "_id": {"$gte": place(state.id, start), "$lt": end}}
+    return {"$gte": place(state.id, start), "$lt": end}
 
 
 def _states(now: int, *, claimed: bool, delayed: bool) -> Document:

@@ -16,11 +16,12 @@ from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import to_message
+from zaqar_notify.storage.mongodb.documents import readable, to_message
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing, removal
-from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.mongodb.queue_states import QueueState, QueueStates
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import to_ms
 
 POPS_TOGETHER = 64
@@ -38,7 +39,9 @@ class Popping:
         states: QueueStates,
         leasing: Leasing,
         batch_delay: BatchDelay,
+        sealing: Sealing,
     ) -> None:
+        self._sealing = sealing
         self._messages = collections.messages
         self._states = states
         self._leasing = leasing
@@ -63,7 +66,7 @@ class Popping:
             wanted = sum(item.request.limit for item in items)
             try:
                 with storage_errors():
-                    await self._fill(popped, state.id, wanted, now)
+                    await self._fill(popped, state, wanted, now)
             except StorageUnavailable as error:
                 # Messages popped before the error are gone from the queue, so a caller must have them.
                 failure = error
@@ -77,34 +80,37 @@ class Popping:
             else:
                 item.resolve([to_message({**stored, "held_until": 0}, now_ms) for stored in share])
 
-    async def _fill(self, popped: list[Document], queue: bytes, wanted: int, now: datetime) -> None:
+    async def _fill(
+        self, popped: list[Document], state: QueueState, wanted: int, now: datetime
+    ) -> None:
         """Walk along the free messages until there are enough, or no more."""
         now_ms = to_ms(now)
         after: bytes | None = None
         while lacking := wanted - len(popped):
-            free = await self._leasing.first_free(queue, now_ms, limit=lacking, after=after)
+            free = await self._leasing.first_free(state, now_ms, limit=lacking, after=after)
             if not free:
                 return
             after = free[-1]["_id"]
-            taken = await self._take_away(queue, free, now)
+            taken = await self._take_away(state, free, now)
             popped += taken
             if len(taken) < len(free):
                 ids = [stored["_id"] for stored in free]
-                await self._leasing.remove_expired(queue, ids, now_ms)
+                await self._leasing.remove_expired(state.id, ids, now_ms)
             if len(free) < lacking:
                 return
 
     async def _take_away(
-        self, queue: bytes, free: Sequence[Document], now: datetime
+        self, state: QueueState, free: Sequence[Document], now: datetime
     ) -> list[Document]:
         """Hold messages, so that no other caller has them, and remove them."""
         lease = removal(now)
-        held = await self._leasing.take(queue, [(lease, free)])
+        taken = await self._leasing.take(state.id, [(lease, free)])
+        held = readable(taken, state.ref, self._sealing)
         if held:
             await rerun(
                 lambda: self._messages.delete_many(
                     {
-                        "queue": queue,
+                        "queue": state.id,
                         "_id": {"$in": [stored["_id"] for stored in held]},
                         "claim": lease.claim_id,
                     },

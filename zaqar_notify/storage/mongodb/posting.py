@@ -33,6 +33,7 @@ from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.remembering import Remembered, RememberedPosts, Remembering
 from zaqar_notify.storage.mongodb.reserving import Reserving
 from zaqar_notify.storage.mongodb.watches import MongoWatches
+from zaqar_notify.storage.sealing import Sealing
 
 POSTS_TOGETHER = 128
 TRIES = 4
@@ -50,7 +51,9 @@ class Posting:
         states: QueueStates,
         watches: MongoWatches,
         batch_delay: BatchDelay,
+        sealing: Sealing,
     ) -> None:
+        self._sealing = sealing
         self._collections = collections
         self._blocks = blocks
         self._states = states
@@ -64,7 +67,7 @@ class Posting:
         self._deciding: set[asyncio.Task[None]] = set()
 
     async def post(self, ref: QueueRef, post: Post, now: datetime) -> Posted:
-        return await self._posts.call(Asked(ref, now, post))
+        return await self._posts.call(Asked(ref, now, self._sealing.sealed(ref, post)))
 
     async def move(
         self, ref: QueueRef, moved: Sequence[Document], *, ttl: int | None, now: datetime

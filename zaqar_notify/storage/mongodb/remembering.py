@@ -13,12 +13,11 @@ from typing import TypeAlias
 
 import msgspec
 
-from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import key_id, key_shard, to_id
+from zaqar_notify.storage.mongodb.documents import key_shard, remembered_id, to_id
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
@@ -43,8 +42,7 @@ class Remembered(msgspec.Struct, frozen=True):
         Raises:
             IdempotencyKeyReused: That was another post.
         """
-        if self.fingerprint != key.fingerprint:
-            raise IdempotencyKeyReused(key.key)
+        key.check(self.fingerprint)
         ids = [to_id(self.block.queue, self.first + number) for number in range(self.count)]
         return Posted(ids, owes_deliveries=False)
 
@@ -67,7 +65,7 @@ class Remembering:
         """The posts under these keys, at the instant that each is asked for."""
         if not asked:
             return {}
-        named = {key_id(ref, key.key): (ref, key, now) for ref, key, now in asked}
+        named = {remembered_id(ref, key.key): (ref, key, now) for ref, key, now in asked}
         found = await self._messages.find(
             {
                 "_id": {"$in": list(named)},
@@ -124,7 +122,7 @@ def remembered_document(
 
 def _identity(ref: QueueRef, key: IdempotencyKey, block: Block) -> Document:
     return {
-        "_id": key_id(ref, key.key),
+        "_id": remembered_id(ref, key.key),
         "queue": key_shard(ref),
         "of": block.queue,
         "last": block.last,

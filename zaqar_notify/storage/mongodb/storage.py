@@ -11,6 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import QueueRef
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.batch_delay import BatchDelay
 from zaqar_notify.storage.ids import POSITIONS_PER_MS
@@ -28,6 +29,7 @@ from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.watches import MongoWatches
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import MILLISECOND
 
 ENOUGH_WRITES = 32
@@ -47,20 +49,24 @@ server's clock, which by then is past them."""
 class MongoStore(MessageStore):
     """Opened by `await MongoStore.open(uri)`; belongs to the loop it was opened in."""
 
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, keys: Keyring) -> None:
         self.collections = collections
+        sealing = Sealing(keys)
         blocks = Blocks(collections)
         self._states = QueueStates(collections, blocks)
-        self._leasing = Leasing(collections)
+        self._leasing = Leasing(collections, sealing)
         self._watches = MongoWatches(
             self._states.get_many, self._next_due, lambda: self.clock.now()
         )
         self._states.on_read = self._watches.saw
         batch_delay = BatchDelay(seconds=BATCH_DELAY_SECONDS, enough=ENOUGH_WRITES)
-        self._posting = Posting(collections, blocks, self._states, self._watches, batch_delay)
+        self._posting = Posting(
+            collections, blocks, self._states, self._watches, batch_delay, sealing
+        )
         parts = (
             *(collections, self._states, self._leasing, self._posting, self._watches),
             batch_delay,
+            sealing,
         )
         messages = MongoMessages(*parts)
         claims = MongoClaims(*parts)
@@ -72,7 +78,9 @@ class MongoStore(MessageStore):
         self._closed = False
 
     @classmethod
-    async def open(cls, uri: str, *, unreliable: bool = False, prepare: bool = True) -> MongoStore:
+    async def open(
+        cls, uri: str, *, unreliable: bool = False, prepare: bool = True, keys: Keyring = NO_KEYS
+    ) -> MongoStore:
         """Connect to the database that `uri` names, and make its indexes.
 
         Args:
@@ -82,7 +90,7 @@ class MongoStore(MessageStore):
         Raises:
             StartRefused: It can't be used; the sentence gives the reason.
         """
-        return cls(await Collections.open(uri, unreliable=unreliable, prepare=prepare))
+        return cls(await Collections.open(uri, unreliable=unreliable, prepare=prepare), keys)
 
     async def ping(self) -> None:
         with storage_errors():

@@ -27,6 +27,7 @@ beside it says so); one connection of it writes, others read.
     message_rows.py   between rows and messages
     rows.py           instants, ids, JSON and subscriptions in rows
     statements.py     the statements on the tables of messages
+    scanning.py       looks at the first free messages of a queue, for claims and pops
     watches.py        callers that wait for a queue, inside this process
     stats.py          counting messages
     storage.py        the message store put together

@@ -11,7 +11,8 @@ import apsw
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld
-from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, Leaving, QueueRef
+from zaqar_notify.rules.encryption import is_envelope
 from zaqar_notify.storage.base import (
     FREED_AT_START_CLAIMS,
     Carrier,
@@ -20,10 +21,14 @@ from zaqar_notify.storage.base import (
     DeadLetterRule,
     within_the_store,
 )
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.message_rows import (
+    BODY,
     MESSAGE_COLUMNS,
     SERIAL,
+    opened,
+    opened_or_refused,
     to_claimed_message,
     to_leaving,
     to_message,
@@ -31,6 +36,7 @@ from zaqar_notify.storage.sqlite.message_rows import (
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
+from zaqar_notify.storage.sqlite.scanning import Scanning
 from zaqar_notify.storage.sqlite.statements import marks
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 from zaqar_notify.storage.values import from_ms, to_ms
@@ -62,8 +68,12 @@ class SQLiteClaims(Claims):
         messages: SQLiteMessages,
         removals: Removals,
         watches: SQLiteWatches,
+        scanning: Scanning,
+        sealing: Sealing,
     ) -> None:
         self._database = database
+        self._scanning = scanning
+        self._sealing = sealing
         self._removals = removals
         self._rows = rows
         self._messages = messages
@@ -96,7 +106,7 @@ class SQLiteClaims(Claims):
                 return None, True
             rule = None if dead_letter is None else dead_letter(queue.rules)
             most = None if rule is None else rule.max_claim_count
-            found = self._messages.scan_head(db, queue.number, limit, now_ms, most, without_clients)
+            found = self._scanning.scan(db, queue, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None and found.exhausted:
                 self._put_away(db, queue, found.exhausted, rule, carry(rule), now_ms)
@@ -123,9 +133,17 @@ class SQLiteClaims(Claims):
         if carrier is None:
             self._messages.append_moved(db, rows, source.salt, to, now)
         else:
-            jobs = [carrier.job(to_leaving(row, source.salt)) for row in rows]
+            project = source.ref.project
+            jobs = [
+                self._sealing.sealed_job(project, carrier.job(self._leaving(row, source)))
+                for row in rows
+            ]
             outbox = self._rows.need(db, carrier.outbox)
-            self._messages.append(db, outbox, jobs, source.ref.project, now)
+            self._messages.append(db, outbox, jobs, project, now)
+
+    def _leaving(self, row: Row, source: QueueRow) -> Leaving:
+        clear = opened_or_refused(row, source.ref, self._sealing)
+        return to_leaving(clear, source.salt, is_encrypted=is_envelope(row[BODY]))
 
     def _hold(
         self, db: apsw.Connection, queue: QueueRow, lease: _Lease, rows: list[Row], now: int
@@ -170,7 +188,8 @@ class SQLiteClaims(Claims):
                 rows += self._database.read(_HELD, (serial, claim_id, now_ms, now_ms))
         if not rows:
             return None
-        messages = [to_message(row, queue.salt, now_ms) for row in rows]
+        clear = [opened(row, ref, self._sealing) for row in rows]
+        messages = [to_message(row, queue.salt, now_ms) for row in clear if row is not None]
         return Claim(claim_id, ttl, from_ms(expires_at), messages)
 
     async def renew_many(

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, problem
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import NEEDED, Driver
 from zaqar_notify.storage.sqlite.diagnosis import diagnose
@@ -19,8 +20,10 @@ class SQLiteDriver(Driver):
     capabilities = NEEDED
     is_shared = False
 
-    async def open(self, uri: str, *, unreliable: bool, prepare: bool) -> MessageStore:
-        return await SQLiteStore.open(_path(uri))
+    async def open(
+        self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
+    ) -> MessageStore:
+        return await SQLiteStore.open(_path(uri), keys=keys)
 
     async def diagnose(self, uri: str) -> list[Finding]:
         try:

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from zaqar_notify.models import Leaving, Message, NewMessage, Origin
+from zaqar_notify.errors import CannotDecrypt
+from zaqar_notify.models import Leaving, Message, NewMessage, Origin, QueueRef
+from zaqar_notify.rules.encryption import is_envelope, key_id_of
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.sqlite.rows import to_id
 from zaqar_notify.storage.values import from_ms, to_ms
 
 Values: TypeAlias = tuple[object, ...]
 
-WRITTEN = ("client", "ttl", "posted_at", "expires_at", "held_until", "moved_id", "checksum")
+WRITTEN = (
+    "client",
+    "ttl",
+    "posted_at",
+    "expires_at",
+    "held_until",
+    "moved_id",
+    "checksum",
+    "key_id",
+)
 """The columns of a new message besides its serial number, its queue and its position."""
 
 MESSAGE_COLUMNS = (
@@ -34,7 +46,16 @@ def new_values(message: NewMessage, client_id: str, now: int) -> Values:
     posted_at, moved_id = now, None
     if message.origin is not None:
         posted_at, moved_id = to_ms(message.origin.posted_at), message.origin.id
-    return (client_id, message.ttl, posted_at, expires_at, held_until, moved_id, message.checksum)
+    return (
+        client_id,
+        message.ttl,
+        posted_at,
+        expires_at,
+        held_until,
+        moved_id,
+        message.checksum,
+        key_id_of(message.body),
+    )
 
 
 def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
@@ -46,15 +67,36 @@ def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
     """
     ttl = ttl or row[_TTL]
     expires_at = now + ttl * 1000
-    moved_id = _id_of(row, salt)
-    return (row[CLIENT], ttl, row[_POSTED_AT], expires_at, None, moved_id, row[_CHECKSUM])
+    moved_id, key_id = _id_of(row, salt), key_id_of(row[BODY])
+    return (row[CLIENT], ttl, row[_POSTED_AT], expires_at, None, moved_id, row[_CHECKSUM], key_id)
 
 
-def to_leaving(row: Row, salt: bytes) -> Leaving:
-    """The message of a queue of this salt, as it leaves."""
+def opened(row: Row, ref: QueueRef, sealing: Sealing) -> Row | None:
+    """The row of a message on the queue with its clear body; None: it can't be decrypted."""
+    try:
+        return opened_or_refused(row, ref, sealing)
+    except CannotDecrypt:
+        return None
+
+
+def opened_or_refused(row: Row, ref: QueueRef, sealing: Sealing) -> Row:
+    """The row of a message on the queue with its clear body.
+
+    Raises:
+        CannotDecrypt: It has none that can be read.
+    """
+    if not is_envelope(row[BODY]):
+        return row
+    content = sealing.open(ref, row[CLIENT], row[BODY])
+    return (*row[:BODY], content.body, row[_MOVED_ID], content.checksum)
+
+
+def to_leaving(row: Row, salt: bytes, *, is_encrypted: bool) -> Leaving:
+    """The message of a queue of this salt, as it leaves; the row has its clear body."""
     origin = Origin(_id_of(row, salt), from_ms(row[_POSTED_AT]))
     message = NewMessage(row[BODY], row[_TTL], checksum=row[_CHECKSUM])
-    return Leaving(message, origin, row[CLIENT], place=to_id(row[POSITION], salt))
+    place = to_id(row[POSITION], salt)
+    return Leaving(message, origin, row[CLIENT], place, is_encrypted)
 
 
 def to_message(row: Row, salt: bytes, now: int) -> Message:

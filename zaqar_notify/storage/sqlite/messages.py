@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from functools import partial
 
 import apsw
 import msgspec
 
-from zaqar_notify.errors import ClaimNotHeld, IdempotencyKeyReused, MessageIsClaimed
+from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
     DeadLetter,
@@ -23,12 +23,11 @@ from zaqar_notify.models import (
 )
 from zaqar_notify.storage.base import IdempotencyKey, Messages, Post, Watch
 from zaqar_notify.storage.ids import to_id as id_of_new
-from zaqar_notify.storage.passing import Passing
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.cancelling import cancel, cancel_all, find_cancelled
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.message_rows import (
     BODY,
-    CLAIM_COUNT,
     CLIENT,
     EXPIRES_AT,
     POSITION,
@@ -36,6 +35,8 @@ from zaqar_notify.storage.sqlite.message_rows import (
     Values,
     moved_values,
     new_values,
+    opened,
+    opened_or_refused,
     to_message,
 )
 from zaqar_notify.storage.sqlite.numbering import Numbering
@@ -43,9 +44,9 @@ from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import own_position, to_id, to_position
+from zaqar_notify.storage.sqlite.scanning import Scanning
 from zaqar_notify.storage.sqlite.statements import (
     FALLEN_DUE,
-    FREE_IN_ORDER,
     IN_ORDER,
     MOVED,
     MOVED_POSITION,
@@ -56,7 +57,6 @@ from zaqar_notify.storage.sqlite.statements import (
     WHOLE_MOVED,
     WHOLE_OWN,
     first_value,
-    free_without,
     inserts,
 )
 from zaqar_notify.storage.sqlite.stats import count
@@ -67,8 +67,6 @@ FREED_AT_ONCE = 500
 """Held messages that fell due are freed in writes of this many, a few milliseconds each."""
 SKIPPED_IN_A_ROW = 500
 """Rows that a reader passes over before it lets other requests have a turn."""
-PASSED_AT_ONCE = 500
-"""Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
 
 
 class SQLiteMessages(Messages):
@@ -79,18 +77,24 @@ class SQLiteMessages(Messages):
         numbering: Numbering,
         removals: Removals,
         watches: SQLiteWatches,
+        scanning: Scanning,
+        sealing: Sealing,
     ) -> None:
         self._database = database
         self._rows = rows
         self._numbering = numbering
         self._removals = removals
         self._watches = watches
-        self._passing: Passing[int] = Passing()
+        self._scanning = scanning
+        self._sealing = sealing
 
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         now_ms = to_ms(now)
         grows = Grows.ENGINE if ref.project == INTERNAL_PROJECT else Grows.CLIENTS
-        return await self._database.write(lambda db: self._post(db, ref, post, now_ms), grows=grows)
+        sealed = self._sealing.sealed(ref, post)
+        return await self._database.write(
+            lambda db: self._post(db, ref, sealed, now_ms), grows=grows
+        )
 
     def _post(self, db: apsw.Connection, ref: QueueRef, post: Post, now: int) -> Posted:
         key = post.idempotency_key
@@ -186,16 +190,19 @@ class SQLiteMessages(Messages):
         try:
             with self._database.errors:
                 for row in rows:
+                    clear: Row | None = None
                     if (
-                        row[EXPIRES_AT] <= now_ms
-                        or row[CLIENT] == without_client
-                        or row[SERIAL] in removed
+                        row[EXPIRES_AT] > now_ms
+                        and row[CLIENT] != without_client
+                        and row[SERIAL] not in removed
                     ):
+                        clear = opened(row, ref, self._sealing)
+                    if clear is None:
                         skipped += 1
                         if skipped % SKIPPED_IN_A_ROW == 0:
                             await asyncio.sleep(0)
                         continue
-                    messages.append(to_message(row, queue.salt, now_ms))
+                    messages.append(to_message(clear, queue.salt, now_ms))
                     last = row[POSITION]
                     if len(messages) == limit:
                         break
@@ -215,7 +222,7 @@ class SQLiteMessages(Messages):
                     rows += self._database.read(statement, bindings)
         removed = self._removals.removed
         return [
-            to_message(row, queue.salt, now_ms)
+            to_message(opened_or_refused(row, ref, self._sealing), queue.salt, now_ms)
             for row in sorted(rows)
             if row[EXPIRES_AT] > now_ms and row[SERIAL] not in removed
         ]
@@ -263,7 +270,7 @@ class SQLiteMessages(Messages):
         await self._free_what_fell_due(queue.number, ref, now_ms)
 
         def write(db: apsw.Connection) -> tuple[list[Message], bool]:
-            found = self.scan_head(db, queue.number, limit, now_ms)
+            found = self._scanning.scan(db, queue, limit, now_ms)
             self._removals.add(db, [row[SERIAL] for row in found.taken])
             take_out(db, found.expired)
             return [to_message(row, queue.salt, now_ms) for row in found.taken], found.is_cut
@@ -301,42 +308,6 @@ class SQLiteMessages(Messages):
             return None
         row = self._database.read_one(NEXT_DUE, (queue.number,))
         return None if row is None else from_ms(row[0])
-
-    def scan_head(
-        self,
-        db: apsw.Connection,
-        number: int,
-        limit: int,
-        now: int,
-        max_claim_count: int | None = None,
-        without_clients: Collection[str] = (),
-    ) -> HeadScan:
-        """The first `limit` visible messages, for writes; messages claimed too often are set apart."""
-        found = HeadScan([], [], [], is_cut=False)
-        others = {f"client{index}": client for index, client in enumerate(without_clients)}
-        statement = free_without(len(others)) if others else FREE_IN_ORDER
-        passing = self._passing.begin(number, without_clients) if others else None
-        after = 0 if passing is None else passing.after or 0
-        rows = db.execute(statement, {"queue": number, "after": after, **others})
-        for row in rows:
-            if self._removals.has(row[SERIAL]):
-                continue
-            if row[EXPIRES_AT] <= now:
-                found.expired.append(row[SERIAL])
-            elif max_claim_count is not None and row[CLAIM_COUNT] >= max_claim_count:
-                found.exhausted.append(row)
-            else:
-                found.taken.append(row)
-                if len(found.taken) == limit:
-                    break
-                continue
-            if len(found.expired) + len(found.exhausted) == PASSED_AT_ONCE:
-                found.is_cut = True
-                break
-        rows.close()
-        if passing is not None:
-            passing.end(found.taken[0][POSITION] if found.taken else None)
-        return found
 
     def held_by(
         self, db: apsw.Connection, ref: QueueRef, claim_id: str, message_id: str, now: int
@@ -435,18 +406,6 @@ class FoundMessage(msgspec.Struct, frozen=True):
     is_delayed: bool
 
 
-class HeadScan(msgspec.Struct):
-    """The rows that a scan met at the head of a queue, in order.
-
-    `is_cut` says that the scan ended at its bound on rows that can't be claimed, with more behind.
-    """
-
-    taken: list[Row]
-    exhausted: list[Row]
-    expired: list[int]
-    is_cut: bool
-
-
 def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: int) -> Posted | None:
     row = next(
         db.execute(
@@ -459,8 +418,7 @@ def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: in
     if row is None:
         return None
     fingerprint, first, count, salt = row
-    if fingerprint != key.fingerprint:
-        raise IdempotencyKeyReused(key.key)
+    key.check(fingerprint)
     return Posted([to_id(first + i, salt) for i in range(count)], owes_deliveries=False)
 
 

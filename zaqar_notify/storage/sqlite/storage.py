@@ -8,7 +8,9 @@ from pathlib import Path
 import apsw
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.control import SQLiteControl
 from zaqar_notify.storage.sqlite.database import Database
@@ -18,6 +20,7 @@ from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queue_rows import QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
+from zaqar_notify.storage.sqlite.scanning import Scanning
 from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 from zaqar_notify.storage.values import to_ms
@@ -48,24 +51,30 @@ class SQLiteStore(MessageStore):
     `control` is the control store in the same file.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: Keyring) -> None:
         self.database = database
+        sealing = Sealing(keys)
         self._watches = SQLiteWatches(
             lambda ref: messages.next_due_at(ref), lambda: self.clock.now()
         )
         rows = QueueRows(database)
         removals = Removals(database)
-        messages = SQLiteMessages(database, rows, Numbering(database), removals, self._watches)
+        scanning = Scanning(removals, sealing)
+        messages = SQLiteMessages(
+            database, rows, Numbering(database), removals, self._watches, scanning, sealing
+        )
         self.control = SQLiteControl(database)
         self.heads = SQLiteHeads(database, rows)
         self.messages = messages
-        self._claims = SQLiteClaims(database, rows, messages, removals, self._watches)
+        self._claims = SQLiteClaims(
+            database, rows, messages, removals, self._watches, scanning, sealing
+        )
         self.claims = self._claims
         self._timekeeping = Timekeeping(database)
         self.clock = self._timekeeping.clock
 
     @classmethod
-    async def open(cls, path: Path) -> SQLiteStore:
+    async def open(cls, path: Path, *, keys: Keyring = NO_KEYS) -> SQLiteStore:
         """Open or create the file.
 
         Raises:
@@ -73,7 +82,7 @@ class SQLiteStore(MessageStore):
         """
         database = Database.open(path)
         try:
-            storage = cls(database)
+            storage = cls(database, keys)
             await storage._claims.free_orphans()
             return storage
         except StorageUnavailable as error:

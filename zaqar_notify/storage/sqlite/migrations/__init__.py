@@ -15,6 +15,7 @@ was. How to add one: docs/add-a-driver.md.
     0008_tokens.sql              tenant tokens
     0009_quotas.sql              quotas that projects have of their own
     0010_shares.sql              queues whose pre-signed URLs were revoked
+    0011_encryption.sql          which key encrypted a message
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0008_tokens.sql"),
     partial(_run_file, "0009_quotas.sql"),
     partial(_run_file, "0010_shares.sql"),
+    partial(_run_file, "0011_encryption.sql"),
 )
 """In their order: the first one makes version 1."""
 
