@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 
 from starlette.types import Message, Scope, Send
@@ -30,9 +30,10 @@ class Exchange:
     """One request on its way through the application, and back.
 
     `route` is the path template under which the exchange is counted. `is_timed`: its duration is
-    measured; a long poll's is not. `counted_as`: the status in the metrics, if it is another than the answer's. `is_cut_short`: the body failed, and no middleware may end it as
-    if it were complete. `must_close`: the connection ends with the answer; None: the body was not
-    looked at, and the headers decide.
+    measured; a long poll's is not. `counted_as`: the status in the metrics, if it is another than
+    the answer's. `is_cut_short`: the body failed, and no middleware may end it as if it were
+    complete. `must_close`: the connection ends with the answer; None: the body was not looked at,
+    and the headers decide. `on_answer` is given the status before the answer is sent.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Exchange:
         "is_cut_short",
         "is_timed",
         "must_close",
+        "on_answer",
         "request_id",
         "route",
     )
@@ -62,6 +64,7 @@ class Exchange:
         self.counted_as: int | None = None
         self.is_cut_short = False
         self.must_close: bool | None = None
+        self.on_answer: Callable[[Exchange, int], None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a part of the answer."""
@@ -78,6 +81,8 @@ class Exchange:
         took = perf_counter() - self._began
         counted_as = self.counted_as or status
         self._requests.note(self.route, self._method, counted_as, took if self.is_timed else None)
+        if self.on_answer is not None:
+            self.on_answer(self, status)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "request",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -30,6 +31,7 @@ from api.surfaces import Surface
 from api.turns import LARGE_BYTES, READ, Turns
 from zaqar_notify.errors import NotifyError, RateExceeded, ServiceStopping, StorageUnavailable
 from zaqar_notify.metrics import CALLER_GONE, OVER_RATE
+from zaqar_notify.operations.audit import note_request
 from zaqar_notify.service import Service
 
 _WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -68,6 +70,7 @@ class SurfaceRoute(BaseRoute):
         self._turns = turns
         self._paths = Paths(surface.resources, surface.prefix)
         self._public_path = service.settings.public_path
+        self._is_audited = service.settings.audit
         self._outage = service.health.outage
         for resource in surface.resources:
             service.metrics.requests.expect(resource.path, resource.by_method)
@@ -93,6 +96,8 @@ class SurfaceRoute(BaseRoute):
         exchange.route = resource.path
         call = call_of(scope, receive, self._public_path)
         call.names = scope["path_params"]
+        if self._is_audited and call.method in _WRITING:
+            exchange.on_answer = partial(_audit, call, resource)
         try:
             answer = await self._gate.answer(self._surface, resource, call)
             if self._outage.is_on and call.method in _WRITING:
@@ -128,6 +133,20 @@ class SurfaceRoute(BaseRoute):
         elif not isinstance(error, NotifyError | RequestRefused):
             facts = {"action": "request_failed", **exchange.facts()}
             logger.error("request failed", exc_info=error, extra=facts)
+
+
+def _audit(call: Call, resource: Resource, exchange: Exchange, status: int) -> None:
+    """Record a request to change something; its answer is about to be sent."""
+    operation = resource.by_method.get(call.method)
+    note_request(
+        getattr(call, "caller", None),
+        rule=operation.rule if operation is not None else None,
+        queue=call.names.get("queue_name"),
+        method=call.method,
+        path=call.path,
+        status=int(status),
+        **exchange.facts(),
+    )
 
 
 class ShortWay:

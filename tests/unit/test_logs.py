@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from zaqar_notify.operations import log_rate, logs
-from zaqar_notify.operations.log_rate import PER_KIND, PER_PROJECT, LogRate
+from zaqar_notify.operations.log_rate import AUDIT, PER_KIND, PER_PROJECT, LogRate
 
 
 class Log:
@@ -111,6 +111,13 @@ def test_invented_projects_do_not_lift_the_rate(log: Log) -> None:
 def test_debug_records_are_all_written(log: Log) -> None:
     for _ in range(PER_KIND + 1):
         log.logger.debug("flow", extra={"action": "flow"})
+
+    assert len(log.lines) == PER_KIND + 1
+
+
+def test_records_of_the_audit_are_all_written(log: Log) -> None:
+    for _ in range(PER_KIND + 1):
+        log.logger.info("asked", extra={"action": AUDIT, "project": "p"})
 
     assert len(log.lines) == PER_KIND + 1
 

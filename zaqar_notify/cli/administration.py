@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Command, Given, Result, ask, run_on_store
 from zaqar_notify.operations.single import DATABASE, with_set_quotas_only
 from zaqar_notify.settings import Settings, load_settings
@@ -35,6 +36,8 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
         NotifyError: The store is away, or the command refuses.
     """
     settings = load_settings()
+    if settings.audit:
+        logs.configure(settings.log_level, settings.log_format)
     directory = directory_of(data, settings)
     if directory is None:
         return asyncio.run(run_on_store(settings.store_uri, settings, command, given, _tell))

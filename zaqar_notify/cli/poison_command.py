@@ -49,7 +49,13 @@ async def tend(site: Site, wish: Wish, tell: Tell) -> Found:
     return found
 
 
-TEND = Command("poison", Wish, Found, tend)
+def audited(wish: Wish) -> dict[str, object] | None:
+    if wish.verb == "list":
+        return None
+    return {"rule": f"poison:{wish.verb}", "job": wish.job}
+
+
+TEND = Command("poison", Wish, Found, tend, audited)
 
 
 def register(app: typer.Typer) -> None:

@@ -41,7 +41,13 @@ async def tend(site: Site, wish: Wish, tell: Tell) -> list[ShownQuota]:
     return list(await report(site.storage, defaults_of(site.settings), wish.project))
 
 
-TEND = Command("quota", Wish, list[ShownQuota], tend)
+def audited(wish: Wish) -> dict[str, object] | None:
+    if not wish.words:
+        return None
+    return {"rule": "quotas:update", "project": wish.project, "values": " ".join(wish.words)}
+
+
+TEND = Command("quota", Wish, list[ShownQuota], tend, audited)
 
 
 def register(app: typer.Typer) -> None:

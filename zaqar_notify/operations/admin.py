@@ -22,6 +22,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from zaqar_notify.errors import NotifyError, StartRefused
+from zaqar_notify.operations.audit import note_command
 
 if TYPE_CHECKING:
     from zaqar_notify.clock import Clock
@@ -54,12 +55,31 @@ class Command(Generic[Given, Result]):
     """A command: its name, the types of its argument and its result, and its function.
 
     The function raises `StartRefused` or an error of the domain with the sentence for the operator.
+    `audited` gives the facts for the audit of a command that changes something; None: it changes
+    nothing.
     """
 
     name: str
     given: type[Given]
     result: type[Result]
     run: Callable[[Site, Given, Tell], Awaitable[Result]]
+    audited: Callable[[Given], Mapping[str, object] | None] = lambda _: None
+
+    async def perform(self, site: Site, given: Given, tell: Tell) -> Result:
+        """Run it, and record it where that is wanted."""
+        facts = self.audited(given)
+        if facts is None or not site.settings.audit:
+            return await self.run(site, given, tell)
+        status = "failed"
+        try:
+            result = await self.run(site, given, tell)
+            status = "done"
+            return result
+        except (StartRefused, NotifyError):
+            status = "refused"
+            raise
+        finally:
+            note_command(status=status, **facts)
 
 
 class _Request(msgspec.Struct):
@@ -89,7 +109,7 @@ async def run_on_store(
     storage = await open_storage(uri, unreliable=settings.unreliable, keys=settings.keyring)
     try:
         async with store_clock(storage) as clock:
-            return await command.run(Site(storage, settings, clock), given, tell)
+            return await command.perform(Site(storage, settings, clock), given, tell)
     finally:
         await storage.close()
 
@@ -202,7 +222,7 @@ class _Desk:
             if command is None:
                 raise StartRefused(f"The process that runs has no command {name!r}; restart it")
             given = msgspec.json.decode(asked.given, type=command.given)
-            result = await command.run(self._site, given, lambda text: send(_Line(told=text)))
+            result = await command.perform(self._site, given, lambda text: send(_Line(told=text)))
             send(_Line(result=msgspec.Raw(msgspec.json.encode(result))))
         except (StartRefused, NotifyError) as error:
             send(_Line(refused=str(error)))

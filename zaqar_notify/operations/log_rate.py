@@ -14,12 +14,15 @@ PER_PROJECT = 100
 """Records of one kind about one project in a window; those about none count as one more project's."""
 PER_KIND = 1000
 
+AUDIT = "audit"
+"""The action of records of the audit, which all are wanted."""
+
 
 class LogRate(logging.Filter):
     """Keeps a handler's records of each kind within a rate, and logs how many were left out.
 
-    The kind is the record's action, or its logger when it has none. Debug records have no bound, since
-    an operator switches them on to see each.
+    The kind is the record's action, or its logger when it has none. Debug records and those of the audit
+    have no bound, since an operator switches them on to see each.
     """
 
     def __init__(self, handler: logging.Handler) -> None:
@@ -37,7 +40,7 @@ class LogRate(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = str(getattr(record, "action", record.name))
-        if record.levelno <= logging.DEBUG:
+        if record.levelno <= logging.DEBUG or kind == AUDIT:
             return True
         project = str(getattr(record, "project", ""))
         with self._lock:

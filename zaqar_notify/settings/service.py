@@ -161,6 +161,10 @@ class LogSettings(Section):
     log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for machines."
     )
+    audit: bool = Field(
+        False,
+        description="Log a record of each request that changes something: who, what, and the status; at any log level.",
+    )
     metrics: bool = Field(
         True,
         description="Show Prometheus metrics at GET /metrics of the API, without authentication; they name no project and no queue.",

@@ -1,0 +1,54 @@
+"""The audit: one log record for each change that a caller asked for, also when it was refused.
+
+A record says who asked for what, and the outcome. It has no body, no query and no secret.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from zaqar_notify.auth import Caller
+from zaqar_notify.operations.log_rate import AUDIT
+
+LONGEST = 256
+"""Characters of a value that a client chose. Paths may be much longer."""
+
+logger = logging.getLogger(__name__)
+# A level of its own: no level of the log leaves a record out.
+logger.setLevel(logging.INFO)
+
+
+def note_request(caller: Caller | None, **facts: object) -> None:
+    """Record a request; a caller of None was refused before it was known.
+
+    Args:
+        facts: `rule`, `queue`, `method`, `path`, `status` and the ids of the request.
+    """
+    who: dict[str, object] = {}
+    if caller is not None:
+        who = {
+            "how": caller.how,
+            "user": caller.user,
+            "token_id": caller.token_id,
+            "project": caller.project,
+        }
+    _note("A change was asked for", who | facts)
+
+
+def note_command(*, status: str, **facts: object) -> None:
+    """Record a command of the operator.
+
+    Args:
+        status: `done`, `refused` or `failed`.
+        facts: `rule`, and what it was done to.
+    """
+    _note("A command was given", {"how": "command", **facts, "status": status})
+
+
+def _note(message: str, facts: dict[str, object]) -> None:
+    shown = {
+        name: value[:LONGEST] if isinstance(value, str) else value
+        for name, value in facts.items()
+        if value is not None
+    }
+    logger.info(message, extra={"action": AUDIT, **shown})
