@@ -15,7 +15,7 @@ PER_PROJECT = 100
 PER_KIND = 1000
 
 AUDIT = "audit"
-"""The action of records of the audit, which all are wanted."""
+"""The action of the records of the audit. All of them are written."""
 
 
 class LogRate(logging.Filter):
