@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import Answer
-from api.authentication import TrustedHeaders
+from api.authentication import authenticator_of
 from api.browsers import for_browsers
 from api.documentation import add_documentation
 from api.errors import failure, method_not_allowed, refused
@@ -27,8 +27,12 @@ from api.routing import FaultRoute, ShortWay, SurfaceRoute, UnknownPaths
 from api.turns import Turns
 from zaqar_notify import __version__
 from zaqar_notify.auth import Policy, load_policy
+from zaqar_notify.auth.keystone import open_keystone
 from zaqar_notify.metrics import METHODS, OTHER
 from zaqar_notify.service import Service
+
+if TYPE_CHECKING:
+    from zaqar_notify.auth.keystone.validator import Keystone
 
 TITLE = "zaqar-notify"
 
@@ -42,9 +46,8 @@ class NotifyAPI(FastAPI):
     the OpenAPI document.
     """
 
-    def __init__(self, service: Service, policy: Policy) -> None:
-        authenticator = TrustedHeaders(service.settings, service.clock)
-        self._surfaces = surfaces(service.settings, authenticator)
+    def __init__(self, service: Service, policy: Policy, keystone: Keystone | None) -> None:
+        self._surfaces = surfaces(service.settings, authenticator_of(service, keystone))
         turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
         gate = Gate(service, policy, turns)
         # The busy surface first; `_surface_of` needs the one without a prefix last.
@@ -77,7 +80,7 @@ class NotifyAPI(FastAPI):
         self._request_ids = request_ids()
         self._requests = service.metrics.requests
         self._requests.expect(OTHER, METHODS)
-        self.router.default = UnknownPaths(by_prefix, service, otherwise=self.router.default)
+        self.router.default = UnknownPaths(by_prefix, gate, service, otherwise=self.router.default)
         add_documentation(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,13 +121,19 @@ class NotifyAPI(FastAPI):
         return self.openapi_schema
 
 
-def create_app(service: Service, policy: Policy | None = None) -> FastAPI:
+def create_app(
+    service: Service, policy: Policy | None = None, keystone: Keystone | None = None
+) -> FastAPI:
     """The ASGI application. The caller of this function opens and closes the service's store.
 
     Args:
         policy: None takes the one that the settings name; it does not follow the changes of its file.
+        keystone: The validator of Keystone's tokens; None opens one if the settings believe them.
     """
-    return NotifyAPI(service, policy or load_policy(service.settings))
+    settings = service.settings
+    if keystone is None and "keystone" in settings.auth:
+        keystone = open_keystone(settings)
+    return NotifyAPI(service, policy or load_policy(settings), keystone)
 
 
 def _place_below(root_path: str, scope: Scope) -> None:

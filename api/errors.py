@@ -18,6 +18,7 @@ from api.refusals import (
     ParameterInvalid,
     RequestRefused,
     SubscriptionNotConfirmed,
+    Unauthorized,
     UnsupportedPatchType,
 )
 from api.requests import Call
@@ -54,6 +55,7 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     ClaimNotHeld: (HTTPStatus.BAD_REQUEST, "Unable to delete"),
     SubscriptionNotChanged: (HTTPStatus.BAD_REQUEST, "Unable to update subscription"),
     SubscriptionNotConfirmed: (HTTPStatus.BAD_REQUEST, "Unable to confirm subscription"),
+    Unauthorized: (HTTPStatus.UNAUTHORIZED, "Unauthorized"),
     NotPermitted: (HTTPStatus.FORBIDDEN, "Not authorized"),
     QuotaExceeded: (HTTPStatus.FORBIDDEN, "Quota exceeded"),
     MessageIsClaimed: (HTTPStatus.FORBIDDEN, "Unable to delete"),
@@ -70,11 +72,20 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
 VARY = (b"Vary", b"Accept")
 
 
+class KeystoneError(msgspec.Struct):
+    """Why a request was refused, as Keystone's own middleware says it."""
+
+    code: int
+    title: str
+    message: str
+
+
 class Error(msgspec.Struct):
-    """Why a request was refused."""
+    """Why a request was refused; `error` says it once more in an answer 401."""
 
     title: str
     description: str | msgspec.UnsetType = msgspec.UNSET
+    error: KeystoneError | msgspec.UnsetType = msgspec.UNSET
 
 
 def response_for(kind: type[NotifyError]) -> tuple[HTTPStatus, str]:
@@ -109,6 +120,8 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
     Args:
         href: Link to the resource of the request.
     """
+    if isinstance(error, Unauthorized):
+        return unauthorized(error)
     status, title = response_for(type(error))
     description = str(error)
     headers = [VARY]
@@ -125,6 +138,14 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
     elif isinstance(error, SubscriptionExists) and method == "POST":
         headers.append((b"Location", href.encode("ascii")))
     return _error(status, title, description, *headers)
+
+
+def unauthorized(error: Unauthorized) -> Answer:
+    """The answer to a request without a valid token, in Keystone's form and in Zaqar's."""
+    status, title = response_for(Unauthorized)
+    body = Error(title, str(error), KeystoneError(status, title, str(error)))
+    challenges = ((b"WWW-Authenticate", challenge) for challenge in error.challenges)
+    return Answer(status, msgspec.json.encode(body), (VARY, *challenges))
 
 
 def failure(request_id: bytes) -> Answer:

@@ -8,12 +8,15 @@ from api.requests import Call
 from api.resources import Handler, Resource
 from api.surfaces import Surface
 from api.turns import Turns
-from zaqar_notify.auth import Policy, Target
-from zaqar_notify.delivery.installation import installation_mark, is_own_delivery
+from zaqar_notify.auth import Caller, Policy, Target
+from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.delivery.installation import has_proof, installation_mark, is_own_delivery
 from zaqar_notify.errors import NotifyError, OwnDelivery, RuleNotPermitted, SignatureRefused
 from zaqar_notify.service import Service
 
 _READING = frozenset({"GET", "HEAD"})
+_UNPROVEN = frozenset({"none", "proxy"})
+"""Callers that gave neither a token nor a signature; a webhook of ours could be one."""
 
 
 class Gate:
@@ -27,7 +30,9 @@ class Gate:
 
     def fault(self, call: Call) -> NotifyError | None:
         """The error of a request that is refused on every path; None: it is not refused here."""
-        return OwnDelivery() if is_own_delivery(call.headers, self._mark) else call.fault
+        if is_own_delivery(call.headers, self._mark) and not has_proof(call.headers):
+            return OwnDelivery()
+        return call.fault
 
     async def answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
         """The handler's answer to the request.
@@ -41,9 +46,10 @@ class Gate:
         if call.method == "OPTIONS":
             return resource.options()
         if not resource.is_open:
-            call.caller = await surface.authenticator.authenticate(call)
+            call.caller = await self.caller(surface, call)
             if call.caller.signed_paths and not resource.is_signable:
                 raise SignatureRefused
+            call.needs_project = resource.needs_project
             surface.admit(call, self._service.settings)
         operation = resource.by_method.get(call.method)
         if operation is None:
@@ -55,6 +61,17 @@ class Gate:
         if resource.is_open or call.method not in _READING:
             return await operation.handler(self._service, call)
         return await self._read(operation.handler, call)
+
+    async def caller(self, surface: Surface, call: Call) -> Caller:
+        """The caller, if the request may be answered at all.
+
+        Raises:
+            NotifyError: The request's token or signature does not verify, or it is a delivery of ours.
+        """
+        caller = await surface.authenticator.authenticate(call)
+        if caller.how in _UNPROVEN and is_own_delivery(call.headers, self._mark):
+            raise OwnDelivery
+        return caller
 
     async def _read(self, handler: Handler, call: Call) -> Answer:
         """The answer to a reading request, made in a turn of its project."""
@@ -72,3 +89,4 @@ class Gate:
         target = Target(project, call.names.get("queue_name"))
         if not self._policy.permits(call.caller, rule, target):
             raise RuleNotPermitted(rule)
+        check_queue(call.caller, target.queue_name)

@@ -12,7 +12,7 @@ import orjson
 from starlette.types import Message
 
 from api.answers import Answer
-from api.refusals import MethodNotAllowed
+from api.refusals import MethodNotAllowed, Unauthorized
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.surfaces import Documented, Surface
@@ -38,6 +38,7 @@ COMMON_ERRORS = (
     RateExceeded("requests_per_second", 2000, 1),
     *OPEN_ERRORS,
     RuleNotPermitted("messages:create"),
+    Unauthorized("The request has no token", ()),
     # The answer to a pre-signed request.
     SignatureRefused(),
 )

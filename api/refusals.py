@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
 from zaqar_notify.errors import NotifyError, ValidationFailed
+
+
+class Unauthorized(NotifyError):
+    """The request proves no identity; `challenges` are the values of `WWW-Authenticate`."""
+
+    def __init__(self, description: str, challenges: Sequence[bytes]) -> None:
+        super().__init__(description)
+        self.challenges = challenges
 
 
 class ParameterInvalid(ValidationFailed):

@@ -35,7 +35,7 @@ class Call:
     `client_id`, and `ref` if the path names a queue. `names` are the path's parameters. `path`
     lacks the prefix of the public URL; links have the prefix. `fault` is an error in the headers
     that refuses the request on every path. `turn` is the turn of a reading request. `is_waiting`:
-    the request is a long poll.
+    the request is a long poll. `needs_project`: the operation is about one project.
     """
 
     __slots__ = (
@@ -50,6 +50,7 @@ class Call:
         "is_waiting",
         "method",
         "names",
+        "needs_project",
         "path",
         "prefix",
         "project",
@@ -88,6 +89,7 @@ class Call:
         self._receive = receive
         self._received = False
         self.is_waiting = False
+        self.needs_project = True
         self.content_length = int(self.headers.get(b"content-length", b"0"))
         self.has_body = self.content_length > 0
         coding = self.headers.get(b"transfer-encoding")

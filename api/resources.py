@@ -95,12 +95,14 @@ class Resource:
     Args:
         is_open: The resource needs no identity: no `Client-ID` and no project.
         is_signable: A pre-signed URL that covers the path can call the resource.
+        needs_project: The operations are about one project. An operator can call others without naming one.
     """
 
     path: str
     operations: Mapping[Method, Operation]
     is_open: bool = False
     is_signable: bool = True
+    needs_project: bool = True
     by_method: Mapping[str, Operation] = field(init=False)
     allow: bytes = field(init=False)
 

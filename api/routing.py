@@ -193,10 +193,13 @@ class FaultRoute(BaseRoute):
 
 
 class UnknownPaths:
-    """Answers unknown paths below a surface's prefix in the surface's form of errors."""
+    """Answers unknown paths in the form of errors of the surface that they lie below."""
 
-    def __init__(self, surfaces: Sequence[Surface], service: Service, otherwise: ASGIApp) -> None:
+    def __init__(
+        self, surfaces: Sequence[Surface], gate: Gate, service: Service, otherwise: ASGIApp
+    ) -> None:
         self._surfaces = surfaces
+        self._gate = gate
         self._public_path = service.settings.public_path
         self._otherwise = otherwise
 
@@ -204,11 +207,19 @@ class UnknownPaths:
         if scope["type"] == "http":
             call = call_of(scope, receive, self._public_path)
             surface = _surface_of(call, self._surfaces)
-            if surface.prefix:
-                answer = surface.errors(PathUnknown(), call)
-                await send_answer(answer, call, receive, send)
+            error = await self._error(surface, call)
+            if error is not None:
+                await send_answer(surface.errors(error, call), call, receive, send)
                 return
         await self._otherwise(scope, receive, send)
+
+    async def _error(self, surface: Surface, call: Call) -> Exception | None:
+        """None: FastAPI answers. Only callers with a valid token learn which paths there are."""
+        try:
+            await self._gate.caller(surface, call)
+        except NotifyError as error:
+            return error
+        return PathUnknown() if surface.prefix else None
 
 
 def _surface_of(call: Call, surfaces: Sequence[Surface]) -> Surface:

@@ -10,6 +10,8 @@ NotifyError
 ├── NotPermitted
 │   ├── RuleNotPermitted        the policy's rule for it says no           403
 │   ├── QuotaExceeded           the project has as much as it may          403
+│   ├── ProjectNotPermitted     the token is another project's             403
+│   ├── QueueNotPermitted       the token is confined to other queues      403
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
 │   ├── ConfirmationNotSigned   to confirm is the subscriber's to do       403
 │   └── OwnDelivery             a webhook of ours that leads back to us    403
@@ -103,6 +105,20 @@ class QuotaExceeded(NotPermitted):
             "for a larger quota"
         )
         self.name = name
+
+
+class ProjectNotPermitted(NotPermitted):
+    def __init__(self, named: str) -> None:
+        super().__init__(
+            f"The token is not of the project {named[:80]!r} that X-Project-ID names; leave the header out"
+        )
+
+
+class QueueNotPermitted(NotPermitted):
+    def __init__(self, pattern: str) -> None:
+        super().__init__(
+            f"The token is confined to queues that match {pattern!r}; name such a queue"
+        )
 
 
 class MessageIsClaimed(NotPermitted):

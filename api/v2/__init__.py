@@ -9,7 +9,7 @@ from api.authentication import Authenticator
 from api.errors import answer_to
 from api.resources import Resource
 from api.surfaces import Surface
-from api.v2 import claims, discovery, health, messages, queues, quotas, subscriptions
+from api.v2 import claims, discovery, health, messages, queues, quotas, subscriptions, tokens
 from api.v2.admission import admit
 from api.v2.documented import DOCUMENTED
 from zaqar_notify.settings import Settings
@@ -24,6 +24,7 @@ RESOURCES: tuple[Resource, ...] = (
     *messages.RESOURCES,
     *claims.RESOURCES,
     *subscriptions.RESOURCES,
+    *tokens.RESOURCES,
     *quotas.RESOURCES,
     *health.RESOURCES,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from api.headers import admits_json, canonical_uuid, free_client_id, without_project
 from api.refusals import HeaderInvalid, NotAcceptable
 from api.requests import Call
+from zaqar_notify.auth import is_operator
 from zaqar_notify.rules.names import queue_ref
 from zaqar_notify.settings import Settings
 
@@ -34,9 +35,9 @@ def admit(call: Call, settings: Settings) -> None:
         call.client_id = canonical_uuid(client_id)
     else:
         call.client_id = free_client_id(client_id, settings)
-    if call.caller.project is None:
+    if call.caller.project is None and (call.needs_project or not is_operator(call.caller)):
         raise without_project(headers)
-    call.project = call.caller.project
+    call.project = call.caller.project or ""
     name = call.names.get("queue_name")
     if name is not None:
         call.ref = queue_ref(call.project, name)

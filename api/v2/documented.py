@@ -31,6 +31,9 @@ DOCUMENTED = Documented(
     names={
         "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
         "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
+        "token_id": Parameter(
+            "token_id", "The token's id.", str, "0661794c5e3a40b6c1f2a93d5e7b8c90"
+        ),
         "project_id": Parameter("project_id", "The project whose quotas they are.", str, "demo"),
         "claim_id": Parameter("claim_id", "The claim's id.", str, CLAIM_ID),
         "subscription_id": Parameter(

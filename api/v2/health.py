@@ -82,5 +82,7 @@ ADMIN_RESOURCES = (
                 "Served with the setting ZAQAR_ADMIN_MODE.",
             )
         },
+        is_signable=False,
+        needs_project=False,
     ),
 )

@@ -21,9 +21,10 @@ from api.v2.query import Query
 from api.v2.shapes import age, instant, message_href
 from api.v2.share import read_share
 from zaqar_notify import queues
+from zaqar_notify.auth.confinement import check_all_queues, check_queue
 from zaqar_notify.clock import host_now
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
-from zaqar_notify.metadata import KNOWN_KEYS, shown, warn_of_combinations
+from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, shown, warn_of_combinations
 from zaqar_notify.models import JsonObject, OldestNewest
 from zaqar_notify.rules.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.rules.signing import wire_instant
@@ -41,6 +42,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(service.settings.max_queue_metadata)
     metadata = read_metadata(body)
+    check_queue(call.caller, metadata.get(DEAD_LETTER_QUEUE))
     created = await queues.create(service, call.ref, metadata)
     _warn_of_unread(metadata, call.warn)
     warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
@@ -57,6 +59,9 @@ async def patch(service: Service, call: Call) -> Answer:
     except ValidationFailed as error:
         raise BodyInvalid(str(error)) from error
     operations = read_patch(body, call.header(b"content-type"))
+    for each in operations:
+        if each.key == DEAD_LETTER_QUEUE:
+            check_queue(call.caller, each.value)
     metadata = await queues.patch(service, call.ref, operations)
     _warn_of_unread({each.key: each.value for each in operations if each.op != "remove"}, call.warn)
     warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
@@ -69,6 +74,7 @@ async def delete(service: Service, call: Call) -> Answer:
 
 
 async def list_queues(service: Service, call: Call) -> Answer:
+    check_all_queues(call.caller)
     query = Query(call.query_string)
     detailed = query.boolean("detailed")
     found = await queues.list_queues(

@@ -63,5 +63,6 @@ RESOURCES = (
             ),
         },
         is_signable=False,
+        needs_project=False,
     ),
 )

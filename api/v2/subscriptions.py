@@ -16,7 +16,8 @@ from api.v2.links import confirmation_path, next_links, queue_href
 from api.v2.query import Query
 from api.v2.shapes import given_up, subscription
 from zaqar_notify import subscriptions
-from zaqar_notify.delivery.subscribers import check_ttl, warn_of_options
+from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.delivery.subscribers import check_ttl, subscribed_queue, warn_of_options
 from zaqar_notify.errors import (
     SubscriptionDoesNotExist,
     SubscriptionExists,
@@ -40,6 +41,7 @@ FIXED = ("project", "queue")
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
     asked = _read_object(body)
+    _check_subscriber(call, asked)
     _warn_of_unread(service, asked, call.warn)
     created = await subscriptions.create(
         service,
@@ -74,6 +76,7 @@ async def show(service: Service, call: Call) -> Answer:
 async def change(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
     asked = _read_object(body)
+    _check_subscriber(call, asked)
     _warn_of_unread(service, asked, call.warn)
     if any(key in asked for key in FIXED):
         raise SubscriptionNotChanged
@@ -132,6 +135,13 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
             "links": orjson.Fragment(links),
         }
     )
+
+
+def _check_subscriber(call: Call, asked: JsonObject) -> None:
+    """Refuse a subscriber that is a queue out of the caller's reach."""
+    subscriber = asked.get("subscriber")
+    if isinstance(subscriber, str):
+        check_queue(call.caller, subscribed_queue(subscriber))
 
 
 def _read_object(body: bytes) -> JsonObject:

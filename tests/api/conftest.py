@@ -20,7 +20,9 @@ from api.connection import Connection
 from tests.api.documented import DOCUMENTATION
 from tests.clock import ManualClock
 from tests.kinds import KINDS
-from zaqar_notify.auth import Policy
+from zaqar_notify.auth import Policy, tokens
+from zaqar_notify.auth.keystone.validator import Keystone
+from zaqar_notify.auth.tokens import AskedToken
 from zaqar_notify.cli.serving import Server
 from zaqar_notify.clock import Clock
 from zaqar_notify.operations.certificate import certificate_of
@@ -156,10 +158,12 @@ class StartApi(Protocol):
 
 
 @asynccontextmanager
-async def running(service: Service, policy: Policy | None = None) -> AsyncIterator[Api]:
+async def running(
+    service: Service, policy: Policy | None = None, keystone: Keystone | None = None
+) -> AsyncIterator[Api]:
     """The server on a free port; every request that was begun has ended at the end."""
     server = Server(
-        create_app(service, policy),
+        create_app(service, policy, *(() if keystone is None else (keystone,))),
         service.settings,
         certificate=certificate_of(service.settings),
         on_started=lambda: None,
@@ -197,7 +201,7 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
         async def start(
             *, clock: Clock | None = clock, policy: Policy | None = None, **settings: object
         ) -> Api:
-            wanted = Settings(**settings)
+            wanted = Settings(**{"auth": "none", **settings})
             storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db", keys=wanted.keyring)
             stack.push_async_callback(storage.close)
             service = Service(
@@ -216,3 +220,10 @@ async def start_api(tmp_path: Path, clock: ManualClock) -> AsyncIterator[StartAp
 async def api(start_api: Callable[[], Awaitable[Api]]) -> Api:
     """An API with the default settings, at the test's clock."""
     return await start_api()
+
+
+async def make_token(api: Api, **asked: Any) -> str:
+    """The secret of a new token, a member's of the tests' project unless `asked` says otherwise."""
+    wanted = AskedToken(**{"project": PROJECT, **asked})
+    made = await tokens.create(api.service.storage, wanted, now=api.service.clock.now())
+    return made.secret

@@ -61,7 +61,7 @@ def service(portal: BlockingPortal, tmp_path: Path) -> Iterator[Service]:
     storage = portal.call(open_storage, f"sqlite://{tmp_path}/zaqar.db")
     yield Service(
         storage=storage,
-        settings=Settings(),
+        settings=Settings(auth="none"),
         clock=storage.clock,
         doorbell=SilentDoorbell(),
         kinds=KINDS,

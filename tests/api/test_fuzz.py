@@ -211,6 +211,8 @@ class Fuzzed:
             "message_id": json.loads(messages)["resources"][0].rpartition("/")[2],
             "claim_id": json.loads(claimed)["messages"][0]["href"].rpartition("=")[2],
             "subscription_id": json.loads(subscribed)["subscription_id"],
+            "project_id": project,
+            "token_id": "0" * 32,
         }
 
     async def _contents(self, project: str) -> list[object]:
@@ -285,6 +287,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         service = Service(
             storage=storage,
             settings=Settings(
+                auth="none",
                 webhook_secret="master",
                 signed_url_secrets="secret",
                 require_confirmation=True,

@@ -9,7 +9,7 @@ import pytest
 
 from sinks.guard import AddressGuard
 from sinks.webhook import WebhookSink
-from tests.api.conftest import Api, StartApi
+from tests.api.conftest import Api, StartApi, make_token
 from tests.sinks.builders import delivery_to
 from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.models import MessageType, Outcome
@@ -90,12 +90,14 @@ async def test_the_mark_is_of_no_use_to_others(start_api: StartApi) -> None:
     assert "queue:NAME" in ours.json["description"]
 
 
-async def test_a_marked_request_with_a_token_is_judged_by_it(start_api: StartApi) -> None:
-    api = await start_api(webhook_secret="master")
+@pytest.mark.parametrize(("auth", "status"), [("token", 200), ("none", 403)])
+async def test_a_marked_request_needs_a_token_that_was_verified(
+    start_api: StartApi, auth: str, status: int
+) -> None:
+    api = await start_api(webhook_secret="master", auth=auth)
     mark = installation_mark(api.service.settings)
+    token = await make_token(api)
 
-    reply = await api.get(
-        "/v2/queues", headers={"Zaqar-Installation": mark, "X-Auth-Token": "token"}
-    )
+    reply = await api.get("/v2/queues", headers={"Zaqar-Installation": mark, "X-Auth-Token": token})
 
-    assert reply.status == 200
+    assert reply.status == status

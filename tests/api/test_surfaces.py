@@ -103,7 +103,7 @@ async def test_a_wire_is_documented_as_it_is(api: Api) -> None:
     documented = (await api.get("/openapi.json")).json["paths"]["/texts/{queue_name}"]["post"]
 
     assert [parameter["name"] for parameter in documented["parameters"]] == ["queue_name"]
-    assert set(documented["responses"]) == {"202", "403", "404", "405", "500", "503"}
+    assert set(documented["responses"]) == {"202", "401", "403", "404", "405", "500", "503"}
     assert documented["responses"]["405"]["content"] == {
         "text/plain": {"schema": {"type": "string"}, "example": "405!"}
     }

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from zaqar_notify.auth.callers import Caller, How
+from zaqar_notify.auth.known_tokens import KnownTokens
 from zaqar_notify.auth.policies import Policy, Target, following, load_policy
 from zaqar_notify.auth.remembered import Remembered
+from zaqar_notify.auth.tokens import is_operator
 
-__all__ = ["Caller", "How", "Policy", "Remembered", "Target", "following", "load_policy"]
+__all__ = [
+    "Caller",
+    "How",
+    "KnownTokens",
+    "Policy",
+    "Remembered",
+    "Target",
+    "following",
+    "is_operator",
+    "load_policy",
+]

@@ -21,9 +21,10 @@ from zaqar_notify.cli import (
     restored_command,
     server_commands,
     subscription_commands,
+    token_command,
 )
 from zaqar_notify.cli.commands import Commands, ServiceAddress
-from zaqar_notify.client import DEFAULT_PROJECT, DEFAULT_URL
+from zaqar_notify.client import DEFAULT_URL
 
 __all__ = ["app", "main"]
 
@@ -45,6 +46,7 @@ poison_command.register(app)
 policy_command.register(app)
 quota_command.register(app)
 restored_command.register(app)
+token_command.register(app)
 
 
 def main() -> None:
@@ -65,8 +67,16 @@ def address(
         str, typer.Option(envvar="ZAQAR_URL", help="Address of the service.")
     ] = DEFAULT_URL,
     project: Annotated[
-        str, typer.Option(envvar="ZAQAR_PROJECT", help="Project that owns the queues.")
-    ] = DEFAULT_PROJECT,
+        str | None,
+        typer.Option(
+            envvar="ZAQAR_PROJECT",
+            help="Project that owns the queues; by default the token's, or `default` without a token.",
+        ),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="ZAQAR_TOKEN", help="Token, where the service asks for one."),
+    ] = None,
     client_id: Annotated[
         str | None,
         typer.Option(
@@ -95,4 +105,6 @@ def address(
     Exit codes: 0 done (also if no message could be claimed), 1 refused by the service or unable to
     start, 2 the command is not understood, 3 the service can't be reached, 130 interrupted.
     """
-    context.obj = ServiceAddress(url=url, project=project, client_id=client_id, ca_file=ca_file)
+    context.obj = ServiceAddress(
+        url=url, project=project, token=token, client_id=client_id, ca_file=ca_file
+    )

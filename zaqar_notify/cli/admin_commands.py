@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from zaqar_notify.cli import doctor_command, poison_command, quota_command
+from zaqar_notify.cli import doctor_command, poison_command, quota_command, token_command
 from zaqar_notify.operations.admin import Command
 
 COMMANDS: tuple[Command[Any, Any], ...] = (
     doctor_command.LOOK,
     poison_command.TEND,
     quota_command.TEND,
+    token_command.MAKE,
+    token_command.FIND,
+    token_command.REMOVE,
 )

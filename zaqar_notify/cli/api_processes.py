@@ -18,6 +18,7 @@ from api.app import create_app
 from api.doorbell import BrokerDoorbell
 from sinks.registry import load_kinds
 from zaqar_notify.auth import Policy, following, load_policy
+from zaqar_notify.auth.keystone import asked_keystone
 from zaqar_notify.cli.serving import (
     Server,
     listen,
@@ -27,9 +28,10 @@ from zaqar_notify.cli.serving import (
     url_of,
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
-from zaqar_notify.cli.welcome import client
+from zaqar_notify.cli.welcome import client, make_token
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.operations import logs
+from zaqar_notify.operations.believing import with_authentication
 from zaqar_notify.operations.broker import celery_application
 from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.cluster import (
@@ -59,18 +61,18 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
     policy = load_policy(settings)
     if processes > 1:
         listeners = listen_for_each(host, port, processes)
+        settings = with_authentication(settings, listeners)
         # Announced by the parent, for all of its processes.
         with announced(port_of(listeners[0]), mark):
             _serve_in_many(settings, policy, listeners, certificate)
         return
-    with (
-        contextlib.closing(listen(host, port)) as listener,
-        announced(port_of(listener), mark),
-    ):
+    with contextlib.closing(listen(host, port)) as listener:
+        settings = with_authentication(settings, [listener])
         on_started = partial(print, _welcome(listener, settings), flush=True)
-        uvloop.run(
-            _serve(settings, policy, listener, certificate, processes=1, on_started=on_started)
-        )
+        with announced(port_of(listener), mark):
+            uvloop.run(
+                _serve(settings, policy, listener, certificate, processes=1, on_started=on_started)
+            )
 
 
 def _serve_in_many(
@@ -118,7 +120,10 @@ def _serve_in_many(
 def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
     url = url_of(listener, settings)
     command = f"{client(url, settings.tls_cert_file)} ping"
-    return f"zaqar-notify serves {url}{how}. Check it with: {command}"
+    sentence = f"zaqar-notify serves {url}{how}. Check it with: {command}"
+    if "token" not in settings.auth:
+        return sentence
+    return f"{sentence}\nRequests need a token; make one with: {make_token()}"
 
 
 async def _serve(
@@ -145,13 +150,9 @@ async def _serve(
                 kinds=kinds,
             )
             service.metrics.broker = doorbell
-            server = Server(
-                create_app(service, policy),
-                settings,
-                certificate=certificate,
-                on_started=on_started,
-            )
-            async with following(policy):
+            async with asked_keystone(settings) as keystone, following(policy):
+                app = create_app(service, policy, keystone)
+                server = Server(app, settings, certificate=certificate, on_started=on_started)
                 await serve_until_stopped(server, service, listener)
     finally:
         doorbell.close()

@@ -26,7 +26,8 @@ class ServiceAddress:
     """The options before the command; `Client` takes the same."""
 
     url: str
-    project: str
+    project: str | None
+    token: str | None
     client_id: str | None
     ca_file: str | None
 
@@ -66,6 +67,7 @@ def open_client(
         address.project,
         address.client_id,
         ca_file=address.ca_file,
+        token=address.token,
         pauses_seconds=pauses_seconds,
         on_warning=lambda sentence: print(f"Warning: {printable(sentence)}", file=sys.stderr),
     )

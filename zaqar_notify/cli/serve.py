@@ -17,13 +17,16 @@ from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.doorbell import LocalDoorbell
 from zaqar_notify.auth import Policy, following, load_policy
+from zaqar_notify.auth.keystone import asked_keystone
+from zaqar_notify.auth.tokens import AskedToken, create
 from zaqar_notify.cli.admin_commands import COMMANDS
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
-from zaqar_notify.cli.welcome import things_to_try
+from zaqar_notify.cli.welcome import make_token, things_to_try
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
+from zaqar_notify.operations.believing import NONE, is_loopback, with_authentication
 from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.single import (
     DATABASE,
@@ -34,6 +37,7 @@ from zaqar_notify.operations.single import (
 )
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
 logger = logging.getLogger(__name__)
@@ -55,9 +59,10 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
             extra={"action": "database_made", "path": str(data / DATABASE)},
         )
     policy = load_policy(settings)
-    listener = listen(host, port)
-    with contextlib.closing(listener), announced(port_of(listener), installation_mark(settings)):
-        uvloop.run(_serve(settings, policy, listener, data, certificate))
+    with contextlib.closing(listen(host, port)) as listener:
+        settings = with_authentication(settings, [listener])
+        with announced(port_of(listener), installation_mark(settings)):
+            uvloop.run(_serve(settings, policy, listener, data, certificate))
 
 
 async def _serve(
@@ -73,14 +78,19 @@ async def _serve(
         doorbell = LocalDoorbell()
         service = Service(storage, settings, storage.clock, doorbell, kinds)
         engine = build_engine(service, doorbell)
-        server = Server(
-            create_app(service, policy),
-            settings,
-            certificate=certificate,
-            on_started=lambda: _welcome(listener, settings, data),
-        )
+        first_token = await _first_token(storage, settings, listener)
         site = Site(storage, settings, storage.clock)
-        async with serving_commands(site, COMMANDS, data), following(policy):
+        async with (
+            asked_keystone(settings) as keystone,
+            serving_commands(site, COMMANDS, data),
+            following(policy),
+        ):
+            server = Server(
+                create_app(service, policy, keystone),
+                settings,
+                certificate=certificate,
+                on_started=lambda: _welcome(listener, settings, data, first_token),
+            )
             await serve_until_stopped(server, service, listener, engine)
     finally:
         await storage.close()
@@ -104,20 +114,43 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
     )
 
 
-def _welcome(listener: socket.socket, settings: Settings, data: Path) -> None:
+async def _first_token(storage: Storage, settings: Settings, listener: socket.socket) -> str | None:
+    """The secret of an operator's token, made if others can reach the service and it has no token yet."""
+    if "token" not in settings.auth or is_loopback(listener):
+        return None
+    if await storage.control.tokens.list(None, marker=None, limit=1):
+        return None
+    asked = AskedToken(None, "operator", name="first start")
+    return (await create(storage, asked, now=storage.clock.now())).secret
+
+
+def _welcome(
+    listener: socket.socket, settings: Settings, data: Path, first_token: str | None
+) -> None:
     url = url_of(listener, settings)
     allowed = ", ".join(str(network) for network in settings.delivery_allow) or "no address"
-    readable = "" if settings.tls_cert_file else "no connection is encrypted, "
-    print(
-        f"""zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}
-
-Not for production without a proxy in front: the service has no authentication and believes the
-project that a client names, {readable}and deliveries may reach {allowed}
-beside public addresses.
-
-Try:
-{things_to_try(url, settings.tls_cert_file)}
-
-Stop with Ctrl-C.""",
-        flush=True,
+    needs_token = settings.auth != NONE
+    lines = [f"zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}", ""]
+    if needs_token:
+        lines.append(f"Requests need a token ({' or '.join(settings.auth)}).")
+    else:
+        lines.append("Everybody who reaches this address is believed to be any project.")
+    readable = "" if settings.tls_cert_file else "no connection is encrypted, and "
+    lines.append(
+        f"Not for production as it is: {readable}deliveries may reach {allowed}\n"
+        "beside public addresses."
     )
+    if first_token is not None:
+        lines += [
+            "",
+            "This operator's token reaches every project. It is shown only now. To make others:",
+            f"  {make_token(data)}",
+            f"  {make_token(data)} --scope operator",
+        ]
+    lines += ["", "Try:"]
+    if "token" in settings.auth:
+        lines.append(f"  export ZAQAR_TOKEN={first_token or f'$({make_token(data)})'}")
+    lines.append(
+        f"{things_to_try(url, settings.tls_cert_file, needs_token=needs_token)}\n\nStop with Ctrl-C."
+    )
+    print("\n".join(lines), flush=True)

@@ -26,15 +26,24 @@ def client(url: str, ca_file: str = "") -> str:
     return f"{program()} --url {quote(url)}{trusting} --project {PROJECT}"
 
 
-def things_to_try(url: str, ca_file: str = "") -> str:
+def make_token(data: Path | None = None) -> str:
+    """The command that makes a token for the project of these examples."""
+    where = "" if data is None else f" --data {quote(str(data.resolve()))}"
+    return f"{program()} token create --project {PROJECT}{where}"
+
+
+def things_to_try(url: str, ca_file: str = "", *, needs_token: bool = False) -> str:
     """A post, a page and a follower of one queue, in one project.
 
     Args:
         ca_file: A certificate that the commands trust instead of the system's; empty: none.
+        needs_token: The commands send the token in `ZAQAR_TOKEN`.
     """
     curl = f"curl --cacert {quote(ca_file)} -i" if ca_file else "curl -i"
     messages = f"{url}/v2/queues/hello/messages"
     headers = f"-H 'Client-ID: {secrets.token_hex(16)}' -H 'X-Project-ID: {PROJECT}'"
+    if needs_token:
+        headers += ' -H "Authorization: Bearer $ZAQAR_TOKEN"'
     return f"""\
   {curl} {quote(messages)} {headers} \\
        -H 'Content-Type: application/json' -d '{{"messages": [{{"body": "hi"}}]}}'

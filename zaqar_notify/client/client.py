@@ -70,9 +70,10 @@ class Client:
     def __init__(
         self,
         url: str = DEFAULT_URL,
-        project: str = DEFAULT_PROJECT,
+        project: str | None = None,
         client_id: str | None = None,
         *,
+        token: str | None = None,
         timeout_seconds: float = 30,
         pauses_seconds: Sequence[float] = PAUSES_SECONDS,
         session: requests.Session | None = None,
@@ -81,6 +82,8 @@ class Client:
     ) -> None:
         """
         Args:
+            project: None takes the token's; without a token, `DEFAULT_PROJECT`.
+            token: A tenant token or Keystone's, where the service asks for one.
             client_id: A UUID; None makes one for this client. Listings with `echo=False` leave out
                 messages that were posted under it.
             timeout_seconds: For an answer, beyond the time that the service was asked to wait.
@@ -92,9 +95,15 @@ class Client:
                 effect. None: it becomes a Python warning, `ServiceWarning`.
         """
         self.client_id = client_id or str(uuid.uuid4())
+        headers = {"Client-ID": self.client_id}
+        if project is None and not token:
+            project = DEFAULT_PROJECT
+        if project is not None:
+            headers["X-Project-ID"] = project
         self._transport = Transport(
             url,
-            headers={"Client-ID": self.client_id, "X-Project-ID": project},
+            headers=headers,
+            token=token,
             timeout_seconds=timeout_seconds,
             pauses_seconds=pauses_seconds,
             session=session,

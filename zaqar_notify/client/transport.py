@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 import requests
+from requests.auth import AuthBase
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from zaqar_notify.client.errors import BY_STATUS, ServiceError, ServiceUnreachable
@@ -39,6 +40,7 @@ class Transport:
         url: str,
         *,
         headers: Mapping[str, str],
+        token: str | None,
         timeout_seconds: float,
         pauses_seconds: Sequence[float],
         session: requests.Session | None,
@@ -54,6 +56,7 @@ class Transport:
             raise ServiceUnreachable(f"There is no file {ca_file} with the certificate of a CA")
         self.url = url.rstrip("/").removesuffix("/v2")
         self._headers = headers
+        self._auth = _Bearer(token.strip()) if token else None
         self._timeout_seconds = timeout_seconds
         self._pauses_seconds = pauses_seconds
         self._session = session or requests.Session()
@@ -124,6 +127,7 @@ class Transport:
             params=_query(parameters or {}),
             data=body,
             headers={**self._headers, **(headers or {})},
+            auth=self._auth,
             timeout=(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds + wait),
             allow_redirects=False,
             # Given with each request: otherwise the environment wins over the session's own.
@@ -151,6 +155,17 @@ class Transport:
                 f"{self.url} did not answer within {self._timeout_seconds:g} seconds"
             )
         return ServiceUnreachable(f"{self.url} gave no answer: {type(error).__name__}")
+
+
+class _Bearer(AuthBase):
+    """Sends the token. A header alone would give way to what `~/.netrc` says of the host."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 def _query(parameters: Parameters) -> dict[str, str]:

@@ -22,7 +22,7 @@ _LABEL = b"zaqar-notify installation mark"
 _MARK_DIGITS = 32
 _MARK_KEY = MARK_HEADER.lower().encode()
 _PROOFS = (b"x-auth-token", b"authorization", b"url-signature")
-"""Headers that authenticate a request: with them, the mark does not count."""
+"""Headers that authenticate a request: once they are verified, the mark does not count."""
 
 
 def installation_mark(settings: Settings) -> str:
@@ -36,11 +36,14 @@ def installation_mark(settings: Settings) -> str:
 
 
 def is_own_delivery(headers: Mapping[bytes, bytes], mark: str) -> bool:
-    """Whether a request is a delivery of this installation, with neither token nor signature."""
+    """Whether a request is a delivery of this installation."""
     given = headers.get(_MARK_KEY)
-    if given is None or not hmac.compare_digest(given, mark.encode()):
-        return False
-    return not any(proof in headers for proof in _PROOFS)
+    return given is not None and hmac.compare_digest(given, mark.encode())
+
+
+def has_proof(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request has a token or a signature, verified or not."""
+    return any(proof in headers for proof in _PROOFS)
 
 
 @contextmanager

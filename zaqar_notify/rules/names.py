@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
-from zaqar_notify.errors import ProjectInvalid, QueueNameInvalid
+from zaqar_notify.errors import ProjectInvalid, QueueNameInvalid, ValidationFailed
 from zaqar_notify.models import QueueRef
 
 MAX_PROJECT_CHARACTERS = 256
 
 # Clients and proxies take "." and ".." out of a path: such a queue could be made and not reached.
 _QUEUE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
+_HEADER_TEXT = re.compile(r"[!-~\xa1-\xff](?:[ -~\xa0-\xff]*[!-~\xa1-\xff])?")
 
 
 def is_queue_name(name: str) -> bool:
@@ -38,3 +39,17 @@ def check_project(project: str) -> str:
     if len(project) > MAX_PROJECT_CHARACTERS:
         raise ProjectInvalid(len(project), MAX_PROJECT_CHARACTERS)
     return project
+
+
+def check_new_project(project: str) -> None:
+    """Refuse a project that requests could not name.
+
+    Raises:
+        ProjectInvalid: Its name is too long.
+        ValidationFailed: No header can have its name.
+    """
+    if not _HEADER_TEXT.fullmatch(check_project(project)):
+        raise ValidationFailed(
+            f"project {project[:80]!r} can't be named by a header: it must not be empty, nor begin or end with a "
+            "space, and its characters must be printable Latin-1"
+        )

@@ -38,7 +38,12 @@ def digest_of(text: str) -> bytes | None:
         return None
     if text[-_CHECK_DIGITS:] != _check_digits(text[:-_CHECK_DIGITS]):
         return None
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return sha256(text)
+
+
+def sha256(secret: str) -> bytes:
+    """The digest by which a token is stored and found."""
+    return hashlib.sha256(secret.encode("ascii")).digest()
 
 
 def check_pattern(pattern: str) -> None:

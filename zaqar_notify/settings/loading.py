@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import SecretStr, ValidationError
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.settings.authentication import AuthenticationSettings
 from zaqar_notify.settings.delivery import (
     DeliverySettings,
     MailSettings,
@@ -36,6 +37,7 @@ CONFIG_FILE = "ZAQAR_CONFIG_FILE"
 CLIENT_NAMES = (
     "ZAQAR_URL",
     "ZAQAR_PROJECT",
+    "ZAQAR_TOKEN",
     "ZAQAR_CLIENT_ID",
     "ZAQAR_CA_FILE",
     "ZAQAR_RECEIVE_SECRET",
@@ -54,6 +56,7 @@ class Settings(
     DeliverySettings,
     MailSettings,
     SecuritySettings,
+    AuthenticationSettings,
     KeystoneSettings,
     PolicySettings,
     ServiceSettings,

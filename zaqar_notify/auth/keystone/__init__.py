@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from zaqar_notify.auth.keystone.account import Account, read_account
@@ -11,7 +13,7 @@ from zaqar_notify.settings import Settings
 if TYPE_CHECKING:
     from zaqar_notify.auth.keystone.validator import Keystone
 
-__all__ = ["Account", "open_keystone", "read_account"]
+__all__ = ["Account", "asked_keystone", "open_keystone", "read_account"]
 
 EXTRA = "pip install 'zaqar-notify[openstack]'"
 
@@ -34,3 +36,20 @@ def open_keystone(settings: Settings) -> Keystone:
         cache_seconds=settings.keystone_cache_seconds,
         timeout_seconds=settings.keystone_timeout_seconds,
     )
+
+
+@asynccontextmanager
+async def asked_keystone(settings: Settings) -> AsyncIterator[Keystone | None]:
+    """The validator while it is used; None: these settings believe no token of Keystone.
+
+    Raises:
+        StartRefused: As `open_keystone`.
+    """
+    if "keystone" not in settings.auth:
+        yield None
+        return
+    keystone = open_keystone(settings)
+    try:
+        yield keystone
+    finally:
+        await keystone.close()

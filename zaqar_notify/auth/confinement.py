@@ -1,0 +1,27 @@
+"""Tokens that are confined to the queues of a pattern."""
+
+from __future__ import annotations
+
+from zaqar_notify.auth.callers import Caller
+from zaqar_notify.errors import QueueNotPermitted
+from zaqar_notify.rules.tokens import covers
+
+
+def check_queue(caller: Caller, name: object) -> None:
+    """Refuse a queue that is out of the caller's reach; what is no name of a queue is refused elsewhere.
+
+    Raises:
+        QueueNotPermitted: The caller's token is confined to other queues.
+    """
+    if caller.queues is not None and isinstance(name, str) and not covers(caller.queues, name):
+        raise QueueNotPermitted(caller.queues)
+
+
+def check_all_queues(caller: Caller) -> None:
+    """Refuse an operation on all queues of a project.
+
+    Raises:
+        QueueNotPermitted: The caller's token is confined to some of them.
+    """
+    if caller.queues is not None:
+        raise QueueNotPermitted(caller.queues)
