@@ -101,7 +101,7 @@ async def purge(
         await service.storage.subscriptions.delete_all(ref)
 
 
-def share(
+async def share(
     service: Service,
     ref: QueueRef,
     *,
@@ -110,6 +110,8 @@ def share(
     expires_at: datetime,
 ) -> str:
     """The signature by which its holder uses these paths of the queue's project without a token.
+
+    The store is asked for the generation, so a signature that is made after a revocation counts.
 
     Raises:
         ValidationFailed: There is no key to sign with.
@@ -123,4 +125,10 @@ def share(
         methods=methods,
         project=ref.project,
         expires=expires_at,
+        generation=await service.storage.control.shares.generation(ref),
     )
+
+
+async def revoke_shares(service: Service, ref: QueueRef) -> None:
+    """Revoke all signatures that were made for the queue so far."""
+    await service.storage.control.shares.revoke(ref, now=service.clock.now())

@@ -132,8 +132,13 @@ async def purge(service: Service, call: Call) -> Answer:
 
 async def share(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SMALL_BODY)
-    asked = read_share(body, queue_href=queue_href(call), now=host_now(service.clock))
-    signature = queues.share(
+    asked = read_share(
+        body,
+        queue_href=queue_href(call),
+        now=host_now(service.clock),
+        max_seconds=service.settings.signed_url_max_seconds,
+    )
+    signature = await queues.share(
         service, call.ref, paths=asked.paths, methods=asked.methods, expires_at=asked.expires_at
     )
     return document(
@@ -145,6 +150,11 @@ async def share(service: Service, call: Call) -> Answer:
             "signature": signature,
         }
     )
+
+
+async def revoke_shares(service: Service, call: Call) -> Answer:
+    await queues.revoke_shares(service, call.ref)
+    return NO_CONTENT
 
 
 def _warn_of_unread(metadata: JsonObject, warn: Warn) -> None:
@@ -313,7 +323,15 @@ RESOURCES = (
                     )
                 },
                 body=Body(schemas.Share(["messages"], ["GET"], "2030-01-01T00:00:00")),
-            )
+            ),
+            "DELETE": Operation(
+                revoke_shares,
+                "queues:share",
+                "Revoke a queue's pre-signed URLs",
+                {204: Reply("All that were made before are refused from now on")},
+                description="Another process may take them for 3 seconds more. Links that confirm a "
+                "subscription are not revoked.",
+            ),
         },
     ),
 )

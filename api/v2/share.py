@@ -26,10 +26,11 @@ class Share(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
-def read_share(body: bytes, *, queue_href: str, now: datetime) -> Share:
+def read_share(body: bytes, *, queue_href: str, now: datetime, max_seconds: int = 0) -> Share:
     """Read `{"paths"?, "methods"?, "expires"?}`.
 
-    Null and empty take the default: the path of messages, GET, and a day from now.
+    Null and empty take the default: the path of messages, GET, and a day from now, or `max_seconds` if that is
+    less. `max_seconds` is the longest life; 0: there is no limit.
 
     Raises:
         BodyInvalid: The body is no object.
@@ -49,7 +50,7 @@ def read_share(body: bytes, *, queue_href: str, now: datetime) -> Share:
     return Share(
         [f"{queue_href}/{name}" for name in names],
         _chosen(document, "methods", among=_METHODS, default="GET"),
-        _expiry(document.get("expires"), now),
+        _expiry(document.get("expires"), now, max_seconds),
     )
 
 
@@ -67,9 +68,10 @@ def _chosen(document: JsonObject, field: str, *, among: Sequence[str], default: 
     return sorted(set(words))
 
 
-def _expiry(value: object, now: datetime) -> datetime:
+def _expiry(value: object, now: datetime, max_seconds: int) -> datetime:
+    longest = timedelta(seconds=max_seconds) if max_seconds else None
     if value is None:
-        return (now + _LIFE).replace(microsecond=0)
+        return (now + min(_LIFE, longest or _LIFE)).replace(microsecond=0)
     if not isinstance(value, str):
         raise ValidationFailed("expires must be a string, an ISO 8601 instant")
     try:
@@ -80,4 +82,8 @@ def _expiry(value: object, now: datetime) -> datetime:
         ) from error
     if expires <= now:
         raise ValidationFailed(f"expires {value[:80]!r} is not in the future")
+    if longest is not None and expires > now + longest:
+        raise ValidationFailed(
+            f"expires {value[:80]!r} is too far away: a pre-signed URL lives at most {max_seconds} seconds here"
+        )
     return expires

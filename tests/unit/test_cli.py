@@ -67,6 +67,7 @@ def test_help_names_every_command() -> None:
         ("subscription", ["list", "delete"]),
         ("poison", ["list", "retry", "drop"]),
         ("policy", ["list"]),
+        ("share", ["revoke"]),
     ],
 )
 def test_commands_for_collections_are_a_singular_noun_with_verbs(

@@ -20,6 +20,7 @@ from zaqar_notify.cli import (
     quota_command,
     restored_command,
     server_commands,
+    share_command,
     subscription_commands,
     token_command,
 )
@@ -39,6 +40,7 @@ app = typer.Typer(
 server_commands.register(app)
 client_commands.register(app)
 queue_commands.register(app)
+share_command.register(app)
 subscription_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)

@@ -355,6 +355,10 @@ class Client:
         )
         return read(answer, SignedUrl)
 
+    def revoke_shares(self, queue: str) -> None:
+        """Revoke all access to the queue that `share` gave before."""
+        self._transport.send("DELETE", f"{queue_path(queue)}/share")
+
     # Subscriptions
 
     def subscribe(

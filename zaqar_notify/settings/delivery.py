@@ -167,6 +167,10 @@ class SecuritySettings(Section):
     signed_url_secrets: Secrets = Field(
         (), description="Keys of pre-signed URLs, comma separated; the first signs, all verify."
     )
+    signed_url_max_seconds: Seconds = Field(
+        0,
+        description="Longest life of a pre-signed URL, seconds; 0: no limit. Links that confirm a subscription live as long as the subscription.",
+    )
     webhook_secret: SecretStr = Field(
         SecretStr(""),
         description="Master key from which each subscription's webhook signing secret is derived.",
