@@ -16,10 +16,9 @@ from api.credentials import token_of
 from api.headers import project_or_none
 from api.refusals import Unauthorized
 from api.requests import Call
-from zaqar_notify.auth import Caller, KnownTokens, is_operator
-from zaqar_notify.clock import Clock, host_now
+from api.signatures import Signatures
+from zaqar_notify.auth import Caller, KnownTokens, Revocations, is_operator
 from zaqar_notify.errors import ProjectNotPermitted
-from zaqar_notify.rules.signing import verify_url
 from zaqar_notify.rules.tokens import PREFIX
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -40,49 +39,29 @@ class Authenticator(Protocol):
         """
 
 
-class Signatures:
-    """Verifies pre-signed requests."""
+class SignatureFirst:
+    """Judges a request with `URL-Signature` by the signature alone, and leaves others to another authenticator."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._secrets = [secret.get_secret_value() for secret in settings.signed_url_secrets]
-        self._clock = clock
+    def __init__(self, signatures: Signatures, others: Authenticator) -> None:
+        self._signatures = signatures
+        self._others = others
 
-    def caller(self, request: Call) -> Caller:
-        """The caller that the signature stands for: it has no user, no roles, and the right to what was signed.
-
-        Raises:
-            SignatureRefused: The signature does not cover the request.
-        """
-        project = project_or_none(request.headers) or None
-        paths = request.header(b"url-paths") or ""
-        verify_url(
-            self._secrets,
-            signature=request.header(b"url-signature") or "",
-            paths_header=paths,
-            methods_header=request.header(b"url-methods") or "",
-            expires_header=request.header(b"url-expires") or "",
-            project=project or "",
-            method=request.method,
-            path=request.path,
-            prefix=request.prefix,
-            now=host_now(self._clock),
-        )
-        return Caller(project, signed_paths=tuple(paths.split(",")), how="signature")
+    async def authenticate(self, request: Call) -> Caller:
+        if b"url-signature" in request.headers:
+            return await self._signatures.caller(request)
+        return await self._others.authenticate(request)
 
 
 class TrustedHeaders:
     """Trusts the project that a request names, and the roles and the user that a trusted proxy names."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._signatures = Signatures(settings, clock)
+    def __init__(self, settings: Settings) -> None:
         self._default_project = settings.default_project or None
         self._has_proxy = settings.trust_proxy
         self._roles = MEMBER | {"operator"} if settings.admin_mode else MEMBER
 
     async def authenticate(self, request: Call) -> Caller:
         headers = request.headers
-        if b"url-signature" in headers:
-            return self._signatures.caller(request)
         project = project_or_none(headers)
         project = self._default_project if project is None else project or None
         roles = request.header(b"x-roles") if self._has_proxy else None
@@ -95,15 +74,7 @@ class TrustedHeaders:
 class VerifiedTokens:
     """Believes tenant tokens, Keystone's tokens, or both."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        *,
-        tenants: KnownTokens | None,
-        keystone: Keystone | None,
-    ) -> None:
-        self._signatures = Signatures(settings, clock)
+    def __init__(self, *, tenants: KnownTokens | None, keystone: Keystone | None) -> None:
         self._tenants = tenants
         self._keystone = keystone
         challenges = (
@@ -113,8 +84,6 @@ class VerifiedTokens:
         self._challenges = tuple(each for each in challenges if each is not None)
 
     async def authenticate(self, request: Call) -> Caller:
-        if b"url-signature" in request.headers:
-            return self._signatures.caller(request)
         token = token_of(request.headers, self._challenges)
         if token.startswith(PREFIX):
             return await self._tenant(token, request)
@@ -144,9 +113,15 @@ class VerifiedTokens:
 
 def authenticator_of(service: Service, keystone: Keystone | None) -> Authenticator:
     """The authenticator that the settings name."""
+    revocations = Revocations(service.storage.control.shares)
+    signatures = Signatures(service.settings, service.clock, revocations)
+    return SignatureFirst(signatures, _without_signature(service, keystone))
+
+
+def _without_signature(service: Service, keystone: Keystone | None) -> Authenticator:
     settings = service.settings
     if settings.auth == ("none",):
-        return TrustedHeaders(settings, service.clock)
+        return TrustedHeaders(settings)
     has_tokens = "token" in settings.auth or not settings.auth
     tenants = KnownTokens(service.storage.control.tokens, service.clock) if has_tokens else None
-    return VerifiedTokens(settings, service.clock, tenants=tenants, keystone=keystone)
+    return VerifiedTokens(tenants=tenants, keystone=keystone)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from api.authentication import TrustedHeaders
 from api.routes import surfaces
 from api.surfaces import Surface
-from zaqar_notify.clock import SystemClock
 from zaqar_notify.settings import Settings
 
 
 def surfaces_with(settings: Settings) -> tuple[Surface, ...]:
-    return surfaces(settings, TrustedHeaders(settings, SystemClock()))
+    return surfaces(settings, TrustedHeaders(settings))
 
 
 RESOURCES = tuple(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.api.conftest import PROJECT, Api, StartApi
+from tests.api.conftest import PROJECT, Api, StartApi, running
 from tests.clock import ManualClock
+from zaqar_notify.rules.signing import sign_url, wire_instant
 
 
 @pytest.fixture
@@ -168,3 +171,111 @@ async def test_a_share_of_subscriptions_opens_neither_their_secrets_nor_their_pa
     assert (await api.get(f"{path}/secret", headers=headers)).status == 404
     assert (await api.post(f"{path}/secret", headers=headers)).status == 404
     assert (await api.get(f"{path}/undelivered", headers=headers)).status == 404
+
+
+MESSAGES = "/v2/queues/q/messages"
+
+
+async def status_of(api: Api, headers: dict[str, Any], path: str = MESSAGES) -> int:
+    return (await api.get(path, headers=headers)).status
+
+
+async def test_a_revocation_ends_all_that_were_made_before_and_none_made_after(api: Api) -> None:
+    before, of_another_queue = await share(api), await share(api, queue="r")
+
+    revoked = await api.delete("/v2/queues/q/share")
+
+    assert (revoked.status, revoked.body) == (204, b"")
+    assert await status_of(api, before) == 404
+    assert await status_of(api, await share(api)) == 200
+    assert await status_of(api, of_another_queue, "/v2/queues/r/messages") == 200
+
+
+async def test_each_revocation_ends_those_made_since_the_last(api: Api) -> None:
+    await api.delete("/v2/queues/q/share")
+    between = await share(api)
+
+    await api.delete("/v2/queues/q/share")
+
+    assert await status_of(api, between) == 404
+    assert await status_of(api, await share(api)) == 200
+
+
+async def test_a_deleted_queue_s_urls_stay_revoked(api: Api) -> None:
+    await api.put("/v2/queues/q")
+    before = await share(api)
+    await api.delete("/v2/queues/q/share")
+
+    await api.delete("/v2/queues/q")
+
+    assert await status_of(api, before) == 404
+
+
+async def test_another_project_s_queue_of_the_same_name_is_not_revoked(api: Api) -> None:
+    mine = await share(api)
+
+    await api.delete("/v2/queues/q/share", headers={"X-Project-ID": "p2"})
+
+    assert await status_of(api, mine) == 200
+
+
+async def test_a_process_that_has_not_seen_the_revocation_takes_a_new_signature(api: Api) -> None:
+    async with running(api.service) as other:
+        assert await status_of(other, await share(api)) == 200
+
+        await api.delete("/v2/queues/q/share")
+
+        assert await status_of(other, await share(api)) == 200
+
+
+async def test_a_queue_that_was_never_revoked_has_zaqar_s_signatures(api: Api) -> None:
+    await api.delete("/v2/queues/r/share")
+
+    signatures = [(await share(api, queue=name))["URL-Signature"] for name in ("q", "r")]
+
+    assert [bool(re.fullmatch("[0-9a-f]{64}", each)) for each in signatures] == [True, False]
+
+
+async def test_a_share_that_would_live_too_long_is_refused_with_the_limit(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api(signed_url_secrets="secret", signed_url_max_seconds=3600)
+    longest, longer = (
+        (clock.now() + timedelta(seconds=seconds)).isoformat() for seconds in (3600, 3601)
+    )
+
+    refused = await api.post("/v2/queues/q/share", {"expires": longer})
+
+    assert (refused.status, refused.title) == (400, "Invalid API request")
+    assert "at most 3600 seconds" in refused.json["description"]
+    assert await status_of(api, await share(api, expires=longest)) == 200
+
+
+async def test_a_share_lives_no_longer_by_default_than_it_may(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api(signed_url_secrets="secret", signed_url_max_seconds=60)
+    headers = await share(api)
+
+    clock.advance(seconds=60)
+
+    assert await status_of(api, headers) == 404
+
+
+async def test_a_signature_from_before_the_limit_that_lives_longer_is_refused(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api(signed_url_secrets="secret", signed_url_max_seconds=3600)
+    expires = clock.now() + timedelta(days=1)
+    headers = {
+        "URL-Signature": sign_url(
+            "secret", paths=[MESSAGES], methods=["GET"], project=PROJECT, expires=expires
+        ),
+        "URL-Methods": "GET",
+        "URL-Paths": MESSAGES,
+        "URL-Expires": wire_instant(expires),
+    }
+
+    assert await status_of(api, headers) == 404
+    clock.advance(seconds=86400 - 3600)
+    assert await status_of(api, headers) == 200

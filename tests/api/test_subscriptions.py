@@ -388,6 +388,39 @@ async def test_the_confirmation_s_headers_confirm_with_any_client_id(start_api: 
     assert (await api.get(path)).json["confirmed"] is True
 
 
+async def test_neither_a_revocation_nor_a_longest_life_of_shares_ends_a_link_to_confirm(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(**CONFIRMING, signed_url_max_seconds=60)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    [payload] = await confirmations(api)
+    await api.delete("/v2/queues/q/share")
+
+    reply = await api.put(
+        f"{path}/confirm", payload["SubscribeBody"], headers=signed_headers(payload)
+    )
+
+    assert reply.status == 204
+    assert (await api.get(path)).json["confirmed"] is True
+
+
+async def test_a_revoked_share_of_subscriptions_confirms_and_leaves_nothing(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(signed_url_secrets="secret")
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/confirm"
+    shared = await api.post("/v2/queues/q/share", {"paths": ["subscriptions"], "methods": ["PUT"]})
+    await api.delete("/v2/queues/q/share")
+    headers = {
+        "URL-Signature": shared.json["signature"],
+        "URL-Methods": "PUT",
+        "URL-Paths": shared.json["paths"][0],
+        "URL-Expires": shared.json["expires"],
+    }
+
+    assert (await api.put(path, {"confirmed": False}, headers=headers)).status == 404
+
+
 async def test_nobody_but_the_subscriber_confirms_where_confirmation_is_required(
     start_api: StartApi,
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -246,6 +247,27 @@ def test_stats_count_the_messages(client: Client, queue: str) -> None:
     assert headings.split() == ["FREE", "CLAIMED", "TOTAL", "OLDEST", "NEWEST"]
     assert counts.split()[:3] == ["2", "1", "3"]
     assert printed("queue", "stats", queue)["total"] == 3
+
+
+def test_a_revocation_ends_the_access_that_was_shared(
+    service: Service, client: Client, queue: str
+) -> None:
+    def status() -> int:
+        headers = {**signed.headers, "Client-ID": "0" * 32}
+        url = f"{service.url}/v2/queues/{queue}/messages"
+        return requests.get(url, headers=headers, timeout=10).status_code
+
+    signed = client.share(queue)
+    assert status() == 200
+    assert run("share", "revoke", queue).stdout == ""
+
+    # Any process refuses it within three seconds; the one that revokes is no exception.
+    deadline = time.monotonic() + 10
+    while status() != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    signed = client.share(queue)
+    assert status() == 200
 
 
 def test_queues_are_listed_for_the_project(queue: str) -> None:

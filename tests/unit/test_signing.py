@@ -20,6 +20,7 @@ from zaqar_notify.rules.signing import (
     sign_webhook,
     verify_url,
     webhook_secrets,
+    wire_instant,
 )
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -321,6 +322,84 @@ def test_a_project_with_a_crafted_name_cannot_sign_for_another() -> None:
     request["method"] = "POST"
 
     assert refused(request)
+
+
+def of_generation(generation: int) -> Presigned:
+    request = presigned()
+    request["signature"] = sign_url(
+        "k1",
+        paths=["/v2/queues/q1/messages"],
+        methods=["GET", "POST"],
+        project="p1",
+        expires=NOW + timedelta(hours=1),
+        generation=generation,
+    )
+    return request
+
+
+@given(generation=st.integers(0, 2**63 - 1))
+def test_a_signature_tells_its_generation(generation: int) -> None:
+    assert verify_url(["k2", "k1"], **of_generation(generation)).generation == generation
+
+
+@given(one=st.integers(0, 2**63 - 1), other=st.integers(1, 2**63 - 1))
+def test_a_signature_of_one_generation_cannot_pass_for_another(one: int, other: int) -> None:
+    request = of_generation(one)
+    digest = request["signature"].rpartition(".")[2]
+
+    request["signature"] = f"{other:x}.{digest}"
+
+    assert refused(request) is (one != other)
+
+
+@pytest.mark.parametrize("claimed", ["", "0", "01", "G", "-1", "+1", " 1", "1_0", "1" * 17, "1.1"])
+def test_a_generation_is_written_in_one_way(claimed: str) -> None:
+    request = of_generation(1)
+    request["signature"] = f"{claimed}.{request['signature'].rpartition('.')[2]}"
+
+    assert refused(request)
+
+
+@given(
+    generation=st.integers(0, 5),
+    paths=st.lists(st.sampled_from(["/a", "/a/b", "/c", "/a/b/c"]), min_size=1),
+    methods=st.lists(st.sampled_from(["GET", "PUT", "POST"]), min_size=1),
+    method=st.sampled_from(["GET", "PUT", "POST", "DELETE"]),
+    path=st.sampled_from(["/a", "/a/b", "/ab", "/c", "/a/b/c/d", "/", ""]),
+    seconds=st.integers(-2, 2),
+    project=st.text(max_size=5).filter(lambda text: text.isprintable()),
+)
+def test_a_signed_request_is_admitted_exactly_when_it_is_within_what_was_signed(
+    generation: int,
+    paths: list[str],
+    methods: list[str],
+    method: str,
+    path: str,
+    seconds: int,
+    project: str,
+) -> None:
+    expires = NOW + timedelta(seconds=seconds)
+    request = Presigned(
+        signature=sign_url(
+            "k1",
+            paths=paths,
+            methods=methods,
+            project=project,
+            expires=expires,
+            generation=generation,
+        ),
+        paths_header=",".join(reversed(paths)),
+        methods_header=",".join(reversed(methods)),
+        expires_header=wire_instant(expires),
+        project=project,
+        method=method,
+        path=path,
+        now=NOW,
+    )
+
+    covered = any(f"{path}/".startswith(f"{signed}/") for signed in paths)
+
+    assert refused(request) is not (covered and method in methods and seconds > 0)
 
 
 @given(data=st.data())

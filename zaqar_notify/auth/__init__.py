@@ -6,6 +6,7 @@ from zaqar_notify.auth.callers import Caller, How
 from zaqar_notify.auth.known_tokens import KnownTokens
 from zaqar_notify.auth.policies import Policy, Target, following, load_policy
 from zaqar_notify.auth.remembered import Remembered
+from zaqar_notify.auth.revocations import Revocations
 from zaqar_notify.auth.tokens import is_operator
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "KnownTokens",
     "Policy",
     "Remembered",
+    "Revocations",
     "Target",
     "following",
     "is_operator",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from zaqar_notify.auth.remembered import Remembered
+from zaqar_notify.clock import running_seconds
 from zaqar_notify.errors import SignatureRefused
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.shares import Shares
@@ -16,9 +19,9 @@ MOST_KNOWN = 10_000
 class Revocations:
     """Which generation of a queue's pre-signed URLs counts."""
 
-    def __init__(self, shares: Shares) -> None:
+    def __init__(self, shares: Shares, *, now: Callable[[], float] = running_seconds) -> None:
         self._generations: Remembered[QueueRef, int] = Remembered(
-            shares.generation, seconds=KNOWN_SECONDS, unknown_seconds=0, most=MOST_KNOWN
+            shares.generation, seconds=KNOWN_SECONDS, unknown_seconds=0, most=MOST_KNOWN, now=now
         )
 
     async def check(self, ref: QueueRef, generation: int) -> None:
