@@ -338,3 +338,20 @@ def test_policy_list_shows_the_defaults_that_are_set(monkeypatch: pytest.MonkeyP
         {"method": "GET", "path": "/v2/ping"},
         {"method": "HEAD", "path": "/v2/ping"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "level"), [('"queues:get": "role:a"', "ok"), ('"queue:get": ""', "problem")]
+)
+def test_the_doctor_looks_at_the_policy_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, level: str
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    monkeypatch.setenv("ZAQAR_POLICY_FILE", str(path))
+
+    findings = json.loads(run("doctor", "--data", str(tmp_path), "--json").stdout)
+
+    [found] = [each for each in findings if each["check"] == "policy"]
+    assert found["level"] == level
+    assert str(path) in found["sentence"]

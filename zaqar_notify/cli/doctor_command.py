@@ -9,13 +9,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from zaqar_notify.auth import load_policy
 from zaqar_notify.cli.administration import directory_of
 from zaqar_notify.cli.commands import REFUSED
 from zaqar_notify.cli.output import print_json
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.findings import Finding, Level, problem
+from zaqar_notify.findings import Finding, Level, ok, problem
 from zaqar_notify.operations.admin import Command, Site, Tell, ask
-from zaqar_notify.settings import load_settings
+from zaqar_notify.settings import Settings, load_settings
 
 
 class Question(msgspec.Struct):
@@ -49,8 +50,8 @@ def doctor(
 ) -> None:
     """Check everything that a process with these settings needs; exit code 1 for a problem.
 
-    Looks at settings, store, broker, clock, mail relay, addresses, secrets and limits, and changes
-    nothing. It may be run beside the service, as the service's user and with its environment.
+    Looks at settings, store, broker, clock, mail relay, addresses, secrets, limits and policy file, and
+    changes nothing. It may be run beside the service, as the service's user and with its environment.
     """
     findings = _findings(data)
     if as_json:
@@ -78,7 +79,18 @@ def _findings(data: Path | None) -> list[Finding]:
         return [problem("sinks", str(error), "No process starts with these settings")]
     directory = directory_of(data, settings)
     running = [] if directory is None else _running(directory)
-    return asyncio.run(examine(settings, directory, kinds, running))
+    return [*asyncio.run(examine(settings, directory, kinds, running)), *_policy(settings)]
+
+
+def _policy(settings: Settings) -> list[Finding]:
+    """The finding about the policy file, if there is one."""
+    if not settings.policy_file:
+        return []
+    try:
+        load_policy(settings)
+    except StartRefused as error:
+        return [problem("policy", str(error), "No API process starts with it")]
+    return [ok("policy", f"The rules of {settings.policy_file} can be used")]
 
 
 def _running(directory: Path) -> list[Finding]:
