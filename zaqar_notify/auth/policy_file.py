@@ -62,10 +62,11 @@ class FilePolicy:
         self._stamp = stamp
         try:
             self._decide = await asyncio.to_thread(self._read)
-        except StartRefused as error:
+        except Exception as error:
             logger.error(
                 "The changed policy file can't be used; the former rules hold",
                 extra={"action": "policy_refused", "error": str(error)},
+                exc_info=None if isinstance(error, StartRefused) else error,
             )
         else:
             logger.info(
