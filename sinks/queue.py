@@ -5,11 +5,14 @@ from __future__ import annotations
 from zaqar_notify.delivery import too_many_hops
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.delivery.subscribers import subscribed_queue
-from zaqar_notify.errors import QUEUE_NAME_RULE, StorageUnavailable, ValidationFailed
+from zaqar_notify.errors import QUEUE_NAME_RULE, QuotaExceeded, StorageUnavailable, ValidationFailed
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
 from zaqar_notify.rules.names import is_queue_name
 from zaqar_notify.rules.schedules import SNS_MANAGED
 from zaqar_notify.settings import Settings
+
+NO_ROOM_PAUSE_SECONDS = 30
+"""After which a queue is tried again whose project has as many messages or queues as it may."""
 
 
 class QueueKind(Kind):
@@ -56,6 +59,11 @@ class QueueSink(Sink):
             )
         except ValidationFailed as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
+        except QuotaExceeded as error:
+            # The project makes room, or is given more: until then its messages wait.
+            return Outcome(
+                Verdict.POSTPONED, detail=str(error), retry_after_seconds=NO_ROOM_PAUSE_SECONDS
+            )
         except StorageUnavailable as error:
             # Ours, and so for all: it costs no try.
             return Outcome(Verdict.POSTPONED, detail=error.for_clients)

@@ -19,7 +19,7 @@ from workers.fan_out import FanOuts
 from workers.ledger import Ledger
 from workers.moves import Moves
 from workers.outages import Stop
-from workers.periodic import renew_regularly, sweep_regularly, turn_away_regularly
+from workers.periodic import follow_regularly, renew_regularly, sweep_regularly, turn_away_regularly
 from workers.receivers import Receivers
 from workers.recorder import Recorder
 from workers.redelivery import Redeliveries
@@ -73,7 +73,13 @@ def assemble(
         store, recorder, clock=clock, kinds=service.kinds, settings=settings, random=random
     )
     attempts = Attempts(retries, ledger, recorder, clock=clock)
-    slots = Slots(attempts.make, spawn, total=settings.delivery_concurrency)
+    limits = service.quotas.limits
+    slots = Slots(
+        attempts.make,
+        spawn,
+        total=settings.delivery_concurrency,
+        most_of=lambda project: limits.last_known_of(project).deliveries,
+    )
     untried = Untried(retries, ledger, recorder, clock=clock)
     consumers = Consumers(storage, store, spawn, clock=clock, settings=settings)
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
@@ -86,6 +92,7 @@ def assemble(
     periodic = (
         partial(renew_regularly, consumers, lease_seconds=lease_seconds, stop=stop),
         partial(turn_away_regularly, slots, untried),
+        partial(follow_regularly, limits),
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
     )

@@ -18,6 +18,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.subscribers import shown_subscriber
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Subscription
+from zaqar_notify.quotas import BELIEVED_SECONDS, KnownLimits
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 
@@ -40,6 +41,13 @@ async def renew_regularly(consumers: Consumers, *, lease_seconds: int, stop: Sto
             await consumers.renew()
         except StorageUnavailable as error:
             stop.outage.met(error)
+
+
+async def follow_regularly(limits: KnownLimits) -> None:
+    """Learn of changed quotas, until it is cancelled."""
+    while True:
+        await limits.look()
+        await asyncio.sleep(BELIEVED_SECONDS)
 
 
 async def turn_away_regularly(slots: Slots[Batch], untried: Untried) -> None:

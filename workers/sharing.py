@@ -10,15 +10,22 @@ Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 SHARE = 3
+
+
+def unlimited(_project: str) -> int:
+    return 0
 
 
 class Budget:
     """A fixed amount of slots, jobs or bytes, and how much of it each project has."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, most_of: Callable[[str], int] = unlimited) -> None:
+        """`most_of` gives the quota of a project, which bounds its share; 0: none."""
         self.total = total
+        self._most_of = most_of
         self.used = 0
         self._by_project: Counter[str] = Counter()
 
@@ -37,7 +44,8 @@ class Budget:
             del self._by_project[project]
 
     def has_room_for(self, project: str) -> bool:
-        return self._by_project[project] < SHARE * self.free
+        has, most = self._by_project[project], self._most_of(project)
+        return has < SHARE * self.free and (not most or has < most)
 
     def full(self) -> frozenset[str]:
         """The projects that may not have more now."""

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workers.endpoints import PATIENCE_SECONDS, Endpoint
-from workers.sharing import Budget
+from workers.sharing import Budget, unlimited
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +72,13 @@ class Slots(Generic[BatchT]):
         spawn: Spawn,
         *,
         total: int,
+        most_of: Callable[[str], int] = unlimited,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`perform` does a batch, and tells its endpoint of each attempt."""
+        """`perform` does a batch, and tells its endpoint of each attempt. `most_of` is a project's quota of batches under way."""
         self._perform = perform
         self._spawn = spawn
-        self._busy = Budget(total)
+        self._busy = Budget(total, most_of)
         self._busy_with_suspects = Budget(max(1, total // 4))
         self._timer = timer
         self._waiting: dict[Endpoint, deque[tuple[float, BatchT]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -13,10 +14,11 @@ from zaqar_notify.errors import (
     BodyInvalid,
     EncryptionImpossible,
     MessageDoesNotExist,
+    NotifyError,
     ValidationFailed,
 )
 from zaqar_notify.metadata import ENCRYPT, MessageRules, message_rules
-from zaqar_notify.models import JsonObject, Message, NewMessage, Page, QueueRef
+from zaqar_notify.models import JsonObject, Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.rules.jsontext import MAX_DEPTH
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.service import Service
@@ -62,12 +64,14 @@ class QueuePost(Post):
         origin: str = "",
     ) -> None:
         self._ref = ref
-        self._size = size
         self._hops = hops
         self._visited = visited
         self._origin = origin
         self._request_id = request_id
         self._settings = settings
+        self.size = size
+        self.refusal: NotifyError | None = None
+        """The error that refuses to store more. A repeated post is answered in spite of it."""
 
     def _read(self, rules: JsonObject) -> MessageRules:
         """The queue's rules for its messages.
@@ -75,13 +79,16 @@ class QueuePost(Post):
         Raises:
             ValidationFailed: It takes none of this size.
             EncryptionImpossible: There is no key for it.
+            NotifyError: `refusal`.
         """
+        if self.refusal is not None:
+            raise self.refusal
         if rules.get(ENCRYPT) and not self._settings.encryption_keys:
             raise EncryptionImpossible(self._ref.name)
         read = message_rules(rules, self._settings)
-        if self._size > read.max_post_size:
+        if self.size > read.max_post_size:
             raise ValidationFailed(
-                f"The post has {self._size} bytes; queue {self._ref.name!r} takes at most "
+                f"The post has {self.size} bytes; queue {self._ref.name!r} takes at most "
                 f"{read.max_post_size} bytes"
             )
         return read
@@ -209,7 +216,7 @@ async def post(
     request_id: str = "",
     hops: int = 0,
 ) -> Receipt:
-    """Store the messages; all of them or none. They are counted for the project's rate.
+    """Store the messages; all of them or none.
 
     Args:
         size: Bytes of the request, which the queue may bound.
@@ -217,6 +224,10 @@ async def post(
             as the first.
         hops: Queues that the messages have crossed, this one included, when a webhook of a queue's
             subscription brings them. A loop of webhooks would multiply them for ever.
+
+    Raises:
+        RateExceeded: The project posts too many.
+        QuotaExceeded: The project has no room for them, or for the queue.
     """
     settings = service.settings
     if hops > settings.delivery_max_hops:
@@ -235,11 +246,9 @@ async def post(
         hops=hops,
         settings=settings,
     )
-    posted = await service.storage.post(ref, post, now=service.clock.now())
+    posted = await _store(service, ref, post)
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
-    if posted.owes_deliveries:
-        service.doorbell.ring(service.partition_of(ref))
     return Receipt(posted.ids, post.never_seen)
 
 
@@ -257,6 +266,7 @@ async def relay(
 
     Raises:
         ValidationFailed: The queue does not take it.
+        QuotaExceeded: The project has no room for it.
     """
     relayed = RelayedPost(
         ref,
@@ -267,9 +277,18 @@ async def relay(
         request_id=request_id,
         settings=service.settings,
     )
-    posted = await service.storage.post(ref, relayed, now=service.clock.now())
+    await _store(service, ref, relayed)
+
+
+async def _store(service: Service, ref: QueueRef, post: QueuePost) -> Posted:
+    quotas, project = service.quotas, ref.project
+    async with quotas.new_bytes(project, post.size) as post.refusal:
+        posted = await service.storage.post(
+            ref, post, now=service.clock.now(), admit=partial(quotas.new_queue, project)
+        )
     if posted.owes_deliveries:
         service.doorbell.ring(service.partition_of(ref))
+    return posted
 
 
 async def page(

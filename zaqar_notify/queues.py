@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.metadata import PatchStep, checked, patched, shown
@@ -29,7 +30,12 @@ async def create(service: Service, ref: QueueRef, metadata: JsonObject) -> bool:
         Whether it was created.
     """
     checked(metadata, service.settings)
-    return await service.storage.queues.create(ref, metadata=metadata, now=service.clock.now())
+    return await service.storage.queues.create(
+        ref,
+        metadata=metadata,
+        now=service.clock.now(),
+        admit=partial(service.quotas.new_queue, ref.project),
+    )
 
 
 async def show(service: Service, ref: QueueRef) -> JsonObject:

@@ -48,7 +48,7 @@ class Service:
     quotas: Quotas = field(init=False)
 
     def __post_init__(self) -> None:
-        quotas = Quotas(self.storage, self.settings, self.metrics.quota_refusals)
+        quotas = Quotas(self.storage, self.settings, self.clock, self.metrics.quota_refusals)
         object.__setattr__(self, "quotas", quotas)
         self.storage.when_dropped(partial(note_dropped, self.metrics.deliveries))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 
@@ -71,6 +72,7 @@ async def create(
 
     Raises:
         SubscriptionExists: One of the same subscriber is confirmed.
+        QuotaExceeded: The project or the queue has as many as it may.
     """
     settings, now = service.settings, service.clock.now()
     ttl = settings.default_subscription_ttl if ttl is None else check_ttl(ttl, now)
@@ -83,15 +85,28 @@ async def create(
         created_at=now,
         expires_at=now + timedelta(seconds=ttl),
     )
-    subscription = await service.storage.subscriptions.create(
-        wanted, renew=renewal(wanted), now=now
-    )
+    subscription = await _store(service, wanted, now)
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
     if asks_to_confirm(settings):
         kind = MessageType.SUBSCRIPTION_CONFIRMATION
         await ask(service, subscription, kind, confirm_at=confirm_at, now=now)
     return subscription
+
+
+async def _store(service: Service, wanted: Subscription, now: datetime) -> Subscription:
+    ref, subscriptions, quotas = wanted.queue, service.storage.subscriptions, service.quotas
+
+    async def is_new() -> bool:
+        return await subscriptions.of_subscriber(ref, wanted.subscriber, now=now) is None
+
+    async with quotas.new_subscription(ref, is_new=is_new):
+        return await subscriptions.create(
+            wanted,
+            renew=renewal(wanted),
+            now=now,
+            admit=partial(quotas.new_queue, ref.project),
+        )
 
 
 def renewal(wanted: Subscription) -> Callable[[Subscription], Subscription]:

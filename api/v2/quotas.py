@@ -19,7 +19,8 @@ MAX_QUOTAS_BODY = 4096
 
 async def show(service: Service, call: Call) -> Answer:
     project = call.names["project_id"]
-    found = await report(service.storage, service.quotas.limits.defaults, project)
+    defaults, used = service.quotas.limits.defaults, await service.quotas.used(project)
+    found = await report(service.storage, defaults, project, used=used)
     quotas = {each.name: asdict(each) for each in found}
     for quota in quotas.values():
         del quota["name"]
@@ -37,8 +38,8 @@ async def update(service: Service, call: Call) -> Answer:
 _SHOWN = schemas.Quotas(
     "demo",
     {
-        "queues": schemas.Quota(limit=100, is_default=False),
-        "requests_per_second": schemas.Quota(limit=2000, is_default=True),
+        "queues": schemas.Quota(limit=100, is_default=False, used=3),
+        "requests_per_second": schemas.Quota(limit=2000, is_default=True, used=None),
     },
 )
 

@@ -282,10 +282,12 @@ class UndeliveredPage(Exact):
 
 
 class Quota(Exact):
-    """A quota. `limit` 0: none. `is_default`: the project has no value of its own."""
+    """A quota. `limit` 0: none. `is_default`: the project has no value of its own. `used` is null for rates, for what
+    is under way, and while it is not known."""
 
     limit: Count
     is_default: bool
+    used: Count | None
 
 
 class Quotas(Exact):

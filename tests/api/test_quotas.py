@@ -137,9 +137,9 @@ async def test_the_operator_gives_a_project_values_of_its_own_and_takes_them_bac
 
     assert changed.json == shown.json
     assert set(shown.json["quotas"]) == set(NAMES)
-    assert shown.json["quotas"]["queues"] == {"limit": 3, "is_default": False}
-    assert back.json["quotas"]["queues"] == {"limit": 7, "is_default": True}
-    assert back.json["quotas"]["long_polls"] == {"limit": 0, "is_default": False}
+    assert shown.json["quotas"]["queues"] == {"limit": 3, "is_default": False, "used": 0}
+    assert back.json["quotas"]["queues"] == {"limit": 7, "is_default": True, "used": 0}
+    assert back.json["quotas"]["long_polls"] == {"limit": 0, "is_default": False, "used": None}
     assert (await api.get("/v2/quotas/p3")).json["quotas"]["queues"]["is_default"]
 
 

@@ -9,7 +9,13 @@ import pytest
 
 from sinks.queue import QueueSink
 from tests.sinks.builders import delivery_to
-from zaqar_notify.errors import NotifyError, QueueNameInvalid, StorageUnavailable, ValidationFailed
+from zaqar_notify.errors import (
+    NotifyError,
+    QueueNameInvalid,
+    QuotaExceeded,
+    StorageUnavailable,
+    ValidationFailed,
+)
 from zaqar_notify.models import MessageType, NewMessage, Outcome, QueueRef, Verdict
 
 
@@ -98,6 +104,7 @@ async def test_a_confirmation_is_posted_for_the_readers_of_the_queue(
         (ValidationFailed("the message is too large"), Verdict.REFUSED),
         (QueueNameInvalid("q!"), Verdict.REFUSED),
         (StorageUnavailable("secret host is down"), Verdict.POSTPONED),
+        (QuotaExceeded("queues", limit=1, used=1, remedy="delete queues"), Verdict.POSTPONED),
     ],
 )
 async def test_a_post_that_fails_is_an_outcome(error: NotifyError, verdict: Verdict) -> None:

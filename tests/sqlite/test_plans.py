@@ -14,9 +14,13 @@ from zaqar_notify.storage.sqlite import (
     heads,
     shares,
     statements,
+    stats,
     storage,
     tokens,
 )
+
+NAMES = ("queue", "after", "project", "now")
+"""Of parameters."""
 
 STATEMENTS = {
     "claim": statements.FREE_IN_ORDER,
@@ -38,6 +42,10 @@ STATEMENTS = {
     "longest subscription": control.LONGEST,
     "cancelled messages": cancelling.CANCELLED,
     "unapplied records": control.UNAPPLIED,
+    "count of records": control.COUNT_OF_RECORDS,
+    "count of a project's subscriptions": control.COUNT_OF_PROJECT,
+    "count of a queue's subscriptions": control.COUNT_OF_QUEUE,
+    "bytes of a project": stats.BYTES_OF_PROJECT,
     "token by its digest": tokens.BY_DIGEST,
     "page of all tokens": tokens.ALL_TOKENS,
     "page of a project's tokens": tokens.TOKENS_OF_PROJECT,
@@ -66,8 +74,9 @@ async def test_a_hot_statement_reads_an_index_in_order(
     assert plan
     assert not [step for step in plan if "TEMP B-TREE" in step]
     scans = [step for step in plan if step.startswith("SCAN")]
-    # A virtual table is a parameter that holds a list.
-    assert all("USING INDEX" in scan or "VIRTUAL TABLE" in scan for scan in scans)
+    # A virtual table is a parameter that holds a list; a subquery has steps of its own.
+    harmless = ("USING INDEX", "VIRTUAL TABLE", "(subquery")
+    assert all(any(words in scan for words in harmless) for scan in scans)
 
 
 async def test_a_sort_would_be_noticed(connection: apsw.Connection) -> None:
@@ -81,5 +90,5 @@ def steps(connection: apsw.Connection, statement: str) -> list[str]:
     if "?1" in statement:
         bindings: tuple[int, ...] | dict[str, int] = (1, 1)
     else:
-        bindings = (1,) * statement.count("?") or {"queue": 1, "after": 1}
+        bindings = (1,) * statement.count("?") or dict.fromkeys(NAMES, 1)
     return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", bindings)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import pytest
 
@@ -16,6 +16,7 @@ from workers.endpoints import (
     Endpoint,
     Endpoints,
 )
+from workers.sharing import unlimited
 from workers.slots import Slots
 
 
@@ -63,10 +64,17 @@ class Workshop:
         self.timer = timer
 
     def slots(
-        self, *, total: int = 8, per_endpoint: int = 2, breaker_failures: int = 3
+        self,
+        *,
+        total: int = 8,
+        per_endpoint: int = 2,
+        breaker_failures: int = 3,
+        most_of: Callable[[str], int] = unlimited,
     ) -> Slots[Hold]:
         self.endpoints = Endpoints(limit=per_endpoint, breaker_failures=breaker_failures)
-        return Slots(lambda batch: batch.go(), self._spawn, total=total, timer=self.timer)
+        return Slots(
+            lambda batch: batch.go(), self._spawn, total=total, most_of=most_of, timer=self.timer
+        )
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         self.tasks.append(asyncio.ensure_future(work))
@@ -114,6 +122,30 @@ async def test_an_endpoint_has_no_more_slots_than_its_share(workshop: Workshop) 
     await turns()
 
     assert (begun(batches), slots.running, slots.waiting) == (2, 2, 3)
+
+
+async def test_a_project_has_no_more_slots_than_its_quota_and_gets_more_once_that_is_raised(
+    workshop: Workshop,
+) -> None:
+    quotas = {"bounded": 3}
+    slots = workshop.slots(
+        total=16, per_endpoint=16, most_of=lambda project: quotas.get(project, 0)
+    )
+    bounded = [
+        batch
+        for name in "abcde"
+        for batch in submitted(slots, workshop.endpoints.of("bounded", name), 2)
+    ]
+    free = submitted(slots, workshop.endpoints.of("free", "f"), 4)
+
+    await turns()
+    assert (begun(bounded), begun(free)) == (3, 4)
+
+    quotas["bounded"] = 5
+    bounded[0].let_go.set()
+    await until(lambda: begun(bounded) == 6)
+    await turns()
+    assert begun(bounded) == 6  # One of them has ended.
 
 
 async def test_all_endpoints_together_have_no_more_than_all_slots(workshop: Workshop) -> None:

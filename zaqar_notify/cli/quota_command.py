@@ -11,10 +11,10 @@ from zaqar_notify.cli.administration import Data, perform
 from zaqar_notify.cli.commands import Json, add_group
 from zaqar_notify.cli.output import print_json, print_table
 from zaqar_notify.operations.admin import Command, Site, Tell
-from zaqar_notify.quotas import ShownQuota, change, defaults_of, report
+from zaqar_notify.quotas import ShownQuota, change, count_all, defaults_of, report
 from zaqar_notify.rules.quotas import read_words
 
-HEADINGS = ("QUOTA", "LIMIT", "DEFAULT")
+HEADINGS = ("QUOTA", "LIMIT", "DEFAULT", "USED")
 
 Project = Annotated[str, typer.Argument(show_default=False, help="Name of the project.")]
 Words = Annotated[
@@ -38,7 +38,9 @@ async def tend(site: Site, wish: Wish, tell: Tell) -> list[ShownQuota]:
     """Change the quotas that the words name, and return all."""
     if wish.words:
         await change(site.storage, wish.project, read_words(wish.words))
-    return list(await report(site.storage, defaults_of(site.settings), wish.project))
+    used = await count_all(site.storage, wish.project, now=site.clock.now())
+    defaults = defaults_of(site.settings)
+    return list(await report(site.storage, defaults, wish.project, used=used))
 
 
 def audited(wish: Wish) -> dict[str, object] | None:
@@ -70,5 +72,13 @@ def _do(wish: Wish, data: Data, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(each.name, each.limit or "none", "yes" if each.is_default else "no") for each in found]
+    rows = [
+        (
+            each.name,
+            each.limit or "none",
+            "yes" if each.is_default else "no",
+            "-" if each.used is None else each.used,
+        )
+        for each in found
+    ]
     print_table(HEADINGS, rows)

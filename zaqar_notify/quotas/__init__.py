@@ -7,7 +7,7 @@ subscriptions, bytes) are of all processes.
 
 from zaqar_notify.quotas.known import BELIEVED_SECONDS, KnownLimits, defaults_of, limits_from
 from zaqar_notify.quotas.quotas import Quotas
-from zaqar_notify.quotas.report import ShownQuota, change, report
+from zaqar_notify.quotas.report import ShownQuota, change, count_all, report
 
 __all__ = [
     "BELIEVED_SECONDS",
@@ -15,6 +15,7 @@ __all__ = [
     "Quotas",
     "ShownQuota",
     "change",
+    "count_all",
     "defaults_of",
     "limits_from",
     "report",

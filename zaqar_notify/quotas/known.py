@@ -48,8 +48,12 @@ class KnownLimits:
         )
 
     async def of(self, project: str) -> Limits:
-        own = await self._remembered.get(_ALL)
-        return self.defaults if own is None else own.get(project, self.defaults)
+        await self.look()
+        return self._own.get(project, self.defaults)
+
+    async def look(self) -> None:
+        """Learn of changes, if the last look was long ago."""
+        await self._remembered.get(_ALL)
 
     def last_known_of(self, project: str) -> Limits:
         """As of the last look, for callers that can't wait."""

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Generic, NoReturn, TypeVar
 
-from zaqar_notify.errors import RateExceeded
+from zaqar_notify.clock import Clock
+from zaqar_notify.errors import QuotaExceeded, RateExceeded
+from zaqar_notify.models import QueueRef
+from zaqar_notify.quotas.estimates import Estimates
 from zaqar_notify.quotas.known import KnownLimits, defaults_of
 from zaqar_notify.quotas.rates import Buckets
+from zaqar_notify.rules.quotas import (
+    QUEUES,
+    STORED_BYTES,
+    SUBSCRIPTIONS,
+    SUBSCRIPTIONS_PER_QUEUE,
+)
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
+
+Key = TypeVar("Key", bound=Hashable)
+
+_REMEDIES = {
+    QUEUES: "delete queues",
+    SUBSCRIPTIONS: "delete subscriptions",
+    SUBSCRIPTIONS_PER_QUEUE: "delete subscriptions of the queue",
+    STORED_BYTES: "delete messages or let them expire",
+}
 
 HELD_SECONDS = 0.25
 """For so long a refusal is held back: clients that repeat at once then load the process little."""
@@ -23,13 +41,24 @@ POLL_AGAIN_SECONDS = 1.0
 class Quotas:
     """The quotas of all projects, in one process."""
 
-    def __init__(self, storage: Storage, settings: Settings, refusals: Counter[str]) -> None:
+    def __init__(
+        self, storage: Storage, settings: Settings, clock: Clock, refusals: Counter[str]
+    ) -> None:
         """`refusals` counts what is refused, by quota."""
-        self.limits = KnownLimits(storage.control.quotas, defaults_of(settings))
+        control = storage.control
+        self.limits = KnownLimits(control.quotas, defaults_of(settings))
         self._refusals = refusals
         self._requests = Buckets(burst_seconds=settings.quota_burst_seconds)
         self._messages = Buckets(burst_seconds=settings.quota_burst_seconds)
         self._polling: Counter[str] = Counter()
+        self._bytes = Estimates[str](lambda project: storage.stored_bytes(project, now=clock.now()))
+        self._queues = Estimates[str](control.records.count)
+        self._subscriptions = Estimates[str](
+            lambda project: control.subscriptions.count(project, now=clock.now())
+        )
+        self._subscriptions_of_queue = Estimates[QueueRef](
+            lambda ref: control.subscriptions.count(ref.project, ref.name, now=clock.now())
+        )
 
     async def admit_request(self, project: str) -> None:
         """Count a request.
@@ -70,6 +99,54 @@ class Quotas:
             if not self._polling[project]:
                 del self._polling[project]
 
+    def new_bytes(self, project: str, size: int) -> Storing[str]:
+        """Is entered while a post of so many bytes is stored."""
+        return Storing(self, STORED_BYTES, self._bytes, project, project, size)
+
+    @asynccontextmanager
+    async def new_queue(self, project: str) -> AsyncIterator[None]:
+        """A queue is made.
+
+        Raises:
+            QuotaExceeded: The project has as many as it may.
+        """
+        async with Storing(self, QUEUES, self._queues, project, project, 1) as refusal:
+            if refusal is not None:
+                raise refusal
+            yield
+
+    @asynccontextmanager
+    async def new_subscription(
+        self, ref: QueueRef, *, is_new: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[None]:
+        """A subscription is stored; `is_new` is asked only where there are as many as may be.
+
+        Raises:
+            QuotaExceeded: It is new, and the project or the queue has as many as it may.
+        """
+        of_project = Storing(self, SUBSCRIPTIONS, self._subscriptions, ref.project, ref.project, 1)
+        of_queue = Storing(
+            self, SUBSCRIPTIONS_PER_QUEUE, self._subscriptions_of_queue, ref.project, ref, 1
+        )
+        async with of_project as refusal, of_queue as other:
+            refused = refusal or other
+            if refused is not None and await is_new():
+                raise refused
+            yield
+
+    async def used(self, project: str) -> Mapping[str, int | None]:
+        """What the project has, by quota; None where that takes long to count."""
+        return {
+            QUEUES: await self._queues.look(project),
+            SUBSCRIPTIONS: await self._subscriptions.look(project),
+            STORED_BYTES: await self._bytes.look(project),
+        }
+
+    def exceeded(self, name: str, limit: int, used: int) -> QuotaExceeded:
+        """Count a refusal."""
+        self._refusals[name] += 1
+        return QuotaExceeded(name, limit=limit, used=used, remedy=_REMEDIES[name])
+
     def polls(self, project: str) -> int:
         """Long polls of the project that wait."""
         return self._polling[project]
@@ -78,3 +155,40 @@ class Quotas:
         self._refusals[name] += 1
         await asyncio.sleep(HELD_SECONDS)
         raise RateExceeded(name, limit, wait_seconds)
+
+
+class Storing(Generic[Key]):
+    """While an amount is stored that a quota bounds. Entering gives the refusal, or None if there is room."""
+
+    __slots__ = ("_amount", "_estimates", "_is_counted", "_key", "_name", "_project", "_quotas")
+
+    def __init__(
+        self,
+        quotas: Quotas,
+        name: str,
+        estimates: Estimates[Key],
+        project: str,
+        key: Key,
+        amount: int,
+    ) -> None:
+        self._quotas = quotas
+        self._name = name
+        self._estimates = estimates
+        self._project = project
+        self._key = key
+        self._amount = amount
+        self._is_counted = False
+
+    async def __aenter__(self) -> QuotaExceeded | None:
+        limit: int = getattr(await self._quotas.limits.of(self._project), self._name)
+        if not limit:
+            return None
+        used = await self._estimates.excess(self._key, self._amount, limit)
+        if used is not None:
+            return self._quotas.exceeded(self._name, limit, used)
+        self._is_counted = True
+        return None
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._is_counted:
+            self._estimates.settle(self._key, self._amount)

@@ -366,6 +366,13 @@ class Messages(ABC):
         """
 
     @abstractmethod
+    async def stored_bytes(self, project: str, *, now: datetime) -> int:
+        """The bytes of all bodies on the project's queues that have not expired.
+
+        It reads every message of the project, beside other requests: it takes long, and is called seldom.
+        """
+
+    @abstractmethod
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         """Begin to watch a queue; `exclusive` for callers that will claim, so that few race for one message."""
 

@@ -157,6 +157,16 @@ class Subscriptions(ABC):
         """
 
     @abstractmethod
+    async def of_subscriber(
+        self, ref: QueueRef, subscriber: str, *, now: datetime
+    ) -> Subscription | None:
+        """The queue's subscription of this subscriber; None when there is none or it is over."""
+
+    @abstractmethod
+    async def count(self, project: str, queue: str | None = None, *, now: datetime) -> int:
+        """How many of the project's subscriptions live, on all of its queues or on one."""
+
+    @abstractmethod
     async def update(
         self,
         ref: QueueRef,

@@ -22,6 +22,7 @@ not acknowledged yet.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 
 from zaqar_notify.clock import Clock
@@ -47,7 +48,7 @@ from zaqar_notify.storage.base import (
 from zaqar_notify.storage.control import DELETED, ControlStore, SubscriptionOver
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
-from zaqar_notify.storage.steps import Dropped, Placement, Planes
+from zaqar_notify.storage.steps import Admission, Dropped, Placement, Planes
 
 REMOVED_AT_ONCE = 500
 
@@ -101,13 +102,16 @@ class Storage:
         """The message store of a client's queue, and of what is owed to its subscriptions."""
         return self._planes.store_of(ref)
 
-    async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
-        """As `Messages.post`; a queue that is absent is created, unless the post is refused."""
+    async def post(
+        self, ref: QueueRef, post: Post, *, now: datetime, admit: Admission = nullcontext
+    ) -> Posted:
+        """As `Messages.post`; a queue that is absent is created, unless the post is refused, or `admit` refuses
+        a new queue."""
         while True:
             try:
                 return await self.store_of(ref).messages.post(ref, post, now=now)
             except HeadMissing as missing:
-                await self._planes.make_head(missing.ref, now)
+                await self._planes.make_head(missing.ref, now, admit)
 
     async def claim(
         self,
@@ -137,7 +141,12 @@ class Storage:
                     without_clients=without_clients,
                 )
             except HeadMissing as missing:
-                await self._planes.make_head(missing.ref, now)
+                await self._planes.make_head(missing.ref, now, nullcontext)
+
+    async def stored_bytes(self, project: str, *, now: datetime) -> int:
+        """As `Messages.stored_bytes`, in all pools."""
+        stores = self.pools.values()
+        return sum([await store.messages.stored_bytes(project, now=now) for store in stores])
 
     async def ping(self) -> None:
         """Ask all stores for an answer.
@@ -202,13 +211,23 @@ class Queues:
         record = await self._records.get(ref)
         return None if record is None else record.queue
 
-    async def create(self, ref: QueueRef, *, metadata: JsonObject, now: datetime) -> bool:
-        """Create the queue unless it exists; an existing one keeps its metadata.
+    async def create(
+        self,
+        ref: QueueRef,
+        *,
+        metadata: JsonObject,
+        now: datetime,
+        admit: Admission = nullcontext,
+    ) -> bool:
+        """Create the queue unless it exists or `admit` refuses it; an existing one keeps its metadata.
 
         Returns:
             Whether it was created.
         """
-        record = await self._records.create(ref, metadata=metadata, now=now)
+        if await self._records.get(ref) is not None:
+            return False
+        async with admit():
+            record = await self._records.create(ref, metadata=metadata, now=now)
         if record is None:
             return False
         await self._planes.apply(record)
@@ -261,6 +280,7 @@ class Subscriptions:
         self._subscriptions = planes.control.subscriptions
         self.get = self._subscriptions.get
         self.list = self._subscriptions.list
+        self.of_subscriber = self._subscriptions.of_subscriber
 
     async def create(
         self,
@@ -268,11 +288,12 @@ class Subscriptions:
         *,
         renew: Callable[[Subscription], Subscription],
         now: datetime,
+        admit: Admission = nullcontext,
     ) -> Subscription:
-        """As `control.Subscriptions.create`; the queue is created when absent."""
+        """As `control.Subscriptions.create`; the queue is created when absent, unless `admit` refuses that."""
         ref = subscription.queue
         heads = self._planes.store_of(ref).heads
-        await self._planes.make_head(ref, now)
+        await self._planes.make_head(ref, now, admit)
         await heads.raise_subscribed(ref, subscription.expires_at)
         try:
             stored = await self._without_those_over(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import TypeAlias
 
@@ -15,6 +16,9 @@ from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscr
 
 Placement: TypeAlias = Callable[[QueueRef], str]
 """Says in which pool a client's queue is."""
+
+Admission: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+"""Is entered while the record of a new queue is made; raises the error that refuses the queue."""
 
 
 Dropped: TypeAlias = Callable[[QueueRef, str, int], None]
@@ -37,11 +41,14 @@ class Planes:
         """The message store of a client's queue."""
         return self._pools[self._placement(ref)]
 
-    async def make_head(self, ref: QueueRef, now: datetime) -> None:
+    async def make_head(self, ref: QueueRef, now: datetime, admit: Admission) -> None:
         """Let the queue have a record and a head."""
         heads, records = self.store_of(ref).heads, self.control.records
         while await heads.get(ref) is None:
-            record = await records.get(ref) or await records.create(ref, metadata={}, now=now)
+            record = await records.get(ref)
+            if record is None:
+                async with admit():
+                    record = await records.create(ref, metadata={}, now=now)
             if record is not None:
                 await self.apply(record)
 

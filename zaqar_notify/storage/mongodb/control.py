@@ -247,6 +247,25 @@ class MongoSubscriptions(Subscriptions):
             ).to_list()
         return [to_subscription(ref, stored) for stored in found]
 
+    async def of_subscriber(
+        self, ref: QueueRef, subscriber: str, *, now: datetime
+    ) -> Subscription | None:
+        with storage_errors():
+            stored = await self._subscriptions.find_one(
+                {"queue": queue_key(ref), "subscriber": subscriber, "expires_at": {"$gt": now}},
+                hint=BY_SUBSCRIBER,
+            )
+        return None if stored is None else to_subscription(ref, stored)
+
+    async def count(self, project: str, queue: str | None = None, *, now: datetime) -> int:
+        of_queues: object = {"$gt": f"{project}\0", "$lt": f"{project}\x01"}
+        if queue is not None:
+            of_queues = queue_key(QueueRef(project, queue))
+        with storage_errors():
+            return await self._subscriptions.count_documents(
+                {"queue": of_queues, "expires_at": {"$gt": now}}, hint=BY_QUEUE_EXPIRY
+            )
+
     async def update(
         self,
         ref: QueueRef,

@@ -35,6 +35,8 @@ FREE = 0
 SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 """The position of the server's present, in an update. New positions are not before it, so that a queue
 that comes back has new ones. On one queue positions only grow, even if the clock goes back."""
+HAS_HEAD: Document = {"rules": {"$ne": None}}
+"""Of the documents of queues: those that are there."""
 QUEUE_ID_BYTES = 12
 
 # A type, a name, a length where it is known, and a subtype: https://bsonspec.org/spec.html

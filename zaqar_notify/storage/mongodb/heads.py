@@ -14,7 +14,13 @@ from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, QueueRef
 from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import new_queue_id, queue_key, to_ref, to_rules
+from zaqar_notify.storage.mongodb.documents import (
+    HAS_HEAD,
+    new_queue_id,
+    queue_key,
+    to_ref,
+    to_rules,
+)
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
@@ -25,7 +31,6 @@ LISTED_AT_ONCE = 1000
 BEHIND_INTERNAL = f"{INTERNAL_PROJECT}\x01"
 BEHIND_ALL = "\U0010ffff"
 """Keys behind those of internal queues, and behind those of all queues."""
-HAS_HEAD = {"rules": {"$ne": None}}
 
 
 class MongoHeads(Heads):

@@ -17,7 +17,7 @@ from zaqar_notify.storage.mongodb.paging import PageRequest, Paging
 from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
-from zaqar_notify.storage.mongodb.stats import count
+from zaqar_notify.storage.mongodb.stats import count, count_bytes
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.sealing import Sealing
 
@@ -33,6 +33,7 @@ class MongoMessages(Messages):
         batch_delay: BatchDelay,
         sealing: Sealing,
     ) -> None:
+        self._collections = collections
         self._messages = collections.messages
         self._states = states
         self._posting = posting
@@ -98,6 +99,10 @@ class MongoMessages(Messages):
             return QueueStats(claimed=0, free=0)
         with storage_errors():
             return await count(self._messages, state.id, now)
+
+    async def stored_bytes(self, project: str, *, now: datetime) -> int:
+        with storage_errors():
+            return await count_bytes(self._collections, project, now)
 
     async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         return await self._cancelling.find(ref, due)

@@ -1,4 +1,4 @@
-"""Counting the messages of queues, from the indexes alone."""
+"""Counting the messages of queues, from the indexes alone, and the bytes of their bodies."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
+import pymongo
+
 from zaqar_notify.models import OldestNewest, QueueStats
-from zaqar_notify.storage.mongodb.connection import Collection
-from zaqar_notify.storage.mongodb.documents import FREE, id_of, place
+from zaqar_notify.storage.mongodb.connection import Collection, Collections
+from zaqar_notify.storage.mongodb.documents import FREE, HAS_HEAD, id_of, place
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.values import to_ms
+
+QUEUES_PER_COUNT = 500
+LONGEST_COUNT_SECONDS = 300
 
 _LAST_POSITION = (1 << 64) - 1
 
@@ -40,6 +45,27 @@ async def count_all(messages: Collection, queues: Sequence[bytes]) -> int:
     return await messages.count_documents(
         {"queue": {"$in": queues}, "due": {"$lte": FREE}}, hint=BY_DUE
     )
+
+
+async def count_bytes(collections: Collections, project: str, now: datetime) -> int:
+    """The bytes of the bodies on the project's queues; read for as long as that takes."""
+    total = 0
+    with pymongo.timeout(LONGEST_COUNT_SECONDS):
+        found = collections.queues.find(
+            {"_id": {"$gt": f"{project}\0", "$lt": f"{project}\x01"}, **HAS_HEAD},
+            {"queue": 1},
+            hint=BY_ID,
+        )
+        while together := await found.to_list(QUEUES_PER_COUNT):
+            total += await _bytes_of(collections.messages, [one["queue"] for one in together], now)
+    return total
+
+
+async def _bytes_of(messages: Collection, queues: Sequence[bytes], now: datetime) -> int:
+    wanted = {"queue": {"$in": queues}, "due": {"$lte": FREE}, "expires_at": {"$gt": now}}
+    size = {"_id": None, "bytes": {"$sum": {"$binarySize": "$body"}}}
+    counted = await messages.aggregate([{"$match": wanted}, {"$group": size}], hint=BY_DUE)
+    return sum([each["bytes"] async for each in counted])
 
 
 async def _end(

@@ -41,6 +41,7 @@ ROW_BYTES = 512
 
 _RECORD_COLUMNS = "project, name, metadata, created_at, revision"
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM records WHERE project = ? AND name = ?"
+COUNT_OF_RECORDS = "SELECT count(*) FROM records WHERE project = ?"
 UNAPPLIED = (
     f"SELECT {_RECORD_COLUMNS} FROM records INDEXED BY unapplied_records WHERE unapplied LIMIT ?"
 )
@@ -58,6 +59,9 @@ LONGEST = (
     "SELECT expires_at FROM subscriptions INDEXED BY lives_of_subscriptions "
     "WHERE project = ? AND queue = ? AND expires_at > ? ORDER BY expires_at DESC LIMIT 1"
 )
+_COUNT = "SELECT count(*) FROM subscriptions INDEXED BY lives_of_subscriptions WHERE project = ?"
+COUNT_OF_PROJECT = f"{_COUNT} AND expires_at > ?"
+COUNT_OF_QUEUE = f"{_COUNT} AND queue = ? AND expires_at > ?"
 _REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(13)})"
 _END = "UPDATE subscriptions SET expires_at = ? WHERE project = ? AND queue = ?"
 
@@ -177,6 +181,9 @@ class SQLiteQueueRecords(QueueRecords):
     async def count(
         self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
+        if not name_contains and not metadata_equals:
+            row = self._database.read_one(COUNT_OF_RECORDS, (project,))
+            return 0 if row is None else int(row[0])
         count = 0
         matching = self._matching(project, "", name_contains, metadata_equals)
         async with aclosing(matching):
@@ -240,6 +247,20 @@ class SQLiteSubscriptions(Subscriptions):
                 AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
             )
             return [to_subscription(row) for row in rows]
+
+    async def of_subscriber(
+        self, ref: QueueRef, subscriber: str, *, now: datetime
+    ) -> Subscription | None:
+        row = self._database.read_one(_BY_SUBSCRIBER, (ref.project, ref.name, subscriber))
+        found = None if row is None else to_subscription(row)
+        return None if found is None or found.expires_at <= now else found
+
+    async def count(self, project: str, queue: str | None = None, *, now: datetime) -> int:
+        if queue is None:
+            row = self._database.read_one(COUNT_OF_PROJECT, (project, to_ms(now)))
+        else:
+            row = self._database.read_one(COUNT_OF_QUEUE, (project, queue, to_ms(now)))
+        return 0 if row is None else int(row[0])
 
     async def update(
         self,

@@ -59,7 +59,7 @@ from zaqar_notify.storage.sqlite.statements import (
     first_value,
     inserts,
 )
-from zaqar_notify.storage.sqlite.stats import count
+from zaqar_notify.storage.sqlite.stats import count, count_bytes
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 from zaqar_notify.storage.values import from_ms, to_ms
 
@@ -297,6 +297,10 @@ class SQLiteMessages(Messages):
         if queue is None:
             return QueueStats(claimed=0, free=0)
         return await self._database.read_slowly(lambda db: count(db, queue, to_ms(now)))
+
+    async def stored_bytes(self, project: str, *, now: datetime) -> int:
+        now_ms = to_ms(now)
+        return await self._database.read_slowly(lambda db: count_bytes(db, project, now_ms))
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         return self._watches.watch(ref, exclusive=exclusive)

@@ -22,6 +22,24 @@ COUNTS_BY_PREFIX = (
 """Free and held messages, and those of them that are deleted and not taken out yet."""
 
 
+_BYTES = (
+    "SELECT length(b.body) AS size FROM queues q CROSS JOIN messages m INDEXED BY {index} "
+    "ON m.queue = q.id AND m.held_until IS {state} CROSS JOIN bodies b ON b.serial = m.serial "
+    "WHERE q.project = :project AND q.dropped_at IS NULL AND m.expires_at > :now "
+    "AND m.serial NOT IN (SELECT serial FROM removals)"
+)
+BYTES_OF_PROJECT = (
+    f"SELECT coalesce(sum(size), 0) FROM ({_BYTES.format(index='free_messages', state='NULL')} "
+    f"UNION ALL {_BYTES.format(index='held_messages', state='NOT NULL')})"
+)
+
+
+def count_bytes(db: apsw.Connection, project: str, now: int) -> int:
+    """The bytes of the bodies on the project's queues."""
+    found: int = db.execute(BYTES_OF_PROJECT, {"project": project, "now": now}).get
+    return found
+
+
 def count_internal(db: apsw.Connection, prefix: str) -> int:
     """The number of messages on internal queues with names that begin with `prefix`."""
     db.execute("BEGIN")  # One snapshot; the connection is closed after this.
