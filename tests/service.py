@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable
+from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable, Unauthorized
 
 START_SECONDS = 30
 STOP_SECONDS = 10
@@ -27,9 +27,15 @@ class Service:
     """
 
     def __init__(
-        self, data: Path, *, port: int | None = None, environ: Mapping[str, str] | None = None
+        self,
+        data: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.data = data
+        self._host = host
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.with_name(data.name + ".log")
@@ -40,7 +46,10 @@ class Service:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command("up", "--port", str(self.port), "--data", str(self.data)),
+                command(
+                    *("up", "--host", self._host, "--port", str(self.port)),
+                    *("--data", str(self.data)),
+                ),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environ,
@@ -125,6 +134,8 @@ def has_ended(process: subprocess.Popen[bytes], *, within_seconds: float = 0.05)
 def _answers(client: Client) -> bool:
     try:
         client.ping()
+    except Unauthorized:
+        return True
     except (ServiceUnreachable, ServiceUnavailable):
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -257,3 +258,27 @@ def test_a_program_may_hear_warnings_itself() -> None:
     Client(session=session, on_warning=heard.append).subscribe("q", "https://example.org")
 
     assert heard == ["first"]
+
+
+def test_a_token_goes_with_every_request_and_names_the_project(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine zaqar.example login me password mine\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    script = Script(POSTED, POSTED, POSTED)
+    for project in (None, "p"):
+        session = requests.Session()
+        session.mount("http://", script)
+        Client("http://zaqar.example", project, token=" zqn_x\n", session=session).post("q", 1)
+
+    assert headers(script, "Authorization") == ["Bearer zqn_x"] * 2
+    assert headers(script, "X-Project-ID") == [None, "p"]
+
+
+def test_without_a_token_a_project_is_named() -> None:
+    script = Script(POSTED)
+    client_of(script).post("q", 1)
+
+    assert headers(script, "X-Project-ID") == ["default"]
+    assert headers(script, "Authorization") == [None]
