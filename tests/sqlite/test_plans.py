@@ -52,6 +52,7 @@ STATEMENTS = {
     "count of a project's tokens": tokens.COUNT,
     "tokens that have expired": tokens.EXPIRED,
     "generation of a queue's shares": shares.GENERATION,
+    "shares of a project": shares.OF_PROJECT,
     "internal queues": heads.INTERNAL,
     "queues of clients": heads.OF_CLIENTS,
     "dropped heads": heads.FORGOTTEN,

@@ -116,8 +116,10 @@ Collection `quotas`: one document for each project that has quotas of its own, a
 
 Collection `shares`: one document for each queue whose pre-signed URLs were revoked.
 
-    _id               project, NUL, name
+    _id               project, NUL, name; without a name of all queues of the project
     generation        only URLs of this one count
+
+    _id               get; a project's records by range
 
 Collection `schema`: one document.
 

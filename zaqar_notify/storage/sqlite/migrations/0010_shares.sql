@@ -1,4 +1,4 @@
--- Queues whose pre-signed URLs were revoked: only URLs of the last generation count.
+-- Queues whose pre-signed URLs were revoked: only URLs of the last generation count. A queue '' is all of the project.
 CREATE TABLE shares (
     project TEXT NOT NULL,
     queue TEXT NOT NULL,
