@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Protocol
 
 from zaqar_notify.files import attainable_files
@@ -27,7 +28,12 @@ class ConnectionLimits:
     bytes, the connection with the most bytes is ended.
     """
 
-    def __init__(self, *, most: int, most_buffered_bytes: int) -> None:
+    def __init__(self, *, most: int, most_buffered_bytes: int, overloads: Counter[str]) -> None:
+        """`overloads` counts refused and ended connections by reason.
+
+        The reasons are `connections`, `idle` and `buffers`.
+        """
+        self._overloads = overloads
         self._most = most
         self._most_buffered_bytes = most_buffered_bytes
         self._idle: dict[Limited, None] = {}
@@ -43,7 +49,9 @@ class ConnectionLimits:
                 extra={"action": "connections_full", "most": self._most},
             )
             if not self._idle:
+                self._overloads["connections"] += 1
                 return False
+            self._overloads["idle"] += 1
             idlest = next(iter(self._idle))
             del self._idle[idlest]
             idlest.end()
@@ -83,6 +91,7 @@ class ConnectionLimits:
         largest = max(self._buffered, key=self._buffered.__getitem__)
         size = self._buffered.pop(largest)
         self._buffered_bytes -= size
+        self._overloads["buffers"] += 1
         logger.warning(
             "A connection is closed, because slow clients hold too many bytes in all",
             extra={"action": "buffers_full", "bytes": size, "most": self._most_buffered_bytes},
@@ -90,8 +99,10 @@ class ConnectionLimits:
         largest.end()
 
 
-def connection_limits(settings: Settings) -> ConnectionLimits:
+def connection_limits(settings: Settings, overloads: Counter[str]) -> ConnectionLimits:
     """The limits of one process. Half of its files stay free for the store and for deliveries."""
     files = attainable_files()
     most = settings.max_connections if files is None else min(settings.max_connections, files // 2)
-    return ConnectionLimits(most=most, most_buffered_bytes=settings.max_buffered_bytes)
+    return ConnectionLimits(
+        most=most, most_buffered_bytes=settings.max_buffered_bytes, overloads=overloads
+    )

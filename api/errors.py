@@ -32,6 +32,7 @@ from zaqar_notify.errors import (
     MessageIsClaimed,
     NotifyError,
     NotPermitted,
+    Overloaded,
     ProjectInvalid,
     QueueNameInvalid,
     QuotaExceeded,
@@ -63,6 +64,7 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     SignatureRefused: (HTTPStatus.NOT_FOUND, "404 Not Found"),
     Conflict: (HTTPStatus.CONFLICT, "Resource conflict"),
     CannotDecrypt: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
+    Overloaded: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     RateExceeded: (HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests"),
     KeystoneUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
     ServiceStopping: (HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable"),
@@ -129,7 +131,7 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
         title = error.title
     elif isinstance(error, RateExceeded):
         headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
-    elif isinstance(error, ServiceStopping):
+    elif isinstance(error, ServiceStopping | Overloaded):
         headers.append((b"Retry-After", b"1"))
     elif isinstance(error, KeystoneUnavailable | StorageUnavailable):
         # The operator reads the exact words in the log; the client is asked to retry.

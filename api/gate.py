@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.answers import Answer
+from api.in_flight import InFlight
 from api.refusals import MethodNotAllowed
 from api.requests import Call
 from api.resources import Handler, Resource
@@ -23,6 +24,13 @@ class Gate:
     """Calls the handlers of well-formed, authenticated and permitted requests; refuses others."""
 
     def __init__(self, service: Service, policy: Policy, turns: Turns) -> None:
+        settings, metrics = service.settings, service.metrics
+        self._in_flight = InFlight(
+            most_requests=settings.max_requests,
+            most_body_bytes=settings.max_body_bytes,
+            overloads=metrics.overloads,
+        )
+        metrics.in_flight = lambda: self._in_flight.count
         self._service = service
         self._policy = policy
         self._turns = turns
@@ -39,18 +47,29 @@ class Gate:
 
         The contract names the order of checks: the caller, the headers, the method, the policy.
         Then the request is counted for its project's rate.
+
+        Raises:
+            Overloaded: Too many requests are being answered.
         """
         fault = self.fault(call)
         if fault is not None:
             raise fault
         if call.method == "OPTIONS":
             return resource.options()
+        call.admitted = self._in_flight.begin()
+        try:
+            return await self._admitted_answer(surface, resource, call)
+        finally:
+            call.admitted.end()
+
+    async def _admitted_answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
         if not resource.is_open:
             call.caller = await self.caller(surface, call)
             if call.caller.signed_paths and not resource.is_signable:
                 raise SignatureRefused
             call.needs_project = resource.needs_project
             surface.admit(call, self._service.settings)
+            call.admitted.belongs_to(call.project)
         operation = resource.by_method.get(call.method)
         if operation is None:
             raise MethodNotAllowed(resource.allow)

@@ -6,14 +6,15 @@ Headers stay bytes, and each header is looked at once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import count
 
 from starlette.types import Receive, Scope
 
 from api.exchange import leaves_much_unread
 from api.headers import merged
+from api.in_flight import Admitted
 from api.refusals import HeaderInvalid
 from api.turns import Turn
 from zaqar_notify.auth import Caller
@@ -41,6 +42,7 @@ class Call:
     __slots__ = (
         "_receive",
         "_received",
+        "admitted",
         "caller",
         "client_id",
         "content_length",
@@ -61,6 +63,7 @@ class Call:
         "warnings",
     )
 
+    admitted: Admitted
     caller: Caller
     project: str
     client_id: str
@@ -121,6 +124,7 @@ class Call:
         Raises:
             ValidationFailed: The body is longer than `limit` bytes; reading stopped there.
             CallerGone: The client hung up before the body was complete.
+            Overloaded: There are too many bodies of other requests.
         """
         if not self.has_body:
             return b""
@@ -142,14 +146,20 @@ class Call:
                 )
             more = event.get("more_body", False)
         self._received = True
+        self.admitted.hold(size)
         return b"".join(parts)
 
     def wait(self, seconds: int, place: Callable[[], AbstractAsyncContextManager[None]]) -> Wait:
         """A long poll of at most `seconds`; it ends early when the client hangs up."""
         self.is_waiting = True
-        if self.turn is None:
-            return Wait(seconds, self._hung_up, place=place)
-        return Wait(seconds, self._hung_up, self.turn.aside, place)
+        return Wait(seconds, self._hung_up, self._aside, place)
+
+    @asynccontextmanager
+    async def _aside(self) -> AsyncIterator[None]:
+        """Leave room for other requests while this one waits."""
+        self.admitted.rest()
+        async with nullcontext() if self.turn is None else self.turn.aside():
+            yield
 
     @property
     def must_close(self) -> bool:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from workers.consumer import Consumer
 from workers.in_hand import InHand
 from workers.outages import Stop
-from workers.sharing import Budget
 from workers.slots import Spawn
 from workers.store import RetryingStore
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.rules.sharing import Budget
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 

@@ -11,13 +11,13 @@ from functools import partial
 
 import msgspec
 
-from workers.sharing import Budget
 from workers.slots import Spawn
 from workers.store import RetryingStore
 from workers.taken import Taken
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, StorageUnavailable
 from zaqar_notify.models import Claim, QueueRef
+from zaqar_notify.rules.sharing import Budget
 from zaqar_notify.storage.base import MessageStore
 
 logger = logging.getLogger(__name__)

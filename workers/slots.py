@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workers.endpoints import PATIENCE_SECONDS, Endpoint
-from workers.sharing import Budget, unlimited
+from zaqar_notify.rules.sharing import Budget, unlimited
 
 logger = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ NotifyError
 │   └── IdempotencyKeyReused    same key, another body
 ├── CannotDecrypt               an encryption key is missing, or damage    503
 ├── RateExceeded                the project does more at once than it may  503
+├── Overloaded                  the process has too much under way         503
 ├── KeystoneUnavailable         it gives no answer about a token           503
 ├── ServiceStopping             the process ends before the request could  503
 └── StorageUnavailable          the store can't do it now                  503
@@ -223,6 +224,14 @@ class RateExceeded(NotifyError):
         super().__init__(
             f"The quota {name} of the project is {limit}; nothing was done. Repeat the request after "
             f"{self.retry_after_seconds} s, or ask the operator for a larger quota"
+        )
+
+
+class Overloaded(NotifyError):
+    def __init__(self) -> None:
+        super().__init__(
+            "The process answers as many requests as it may at once; nothing was done. "
+            "Please repeat the request in a moment"
         )
 
 

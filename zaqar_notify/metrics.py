@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from zaqar_notify.delivery.backlog import BacklogView
@@ -151,6 +151,12 @@ class Metrics:
         self.confirmations_withheld = 0
         self.quota_refusals: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
         """Refusals by quota: over a rate, or over a stored quota."""
+        self.overloads: Counter[str] = Counter(
+            connections=0, idle=0, buffers=0, requests=0, bodies=0
+        )
+        """Connections and requests that were refused or ended because the process had too many."""
+        self.in_flight: Callable[[], int] = lambda: 0
+        """Asked for the number of requests that are being answered."""
         self.backlog = BacklogView()
         self.deliveries = DeliveryCounts()
         self.engine: EngineState | None = None

@@ -164,7 +164,7 @@ async def running(
     """The server on a free port; every request that was begun has ended at the end."""
     server = Server(
         create_app(service, policy, *(() if keystone is None else (keystone,))),
-        service.settings,
+        service,
         certificate=certificate_of(service.settings),
         on_started=lambda: None,
     )

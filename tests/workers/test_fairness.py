@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.workers.office import Hanging, Office, until
-from workers.sharing import Budget
 from zaqar_notify.models import QueueRef
+from zaqar_notify.rules.sharing import Budget
 from zaqar_notify.settings import Settings
 
 BAD = QueueRef("bad", "orders")

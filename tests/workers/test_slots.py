@@ -16,7 +16,7 @@ from workers.endpoints import (
     Endpoint,
     Endpoints,
 )
-from workers.sharing import unlimited
+from zaqar_notify.rules.sharing import unlimited
 from workers.slots import Slots
 
 

@@ -152,7 +152,7 @@ async def _serve(
             service.metrics.broker = doorbell
             async with asked_keystone(settings) as keystone, following(policy):
                 app = create_app(service, policy, keystone)
-                server = Server(app, settings, certificate=certificate, on_started=on_started)
+                server = Server(app, service, certificate=certificate, on_started=on_started)
                 await serve_until_stopped(server, service, listener)
     finally:
         doorbell.close()

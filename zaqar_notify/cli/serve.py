@@ -87,7 +87,7 @@ async def _serve(
         ):
             server = Server(
                 create_app(service, policy, keystone),
-                settings,
+                service,
                 certificate=certificate,
                 on_started=lambda: _welcome(listener, settings, data, first_token),
             )

@@ -42,13 +42,14 @@ class Server(EmbeddedServer):
     def __init__(
         self,
         app: FastAPI,
-        settings: Settings,
+        service: Service,
         *,
         on_started: Callable[[], None],
         certificate: Certificate | None = None,
     ) -> None:
         """With a certificate, it serves HTTPS only."""
-        limits = connection_limits(settings)
+        settings = service.settings
+        limits = connection_limits(settings, service.metrics.overloads)
         connection = (
             partial(Connection, limits=limits)
             if certificate is None

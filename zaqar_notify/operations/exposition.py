@@ -68,6 +68,19 @@ class _Counts(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield from _requests(metrics.requests)
+        yield GaugeMetricFamily(
+            "zaqar_notify_requests_in_flight",
+            "Requests being answered, without long polls that wait.",
+            value=metrics.in_flight(),
+        )
+        overloads = CounterMetricFamily(
+            "zaqar_notify_overloads",
+            "Connections and requests refused or ended because the process had too many.",
+            labels=["reason"],
+        )
+        for reason, count in list(metrics.overloads.items()):
+            overloads.add_metric([reason], count)
+        yield overloads
         for name, sentence, count in (
             ("posts", "Posts that were acknowledged.", metrics.posts),
             ("messages_posted", "Messages in those posts.", metrics.messages_posted),

@@ -129,6 +129,14 @@ class ServiceSettings(Section):
         134_217_728,
         description="Most bytes in one process of answers that wait to be read, and of requests that have arrived in part; past it the connection with most is ended.",
     )
+    max_requests: Count = Field(
+        4000,
+        description="Most requests being answered at once in one process, without long polls that wait; more are answered 503, those of one project at three quarters.",
+    )
+    max_body_bytes: Count = Field(
+        134_217_728,
+        description="Most bytes in one process of the bodies of requests being answered; more are answered 503, those of one project at three quarters.",
+    )
     shutdown_seconds: Annotated[float, Field(gt=0)] = Field(
         8, description="Time for requests and deliveries under way when asked to stop, seconds."
     )

@@ -1,0 +1,105 @@
+"""Bounds on the requests of a process that are being answered: their number, and their bodies.
+
+Past a bound a request is refused at once, before memory grows, and those under way go on. A project
+alone never has all: `Budget` keeps a part for the next project. A long poll that waits is not
+counted, because it needs little but its connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from zaqar_notify.errors import Overloaded
+from zaqar_notify.rules.sharing import Budget
+
+logger = logging.getLogger(__name__)
+
+
+class InFlight:
+    """The requests of one process that are being answered."""
+
+    def __init__(
+        self, *, most_requests: int, most_body_bytes: int, overloads: Counter[str]
+    ) -> None:
+        """`overloads` counts refusals by reason: `requests` and `bodies`."""
+        self.requests = Budget(most_requests)
+        self.bodies = Budget(most_body_bytes)
+        self.unnamed = 0
+        """Requests whose project is not known yet, or that need none."""
+        self._overloads = overloads
+
+    @property
+    def count(self) -> int:
+        return self.requests.used + self.unnamed
+
+    def begin(self) -> Admitted:
+        """Count a request. The caller must end it.
+
+        Raises:
+            Overloaded: There are too many.
+        """
+        if self.unnamed >= self.requests.free:
+            self.refuse("requests", self.requests)
+        self.unnamed += 1
+        return Admitted(self)
+
+    def refuse(self, reason: str, budget: Budget) -> None:
+        self._overloads[reason] += 1
+        logger.warning(
+            "A request is refused, because the process has too many under way",
+            extra={"action": "overloaded", "reason": reason, "most": budget.total},
+        )
+        raise Overloaded
+
+
+class Admitted:
+    """A request that is being answered, as it counts in `InFlight`."""
+
+    __slots__ = ("_body_bytes", "_in_flight", "_is_counted", "_project")
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self._project: str | None = None
+        self._body_bytes = 0
+        self._is_counted = True
+
+    def belongs_to(self, project: str) -> None:
+        """Count it as one of the project's.
+
+        Raises:
+            Overloaded: The project has its share.
+        """
+        in_flight = self._in_flight
+        if not in_flight.requests.has_room_for(project):
+            in_flight.refuse("requests", in_flight.requests)
+        in_flight.unnamed -= 1
+        in_flight.requests.take(project)
+        self._project = project
+
+    def hold(self, size: int) -> None:
+        """Count its body, which has arrived whole.
+
+        Raises:
+            Overloaded: There are too many bytes, or the project has its share of them.
+        """
+        bodies, project = self._in_flight.bodies, self._project or ""
+        if size > bodies.free or not bodies.has_room_for(project):
+            self._in_flight.refuse("bodies", bodies)
+        bodies.take(project, size)
+        self._body_bytes = size
+
+    def rest(self) -> None:
+        """Count it no more, since it waits. When it goes on, it is not refused."""
+        if self._is_counted:
+            self._is_counted = False
+            if self._project is None:
+                self._in_flight.unnamed -= 1
+            else:
+                self._in_flight.requests.give(self._project)
+
+    def end(self) -> None:
+        self.rest()
+        if self._body_bytes:
+            self._in_flight.bodies.give(self._project or "", self._body_bytes)
+            self._body_bytes = 0
