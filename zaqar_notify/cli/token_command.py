@@ -86,9 +86,20 @@ async def remove(site: Site, revoked: Revoked, tell: Tell) -> bool:
     return True
 
 
-MAKE = Command("token create", Wanted, ShownToken, make)
+def made(wanted: Wanted) -> dict[str, object]:
+    """The facts for the audit."""
+    asked = {"project": wanted.project, "scope": wanted.scope, "queue": wanted.queue}
+    return {"rule": "tokens:create", **asked}
+
+
+def revoked(token: Revoked) -> dict[str, object]:
+    """The facts for the audit."""
+    return {"rule": "tokens:delete", "revoked": token.id}
+
+
+MAKE = Command("token create", Wanted, ShownToken, make, made)
 FIND = Command("token list", Which, list[ShownToken], find)
-REMOVE = Command("token revoke", Revoked, bool, remove)
+REMOVE = Command("token revoke", Revoked, bool, remove, revoked)
 
 
 class ScopeOption(StrEnum):
