@@ -16,8 +16,8 @@ from workers.endpoints import (
     Endpoint,
     Endpoints,
 )
-from zaqar_notify.rules.sharing import unlimited
 from workers.slots import Slots
+from zaqar_notify.rules.sharing import unlimited
 
 
 class Timer:
