@@ -138,4 +138,6 @@ def _answers(client: Client) -> bool:
         return True
     except (ServiceUnreachable, ServiceUnavailable):
         return False
+    except Unauthorized:
+        return True
     return True

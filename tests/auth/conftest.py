@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.auth.cloud import Cloud
+from tests.cloud import Cloud
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import Api, CountingDoorbell, make_token, running
-from tests.auth.cloud import Cloud
+from tests.cloud import Cloud
 from tests.kinds import KINDS
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.service import Service

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.auth.between import Fault, between, half, hangs_up, says, silence
-from tests.auth.cloud import Cloud
+from tests.cloud import Cloud
 from zaqar_notify.auth import Caller
 from zaqar_notify.auth.keystone.validator import Keystone as Validator
 from zaqar_notify.errors import KeystoneUnavailable

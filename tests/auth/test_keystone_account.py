@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.auth.cloud import Cloud
+from tests.cloud import Cloud
 from tests.keystone import PASSWORD
 from zaqar_notify.auth.keystone import read_account
 from zaqar_notify.errors import StartRefused

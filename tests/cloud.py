@@ -39,6 +39,11 @@ class Cloud:
         self._validators.append(validator)
         return validator
 
+    def environ(self) -> dict[str, str]:
+        """The settings of a service that believes Keystone's tokens, and tenant tokens."""
+        settings = {f"ZAQAR_{name.upper()}": value for name, value in self.settings.items()}
+        return settings | {"ZAQAR_AUTH": "token,keystone"}
+
     def advance(self, **duration: int) -> None:
         """Let the service's clock go so much ahead."""
         self._ahead += timedelta(**duration)
