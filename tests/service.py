@@ -134,8 +134,6 @@ def has_ended(process: subprocess.Popen[bytes], *, within_seconds: float = 0.05)
 def _answers(client: Client) -> bool:
     try:
         client.ping()
-    except Unauthorized:
-        return True
     except (ServiceUnreachable, ServiceUnavailable):
         return False
     except Unauthorized:
