@@ -55,6 +55,23 @@ def test_a_file_with_zaqar_s_defaults_permits_what_the_shipped_defaults_do(path:
                 assert filed.permits(who, name, target) == shipped.permits(who, name, target), name
 
 
+def test_an_old_file_of_zaqar_s_works_unchanged(path: Path) -> None:
+    policy = policy_of(
+        path,
+        """{
+            "default": "rule:admin_or_owner",
+            "claims:get_all": "",
+            "claims:create": "",
+            "pools:create": "rule:context_is_admin",
+            "health:get": "rule:context_is_admin"
+        }""",
+    )
+
+    assert policy.permits(caller(), "claims:create", OWN)
+    assert not policy.permits(caller(), "health:get", OWN)
+    assert policy.permits(caller("admin"), "health:get", OWN)
+
+
 @pytest.mark.parametrize(
     ("check", "roles", "permitted"),
     [

@@ -16,7 +16,7 @@ import yaml
 from zaqar_notify.auth.callers import Caller, How
 from zaqar_notify.auth.checks import Asked, Check, Checks, Text, asked
 from zaqar_notify.auth.policies import ShippedPolicy, Target, openstack_roles
-from zaqar_notify.auth.rules import BLOCKS, RULES
+from zaqar_notify.auth.rules import BLOCKS, FORMER, RULES
 from zaqar_notify.errors import StartRefused
 
 LOOK_SECONDS = 1.0
@@ -167,7 +167,7 @@ def _is_bare(node: Any) -> bool:
 
 def _refuse_unknown(name: str, written: Mapping[str, _Written], checks: Checks) -> None:
     """Refuse a rule that guards nothing and that no other refers to: it is misspelt."""
-    if name in RULES or ":" not in name:
+    if name in RULES or name in FORMER or ":" not in name:
         return
     if any(name in checks.behind(other) for other in written if other != name):
         return
