@@ -93,7 +93,8 @@ def cluster(
     processes: int = 1,
     workers: int = 1,
 ) -> Iterator[Server]:
-    """An API of so many processes, so many workers and a broker of their own; default settings."""
+    """An API of so many processes, so many workers and a broker of their own; default settings, but no quotas of
+    what one project posts."""
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         broker, port = stack.enter_context(_redis(directory / "redis"))
@@ -103,6 +104,10 @@ def cluster(
             "ZAQAR_WEBHOOK_SECRET": secrets.token_hex(32),
             "ZAQAR_SIGNED_URL_SECRETS": secrets.token_hex(32),
             "ZAQAR_DELIVERY_ALLOW": "127.0.0.0/8",
+            # All load is of one project.
+            "ZAQAR_QUOTA_MESSAGES_PER_SECOND": "0",
+            "ZAQAR_QUOTA_REQUESTS_PER_SECOND": "0",
+            "ZAQAR_QUOTA_STORED_BYTES": "0",
         }
         started = [
             stack.enter_context(_worker(directory / f"worker-{number}.log", environ))

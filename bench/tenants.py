@@ -11,6 +11,8 @@ makes a bad load:
   mesh       20 queues that all subscribe to each other, one post of 10 bytes
   black hole many deliveries owed to a webhook that never answers: their cost while nothing else is done
   pops       consumers that pop 20 at a time
+
+A second table has the posts of a project beside another that posts as fast as it can (`flood.py`), without quotas and with them.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import time
 import uuid
 from pathlib import Path
 
+import flood
 import load
 import report
 import servers
@@ -44,6 +47,11 @@ QUIET_SECONDS = 5
 PAGE_MESSAGES, PAGE_BODY_BYTES = 20, 250_000
 UNREAD_AT_ONCE = 150
 
+FLOODS = {
+    f"{flood.CONNECTIONS} connections of another project, no quotas": {},
+    f"the same, {flood.BOUNDED['ZAQAR_QUOTA_REQUESTS_PER_SECOND']} requests/s": flood.BOUNDED,
+}
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -57,9 +65,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
     """The table as Markdown, and all its figures. Each line is measured once, on data of its own."""
+    floods = uvloop.run(_floods(a, directory))
     results = uvloop.run(_measure(a, directory, deadline))
-    text = [report.facts(report.machine(), report.up()), _table(results)]
-    return "\n\n".join(text), results
+    text = [report.facts(report.machine(), report.up()), _table(results), flood.table(floods)]
+    return "\n\n".join(text), results | floods
+
+
+async def _floods(a: argparse.Namespace, directory: Path) -> dict[str, dict]:
+    results = {}
+    for number, (title, settings) in enumerate(FLOODS.items()):
+        async with _Bench.open(a, directory / f"flood-{number}", settings=settings) as bench:
+            results[title] = await flood.measure(bench.server.url, bench.ctx.headers)
+        print(flood.table({title: results[title]}), file=sys.stderr, flush=True)
+    return results
 
 
 async def _measure(a: argparse.Namespace, directory: Path, deadline: float) -> dict[str, dict]:
@@ -106,11 +124,13 @@ class _Bench:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, a, directory, *, has_names=True):
+    async def open(cls, a, directory, *, has_names=True, settings=None):
         directory.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             before = [] if has_names else _without_names(stack, directory)
-            server = stack.enter_context(servers.zaqar_notify(directory, before=before))
+            server = stack.enter_context(
+                servers.zaqar_notify(directory, before=before, settings=settings)
+            )
             sink = load.Sink()
             stack.callback(sink.close)
             bench = cls(a, server, sink)

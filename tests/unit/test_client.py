@@ -103,8 +103,9 @@ def test_tries_are_bounded() -> None:
     assert len(script.requests) == 4
 
 
-def test_a_retry_waits_as_long_as_the_service_asked() -> None:
-    script = Script((503, {"Retry-After": "1"}, {}), (204, {}, b""))
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_retry_waits_as_long_as_the_service_asked(status: int) -> None:
+    script = Script((status, {"Retry-After": "1"}, {}), (204, {}, b""))
 
     client_of(script).ping()
 
@@ -163,6 +164,7 @@ def test_a_refused_connection_says_where_and_how_to_start_the_service() -> None:
         (404, NotFound),
         (409, Conflict),
         (503, ServiceUnavailable),
+        (429, ServiceUnavailable),
         (500, ServiceError),
         (302, ServiceError),
     ],

@@ -8,7 +8,7 @@ ClientError
     ├── Forbidden           403
     ├── NotFound            404
     ├── Conflict            409
-    └── ServiceUnavailable  503, after the retries
+    └── ServiceUnavailable  503 or 429, after the retries
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Conflict(ServiceError):
 
 
 class ServiceUnavailable(ServiceError):
-    """The store gave no answer, or the service is stopping."""
+    """The store gave no answer, the service is stopping, or the project is over its rate."""
 
 
 BY_STATUS: dict[int, type[ServiceError]] = {
@@ -66,5 +66,6 @@ BY_STATUS: dict[int, type[ServiceError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    429: ServiceUnavailable,
     503: ServiceUnavailable,
 }

@@ -201,8 +201,8 @@ def _warnings(answer: requests.Response) -> list[str]:
 
 
 def _retry_after_seconds(answer: requests.Response) -> float:
-    """How long a 503 asks to wait; infinity for answers that another try won't change."""
-    if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+    """How long a 503 or 429 asks to wait; infinity for answers that another try won't change."""
+    if answer.status_code not in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         return float("inf")
     asked = answer.headers.get("Retry-After", "0")
     return int(asked) if asked.isdecimal() else 0
