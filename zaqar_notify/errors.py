@@ -35,7 +35,8 @@ NotifyError
     ├── StorageDamaged          the file is gone, cut off or unreadable
     ├── StorageRefused          it refuses our account: password or rights
     ├── StorageLeaderless       no primary, or no majority to acknowledge
-    └── EncryptionImpossible    the queue asks for it, and there is no key
+    ├── EncryptionImpossible    the queue asks for it, and there is no key
+    └── SubscriptionLocked      its encryption key is missing, or damage
 
 Those that only a request over HTTP can cause are in `api/refusals.py`. How each is answered is one
 table, `api/errors.py`. `StartRefused` is not among them: it
@@ -257,7 +258,7 @@ class StorageUnavailable(NotifyError):
     The text is for the operator, in the log; `for_clients` is the description for clients.
     """
 
-    for_clients: ClassVar[str] = "The store gave no answer. Please retry in a moment."
+    for_clients: str = "The store gave no answer. Please retry in a moment."
 
 
 class StorageFull(StorageUnavailable):
@@ -294,6 +295,12 @@ class EncryptionImpossible(StorageUnavailable):
         super().__init__(
             f"Queue {queue!r} encrypts its messages, and ZAQAR_ENCRYPTION_KEYS is not set"
         )
+
+
+class SubscriptionLocked(StorageUnavailable):
+    def __init__(self, reason: CannotDecrypt) -> None:
+        super().__init__(f"A subscription can't be read. {reason}")
+        self.for_clients = str(self)
 
 
 class StartRefused(Exception):

@@ -65,7 +65,8 @@ class NewMessage(msgspec.Struct, frozen=True):
     """A message about to be stored, with the defaults of its queue applied.
 
     `body` is the JSON text exactly as the client sent it; `ttl` and `delay` are seconds. A message with an
-    `origin` keeps its id and posting instant; the store assigns those of all others.
+    `origin` keeps its id and posting instant; the store assigns those of all others. `key_id` names the key that
+    has encrypted the body, if one has.
     """
 
     body: bytes
@@ -73,6 +74,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     delay: int = 0
     checksum: str | None = None
     origin: Origin | None = None
+    key_id: str | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from tests.mongodb.commands import Command
-from zaqar_notify.storage.mongodb.indexes import BY_EXPIRY, DROPPED, SHARD_KEYS, UNAPPLIED, UNUSED
+from zaqar_notify.storage.mongodb.indexes import (
+    BY_EXPIRY,
+    BY_KEY,
+    DROPPED,
+    SHARD_KEYS,
+    UNAPPLIED,
+    UNUSED,
+)
 from zaqar_notify.storage.mongodb.storage import OF_QUEUES
 from zaqar_notify.storage.versions import MIGRATION
 
 OF_NO_DOCUMENTS = {"createIndexes", "listIndexes", "getMore", "killCursors", "collStats"}
-SWEPT_BY = {BY_EXPIRY, DROPPED, UNAPPLIED, UNUSED}
+SWEPT_BY = {BY_EXPIRY, BY_KEY, DROPPED, UNAPPLIED, UNUSED}
 """The indexes by which the sweep looks for expired documents, on all shards: a few times a second at most,
-however many posts there are. It removes them by shard key."""
+however many posts there are. It removes them by shard key. By `BY_KEY` the doctor and a change of keys look."""
 
 
 def goes_astray(command: Command) -> bool:

@@ -18,6 +18,7 @@ from zaqar_notify.cli import (
     policy_command,
     queue_commands,
     quota_command,
+    rekey_command,
     restored_command,
     server_commands,
     share_command,
@@ -47,6 +48,7 @@ doctor_command.register(app)
 poison_command.register(app)
 policy_command.register(app)
 quota_command.register(app)
+rekey_command.register(app)
 restored_command.register(app)
 token_command.register(app)
 

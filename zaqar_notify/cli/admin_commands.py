@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from zaqar_notify.cli import doctor_command, poison_command, quota_command, token_command
+from zaqar_notify.cli import (
+    doctor_command,
+    poison_command,
+    quota_command,
+    rekey_command,
+    token_command,
+)
 from zaqar_notify.operations.admin import Command
 
 COMMANDS: tuple[Command[Any, Any], ...] = (
@@ -14,4 +20,5 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     token_command.MAKE,
     token_command.FIND,
     token_command.REMOVE,
+    rekey_command.REKEY,
 )

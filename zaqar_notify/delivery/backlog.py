@@ -31,6 +31,7 @@ from zaqar_notify.storage.internal import (
     retry_ref,
 )
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.rekeying import key_ids, missing
 
 KEEP_SECONDS = 5.0
 """How long a look serves, at least."""
@@ -58,12 +59,14 @@ class QueueBacklog(msgspec.Struct, frozen=True):
 
 class Backlog(msgspec.Struct, frozen=True):
     """`poison` counts the jobs that no worker could finish. `parked` deliveries wait for their receiver,
-    `held` ones for their subscription to be enabled."""
+    `held` ones for their subscription to be enabled. `missing_keys` counts the encryption keys under which
+    something is stored, and which the settings lack."""
 
     owed: list[QueueBacklog]
     parked: int
     held: int
     poison: int
+    missing_keys: int = 0
 
 
 class BacklogView:
@@ -119,7 +122,8 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
         for prefix in (PARKED_PREFIX, HELD_PREFIX)
     ]
     poison = sum([(await store.messages.stats(POISON_REF, now=now)).total for store in stores])
-    return Backlog(_of_all_pools(owed), parked, held, poison)
+    missing_keys = missing(await key_ids(storage.encrypted), storage.keys)
+    return Backlog(_of_all_pools(owed), parked, held, poison, len(missing_keys))
 
 
 def _of_all_pools(parts: Iterable[QueueBacklog]) -> list[QueueBacklog]:

@@ -254,3 +254,8 @@ def _backlog(backlog: Backlog) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "zaqar_notify_poison", "Jobs that no worker could finish.", value=backlog.poison
     )
+    yield GaugeMetricFamily(
+        "zaqar_notify_missing_keys",
+        "Encryption keys under which something is stored, and which the settings lack.",
+        value=backlog.missing_keys,
+    )

@@ -46,6 +46,7 @@ from zaqar_notify.models import (
     QueueStats,
 )
 from zaqar_notify.storage.control import ControlStore
+from zaqar_notify.storage.rekeying import Encrypted
 
 CANCELLED_KEPT = timedelta(days=30)
 """For so long a store knows which messages were deleted before they were due: longer than a delay, and
@@ -514,6 +515,8 @@ class MessageStore(ABC):
     heads: Heads
     messages: Messages
     claims: Claims
+    encrypted: Encrypted
+    """Of the messages, those that are encrypted."""
 
     control: ControlStore | None = None
     """The control store in the same database, if the driver has one."""

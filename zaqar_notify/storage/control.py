@@ -15,6 +15,7 @@ import msgspec
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
 from zaqar_notify.storage.quotas import QuotaRecords
+from zaqar_notify.storage.rekeying import Encrypted
 from zaqar_notify.storage.shares import Shares
 from zaqar_notify.storage.tokens import Tokens
 from zaqar_notify.storage.values import EPOCH
@@ -210,6 +211,8 @@ class ControlStore(ABC):
     tokens: Tokens
     quotas: QuotaRecords
     shares: Shares
+    encrypted: Encrypted
+    """Of the subscriptions, those that are encrypted."""
 
     @abstractmethod
     async def ping(self) -> None:

@@ -37,6 +37,7 @@ from zaqar_notify.models import (
     QueueStats,
     Subscription,
 )
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import (
     Carry,
     DeadLetterRule,
@@ -47,6 +48,7 @@ from zaqar_notify.storage.base import (
 )
 from zaqar_notify.storage.control import DELETED, ControlStore, SubscriptionOver
 from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.rekeying import Encrypted, findings, key_ids
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
 from zaqar_notify.storage.steps import Admission, Dropped, Placement, Planes
 
@@ -67,6 +69,7 @@ class Storage:
         *,
         others: Mapping[str, MessageStore] | None = None,
         placement: Placement = in_default_pool,
+        keys: Keyring = NO_KEYS,
     ) -> None:
         """`store` is the message store of the default pool; `others` are those of other pools."""
         self.control = control
@@ -74,6 +77,7 @@ class Storage:
         self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store, **(others or {})}
         """The message stores, by the names of their pools."""
         self.pool_of = placement
+        self.keys = keys
         self._planes = Planes(control, self.pools, placement)
         self.queues = Queues(self._planes)
         self.subscriptions = Subscriptions(self._planes)
@@ -177,7 +181,17 @@ class Storage:
     async def diagnose(self) -> list[Finding]:
         """Findings of all stores, and of whether they belong together, for an operator."""
         of_stores = [finding for store in self.pools.values() for finding in await store.diagnose()]
-        return [*of_stores, *await self.control.diagnose(), *await diagnose(self._planes)]
+        return [
+            *of_stores,
+            *await self.control.diagnose(),
+            *await diagnose(self._planes),
+            *findings(await key_ids(self.encrypted), self.keys),
+        ]
+
+    @property
+    def encrypted(self) -> Sequence[Encrypted]:
+        """What is encrypted in all stores, by kind."""
+        return [*(store.encrypted for store in self.pools.values()), self.control.encrypted]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
         """As `MessageStore.sweep`, and apply changes of records that a process left unapplied."""

@@ -81,4 +81,4 @@ async def open_storage(
                 f"{shown(control_uri or uri)} can't keep queues' records and subscriptions"
             )
         refused.pop_all()
-    return Storage(controlling.control, store)
+    return Storage(controlling.control, store, keys=keys)

@@ -104,7 +104,9 @@ def _sealed(message: NewMessage, project: str, keys: Keyring) -> NewMessage:
     """The message with its body and its checksum in an envelope: a checksum beside it would betray a short body."""
     checksum = (message.checksum or "").encode()
     content = bytes((len(checksum),)) + checksum + message.body
-    return msgspec.structs.replace(message, body=keys.seal(project, content), checksum=None)
+    return msgspec.structs.replace(
+        message, body=keys.seal(project, content), checksum=None, key_id=keys.ids[0]
+    )
 
 
 def _content(content: bytes) -> Content:

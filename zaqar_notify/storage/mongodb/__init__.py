@@ -30,6 +30,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     tokens.py         the control store: tenant tokens
     shares.py         revocations of pre-signed URLs
     heads.py messages.py claims.py    the message store
+    encrypted.py      what is encrypted, by its keys
     stats.py          counting messages
     watches.py        callers that wait for a queue
     storage.py        the message store put together, and the sweep
@@ -101,6 +102,8 @@ Collection `subscriptions`. Shard key `queue` (the `_id` of the queue's document
     _id               `queue`, NUL, the subscription's id: lists in order of id
     queue, subscriber (unique)
     queue, expires_at how long the queue has a subscription
+    key_id, _id       (partial) which keys are in use, and the subscriptions under each. Of one with a key,
+                      `options` is an envelope that holds the subscriber, too, and `subscriber` a digest
     expires_at        the sweep
 
 Collection `duties`: the process that has its turn with a periodic duty. If it is lost, two may do it at once.

@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.control import (
     DELETED,
     ControlStore,
@@ -27,9 +28,11 @@ from zaqar_notify.storage.mongodb.documents import (
     from_subscription,
     queue_key,
     subscription_key,
+    to_gone,
     to_ref,
     to_subscription,
 )
+from zaqar_notify.storage.mongodb.encrypted import EncryptedSubscriptions
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import (
     BY_EXPIRY,
@@ -41,6 +44,7 @@ from zaqar_notify.storage.mongodb.indexes import (
 from zaqar_notify.storage.mongodb.quotas import MongoQuotaRecords
 from zaqar_notify.storage.mongodb.shares import MongoShares
 from zaqar_notify.storage.mongodb.tokens import MongoTokens
+from zaqar_notify.storage.sealed_subscriptions import names_of
 from zaqar_notify.storage.values import from_json, to_json
 
 LISTED_AT_ONCE = 1000
@@ -55,10 +59,11 @@ OUR_SUBSCRIPTIONS = {
 class MongoControl(ControlStore):
     """Of the database that a `MongoStore` has opened. Closing either closes the client."""
 
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, keys: Keyring) -> None:
         self._collections = collections
+        self.encrypted = EncryptedSubscriptions(collections, keys)
         self.records = MongoQueueRecords(collections)
-        self.subscriptions = MongoSubscriptions(collections)
+        self.subscriptions = MongoSubscriptions(collections, keys)
         self.tokens = MongoTokens(collections)
         self.quotas = MongoQuotaRecords(collections)
         self.shares = MongoShares(collections)
@@ -195,8 +200,9 @@ class MongoQueueRecords(QueueRecords):
 
 
 class MongoSubscriptions(Subscriptions):
-    def __init__(self, collections: Collections) -> None:
+    def __init__(self, collections: Collections, keys: Keyring) -> None:
         self._subscriptions = collections.subscriptions
+        self._keys = keys
 
     async def create(
         self,
@@ -206,20 +212,24 @@ class MongoSubscriptions(Subscriptions):
         now: datetime,
     ) -> Subscription:
         while True:
-            existing = await self._by_subscriber(subscription, now)
-            if existing is None:
+            stored = await self._by_subscriber(subscription, now)
+            if stored is None:
                 if await self._insert(subscription):
                     return subscription
             else:
-                renewed = renew(existing)
-                if await self._replace(existing, renewed):
+                renewed = renew(to_subscription(subscription.queue, stored, self._keys))
+                if await self._replace(stored, renewed):
                     return renewed
 
     async def get(
         self, ref: QueueRef, subscription_id: str, *, now: datetime
     ) -> Subscription | None:
+        stored = await self._find(ref, subscription_id, now)
+        return None if stored is None else to_subscription(ref, stored, self._keys)
+
+    async def _find(self, ref: QueueRef, subscription_id: str, now: datetime) -> Document | None:
         with storage_errors():
-            stored = await self._subscriptions.find_one(
+            return await self._subscriptions.find_one(
                 {
                     "_id": subscription_key(ref, subscription_id),
                     "queue": queue_key(ref),
@@ -227,7 +237,6 @@ class MongoSubscriptions(Subscriptions):
                 },
                 hint=BY_ID,
             )
-        return None if stored is None else to_subscription(ref, stored)
 
     async def list(
         self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
@@ -245,17 +254,15 @@ class MongoSubscriptions(Subscriptions):
                 batch_size=limit,
                 hint=BY_ID,
             ).to_list()
-        return [to_subscription(ref, stored) for stored in found]
+        return [to_subscription(ref, stored, self._keys) for stored in found]
 
     async def of_subscriber(
         self, ref: QueueRef, subscriber: str, *, now: datetime
     ) -> Subscription | None:
-        with storage_errors():
-            stored = await self._subscriptions.find_one(
-                {"queue": queue_key(ref), "subscriber": subscriber, "expires_at": {"$gt": now}},
-                hint=BY_SUBSCRIBER,
-            )
-        return None if stored is None else to_subscription(ref, stored)
+        stored = await self._named(ref, subscriber)
+        if stored is None or stored["expires_at"] <= now:
+            return None
+        return to_subscription(ref, stored, self._keys)
 
     async def count(self, project: str, queue: str | None = None, *, now: datetime) -> int:
         of_queues: object = {"$gt": f"{project}\0", "$lt": f"{project}\x01"}
@@ -274,12 +281,13 @@ class MongoSubscriptions(Subscriptions):
         *,
         now: datetime,
     ) -> Subscription:
-        while (present := await self.get(ref, subscription_id, now=now)) is not None:
+        while (stored := await self._find(ref, subscription_id, now)) is not None:
+            present = to_subscription(ref, stored, self._keys)
             changed = change(present)
             is_other = changed.subscriber != present.subscriber
             if is_other and await self._by_subscriber(changed, now) is not None:
                 raise SubscriptionExists(ref.name, changed.subscriber)
-            if await self._replace(present, changed):
+            if await self._replace(stored, changed):
                 return changed
         raise SubscriptionDoesNotExist(ref.name, subscription_id)
 
@@ -315,7 +323,7 @@ class MongoSubscriptions(Subscriptions):
                 batch_size=limit,
                 hint=BY_EXPIRY if ref is None else BY_QUEUE_EXPIRY,
             ).to_list()
-        return [to_subscription(to_ref(stored["queue"]), stored) for stored in found]
+        return [to_gone(stored) for stored in found]
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
         if not gone:
@@ -329,30 +337,36 @@ class MongoSubscriptions(Subscriptions):
         with storage_errors():
             await rerun(lambda: self._subscriptions.delete_many(wanted, hint=BY_ID))
 
-    async def _by_subscriber(self, wanted: Subscription, now: datetime) -> Subscription | None:
+    async def _by_subscriber(self, wanted: Subscription, now: datetime) -> Document | None:
         """The live subscription of the wanted one's subscriber; see `unless_over`."""
+        stored = await self._named(wanted.queue, wanted.subscriber)
+        if stored is not None:
+            unless_over(to_subscription(wanted.queue, stored, self._keys), now)
+        return stored
+
+    async def _named(self, ref: QueueRef, subscriber: str) -> Document | None:
+        """The subscription of a subscriber, live or not."""
+        names = names_of(ref, subscriber, self._keys)
         with storage_errors():
-            stored = await self._subscriptions.find_one(
-                {"queue": queue_key(wanted.queue), "subscriber": wanted.subscriber},
-                hint=BY_SUBSCRIBER,
+            return await self._subscriptions.find_one(
+                {"queue": queue_key(ref), "subscriber": {"$in": names}}, hint=BY_SUBSCRIBER
             )
-        return None if stored is None else unless_over(to_subscription(wanted.queue, stored), now)
 
     async def _insert(self, subscription: Subscription) -> bool:
         """Store it; False: the subscriber has one, or the id is taken."""
         with storage_errors():
             try:
-                await self._subscriptions.insert_one(from_subscription(subscription))
+                await self._subscriptions.insert_one(from_subscription(subscription, self._keys))
             except DuplicateKeyError:
                 return False
         return True
 
-    async def _replace(self, present: Subscription, changed: Subscription) -> bool:
+    async def _replace(self, present: Document, changed: Subscription) -> bool:
         """Replace it; False: another change came between."""
         with storage_errors():
             try:
                 result = await self._subscriptions.replace_one(
-                    from_subscription(present), from_subscription(changed)
+                    present, from_subscription(changed, self._keys)
                 )
             except DuplicateKeyError:
                 return False

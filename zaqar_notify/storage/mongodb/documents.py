@@ -23,12 +23,14 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
-from zaqar_notify.rules.encryption import is_envelope, key_id_of
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring, is_envelope
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.sealed_subscriptions import opened as opened_subscription
+from zaqar_notify.storage.sealed_subscriptions import sealed
 from zaqar_notify.storage.sealing import Sealing
-from zaqar_notify.storage.values import from_json, to_json, to_ms
+from zaqar_notify.storage.values import from_json, to_ms
 
 FREE = 0
 """`due` of a free message; it sorts after messages that fell due (negative)."""
@@ -131,9 +133,9 @@ def new_documents(
 
 
 def _own_fields(message: NewMessage) -> bytes:
-    key_id = key_id_of(message.body)
-    if key_id is not None:
-        return _elements({"key_id": key_id})
+    """The checksum; of an encrypted message, which has that in its body, the key."""
+    if message.key_id is not None:
+        return _elements({"key_id": message.key_id})
     return b"" if message.checksum is None else _elements({"checksum": message.checksum})
 
 
@@ -250,13 +252,14 @@ def subscription_key(ref: QueueRef, subscription_id: str) -> str:
     return f"{queue_key(ref)}\0{subscription_id}"
 
 
-def from_subscription(subscription: Subscription) -> Document:
+def from_subscription(subscription: Subscription, keys: Keyring) -> Document:
+    stored = sealed(subscription, keys)
     return {
         "_id": subscription_key(subscription.queue, subscription.id),
         "queue": queue_key(subscription.queue),
-        "subscriber": subscription.subscriber,
+        "subscriber": stored.subscriber,
         "ttl": subscription.ttl,
-        "options": to_json(subscription.options),
+        "options": stored.options,
         "created_at": subscription.created_at,
         "expires_at": subscription.expires_at,
         "confirmed": subscription.confirmed,
@@ -264,16 +267,23 @@ def from_subscription(subscription: Subscription) -> Document:
         "secret_generation": subscription.secret_generation,
         "secret_rotations": list(subscription.secret_rotations),
         "replay_id": subscription.replay_id,
+        **({} if stored.key_id is None else {"key_id": stored.key_id}),
     }
 
 
-def to_subscription(ref: QueueRef, stored: Document) -> Subscription:
+def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscription:
+    """The subscription of a document.
+
+    Raises:
+        SubscriptionLocked: It can't be decrypted.
+    """
+    subscriber, options = opened_subscription(ref, stored["subscriber"], stored["options"], keys)
     return Subscription(
         id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
         queue=ref,
-        subscriber=stored["subscriber"],
+        subscriber=subscriber,
         ttl=stored["ttl"],
-        options=from_json(stored["options"]),
+        options=options,
         created_at=stored["created_at"],
         expires_at=stored["expires_at"],
         confirmed=stored["confirmed"],
@@ -282,6 +292,11 @@ def to_subscription(ref: QueueRef, stored: Document) -> Subscription:
         secret_rotations=tuple(stored["secret_rotations"]),
         replay_id=stored.get("replay_id"),
     )
+
+
+def to_gone(stored: Document) -> Subscription:
+    """The subscription of a document that is about to be removed: without options, and its subscriber as it is stored."""
+    return to_subscription(to_ref(stored["queue"]), {**stored, "options": "{}"}, NO_KEYS)
 
 
 def distinct(ids: Iterable[str]) -> list[str]:

@@ -89,6 +89,11 @@ def _exists(field: str) -> Document:
     return {field: {"$exists": True}}
 
 
+_BY_KEY = IndexModel(
+    [("key_id", ASCENDING), ("_id", ASCENDING)],
+    name=BY_KEY,
+    partialFilterExpression=_exists("key_id"),
+)
 _RECORD_INDEXES = [IndexModel([("unapplied", ASCENDING)], name=UNAPPLIED, sparse=True)]
 _QUEUE_INDEXES = [
     IndexModel([("dropped", ASCENDING)], name=DROPPED, sparse=True),
@@ -111,11 +116,7 @@ _MESSAGE_INDEXES = [
         [("queue", ASCENDING)], name=BY_CANCELLED, partialFilterExpression=_exists("cancelled")
     ),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
-    IndexModel(
-        [("key_id", ASCENDING), ("_id", ASCENDING)],
-        name=BY_KEY,
-        partialFilterExpression=_exists("key_id"),
-    ),
+    _BY_KEY,
     IndexModel(
         [("reclaim_at", ASCENDING)],
         name="reclaim_at",
@@ -127,6 +128,7 @@ _SUBSCRIPTION_INDEXES = [
     IndexModel([("queue", ASCENDING), ("subscriber", ASCENDING)], name=BY_SUBSCRIBER, unique=True),
     IndexModel([("queue", ASCENDING), ("expires_at", ASCENDING)], name=BY_QUEUE_EXPIRY),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
+    _BY_KEY,
 ]
 _TOKEN_INDEXES = [
     IndexModel([("digest", ASCENDING)], name=BY_DIGEST, unique=True),

@@ -21,6 +21,7 @@ from zaqar_notify.storage.mongodb.connection import Collection, Collections, Doc
 from zaqar_notify.storage.mongodb.control import MongoControl
 from zaqar_notify.storage.mongodb.diagnosis import diagnose, prove
 from zaqar_notify.storage.mongodb.documents import SERVER_POSITION
+from zaqar_notify.storage.mongodb.encrypted import EncryptedMessages
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.heads import MongoHeads
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_EXPIRY, BY_ID
@@ -71,9 +72,10 @@ class MongoStore(MessageStore):
         messages = MongoMessages(*parts)
         claims = MongoClaims(*parts)
         self._batchers = (messages, claims)
-        self.control = MongoControl(collections)
+        self.control = MongoControl(collections, keys)
         self.heads = MongoHeads(collections, self._states)
         self.messages = messages
+        self.encrypted = EncryptedMessages(collections, keys)
         self.claims = claims
         self._closed = False
 

@@ -30,6 +30,7 @@ beside it says so); one connection of it writes, others read.
     scanning.py       looks at the first free messages of a queue, for claims and pops
     watches.py        callers that wait for a queue, inside this process
     stats.py          counting messages
+    encrypted.py      what is encrypted, by its keys
     storage.py        the message store put together
 """
 

@@ -11,6 +11,7 @@ import apsw
 
 from zaqar_notify.errors import QueueDoesNotExist, SubscriptionDoesNotExist, SubscriptionExists
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.control import (
     DELETED,
     ControlStore,
@@ -20,13 +21,16 @@ from zaqar_notify.storage.control import (
     unless_over,
 )
 from zaqar_notify.storage.matching import has_metadata
+from zaqar_notify.storage.sealed_subscriptions import names_of
 from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.encrypted import EncryptedSubscriptions
 from zaqar_notify.storage.sqlite.failures import storage_errors
 from zaqar_notify.storage.sqlite.quotas import SQLiteQuotaRecords
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
     SUBSCRIPTION_COLUMNS,
     from_subscription,
+    to_gone,
     to_subscription,
 )
 from zaqar_notify.storage.sqlite.shares import SQLiteShares
@@ -48,7 +52,7 @@ UNAPPLIED = (
 
 _OF_QUEUE = f"SELECT {SUBSCRIPTION_COLUMNS} FROM subscriptions WHERE project = ? AND queue = ?"
 _BY_ID = f"{_OF_QUEUE} AND id = ? AND expires_at > ?"
-_BY_SUBSCRIBER = f"{_OF_QUEUE} AND subscriber = ?"
+_BY_SUBSCRIBER = f"{_OF_QUEUE} AND subscriber IN ({{marks}})"
 _OVER_OF_QUEUE = f"{_OF_QUEUE} AND expires_at <= ? LIMIT ?"
 AFTER = f"{_OF_QUEUE} AND id > ? AND expires_at > ? ORDER BY id LIMIT ?"
 OVER = (
@@ -62,17 +66,18 @@ LONGEST = (
 _COUNT = "SELECT count(*) FROM subscriptions INDEXED BY lives_of_subscriptions WHERE project = ?"
 COUNT_OF_PROJECT = f"{_COUNT} AND expires_at > ?"
 COUNT_OF_QUEUE = f"{_COUNT} AND queue = ? AND expires_at > ?"
-_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(13)})"
+_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(14)})"
 _END = "UPDATE subscriptions SET expires_at = ? WHERE project = ? AND queue = ?"
 
 
 class SQLiteControl(ControlStore):
     """Of the file that a `SQLiteStore` has opened. Closing either closes the file."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: Keyring) -> None:
         self._database = database
+        self.encrypted = EncryptedSubscriptions(database, keys)
         self.records = SQLiteQueueRecords(database)
-        self.subscriptions = SQLiteSubscriptions(database)
+        self.subscriptions = SQLiteSubscriptions(database, keys)
         self.tokens = SQLiteTokens(database)
         self.quotas = SQLiteQuotaRecords(database)
         self.shares = SQLiteShares(database)
@@ -215,8 +220,9 @@ class SQLiteQueueRecords(QueueRecords):
 
 
 class SQLiteSubscriptions(Subscriptions):
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: Keyring) -> None:
         self._database = database
+        self._keys = keys
 
     async def create(
         self,
@@ -226,9 +232,9 @@ class SQLiteSubscriptions(Subscriptions):
         now: datetime,
     ) -> Subscription:
         def write(db: apsw.Connection) -> Subscription:
-            existing = _by_subscriber(db, subscription, now)
+            existing = self._by_subscriber(db, subscription, now)
             stored = subscription if existing is None else renew(existing)
-            db.execute(_REPLACE, from_subscription(stored))
+            db.execute(_REPLACE, from_subscription(stored, self._keys))
             return stored
 
         return await self._database.write(write, grows=Grows.CLIENTS)
@@ -237,7 +243,7 @@ class SQLiteSubscriptions(Subscriptions):
         self, ref: QueueRef, subscription_id: str, *, now: datetime
     ) -> Subscription | None:
         row = self._database.read_one(_BY_ID, (ref.project, ref.name, subscription_id, to_ms(now)))
-        return None if row is None else to_subscription(row)
+        return None if row is None else to_subscription(row, self._keys)
 
     async def list(
         self, ref: QueueRef, *, marker: str | None, limit: int, now: datetime
@@ -246,13 +252,13 @@ class SQLiteSubscriptions(Subscriptions):
             rows = self._database.read(
                 AFTER, (ref.project, ref.name, marker or "", to_ms(now), limit)
             )
-            return [to_subscription(row) for row in rows]
+            return [to_subscription(row, self._keys) for row in rows]
 
     async def of_subscriber(
         self, ref: QueueRef, subscriber: str, *, now: datetime
     ) -> Subscription | None:
-        row = self._database.read_one(_BY_SUBSCRIBER, (ref.project, ref.name, subscriber))
-        found = None if row is None else to_subscription(row)
+        row = self._database.read_one(*_by_subscriber(ref, subscriber, self._keys))
+        found = None if row is None else to_subscription(row, self._keys)
         return None if found is None or found.expires_at <= now else found
 
     async def count(self, project: str, queue: str | None = None, *, now: datetime) -> int:
@@ -276,11 +282,11 @@ class SQLiteSubscriptions(Subscriptions):
             row = next(db.execute(_BY_ID, wanted), None)
             if row is None:
                 raise SubscriptionDoesNotExist(ref.name, subscription_id)
-            changed = change(to_subscription(row))
-            other = _by_subscriber(db, changed, now)
+            changed = change(to_subscription(row, self._keys))
+            other = self._by_subscriber(db, changed, now)
             if other is not None and other.id != subscription_id:
                 raise SubscriptionExists(ref.name, changed.subscriber)
-            db.execute(_REPLACE, from_subscription(changed))
+            db.execute(_REPLACE, from_subscription(changed, self._keys))
             return changed
 
         return await self._database.write(write)
@@ -309,7 +315,7 @@ class SQLiteSubscriptions(Subscriptions):
             else:
                 bindings = (ref.project, ref.name, to_ms(now), limit)
                 rows = self._database.read(_OVER_OF_QUEUE, bindings)
-            return [to_subscription(row) for row in rows]
+            return [to_gone(row) for row in rows]
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
         bindings = [
@@ -323,6 +329,14 @@ class SQLiteSubscriptions(Subscriptions):
             )
         )
 
+    def _by_subscriber(
+        self, db: apsw.Connection, wanted: Subscription, now: datetime
+    ) -> Subscription | None:
+        """The live subscription of the wanted one's subscriber; see `unless_over`."""
+        for row in db.execute(*_by_subscriber(wanted.queue, wanted.subscriber, self._keys)):
+            return unless_over(to_subscription(row, self._keys), now)
+        return None
+
 
 def _record(row: tuple[str, str, str, int, int]) -> QueueRecord:
     project, name, metadata, created_at, revision = row
@@ -330,9 +344,7 @@ def _record(row: tuple[str, str, str, int, int]) -> QueueRecord:
     return QueueRecord(queue, revision)
 
 
-def _by_subscriber(db: apsw.Connection, wanted: Subscription, now: datetime) -> Subscription | None:
-    """The live subscription of the wanted one's subscriber; see `unless_over`."""
-    ref = wanted.queue
-    for row in db.execute(_BY_SUBSCRIBER, (ref.project, ref.name, wanted.subscriber)):
-        return unless_over(to_subscription(row), now)
-    return None
+def _by_subscriber(ref: QueueRef, subscriber: str, keys: Keyring) -> tuple[str, tuple[str, ...]]:
+    """The statement that finds the subscriber's subscription, with its bindings."""
+    names = names_of(ref, subscriber, keys)
+    return _BY_SUBSCRIBER.format(marks=marks(len(names))), (ref.project, ref.name, *names)

@@ -9,9 +9,11 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage import ids
+from zaqar_notify.storage.sealed_subscriptions import opened, sealed
 from zaqar_notify.storage.sqlite.database import Row
-from zaqar_notify.storage.values import from_json, from_ms, to_json, to_ms
+from zaqar_notify.storage.values import from_ms, to_ms
 
 _FORMER_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 FORMER_END = 1 << 56
@@ -41,19 +43,20 @@ def own_position(salt: bytes, message_id: str) -> int | None:
 
 SUBSCRIPTION_COLUMNS = (
     "project, queue, id, subscriber, ttl, options, created_at, expires_at, confirmed, disabled_at, "
-    "secret_generation, secret_rotations, replay_id"
+    "secret_generation, secret_rotations, replay_id, key_id"
 )
 
 
-def from_subscription(subscription: Subscription) -> tuple[object, ...]:
+def from_subscription(subscription: Subscription, keys: Keyring) -> tuple[object, ...]:
     """In the order of SUBSCRIPTION_COLUMNS."""
+    stored = sealed(subscription, keys)
     return (
         subscription.queue.project,
         subscription.queue.name,
         subscription.id,
-        subscription.subscriber,
+        stored.subscriber,
         subscription.ttl,
-        to_json(subscription.options),
+        stored.options,
         to_ms(subscription.created_at),
         to_ms(subscription.expires_at),
         subscription.confirmed,
@@ -61,16 +64,24 @@ def from_subscription(subscription: Subscription) -> tuple[object, ...]:
         subscription.secret_generation,
         json.dumps([to_ms(at) for at in subscription.secret_rotations]),
         subscription.replay_id,
+        stored.key_id,
     )
 
 
-def to_subscription(row: Row) -> Subscription:
+def to_subscription(row: Row, keys: Keyring) -> Subscription:
+    """The subscription of a row.
+
+    Raises:
+        SubscriptionLocked: It can't be decrypted.
+    """
+    ref = QueueRef(row[0], row[1])
+    subscriber, options = opened(ref, row[3], row[5], keys)
     return Subscription(
-        queue=QueueRef(row[0], row[1]),
+        queue=ref,
         id=row[2],
-        subscriber=row[3],
+        subscriber=subscriber,
         ttl=row[4],
-        options=from_json(row[5]),
+        options=options,
         created_at=from_ms(row[6]),
         expires_at=from_ms(row[7]),
         confirmed=bool(row[8]),
@@ -87,3 +98,9 @@ def optional_ms(instant: datetime | None) -> int | None:
 
 def optional_instant(ms: int | None) -> datetime | None:
     return None if ms is None else from_ms(ms)
+
+
+def to_gone(row: Row) -> Subscription:
+    """The subscription of a row that is about to be removed: without options, and its subscriber as it is stored."""
+    without_options = (*row[:5], "{}", *row[6:])
+    return to_subscription(without_options, NO_KEYS)

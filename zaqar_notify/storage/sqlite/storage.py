@@ -14,6 +14,7 @@ from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.control import SQLiteControl
 from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.encrypted import EncryptedMessages
 from zaqar_notify.storage.sqlite.failures import storage_errors
 from zaqar_notify.storage.sqlite.heads import DROPPED_KEPT_MS, FORGOTTEN, SQLiteHeads
 from zaqar_notify.storage.sqlite.messages import SQLiteMessages
@@ -63,9 +64,10 @@ class SQLiteStore(MessageStore):
         messages = SQLiteMessages(
             database, rows, Numbering(database), removals, self._watches, scanning, sealing
         )
-        self.control = SQLiteControl(database)
+        self.control = SQLiteControl(database, keys)
         self.heads = SQLiteHeads(database, rows)
         self.messages = messages
+        self.encrypted = EncryptedMessages(database, keys)
         self._claims = SQLiteClaims(
             database, rows, messages, removals, self._watches, scanning, sealing
         )

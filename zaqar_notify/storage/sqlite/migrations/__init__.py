@@ -15,7 +15,7 @@ was. How to add one: docs/add-a-driver.md.
     0008_tokens.sql              tenant tokens
     0009_quotas.sql              quotas that projects have of their own
     0010_shares.sql              queues whose pre-signed URLs were revoked
-    0011_encryption.sql          which key encrypted a message
+    0011_encryption.sql          which key encrypted a message, or a subscription
 """
 
 from __future__ import annotations

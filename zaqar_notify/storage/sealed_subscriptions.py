@@ -1,0 +1,71 @@
+"""Subscriptions as they are stored: subscriber and options are encrypted, given a key.
+
+Webhook URLs and `post_headers` carry tokens and passwords. A subscriber is looked up by a digest, which
+nobody can compare with guesses without the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
+from zaqar_notify.models import JsonObject, QueueRef, Subscription
+from zaqar_notify.rules.encryption import Keyring
+from zaqar_notify.storage.values import from_json, to_json
+
+
+class StoredSubscriber(msgspec.Struct, frozen=True):
+    """The fields of a stored subscription that are, or may be, encrypted: `options` is JSON text, or an
+    envelope with the subscriber and the options."""
+
+    subscriber: str
+    options: str | bytes
+    key_id: str | None
+
+
+def sealed(subscription: Subscription, keys: Keyring) -> StoredSubscriber:
+    ref, subscriber, options = subscription.queue, subscription.subscriber, subscription.options
+    if keys:
+        return _stored(ref, subscriber, options, keys)
+    return StoredSubscriber(subscriber, to_json(options), None)
+
+
+def _stored(ref: QueueRef, subscriber: str, options: JsonObject, keys: Keyring) -> StoredSubscriber:
+    content = to_json({"subscriber": subscriber, "options": options}).encode()
+    name = names_of(ref, subscriber, keys)[0]
+    return StoredSubscriber(name, keys.seal(ref.project, content), keys.ids[0])
+
+
+def opened(
+    ref: QueueRef, subscriber: str, options: str | bytes, keys: Keyring
+) -> tuple[str, JsonObject]:
+    """The subscriber and the options of a stored subscription of the queue.
+
+    Raises:
+        SubscriptionLocked: They can't be decrypted.
+    """
+    if isinstance(options, str):
+        return subscriber, from_json(options)
+    try:
+        content = from_json(keys.open(ref.project, options).decode())
+    except CannotDecrypt as error:
+        raise SubscriptionLocked(error) from error
+    return content["subscriber"], content["options"]
+
+
+def resealed(ref: QueueRef, options: bytes, keys: Keyring) -> StoredSubscriber:
+    """An encrypted subscription of the queue under the first key.
+
+    Raises:
+        SubscriptionLocked: It can't be decrypted.
+    """
+    subscriber, clear = opened(ref, "", options, keys)
+    return _stored(ref, subscriber, clear, keys)
+
+
+def names_of(ref: QueueRef, subscriber: str, keys: Keyring) -> Sequence[str]:
+    """The texts under which a subscriber may be stored, the present one first."""
+    digests = keys.digests(ref.project, f"{ref.name}\0{subscriber}".encode())
+    return [*(f"digest:{digest.hex()}" for digest in digests), subscriber]
