@@ -13,7 +13,7 @@ from zaqar_notify.health import Health
 from zaqar_notify.metrics import DeliveryCounts, Metrics
 from zaqar_notify.models import QueueRef
 from zaqar_notify.ports import Doorbell
-from zaqar_notify.quotas import Quotas
+from zaqar_notify.quotas import Quotas, Rates
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.planes import Storage
@@ -45,10 +45,18 @@ class Service:
     kinds: Kinds
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+    rates: Rates = field(default_factory=Rates)
+    """Shared by the processes of an API."""
     quotas: Quotas = field(init=False)
 
     def __post_init__(self) -> None:
-        quotas = Quotas(self.storage, self.settings, self.clock, self.metrics.quota_refusals)
+        quotas = Quotas(
+            self.storage,
+            self.settings,
+            self.clock,
+            rates=self.rates,
+            refusals=self.metrics.quota_refusals,
+        )
         object.__setattr__(self, "quotas", quotas)
         self.storage.when_dropped(partial(note_dropped, self.metrics.deliveries))
 

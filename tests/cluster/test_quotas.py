@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import aiohttp
 
@@ -54,3 +55,22 @@ async def test_processes_keep_to_a_quota_that_a_command_sets_and_to_what_others_
     used = {each["name"]: each["used"] for each in json.loads(shown.stdout)}
     assert set(ends) == {403}
     assert LIMIT - 2 * BODY_BYTES < used["stored_bytes"] <= LIMIT * 17 / 16 + 8 * BODY_BYTES
+
+
+async def test_the_processes_of_one_api_share_a_rate(cluster: Cluster) -> None:
+    rate, burst_seconds, processes = 10, 6, 2
+    environ = {
+        "ZAQAR_QUOTA_REQUESTS_PER_SECOND": str(rate),
+        "ZAQAR_QUOTA_BURST_SECONDS": str(burst_seconds),
+    }
+    api = await asyncio.to_thread(cluster.api, processes=processes, environ=environ)
+    headers = API_HEADERS | {"X-Project-ID": "shared", "Connection": "close"}
+    began = time.monotonic()
+
+    async with aiohttp.ClientSession(headers=headers) as session:
+        asking = [statuses(session, api, 1) for _ in range(rate * burst_seconds * processes * 2)]
+        answers = [status for each in await asyncio.gather(*asking) for status in each]
+
+    most = rate * (burst_seconds + time.monotonic() - began)
+    assert rate * burst_seconds <= answers.count(200) <= most + 1
+    assert set(answers) == {200, 503}

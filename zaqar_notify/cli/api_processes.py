@@ -39,6 +39,7 @@ from zaqar_notify.operations.cluster import (
     refuse_several_processes,
     warn_of_unsigned_webhooks,
 )
+from zaqar_notify.quotas import Rates
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.clock import store_clock
@@ -82,6 +83,7 @@ def _serve_in_many(
     certificate: Certificate | None,
 ) -> None:
     sentence = _welcome(listeners[0], settings, f" in {len(listeners)} processes")
+    rates = Rates()
 
     def close_listeners() -> None:
         for listener in listeners:
@@ -101,6 +103,7 @@ def _serve_in_many(
                 certificate,
                 processes=count,
                 on_started=tell_ready,
+                rates=rates,
             )
         )
 
@@ -134,7 +137,9 @@ async def _serve(
     *,
     processes: int,
     on_started: Callable[[], None],
+    rates: Rates | None = None,
 ) -> None:
+    """`rates` are those of all processes, if there are several."""
     kinds = load_kinds(settings)
     storage = await open_storage(
         settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
@@ -148,6 +153,7 @@ async def _serve(
                 clock=clock,
                 doorbell=doorbell,
                 kinds=kinds,
+                rates=rates or Rates(),
             )
             service.metrics.broker = doorbell
             async with asked_keystone(settings) as keystone, following(policy):

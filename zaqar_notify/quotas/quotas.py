@@ -13,7 +13,7 @@ from zaqar_notify.errors import QuotaExceeded, RateExceeded
 from zaqar_notify.models import QueueRef
 from zaqar_notify.quotas.estimates import Estimates
 from zaqar_notify.quotas.known import KnownLimits, defaults_of
-from zaqar_notify.quotas.rates import Buckets
+from zaqar_notify.quotas.rates import Buckets, Rates
 from zaqar_notify.rules.quotas import (
     QUEUES,
     STORED_BYTES,
@@ -42,14 +42,20 @@ class Quotas:
     """The quotas of all projects, in one process."""
 
     def __init__(
-        self, storage: Storage, settings: Settings, clock: Clock, refusals: Counter[str]
+        self,
+        storage: Storage,
+        settings: Settings,
+        clock: Clock,
+        *,
+        rates: Rates,
+        refusals: Counter[str],
     ) -> None:
-        """`refusals` counts what is refused, by quota."""
+        """`rates` are shared with other processes; `refusals` counts what is refused, by quota."""
         control = storage.control
         self.limits = KnownLimits(control.quotas, defaults_of(settings))
         self._refusals = refusals
-        self._requests = Buckets(burst_seconds=settings.quota_burst_seconds)
-        self._messages = Buckets(burst_seconds=settings.quota_burst_seconds)
+        self._rates = rates
+        self._burst_seconds = settings.quota_burst_seconds
         self._polling: Counter[str] = Counter()
         self._bytes = Estimates[str](lambda project: storage.stored_bytes(project, now=clock.now()))
         self._queues = Estimates[str](control.records.count)
@@ -67,7 +73,7 @@ class Quotas:
             RateExceeded: The project makes too many.
         """
         rate = (await self.limits.of(project)).requests_per_second
-        if rate and (wait := self._requests.take(project, 1, per_second=rate)):
+        if rate and (wait := self._taken(self._rates.requests, project, 1, rate)):
             await self._refuse("requests_per_second", rate, wait)
 
     async def admit_messages(self, project: str, count: int) -> None:
@@ -78,7 +84,7 @@ class Quotas:
         """
         # Its request was admitted by these limits a moment ago.
         rate = self.limits.last_known_of(project).messages_per_second
-        if rate and (wait := self._messages.take(project, count, per_second=rate)):
+        if rate and (wait := self._taken(self._rates.messages, project, count, rate)):
             await self._refuse("messages_per_second", rate, wait)
 
     @asynccontextmanager
@@ -150,6 +156,10 @@ class Quotas:
     def polls(self, project: str) -> int:
         """Long polls of the project that wait."""
         return self._polling[project]
+
+    def _taken(self, buckets: Buckets, project: str, tokens: int, rate: int) -> float:
+        burst = self._burst_seconds
+        return buckets.take(project, tokens, per_second=rate, burst_seconds=burst)
 
     async def _refuse(self, name: str, limit: int, wait_seconds: float) -> NoReturn:
         self._refusals[name] += 1

@@ -1,14 +1,17 @@
-"""Rates of projects: token buckets in memory."""
+"""Rates of projects: token buckets in memory that the processes of one API share."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
-from itertools import islice
 
 from zaqar_notify.clock import running_seconds
 
-MOST_PROJECTS = 10_000
-"""Projects whose buckets are kept. Clients can make up projects, so their number is bounded."""
+PLACES = 1 << 14
+"""Places of a table. A project has one while its bucket is not full. Clients can make up projects, so their number
+is bounded."""
+PLACES_OF_PROJECT = 8
+"""Where a project's bucket can be. If all are taken, the bucket gives way that is full again first."""
 ROUNDING_SECONDS = 1e-6
 """The sum of many small times is off by less."""
 
@@ -19,34 +22,53 @@ class Buckets:
     A bucket is the instant at which it will be full again. So a project that is not known has a full
     bucket. A request may take more tokens than there are, if there are any; the next one waits until the debt is
     paid. So a post with many messages is never refused for ever.
+
+    Processes that are forked after this was made share the buckets. They take no lock: if two take tokens of one
+    project within the same microsecond, one of them may take them for nothing.
     """
 
-    def __init__(self, *, burst_seconds: float, now: Callable[[], float] = running_seconds) -> None:
-        self._burst_seconds = burst_seconds
+    def __init__(self, *, now: Callable[[], float] = running_seconds) -> None:
+        """`now` is the same clock in all processes of a host."""
         self._now = now
-        self._full_at: dict[str, float] = {}
+        memory = memoryview(mmap.mmap(-1, 2 * 8 * PLACES))
+        self._projects = memory[: 8 * PLACES].cast("q")
+        """Hashes of projects."""
+        self._full_at = memory[8 * PLACES :].cast("d")
 
-    def take(self, project: str, tokens: int, *, per_second: int) -> float:
+    def take(self, project: str, tokens: int, *, per_second: int, burst_seconds: float) -> float:
         """Take tokens from the project's bucket.
 
         Returns:
             0, or if the bucket is empty and nothing was taken: the seconds until it has a token.
         """
         now = self._now()
-        full_at = self._full_at.get(project, now)
+        place = self._place(hash(project), now)
+        full_at = self._full_at[place]
         if full_at < now:
             full_at = now
-        elif (wait := full_at - now - self._burst_seconds + 1 / per_second) > ROUNDING_SECONDS:
+        elif (wait := full_at - now - burst_seconds + 1 / per_second) > ROUNDING_SECONDS:
             return wait
-        if project not in self._full_at:
-            self._make_room(now)
-        self._full_at[project] = full_at + tokens / per_second
+        self._full_at[place] = full_at + tokens / per_second
         return 0.0
 
-    def _make_room(self, now: float) -> None:
-        """Forget full buckets if there are too many; if that is not enough, a tenth of the others."""
-        if len(self._full_at) < MOST_PROJECTS:
-            return
-        busy = {project: full_at for project, full_at in self._full_at.items() if full_at > now}
-        too_many = max(0, len(busy) - MOST_PROJECTS * 9 // 10)
-        self._full_at = dict(islice(busy.items(), too_many, None))
+    def _place(self, project: int, now: float) -> int:
+        """The place of the project's bucket; a new one is full."""
+        first = project % PLACES
+        if self._projects[first] == project:
+            return first
+        places = [(first + number) % PLACES for number in range(PLACES_OF_PROJECT)]
+        for place in places:
+            if self._projects[place] == project and self._full_at[place] > now:
+                return place
+        free = min(places, key=lambda place: self._full_at[place])
+        self._projects[free] = project
+        self._full_at[free] = 0.0
+        return free
+
+
+class Rates:
+    """The buckets of requests and of messages. Made before the processes that share them."""
+
+    def __init__(self) -> None:
+        self.requests = Buckets()
+        self.messages = Buckets()

@@ -27,10 +27,10 @@ class QuotaSettings(Section):
         10_737_418_240, description="Most bytes of stored message bodies of a project."
     )
     quota_messages_per_second: Quota = Field(
-        10_000, description="Most messages that a project posts per second to one API process."
+        10_000, description="Most messages that a project posts per second to the API of one host."
     )
     quota_requests_per_second: Quota = Field(
-        2_000, description="Most requests of a project per second to one API process."
+        2_000, description="Most requests of a project per second to the API of one host."
     )
     quota_long_polls: Quota = Field(
         1_000, description="Most long polls of a project that wait at once in one API process."
