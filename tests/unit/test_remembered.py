@@ -47,9 +47,11 @@ async def test_an_answer_is_kept_exactly_as_long_as_was_said() -> None:
     source.values["a"] = "2"
 
     source.seconds = 2.999
+    assert remembered.fresh("a") == "1"
     assert await remembered.get("a") == "1"
 
     source.seconds = 3
+    assert remembered.fresh("a") is None
     remembered._patience_seconds = 60
     assert await remembered.get("a") == "2"
     assert source.asked == ["a", "a"]

@@ -14,7 +14,7 @@ from zaqar_notify.auth.remembered import Remembered
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import NotifyError
 from zaqar_notify.models import Token
-from zaqar_notify.rules.tokens import digest_of
+from zaqar_notify.rules.tokens import digest_of, is_token
 from zaqar_notify.storage.tokens import Tokens
 
 KNOWN_SECONDS = 3.0
@@ -60,7 +60,9 @@ class KnownTokens:
             StorageUnavailable: The store gave no answer, and the token was not seen before.
         """
         digest = digest_of(text)
-        holder = None if digest is None else await self._known.get(digest)
+        holder = self._known.fresh(digest)
+        if holder is None and is_token(text):
+            holder = await self._known.get(digest)
         if holder is None:
             return None
         if holder.expires_at is not None and holder.expires_at <= self._clock.now():

@@ -50,6 +50,11 @@ class Remembered(Generic[Key, Value]):
         self._unknown: dict[Key, float] = {}
         self._asking: dict[Key, asyncio.Task[Value | None]] = {}
 
+    def fresh(self, key: Key) -> Value | None:
+        """The known answer, if the source need not be asked again yet. It costs hot paths less than `get`."""
+        known = self._known.get(key)
+        return known[0] if known is not None and self._now() < known[1] else None
+
     async def get(self, key: Key) -> Value | None:
         """The answer for the key; None: the source does not know it.
 

@@ -12,7 +12,7 @@ from zaqar_notify.errors import NotPermitted, ValidationFailed
 from zaqar_notify.models import Scope, Token
 from zaqar_notify.rules.limits import MIN_SECONDS, check_range
 from zaqar_notify.rules.names import check_new_project
-from zaqar_notify.rules.tokens import check_pattern, covers, new_secret, sha256
+from zaqar_notify.rules.tokens import check_pattern, covers, digest_of, new_secret
 from zaqar_notify.storage.planes import Storage
 
 SCOPES: tuple[Scope, ...] = ("reader", "member", "admin", "operator")
@@ -71,7 +71,7 @@ async def create(
     secret = new_secret()
     token = Token(
         id=new_ordered_id(now),
-        digest=sha256(secret),
+        digest=digest_of(secret),
         project=asked.project,
         scope=asked.scope,
         queues=asked.queue,

@@ -32,18 +32,16 @@ def new_secret() -> str:
     return text + _check_digits(text)
 
 
-def digest_of(text: str) -> bytes | None:
-    """The SHA-256 of a token's text; None when the text was cut short or mistyped."""
+def is_token(text: str) -> bool:
+    """Whether the text is a token's. False: it was cut short or mistyped."""
     if len(text) != _LENGTH or not text.startswith(PREFIX) or not text.isascii():
-        return None
-    if text[-_CHECK_DIGITS:] != _check_digits(text[:-_CHECK_DIGITS]):
-        return None
-    return sha256(text)
+        return False
+    return text[-_CHECK_DIGITS:] == _check_digits(text[:-_CHECK_DIGITS])
 
 
-def sha256(secret: str) -> bytes:
-    """The digest by which a token is stored and found."""
-    return hashlib.sha256(secret.encode("ascii")).digest()
+def digest_of(text: str) -> bytes:
+    """The SHA-256 by which a token is stored and found."""
+    return hashlib.sha256(text.encode()).digest()
 
 
 def check_pattern(pattern: str) -> None:
