@@ -1,1 +1,1 @@
-"""The contract of storage drivers (`zaqar_notify/storage/base.py`), promise by promise."""
+"""The contract of storage drivers (`zaqar_notify/storage/base/`), promise by promise."""

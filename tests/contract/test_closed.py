@@ -56,6 +56,9 @@ EVERY_METHOD: dict[str, Call] = {
     "messages.delete_many": lambda storage, queue, message_id: storage.messages.delete_many(
         queue, [message_id], claim_ids=None, now=START
     ),
+    "messages.stored_bytes": lambda storage, queue, message_id: storage.messages.stored_bytes(
+        queue.project, now=START
+    ),
     "messages.pop": lambda storage, queue, message_id: storage.messages.pop(
         queue, limit=1, now=START
     ),
@@ -112,6 +115,12 @@ EVERY_METHOD: dict[str, Call] = {
     ),
     "control.subscriptions.longest": lambda storage, queue, message_id: (
         storage.control.subscriptions.longest(queue)
+    ),
+    "control.subscriptions.of_subscriber": lambda storage, queue, message_id: (
+        storage.control.subscriptions.of_subscriber(queue, "http://a", now=START)
+    ),
+    "control.subscriptions.count": lambda storage, queue, message_id: (
+        storage.control.subscriptions.count(queue.project, now=START)
     ),
     "control.subscriptions.end": lambda storage, queue, message_id: (
         storage.control.subscriptions.end(queue, "subscription")

@@ -13,7 +13,7 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
-from zaqar_notify.storage.sqlite import control
+from zaqar_notify.storage.sqlite import records
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ async def test_a_list_that_looks_at_much_lets_others_have_turns(
     storage: Storage, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await create_queues(storage, project, 50)
-    monkeypatch.setattr(control, "LOOKED_AT_BYTES", 1)
+    monkeypatch.setattr(records, "LOOKED_AT_BYTES", 1)
     turns = 0
 
     async def take_turns() -> None:

@@ -21,22 +21,13 @@ not acknowledged yet.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 
 from zaqar_notify.clock import Clock
-from zaqar_notify.errors import QueueDoesNotExist, SubscriptionExists
 from zaqar_notify.findings import Finding
-from zaqar_notify.models import (
-    Claim,
-    JsonObject,
-    Posted,
-    Queue,
-    QueueRef,
-    QueueStats,
-    Subscription,
-)
+from zaqar_notify.models import Claim, Posted, QueueRef
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import (
     Carry,
@@ -46,13 +37,13 @@ from zaqar_notify.storage.base import (
     Post,
     within_the_store,
 )
-from zaqar_notify.storage.control import DELETED, ControlStore, SubscriptionOver
+from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.queues import Queues
 from zaqar_notify.storage.rekeying import Encrypted, findings, key_ids
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
 from zaqar_notify.storage.steps import Admission, Dropped, Placement, Planes
-
-REMOVED_AT_ONCE = 500
+from zaqar_notify.storage.subscriptions import Subscriptions
 
 
 def in_default_pool(ref: QueueRef) -> str:
@@ -209,172 +200,3 @@ class Storage:
         for store in self.pools.values():
             await store.close()
         await self.control.close()
-
-
-class Queues:
-    """Queues of clients: a record, a head, and messages. A queue need not be created before it is used."""
-
-    def __init__(self, planes: Planes) -> None:
-        self._planes = planes
-        self._records = planes.control.records
-        self.list = self._records.list
-        self.count = self._records.count
-
-    async def get(self, ref: QueueRef) -> Queue | None:
-        """The queue, or None when it was never created or has been deleted."""
-        record = await self._records.get(ref)
-        return None if record is None else record.queue
-
-    async def create(
-        self,
-        ref: QueueRef,
-        *,
-        metadata: JsonObject,
-        now: datetime,
-        admit: Admission = nullcontext,
-    ) -> bool:
-        """Create the queue unless it exists or `admit` refuses it; an existing one keeps its metadata.
-
-        Returns:
-            Whether it was created.
-        """
-        if await self._records.get(ref) is not None:
-            return False
-        async with admit():
-            record = await self._records.create(ref, metadata=metadata, now=now)
-        if record is None:
-            return False
-        await self._planes.apply(record)
-        return True
-
-    async def update(self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
-        """Replace the metadata by `change(metadata)`, atomically, and return it.
-
-        `change` is pure; it may be called again when another writer came between. An error that
-        it raises ends the update with nothing stored.
-
-        Raises:
-            QueueDoesNotExist: The queue was never created.
-        """
-        record = await self._records.update(ref, change)
-        if not await self._planes.apply_change(record):
-            raise QueueDoesNotExist(ref.name)
-        return record.queue.metadata
-
-    async def delete(self, ref: QueueRef, *, now: datetime) -> None:
-        """Remove the queue with its messages and claims; its subscriptions stay. No error if absent."""
-        heads = self._planes.store_of(ref).heads
-        # A record may be made beside this for a head without one: both must be absent together.
-        while True:
-            record = await self._records.get(ref)
-            head = await heads.get(ref)
-            if record is None and head is None:
-                return
-            revision = 0 if record is None else record.revision
-            above = max(revision, await heads.revision(ref)) + 1
-            await heads.drop(ref, revision=above, now=now)
-            if record is not None and await self._records.remove(ref, revision=revision):
-                return
-
-    async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
-        """As `Messages.stats`."""
-        return await self._planes.store_of(ref).messages.stats(ref, now=now)
-
-
-class Subscriptions:
-    """Subscriptions, kept in step with the queue's head; an expired subscription counts as absent.
-
-    A subscription that is removed (by `delete`, `delete_all`, `remove_expired`, or since an expired
-    one gives way to a new one) takes its own internal queues with it: those that
-    `internal.queues_of_subscription` names, with all their messages.
-    """
-
-    def __init__(self, planes: Planes) -> None:
-        self._planes = planes
-        self._subscriptions = planes.control.subscriptions
-        self.get = self._subscriptions.get
-        self.list = self._subscriptions.list
-        self.of_subscriber = self._subscriptions.of_subscriber
-
-    async def create(
-        self,
-        subscription: Subscription,
-        *,
-        renew: Callable[[Subscription], Subscription],
-        now: datetime,
-        admit: Admission = nullcontext,
-    ) -> Subscription:
-        """As `control.Subscriptions.create`; the queue is created when absent, unless `admit` refuses that."""
-        ref = subscription.queue
-        heads = self._planes.store_of(ref).heads
-        await self._planes.make_head(ref, now, admit)
-        await heads.raise_subscribed(ref, subscription.expires_at)
-        try:
-            stored = await self._without_those_over(
-                lambda: self._subscriptions.create(subscription, renew=renew, now=now)
-            )
-        except SubscriptionExists:
-            await self._planes.lower_subscribed(ref)
-            raise
-        await heads.raise_subscribed(ref, stored.expires_at)
-        return stored
-
-    async def update(
-        self,
-        ref: QueueRef,
-        subscription_id: str,
-        change: Callable[[Subscription], Subscription],
-        *,
-        now: datetime,
-    ) -> Subscription:
-        """Replace the subscription by `change(subscription)`, atomically, and return it.
-
-        Raises:
-            SubscriptionDoesNotExist: There is none, or it has expired.
-            SubscriptionExists: The new subscriber has another subscription on the queue.
-        """
-        heads = self._planes.store_of(ref).heads
-        present = await self._subscriptions.get(ref, subscription_id, now=now)
-        if present is not None:
-            await heads.raise_subscribed(ref, change(present).expires_at)
-        after = await self._without_those_over(
-            lambda: self._subscriptions.update(ref, subscription_id, change, now=now)
-        )
-        await heads.raise_subscribed(ref, after.expires_at)
-        if present is not None and after.expires_at < present.expires_at:
-            await self._planes.lower_subscribed(ref)
-        return after
-
-    async def delete(self, ref: QueueRef, subscription_id: str) -> None:
-        """Remove the subscription. No error if absent."""
-        await self._delete(ref, subscription_id)
-
-    async def delete_all(self, ref: QueueRef) -> None:
-        """Remove every subscription of the queue."""
-        await self._delete(ref, None)
-
-    async def remove_expired(self, *, now: datetime, limit: int) -> Sequence[Subscription]:
-        """Remove up to `limit` expired subscriptions of all queues, and return them.
-
-        None is returned when there are no more. Two processes that do this at the same time may both
-        be given the same one.
-        """
-        gone = await self._subscriptions.over(now=now, limit=limit)
-        await self._planes.remove(gone)
-        return [each for each in gone if each.expires_at > DELETED]
-
-    async def _delete(self, ref: QueueRef, subscription_id: str | None) -> None:
-        await self._subscriptions.end(ref, subscription_id)
-        await self._planes.lower_subscribed(ref)
-        while gone := await self._subscriptions.over(now=DELETED, limit=REMOVED_AT_ONCE, ref=ref):
-            await self._planes.remove(gone)
-
-    async def _without_those_over(
-        self, write: Callable[[], Awaitable[Subscription]]
-    ) -> Subscription:
-        """Run the write; expired subscriptions that it meets are removed first."""
-        while True:
-            try:
-                return await write()
-            except SubscriptionOver as over:
-                await self._planes.remove([over.subscription])

@@ -25,7 +25,9 @@ survive the loss of any process of ours and of a minority of the set's members.
     cancelling.py     messages that were deleted before they were due, or left behind
     dead_letters.py   messages that were claimed too often move to another queue
     leasing.py        the free messages of a queue, and leases on them
-    control.py        the control store: records and subscriptions
+    control.py        the control store put together
+    records.py        the control store: queues' records
+    subscriptions.py  the control store: subscriptions
     quotas.py         the control store: projects' own quotas
     tokens.py         the control store: tenant tokens
     shares.py         revocations of pre-signed URLs

@@ -15,7 +15,9 @@ beside it says so); one connection of it writes, others read.
     files.py          whether the open files are still the ones at their names
     database.py pending.py    reads, and writes in batches
     failures.py       SQLite's errors, and ours
-    control.py        the control store: records and subscriptions
+    control.py        the control store put together
+    records.py        the control store: queues' records
+    subscriptions.py  the control store: subscriptions
     shares.py         the control store: revocations of pre-signed URLs
     tokens.py         the control store: tenant tokens
     quotas.py         the control store: projects' own quotas
