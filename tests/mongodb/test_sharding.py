@@ -21,7 +21,7 @@ from tests.mongodb.opened import store_of
 from tests.mongodb.routing import goes_astray
 from zaqar_notify.findings import Level
 from zaqar_notify.storage.mongodb import failures
-from zaqar_notify.storage.mongodb.indexes import SHARD_KEYS
+from zaqar_notify.storage.mongodb.indexes import COLLECTIONS, SHARD_KEYS
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -61,10 +61,15 @@ async def test_unique_indexes_begin_with_the_shard_key(storage: Storage) -> None
     assert all(first == key for first, key in unique)
 
 
-async def test_every_collection_but_one_has_a_shard_key(storage: Storage) -> None:
+SMALL = {"schema", "duties", "tokens", "quotas", "shares"}
+"""Collections that do not grow with messages, queues and subscriptions; each stays on one shard."""
+
+
+async def test_every_collection_that_grows_with_the_load_has_a_shard_key(storage: Storage) -> None:
     names = await store_of(storage).collections.messages.database.list_collection_names()
 
-    assert set(names) == {*SHARD_KEYS, "schema"}
+    assert set(COLLECTIONS) == {*SHARD_KEYS, *SMALL}
+    assert {*SHARD_KEYS} <= set(names) <= set(COLLECTIONS)
 
 
 def test_the_operator_is_told_to_shard_by_these_keys() -> None:
