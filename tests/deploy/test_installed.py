@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,11 +38,20 @@ TO_A_SERVICE = [
     ["subscribe", "orders", "queue:audit"],
     ["subscription", "list", "orders"],
     ["subscription", "delete", "orders", "0" * 24],
+    ["share", "revoke", "orders"],
 ]
 """Commands that call one, in this order."""
-TO_A_DIRECTORY = [["poison", verb, "--data", "data"] for verb in ("list", "retry", "drop")]
+TO_A_DIRECTORY = [
+    *(["poison", verb, "--data", "data"] for verb in ("list", "retry", "drop")),
+    ["quota", "set", "demo", "queues=5", "--data", "data"],
+    ["quota", "show", "demo", "--data", "data"],
+    ["token", "create", "--project", "demo", "--data", "data"],
+]
 TO_A_CLUSTER = [["doctor"], ["restored"]]
-OTHERS = [["up"], ["api"], ["worker"], ["receive"], ["config", "--example"]]
+OTHERS = [
+    *(["up"], ["api"], ["worker"], ["receive"], ["config", "--example"], ["policy", "list"]),
+    *(["rekey"], ["token", "list"], ["token", "revoke"]),
+]
 """Run in tests of their own."""
 
 
@@ -151,6 +162,10 @@ def test_up_delivers_and_every_command_of_a_client_works(
     assert all('"hello"' in printed[command] for command in ("tail", "claim"))
     for words in TO_A_DIRECTORY:
         alone.run(*words)
+    [token] = json.loads(alone.run("token", "list", "--json", "--data", "data"))
+    alone.run("token", "revoke", token["id"], "--data", "data")
+    alone.environ["ZAQAR_ENCRYPTION_KEYS"] = f"k1:{b64encode(bytes(32)).decode()}"
+    alone.run("rekey", "--data", "data")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
@@ -210,6 +225,14 @@ def test_an_api_and_a_worker_deliver(
 
 def test_settings_are_told(alone: Installed) -> None:
     assert alone.run("config", "--example") == (image.ROOT / "settings.example.env").read_text()
+
+
+def test_a_policy_file_is_read_and_its_rules_are_listed(alone: Installed) -> None:
+    (alone.directory / "policy.yaml").write_text('"queues:get": "role:member"')
+    alone.environ["ZAQAR_POLICY_FILE"] = "policy.yaml"
+
+    assert '"queues:get": ""' in alone.run("policy", "list")
+    assert "policy.yaml can be used" in alone.run("doctor", "--data", "data")
 
 
 def commands(group: Any, *before: str) -> Iterator[tuple[str, ...]]:
