@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
-from zaqar_notify.delivery import fan_out_jobs
-from zaqar_notify.errors import (
-    BodyInvalid,
-    EncryptionImpossible,
-    MessageDoesNotExist,
-    NotifyError,
-    ValidationFailed,
-)
-from zaqar_notify.metadata import ENCRYPT, MessageRules, message_rules
-from zaqar_notify.models import JsonObject, Message, NewMessage, Page, Posted, QueueRef
-from zaqar_notify.rules.jsontext import MAX_DEPTH
+from zaqar_notify.delivery.posts import ClientPost, PostedMessage, QueuePost, RelayedPost
+from zaqar_notify.errors import MessageDoesNotExist, ValidationFailed
+from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.waiting import Wait, first_found
-
-RELAY_CLIENT = "zaqar-notify"
-"""The client id of messages that a queue subscription posted; it is no UUID."""
-
-
-class PostedMessage(msgspec.Struct):
-    """A message to be posted: its body is JSON text, kept as it is. Seconds; an unset value takes the
-    queue's default."""
-
-    body: msgspec.Raw
-    ttl: int | msgspec.UnsetType = msgspec.UNSET
-    delay: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -47,162 +24,6 @@ class Receipt(msgspec.Struct, frozen=True):
 
     ids: list[str]
     never_seen: list[NewMessage]
-
-
-class QueuePost(Post):
-    """Messages for a queue; its subscribers are notified of them."""
-
-    def __init__(
-        self,
-        ref: QueueRef,
-        *,
-        size: int,
-        hops: int,
-        request_id: str,
-        settings: Settings,
-        visited: Sequence[str] = (),
-        origin: str = "",
-    ) -> None:
-        self._ref = ref
-        self._hops = hops
-        self._visited = visited
-        self._origin = origin
-        self._request_id = request_id
-        self._settings = settings
-        self.size = size
-        self.refusal: NotifyError | None = None
-        """The error that refuses to store more. A repeated post is answered in spite of it."""
-
-    def _read(self, rules: JsonObject) -> MessageRules:
-        """The queue's rules for its messages.
-
-        Raises:
-            ValidationFailed: It takes none of this size.
-            EncryptionImpossible: There is no key for it.
-            NotifyError: `refusal`.
-        """
-        if self.refusal is not None:
-            raise self.refusal
-        if rules.get(ENCRYPT) and not self._settings.encryption_keys:
-            raise EncryptionImpossible(self._ref.name)
-        read = message_rules(rules, self._settings)
-        if self.size > read.max_post_size:
-            raise ValidationFailed(
-                f"The post has {self.size} bytes; queue {self._ref.name!r} takes at most "
-                f"{read.max_post_size} bytes"
-            )
-        return read
-
-    def jobs(
-        self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
-    ) -> Sequence[tuple[QueueRef, NewMessage]]:
-        return fan_out_jobs(
-            self._ref,
-            ids,
-            messages,
-            settings=self._settings,
-            delayed_queue=self._read(rules).default_delay > 0,
-            hops=self._hops,
-            request_id=self._request_id,
-            visited=self._visited,
-            origin=self._origin,
-        )
-
-
-class ClientPost(QueuePost):
-    """The messages of a client's request."""
-
-    def __init__(
-        self,
-        ref: QueueRef,
-        messages: Sequence[PostedMessage],
-        *,
-        size: int,
-        client_id: str,
-        idempotency_key: IdempotencyKey | None,
-        request_id: str,
-        hops: int,
-        settings: Settings,
-    ) -> None:
-        super().__init__(ref, size=size, hops=hops, request_id=request_id, settings=settings)
-        self.client_id = client_id
-        self.idempotency_key = idempotency_key
-        self.never_seen: list[NewMessage] = []
-        """Those that expire before they are due, by the rules of the last `messages_for`."""
-        self._messages = messages
-        self._checksums = [_checksum(message.body, settings) for message in messages]
-
-    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
-        read = self._read(rules)
-        self._check_ranges()
-        ttl, delay = read.default_ttl, read.default_delay
-        messages = [
-            NewMessage(
-                bytes(message.body),
-                ttl if message.ttl is msgspec.UNSET else message.ttl,
-                delay if message.delay is msgspec.UNSET else message.delay,
-                checksum,
-            )
-            for message, checksum in zip(self._messages, self._checksums, strict=True)
-        ]
-        self.never_seen = [message for message in messages if message.delay >= message.ttl]
-        return messages
-
-    def _check_ranges(self) -> None:
-        """Refuse a ttl or a delay out of range; messages of one post mostly have the same ones."""
-        settings = self._settings
-        for ttl, delay in {(message.ttl, message.delay) for message in self._messages}:
-            if ttl is not msgspec.UNSET:
-                check_range("ttl", ttl, least=1, most=settings.max_message_ttl, unit="seconds")
-            if delay is not msgspec.UNSET:
-                most = settings.max_message_delay
-                check_range("delay", delay, least=0, most=most, unit="seconds")
-
-
-class RelayedPost(QueuePost):
-    """One message on its way from another queue. A queue takes one copy of each message."""
-
-    client_id = RELAY_CLIENT
-
-    def __init__(
-        self,
-        ref: QueueRef,
-        message: NewMessage,
-        *,
-        origin: str,
-        visited: Sequence[str],
-        hops: int,
-        request_id: str,
-        settings: Settings,
-    ) -> None:
-        super().__init__(
-            ref,
-            size=len(message.body),
-            hops=hops,
-            request_id=request_id,
-            settings=settings,
-            visited=visited,
-            origin=origin,
-        )
-        self.idempotency_key = IdempotencyKey(
-            origin,
-            hashlib.sha256(message.body).digest(),
-            settings.idempotency_keep_seconds,
-        )
-        self._message = message
-        self._checksum = _checksum(msgspec.Raw(message.body), settings)
-
-    def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
-        """The body is the message's own, and the ttl as far as a message may live: a confirmation has its
-        subscription's. A delay is the business of each queue."""
-        delay = self._read(rules).default_delay
-        ttl = min(self._message.ttl, self._settings.max_message_ttl)
-        if delay >= ttl and not self._settings.notify_delayed_at_once:
-            raise ValidationFailed(
-                f"The message would expire before it is due: its ttl is {ttl} seconds, and queue "
-                f"{self._ref.name!r} delays it by {delay} (_default_message_delay)"
-            )
-        return [NewMessage(self._message.body, ttl, delay, self._checksum)]
 
 
 async def post(
@@ -369,18 +190,3 @@ async def pop(service: Service, ref: QueueRef, count: int) -> list[Message]:
     return await service.storage.store_of(ref).messages.pop(
         ref, limit=count, now=service.clock.now()
     )
-
-
-def _checksum(body: msgspec.Raw, settings: Settings) -> str | None:
-    """MD5 over the body as Python's `json.dumps` writes it by default; null bodies have none."""
-    if not settings.enable_checksum:
-        return None
-    try:
-        value = json.loads(bytes(body))
-        if value is None:
-            return None
-        text = json.dumps(value)
-    except RecursionError as error:
-        raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels") from error
-    digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-    return f"MD5:{digest}"

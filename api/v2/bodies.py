@@ -10,8 +10,8 @@ import msgspec
 import orjson
 
 from api.documents import Reader, read_document
+from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
-from zaqar_notify.messages import PostedMessage
 from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.jsontext import check_depth_of_text, may_be_too_deep, read_json
 from zaqar_notify.rules.limits import MIN_SECONDS, check_range

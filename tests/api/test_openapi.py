@@ -20,7 +20,7 @@ from tests.api.conftest import Api, StartApi
 from tests.api.documented import document_of, with_components
 from tests.api.surfaces import RESOURCES, surfaces_with
 from zaqar_notify.clock import SystemClock
-from zaqar_notify.messages import PostedMessage
+from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.metadata import KNOWN_KEYS
 from zaqar_notify.settings import Settings
 

@@ -16,6 +16,7 @@ from tests.api.added import Everybody, add_surface
 from tests.api.conftest import Api, StartApi
 from zaqar_notify import messages
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
+from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.errors import NotifyError
 from zaqar_notify.rules.names import queue_ref
 from zaqar_notify.service import Service
@@ -26,7 +27,7 @@ async def post_text(service: Service, call: Call) -> Answer:
     text = (await call.body(10)).decode()
     if text == "defect":
         raise ZeroDivisionError
-    message = messages.PostedMessage(msgspec.Raw(orjson.dumps(text)), ttl=5)
+    message = PostedMessage(msgspec.Raw(orjson.dumps(text)), ttl=5)
     await messages.post(service, call.ref, [message], size=len(text), client_id="texts")
     return Answer(202, b"taken", content_type=b"text/plain")
 

@@ -14,8 +14,9 @@ from tests.contract.steps import idempotency_key
 from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
 from zaqar_notify import messages, queues, subscriptions
+from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.errors import QuotaExceeded, SubscriptionExists
-from zaqar_notify.messages import PostedMessage, Receipt
+from zaqar_notify.messages import Receipt
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings

@@ -20,8 +20,8 @@ from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.receiver import receiving
 from zaqar_notify import metadata
 from zaqar_notify.delivery import subscribers
+from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.messages import ClientPost, PostedMessage
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules import mail
 from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit

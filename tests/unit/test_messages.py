@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from zaqar_notify.delivery import FanOut, outgoing_messages, read_work
-from zaqar_notify.messages import ClientPost, PostedMessage
+from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.models import QueueRef
 from zaqar_notify.settings import Settings
 
