@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from api.answers import Answer
 from api.in_flight import InFlight
 from api.refusals import MethodNotAllowed
@@ -12,10 +14,18 @@ from api.turns import Turns
 from zaqar_notify.auth import Caller, Policy, Target
 from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.delivery.installation import has_proof, installation_mark, is_own_delivery
-from zaqar_notify.errors import NotifyError, OwnDelivery, RuleNotPermitted, SignatureRefused
+from zaqar_notify.errors import (
+    NotifyError,
+    OwnDelivery,
+    RateExceeded,
+    RuleNotPermitted,
+    SignatureRefused,
+)
 from zaqar_notify.service import Service
 
 _READING = frozenset({"GET", "HEAD"})
+HELD_BACK_SECONDS = 0.5
+"""For so long the answer to a project that is over its rate is held back."""
 _UNPROVEN = frozenset({"none", "proxy"})
 """Callers that gave neither a token nor a signature; a webhook of ours could be one."""
 
@@ -59,6 +69,11 @@ class Gate:
         call.admitted = self._in_flight.begin()
         try:
             return await self._admitted_answer(surface, resource, call)
+        except RateExceeded:
+            # Clients that repeat at once load the process little then.
+            call.admitted.rest()
+            await asyncio.sleep(HELD_BACK_SECONDS)
+            raise
         finally:
             call.admitted.end()
 

@@ -56,6 +56,18 @@ async def test_another_project_has_a_rate_of_its_own(start_api: StartApi) -> Non
     assert (await api.get("/v2/queues", headers=OTHER)).status == 200
 
 
+async def test_refusals_that_are_held_back_take_no_places_of_requests_under_way(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(quota_requests_per_second=1, quota_burst_seconds=1, max_requests=4)
+
+    flood = asyncio.gather(*(api.get("/v2/queues") for _ in range(20)))
+    other = await api.get("/v2/queues", headers=OTHER)
+
+    assert other.status == 200
+    assert {reply.title for reply in await flood if reply.status != 200} == {"Too many requests"}
+
+
 async def test_a_post_over_the_rate_of_messages_stores_nothing_and_makes_no_queue(
     start_api: StartApi,
 ) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import QuotaExceeded, RateExceeded
@@ -32,8 +31,6 @@ _REMEDIES = {
     STORED_BYTES: "delete messages or let them expire",
 }
 
-HELD_SECONDS = 0.25
-"""For so long a refusal is held back: clients that repeat at once then load the process little."""
 POLL_AGAIN_SECONDS = 1.0
 """When a project with too many long polls may try again."""
 
@@ -74,7 +71,7 @@ class Quotas:
         """
         rate = (await self.limits.of(project)).requests_per_second
         if rate and (wait := self._taken(self._rates.requests, project, 1, rate)):
-            await self._refuse("requests_per_second", rate, wait)
+            raise self._over_rate("requests_per_second", rate, wait)
 
     async def admit_messages(self, project: str, count: int) -> None:
         """Count messages that are about to be posted.
@@ -85,7 +82,7 @@ class Quotas:
         # Its request was admitted by these limits a moment ago.
         rate = self.limits.last_known_of(project).messages_per_second
         if rate and (wait := self._taken(self._rates.messages, project, count, rate)):
-            await self._refuse("messages_per_second", rate, wait)
+            raise self._over_rate("messages_per_second", rate, wait)
 
     @asynccontextmanager
     async def poll(self, project: str) -> AsyncIterator[None]:
@@ -96,7 +93,7 @@ class Quotas:
         """
         most = self.limits.last_known_of(project).long_polls
         if most and self._polling[project] >= most:
-            await self._refuse("long_polls", most, POLL_AGAIN_SECONDS)
+            raise self._over_rate("long_polls", most, POLL_AGAIN_SECONDS)
         self._polling[project] += 1
         try:
             yield
@@ -161,10 +158,10 @@ class Quotas:
         burst = self._burst_seconds
         return buckets.take(project, tokens, per_second=rate, burst_seconds=burst)
 
-    async def _refuse(self, name: str, limit: int, wait_seconds: float) -> NoReturn:
+    def _over_rate(self, name: str, limit: int, wait_seconds: float) -> RateExceeded:
+        """Count a refusal."""
         self._refusals[name] += 1
-        await asyncio.sleep(HELD_SECONDS)
-        raise RateExceeded(name, limit, wait_seconds)
+        return RateExceeded(name, limit, wait_seconds)
 
 
 class Storing(Generic[Key]):
