@@ -118,6 +118,11 @@ class NotifyAPI(FastAPI):
             document["paths"] = described["paths"] | probing | document["paths"]
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= described["components"]["schemas"]
+            document["components"]["securitySchemes"] = {
+                "token": {"type": "http", "scheme": "bearer"}
+            }
+            # Without a token, where the setting ZAQAR_AUTH asks for none.
+            document["security"] = [{}, {"token": []}]
         return self.openapi_schema
 
 

@@ -38,8 +38,8 @@ def welcome(
 
 {listening}
 
-Not for production: the service has no authentication, all processes are on one machine, and
-deliveries may reach loopback addresses.
+Not for production: every caller is believed, all processes are on one machine, and deliveries
+may reach loopback addresses.
 
 Try:
 {things_to_try(url)}

@@ -40,6 +40,7 @@ SCHEMA = {
         },
         "components": {"type": "object"},
         "servers": {"const": [{"url": "."}]},
+        "security": {"const": [{}, {"token": []}]},
         "paths": {
             "propertyNames": {"pattern": "^/"},
             "additionalProperties": {

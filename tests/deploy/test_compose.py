@@ -158,6 +158,14 @@ def test_our_services_get_settings_that_exist_and_commands_that_are_ours(name: s
     assert accepts(SERVICES[name]["command"])
 
 
+def test_the_steps_in_the_head_of_the_file_make_a_token_with_a_command_of_ours() -> None:
+    head = COMPOSE_FILE.read_text().partition("\nname:")[0]
+    [arguments] = re.findall(r"docker compose exec api zaqar-notify (.+)", head)
+
+    assert settings_of("api").auth == ("token",)
+    assert accepts(arguments.split())
+
+
 def test_variables_that_are_asked_for_are_settings_or_ports() -> None:
     known = {variable(name) for name in Settings.model_fields} | {"API_PORT", "MAIL_PORT"}
 

@@ -37,7 +37,7 @@ from tests.migrations.former import facts_of, put_mongodb, put_sqlite
 from tests.workers.office import QUEUE, Office
 from zaqar_notify.delivery import InternalPost, replay_job
 from zaqar_notify.errors import MessageIsClaimed
-from zaqar_notify.models import Subscription
+from zaqar_notify.models import Subscription, Token
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import POISON_REF, undelivered_ref
 from zaqar_notify.storage.planes import Storage
@@ -228,3 +228,12 @@ async def test_opened_once_more_it_is_as_it_was(uri: str, given: dict[str, str])
             await post_one(storage, QUEUE, "new")
         finally:
             await storage.close()
+
+
+async def test_it_has_no_tokens_and_takes_one(storage: Storage) -> None:
+    token = Token("id", b"digest", QUEUE.project, "member", None, "", START)
+
+    assert await storage.control.tokens.list(None, marker=None, limit=1) == []
+    await storage.control.tokens.create(token)
+
+    assert await storage.control.tokens.find(b"digest") == token
