@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import StorageUnavailable, SubscriptionLocked
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,9 @@ async def until_answered(operation: Callable[[], Awaitable[T]], stop: Stop) -> T
         except StorageUnavailable as error:
             if stop.is_set():
                 raise
-            stop.outage.met(error)
+            # A subscription that waits for its key is no outage: others are answered.
+            if not isinstance(error, SubscriptionLocked):
+                stop.outage.met(error)
         else:
             stop.outage.over()
             return answer

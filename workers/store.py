@@ -108,7 +108,7 @@ class RetryingStore:
         return await self.until_answered(partial(cancelled, ref, due))
 
     async def is_any_on(self, pool: str, ref: QueueRef) -> bool:
-        """Whether a message is on the queue that is due, claimed or not."""
+        """Whether a message is on the queue that is due, claimed or not, or can't be decrypted now."""
         read = partial(
             self._storage.pools[pool].messages.page,
             ref,
@@ -117,4 +117,7 @@ class RetryingStore:
             now=self._clock.now(),
             include_claimed=True,
         )
-        return bool((await self.until_answered(read)).messages)
+        if (await self.until_answered(read)).messages:
+            return True
+        count = partial(self._storage.pools[pool].messages.stats, ref, now=self._clock.now())
+        return (await self.until_answered(count)).oldest is not None

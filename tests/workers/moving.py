@@ -18,6 +18,7 @@ from workers.doorbell import LocalDoorbell
 from workers.store import RetryingStore
 from zaqar_notify import claims
 from zaqar_notify.models import JsonObject, Message, NewMessage, QueueRef
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Post
@@ -39,8 +40,11 @@ def placement(ref: QueueRef) -> str:
 
 
 @asynccontextmanager
-async def opened(source_uri: str, target_uri: str) -> AsyncIterator[Storage]:
-    source, target = await open_storage(source_uri), await open_storage(target_uri)
+async def opened(
+    source_uri: str, target_uri: str, *, keys: Keyring = NO_KEYS
+) -> AsyncIterator[Storage]:
+    source = await open_storage(source_uri, keys=keys)
+    target = await open_storage(target_uri, keys=keys)
     yield Storage(source.control, source.store, others={"other": target.store}, placement=placement)
     await source.close()
     await target.close()
@@ -52,8 +56,9 @@ class Mover(Office):
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage, ManualClock(), Settings(retry_jitter=0))
 
-    async def post_letter(self) -> str:
+    async def post_letter(self, **metadata: object) -> str:
         rules: JsonObject = {
+            **metadata,
             "_dead_letter_queue": DEAD.name,
             "_max_claim_count": 1,
             "_dead_letter_queue_messages_ttl": LETTER_TTL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.raw import stored_bodies
 from tests.mongod import mongo_uri
 from tests.mongodb.opened import store_of
 from tests.mongodb.stops import refuse_claimed
@@ -19,7 +21,9 @@ from tests.workers.moving import DEAD, LEASE, LETTER, LETTER_TTL, SOURCE, Mover,
 from tests.workers.office import OUTBOX, ClientPost
 from workers.moves import PUT_OFF_SECONDS
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import Message
+from zaqar_notify.rules.encryption import Keyring, is_envelope
 from zaqar_notify.storage.mongodb.dead_letters import MOVE_SECONDS
 from zaqar_notify.storage.planes import Storage
 
@@ -177,3 +181,21 @@ async def test_a_letter_waits_for_its_store_while_other_jobs_go_on(
         await mover.moved()
 
         assert [message.body for message in await mover.all_on(DEAD)] == [LETTER.body]
+
+
+async def test_a_letter_that_was_encrypted_is_so_on_its_way_and_where_it_comes(
+    uris: tuple[str, str],
+) -> None:
+    async with opened(*uris, keys=Keyring({"k1": os.urandom(32)})) as storage:
+        mover = Mover(storage)
+        source, target = (Storage(storage.control, store) for store in storage.pools.values())
+        await mover.post_letter(**{ENCRYPT: True})
+
+        await mover.claim()
+        on_the_way = await stored_bodies(source)
+        await mover.moved()
+
+        arrived = await stored_bodies(target)
+        assert [is_envelope(body) for body in (*on_the_way, *arrived)] == [True, True]
+        [letter] = await mover.all_on(DEAD)
+        assert (letter.body, letter.checksum) == (LETTER.body, LETTER.checksum)

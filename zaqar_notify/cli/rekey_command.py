@@ -55,7 +55,7 @@ def rekey_(data: Data = None, as_json: Json = False) -> None:
 
 def lines(done: Rekeyed) -> list[str]:
     """What an operator is told of a change of keys."""
-    told = [f"{done.done} messages and subscriptions were encrypted under {done.key_id!r}."]
+    told = [f"Messages and subscriptions encrypted under {done.key_id!r} anew: {done.done}."]
     told += [
         f"Nothing is encrypted under {key_id!r} any more: take it out of ZAQAR_ENCRYPTION_KEYS."
         for key_id in done.unused

@@ -84,7 +84,7 @@ async def _store(settings: Settings) -> list[Finding]:
             )
         ]
     try:
-        findings = await driver_of(uri).diagnose(uri)
+        findings = await driver_of(uri).diagnose(uri, settings.keyring)
         if findings is not None:
             return findings
         async with asyncio.timeout(4 * ANSWER_SECONDS):

@@ -65,7 +65,7 @@ class Driver(ABC):
             StartRefused: The URI or the store can't be used; the sentence says why.
         """
 
-    async def diagnose(self, uri: str) -> list[Finding] | None:
+    async def diagnose(self, uri: str, keys: Keyring) -> list[Finding] | None:
         """Findings of `doctor` from outside, for a store that can't be opened beside the service.
 
         None: the store is opened, and asked itself.

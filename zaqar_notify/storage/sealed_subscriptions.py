@@ -13,6 +13,7 @@ import msgspec
 from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
 from zaqar_notify.models import JsonObject, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
+from zaqar_notify.storage.sealing import say_locked
 from zaqar_notify.storage.values import from_json, to_json
 
 
@@ -51,6 +52,7 @@ def opened(
     try:
         content = from_json(keys.open(ref.project, options).decode())
     except CannotDecrypt as error:
+        say_locked(error)
         raise SubscriptionLocked(error) from error
     return content["subscriber"], content["options"]
 

@@ -21,6 +21,7 @@ from zaqar_notify.storage.base import IdempotencyKey, Post
 
 logger = logging.getLogger(__name__)
 
+MOST_TOLD = 1000
 TOLD_EVERY_SECONDS = 60.0
 """So often a process says that it can't decrypt what a key encrypted."""
 
@@ -32,12 +33,28 @@ class Content(msgspec.Struct, frozen=True):
     checksum: str | None
 
 
+_told_at: dict[str, float] = {}
+"""By the ids of keys."""
+
+
+def say_locked(error: CannotDecrypt) -> None:
+    """Log that something can't be decrypted, now and then for each key."""
+    now = time.monotonic()
+    if now >= _told_at.get(error.key_id, 0.0):
+        if len(_told_at) >= MOST_TOLD:
+            _told_at.clear()
+        _told_at[error.key_id] = now + TOLD_EVERY_SECONDS
+        logger.error(
+            "Something can't be decrypted: messages are left out, and deliveries wait",
+            extra={"action": "decryption_failed", "key_id": error.key_id, "error": str(error)},
+        )
+
+
 class Sealing:
     """The keys of one open store, and what it could not decrypt with them."""
 
     def __init__(self, keys: Keyring = NO_KEYS) -> None:
         self.keys = keys
-        self._told_at: dict[str, float] = {}
 
     def sealed(self, ref: QueueRef, post: Post) -> Post:
         """The post with its messages and jobs as they are to be stored."""
@@ -56,17 +73,8 @@ class Sealing:
         try:
             return _content(self.keys.open(ref.project or client_id, stored))
         except CannotDecrypt as error:
-            self._tell(error)
+            say_locked(error)
             raise
-
-    def _tell(self, error: CannotDecrypt) -> None:
-        now = time.monotonic()
-        if now >= self._told_at.get(error.key_id, 0.0) + TOLD_EVERY_SECONDS:
-            self._told_at[error.key_id] = now
-            logger.error(
-                "Messages can't be decrypted: they are left out, and deliveries of them wait",
-                extra={"action": "decryption_failed", "key_id": error.key_id, "error": str(error)},
-            )
 
 
 def is_encrypted(ref: QueueRef, rules: JsonObject) -> bool:

@@ -109,6 +109,11 @@ class Database:
         with self.errors:
             return next(self._reader.execute(statement, bindings), None)
 
+    def read_value(self, statement: str, bindings: tuple[object, ...] = ()) -> Any:
+        """The first column of the first row; None when there is none."""
+        row = self.read_one(statement, bindings)
+        return None if row is None else row[0]
+
     async def read_slowly(self, query: Callable[[apsw.Connection], T]) -> T:
         """Run a query that reads much in a thread, on a connection of its own."""
 

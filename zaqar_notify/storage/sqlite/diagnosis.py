@@ -5,16 +5,21 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import apsw
 
 from zaqar_notify.findings import Finding, ok, problem, warning
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring
+from zaqar_notify.storage.rekeying import findings as findings_of_keys
+from zaqar_notify.storage.sqlite.encrypted import NEXT_KEY, NEXT_KEY_OF_SUBSCRIPTIONS, next_keys
 from zaqar_notify.storage.sqlite.migrations import SCHEMA_VERSION
 from zaqar_notify.storage.sqlite.opening import soundness
 from zaqar_notify.storage.sqlite.recognizing import FOREIGN, is_foreign, remains
 from zaqar_notify.storage.sqlite.reserve import reserve_of
+from zaqar_notify.storage.sqlite.statements import first_value
 
 CHECK_SECONDS = 10.0
 """How long the file's soundness is looked into; that is about a gigabyte."""
@@ -23,8 +28,9 @@ LITTLE_SPACE_BYTES = 1 << 30
 NO_SPACE_BYTES = 100 << 20
 
 
-def diagnose(path: Path) -> list[Finding]:
-    """The state of the file for the doctor: its user, its soundness, its room to grow."""
+def diagnose(path: Path, keys: Keyring = NO_KEYS) -> list[Finding]:
+    """The state of the file for the doctor: its user, its soundness, its room to grow, and whether the keys are
+    those that it needs."""
     if not path.parent.is_dir():
         return [ok("store", f"{path} is not there yet; the first start makes it")]
     findings = [_space(path.parent)]
@@ -41,7 +47,7 @@ def diagnose(path: Path) -> list[Finding]:
         return [left, *findings]
     if not path.exists():
         return [ok("store", f"{path} is not there yet; the first start makes it"), *findings]
-    return [*_owner(path), *_content(path), *findings]
+    return [*_owner(path), *_content(path, keys), *findings]
 
 
 def _remains(path: Path) -> Finding | None:
@@ -92,7 +98,7 @@ def _user(path: Path) -> str | None:
     return None
 
 
-def _content(path: Path) -> list[Finding]:
+def _content(path: Path, keys: Keyring) -> list[Finding]:
     restore = _restore(path)
     try:
         db = _connect(path)
@@ -112,11 +118,19 @@ def _content(path: Path) -> list[Finding]:
         if version < SCHEMA_VERSION:
             sentence = f"The next start migrates version {version} to {SCHEMA_VERSION}"
             findings.insert(0, ok("store", sentence))
+        # The process that has the file looks by itself.
+        elif _user(path) is None:
+            findings += findings_of_keys(_keys_in_use(db), keys)
         return findings
     except apsw.Error as error:
         return [problem("store", f"{path} can't be read: {error}", restore)]
     finally:
         db.close()
+
+
+def _keys_in_use(db: apsw.Connection) -> list[str]:
+    find = partial(first_value, db)
+    return sorted({*next_keys(find, NEXT_KEY), *next_keys(find, NEXT_KEY_OF_SUBSCRIPTIONS)})
 
 
 def _connect(path: Path) -> apsw.Connection:

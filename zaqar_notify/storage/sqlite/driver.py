@@ -25,12 +25,12 @@ class SQLiteDriver(Driver):
     ) -> MessageStore:
         return await SQLiteStore.open(_path(uri), keys=keys)
 
-    async def diagnose(self, uri: str) -> list[Finding]:
+    async def diagnose(self, uri: str, keys: Keyring) -> list[Finding]:
         try:
             path = _path(uri)
         except StartRefused as error:
             return [problem("store", str(error), "A process with these settings would not start")]
-        return await asyncio.to_thread(diagnose, path)
+        return await asyncio.to_thread(diagnose, path, keys)
 
 
 def _path(uri: str) -> Path:

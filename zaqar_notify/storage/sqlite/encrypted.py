@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -42,7 +42,7 @@ class EncryptedMessages(Encrypted):
         self._keys = keys
 
     async def key_ids(self) -> Sequence[str]:
-        return next_keys(self._database, NEXT_KEY)
+        return next_keys(self._database.read_value, NEXT_KEY)
 
     async def reseal(self, key_id: str, *, after: Any | None, limit: int) -> Step:
         def write(db: apsw.Connection) -> Step:
@@ -69,7 +69,7 @@ class EncryptedSubscriptions(Encrypted):
         self._keys = keys
 
     async def key_ids(self) -> Sequence[str]:
-        return next_keys(self._database, NEXT_KEY_OF_SUBSCRIPTIONS)
+        return next_keys(self._database.read_value, NEXT_KEY_OF_SUBSCRIPTIONS)
 
     async def reseal(self, key_id: str, *, after: Any | None, limit: int) -> Step:
         behind = after or ("", "", "")
@@ -93,11 +93,11 @@ class EncryptedSubscriptions(Encrypted):
         return await self._database.write(write, grows=Grows.ENGINE)
 
 
-def next_keys(database: Database, statement: str) -> list[str]:
+def next_keys(find: Callable[[str, tuple[str]], str | None], statement: str) -> list[str]:
     """The ids of keys, each found by the statement that finds the one behind another."""
     found: list[str] = []
-    while (row := database.read_one(statement, (found[-1] if found else "",))) is not None:
-        found.append(row[0])
+    while (key_id := find(statement, (found[-1] if found else "",))) is not None:
+        found.append(key_id)
     return found
 
 
