@@ -57,7 +57,8 @@ def test_zaqar_s_rules_have_zaqar_s_defaults(how: str) -> None:
 
     assert permitted(ZAQAR, anyone) >= set(names(OPEN_IN_ZAQAR))
     assert permitted(ZAQAR, anyone).isdisjoint(names(OF_ADMINS_IN_ZAQAR))
-    assert permitted(ZAQAR, admin) == set(RULES)
+    assert permitted(ZAQAR, admin) == permitted(ZAQAR, admin, OTHER) == set(RULES)
+    assert permitted(ZAQAR, anyone, OTHER) == set()
 
 
 def test_a_rule_that_zaqar_has_not_follows_one_that_it_has_or_asks_for_an_admin() -> None:

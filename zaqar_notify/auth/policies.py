@@ -17,6 +17,7 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
 
 _SCOPES = {scope.role: scope for scope in Scope}
+_OF_THE_PROJECT = (EVERYONE, ADMIN_OR_OWNER)
 _CLOUD_SCOPES = {"reader": Scope.READ, "member": Scope.WRITE, "admin": Scope.OPERATE}
 
 
@@ -84,9 +85,7 @@ class ShippedPolicy:
         if self.is_strict or caller.is_strict:
             return _permits_strictly(caller, rule, target)
         check = _CHECKS.get(rule)
-        if check == EVERYONE:
-            return True
-        if check == ADMIN_OR_OWNER and target.project_id == caller.project:
+        if check in _OF_THE_PROJECT and target.project_id == caller.project:
             return True
         return check is not None and "admin" in openstack_roles(caller.how, caller.roles)
 
