@@ -178,6 +178,27 @@ async def test_with_the_store_away_known_tokens_go_on_and_unknown_ones_are_asked
     assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
 
 
+async def test_with_a_store_that_hangs_an_unknown_token_is_asked_to_come_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(digest: bytes) -> None:
+        await asyncio.Event().wait()
+
+    known = await make_token(api)
+    await api.get("/v2/", headers=bearer(known))
+    monkeypatch.setattr(api.service.storage.control.tokens, "find", hang)
+    monkeypatch.setattr(known_tokens, "PATIENCE_SECONDS", 0.1)
+    flood = [
+        asyncio.create_task(api.get("/v2/", headers=bearer(new_secret())))
+        for _ in range(2 * known_tokens.MOST_ASKING)
+    ]
+
+    refused = await asyncio.gather(*flood)
+
+    assert {(each.status, each.headers["Retry-After"]) for each in refused} == {(503, "1")}
+    assert (await api.get("/v2/", headers=bearer(known))).status == 200
+
+
 async def test_the_last_use_is_noted_once_a_minute(
     api: Api, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

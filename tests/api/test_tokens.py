@@ -65,6 +65,7 @@ async def test_a_made_token_shows_its_secret_once_and_works(api: Api) -> None:
         b'{"queue": "orders/*"}',
         b'{"queue": ""}',
         b'{"queue": "[a-z]"}',
+        b'{"queue": "orders", "scope": "operator"}',
         b'{"ttl": -1}',
         b'{"ttl": 59}',
         b'{"ttl": 9223372036854775807}',
@@ -105,6 +106,7 @@ async def test_no_token_is_made_for_a_project_that_requests_can_not_name(
         ({"scope": "admin", "queue": "orders.?"}, {"queue": "orders.*"}),
         ({"scope": "admin", "ttl": 3600}, {}),
         ({"scope": "admin", "ttl": 3600}, {"ttl": 3601}),
+        ({"scope": "operator", "ttl": 3600}, {"scope": "operator"}),
     ],
 )
 async def test_nobody_gives_more_than_it_has(
@@ -116,6 +118,17 @@ async def test_nobody_gives_more_than_it_has(
 
     assert (reply.status, reply.title) == (403, "Not authorized")
     assert len(await api.service.storage.control.tokens.list(None, marker=None, limit=9)) == 1
+
+
+async def test_a_token_that_was_revoked_makes_none_while_it_is_still_believed(api: Api) -> None:
+    admin = await make_token(api, scope="admin")
+    [stored] = await api.service.storage.control.tokens.list(None, marker=None, limit=2)
+    await api.get("/v2/tokens", headers=sent(admin))
+
+    await api.service.storage.control.tokens.remove(stored.id)
+
+    assert (await api.get("/v2/tokens", headers=sent(admin))).status == 200
+    assert (await create(api, admin)).status == 403
 
 
 async def test_as_much_as_it_has_an_admin_may_give(api: Api) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from zaqar_notify.auth.callers import Caller
 from zaqar_notify.auth.remembered import Remembered
 from zaqar_notify.clock import Clock
-from zaqar_notify.errors import NotifyError
+from zaqar_notify.errors import NotifyError, StorageUnavailable
 from zaqar_notify.models import Token
 from zaqar_notify.rules.tokens import digest_of, is_token
 from zaqar_notify.storage.tokens import Tokens
@@ -23,6 +23,9 @@ UNKNOWN_SECONDS = 5.0
 MOST_KNOWN = 10_000
 MOST_ASKING = 8
 """Reads of the store at once for tokens that this process has not seen: a flood of forged ones is no more."""
+PATIENCE_SECONDS = 5.0
+"""After which a request with a token that this process has not seen is asked to come again. In a flood of such
+requests each waits for those before it."""
 USE_NOTED_EVERY = timedelta(minutes=1)
 
 logger = logging.getLogger(__name__)
@@ -62,12 +65,20 @@ class KnownTokens:
         digest = digest_of(text)
         holder = self._known.fresh(digest)
         if holder is None and is_token(text):
-            holder = await self._known.get(digest)
+            holder = await self._holder(digest)
         if holder is None:
             return None
         if holder.expires_at is not None and holder.expires_at <= self._clock.now():
             return None
         return holder.caller
+
+    async def _holder(self, digest: bytes) -> Holder | None:
+        """The holder by the store's answer, or by the last one."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                return await self._known.get(digest)
+        except TimeoutError as error:
+            raise StorageUnavailable("The store gave no answer about a token in time") from error
 
     async def _find(self, digest: bytes) -> Holder | None:
         token = await self._tokens.find(digest)

@@ -50,8 +50,8 @@ async def create(
     """Make a token. Tokens that have expired are removed meanwhile.
 
     Args:
-        maker: The caller who asks for it; None: the operator, at the store itself. A caller that is no operator
-            makes tokens within its own project, scope, queues and life.
+        maker: The caller who asks for it; None: the operator, at the store itself. A caller makes tokens within
+            the life of its own one; if it is no operator, within its own project, scope and queues, too.
 
     Raises:
         ValidationFailed: A value is out of range.
@@ -59,9 +59,10 @@ async def create(
     """
     _check_values(asked)
     expires_at = None if asked.ttl is None else now + timedelta(seconds=asked.ttl)
-    if maker is not None and not is_operator(maker):
-        _check_scope(asked, maker)
+    if maker is not None:
         await _check_life(storage, expires_at, maker)
+        if not is_operator(maker):
+            _check_scope(asked, maker)
     tokens = storage.control.tokens
     await tokens.remove_expired(now=now)
     if asked.project is not None and await tokens.count(asked.project) >= MOST_TOKENS:
@@ -131,6 +132,8 @@ def _check_values(asked: AskedToken) -> None:
         check_new_project(asked.project)
     if asked.queue is not None:
         check_pattern(asked.queue)
+        if asked.scope == OPERATOR:
+            raise ValidationFailed("An operator's token can't be confined to queues")
     if asked.ttl is not None:
         check_range("ttl", asked.ttl, least=MIN_SECONDS, most=MOST_SECONDS, unit="seconds")
     if len(asked.name) > MOST_NAME_CHARACTERS or not asked.name.isprintable():
@@ -157,10 +160,12 @@ def _check_scope(asked: AskedToken, maker: Caller) -> None:
 
 
 async def _check_life(storage: Storage, expires_at: datetime | None, maker: Caller) -> None:
-    own = None if maker.token_id is None else await storage.control.tokens.get(maker.token_id)
-    if own is None or own.expires_at is None:
+    if maker.token_id is None:
         return
-    if expires_at is None or expires_at > own.expires_at:
+    own = await storage.control.tokens.get(maker.token_id)
+    if own is None:  # This process may believe it for some seconds more.
+        raise NotPermitted("Your token was revoked")
+    if own.expires_at is not None and (expires_at is None or expires_at > own.expires_at):
         raise NotPermitted(
             f"Your token expires at {own.expires_at:%Y-%m-%dT%H:%M:%SZ}; a token that it makes can't live longer: "
             "name a shorter ttl"
