@@ -76,7 +76,7 @@ async def test_a_header_that_names_another_project_is_refused(api: Api, name: st
     other = await api.get("/v2/queues", headers=bearer(token) | {name: "p2"})
     empty = await api.get("/v2/queues", headers=bearer(token) | {name: ""})
 
-    assert [same.status, other.status, empty.status] == [200, 403, 403]
+    assert [same.status, other.status, empty.status] == [200, 403, 200]
     assert other.title == "Not authorized"
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from keystoneauth1 import session as keystone
+from keystoneauth1 import token_endpoint
+from openstack import connection
 
 from tests.service import Service, command, free_port, outside_environ
 from zaqar_notify.client import Client, Forbidden, Unauthorized
@@ -86,6 +89,23 @@ def test_the_client_and_the_command_line_send_a_token_that_names_the_project(
     assert (refused.returncode, foreign.returncode) == (1, 1)
     assert "'orders.*'" in refused.stderr
     assert "X-Project-ID" in foreign.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning")
+@pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning")
+def test_openstacksdk_works_with_a_tenant_token_and_without_a_project(service: Service) -> None:
+    secret = token(service, "--project", "sdk")
+    session = keystone.Session(auth=token_endpoint.Token(f"{service.url}/v2", secret))
+    live = connection.Connection(session=session)
+
+    live.message.create_queue(name="jobs")
+    [href] = live.message.post_message("jobs", [{"body": 1, "ttl": 300}])
+    posted = live.message.get_message("jobs", href.rpartition("/")[2])
+    live.close()
+    session.session.close()
+
+    assert posted.body == 1
 
 
 def test_a_revoked_token_stops_within_seconds(service: Service) -> None:
