@@ -46,8 +46,23 @@ class Exit:
         self.is_closing = connection.is_leaving
         self.close = connection.leave
 
-    def forget(self, _data: bytes) -> None:
-        """Replaces `write` once our side is closed."""
+    def detach(self) -> None:
+        """Refer to the connection no more, so that it needs no garbage collection."""
+        self.write = _drop
+        self.is_closing = _yes
+        self.close = _do_nothing
+
+
+def _drop(_data: bytes) -> None:
+    """Replaces `Exit.write` once our side is closed."""
+
+
+def _yes() -> bool:
+    return True
+
+
+def _do_nothing() -> None:
+    pass
 
 
 class Connection(Reading):
@@ -89,6 +104,8 @@ class Connection(Reading):
         self._head = b""
         self._limits.forget(self)
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._exit.detach()
 
     def data_received(self, data: bytes) -> None:
         if self._left_bytes is not None:
@@ -184,7 +201,7 @@ class Connection(Reading):
         if self.is_leaving():
             return
         self._send_head()
-        self._exit.write = self._exit.forget
+        self._exit.write = _drop
         if not self._may_linger or not self.is_arriving():
             self._wire.close()
             return

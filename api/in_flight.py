@@ -39,7 +39,7 @@ class InFlight:
         Raises:
             Overloaded: There are too many.
         """
-        if self.unnamed >= self.requests.free:
+        if self.unnamed + self.requests.used >= self.requests.total:
             self.refuse("requests", self.requests)
         self.unnamed += 1
         return Admitted(self)

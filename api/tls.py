@@ -217,6 +217,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.connection_lost(exc)
         self._unsent.clear()
+        del self._connection  # It refers to this object.
 
     def _send(self) -> None:
         while self._unsent and not self._is_full:

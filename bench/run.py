@@ -12,6 +12,7 @@ Sections:
   processes   the same in other sizes: one and two API processes, one and two workers
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
   pollers     a thousand long polls that wait: their cost, and how soon they are answered
+  clients     5,000 idle connections, 5,000 long polls, 100 clients that post: memory, CPU, latencies
   tenants     `zaqar-notify up`: the cost of one project for the others, and of bad receivers for good ones
   broker      our cluster with Redis, and with a Redis that was killed
 
@@ -29,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import clients
 import comparison
 import depth
 import load
@@ -54,6 +56,8 @@ QUICK = {
     "depth": 100_000,
     "poll_seconds": 4,
     "poll_queues": [1, 1000],
+    "connections": 500,
+    "clients_seconds": 3,
     "hanging": 300,
     "backlog": 1000,
     "unread": 300,
@@ -82,6 +86,7 @@ SECTIONS = {
     "processes": Section(comparison.processes, 14),
     "depth": Section(depth.compare, 6),
     "pollers": Section(pollers.compare, 3),
+    "clients": Section(clients.compare, 2),
     "tenants": Section(tenants.compare, 5),
     "broker": Section(comparison.broker, 2),
 }
@@ -99,6 +104,7 @@ def options() -> argparse.Namespace:
     load.add_options(parser)
     depth.add_options(parser)
     pollers.add_options(parser)
+    clients.add_options(parser)
     tenants.add_options(parser)
     every_scenario = parser.get_default("scenarios")
     if "--quick" in sys.argv:

@@ -10,13 +10,16 @@ import socket
 import pytest
 
 from api import connection
-from api.connection import LINGER_BYTES, Connection
+from api.connection import LINGER_BYTES, Connection, Exit
 from api.exchange import Exchange
 from api.reading import MAX_HEAD_BYTES
+from api.requests import Call
 from tests.api.conftest import CLIENT_ID, Api
 from tests.api.test_framing import PING, request, statuses
+from tests.workers.office import until
 
 IDENTITY = f"Host: x\r\nClient-ID: {CLIENT_ID}\r\nX-Project-ID: p1\r\n".encode()
+KEPT = (Connection, Exit, Call)
 NEVER_ENDING = {
     "one header": (b"GET /v2/ping HTTP/1.1\r\nX-Long: ", b"v" * 65536),
     "many headers": (b"GET /v2/ping HTTP/1.1\r\n", b"X-Short: v\r\n" * 6000),
@@ -217,6 +220,25 @@ async def test_the_head_of_an_answer_is_sent_with_its_body(
     assert statuses(answers)[0] == status
     assert len(writes) == len(statuses(answers))
     assert b"".join(writes) == answers
+
+
+@pytest.mark.parametrize("kind", ["ended", "reset", "waiting"])
+async def test_a_connection_that_is_over_leaves_nothing_to_the_garbage_collector(
+    api: Api, kind: str
+) -> None:
+    path = b"/v2/queues/q/messages?wait=20" if kind == "waiting" else b"/v2/ping"
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+            writer.write(b"GET %b HTTP/1.1\r\n%b\r\n" % (path, IDENTITY))
+            await until(lambda: any(each.cycle for each in api.connections))
+            writer.transport.abort() if kind == "reset" else writer.close()
+            await until(lambda: not api.connections)
+        await until(lambda: not any(type(each) in KEPT for each in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 async def test_an_answered_request_leaves_nothing_to_the_garbage_collector(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import ssl
@@ -12,11 +13,12 @@ import pytest
 
 from api import connection, tls
 from tests.api.conftest import Api, StartApi
-from tests.api.test_connection import IDENTITY
+from tests.api.test_connection import IDENTITY, KEPT
 from tests.api.test_connection_limits import PAGE, PAGE_BYTES, PING, ask, pages_made
 from tests.tls.conftest import Connect
 from tests.workers.office import until
 
+OVER = (*KEPT, tls.Encrypted, tls.Handshake)
 ALIVE = b"HTTP/1.1 204 No Content"
 LAST_PAGE = PAGE.replace(b"Host: x\r\n", b"Host: x\r\nConnection: close\r\n")
 
@@ -238,3 +240,20 @@ async def test_a_stop_ends_handshakes_and_idle_connections(
 
     assert await asyncio.wait_for(reader.read(), 10) == b""
     assert await asyncio.wait_for(silent.read(), 10) == b""
+
+
+async def test_a_connection_that_is_over_leaves_nothing_to_the_garbage_collector(
+    start: StartApi, connect: Connect
+) -> None:
+    api = await start()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            streams = await connect(api)
+            await ask(streams)
+            streams[1].close()
+            await until(lambda: not api.connections)
+        await until(lambda: not any(type(each) in OVER for each in gc.get_objects()))
+    finally:
+        gc.enable()

@@ -9,7 +9,6 @@ Source: Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 SHARE = 3
@@ -27,7 +26,8 @@ class Budget:
         self.total = total
         self._most_of = most_of
         self.used = 0
-        self._by_project: Counter[str] = Counter()
+        # Requests take and give: a Counter would call `__missing__` for each of a lone project.
+        self._by_project: dict[str, int] = {}
 
     @property
     def free(self) -> int:
@@ -35,17 +35,20 @@ class Budget:
 
     def take(self, project: str, amount: int = 1) -> None:
         self.used += amount
-        self._by_project[project] += amount
+        self._by_project[project] = self._by_project.get(project, 0) + amount
 
     def give(self, project: str, amount: int = 1) -> None:
         self.used -= amount
-        self._by_project[project] -= amount
-        if not self._by_project[project]:
+        left = self._by_project[project] - amount
+        if left:
+            self._by_project[project] = left
+        else:
             del self._by_project[project]
 
     def has_room_for(self, project: str) -> bool:
-        has, most = self._by_project[project], self._most_of(project)
-        return has < SHARE * self.free and (not most or has < most)
+        has = self._by_project.get(project, 0)
+        most = self._most_of(project)
+        return has < SHARE * (self.total - self.used) and (not most or has < most)
 
     def full(self) -> frozenset[str]:
         """The projects that may not have more now."""
