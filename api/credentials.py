@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from api.refusals import HeaderInvalid, Unauthorized
+from api.requests import Call
+from zaqar_notify.delivery.trusts import Asker
 
 MAX_TOKEN_BYTES = 8192
 """Keystone's longest tokens have some thousand bytes."""
@@ -43,3 +45,11 @@ def token_of(headers: Mapping[bytes, bytes], challenges: Sequence[bytes]) -> str
             f"A token is one word of at most {MAX_TOKEN_BYTES} ASCII characters", challenges
         )
     return token.decode("ascii")
+
+
+def asker_of(call: Call) -> Asker | None:
+    """The user of a request that Keystone's token authenticated; None: another kind of caller sent it."""
+    caller = call.caller
+    if caller.how != "keystone" or caller.user is None:
+        return None
+    return Asker(caller.user, call.project, caller.roles, token_of(call.headers, ()))

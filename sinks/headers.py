@@ -44,6 +44,9 @@ _IDENTITY_HEADERS = re.compile(
 """Headers that tell a service behind a proxy the user, the project or the address of a request. A subscriber
 may be such a service, and believe them."""
 
+_BESIDE_A_TOKEN = frozenset({"client-id", "x-project-id"})
+"""Headers that a message to a queue of Zaqar needs. The project is the token's, whatever they say."""
+
 _KEPT = frozenset(
     {
         "connection",
@@ -92,9 +95,14 @@ def check_length(headers: object) -> None:
         )
 
 
-def check_identity(headers: object) -> None:
+def check_identity(headers: object, *, has_token: bool = False) -> None:
+    """Refuse headers that say who asks.
+
+    Args:
+        has_token: A token of Keystone says it, and Zaqar's own headers beside it deceive no service.
+    """
     for name in headers if isinstance(headers, dict) else ():
-        if _says_who_asks(name):
+        if _says_who_asks(name, has_token=has_token):
             raise ValidationFailed(
                 f"options: post_headers must not have {name[:80]!r}: services behind a proxy read "
                 "the caller's identity from it. To authenticate, send Authorization or X-Auth-Token"
@@ -108,14 +116,19 @@ def warn_of_kept(headers: object, warn: Warn) -> None:
             warn(f"options: post_headers {name} has no effect: it is the service's to set")
 
 
-def may_set(name: object, value: object) -> bool:
-    """Whether a header goes out. A stored header may be older than a rule against it."""
+def may_set(name: object, value: object, *, has_token: bool = False) -> bool:
+    """Whether a header goes out. A stored header may be older than a rule against it.
+
+    Args:
+        has_token: A token of Keystone goes out in `X-Auth-Token`, which no other header may be.
+    """
     return (
         isinstance(name, str)
         and isinstance(value, str)
         and _is_token(name) is not None
         and not is_kept(name)
-        and not _says_who_asks(name)
+        and not _says_who_asks(name, has_token=has_token)
+        and not (has_token and _key(name) == "x-auth-token")
         and not has_control_characters(value)
     )
 
@@ -125,8 +138,11 @@ def is_kept(name: str) -> bool:
     return _key(name) in _KEPT
 
 
-def _says_who_asks(name: str) -> bool:
-    return _IDENTITY_HEADERS.fullmatch(_key(name)) is not None
+def _says_who_asks(name: str, *, has_token: bool) -> bool:
+    key = _key(name)
+    if has_token and key in _BESIDE_A_TOKEN:
+        return False
+    return _IDENTITY_HEADERS.fullmatch(key) is not None
 
 
 def _key(name: str) -> str:

@@ -24,7 +24,7 @@ from sinks.retry_after import seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
-from zaqar_notify.delivery.kinds import Kind, Relay, Sink, scheme_of
+from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
@@ -34,8 +34,6 @@ from zaqar_notify.settings import Settings
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """The place of the payload in `post_data`; the quotes belong to it."""
-
-_TRUST = "trust+"
 
 _OWN_HEADERS = {
     "Accept": "*/*",
@@ -58,29 +56,34 @@ _LATER_STATUSES = frozenset(
 )
 
 
-class WebhookKind(Kind):
-    """`http:` and `https:`. Zaqar's `trust+http:` can be subscribed where the settings permit it. Its deliveries
-    are refused, because nothing here makes a token from a trust yet."""
+def check_url(url: str, guard: AddressGuard) -> None:
+    """Refuse a URL that can't be called, or whose host the guard forbids."""
+    read = read_url(url)
+    try:
+        guard.check_host(read.host, read.port)
+    except AddressForbidden as error:
+        raise ValidationFailed(f"subscriber: {error}") from error
 
-    schemes = ("http", "https", f"{_TRUST}http", f"{_TRUST}https")
+
+class WebhookKind(Kind):
+    """`http:` and `https:`."""
+
+    schemes = ("http", "https")
     options: ClassVar[Mapping[str, JsonObject]] = {
         "post_headers": headers.SCHEMA,
         "post_data": {"type": ["string", "null"], "must": "be a string"},
-        "trust_id": {},
     }
 
     def check(self, uri: str, settings: Settings) -> None:
-        url = read_url(uri[len(_TRUST) :] if scheme_of(uri).startswith(_TRUST) else uri)
-        try:
-            AddressGuard.of(settings).check_host(url.host, url.port)
-        except AddressForbidden as error:
-            raise ValidationFailed(f"subscriber: {error}") from error
+        check_url(uri, AddressGuard.of(settings))
 
     def check_options(self, options: JsonObject) -> None:
         asked = options.get("post_headers")
         headers.check_length(asked)
         super().check_options(options)
-        headers.check_identity(asked)
+
+    def check_use(self, options: JsonObject) -> None:
+        headers.check_identity(options.get("post_headers"))
 
     def warn_of_options(self, options: JsonObject, warn: Warn) -> None:
         headers.warn_of_kept(options.get("post_headers"), warn)
@@ -120,13 +123,23 @@ class WebhookSink(Sink):
         self._most_body_bytes = POST_DATA_GROWTH * settings.max_messages_post_size
 
     async def deliver(self, delivery: Delivery) -> Outcome:
+        return await self.post(delivery, delivery.subscription.subscriber)
+
+    async def post(self, delivery: Delivery, url: str, *, token: str = "") -> Outcome:
+        """Try once to deliver to the URL.
+
+        Args:
+            token: The value of `X-Auth-Token`, which `post_headers` can't replace; empty: the subscription's.
+        """
         try:
-            template = _template_of(delivery)
+            chosen = _post_headers(delivery.subscription.options, has_token=bool(token))
+            template = request_template(url, chosen)
             body = self._body(delivery)
         except Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
-        request = (template.head, self._mark, _facts(delivery, body), body)
+        credential = f"X-Auth-Token: {token}\r\n".encode() if token else b""
+        request = (template.head + credential, self._mark, _facts(delivery, body), body)
         try:
             answer = await self._client.post(template.origin, request, project=project)
         except AddressForbidden as error:
@@ -174,17 +187,16 @@ class RequestTemplate(msgspec.Struct, frozen=True):
     head: bytes
 
 
-def _template_of(delivery: Delivery) -> RequestTemplate:
-    subscription = delivery.subscription
-    return request_template(subscription.subscriber, _post_headers(subscription.options))
-
-
-def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
+def _post_headers(options: JsonObject, *, has_token: bool) -> tuple[tuple[str, str], ...]:
     """The headers a subscription asks for, less those that it may not set or that are malformed."""
     asked = options.get("post_headers")
     if not isinstance(asked, dict) or not asked:
         return ()
-    chosen = tuple((name, value) for name, value in asked.items() if headers.may_set(name, value))
+    chosen = tuple(
+        (name, value)
+        for name, value in asked.items()
+        if headers.may_set(name, value, has_token=has_token)
+    )
     if sum(len(name) + len(value) for name, value in chosen) > headers.MAX_CHARACTERS:
         raise Unusable(f"post_headers have more than {headers.MAX_CHARACTERS} characters")
     return chosen
@@ -194,8 +206,6 @@ def _post_headers(options: JsonObject) -> tuple[tuple[str, str], ...]:
 @lru_cache(maxsize=1024)
 def request_template(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> RequestTemplate:
     """The origin and the head for a subscriber; raises Unusable."""
-    if scheme_of(subscriber).startswith(_TRUST):
-        raise Unusable("there is nothing here that makes a token from a trust")
     try:
         url = read_url(subscriber)
     except ValidationFailed as error:

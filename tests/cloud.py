@@ -34,6 +34,7 @@ class Cloud:
             read_account(settings),
             cache_seconds=settings.keystone_cache_seconds,
             timeout_seconds=settings.keystone_timeout_seconds,
+            trust_targets=settings.trust_targets,
             now=lambda: datetime.now(UTC) + self._ahead,
         )
         self._validators.append(validator)

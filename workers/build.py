@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sinks.registry import Sinks as RealSinks
-from workers import leftovers
+from workers import leftovers, trusts
 from workers.attempts import Attempts
 from workers.consumers import Consumers
 from workers.dispatcher import Dispatcher
@@ -95,6 +95,7 @@ def assemble(
         partial(follow_regularly, limits),
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
+        partial(trusts.delete_regularly, service.delegations, storage, clock=clock, stop=stop),
     )
     return Engine(
         service,

@@ -16,6 +16,7 @@ from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.doorbell import LocalDoorbell
 from workers.engine import Engine
+from zaqar_notify.auth.keystone import asked_keystone, delegations_of
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.health import Health
@@ -100,13 +101,17 @@ class EngineHost:
             keys=self._settings.keyring,
         )
         try:
-            async with store_clock(storage) as clock:
+            async with (
+                store_clock(storage) as clock,
+                asked_keystone(self._settings) as keystone,
+            ):
                 service = Service(
                     storage=storage,
                     settings=self._settings,
                     clock=clock,
                     doorbell=self._doorbell,
                     kinds=kinds,
+                    delegations=delegations_of(keystone, storage, clock),
                 )
                 service.metrics.broker = self._broker
                 engine = build_engine(service, self._doorbell)

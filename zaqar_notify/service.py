@@ -9,6 +9,7 @@ from functools import partial
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.partitions import partition_of
+from zaqar_notify.delivery.trusts import Delegations
 from zaqar_notify.health import Health
 from zaqar_notify.metrics import DeliveryCounts, Metrics
 from zaqar_notify.models import QueueRef
@@ -43,6 +44,7 @@ class Service:
     clock: Clock
     doorbell: Doorbell
     kinds: Kinds
+    delegations: Delegations | None = None
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
     rates: Rates = field(default_factory=Rates)

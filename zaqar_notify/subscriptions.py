@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.confirmations import ConfirmAt, ask, asks_to_confirm
@@ -24,9 +26,11 @@ from zaqar_notify.delivery import (
     say_written_later,
     signed_paths,
 )
-from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl
+from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl, check_use
+from zaqar_notify.delivery.trusts import Asker, with_trust, without_trust
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
+    Conflict,
     SubscriptionDoesNotExist,
     SubscriptionExists,
     SubscriptionNotChanged,
@@ -37,6 +41,9 @@ from zaqar_notify.rules.limits import check_limit
 from zaqar_notify.rules.signing import rotate, webhook_secrets
 from zaqar_notify.service import Service
 from zaqar_notify.storage.internal import undelivered_ref
+
+Check: TypeAlias = Callable[[Subscription], None]
+"""Raises an error if a subscription may not be changed in its present state."""
 
 
 class GivenUp(msgspec.Struct, frozen=True):
@@ -61,6 +68,7 @@ async def create(
     ttl: int | None = None,
     options: JsonObject | None = None,
     confirm_at: ConfirmAt,
+    asker: Asker | None = None,
 ) -> Subscription:
     """Subscribe to a queue, which is created when absent.
 
@@ -69,10 +77,12 @@ async def create(
 
     Args:
         ttl: Seconds; None takes the default.
+        asker: The user of the request, if Keystone knows the user.
 
     Raises:
         SubscriptionExists: One of the same subscriber is confirmed.
         QuotaExceeded: The project or the queue has as many as it may.
+        ValidationFailed: A value is wrong, or the subscriber needs rights that the asker can't give.
     """
     settings, now = service.settings, service.clock.now()
     ttl = settings.default_subscription_ttl if ttl is None else check_ttl(ttl, now)
@@ -85,6 +95,8 @@ async def create(
         created_at=now,
         expires_at=now + timedelta(seconds=ttl),
     )
+    check_use(wanted.subscriber, wanted.options, service.kinds)
+    wanted = await _with_trust(service, wanted, asker)
     subscription = await _store(service, wanted, now)
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
@@ -115,7 +127,7 @@ def renewal(wanted: Subscription) -> Callable[[Subscription], Subscription]:
     def renew(existing: Subscription) -> Subscription:
         if existing.confirmed:
             raise SubscriptionExists(existing.queue.name, existing.subscriber)
-        return msgspec.structs.replace(
+        return replace(
             existing,
             ttl=wanted.ttl,
             expires_at=wanted.expires_at,
@@ -156,13 +168,20 @@ async def change(
     ttl: int | None = None,
     options: JsonObject | None = None,
     confirm_at: ConfirmAt,
+    asker: Asker | None = None,
 ) -> None:
     """Change what is not None.
 
-    A new ttl counts from now. A new subscriber has confirmed nothing yet, and is asked to.
+    A new ttl counts from now. A new subscriber has confirmed nothing yet, and is asked to. Deliveries that act in
+    a user's name do so in the asker's from now on.
+
+    Args:
+        asker: The user of the request, if Keystone knows the user.
 
     Raises:
         SubscriptionNotChanged: Nothing is to be changed.
+        ValidationFailed: A value is wrong, or the subscriber needs rights that the asker can't give.
+        ChangedMeanwhile: Another request changed it.
     """
     settings, now = service.settings, service.clock.now()
     changes: JsonObject = {}
@@ -175,7 +194,17 @@ async def change(
         changes["options"] = check_options(options, service.kinds)
     if not changes:
         raise SubscriptionNotChanged
-    after = await _update(service, ref, subscription_id, changes, now)
+    before = await get(service, ref, subscription_id)
+    check, wanted = _anything, replace(before, **changes)
+    check_use(wanted.subscriber, wanted.options, service.kinds)
+    if service.kinds.needs_trust(wanted.subscriber):
+        # The rights of another user are for what that user asked for.
+        if "options" not in changes:
+            wanted = replace(wanted, options=without_trust(before.options))
+        wanted = await _with_trust(service, wanted, asker)
+        changes["options"] = wanted.options
+        check = partial(_check_same, before)
+    after = await _update(service, ref, subscription_id, changes, now, check=check)
     # Even if this changed nothing: a request that broke off before it asked is repeated.
     if asks_to_confirm(settings) and subscriber is not None and not after.confirmed:
         kind = MessageType.SUBSCRIPTION_CONFIRMATION
@@ -272,6 +301,22 @@ def _given_up(message: Message) -> GivenUp | None:
         return None
 
 
+async def _with_trust(service: Service, wanted: Subscription, asker: Asker | None) -> Subscription:
+    return await with_trust(
+        wanted, kinds=service.kinds, delegations=service.delegations, asker=asker
+    )
+
+
+def _check_same(before: Subscription, subscription: Subscription) -> None:
+    seen = (before.subscriber, before.options)
+    if (subscription.subscriber, subscription.options) != seen:
+        raise Conflict("Another request changed the subscription meanwhile; read it and repeat")
+
+
+def _anything(_: Subscription) -> None:
+    return
+
+
 async def _update(
     service: Service,
     ref: QueueRef,
@@ -279,7 +324,7 @@ async def _update(
     changes: JsonObject,
     now: datetime,
     *,
-    check: Callable[[Subscription], None] = lambda _: None,
+    check: Check = _anything,
 ) -> Subscription:
     """Change the subscription, if the check of its former state raises nothing, and enable it."""
 
@@ -290,7 +335,7 @@ async def _update(
             values["confirmed"] = False
         if values.get("confirmed", True):
             values["disabled_at"] = None
-        return msgspec.structs.replace(subscription, **values)
+        return replace(subscription, **values)
 
     subscriptions = service.storage.subscriptions
     after = await subscriptions.update(ref, subscription_id, changed, now=now)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 import orjson
 
 from api.answers import NO_CONTENT, Answer, at, document
+from api.credentials import asker_of
 from api.refusals import SubscriptionNotConfirmed
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
@@ -50,6 +51,7 @@ async def create(service: Service, call: Call) -> Answer:
         ttl=_read_ttl(service, asked),
         options=asked.get("options"),
         confirm_at=confirmation_path,
+        asker=asker_of(call),
     )
     return at(HTTPStatus.CREATED, call.href, orjson.dumps({"subscription_id": created.id}))
 
@@ -88,6 +90,7 @@ async def change(service: Service, call: Call) -> Answer:
         ttl=_read_ttl(service, asked),
         options=asked.get("options"),
         confirm_at=confirmation_path,
+        asker=asker_of(call),
     )
     return at(HTTPStatus.NO_CONTENT, _href(call))
 

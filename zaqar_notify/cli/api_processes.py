@@ -18,7 +18,7 @@ from api.app import create_app
 from api.doorbell import BrokerDoorbell
 from sinks.registry import load_kinds
 from zaqar_notify.auth import Policy, following, load_policy
-from zaqar_notify.auth.keystone import asked_keystone
+from zaqar_notify.auth.keystone import asked_keystone, delegations_of
 from zaqar_notify.cli.serving import (
     Server,
     listen,
@@ -146,7 +146,7 @@ async def _serve(
     )
     doorbell = BrokerDoorbell(celery_application(lambda: settings), processes=processes)
     try:
-        async with store_clock(storage) as clock:
+        async with store_clock(storage) as clock, asked_keystone(settings) as keystone:
             service = Service(
                 storage=storage,
                 settings=settings,
@@ -154,11 +154,12 @@ async def _serve(
                 doorbell=doorbell,
                 kinds=kinds,
                 rates=rates or Rates(),
+                delegations=delegations_of(keystone, storage, clock),
             )
             service.metrics.broker = doorbell
-            async with asked_keystone(settings) as keystone, following(policy):
-                app = create_app(service, policy, keystone)
-                server = Server(app, service, certificate=certificate, on_started=on_started)
+            app = create_app(service, policy, keystone)
+            server = Server(app, service, certificate=certificate, on_started=on_started)
+            async with following(policy):
                 await serve_until_stopped(server, service, listener)
     finally:
         doorbell.close()

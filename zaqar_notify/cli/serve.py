@@ -17,7 +17,7 @@ from sinks.registry import load_kinds
 from workers.build import build_engine
 from workers.doorbell import LocalDoorbell
 from zaqar_notify.auth import Policy, following, load_policy
-from zaqar_notify.auth.keystone import asked_keystone
+from zaqar_notify.auth.keystone import asked_keystone, delegations_of
 from zaqar_notify.auth.tokens import AskedToken, create
 from zaqar_notify.cli.admin_commands import COMMANDS
 from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
@@ -75,23 +75,21 @@ async def _serve(
     kinds = load_kinds(settings)
     storage = await open_storage(settings.store_uri, keys=settings.keyring)
     try:
-        doorbell = LocalDoorbell()
-        service = Service(storage, settings, storage.clock, doorbell, kinds)
-        engine = build_engine(service, doorbell)
-        first_token = await _first_token(storage, settings, listener)
-        site = Site(storage, settings, storage.clock)
-        async with (
-            asked_keystone(settings) as keystone,
-            serving_commands(site, COMMANDS, data),
-            following(policy),
-        ):
+        async with asked_keystone(settings) as keystone:
+            doorbell, clock = LocalDoorbell(), storage.clock
+            delegations = delegations_of(keystone, storage, clock)
+            service = Service(storage, settings, clock, doorbell, kinds, delegations)
+            engine = build_engine(service, doorbell)
+            first_token = await _first_token(storage, settings, listener)
             server = Server(
                 create_app(service, policy, keystone),
                 service,
                 certificate=certificate,
                 on_started=lambda: _welcome(listener, settings, data, first_token),
             )
-            await serve_until_stopped(server, service, listener, engine)
+            site = Site(storage, settings, clock)
+            async with serving_commands(site, COMMANDS, data), following(policy):
+                await serve_until_stopped(server, service, listener, engine)
     finally:
         await storage.close()
 

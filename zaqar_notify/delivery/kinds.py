@@ -80,6 +80,9 @@ class Kind(ABC):
     """The subscription options that its sink reads, each with a JSON schema. `must` in a schema is the
     end of the sentence about a fault: "be a string"."""
 
+    needs_trust: ClassVar[bool] = False
+    """Its deliveries act in the name of the user who subscribed."""
+
     sns_schedule: ClassVar[Schedule] = SNS_HTTP
     """The retries of its deliveries where `ZAQAR_RETRY_DEFAULT` is `sns` and no policy is set."""
 
@@ -102,6 +105,14 @@ class Kind(ABC):
         for fault in self._validator.iter_errors(options):
             place = " ".join(str(step)[:80] for step in fault.absolute_path)
             raise ValidationFailed(f"options: {place} must {fault.schema['must']}")
+
+    def check_use(self, options: JsonObject) -> None:
+        """Refuse options that its own deliveries must not have. They are checked already by `check_options`.
+
+        Raises:
+            ValidationFailed: Names the option, and the reason.
+        """
+        return
 
     def warn_of_options(self, options: JsonObject, warn: Warn) -> None:
         """Warn of the parts of its own options that have no effect. The options may be unchecked."""
@@ -147,6 +158,11 @@ class Kinds:
     def of(self, uri: str) -> Kind | None:
         """The kind of a subscriber; None: nothing here delivers to it."""
         return self._by_scheme.get(scheme_of(uri))
+
+    def needs_trust(self, uri: str) -> bool:
+        """Whether deliveries to the subscriber act in the name of the user who subscribed."""
+        kind = self.of(uri)
+        return kind is not None and kind.needs_trust
 
     def default_schedule(self, uri: str, settings: Settings) -> Schedule:
         """The retries of deliveries to a subscriber where no policy is set."""

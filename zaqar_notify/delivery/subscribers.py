@@ -107,6 +107,17 @@ def check_options(value: object, kinds: Kinds) -> JsonObject:
     return value
 
 
+def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
+    """Refuse options that deliveries to this very subscriber must not have.
+
+    Raises:
+        ValidationFailed: Names the option, and the reason.
+    """
+    kind = kinds.of(subscriber)
+    if kind is not None:
+        kind.check_use(options)
+
+
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:
     """Say which of the options have no effect."""
     known = (POLICY_KEY, *(name for kind in kinds for name in kind.options))

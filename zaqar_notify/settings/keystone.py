@@ -61,3 +61,7 @@ class KeystoneSettings(Section):
         (),
         description="Roles, comma separated, one of which a token in X-Service-Token must have; empty: service.",
     )
+    trust_targets: Words = Field(
+        (),
+        description="Addresses, comma separated, that trust+ subscribers may have beside those in Keystone's catalogue: http(s)://HOST:PORT/PATH, and all below it.",
+    )

@@ -36,6 +36,8 @@ def internal_ref(name: str) -> QueueRef:
 
 
 POISON_REF = internal_ref("poison")
+TRUSTS_REF = internal_ref("trusts")
+"""The trusts of users that were made for subscriptions, on the message store of the default pool."""
 
 
 def outbox_ref(partition: Partition) -> QueueRef:

@@ -7,13 +7,23 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from zaqar_notify.auth.keystone.account import Account, read_account
+from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.planes import Storage
 
 if TYPE_CHECKING:
+    from zaqar_notify.auth.keystone.delegations import KeystoneDelegations
     from zaqar_notify.auth.keystone.validator import Keystone
 
-__all__ = ["Account", "asked_keystone", "open_keystone", "read_account"]
+__all__ = [
+    "Account",
+    "asked_keystone",
+    "delegations_of",
+    "keystone_of",
+    "open_keystone",
+    "read_account",
+]
 
 EXTRA = "pip install 'zaqar-notify[openstack]'"
 
@@ -35,21 +45,36 @@ def open_keystone(settings: Settings) -> Keystone:
         account,
         cache_seconds=settings.keystone_cache_seconds,
         timeout_seconds=settings.keystone_timeout_seconds,
+        trust_targets=settings.trust_targets,
     )
+
+
+def keystone_of(settings: Settings) -> Keystone | None:
+    """As `open_keystone`; None: these settings believe no token of Keystone."""
+    return open_keystone(settings) if "keystone" in settings.auth else None
 
 
 @asynccontextmanager
 async def asked_keystone(settings: Settings) -> AsyncIterator[Keystone | None]:
-    """The validator while it is used; None: these settings believe no token of Keystone.
+    """What `keystone_of` gives, while it is used.
 
     Raises:
         StartRefused: As `open_keystone`.
     """
-    if "keystone" not in settings.auth:
-        yield None
-        return
-    keystone = open_keystone(settings)
+    keystone = keystone_of(settings)
     try:
         yield keystone
     finally:
-        await keystone.close()
+        if keystone is not None:
+            await keystone.close()
+
+
+def delegations_of(
+    keystone: Keystone | None, storage: Storage, clock: Clock
+) -> KeystoneDelegations | None:
+    """The trusts that subscriptions have; None: there is no Keystone."""
+    if keystone is None:
+        return None
+    from zaqar_notify.auth.keystone.delegations import KeystoneDelegations
+
+    return KeystoneDelegations(keystone.trusts, storage, clock)

@@ -46,16 +46,23 @@ class KeystoneConnection:
         self._is_closed = False
 
     async def send(
-        self, method: str, path: str, *, token: str = "", subject: str = "", body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str = "",
+        subject: str = "",
+        body: object = None,
+        may_repeat: bool = True,
     ) -> Answer:
         """The answer, below 500, of Keystone to a request.
-
-        A request whose connection was closed before an answer is sent once more.
 
         Args:
             path: Below `/v3`.
             token: The caller's.
             subject: The token that the request is about.
+            may_repeat: If the connection is closed before an answer, the request is sent once more: an idle
+                connection may have been closed meanwhile.
 
         Raises:
             KeystoneUnavailable: No whole answer came in time, or one that says that Keystone can't answer.
@@ -69,6 +76,8 @@ class KeystoneConnection:
             try:
                 answer = await self._exchange(method, path, headers, body)
             except aiohttp.ServerDisconnectedError:
+                if not may_repeat:
+                    raise
                 answer = await self._exchange(method, path, headers, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failed(str(error) or "no answer in time") from error

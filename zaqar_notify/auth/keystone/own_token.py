@@ -1,4 +1,4 @@
-"""The service's own token in Keystone."""
+"""Tokens that the service gets from Keystone by its own account."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from http import HTTPStatus
 import msgspec
 
 from zaqar_notify.auth.keystone.connection import Answer, KeystoneConnection
+from zaqar_notify.auth.keystone.refusals import LoginRefused
 from zaqar_notify.clock import running_seconds
 from zaqar_notify.errors import KeystoneUnavailable
 from zaqar_notify.models import JsonObject
@@ -27,11 +28,13 @@ class Issued(msgspec.Struct, frozen=True):
     """A token, with the instants of the running clock at which it is renewed and at which it expires."""
 
     text: str
+    user: str
+    project: str | None
     renew_at: float
     expires_at: float
 
 
-class OwnToken:
+class RenewedToken:
     """A token that is asked for when it is needed, and renewed before it expires.
 
     Args:
@@ -49,65 +52,89 @@ class OwnToken:
         self._body = {"auth": login}
         self._now = now
         self._renewing = asyncio.Lock()
-        self._token: Issued | None = None
+        self._issued: Issued | None = None
+        self._refusal: LoginRefused | None = None
         self._try_at = 0.0
 
-    async def get(self) -> str:
+    async def get(self) -> Issued:
         """The token.
 
         Raises:
-            KeystoneUnavailable: There is none, because Keystone gives no answer or refuses the account.
+            LoginRefused: Keystone refuses the login.
+            KeystoneUnavailable: Keystone gives no answer.
         """
-        token = self._token
-        if token is None or self._now() >= token.expires_at:
+        issued = self._issued
+        if issued is None or self._now() >= issued.expires_at:
             async with self._renewing:
-                if self._token is token:
-                    await self._renew()
-        elif self._now() >= max(token.renew_at, self._try_at) and not self._renewing.locked():
+                # Another caller may have renewed it meanwhile.
+                if self._issued is None or self._issued is issued:
+                    self._issued = await self._login()
+                return self._issued
+        if self._now() >= max(issued.renew_at, self._try_at) and not self._renewing.locked():
             async with self._renewing:
-                await self._renew_early()
-        if self._token is None:
-            raise KeystoneUnavailable("Keystone has withdrawn the service's own token")
-        return self._token.text
+                return await self._renewed_early(issued)
+        return issued
 
     def forget(self, text: str) -> None:
         """Keystone does not take the token any more."""
-        if self._token is not None and self._token.text == text:
-            self._token = None
+        if self._issued is not None and self._issued.text == text:
+            self._issued = None
 
-    async def _renew_early(self) -> None:
-        """The former token goes on if this fails."""
+    async def _renewed_early(self, issued: Issued) -> Issued:
+        """A new token; the former one as long as Keystone gives none."""
         try:
-            await self._renew()
+            self._issued = issued = await self._login()
         except KeystoneUnavailable:
             self._try_at = self._now() + PAUSE_SECONDS
+        return issued
 
-    async def _renew(self) -> None:
-        if self._now() < self._try_at:
-            raise KeystoneUnavailable("Keystone refused the service's own account a moment ago")
+    async def _login(self) -> Issued:
+        if self._refusal is not None and self._now() < self._try_at:
+            raise LoginRefused(self._refusal.status)
         answer = await self._connection.send("POST", "/auth/tokens?nocatalog", body=self._body)
         if answer.status != HTTPStatus.CREATED:
             self._try_at = self._now() + PAUSE_SECONDS
-            facts = {"action": "keystone_refuses_us", "status": answer.status}
-            logger.error("Keystone refuses the service's own account", extra=facts)
-            raise KeystoneUnavailable(
-                f"Keystone refuses the service's own account: HTTP {answer.status}"
-            )
-        self._token = self._issued(answer)
+            self._refusal = LoginRefused(answer.status)
+            raise self._refusal
+        return _issued_in(answer, now=self._now())
 
-    def _issued(self, answer: Answer) -> Issued:
+
+class OwnToken(RenewedToken):
+    """The token of the service's own account."""
+
+    async def get(self) -> Issued:
         try:
-            token = msgspec.convert(answer.document.get("token"), _Life)
-        except msgspec.ValidationError as error:
-            raise KeystoneUnavailable("Keystone issued a token without an expiry") from error
-        if not answer.subject_token:
-            raise KeystoneUnavailable("Keystone issued a token without its text")
-        # The life, not the instant: the clocks of hosts differ.
-        life = (token.expires_at - token.issued_at).total_seconds()
-        now = self._now()
-        return Issued(answer.subject_token, now + life * RENEWED_AFTER, now + life)
+            return await super().get()
+        except LoginRefused as refusal:
+            facts = {"action": "keystone_refuses_us", "status": refusal.status}
+            logger.error("Keystone refuses the service's own account", extra=facts)
+            raise
 
 
-class _Life(msgspec.Struct):
+def _issued_in(answer: Answer, *, now: float) -> Issued:
+    try:
+        token = msgspec.convert(answer.document.get("token"), _Token)
+    except msgspec.ValidationError as error:
+        raise KeystoneUnavailable("Keystone issued a token that is not whole") from error
+    if not answer.subject_token:
+        raise KeystoneUnavailable("Keystone issued a token without its text")
+    # The life, not the instant: the clocks of hosts differ.
+    life = (token.expires_at - token.issued_at).total_seconds()
+    return Issued(
+        answer.subject_token,
+        token.user.id,
+        None if token.project is None else token.project.id,
+        now + life * RENEWED_AFTER,
+        now + life,
+    )
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+class _Token(msgspec.Struct):
     issued_at: datetime
     expires_at: datetime
+    user: _Named
+    project: _Named | None = None

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -20,6 +20,8 @@ from zaqar_notify.auth.callers import Caller
 from zaqar_notify.auth.keystone.account import Account
 from zaqar_notify.auth.keystone.connection import KeystoneConnection
 from zaqar_notify.auth.keystone.own_token import OwnToken
+from zaqar_notify.auth.keystone.targets import Targets
+from zaqar_notify.auth.keystone.trusts import Trusts
 from zaqar_notify.auth.remembered import Remembered
 from zaqar_notify.errors import KeystoneUnavailable
 from zaqar_notify.models import JsonObject
@@ -50,6 +52,7 @@ class Keystone:
         *,
         cache_seconds: float,
         timeout_seconds: float,
+        trust_targets: Sequence[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._account = account
@@ -58,6 +61,8 @@ class Keystone:
         self._patience_seconds = 2 * timeout_seconds
         self._connection = KeystoneConnection(account, timeout_seconds=timeout_seconds)
         self._own_token = OwnToken(self._connection, account.login)
+        targets = Targets(self._connection, self._own_token, allowed=trust_targets)
+        self.trusts = Trusts(account, self._connection, self._own_token, targets=targets)
         self._known: Remembered[Asked, Holder] = Remembered(
             self._validate,
             seconds=cache_seconds,
@@ -67,7 +72,7 @@ class Keystone:
 
     @property
     def challenge(self) -> str:
-        """The value of `WWW-Authenticate`."""
+        """The value of `WWW-Authenticate` that asks for Keystone's tokens."""
         return f'Keystone uri="{self._account.public_url}"'
 
     async def caller(self, token: str, service_token: str | None = None) -> Caller | None:
@@ -122,7 +127,7 @@ class Keystone:
         token, status = asked.take(), 0
         # Once more with a new token of our own, if Keystone does not take the present one.
         for _ in range(2):
-            own = await self._own_token.get()
+            own = (await self._own_token.get()).text
             answer = await self._connection.send("GET", path, token=own, subject=token)
             status = answer.status
             if status == HTTPStatus.OK:
