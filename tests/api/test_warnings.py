@@ -48,7 +48,7 @@ def subscription(**options: object) -> dict[str, object]:
             subscription(_other={}, post_header={}),
             [
                 "options: _other has no effect: it is not known; known are _retry_policy, "
-                "post_headers, post_data, trust_id, from, subject",
+                "post_headers, post_data, from, subject, trust_id",
                 "options: post_header has no effect; did you mean post_headers?",
             ],
         ),

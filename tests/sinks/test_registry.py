@@ -39,7 +39,7 @@ def test_the_scheme_chooses_the_sink(uri: str, kind: type[Sink]) -> None:
     assert isinstance(Sinks(KINDS, Settings(), RecordingRelay()).for_subscriber(uri), kind)
 
 
-@pytest.mark.parametrize("uri", ["ftp://host/", "trust+http://host/", "", ":"])
+@pytest.mark.parametrize("uri", ["ftp://host/", "trust+ftp://host/", "", ":"])
 def test_no_sink_serves_an_unknown_scheme(uri: str) -> None:
     assert Sinks(KINDS, Settings(), RecordingRelay()).for_subscriber(uri) is None
 

@@ -11,6 +11,7 @@ from zaqar_notify.delivery.subscribers import (
     check_options,
     check_subscriber,
     check_ttl,
+    check_use,
     shown_subscriber,
 )
 from zaqar_notify.errors import ValidationFailed
@@ -64,7 +65,7 @@ def test_a_subscriber_must_be_a_string_that_is_not_empty(uri: object) -> None:
         ("ftp://example.org", "schemes http"),
         ("://example.org", "schemes http"),
         (" http://example.org", "schemes http"),
-        ("trust+http://example.org", "schemes http"),
+        ("trust+http://example.org", "ZAQAR_AUTH has no keystone"),
         ("file:///etc/passwd", "schemes http"),
         ("http://example.org/\r\nX: 1", "control characters"),
         ("http://example.org/\t", "control characters"),
@@ -144,10 +145,10 @@ def test_a_bad_subscriber_is_refused_with_the_reason(uri: str, named: str) -> No
 def test_a_literal_address_is_judged_by_the_settings_of_the_deployment() -> None:
     for uri in ("http://10.0.0.1/", "trust+http://10.0.0.1:5000/", "https://10.0.0.1/"):
         types = (uri.partition(":")[0],)
-        inside = Settings(subscriber_types=types, delivery_allow="10.0.0.0/8")
+        inside = Settings(subscriber_types=types, delivery_allow="10.0.0.0/8", auth="keystone")
         assert check_subscriber(uri, inside, KINDS) == uri
         with pytest.raises(ValidationFailed, match="it is not public"):
-            check_subscriber(uri, Settings(subscriber_types=types), KINDS)
+            check_subscriber(uri, Settings(subscriber_types=types, auth="keystone"), KINDS)
 
 
 def test_a_name_is_not_judged_by_its_addresses() -> None:
@@ -155,7 +156,7 @@ def test_a_name_is_not_judged_by_its_addresses() -> None:
 
 
 def test_the_settings_decide_which_schemes_there_are() -> None:
-    settings = Settings(subscriber_types=("trust+http",))
+    settings = Settings(subscriber_types=("trust+http",), auth="keystone")
 
     assert check_subscriber("trust+http://mistral:8989/v2", settings, KINDS)
     with pytest.raises(ValidationFailed, match=r"schemes trust\+http$"):
@@ -373,8 +374,10 @@ def test_a_subscriber_is_shown_by_its_scheme_and_host_alone(subscriber: str, sho
     ],
 )
 def test_post_headers_must_not_say_who_asks(name: str) -> None:
+    options = {"post_headers": {"X-Key": "1", name: "victim"}}
+
     with pytest.raises(ValidationFailed, match="read the caller's identity from it"):
-        check_options({"post_headers": {"X-Key": "1", name: "victim"}}, KINDS)
+        check_use("https://example.org", options, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -394,4 +397,15 @@ def test_post_headers_must_not_say_who_asks(name: str) -> None:
     ],
 )
 def test_post_headers_may_prove_to_a_third_party_who_sends(name: str) -> None:
-    assert check_options({"post_headers": {name: "t"}}, KINDS)
+    check_use("https://example.org", {"post_headers": {name: "t"}}, KINDS)
+
+
+@pytest.mark.parametrize("name", ["X-Project-Id", "Client-ID"])
+def test_post_headers_may_name_client_and_project_beside_a_token_of_keystone(name: str) -> None:
+    check_use("trust+https://example.org", {"post_headers": {name: "t"}}, KINDS)
+
+
+@pytest.mark.parametrize("name", ["X-User-Id", "X-Roles", "URL-Signature", "X-Project-Name"])
+def test_post_headers_say_nothing_else_beside_a_token_of_keystone(name: str) -> None:
+    with pytest.raises(ValidationFailed, match="read the caller's identity from it"):
+        check_use("trust+https://example.org", {"post_headers": {name: "t"}}, KINDS)
