@@ -7,7 +7,7 @@ from datetime import timedelta
 from api.headers import project_or_none
 from api.requests import Call
 from zaqar_notify.auth import Caller, Revocations
-from zaqar_notify.clock import Clock, host_now
+from zaqar_notify.clock import Clock
 from zaqar_notify.errors import SignatureRefused
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules.signing import Signed, verify_url
@@ -43,7 +43,7 @@ class Signatures:
             method=request.method,
             path=request.path,
             prefix=request.prefix,
-            now=host_now(self._clock),
+            now=self._clock.host_now(),
         )
         if not _confirms(signed, request):
             self._check_life(signed)
@@ -53,7 +53,7 @@ class Signatures:
 
     def _check_life(self, signed: Signed) -> None:
         longest = timedelta(seconds=self._max_seconds) + _CLOCKS_APART
-        if self._max_seconds and signed.expires > host_now(self._clock) + longest:
+        if self._max_seconds and signed.expires > self._clock.host_now() + longest:
             raise SignatureRefused
 
 

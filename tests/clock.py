@@ -22,5 +22,8 @@ class ManualClock:
     def on_host(self, instant: datetime) -> datetime:
         return instant + self.host_ahead
 
+    def host_now(self) -> datetime:
+        return self._now + self.host_ahead
+
     def advance(self, *, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)

@@ -15,7 +15,7 @@ from workers.receivers import Receiver
 from workers.recorder import Failures, Recorder
 from workers.retries import Retries
 from workers.taken import Taken
-from zaqar_notify.clock import Clock, host_now
+from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalMessage, Outgoing, delivery_id
 from zaqar_notify.delivery.kinds import Sink
 from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
@@ -64,34 +64,36 @@ class Attempts:
 
         Once the job is another worker's, nothing is tried or stored any more: all of it is done anew.
         """
-        with batch.taken.ending_part():
+        taken = batch.taken
+        with taken:
             records = await self._make_each(batch)
-            if records and batch.taken.is_held:
-                pool, subscription = batch.taken.pool, batch.receiver.subscription
-                await self._ledger.write_for(pool, subscription, records)
+            if records and taken.is_held(self._clock.now()):
+                await self._ledger.write_for(taken.pool, batch.receiver.subscription, records)
 
     async def _make_each(self, batch: Batch) -> list[InternalMessage]:
         """Try each message; return the records of the deliveries still owed."""
         receiver, attempt = batch.receiver, batch.attempt
+        endpoint = receiver.endpoint
         records: list[InternalMessage] = []
         for number, message in enumerate(batch.messages):
-            if not batch.taken.is_held:
+            if not batch.taken.is_held(self._clock.now()):
                 break
             if receiver.is_gone:
                 records.append(self._retries.held(message, receiver.subscription))
                 continue
-            if receiver.endpoint.is_paused(time.monotonic()):
+            if endpoint.is_paused(time.monotonic()):
                 records += self._retries.deferred(batch.messages[number:], receiver, attempt)
                 break
-            was_suspect = receiver.endpoint.is_suspect
+            was_suspect = endpoint.is_suspect
             delivery = self._delivery(message, receiver, attempt)
             outcome = await self._make_one(delivery, receiver)
-            if outcome.verdict is Verdict.DELIVERED:
+            verdict = outcome.verdict
+            if verdict is Verdict.DELIVERED:
                 if message.since is not None:
                     waited = self._clock.now() - message.since
                     self._recorder.arrived(receiver.scheme, waited.total_seconds())
                 continue
-            if outcome.verdict is Verdict.POSTPONED:
+            if verdict is Verdict.POSTPONED:
                 rest = batch.messages[number:]
                 records += self._retries.postponed(rest, receiver, attempt, outcome)
                 break
@@ -100,7 +102,7 @@ class Attempts:
                     outcome, delivery, message, receiver, was_suspect=was_suspect
                 )
             )
-            if receiver.endpoint.is_suspect:
+            if endpoint.is_suspect:
                 records += self._retries.deferred(batch.messages[number + 1 :], receiver, attempt)
                 break
         return records
@@ -109,15 +111,17 @@ class Attempts:
         began = time.monotonic()
         outcome = await self._send(receiver.sink, delivery)
         ended = time.monotonic()
-        endpoint = receiver.endpoint
         if outcome.verdict is not Verdict.POSTPONED:
             self._learn(outcome, receiver, seconds=ended - began, now=ended)
         if outcome.retry_after_seconds:
-            if outcome.verdict is not Verdict.POSTPONED and not endpoint.is_paused(ended):
-                self._recorder.paused(receiver.subscription, seconds=outcome.retry_after_seconds)
-            endpoint.pause(outcome.retry_after_seconds, now=ended)
+            self._pause(outcome, receiver, outcome.retry_after_seconds, now=ended)
         self._recorder.attempted(outcome, delivery, scheme=receiver.scheme)
         return outcome
+
+    def _pause(self, outcome: Outcome, receiver: Receiver, seconds: int, *, now: float) -> None:
+        if outcome.verdict is not Verdict.POSTPONED and not receiver.endpoint.is_paused(now):
+            self._recorder.paused(receiver.subscription, seconds=seconds)
+        receiver.endpoint.pause(seconds, now=now)
 
     async def _send(self, sink: Sink | None, delivery: Delivery) -> Outcome:
         if sink is None:
@@ -141,7 +145,7 @@ class Attempts:
         was_suspect = endpoint.is_suspect
         has_answered = outcome.verdict is not Verdict.TRY_LATER
         if has_answered and endpoint.failures:
-            since = host_now(self._clock) - timedelta(seconds=now - endpoint.failing_since)
+            since = self._clock.host_now() - timedelta(seconds=now - endpoint.failing_since)
             receiver.failures = Failures(endpoint.failures, since)
         endpoint.tried(succeeded=has_answered, seconds=seconds, now=now)
         if endpoint.is_suspect and not was_suspect:
@@ -159,7 +163,7 @@ class Attempts:
             payload=message.payload,
             message=message.message,
             attempt=attempt,
-            sent_at=host_now(self._clock),
+            sent_at=self._clock.host_now(),
             secrets=receiver.secrets,
             hops=message.hops,
             request_id=message.request_id,

@@ -83,7 +83,7 @@ def assemble(
     untried = Untried(retries, ledger, recorder, clock=clock)
     consumers = Consumers(storage, store, spawn, clock=clock, settings=settings)
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
-    redeliveries = Redeliveries(store, receivers, slots, untried, recorder)
+    redeliveries = Redeliveries(store, receivers, slots, untried, recorder, clock=clock)
     sorting = Sorting(receivers, retries, ledger, untried, recorder, clock=clock)
     replays = Replays(consumers, receivers, slots, sorting, replay_jobs, clock=clock, stop=stop)
     moves = Moves(store, ledger, settings=settings)

@@ -61,11 +61,8 @@ class _Job:
         """Deliver nothing of these messages."""
         self.messages = [each for each in self.messages if each.message_id not in ids]
 
-    def is_meant_for(self, subscription: Subscription) -> bool:
-        """Whether it goes there: not to a queue that it crossed already, nor on beyond the last hop."""
-        queue = subscribed_queue(subscription.subscriber)
-        if queue is None:
-            return True
+    def may_cross(self, queue: str, subscription: Subscription) -> bool:
+        """Whether it goes on to this queue: not if it crossed it already, nor beyond the last hop."""
         if queue == self._job.queue or queue in self._job.visited:
             return False
         if self._job.hops < self._most_hops:
@@ -110,7 +107,7 @@ class FanOuts:
                     await self._slots.room(ref.project)
                 await self._untried.defer(turned_away)
             for job in jobs:
-                for subscription in job.cut if job.taken.is_held else ():
+                for subscription in job.cut if job.taken.is_held(self._clock.now()) else ():
                     await self._untried.cut_short(job.taken.pool, job.messages[0], subscription)
 
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
@@ -125,12 +122,18 @@ class FanOuts:
         """Have those of the jobs tried for which there are slots; return the rest."""
         if not self._receivers.may_notify(subscription):
             return []
+        now = self._clock.now()
+        # An instant ahead of the clock: it was made before the clock was put back.
+        since = (
+            LONG_SINCE if subscription.created_at > now + CLOCK_SKEW else subscription.created_at
+        )
+        queue = subscribed_queue(subscription.subscriber)
         meant = [
             job
             for job in jobs
-            if (subscription.created_at <= job.posted_by or self._is_of_the_future(subscription))
-            and job.taken.is_held
-            and job.is_meant_for(subscription)
+            if since <= job.posted_by
+            and job.taken.is_held(now)
+            and (queue is None or job.may_cross(queue, subscription))
         ]
         if subscription.disabled_at is not None:
             if meant:
@@ -140,7 +143,3 @@ class FanOuts:
         receiver = self._receivers.of(subscription)
         batches = (Batch(receiver, job.messages, 1, job.taken) for job in meant)
         return [batch for batch in batches if not self._slots.offer(batch)]
-
-    def _is_of_the_future(self, subscription: Subscription) -> bool:
-        """Whether its instant is ahead of the clock: it was made before the clock was put back."""
-        return subscription.created_at > self._clock.now() + CLOCK_SKEW

@@ -90,21 +90,22 @@ class InHand:
             self._freed.clear()
             await self._freed.wait()
 
-    def holds(self, claim_id: str) -> bool:
+    def holds(self, claim_id: str, now: datetime) -> bool:
         """Whether its lease still runs. One that lapsed is not renewed any more."""
         lease = self._leases.get(claim_id)
         if lease is None:
             return False
-        if self._clock.now() < lease.ends_at:
+        if now < lease.ends_at:
             return True
         self._lose(lease)
         return False
 
     def finish(self, taken: Taken) -> None:
-        """Delete it soon, together with the others that are finished by then."""
-        lease = self._leases.get(taken.claim_id)
-        if lease is not None:
-            lease.unfinished -= 1
+        """Delete it soon, together with the others that are finished by then; not once its lease has lapsed."""
+        if not self.holds(taken.claim_id, self._clock.now()):
+            self.let_go(taken)
+            return
+        self._leases[taken.claim_id].unfinished -= 1
         self._finished.append(taken)
         if len(self._finished) >= ENOUGH_FINISHED:
             self._is_enough_finished.set()
@@ -112,15 +113,16 @@ class InHand:
             self._is_deleting = True
             self._spawn(self._delete_finished())
 
-    def let_go(self, taken: Taken) -> None:
-        """Count it no longer; if it was not deleted, its lease lapses."""
-        self.jobs.give(taken.project)
-        self.bytes.give(taken.project, len(taken.message.body))
-        lease = self._leases.get(taken.claim_id)
-        if lease is not None:
-            lease.in_hand -= 1
-            if not lease.in_hand:
-                del self._leases[taken.claim_id]
+    def let_go(self, *batch: Taken) -> None:
+        """Count these no longer; the lease of one that was not deleted lapses."""
+        for taken in batch:
+            self.jobs.give(taken.project)
+            self.bytes.give(taken.project, len(taken.message.body))
+            lease = self._leases.get(taken.claim_id)
+            if lease is not None:
+                lease.in_hand -= 1
+                if not lease.in_hand:
+                    del self._leases[taken.claim_id]
         self._freed.set()
         self._tell_freed()
 
@@ -135,7 +137,7 @@ class InHand:
         due = [
             claim_id
             for claim_id, lease in list(self._leases.items())
-            if lease.ends_at <= soon and self.holds(claim_id)
+            if lease.ends_at <= soon and self.holds(claim_id, now)
         ]
         if not due:
             return
@@ -161,8 +163,7 @@ class InHand:
             for claim_id in {each.claim_id for each in taken}:
                 await self._release(claim_id)
         finally:
-            for each in taken:
-                self.let_go(each)
+            self.let_go(*taken)
 
     async def give_back(self) -> None:
         """Release all jobs in hand, uncounted: this worker stops.
@@ -203,8 +204,7 @@ class InHand:
                         "Finished jobs could not be deleted; they are repeated",
                         extra={"action": "storage_unavailable", "error": str(error)},
                     )
-                for taken in batch:
-                    self.let_go(taken)
+                self.let_go(*batch)
         finally:
             self._is_deleting = False
 

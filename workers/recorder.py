@@ -47,7 +47,7 @@ class Recorder:
 
     def attempted(self, outcome: Outcome, delivery: Delivery, *, scheme: str) -> None:
         """An attempt was made. A failed one is recorded again by `failed` or `given_up`."""
-        self._counts.tries[scheme, outcome.verdict.value] += 1
+        self._counts.tries[scheme, outcome.verdict] += 1
         if not logger.isEnabledFor(logging.DEBUG):
             return
         if outcome.verdict is Verdict.DELIVERED:

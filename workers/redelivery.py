@@ -11,6 +11,7 @@ from workers.slots import Slots
 from workers.store import RetryingStore
 from workers.taken import Taken, working_on
 from workers.untried import Untried
+from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, outgoing_messages
 from zaqar_notify.models import MessageType, QueueRef
 
@@ -23,12 +24,15 @@ class Redeliveries:
         slots: Slots[Batch],
         untried: Untried,
         recorder: Recorder,
+        *,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._receivers = receivers
         self._slots = slots
         self._untried = untried
         self._recorder = recorder
+        self._clock = clock
 
     async def run(self, owed: Sequence[tuple[Taken, OwedDelivery]]) -> None:
         """Have deliveries tried, or stored again where that can't begin soon."""
@@ -36,7 +40,7 @@ class Redeliveries:
         turned_away = []
         with working_on(taken for taken, _ in owed):
             for taken, delivery in owed:
-                if not taken.is_held:
+                if not taken.is_held(self._clock.now()):
                     continue
                 ref = QueueRef(delivery.project, delivery.queue)
                 key = (ref, delivery.subscription_id)

@@ -63,7 +63,7 @@ class Replays:
 
     async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
         """Deliver all that is on the queue. False: the rest is left to another job, or there is no subscription any more."""
-        while taken.is_held:
+        while taken.is_held(self._clock.now()):
             subscription = await self._jobs.current(job)
             if subscription is None:
                 return False
@@ -103,7 +103,7 @@ class Replays:
         """Try each once, at the same time, and wait until the results are recorded."""
         live = await self._sorting.sort(batch, receiver.subscription, job)
         for taken, message, attempt in live:
-            with taken.ending_part():
+            with taken:
                 self._slots.submit(Batch(receiver, [message], attempt, taken, is_patient=True))
         await consumer.in_hand.down_to(0)
 

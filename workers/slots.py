@@ -1,7 +1,7 @@
 """Batches under way at once: bounded in all, by project and by endpoint; fair between projects, then
 between a project's endpoints.
 
-A *batch* is work for one endpoint; a *slot* is a task that does one batch after another. Projects take turns,
+A *batch* is work for one endpoint; a *slot* is the right of one batch to be under way. Projects take turns,
 and within each its endpoints do. A project never has all slots (`sharing`). A batch that can't start soon is
 turned away: the caller writes it to the store and comes back with it. All suspect endpoints together have at
 most a quarter of the slots.
@@ -46,7 +46,7 @@ BatchT = TypeVar("BatchT", bound=AnyBatch)
 
 
 class _Turns:
-    """A project's endpoints with a batch waiting and room for it, in turn."""
+    """A project with batches that wait: its endpoints with a batch waiting and room for it, in turn."""
 
     __slots__ = ("is_queued", "project", "ready", "suspects", "waiting")
 
@@ -57,6 +57,7 @@ class _Turns:
         self.waiting = 0
         """Batches of the project that wait for a slot."""
         self.is_queued = False
+        """Whether it stands in the line of projects, as it does while an endpoint is in turn."""
 
     def line_up(self, endpoint: Endpoint) -> None:
         endpoint.is_queued = True
@@ -64,7 +65,7 @@ class _Turns:
 
 
 class Slots(Generic[BatchT]):
-    """The slots of one process, started with `spawn` when there is work and ended when there is none."""
+    """The slots of one process. Each batch is a task of its own, started with `spawn`."""
 
     def __init__(
         self,
@@ -87,9 +88,6 @@ class Slots(Generic[BatchT]):
         """Of each project with a batch that waits."""
         self._turns: deque[_Turns] = deque()
         """Projects with an endpoint that could begin a batch, in turn."""
-        self._slots = 0
-        self._coming = 0
-        """Slots that were started and have not looked for a run yet."""
         self._has_room = asyncio.Event()
 
     @property
@@ -110,17 +108,23 @@ class Slots(Generic[BatchT]):
         return True
 
     def submit(self, batch: BatchT) -> None:
-        """Let a batch wait for its turn."""
+        """Begin a batch, or let it wait for its turn."""
         batch.accepted()
         endpoint = batch.endpoint
+        if not self._turns and self.admits_probe(endpoint):
+            self._begin(endpoint, batch)
+            return
         line = self._waiting.get(endpoint)
         if line is None:
             line = self._waiting[endpoint] = deque()
         line.append((self._timer(), batch))
         endpoint.waiting += 1
-        self._count_waiting(endpoint.project, 1)
+        turns = self._by_project.get(endpoint.project)
+        if turns is None:
+            turns = self._by_project[endpoint.project] = _Turns(endpoint.project)
+        turns.waiting += 1
         self._line_up(endpoint)
-        self._call_slot()
+        self._fill()
 
     async def room(self, project: str) -> None:
         """Wait while the project has all slots that it may have, and as many batches wait as there are slots."""
@@ -155,7 +159,9 @@ class Slots(Generic[BatchT]):
         if not line:
             del self._waiting[endpoint]
         endpoint.waiting = len(line)
-        self._count_waiting(endpoint.project, -len(turned_away))
+        turns = self._by_project[endpoint.project]
+        turns.waiting -= len(turned_away)
+        self._forget_if_idle(turns)
         return turned_away
 
     def admits_probe(self, endpoint: Endpoint) -> bool:
@@ -166,93 +172,76 @@ class Slots(Generic[BatchT]):
             return False
         return self._busy.has_room_for(endpoint.project)
 
-    async def _slot(self) -> None:
-        self._coming -= 1
-        try:
-            while (endpoint := self._next()) is not None:
-                if not endpoint.waiting:
-                    continue
-                is_suspect = endpoint.is_suspect
-                batch = self._begin(endpoint, is_suspect)
-                try:
-                    await self._perform(batch)
-                except Exception:  # A defect in one batch must not end the slot that others need.
-                    logger.exception("A batch failed", extra={"action": "batch_failed"})
-                finally:
-                    self._end(endpoint, is_suspect)
-        finally:
-            self._slots -= 1
+    def _fill(self) -> None:
+        """Begin each batch that may begin now."""
+        while self._turns and self._begin_next():
+            pass
 
-    def _begin(self, endpoint: Endpoint, is_suspect: bool) -> BatchT:
-        """The endpoint's next batch, which is under way from now on."""
-        line = self._waiting[endpoint]
-        _, batch = line.popleft()
-        if not line:
-            del self._waiting[endpoint]
-        endpoint.waiting -= 1
+    def _begin(self, endpoint: Endpoint, batch: BatchT) -> None:
+        """The batch is under way from now on. Batches start in the order in which they began."""
         if not endpoint.running:
             endpoint.progress_at = self._timer()
         endpoint.running += 1
         self._busy.take(endpoint.project)
-        if is_suspect:
+        if endpoint.is_suspect:
             self._busy_with_suspects.take(endpoint.project)
-        self._count_waiting(endpoint.project, -1)
-        self._line_up(endpoint)
-        if not self._coming:
-            self._call_slot()
-        self._has_room.set()
-        return batch
+        self._spawn(self._slot(endpoint, batch, is_suspect=endpoint.is_suspect))
 
-    def _end(self, endpoint: Endpoint, is_suspect: bool) -> None:
-        endpoint.running -= 1
-        self._busy.give(endpoint.project)
-        if is_suspect:
-            self._busy_with_suspects.give(endpoint.project)
-        self._line_up(endpoint)
-        self._has_room.set()
+    async def _slot(self, endpoint: Endpoint, batch: BatchT, *, is_suspect: bool) -> None:
+        try:
+            await self._perform(batch)
+        except Exception:  # A defect in one batch is no defect of the engine.
+            logger.exception("A batch failed", extra={"action": "batch_failed"})
+        finally:
+            endpoint.running -= 1
+            self._busy.give(endpoint.project)
+            if is_suspect:
+                self._busy_with_suspects.give(endpoint.project)
+            self._line_up(endpoint)
+            self._has_room.set()
+        self._fill()
 
-    def _call_slot(self) -> None:
-        """Have one more slot when there may be one, with something to do for it."""
-        if self._slots < self._busy.total and any(map(self._may_begin, self._turns)):
-            self._slots += 1
-            self._coming += 1
-            self._spawn(self._slot())
-
-    def _may_begin(self, turns: _Turns) -> bool:
-        return self._busy.has_room_for(turns.project) and (
-            bool(turns.ready) or self._may_begin_suspect(turns)
-        )
-
-    def _may_begin_suspect(self, turns: _Turns) -> bool:
-        return bool(turns.suspects) and self._busy_with_suspects.has_room_for(turns.project)
-
-    def _next(self) -> Endpoint | None:
-        """The endpoint whose turn it is, of the project whose turn it is."""
+    def _begin_next(self) -> bool:
+        """Begin the batch whose turn it is: of the endpoint whose turn it is, of the project whose turn it is."""
         for _ in range(len(self._turns)):
             turns = self._turns.popleft()
-            endpoint = self._next_of(turns) if self._busy.has_room_for(turns.project) else None
             turns.is_queued = False
+            endpoint = self._next_of(turns) if self._busy.has_room_for(turns.project) else None
+            if endpoint is not None:
+                self._begin(endpoint, self._take_waiting(endpoint, turns))
+                self._line_up(endpoint)
             self._line_up_project(turns)
             self._forget_if_idle(turns)
             if endpoint is not None:
-                return endpoint
-        return None
+                return True
+        return False
 
     def _next_of(self, turns: _Turns) -> Endpoint | None:
         while True:
-            is_for_suspects = self._may_begin_suspect(turns)
+            may_be_suspect = self._busy_with_suspects.has_room_for(turns.project)
+            is_for_suspects = bool(turns.suspects) and may_be_suspect
             line = turns.suspects if is_for_suspects else turns.ready
             if not line:
                 return None
             endpoint = line.popleft()
             endpoint.is_queued = False
-            # It may have become suspect, or healthy, while it stood in the line.
-            if endpoint.is_suspect == is_for_suspects:
+            # It may have become suspect, or healthy, while it stood in the line, or its batches were turned away.
+            if endpoint.waiting and endpoint.is_suspect == is_for_suspects:
                 return endpoint
             self._line_up(endpoint)
 
+    def _take_waiting(self, endpoint: Endpoint, turns: _Turns) -> BatchT:
+        line = self._waiting[endpoint]
+        _, batch = line.popleft()
+        if not line:
+            del self._waiting[endpoint]
+        endpoint.waiting -= 1
+        turns.waiting -= 1
+        self._has_room.set()
+        return batch
+
     def _line_up(self, endpoint: Endpoint) -> None:
-        if endpoint.is_queued or not endpoint.waiting or not endpoint.has_room:
+        if not endpoint.waiting or endpoint.is_queued or not endpoint.has_room:
             return
         turns = self._by_project[endpoint.project]
         turns.line_up(endpoint)
@@ -263,16 +252,9 @@ class Slots(Generic[BatchT]):
             turns.is_queued = True
             self._turns.append(turns)
 
-    def _count_waiting(self, project: str, change: int) -> None:
-        turns = self._by_project.get(project)
-        if turns is None:
-            turns = self._by_project[project] = _Turns(project)
-        turns.waiting += change
-        self._forget_if_idle(turns)
-
     def _forget_if_idle(self, turns: _Turns) -> None:
-        if not turns.waiting and not turns.is_queued and not turns.ready and not turns.suspects:
-            self._by_project.pop(turns.project, None)
+        if not turns.waiting and not turns.is_queued:
+            del self._by_project[turns.project]
 
 
 def _take_overdue(

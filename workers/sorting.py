@@ -59,7 +59,7 @@ class Sorting:
         for taken in batch:
             match taken.work:
                 case OwedDelivery() as owed if not self._receivers.may_notify(subscription):
-                    with taken.ending_part():
+                    with taken:
                         self._recorder.dropped(owed, "unconfirmed")
                 case OwedDelivery() as owed:
                     [message] = outgoing_messages(owed)
@@ -69,7 +69,7 @@ class Sorting:
                     else:
                         live.append((taken, message, attempt))
                 case WrittenLater(version=version):
-                    with taken.ending_part():
+                    with taken:
                         later = later_record(taken.message.body, version)
                         await self._ledger.write(taken.pool, [later], project="")
                 case _:

@@ -21,7 +21,7 @@ class Holder(Protocol):
     @property
     def pool(self) -> str: ...
 
-    def holds(self, claim_id: str) -> bool: ...
+    def holds(self, claim_id: str, now: datetime) -> bool: ...
 
     def finish(self, taken: Taken) -> None: ...
 
@@ -31,7 +31,9 @@ class Holder(Protocol):
 class Taken:
     """A job or delivery in hand, and its parts. With the last part it is finished: it is deleted.
 
-    If a part has failed, the job is kept, and is claimed anew when its lease lapses.
+    If a part has failed, the job is kept, and is claimed anew when its lease lapses. As a context manager: a
+    part ends with the work inside. After an exception it has failed; if it is cancelled, it is left in hand,
+    to be given back.
     """
 
     __slots__ = ("_has_failed", "_holder", "_parts", "claim_id", "message", "project", "work")
@@ -60,25 +62,22 @@ class Taken:
         delay = max(0, self.message.ttl - OWED_TTL_SECONDS)
         return self.message.posted_at + timedelta(seconds=delay)
 
-    @property
-    def is_held(self) -> bool:
+    def is_held(self, now: datetime) -> bool:
         """Whether its lease still runs. Once it has lapsed, the job is another worker's for good."""
-        return self._holder.holds(self.claim_id)
+        return self._holder.holds(self.claim_id, now)
 
     def add_part(self) -> None:
         """One more part will be done; there is one from the start."""
         self._parts += 1
 
-    @contextmanager
-    def ending_part(self) -> Iterator[None]:
-        """A part ends with the work inside. After an exception it has failed; if it is cancelled, it is left in
-        hand, to be given back."""
-        try:
-            yield
-        except Exception:
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            self._part_ends()
+        elif isinstance(error, Exception):
             self.fail_part()
-            raise
-        self._part_ends()
 
     def fail_part(self) -> None:
         """Its results are not recorded."""
@@ -89,7 +88,7 @@ class Taken:
         self._parts -= 1
         if self._parts:
             return
-        if self._has_failed or not self.is_held:
+        if self._has_failed:
             self._holder.let_go(self)
         else:
             self._holder.finish(self)
@@ -100,7 +99,7 @@ def ending_part_of_each(batch: Iterable[Taken]) -> Iterator[None]:
     """A part of each of these jobs ends with the work inside."""
     with ExitStack() as stack:
         for taken in batch:
-            stack.enter_context(taken.ending_part())
+            stack.enter_context(taken)
         yield
 
 

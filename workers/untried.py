@@ -26,8 +26,9 @@ class Untried:
     async def defer(self, batches: Iterable[Batch]) -> None:
         """Write batches that can't start now to the retry queue, or park them; their attempt is unspent."""
         owed: dict[tuple[str, str], tuple[str, Subscription, list[InternalMessage]]] = {}
+        now = self._clock.now()
         for batch in batches:
-            if batch.taken.is_held:
+            if batch.taken.is_held(now):
                 pool, subscription = batch.taken.pool, batch.receiver.subscription
                 _, _, records = owed.setdefault((pool, subscription.id), (pool, subscription, []))
                 records += self._retries.deferred(batch.messages, batch.receiver, batch.attempt)

@@ -18,10 +18,8 @@ class Clock(Protocol):
     def on_host(self, instant: datetime) -> datetime:
         """An instant of this clock, as the host's clock shows it."""
 
-
-def host_now(clock: Clock) -> datetime:
-    """The present instant by the host's clock: for signatures, and for the instants that receivers read."""
-    return clock.on_host(clock.now())
+    def host_now(self) -> datetime:
+        """The present instant by the host's clock: for signatures, and for the instants that receivers read."""
 
 
 class SystemClock:
@@ -30,6 +28,9 @@ class SystemClock:
 
     def on_host(self, instant: datetime) -> datetime:
         return instant
+
+    def host_now(self) -> datetime:
+        return self.now()
 
 
 def running_seconds() -> float:
@@ -78,6 +79,9 @@ class SteadyClock:
         except OverflowError:  # At an end of the calendar, as of a subscription for ever.
             return instant
 
+    def host_now(self) -> datetime:
+        return self._host.now()
+
 
 class StoreClock:
     """The store's clock, carried on between readings by `seconds`. It never goes back.
@@ -106,6 +110,9 @@ class StoreClock:
     def on_host(self, instant: datetime) -> datetime:
         """Hosts of a cluster show the store's time, so that all show the same."""
         return instant
+
+    def host_now(self) -> datetime:
+        return self.now()
 
     def adjust(self, instant: datetime, *, asked_at: float, answered_at: float) -> timedelta:
         """Learn that the store's clock said `instant` at some time between two of our `seconds`.

@@ -7,7 +7,7 @@ frozen dataclass.
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -164,7 +164,7 @@ class Subscription(msgspec.Struct, frozen=True):
     replay_id: str | None = None
 
 
-class MessageType(Enum):
+class MessageType(StrEnum):
     """The `Message_Type` of a delivery."""
 
     NOTIFICATION = "Notification"
@@ -196,7 +196,7 @@ class Delivery(msgspec.Struct, frozen=True):
     origin: str = ""
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     """The result of one attempt, as a kind."""
 
     DELIVERED = "delivered"

@@ -22,7 +22,6 @@ from api.v2.shapes import age, instant, message_href
 from api.v2.share import read_share
 from zaqar_notify import queues
 from zaqar_notify.auth.confinement import check_all_queues, check_queue
-from zaqar_notify.clock import host_now
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
 from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, shown, warn_of_combinations
 from zaqar_notify.models import JsonObject, OldestNewest
@@ -135,7 +134,7 @@ async def share(service: Service, call: Call) -> Answer:
     asked = read_share(
         body,
         queue_href=queue_href(call),
-        now=host_now(service.clock),
+        now=service.clock.host_now(),
         max_seconds=service.settings.signed_url_max_seconds,
     )
     signature = await queues.share(

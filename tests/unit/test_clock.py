@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.clock import ManualClock
-from zaqar_notify.clock import STEP_SECONDS, SteadyClock, StoreClock, host_now
+from zaqar_notify.clock import STEP_SECONDS, SteadyClock, StoreClock
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -150,7 +150,7 @@ def test_what_a_steady_clock_shows_is_the_hosts_time(
     clock.advance(seconds=-7200)
     pass_together(seconds, clock, 60)
 
-    assert host_now(steady) == clock.now()
+    assert steady.host_now() == clock.now()
     assert steady.on_host(earlier) == clock.now() - timedelta(seconds=60)
 
 
@@ -181,4 +181,4 @@ def test_a_steady_clock_begins_where_it_is_told(seconds: Seconds, clock: ManualC
     pass_together(seconds, clock, 5)
 
     assert steady.now() == after(5)
-    assert host_now(steady) == clock.now()
+    assert steady.host_now() == clock.now()

@@ -188,11 +188,13 @@ async def test_endpoints_take_turns(workshop: Workshop) -> None:
 async def test_projects_take_turns_however_many_endpoints_they_have(workshop: Workshop) -> None:
     slots = workshop.slots(total=1)
     log: list[str] = []
+    [before] = submitted(slots, workshop.endpoints.of("other", "a"), 1)
     for number in range(5):
         slots.submit(Hold(workshop.endpoints.of("big", f"{number}"), log, "big"))
     for name in ("small", "tiny"):
         slots.submit(Hold(workshop.endpoints.of(name, "a"), log, name))
 
+    before.let_go.set()
     await until(lambda: len(log) == 7)
 
     assert log == ["big", "small", "tiny", "big", "big", "big", "big"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 
 import pytest
 
@@ -20,11 +21,10 @@ class Leases:
     pool = DEFAULT_POOL
 
     def __init__(self) -> None:
-        self.is_held = True
         self.ends: list[str] = []
 
-    def holds(self, claim_id: str) -> bool:
-        return self.is_held
+    def holds(self, claim_id: str, now: datetime) -> bool:
+        return True
 
     def finish(self, taken: Taken) -> None:
         self.ends.append("finished")
@@ -51,11 +51,11 @@ def fail(error: Exception) -> None:
 def test_a_job_is_finished_with_its_last_part(leases: Leases, taken: Taken) -> None:
     taken.add_part()
 
-    with taken.ending_part():
+    with taken:
         pass
     assert leases.ends == []
 
-    with taken.ending_part():
+    with taken:
         pass
     assert leases.ends == ["finished"]
 
@@ -63,18 +63,9 @@ def test_a_job_is_finished_with_its_last_part(leases: Leases, taken: Taken) -> N
 def test_a_job_of_which_a_part_failed_is_not_finished(leases: Leases, taken: Taken) -> None:
     taken.add_part()
 
-    with pytest.raises(ValueError, match="a defect"), taken.ending_part():
+    with pytest.raises(ValueError, match="a defect"), taken:
         raise ValueError("a defect")
-    with taken.ending_part():
-        pass
-
-    assert leases.ends == ["let go"]
-
-
-def test_a_job_whose_lease_has_lapsed_is_not_finished(leases: Leases, taken: Taken) -> None:
-    leases.is_held = False
-
-    with taken.ending_part():
+    with taken:
         pass
 
     assert leases.ends == ["let go"]
