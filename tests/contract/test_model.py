@@ -400,7 +400,10 @@ class QueueMachine(RuleBasedStateMachine):
             assert expected == []
             return
         assert bodies(shown) == [entry.body for entry in expected]
-        assert all(entry.lease == Lease(shown.id, shown.expires_at) for entry in expected)
+        leases = [entry.lease for entry in expected if entry.lease is not None]
+        assert {lease.id for lease in leases} == {shown.id}
+        # Of a message that was renewed alone the lease ends at another time; of a deleted one it may count.
+        assert max(lease.expires_at for lease in leases) <= shown.expires_at
 
     @invariant()
     def the_queue_is_as_in_the_model(self) -> None:

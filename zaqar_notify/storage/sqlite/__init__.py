@@ -22,6 +22,8 @@ beside it says so); one connection of it writes, others read.
     tokens.py         the control store: tenant tokens
     quotas.py         the control store: projects' own quotas
     heads.py messages.py claims.py    the message store
+    appending.py      rows at the end of queues
+    deleting.py       deletions by id
     queue_rows.py     the queues that have a head, cached
     numbering.py      serial numbers and positions
     removals.py       deletions that are noted, and taken out later

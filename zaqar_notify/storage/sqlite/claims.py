@@ -22,7 +22,9 @@ from zaqar_notify.storage.base import (
     within_the_store,
 )
 from zaqar_notify.storage.sealing import Sealing
+from zaqar_notify.storage.sqlite.appending import Appending
 from zaqar_notify.storage.sqlite.database import Database, Row
+from zaqar_notify.storage.sqlite.deleting import Deleting
 from zaqar_notify.storage.sqlite.message_rows import (
     BODY,
     MESSAGE_COLUMNS,
@@ -33,7 +35,6 @@ from zaqar_notify.storage.sqlite.message_rows import (
     to_leaving,
     to_message,
 )
-from zaqar_notify.storage.sqlite.messages import SQLiteMessages
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.scanning import Scanning
@@ -65,7 +66,8 @@ class SQLiteClaims(Claims):
         self,
         database: Database,
         rows: QueueRows,
-        messages: SQLiteMessages,
+        appending: Appending,
+        deleting: Deleting,
         removals: Removals,
         watches: SQLiteWatches,
         scanning: Scanning,
@@ -76,7 +78,8 @@ class SQLiteClaims(Claims):
         self._sealing = sealing
         self._removals = removals
         self._rows = rows
-        self._messages = messages
+        self._appending = appending
+        self._deleting = deleting
         self._watches = watches
 
     async def create(
@@ -102,7 +105,7 @@ class SQLiteClaims(Claims):
             queue = self._rows.find(db, ref)
             if queue is None:
                 return None, False
-            if not self._messages.free_fallen_due(db, queue.number, ref, now_ms):
+            if not self._scanning.free_fallen_due(db, queue, now_ms):
                 return None, True
             rule = None if dead_letter is None else dead_letter(queue.rules)
             most = None if rule is None else rule.max_claim_count
@@ -131,7 +134,7 @@ class SQLiteClaims(Claims):
         # At once: the row's id must be free when the message comes back to this queue.
         take_out(db, [row[SERIAL] for row in rows])
         if carrier is None:
-            self._messages.append_moved(db, rows, source.salt, to, now)
+            self._appending.append_moved(db, rows, source.salt, to, now)
         else:
             project = source.ref.project
             jobs = [
@@ -139,7 +142,7 @@ class SQLiteClaims(Claims):
                 for row in rows
             ]
             outbox = self._rows.need(db, carrier.outbox)
-            self._messages.append(db, outbox, jobs, project, now)
+            self._appending.append(db, outbox, jobs, project, now)
 
     def _leaving(self, row: Row, source: QueueRow) -> Leaving:
         clear = opened_or_refused(row, source.ref, self._sealing)
@@ -236,7 +239,7 @@ class SQLiteClaims(Claims):
         lease = _Lease.begun(claim_id, ttl, grace, to_ms(now))
 
         def write(db: apsw.Connection) -> None:
-            serial = self._messages.held_by(db, ref, claim_id, message_id, to_ms(now))
+            serial = self._deleting.held_by(db, ref, claim_id, message_id, to_ms(now))
             if serial is None:
                 raise ClaimNotHeld(claim_id, message_id)
             self._renew_one(db, lease, serial)

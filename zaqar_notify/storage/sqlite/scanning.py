@@ -1,15 +1,16 @@
-"""Looks at the first free messages of a queue, for claims and pops."""
+"""The first free messages of a queue, for claims and pops; and freeing those whose hold is over."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 import apsw
 import msgspec
 
 from zaqar_notify.storage.passing import Look, Passing
 from zaqar_notify.storage.sealing import Sealing
-from zaqar_notify.storage.sqlite.database import Row
+from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.message_rows import (
     CLAIM_COUNT,
     EXPIRES_AT,
@@ -19,8 +20,11 @@ from zaqar_notify.storage.sqlite.message_rows import (
 )
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow
 from zaqar_notify.storage.sqlite.removals import Removals
-from zaqar_notify.storage.sqlite.statements import FREE_IN_ORDER, free_without
+from zaqar_notify.storage.sqlite.statements import FALLEN_DUE, FREE_IN_ORDER, free_without
+from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 
+FREED_AT_ONCE = 500
+"""Held messages that fell due are freed in writes of this many, a few milliseconds each."""
 PASSED_AT_ONCE = 500
 """Expired or exhausted messages that one claim or pop puts away; it then goes on in a new write."""
 MANY_LOCKED = 1000
@@ -42,12 +46,36 @@ class HeadScan(msgspec.Struct):
 
 
 class Scanning:
-    def __init__(self, removals: Removals, sealing: Sealing) -> None:
+    def __init__(
+        self, database: Database, removals: Removals, watches: SQLiteWatches, sealing: Sealing
+    ) -> None:
+        self._database = database
+        self._watches = watches
         self._removals = removals
         self._sealing = sealing
         self._passing: Passing[int] = Passing()
         self._many_locked: set[int] = set()
         """The numbers of queues with many messages that can't be decrypted."""
+
+    async def free_what_fell_due(self, queue: QueueRow, now: int) -> None:
+        """Free due messages, so that one index has all visible messages in order; once for each hold."""
+        while self._database.read_one(FALLEN_DUE, (queue.number, now, 1)) is not None:
+            await self._database.write(lambda db: self.free_fallen_due(db, queue, now))
+
+    def free_fallen_due(self, db: apsw.Connection, queue: QueueRow, now: int) -> bool:
+        """Free held messages of the queue that are due, up to a bound; for writes of any store.
+
+        Returns:
+            Whether that was all of them.
+        """
+        due = db.execute(FALLEN_DUE, (queue.number, now, FREED_AT_ONCE)).fetchall()
+        if due:
+            db.executemany(
+                "UPDATE messages SET held_until = NULL, claim = NULL WHERE serial = ?", due
+            )
+            visible = partial(self._watches.visible, queue.ref, len(due))
+            self._database.after_commit.append(visible)
+        return len(due) < FREED_AT_ONCE
 
     def scan(
         self,

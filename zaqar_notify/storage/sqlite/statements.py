@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import apsw
 
 from zaqar_notify.storage.sqlite.message_rows import MESSAGE_COLUMNS, WRITTEN
+from zaqar_notify.storage.sqlite.queue_rows import QueueRow
+from zaqar_notify.storage.sqlite.rows import own_position
 
 ROWS_PER_STATEMENT = 64
 
@@ -105,3 +107,14 @@ def inserts(rows: int) -> tuple[str, str]:
         f"INSERT INTO messages (queue, serial, position, {', '.join(WRITTEN)}) VALUES {', '.join(states)}",
         f"INSERT INTO bodies VALUES {', '.join(bodies)}",
     )
+
+
+def lookups(
+    queue: QueueRow, message_id: str, own: Iterable[str], moved: str
+) -> Iterator[tuple[str, tuple[int, int | str]]]:
+    """The statements that find a message by its id, the likely one first, with their bindings."""
+    position = own_position(queue.salt, message_id)
+    if position is not None:
+        for statement in own:
+            yield statement, (queue.number, position)
+    yield moved, (queue.number, message_id)

@@ -11,9 +11,11 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.sealing import Sealing
+from zaqar_notify.storage.sqlite.appending import Appending
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.control import SQLiteControl
 from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.deleting import Deleting
 from zaqar_notify.storage.sqlite.encrypted import EncryptedMessages
 from zaqar_notify.storage.sqlite.failures import storage_errors
 from zaqar_notify.storage.sqlite.heads import DROPPED_KEPT_MS, FORGOTTEN, SQLiteHeads
@@ -60,16 +62,25 @@ class SQLiteStore(MessageStore):
         )
         rows = QueueRows(database)
         removals = Removals(database)
-        scanning = Scanning(removals, sealing)
+        scanning = Scanning(database, removals, self._watches, sealing)
+        appending = Appending(database, rows, Numbering(database), self._watches)
+        deleting = Deleting(rows, removals)
         messages = SQLiteMessages(
-            database, rows, Numbering(database), removals, self._watches, scanning, sealing
+            database, rows, appending, deleting, removals, self._watches, scanning, sealing
         )
         self.control = SQLiteControl(database, keys)
         self.heads = SQLiteHeads(database, rows)
         self.messages = messages
         self.encrypted = EncryptedMessages(database, keys)
         self._claims = SQLiteClaims(
-            database, rows, messages, removals, self._watches, scanning, sealing
+            database,
+            rows,
+            appending,
+            deleting,
+            removals,
+            self._watches,
+            scanning,
+            sealing,
         )
         self.claims = self._claims
         self._timekeeping = Timekeeping(database)
