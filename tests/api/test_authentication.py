@@ -12,6 +12,7 @@ from api.credentials import MAX_TOKEN_BYTES
 from tests.api.conftest import CLIENT_ID, PROJECT, Api, Reply, StartApi, make_token
 from tests.clock import ManualClock
 from zaqar_notify.auth import Caller, Target, known_tokens
+from zaqar_notify.models import Token
 from zaqar_notify.rules.tokens import new_secret
 
 Headers = Mapping[str, str | None]
@@ -109,6 +110,14 @@ async def test_nobody_without_a_valid_token_learns_anything(
     assert_unauthorized(await api.get(path, headers=headers))
 
 
+async def test_a_request_with_every_fault_is_unauthorized_first(api: Api) -> None:
+    faults = {"Content-Type": "application/x-www-form-urlencoded", "Client-ID": None}
+
+    reply = await api.call("PUT", "/v2/queues/q!/messages", body=b"{", headers=faults)
+
+    assert_unauthorized(reply)
+
+
 async def test_two_tokens_are_refused(api: Api) -> None:
     token = await make_token(api)
 
@@ -149,6 +158,26 @@ async def test_a_mistyped_token_is_refused_without_a_look_into_the_store(
     monkeypatch.setattr(api.service.storage.control.tokens, "find", fail)
 
     assert_unauthorized(await api.get("/v2/queues", headers=bearer(new_secret()[:-1] + "?")))
+
+
+async def test_a_known_token_costs_no_read_of_the_store(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    find = api.service.storage.control.tokens.find
+
+    async def noted(digest: bytes) -> Token | None:
+        asked.append(digest)
+        return await find(digest)
+
+    monkeypatch.setattr(api.service.storage.control.tokens, "find", noted)
+    token = await make_token(api)
+
+    for _ in range(50):
+        await api.get("/v2/", headers=bearer(token))
+
+    # Once more after each 3 seconds, which a slow machine may need.
+    assert 1 <= len(asked) <= 5
 
 
 async def test_a_revoked_token_is_refused_once_it_is_looked_up_again(
