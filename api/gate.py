@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 from api.answers import Answer
 from api.in_flight import InFlight
@@ -25,7 +26,7 @@ from zaqar_notify.service import Service
 
 _READING = frozenset({"GET", "HEAD"})
 HELD_BACK_SECONDS = 0.5
-"""For so long the answer to a project that is over its rate is held back."""
+"""For so long, on average, the answer to a project that is over its rate is held back."""
 _UNPROVEN = frozenset({"none", "proxy"})
 """Callers that gave neither a token nor a signature; a webhook of ours could be one."""
 
@@ -70,9 +71,9 @@ class Gate:
         try:
             return await self._admitted_answer(surface, resource, call)
         except RateExceeded:
-            # Clients that repeat at once load the process little then.
+            # Clients that repeat at once load the process little then, and not all at the same time.
             call.admitted.rest()
-            await asyncio.sleep(HELD_BACK_SECONDS)
+            await asyncio.sleep(HELD_BACK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             raise
         finally:
             call.admitted.end()

@@ -8,6 +8,7 @@ what was refused at once, against `Retry-After`.
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ CONNECTIONS = 64
 PHASE_SECONDS = 4
 PHASES = 6
 """Of each kind, in turns: alone, beside the flood."""
+SETTLE_SECONDS = 1.5
+"""Longer than a burst of the flood."""
 PAUSE_SECONDS = 0.02
 BODY = dumps({"messages": [{"ttl": 300, "body": "x" * 200}]})
 BOUNDED = {"ZAQAR_QUOTA_REQUESTS_PER_SECOND": "100", "ZAQAR_QUOTA_BURST_SECONDS": "1"}
@@ -33,11 +36,14 @@ async def measure(url: str, headers: dict[str, str]) -> dict[str, dict]:
     """Latencies of a project's posts, alone and beside the flood of another."""
     found: dict[str, list[float]] = {"alone": [], "beside": []}
     async with load.RawClient(url, headers | {"X-Project-ID": "well"}) as client:
-        await _posts(client, PHASE_SECONDS / 2)
-        for _ in range(PHASES):
-            found["alone"] += await _posts(client, PHASE_SECONDS)
-            with _flooding(url):
-                await _posts(client, PHASE_SECONDS / 4)  # Until the burst is used up.
+        with _flooding(url) as flood:
+            await _posts(client, PHASE_SECONDS)  # Until the flood is under way.
+            for _ in range(PHASES):
+                flood.send_signal(signal.SIGSTOP)
+                await _posts(client, SETTLE_SECONDS)
+                found["alone"] += await _posts(client, PHASE_SECONDS)
+                flood.send_signal(signal.SIGCONT)
+                await _posts(client, SETTLE_SECONDS)
                 found["beside"] += await _posts(client, PHASE_SECONDS)
     return {
         name: {"p50_ms": load.pct(each, 50), "p99_ms": load.pct(each, 99), "posts": len(each)}
@@ -80,9 +86,10 @@ async def _posts(client: load.RawClient, seconds: float) -> list[float]:
 
 @contextlib.contextmanager
 def _flooding(url: str):
+    """The flood, as a process."""
     process = subprocess.Popen([sys.executable, Path(__file__).resolve(), url])
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
