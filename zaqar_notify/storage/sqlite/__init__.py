@@ -24,6 +24,7 @@ beside it says so); one connection of it writes, others read.
     heads.py messages.py claims.py    the message store
     appending.py      rows at the end of queues
     deleting.py       deletions by id
+    dead_letters.py   messages that were claimed too often leave their queue
     queue_rows.py     the queues that have a head, cached
     numbering.py      serial numbers and positions
     removals.py       deletions that are noted, and taken out later

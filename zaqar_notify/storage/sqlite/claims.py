@@ -11,28 +11,23 @@ import apsw
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld
-from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, Leaving, QueueRef
-from zaqar_notify.rules.encryption import is_envelope
+from zaqar_notify.models import INTERNAL_PROJECT, Claim, QueueRef
 from zaqar_notify.storage.base import (
     FREED_AT_START_CLAIMS,
-    Carrier,
     Carry,
     Claims,
     DeadLetterRule,
     within_the_store,
 )
 from zaqar_notify.storage.sealing import Sealing
-from zaqar_notify.storage.sqlite.appending import Appending
 from zaqar_notify.storage.sqlite.database import Database, Row
+from zaqar_notify.storage.sqlite.dead_letters import DeadLettering
 from zaqar_notify.storage.sqlite.deleting import Deleting
 from zaqar_notify.storage.sqlite.message_rows import (
-    BODY,
     MESSAGE_COLUMNS,
     SERIAL,
     opened,
-    opened_or_refused,
     to_claimed_message,
-    to_leaving,
     to_message,
 )
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
@@ -66,7 +61,7 @@ class SQLiteClaims(Claims):
         self,
         database: Database,
         rows: QueueRows,
-        appending: Appending,
+        dead_lettering: DeadLettering,
         deleting: Deleting,
         removals: Removals,
         watches: SQLiteWatches,
@@ -78,7 +73,7 @@ class SQLiteClaims(Claims):
         self._sealing = sealing
         self._removals = removals
         self._rows = rows
-        self._appending = appending
+        self._dead_lettering = dead_lettering
         self._deleting = deleting
         self._watches = watches
 
@@ -112,7 +107,7 @@ class SQLiteClaims(Claims):
             found = self._scanning.scan(db, queue, limit, now_ms, most, without_clients)
             take_out(db, found.expired)
             if rule is not None and found.exhausted:
-                self._put_away(db, queue, found.exhausted, rule, carry(rule), now_ms)
+                self._dead_lettering.put_away(db, queue, found.exhausted, rule, carry(rule), now_ms)
             if not found.taken:
                 return None, found.is_cut
             return self._hold(db, queue, lease, found.taken, now_ms), False
@@ -121,32 +116,6 @@ class SQLiteClaims(Claims):
             claim, goes_on = await self._database.write(write)
             if not goes_on:
                 return claim
-
-    def _put_away(
-        self,
-        db: apsw.Connection,
-        source: QueueRow,
-        rows: Sequence[Row],
-        to: DeadLetter,
-        carrier: Carrier | None,
-        now: int,
-    ) -> None:
-        # At once: the row's id must be free when the message comes back to this queue.
-        take_out(db, [row[SERIAL] for row in rows])
-        if carrier is None:
-            self._appending.append_moved(db, rows, source.salt, to, now)
-        else:
-            project = source.ref.project
-            jobs = [
-                self._sealing.sealed_job(project, carrier.job(self._leaving(row, source)))
-                for row in rows
-            ]
-            outbox = self._rows.need(db, carrier.outbox)
-            self._appending.append(db, outbox, jobs, project, now)
-
-    def _leaving(self, row: Row, source: QueueRow) -> Leaving:
-        clear = opened_or_refused(row, source.ref, self._sealing)
-        return to_leaving(clear, source.salt, is_encrypted=is_envelope(row[BODY]))
 
     def _hold(
         self, db: apsw.Connection, queue: QueueRow, lease: _Lease, rows: list[Row], now: int

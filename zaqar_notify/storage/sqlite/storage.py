@@ -15,6 +15,7 @@ from zaqar_notify.storage.sqlite.appending import Appending
 from zaqar_notify.storage.sqlite.claims import SQLiteClaims
 from zaqar_notify.storage.sqlite.control import SQLiteControl
 from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.dead_letters import DeadLettering
 from zaqar_notify.storage.sqlite.deleting import Deleting
 from zaqar_notify.storage.sqlite.encrypted import EncryptedMessages
 from zaqar_notify.storage.sqlite.failures import storage_errors
@@ -72,15 +73,9 @@ class SQLiteStore(MessageStore):
         self.heads = SQLiteHeads(database, rows)
         self.messages = messages
         self.encrypted = EncryptedMessages(database, keys)
+        letters = DeadLettering(rows, appending, sealing)
         self._claims = SQLiteClaims(
-            database,
-            rows,
-            appending,
-            deleting,
-            removals,
-            self._watches,
-            scanning,
-            sealing,
+            database, rows, letters, deleting, removals, self._watches, scanning, sealing
         )
         self.claims = self._claims
         self._timekeeping = Timekeeping(database)
