@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Protocol
 
 from zaqar_notify.delivery.backlog import BacklogView
@@ -71,6 +72,13 @@ class BrokerCounts(Protocol):
 
     counts: Counter[str]
     """Rings since the start, by their result: sent, spared, dropped. A worker does not ring."""
+
+
+class CertificateState(Protocol):
+    """The certificate with which a process serves HTTPS."""
+
+    @property
+    def expires_at(self) -> datetime: ...
 
 
 class Tally:
@@ -159,6 +167,7 @@ class Metrics:
         """Asked for the number of requests that are being answered."""
         self.backlog = BacklogView()
         self.deliveries = DeliveryCounts()
+        self.certificate: CertificateState | None = None
         self.engine: EngineState | None = None
         """Of a process that delivers."""
         self.broker: BrokerCounts | None = None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ class Engine:
     in_hand = 0
 
 
+class Certificate:
+    expires_at = datetime(2030, 1, 1, tzinfo=UTC)
+
+
 class Bell:
     def __init__(self) -> None:
         self.is_heard = True
@@ -53,6 +58,7 @@ async def shown(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
     service.metrics.requests.note("/", "GET", 200, 0.1)
     service.metrics.engine = Engine()
     service.metrics.broker = Bell()
+    service.metrics.certificate = Certificate()
     families = text_string_to_metric_families((await exposition(service)).decode())
     yield {
         family.name + ("_total" if family.type == "counter" else ""): {

@@ -21,8 +21,12 @@ def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, ssl.create_default_context(cafile=str(path))
 
 
-def made(directory: Path, name: str = "receiver") -> Path:
-    """A new key and its certificate for 127.0.0.1, in one PEM file of this name."""
+def made(directory: Path, name: str = "receiver", *, days: float = 1) -> Path:
+    """A new key and its certificate for 127.0.0.1, in one PEM file of this name.
+
+    Args:
+        days: For so long it is valid; a negative number: it has expired since then.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
@@ -32,8 +36,8 @@ def made(directory: Path, name: str = "receiver") -> Path:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(
             x509.SubjectAlternativeName(
                 [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("receiver.example")]

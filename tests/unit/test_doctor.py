@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from tests.kinds import KINDS
 from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port, outside_environ
+from tests.sinks.certificates import made
 from tests.sinks.relay import PASSWORD, USERNAME, MailRelay, relaying
 from zaqar_notify.cli import app
 from zaqar_notify.findings import Finding, Level
@@ -456,6 +457,31 @@ def test_a_clock_that_is_off_is_said(ahead: float, level: Level, words: str) -> 
 
     assert finding.level is level
     assert words in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "words"),
+    [(60, OK, "is valid for"), (3, WARNING, "is valid for 2 days"), (-1, PROBLEM, "has expired")],
+)
+async def test_the_end_of_a_certificate_is_said(
+    data: Path, tmp_path: Path, days: int, level: Level, words: str
+) -> None:
+    pem = str(made(tmp_path, days=days))
+
+    findings = await examine(Settings(tls_cert_file=pem, tls_key_file=pem), data, KINDS)
+
+    [found] = [each for each in findings if each.check == "certificate"]
+    assert found.level is level
+    assert words in found.sentence
+
+
+async def test_a_certificate_that_can_not_be_used_is_a_problem(data: Path) -> None:
+    settings = Settings(tls_cert_file="/absent", tls_key_file="/absent")
+
+    [found] = [each for each in await examine(settings, data, KINDS) if each.check == "certificate"]
+
+    assert found.level is PROBLEM
+    assert "ZAQAR_TLS_CERT_FILE" in found.sentence
 
 
 def test_the_command_prints_a_line_for_each_finding(data: Path) -> None:

@@ -64,7 +64,7 @@ class Server(EmbeddedServer):
             http=cast(type[asyncio.Protocol], connection),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
-        self.certificate = certificate
+        self.certificate = service.metrics.certificate = certificate
         self.shutdown_seconds = settings.shutdown_seconds
         self._on_started = on_started
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from datetime import datetime
 from pathlib import Path
 from ssl import (
     OP_NO_COMPRESSION,
@@ -53,6 +54,7 @@ class Certificate:
                 extra={"action": "certificate_refused", **facts, "error": str(refusal)},
             )
         else:
+            facts["expires_at"] = self.expires_at.isoformat()
             logger.info("Certificate read", extra={"action": "certificate_read", **facts})
 
     def _read(self) -> SSLContext:
@@ -61,15 +63,13 @@ class Certificate:
         context.options |= OP_NO_COMPRESSION | OP_NO_RENEGOTIATION
         context.set_ciphers(CIPHERS)
         context.set_alpn_protocols(["http/1.1"])
-        cert, _ = _pem(self._cert, "tls_cert_file"), _pem(self._key, "tls_key_file")
-        try:
-            SSLContext(PROTOCOL_TLS_SERVER).load_verify_locations(cadata=cert)
-        except (SSLError, ValueError) as error:
-            raise _refusal("tls_cert_file", self._cert, "has no certificate in PEM form") from error
+        cert, _ = _content(self._cert, "tls_cert_file"), _content(self._key, "tls_key_file")
+        expires_at = _end_of(cert, self._cert)
         try:
             context.load_cert_chain(self._cert, self._key, password=self._ask)
         except SSLError as error:
             raise self._sentence(error) from error
+        self.expires_at = expires_at
         return context
 
     def _ask(self) -> NoReturn:
@@ -97,11 +97,22 @@ def certificate_of(settings: Settings) -> Certificate | None:
     return Certificate(settings) if settings.tls_cert_file else None
 
 
-def _pem(path: Path, name: str) -> str:
+def _content(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes().decode("ascii", "ignore")
+        return path.read_bytes()
     except OSError as error:
         raise _refusal(name, path, f"can't be read: {error.strerror or error}") from error
+
+
+def _end_of(cert: bytes, path: Path) -> datetime:
+    """The instant at which the first certificate of the file expires."""
+    # Imported late: processes without a certificate of their own do without it.
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        return load_pem_x509_certificates(cert)[0].not_valid_after_utc
+    except ValueError as error:
+        raise _refusal("tls_cert_file", path, "has no certificate in PEM form") from error
 
 
 def _refusal(name: str, path: Path, sentence: str) -> StartRefused:

@@ -19,12 +19,16 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.operations import broker_diagnosis
+from zaqar_notify.operations.certificate import certificate_of
 from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
 from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of, open_storage
 
 WORRYING_SKEW_SECONDS = 1.0
+
+WORRYING_DAYS = 14
+"""Before a certificate expires."""
 
 OTHER_FILES = 256
 """File descriptors of a process beside those of its deliveries: requests, store, logs."""
@@ -53,6 +57,7 @@ async def examine(
         *_secrets(settings, is_single=data is not None),
         *_confirmation(settings, is_single=data is not None),
         *_files(settings),
+        *_certificate(settings, datetime.now(UTC)),
     ]
 
 
@@ -227,6 +232,23 @@ def _confirmation(settings: Settings, *, is_single: bool) -> list[Finding]:
             )
         )
     return findings or [ok("confirmation", f"Subscribers confirm at {settings.public_url}")]
+
+
+def _certificate(settings: Settings, now: datetime) -> list[Finding]:
+    try:
+        certificate = certificate_of(settings)
+    except StartRefused as refusal:
+        return [problem("certificate", str(refusal), "Correct the files; the start is refused")]
+    if certificate is None:
+        return []
+    days = (certificate.expires_at - now).days
+    sentence = f"{settings.tls_cert_file} is valid for {days} days"
+    remedy = "Renew it, and send SIGHUP to the process"
+    if days < 0:
+        return [problem("certificate", f"{settings.tls_cert_file} has expired", remedy)]
+    if days < WORRYING_DAYS:
+        return [warning("certificate", sentence, remedy)]
+    return [ok("certificate", sentence)]
 
 
 def _files(settings: Settings) -> list[Finding]:

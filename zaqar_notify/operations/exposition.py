@@ -95,6 +95,12 @@ class _Counts(Collector):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
         yield _refusals(metrics.quota_refusals)
         yield _dropped(metrics.deliveries.dropped)
+        if metrics.certificate is not None:
+            yield GaugeMetricFamily(
+                "zaqar_notify_certificate_expires_at_seconds",
+                "The end of the TLS certificate, seconds since 1970.",
+                value=metrics.certificate.expires_at.timestamp(),
+            )
         if metrics.engine is not None:
             yield from _deliveries(metrics.deliveries, self._schemes)
             yield from _engine(metrics.engine)
