@@ -26,7 +26,7 @@ def _meanings() -> dict[int, str]:
 DOCUMENTED = Documented(
     headers=(
         Parameter("Client-ID", "A UUID that the client chose for itself.", str, CLIENT_ID),
-        Parameter("X-Project-ID", "The project (tenant).", str, "demo"),
+        Parameter("X-Project-ID", "The project (tenant); a token names it by itself.", str, "demo"),
     ),
     names={
         "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),

@@ -385,6 +385,19 @@ async def test_a_confined_token_names_only_its_queues_in_bodies(
     assert changed.status == (200 if status == 201 else 403)
 
 
+async def test_a_confined_token_changes_no_subscriber_to_another_queue(
+    api: Api, confined: Headers
+) -> None:
+    path = "/v2/queues/orders.eu/subscriptions"
+    made = await api.post(path, {"subscriber": "queue:orders.all"}, headers=confined)
+    one = f"{path}/{made.json['subscription_id']}"
+
+    outside = await api.patch(one, {"subscriber": "queue:invoices"}, headers=confined)
+    inside = await api.patch(one, {"subscriber": "queue:orders.us"}, headers=confined)
+
+    assert (outside.status, inside.status) == (403, 204)
+
+
 # No authentication
 
 
