@@ -13,6 +13,7 @@ from zaqar_notify.models import QueueRef, Token
 from zaqar_notify.storage.base import Claims, Heads, Messages
 from zaqar_notify.storage.control import QueueRecords, Subscriptions
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.quotas import QuotaRecords
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.shares import Shares
 from zaqar_notify.storage.tokens import Tokens
@@ -146,6 +147,14 @@ EVERY_METHOD: dict[str, Call] = {
     "control.tokens.remove_expired": lambda storage, queue, message_id: (
         storage.control.tokens.remove_expired(now=START)
     ),
+    "control.quotas.get": lambda storage, queue, message_id: storage.control.quotas.get(
+        queue.project
+    ),
+    "control.quotas.change": lambda storage, queue, message_id: storage.control.quotas.change(
+        queue.project, {"queues": 1}
+    ),
+    "control.quotas.revision": lambda storage, queue, message_id: storage.control.quotas.revision(),
+    "control.quotas.all": lambda storage, queue, message_id: storage.control.quotas.all(),
     "control.shares.generation": lambda storage, queue, message_id: (
         storage.control.shares.generation(queue)
     ),
@@ -181,6 +190,7 @@ def test_every_method_is_asked() -> None:
         "control.subscriptions": Subscriptions,
         "control.tokens": Tokens,
         "control.shares": Shares,
+        "control.quotas": QuotaRecords,
     }
     methods = {
         f"{name}.{method}"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef
+from zaqar_notify.quotas import change
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -66,3 +70,15 @@ async def test_quotas_are_there_after_a_restart(store_uri: str, queue: QueueRef)
 
     assert await storage.control.quotas.get(queue.project) == {"queues": 3}
     await storage.close()
+
+
+@pytest.mark.parametrize("project", ["", "p" * 257])
+async def test_a_project_that_can_have_no_queues_has_no_quotas(
+    storage: Storage, project: str
+) -> None:
+    before = await storage.control.quotas.revision()
+
+    with pytest.raises(ValidationFailed):
+        await change(storage, project, {"queues": 1})
+
+    assert await storage.control.quotas.revision() == before

@@ -24,7 +24,7 @@ def test_every_class_and_method_of_the_contract_is_named() -> None:
         # Written by posters, not by drivers.
         and not issubclass(kind, base.Post)
         and hasattr(kind, "__abstractmethods__")
-        and kind.__module__ == module.__name__
+        and kind.__module__.startswith("zaqar_notify.storage.")
     }
 
     assert {kind: documented.get(kind) for kind in contract} == contract

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.quotas.known import limits_from
 from zaqar_notify.rules.names import check_project
 from zaqar_notify.rules.quotas import (
@@ -43,7 +44,7 @@ async def report(
     storage: Storage, defaults: Limits, project: str, *, used: Mapping[str, int | None]
 ) -> Sequence[ShownQuota]:
     """All quotas of the project, in their order."""
-    own = await storage.control.quotas.get(check_project(project))
+    own = await storage.control.quotas.get(_checked(project))
     limits = limits_from(defaults, own)
     return [
         ShownQuota(name, getattr(limits, name), name not in own, used.get(name)) for name in NAMES
@@ -56,4 +57,10 @@ async def change(storage: Storage, project: str, sent: Mapping[str, object]) -> 
     Raises:
         ValidationFailed: A name or a value is wrong.
     """
-    await storage.control.quotas.change(check_project(project), check_values(sent))
+    await storage.control.quotas.change(_checked(project), check_values(sent))
+
+
+def _checked(project: str) -> str:
+    if not project:
+        raise ValidationFailed("The name of a project has at least one character")
+    return check_project(project)
