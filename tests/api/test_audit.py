@@ -9,6 +9,7 @@ import pytest
 from tests.api.conftest import PROJECT, Api, StartApi
 from tests.api.surfaces import RESOURCES
 from zaqar_notify.auth import Caller, Target
+from zaqar_notify.auth.tokens import AskedToken, create
 
 SECRET = "whsec_dGhpcyBpcyBub3QgdG8gYmUgc2VlbiBhbnl3aGVyZQ"
 WRITING = ("POST", "PUT", "PATCH", "DELETE")
@@ -111,3 +112,22 @@ async def test_nothing_is_recorded_unless_it_is_set(start_api: StartApi, records
     await api.put("/v2/queues/q")
 
     assert records.all() == []
+
+
+async def test_a_token_is_recorded_by_its_id_and_a_forged_one_by_nothing(
+    start_api: StartApi, records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = await start_api(audit=True, auth="token")
+    asked = AskedToken(PROJECT, "member", name="backend")
+    made = await create(api.service.storage, asked, now=api.service.clock.now())
+
+    await api.put("/v2/queues/q", headers={"X-Auth-Token": made.secret})
+    await api.put("/v2/queues/q", headers={"X-Auth-Token": made.secret[:-1]})
+    await api.put("/v2/queues/q")
+
+    known, forged, absent = records.all()
+    assert (known["how"], known["token_id"], known["status"]) == ("token", made.token.id, 201)
+    for refused in (forged, absent):
+        assert (refused["status"], refused["queue"]) == (401, "q")
+        assert not {"how", "project", "token_id"} & refused.keys()
+    assert not any(made.secret in str(vars(record)) for record in caplog.records)

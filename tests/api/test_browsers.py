@@ -198,3 +198,14 @@ async def test_no_page_is_allowed_unless_it_is_set(api: Api) -> None:
 
     for reply in (asked, read):
         assert "Access-Control-Allow-Origin" not in reply.headers
+
+
+async def test_a_page_without_a_token_sees_which_one_it_needs(start_api: StartApi) -> None:
+    api = await start_api(cors_origins=ORIGIN, auth="token")
+
+    asked = await preflight(api, "/v2/queues/q")
+    refused = await api.put("/v2/queues/q", headers={"Origin": ORIGIN})
+
+    assert asked.status == 200
+    assert (refused.status, refused.headers["WWW-Authenticate"][:6]) == (401, "Bearer")
+    assert is_readable(refused)
