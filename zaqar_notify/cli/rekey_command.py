@@ -31,7 +31,7 @@ async def change_keys(site: Site, wish: Wish, tell: Tell) -> Rekeyed:
     return await rekey(storage.encrypted, storage.keys, progress=_progress(tell))
 
 
-REKEY = Command("rekey", Wish, Rekeyed, change_keys)
+REKEY = Command("rekey", Wish, Rekeyed, change_keys, lambda _: {"rule": "rekey"})
 
 
 def register(app: typer.Typer) -> None:

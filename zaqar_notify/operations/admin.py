@@ -50,6 +50,10 @@ class Site(NamedTuple):
     clock: Clock
 
 
+def changes_nothing(_given: object) -> None:
+    """For the audit: a command that only looks."""
+
+
 @dataclass(frozen=True)
 class Command(Generic[Given, Result]):
     """A command: its name, the types of its argument and its result, and its function.
@@ -63,7 +67,7 @@ class Command(Generic[Given, Result]):
     given: type[Given]
     result: type[Result]
     run: Callable[[Site, Given, Tell], Awaitable[Result]]
-    audited: Callable[[Given], Mapping[str, object] | None] = lambda _: None
+    audited: Callable[[Given], Mapping[str, object] | None] = changes_nothing
 
     async def perform(self, site: Site, given: Given, tell: Tell) -> Result:
         """Run it, and record it where that is wanted."""
