@@ -79,7 +79,10 @@ def address(
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(envvar="ZAQAR_TOKEN", help="Token, where the service asks for one."),
+        typer.Option(
+            envvar="ZAQAR_TOKEN",
+            help="Token, where the service asks for one; the variable keeps it out of the list of processes.",
+        ),
     ] = None,
     client_id: Annotated[
         str | None,

@@ -40,6 +40,8 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
+KINDS = {"token": "a token of this service", "keystone": "a token of Keystone"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -130,7 +132,7 @@ def _welcome(
     needs_token = settings.auth != NONE
     lines = [f"zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}", ""]
     if needs_token:
-        lines.append(f"Requests need a token ({' or '.join(settings.auth)}).")
+        lines.append(f"Requests need {' or '.join(KINDS[kind] for kind in settings.auth)}.")
     else:
         lines.append("Everybody who reaches this address is believed to be any project.")
     readable = "" if settings.tls_cert_file else "no connection is encrypted, and "
