@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -94,7 +93,10 @@ class NotifyAPI(FastAPI):
         state["exchange"] = exchange
         try:
             # FastAPI's own `__call__` would look for telemetry.
-            await Starlette.__call__(self, scope, receive, exchange.send)
+            scope["app"] = self
+            if self.middleware_stack is None:
+                self.middleware_stack = self.build_middleware_stack()
+            await self.middleware_stack(scope, receive, exchange.send)
         finally:
             # Its `send` refers to the scope: the cycle would wait for the garbage collector.
             state.pop("exchange", None)

@@ -36,20 +36,12 @@ class Exchange:
     and the headers decide. `on_answer` is given the status before the answer is sent.
     """
 
-    __slots__ = (
-        "_began",
-        "_headers",
-        "_method",
-        "_requests",
-        "_send",
-        "counted_as",
-        "is_cut_short",
-        "is_timed",
-        "must_close",
-        "on_answer",
-        "request_id",
-        "route",
-    )
+    route = OTHER
+    is_timed = False
+    counted_as: int | None = None
+    is_cut_short = False
+    must_close: bool | None = None
+    on_answer: Callable[[Exchange, int], None] | None = None
 
     def __init__(self, scope: Scope, send: Send, request_id: bytes, requests: Requests) -> None:
         self._began = perf_counter()
@@ -59,12 +51,6 @@ class Exchange:
         self._send = send
         self._requests = requests
         self.request_id = request_id
-        self.route = OTHER
-        self.is_timed = False
-        self.counted_as: int | None = None
-        self.is_cut_short = False
-        self.must_close: bool | None = None
-        self.on_answer: Callable[[Exchange, int], None] | None = None
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a part of the answer."""
@@ -79,8 +65,8 @@ class Exchange:
     def note(self, status: int) -> None:
         """Count the answer before it is sent: a client that has read it finds it counted."""
         took = perf_counter() - self._began
-        counted_as = self.counted_as or status
-        self._requests.note(self.route, self._method, counted_as, took if self.is_timed else None)
+        seconds = took if self.is_timed else None
+        self._requests.note(self.route, self._method, self.counted_as or status, seconds)
         if self.on_answer is not None:
             self.on_answer(self, status)
         if logger.isEnabledFor(logging.DEBUG):

@@ -169,7 +169,7 @@ def _example_call() -> Call:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    return Call(scope, receive, REQUEST_ID.encode(), "")
+    return Call(scope, receive, REQUEST_ID.encode(), "", "", {})
 
 
 def _reply(reply: Reply) -> JsonObject:

@@ -6,7 +6,7 @@ Headers stay bytes, and each header is looked at once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import count
 
@@ -39,48 +39,37 @@ class Call:
     the request is a long poll. `needs_project`: the operation is about one project.
     """
 
-    __slots__ = (
-        "_receive",
-        "_received",
-        "admitted",
-        "caller",
-        "client_id",
-        "content_length",
-        "fault",
-        "has_body",
-        "headers",
-        "is_waiting",
-        "method",
-        "names",
-        "needs_project",
-        "path",
-        "prefix",
-        "project",
-        "query_string",
-        "ref",
-        "request_id",
-        "turn",
-        "warnings",
-    )
-
     admitted: Admitted
     caller: Caller
     project: str
     client_id: str
     ref: QueueRef
-    names: dict[str, str]
+    turn: Turn | None = None
+    fault: HeaderInvalid | None = None
+    warnings: Sequence[str] = ()
+    is_waiting = False
+    needs_project = True
+    _received = False
 
-    def __init__(self, scope: Scope, receive: Receive, request_id: bytes, prefix: str) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        request_id: bytes,
+        before: str,
+        public_path: str,
+        names: dict[str, str],
+    ) -> None:
+        """`before` is the part of the path before the resource's own."""
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.prefix = prefix
+        self.path: str = scope["path"].removeprefix(before) or "/"
+        self.prefix = public_path or before
+        self.names = names
         self.query_string: bytes = scope["query_string"]
-        self.warnings: list[str] = []
-        self.turn: Turn | None = None
         self.request_id = request_id
+        self._receive = receive
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(headers)
-        self.fault: HeaderInvalid | None = None
         if len(self.headers) != len(headers):
             try:
                 self.headers = merged(headers)
@@ -89,10 +78,6 @@ class Call:
         # A later version in the text form of HTTP/1.1 follows the rules of HTTP/1.1.
         if b"host" not in self.headers and scope["http_version"] not in ("0.9", "1.0"):
             self.fault = HeaderInvalid("Missing header value", "HTTP/1.1 asks for the header Host")
-        self._receive = receive
-        self._received = False
-        self.is_waiting = False
-        self.needs_project = True
         self.content_length = int(self.headers.get(b"content-length", b"0"))
         self.has_body = self.content_length > 0
         coding = self.headers.get(b"transfer-encoding")
@@ -111,7 +96,7 @@ class Call:
     def warn(self, sentence: str) -> None:
         """Tell the client that a part of its request has no effect; `MAX_WARNINGS` at most."""
         if len(self.warnings) < MAX_WARNINGS:
-            self.warnings.append(sentence)
+            self.warnings = (*self.warnings, sentence)
 
     def header(self, name: bytes) -> str | None:
         """The header's value, read as Latin-1, because Latin-1 can read any bytes."""
@@ -138,8 +123,9 @@ class Call:
             event = await self._receive()
             if event["type"] == "http.disconnect":
                 raise CallerGone
-            parts.append(event.get("body", b""))
-            size += len(parts[-1])
+            part = event.get("body", b"")
+            parts.append(part)
+            size += len(part)
             if size > limit:
                 raise ValidationFailed(
                     f"The body has more than {limit} bytes; at most {limit} bytes are allowed here"

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from api.exchange import Exchange, exchange_of
 from api.gate import Gate
-from api.paths import Paths
+from api.paths import Found, Paths
 from api.refusals import PathUnknown, RequestRefused
 from api.requests import Call, CallerGone
 from api.resources import Resource
@@ -75,12 +75,12 @@ class SurfaceRoute(BaseRoute):
         for resource in surface.resources:
             service.metrics.requests.expect(resource.path, resource.by_method)
 
+    def find(self, scope: Scope) -> Found | None:
+        return self._paths.find(scope) if scope["type"] == "http" else None
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        found = self._paths.find(scope) if scope["type"] == "http" else None
-        if found is None:
-            return Match.NONE, {}
-        resource, names, before = found
-        return Match.FULL, {"endpoint": resource, "path_params": names, "root_path": before}
+        found = self.find(scope)
+        return (Match.NONE, {}) if found is None else (Match.FULL, _in_scope(found))
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
         for route in self.routes:
@@ -91,11 +91,14 @@ class SurfaceRoute(BaseRoute):
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        resource: Resource = scope["endpoint"]
+        found = scope["endpoint"], scope["path_params"], scope["root_path"]
+        await self.answer(found, scope, receive, send)
+
+    async def answer(self, found: Found, scope: Scope, receive: Receive, send: Send) -> None:
+        resource, names, before = found
         exchange = exchange_of(scope)
         exchange.route = resource.path
-        call = call_of(scope, receive, self._public_path)
-        call.names = scope["path_params"]
+        call = Call(scope, receive, exchange.request_id, before, self._public_path, names)
         if self._is_audited and call.method in _WRITING:
             exchange.on_answer = partial(_audit, call, resource)
         try:
@@ -111,6 +114,7 @@ class SurfaceRoute(BaseRoute):
             self._log_failure(error, exchange)
             handler = handler_of(error, scope)
             if handler is not None:
+                scope.update(_in_scope(found))
                 await _answer_by(handler, error, scope, receive, send)
                 return
             answer = self._surface.errors(error, call)
@@ -123,9 +127,9 @@ class SurfaceRoute(BaseRoute):
         except Exception as error:  # From a body in parts: it stays cut short.
             self._log_failure(error, exchange)
             exchange.is_cut_short = True
-        read = scope.get(READ)
-        if read is not None and len(answer.whole) > LARGE_BYTES and not resource.is_open:
-            await self._turns.of(call.project).unread(len(answer.whole), read)
+        size = len(answer.whole)
+        if size > LARGE_BYTES and not resource.is_open and READ in scope:
+            await self._turns.of(call.project).unread(size, scope[READ])
 
     def _log_failure(self, error: Exception, exchange: Exchange) -> None:
         if isinstance(error, StorageUnavailable):
@@ -133,6 +137,12 @@ class SurfaceRoute(BaseRoute):
         elif not isinstance(error, NotifyError | RequestRefused):
             facts = {"action": "request_failed", **exchange.facts()}
             logger.error("request failed", exc_info=error, extra=facts)
+
+
+def _in_scope(found: Found) -> Scope:
+    """What Starlette's routes add to the scope of a request that they match."""
+    resource, names, before = found
+    return {"endpoint": resource, "path_params": names, "root_path": before}
 
 
 def _audit(call: Call, resource: Resource, exchange: Exchange, status: int) -> None:
@@ -164,10 +174,9 @@ class ShortWay:
         for route in self._routes:
             if not isinstance(route, SurfaceRoute):
                 break
-            match, found = route.matches(scope)
-            if match is Match.FULL:
-                scope.update(found)
-                await route.handle(scope, receive, send)
+            found = route.find(scope)
+            if found is not None:
+                await route.answer(found, scope, receive, send)
                 return
         await self._otherwise(scope, receive, send)
 
@@ -228,11 +237,9 @@ def _surface_of(call: Call, surfaces: Sequence[Surface]) -> Surface:
 
 
 def call_of(scope: Scope, receive: Receive, public_path: str) -> Call:
-    """The request as handlers see it; its path begins after the root path."""
+    """A request to no resource."""
     root_path = scope.get("root_path", "")
-    call = Call(scope, receive, exchange_of(scope).request_id, public_path or root_path)
-    call.path = scope["path"].removeprefix(root_path) or "/"
-    return call
+    return Call(scope, receive, exchange_of(scope).request_id, root_path, public_path, {})
 
 
 def handler_of(error: Exception, scope: Scope) -> ExceptionHandler | None:

@@ -21,8 +21,8 @@ async def send_answer(answer: Answer, call: Call, receive: Receive, send: Send) 
     if isinstance(body, bytes) and (body or answer.status != 204):
         headers.append((b"Content-Length", b"%d" % len(body)))
     headers += answer.headers
-    for sentence in call.warnings:
-        headers.append((b"Warning", warning(sentence)))
+    if call.warnings:
+        headers += [(b"Warning", warning(sentence)) for sentence in call.warnings]
     if not isinstance(body, bytes):
         async with aclosing(body):
             if call.method != "HEAD":
