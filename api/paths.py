@@ -1,4 +1,4 @@
-"""Finds the resource of a path by a walk over the path's words, one step for each word."""
+"""Finds the resource of a path: one pattern has the paths of all resources of a surface."""
 
 from __future__ import annotations
 
@@ -14,61 +14,36 @@ from api.resources import Resource
 Found: TypeAlias = tuple[Resource, dict[str, str], str]
 """A resource, the path's parameters, and the part of the path before the resource's own path."""
 
-
-class Branch:
-    """The words that can follow in a path; `parameter` takes any word."""
-
-    __slots__ = ("parameter", "resource", "words")
-
-    def __init__(self) -> None:
-        self.words: dict[str, Branch] = {}
-        self.parameter: tuple[str, Branch] | None = None
-        self.resource: Resource | None = None
-
-    def grow(self, resource: Resource) -> None:
-        branch = self
-        for word in resource.path.split("/")[1:]:
-            branch = branch._following(word)
-        branch.resource = resource
-
-    def find(self, words: Iterable[str]) -> tuple[Resource, dict[str, str]] | None:
-        """The resource of a path's words, with the path's parameters."""
-        branch = self
-        names: dict[str, str] = {}
-        for word in words:
-            following = branch.words.get(word)
-            if following is None:
-                if branch.parameter is None:
-                    return None
-                name, following = branch.parameter
-                # An empty queue name is refused as a name; other empty words match no path.
-                if not word and name != "queue_name":
-                    return None
-                names[name] = word
-            branch = following
-        return None if branch.resource is None else (branch.resource, names)
-
-    def _following(self, word: str) -> Branch:
-        if not word.startswith("{"):
-            return self.words.setdefault(word, Branch())
-        if self.parameter is None:
-            self.parameter = (word[1:-1], Branch())
-        return self.parameter[1]
+_ENCODED_SLASH = "\0"
+"""Stands for a slash inside a word until the word is found."""
 
 
 class Paths:
     """The resources of a surface by their paths, below the root path of a request or without it."""
 
     def __init__(self, resources: Iterable[Resource], surface_prefix: str) -> None:
-        self._root = Branch()
         self._surface_prefix = re.escape(surface_prefix)
-        for resource in resources:
-            self._root.grow(resource)
+        self._by_mark: dict[int, tuple[Resource, dict[str, int]]] = {}
+        """By the number of the empty group at the end of its pattern: a resource, and its parameters' groups."""
+        patterns: list[str] = []
+        group = 0
+        for resource in sorted(resources, key=_fixed_words_first):
+            names: dict[str, int] = {}
+            words: list[str] = []
+            for word in resource.path.split("/"):
+                if word.startswith("{"):
+                    group += 1
+                    names[word[1:-1]] = group
+                words.append(_pattern_of(word))
+            group += 1
+            self._by_mark[group] = resource, names
+            patterns.append("/".join(words) + "()")
+        self._pattern = re.compile("|".join(patterns))
 
     def find(self, scope: Scope) -> Found | None:
-        found = self._root.find(_words(scope, ""))
+        found = self._find(scope, "")
         if found is not None:
-            return *found, ""
+            return found
         root_path = scope.get("root_path")
         return self._find_below(root_path, scope) if root_path else None
 
@@ -81,23 +56,42 @@ class Paths:
         prefix, surface = re.escape(root_path), self._surface_prefix
         for before in (rf"(?:{prefix})+(?=/|$)", rf"(?:{prefix})*{surface}{prefix}(?={surface}/)"):
             if match := re.match(before, scope["path"]):
-                found = self._root.find(_words(scope, match[0]))
+                found = self._find(scope, match[0])
                 if found is not None:
-                    return *found, match[0]
+                    return found
         return None
 
+    def _find(self, scope: Scope, before: str) -> Found | None:
+        raw: bytes = scope.get("raw_path") or b""
+        # For bytes, `find` is far cheaper than `in`, which raises and drops an error inside.
+        if raw.find(b"%2") >= 0:
+            return self._find_encoded(raw.decode("ascii"), before)
+        match = self._pattern.fullmatch(scope["path"][len(before) :] or "/")
+        if match is None:
+            return None
+        resource, groups = self._by_mark[match.lastindex or 0]
+        return resource, {name: match[group] for name, group in groups.items()}, before
 
-def _words(scope: Scope, before: str) -> list[str]:
-    """The decoded words of a path, after the prefix `before`.
+    def _find_encoded(self, raw: str, before: str) -> Found | None:
+        """An encoded slash is part of its word, so it leads to no other route."""
+        if not raw.startswith(before):
+            return None
+        words = raw[len(before) :].split("/")
+        text = "/".join(unquote(word).replace("/", _ENCODED_SLASH) for word in words)
+        found = self._find({"path": text}, "")
+        if found is None:
+            return None
+        resource, names, _ = found
+        names = {name: word.replace(_ENCODED_SLASH, "/") for name, word in names.items()}
+        return resource, names, before
 
-    An encoded slash is part of its word, so it leads to no other route.
-    """
-    raw: bytes = scope.get("raw_path") or b""
-    # For bytes, `find` is far cheaper than `in`, which raises and drops an error inside.
-    if raw.find(b"%2F") >= 0 or raw.find(b"%2f") >= 0:
-        text = raw.decode("ascii")
-        if not text.startswith(before):
-            return []
-        return [unquote(word) for word in text[len(before) :].split("/")[1:]]
-    path: str = scope["path"]
-    return path[len(before) :].split("/")[1:] or [""]
+
+def _pattern_of(word: str) -> str:
+    if not word.startswith("{"):
+        return re.escape(word)
+    # An empty queue name is refused as a name; other empty words match no path.
+    return "([^/]*)" if word == "{queue_name}" else "([^/]+)"
+
+
+def _fixed_words_first(resource: Resource) -> list[bool]:
+    return [word.startswith("{") for word in resource.path.split("/")]

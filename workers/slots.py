@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workers.endpoints import PATIENCE_SECONDS, Endpoint
-from zaqar_notify.rules.sharing import Budget, unlimited
+from zaqar_notify.rules.sharing import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Slots(Generic[BatchT]):
         spawn: Spawn,
         *,
         total: int,
-        most_of: Callable[[str], int] = unlimited,
+        most_of: Callable[[str], int] | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         """`perform` does a batch, and tells its endpoint of each attempt. `most_of` is a project's quota of batches under way."""

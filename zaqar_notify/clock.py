@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 
@@ -33,9 +34,8 @@ class SystemClock:
         return self.now()
 
 
-def running_seconds() -> float:
-    """Seconds since some instant; changes of the host's clock do not matter, and suspended time counts."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+running_seconds: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds since some instant; changes of the host's clock do not matter, and suspended time counts."""
 
 
 STEP_SECONDS = 0.1

@@ -17,7 +17,6 @@ from workers.endpoints import (
     Endpoints,
 )
 from workers.slots import Slots
-from zaqar_notify.rules.sharing import unlimited
 
 
 class Timer:
@@ -69,7 +68,7 @@ class Workshop:
         total: int = 8,
         per_endpoint: int = 2,
         breaker_failures: int = 3,
-        most_of: Callable[[str], int] = unlimited,
+        most_of: Callable[[str], int] | None = None,
     ) -> Slots[Hold]:
         self.endpoints = Endpoints(limit=per_endpoint, breaker_failures=breaker_failures)
         return Slots(

@@ -100,9 +100,10 @@ class Estimates(Generic[Key]):
 
     def settle(self, key: Key, amount: int) -> None:
         """The amount is stored by now. If that failed, the next measure shows it."""
-        estimate = self._estimate(key)
-        estimate.under_way = max(0, estimate.under_way - amount)
-        estimate.added += amount
+        estimate = self._estimates.get(key)
+        if estimate is not None:
+            estimate.under_way = max(0, estimate.under_way - amount)
+            estimate.added += amount
 
     def _estimate(self, key: Key) -> _Estimate:
         estimate = self._estimates.pop(key, None) or _Estimate()

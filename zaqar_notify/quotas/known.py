@@ -48,7 +48,8 @@ class KnownLimits:
         )
 
     async def of(self, project: str) -> Limits:
-        await self.look()
+        if self._remembered.fresh(_ALL) is None:
+            await self.look()
         return self._own.get(project, self.defaults)
 
     async def look(self) -> None:

@@ -14,14 +14,10 @@ from collections.abc import Callable
 SHARE = 3
 
 
-def unlimited(_project: str) -> int:
-    return 0
-
-
 class Budget:
     """A fixed amount of slots, jobs or bytes, and how much of it each project has."""
 
-    def __init__(self, total: int, most_of: Callable[[str], int] = unlimited) -> None:
+    def __init__(self, total: int, most_of: Callable[[str], int] | None = None) -> None:
         """`most_of` gives the quota of a project, which bounds its share; 0: none."""
         self.total = total
         self._most_of = most_of
@@ -47,7 +43,7 @@ class Budget:
 
     def has_room_for(self, project: str) -> bool:
         has = self._by_project.get(project, 0)
-        most = self._most_of(project)
+        most = self._most_of(project) if self._most_of is not None else 0
         return has < SHARE * (self.total - self.used) and (not most or has < most)
 
     def full(self) -> frozenset[str]:
