@@ -12,6 +12,7 @@ from tests.contract.test_claims import *  # noqa: F403
 from tests.contract.test_dead_letters import *  # noqa: F403
 from tests.contract.test_messages import *  # noqa: F403
 from tests.contract.test_posts_with_jobs import *  # type: ignore[assignment]  # noqa: F403
+from tests.contract.test_subscriptions import *  # noqa: F403
 from zaqar_notify.rules.encryption import Keyring, is_envelope
 from zaqar_notify.storage import sealing
 from zaqar_notify.storage.planes import Storage

@@ -110,6 +110,15 @@ async def test_the_checksum_is_the_clear_body_s_and_is_hidden_with_it(
     assert (shown.body, shown.checksum) == (b'"yes"', "MD5:1234")
 
 
+async def test_the_stored_bytes_of_a_project_are_those_of_clear_bodies(
+    storage: Storage, encrypted: QueueRef, other_queue: QueueRef
+) -> None:
+    await post(storage, encrypted, bodies=["12345678", "1"])
+    await post(storage, other_queue, bodies=["12345678"])
+
+    assert await storage.stored_bytes(encrypted.project, now=START) == 10 + 3 + 10
+
+
 async def test_jobs_are_encrypted_whatever_the_queue_asks_for(
     storage: Storage, queue: QueueRef
 ) -> None:

@@ -37,7 +37,9 @@ from tests.migrations.former import facts_of, put_mongodb, put_sqlite
 from tests.workers.office import QUEUE, Office
 from zaqar_notify.delivery import InternalPost, replay_job
 from zaqar_notify.errors import MessageIsClaimed
+from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import Subscription, Token
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import POISON_REF, undelivered_ref
 from zaqar_notify.storage.planes import Storage
@@ -237,3 +239,21 @@ async def test_it_has_no_tokens_and_takes_one(storage: Storage) -> None:
     await storage.control.tokens.create(token)
 
     assert await storage.control.tokens.find(b"digest") == token
+
+
+async def test_with_a_key_what_was_clear_stays_readable_and_new_messages_are_encrypted(
+    uri: str, given: dict[str, str]
+) -> None:
+    storage = await open_storage(uri, keys=Keyring({"k1": bytes(32)}))
+    try:
+        await storage.queues.update(QUEUE, lambda metadata: {**metadata, ENCRYPT: True})
+        await post(storage, QUEUE, bodies=["hidden"])
+
+        shown = bodies(await everything(storage, QUEUE))
+        assert shown[-1] == "hidden"
+        assert set(shown) <= {*given, "hidden"}
+        assert await storage.subscriptions.list(QUEUE, marker=None, limit=10, now=START)
+        assert await storage.store.encrypted.key_ids() == ["k1"]
+        assert await storage.control.encrypted.key_ids() == []
+    finally:
+        await storage.close()

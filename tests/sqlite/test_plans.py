@@ -10,6 +10,7 @@ import pytest
 from tests.sqlite.opened import opened
 from zaqar_notify.storage.sqlite import (
     cancelling,
+    encrypted,
     heads,
     records,
     shares,
@@ -54,6 +55,10 @@ STATEMENTS = {
     "tokens that have expired": tokens.EXPIRED,
     "generation of a queue's shares": shares.GENERATION,
     "shares of a project": shares.OF_PROJECT,
+    "keys of messages": encrypted.NEXT_KEY,
+    "messages under a key": encrypted.UNDER_KEY,
+    "keys of subscriptions": encrypted.NEXT_KEY_OF_SUBSCRIPTIONS,
+    "subscriptions under a key": encrypted.SUBSCRIPTIONS_UNDER_KEY,
     "internal queues": heads.INTERNAL,
     "queues of clients": heads.OF_CLIENTS,
     "dropped heads": heads.FORGOTTEN,

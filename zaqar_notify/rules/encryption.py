@@ -37,6 +37,9 @@ _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 VERSION = b"\x01"
 ID_BYTES = 16
 NONCE_BYTES = 12
+TAG_BYTES = 16
+ENVELOPE_BYTES = 1 + 1 + 2 + ID_BYTES + NONCE_BYTES + TAG_BYTES
+"""So much longer is an envelope than its content, the key's id and the project."""
 _OWN_KEY = b"zaqar-notify envelope"
 _DIGEST = b"zaqar-notify digest"
 

@@ -16,10 +16,14 @@ import msgspec
 from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, NewMessage, QueueRef
-from zaqar_notify.rules.encryption import NO_KEYS, Keyring
+from zaqar_notify.rules.encryption import ENVELOPE_BYTES, NO_KEYS, Keyring
 from zaqar_notify.storage.base import IdempotencyKey, Post
 
 logger = logging.getLogger(__name__)
+
+OVERHEAD_BYTES = ENVELOPE_BYTES + 1
+"""So much longer is the stored body of an encrypted message than the clear body, the checksum if there is one,
+the key's id and the project."""
 
 MOST_TOLD = 1000
 TOLD_EVERY_SECONDS = 60.0

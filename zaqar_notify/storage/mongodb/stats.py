@@ -12,6 +12,7 @@ from zaqar_notify.models import OldestNewest, QueueStats
 from zaqar_notify.storage.mongodb.connection import Collection, Collections
 from zaqar_notify.storage.mongodb.documents import FREE, HAS_HEAD, id_of, place
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
+from zaqar_notify.storage.sealing import OVERHEAD_BYTES
 from zaqar_notify.storage.values import to_ms
 
 QUEUES_PER_COUNT = 500
@@ -57,13 +58,24 @@ async def count_bytes(collections: Collections, project: str, now: datetime) -> 
             hint=BY_ID,
         )
         while together := await found.to_list(QUEUES_PER_COUNT):
-            total += await _bytes_of(collections.messages, [one["queue"] for one in together], now)
+            queues = [one["queue"] for one in together]
+            total += await _bytes_of(collections.messages, queues, project, now)
     return total
 
 
-async def _bytes_of(messages: Collection, queues: Sequence[bytes], now: datetime) -> int:
+async def _bytes_of(
+    messages: Collection, queues: Sequence[bytes], project: str, now: datetime
+) -> int:
     wanted = {"queue": {"$in": queues}, "due": {"$lte": FREE}, "expires_at": {"$gt": now}}
-    size = {"_id": None, "bytes": {"$sum": {"$binarySize": "$body"}}}
+    envelope = {
+        "$cond": [
+            {"$lte": ["$key_id", None]},
+            0,
+            {"$add": [OVERHEAD_BYTES + len(project.encode()), {"$strLenBytes": "$key_id"}]},
+        ]
+    }
+    clear = {"$subtract": [{"$binarySize": "$body"}, envelope]}
+    size = {"_id": None, "bytes": {"$sum": clear}}
     counted = await messages.aggregate([{"$match": wanted}, {"$group": size}], hint=BY_DUE)
     return sum([each["bytes"] async for each in counted])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import apsw
 
 from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
+from zaqar_notify.storage.sealing import OVERHEAD_BYTES
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow
 from zaqar_notify.storage.sqlite.rows import to_id
 from zaqar_notify.storage.sqlite.statements import first_value
@@ -22,8 +23,13 @@ COUNTS_BY_PREFIX = (
 """Free and held messages, and those of them that are deleted and not taken out yet."""
 
 
+_CLEAR_BYTES = (
+    f"length(b.body) - iif(m.key_id IS NULL, 0, {OVERHEAD_BYTES} + length(m.key_id) "
+    "+ length(CAST(q.project AS BLOB)))"
+)
 _BYTES = (
-    "SELECT length(b.body) AS size FROM queues q CROSS JOIN messages m INDEXED BY {index} "
+    f"SELECT {_CLEAR_BYTES} AS size FROM queues q CROSS JOIN messages m "
+    "INDEXED BY {index} "
     "ON m.queue = q.id AND m.held_until IS {state} CROSS JOIN bodies b ON b.serial = m.serial "
     "WHERE q.project = :project AND q.dropped_at IS NULL AND m.expires_at > :now "
     "AND m.serial NOT IN (SELECT serial FROM removals)"
