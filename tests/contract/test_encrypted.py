@@ -10,6 +10,7 @@ import pytest
 from tests.contract.raw import stored_bodies
 from tests.contract.test_claims import *  # noqa: F403
 from tests.contract.test_dead_letters import *  # noqa: F403
+from tests.contract.test_forgotten_subscriptions import *  # noqa: F403
 from tests.contract.test_messages import *  # noqa: F403
 from tests.contract.test_posts_with_jobs import *  # type: ignore[assignment]  # noqa: F403
 from tests.contract.test_subscriptions import *  # noqa: F403

@@ -12,7 +12,7 @@ import bson
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from zaqar_notify.errors import CannotDecrypt
+from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
     JsonObject,
@@ -23,7 +23,7 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
-from zaqar_notify.rules.encryption import NO_KEYS, Keyring, is_envelope
+from zaqar_notify.rules.encryption import Keyring, is_envelope
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
@@ -294,9 +294,14 @@ def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscript
     )
 
 
-def to_gone(stored: Document) -> Subscription:
-    """The subscription of a document that is about to be removed: without options, and its subscriber as it is stored."""
-    return to_subscription(to_ref(stored["queue"]), {**stored, "options": "{}"}, NO_KEYS)
+def to_gone(stored: Document, keys: Keyring) -> Subscription:
+    """The subscription of a document that is about to be removed; one that can't be decrypted is without its
+    options, and has its subscriber as it is stored."""
+    ref = to_ref(stored["queue"])
+    try:
+        return to_subscription(ref, stored, keys)
+    except SubscriptionLocked:
+        return to_subscription(ref, {**stored, "options": "{}"}, keys)
 
 
 def distinct(ids: Iterable[str]) -> list[str]:

@@ -163,7 +163,7 @@ class MongoSubscriptions(Subscriptions):
                 batch_size=limit,
                 hint=BY_EXPIRY if ref is None else BY_QUEUE_EXPIRY,
             ).to_list()
-        return [to_gone(stored) for stored in found]
+        return [to_gone(stored, self._keys) for stored in found]
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
         if not gone:

@@ -8,8 +8,9 @@ from datetime import datetime
 
 import msgspec
 
+from zaqar_notify.errors import SubscriptionLocked
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.rules.encryption import NO_KEYS, Keyring
+from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sealed_subscriptions import opened, sealed
 from zaqar_notify.storage.sqlite.database import Row
@@ -100,7 +101,10 @@ def optional_instant(ms: int | None) -> datetime | None:
     return None if ms is None else from_ms(ms)
 
 
-def to_gone(row: Row) -> Subscription:
-    """The subscription of a row that is about to be removed: without options, and its subscriber as it is stored."""
-    without_options = (*row[:5], "{}", *row[6:])
-    return to_subscription(without_options, NO_KEYS)
+def to_gone(row: Row, keys: Keyring) -> Subscription:
+    """The subscription of a row that is about to be removed; one that can't be decrypted is without its options,
+    and has its subscriber as it is stored."""
+    try:
+        return to_subscription(row, keys)
+    except SubscriptionLocked:
+        return to_subscription((*row[:5], "{}", *row[6:]), keys)

@@ -143,7 +143,7 @@ class SQLiteSubscriptions(Subscriptions):
             else:
                 bindings = (ref.project, ref.name, to_ms(now), limit)
                 rows = self._database.read(_OVER_OF_QUEUE, bindings)
-            return [to_gone(row) for row in rows]
+            return [to_gone(row, self._keys) for row in rows]
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
         bindings = [
