@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from zaqar_notify.delivery.backlog import BacklogView
-from zaqar_notify.rules.quotas import NAMES
+from zaqar_notify.rules.quotas import REFUSING
 
 BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds; one more bucket takes slower ones."""
@@ -157,7 +157,7 @@ class Metrics:
         self.claims = 0
         self.messages_claimed = 0
         self.confirmations_withheld = 0
-        self.quota_refusals: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
+        self.quota_refusals: Counter[str] = Counter(dict.fromkeys(REFUSING, 0))
         """Refusals by quota: over a rate, or over a stored quota."""
         self.overloads: Counter[str] = Counter(
             connections=0, idle=0, buffers=0, requests=0, bodies=0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -18,6 +20,7 @@ from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.errors import QuotaExceeded, SubscriptionExists
 from zaqar_notify.messages import Receipt
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
+from zaqar_notify.quotas import BELIEVED_SECONDS
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey
@@ -268,21 +271,34 @@ async def test_of_several_processes_each_further_one_passes_the_limit_by_a_part_
 
 
 async def test_quotas_cost_no_read_of_the_store_for_each_post(
-    store_uri: str, clock: ManualClock, queue: QueueRef
+    store_uri: str, clock: ManualClock, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = await open_storage(store_uri)
-    settings = Settings(quota_stored_bytes=10**9, quota_queues=100)
-    service = Service(storage, settings, clock, SilentDoorbell(), KINDS)
-    counted = 0
+    reads: Counter[str] = Counter()
+    records = storage.control.quotas
+    for part, name in ((storage, "stored_bytes"), (records, "revision"), (records, "all")):
+        monkeypatch.setattr(part, name, noted(reads, name, getattr(part, name)))
+    service = Service(storage, Settings(), clock, SilentDoorbell(), KINDS)
+    began = time.monotonic()
 
-    async def stored_bytes(_project: str, **_: object) -> int:
-        nonlocal counted
-        counted += 1
-        return 0
-
-    storage.stored_bytes = stored_bytes  # type: ignore[method-assign, assignment]
-    for _ in range(100):
+    for _ in range(200):
+        await service.quotas.admit_request(queue.project)
         await post(service, queue, 100)
+    took = time.monotonic() - began
     await storage.close()
 
-    assert counted == 1
+    assert reads["stored_bytes"] == 1
+    assert reads["revision"] <= 1 + took / BELIEVED_SECONDS
+    assert reads["all"] <= 1
+
+
+def noted(
+    calls: Counter[str], name: str, method: Callable[..., Awaitable[object]]
+) -> Callable[..., Awaitable[object]]:
+    """The method, with its calls counted."""
+
+    async def call(*arguments: object, **options: object) -> object:
+        calls[name] += 1
+        return await method(*arguments, **options)
+
+    return call

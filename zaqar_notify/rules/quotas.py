@@ -31,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True):
 NAMES = Limits.__struct_fields__
 QUEUES, SUBSCRIPTIONS, SUBSCRIPTIONS_PER_QUEUE, STORED_BYTES = NAMES[:4]
 """The stored quotas; the others are of what is under way."""
+REFUSING = tuple(name for name in NAMES if name != "deliveries")
+"""Quotas that refuse. Deliveries wait for their turn."""
 
 
 def check_values(sent: Mapping[str, object]) -> dict[str, int | None]:
