@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from msgspec.structs import replace
@@ -31,7 +32,7 @@ MEMBER = frozenset({"member"})
 
 
 class Authenticator(Protocol):
-    async def authenticate(self, request: Call) -> Caller:
+    def authenticate(self, request: Call) -> Awaitable[Caller]:
         """The caller of the request.
 
         Raises:
@@ -46,10 +47,10 @@ class SignatureFirst:
         self._signatures = signatures
         self._others = others
 
-    async def authenticate(self, request: Call) -> Caller:
+    def authenticate(self, request: Call) -> Awaitable[Caller]:
         if b"url-signature" in request.headers:
-            return await self._signatures.caller(request)
-        return await self._others.authenticate(request)
+            return self._signatures.caller(request)
+        return self._others.authenticate(request)
 
 
 class TrustedHeaders:

@@ -57,7 +57,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.note(message["status"])
             headers = [*message.get("headers", ()), (REQUEST_ID, self.request_id)]
-            if self._is_last():
+            if self.must_close or (self.must_close is None and leaves_much_unread(self._headers)):
                 headers.append(CLOSE)
             message["headers"] = headers
         return _send_nothing() if self.is_cut_short else self._send(message)
@@ -89,11 +89,6 @@ class Exchange:
         if given is not None and _GLOBAL_REQUEST_ID.fullmatch(given):
             facts["global_request_id"] = given.decode("ascii")
         return facts
-
-    def _is_last(self) -> bool:
-        if self.must_close is None:
-            return leaves_much_unread(self._headers)
-        return self.must_close
 
 
 async def _send_nothing() -> None:

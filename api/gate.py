@@ -80,8 +80,8 @@ class Gate:
 
     async def _admitted_answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
         if not resource.is_open:
-            call.caller = await self.caller(surface, call)
-            if call.caller.signed_paths and not resource.is_signable:
+            call.caller = caller = await self.caller(surface, call)
+            if caller.signed_paths and not resource.is_signable:
                 raise SignatureRefused
             call.needs_project = resource.needs_project
             surface.admit(call, self._service.settings)
@@ -91,11 +91,12 @@ class Gate:
             raise MethodNotAllowed(resource.allow)
         if operation.rule is not None:
             self._check_rule(operation.rule, call)
-        if not resource.is_open:
-            await self._service.quotas.admit_request(call.project)
-        if resource.is_open or call.method not in _READING:
+        if resource.is_open:
             return await operation.handler(self._service, call)
-        return await self._read(operation.handler, call)
+        await self._service.quotas.admit_request(call.project)
+        if call.method in _READING:
+            return await self._read(operation.handler, call)
+        return await operation.handler(self._service, call)
 
     async def caller(self, surface: Surface, call: Call) -> Caller:
         """The caller, if the request may be answered at all.

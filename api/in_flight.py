@@ -16,6 +16,10 @@ from zaqar_notify.rules.sharing import Budget
 logger = logging.getLogger(__name__)
 
 
+SMALL_BYTES = 4096
+"""Bodies up to this are bounded by the number of requests."""
+
+
 class InFlight:
     """The requests of one process that are being answered."""
 
@@ -56,13 +60,12 @@ class InFlight:
 class Admitted:
     """A request that is being answered, as it counts in `InFlight`."""
 
-    __slots__ = ("_body_bytes", "_in_flight", "_is_counted", "_project")
+    _project: str | None = None
+    _body_bytes = 0
+    _is_counted = True
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
-        self._project: str | None = None
-        self._body_bytes = 0
-        self._is_counted = True
 
     def belongs_to(self, project: str) -> None:
         """Count it as one of the project's.
@@ -78,11 +81,13 @@ class Admitted:
         self._project = project
 
     def hold(self, size: int) -> None:
-        """Count its body, which has arrived whole.
+        """Count its body, which has arrived whole; a small one is counted with its request.
 
         Raises:
             Overloaded: There are too many bytes, or the project has its share of them.
         """
+        if size <= SMALL_BYTES:
+            return
         bodies, project = self._in_flight.bodies, self._project or ""
         if size > bodies.free or not bodies.has_room_for(project):
             self._in_flight.refuse("bodies", bodies)

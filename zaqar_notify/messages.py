@@ -56,7 +56,7 @@ async def post(
             f"The messages crossed {hops - 1} queues already; at most {settings.delivery_max_hops} "
             "are allowed; do queues notify each other in a loop?"
         )
-    await service.quotas.admit_messages(ref.project, len(messages))
+    service.quotas.admit_messages(ref.project, len(messages))
     post = ClientPost(
         ref,
         messages,

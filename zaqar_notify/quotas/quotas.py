@@ -73,7 +73,7 @@ class Quotas:
         if rate and (wait := self._taken(self._rates.requests, project, 1, rate)):
             raise self._over_rate("requests_per_second", rate, wait)
 
-    async def admit_messages(self, project: str, count: int) -> None:
+    def admit_messages(self, project: str, count: int) -> None:
         """Count messages that are about to be posted.
 
         Raises:
@@ -187,7 +187,7 @@ class Storing(Generic[Key]):
         self._is_counted = False
 
     async def __aenter__(self) -> QuotaExceeded | None:
-        limit: int = getattr(await self._quotas.limits.of(self._project), self._name)
+        limit: int = getattr(self._quotas.limits.last_known_of(self._project), self._name)
         if not limit:
             return None
         used = await self._estimates.excess(self._key, self._amount, limit)
