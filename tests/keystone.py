@@ -40,6 +40,7 @@ _CONFIGURATION = """
 log_file = {directory}/keystone.log
 [database]
 connection = sqlite:///{directory}/keystone.db
+sqlite_synchronous = false
 [fernet_tokens]
 key_repository = {directory}/fernet
 [credential]

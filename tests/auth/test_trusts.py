@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.delivery.trusts import Asker
 from zaqar_notify.errors import KeystoneUnavailable, SubscriptionExists, ValidationFailed
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.encryption import parse_keys
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.subscriptions import renewal
@@ -196,6 +198,21 @@ async def test_a_trust_goes_once_its_subscription_is_deleted(desk: Desk, user: U
     assert await desk.delegations().delete_unused() == 0
 
     assert ids(desk.cloud, user) == [kept.options["trust_id"]]
+
+
+async def test_a_trust_goes_although_the_store_is_encrypted(
+    cloud: Cloud, user: User, tmp_path: Path
+) -> None:
+    keys = parse_keys([f"k1:{b64encode(bytes(32)).decode()}"])
+    storage = await open_storage(f"sqlite://{tmp_path}/encrypted.db", keys=keys)
+    desk = Desk(storage, cloud)
+    subscription = await desk.subscribe(user)
+    await storage.subscriptions.delete(subscription.queue, subscription.id)
+    desk.later()
+
+    assert await desk.delegations().delete_unused() == 1
+    assert ids(cloud, user) == []
+    await storage.close()
 
 
 async def test_a_trust_goes_once_its_subscription_has_expired(desk: Desk, user: User) -> None:

@@ -50,7 +50,7 @@ def doctor(
 ) -> None:
     """Check everything that a process with these settings needs; exit code 1 for a problem.
 
-    Looks at settings, store, broker, clock, mail relay, addresses, secrets, limits and policy file, and
+    Looks at settings, store, broker, clock, mail relay, addresses, secrets, limits, Keystone and policy file, and
     changes nothing. It may be run beside the service, as the service's user and with its environment.
     """
     findings = _findings(data)
@@ -71,6 +71,7 @@ def _findings(data: Path | None) -> list[Finding]:
 
     # The checks of relays and stores take a while to import.
     from sinks.registry import load_kinds
+    from zaqar_notify.auth.keystone.diagnosis import diagnose
     from zaqar_notify.operations.doctor import examine
 
     try:
@@ -79,7 +80,11 @@ def _findings(data: Path | None) -> list[Finding]:
         return [problem("sinks", str(error), "No process starts with these settings")]
     directory = directory_of(data, settings)
     running = [] if directory is None else _running(directory)
-    return [*asyncio.run(examine(settings, directory, kinds, running)), *_policy(settings)]
+    return [
+        *asyncio.run(examine(settings, directory, kinds, running)),
+        *asyncio.run(diagnose(settings)),
+        *_policy(settings),
+    ]
 
 
 def _policy(settings: Settings) -> list[Finding]:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Self
 
 import msgspec
 
@@ -71,6 +72,10 @@ class Keystone:
         )
 
     @property
+    def url(self) -> str:
+        return self._account.url
+
+    @property
     def challenge(self) -> str:
         """The value of `WWW-Authenticate` that asks for Keystone's tokens."""
         return f'Keystone uri="{self._account.public_url}"'
@@ -89,11 +94,27 @@ class Keystone:
             holder = self._known.fresh(Asked(token, may_be_expired=False))
             if holder is not None and holder.expires_at > self._now():
                 return holder.caller
+        if not _TOKEN.fullmatch(token):
+            return None
+        if service_token is None:
+            holder = self._known.fresh(Asked(token))
+            if holder is not None and self._now() < holder.expires_at:
+                return holder.caller
         try:
             async with asyncio.timeout(self._patience_seconds):
                 return await self._caller(token, service_token)
         except TimeoutError as error:
             raise KeystoneUnavailable("Keystone gives no answer in time") from error
+
+    async def own_roles(self) -> frozenset[str]:
+        """The roles of the service's own account.
+
+        Raises:
+            KeystoneUnavailable: Keystone gives no answer, or refuses the account.
+        """
+        own = await self._own_token.get()
+        holder = await self._holder(own.text)
+        return frozenset() if holder is None else holder.roles
 
     async def close(self) -> None:
         """Idempotent."""
@@ -116,8 +137,8 @@ class Keystone:
     async def _holder(self, token: str, *, may_be_expired: bool = False) -> Holder | None:
         if not _TOKEN.fullmatch(token):
             return None
-        holder = await self._known.get(Asked(token, may_be_expired))
-        if holder is None or (not may_be_expired and holder.expires_at <= self._now()):
+        holder = await self._known.get(Asked(token, may_be_expired=may_be_expired))
+        if holder is None or (not may_be_expired and self._now() >= holder.expires_at):
             return None
         return holder
 
@@ -142,29 +163,21 @@ class Keystone:
         raise KeystoneUnavailable(f"Keystone does not validate tokens: HTTP {status}")
 
 
-class Asked:
-    """A token that is looked for. It is known by its digest; the text is gone once Keystone was asked for it."""
+class Asked(bytes):
+    """A token that is looked for: its digest. The text is gone once Keystone was asked for it."""
 
-    __slots__ = ("_text", "digest", "may_be_expired")
+    may_be_expired: bool
+    _text: str
 
-    def __init__(self, text: str, may_be_expired: bool) -> None:
-        self._text = text
-        self.may_be_expired = may_be_expired
-        self.digest = hashlib.sha256(text.encode("ascii")).digest()
+    def __new__(cls, text: str, *, may_be_expired: bool = False) -> Self:
+        digest = hashlib.sha256(text.encode("ascii")).digest()
+        asked = super().__new__(cls, digest + b"+" if may_be_expired else digest)
+        asked.may_be_expired, asked._text = may_be_expired, text
+        return asked
 
     def take(self) -> str:
         text, self._text = self._text, ""
         return text
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Asked) and self._identity == other._identity
-
-    def __hash__(self) -> int:
-        return hash(self._identity)
-
-    @property
-    def _identity(self) -> tuple[bytes, bool]:
-        return self.digest, self.may_be_expired
 
 
 def _holder_in(document: JsonObject) -> Holder:
