@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime, timedelta
 
 from tests.keystone import PASSWORD, Keystone, User, keystone
@@ -10,12 +11,21 @@ from zaqar_notify.auth.keystone.validator import Keystone as Validator
 from zaqar_notify.settings import Settings
 
 
-class Cloud:
-    """`service` is the service's user, with Keystone's role `service`."""
+@functools.cache
+def shared_service() -> User:
+    return keystone().user("service")
 
-    def __init__(self) -> None:
+
+class Cloud:
+    """`service` is the service's user.
+
+    Args:
+        service: None: one with Keystone's role `service`, which the tests of this process share.
+    """
+
+    def __init__(self, service: User | None = None) -> None:
         self.keystone: Keystone = keystone()
-        self.service: User = self.keystone.user("service")
+        self.service: User = service or shared_service()
         self.settings: dict[str, str] = {
             "keystone_url": self.keystone.url,
             "keystone_username": self.service.name,

@@ -26,10 +26,7 @@ async def test_an_account_that_may_validate_is_good_news(cloud: Cloud) -> None:
 
 
 async def test_an_account_without_the_role_is_named_with_its_roles(cloud: Cloud) -> None:
-    cloud.keystone.withdraw(cloud.service, "service")
-    cloud.keystone.grant(cloud.service, "reader")
-
-    finding = await found(cloud)
+    finding = await found(Cloud(cloud.keystone.user("reader")))
 
     assert finding.level is Level.WARNING
     assert "the roles reader in Keystone" in finding.sentence

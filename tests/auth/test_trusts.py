@@ -38,9 +38,12 @@ class Desk:
         self.clock = ManualClock(datetime.now(UTC))
         self.storage = storage
         self.cloud = cloud
+        self._validator = cloud.validator(trust_targets=TARGET)
 
     def delegations(self, **settings: object) -> KeystoneDelegations:
-        keystone = self.cloud.validator(trust_targets=TARGET, **settings)
+        keystone = self._validator
+        if settings:
+            keystone = self.cloud.validator(trust_targets=TARGET, **settings)
         delegations = delegations_of(keystone, self.storage, self.clock)
         assert delegations is not None
         return delegations
