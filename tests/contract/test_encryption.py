@@ -29,6 +29,7 @@ from zaqar_notify.errors import CannotDecrypt, IdempotencyKeyReused
 from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import DeadLetter, NewMessage, QueueRef
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring, is_envelope
+from zaqar_notify.storage import passing
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -325,6 +326,18 @@ async def test_many_messages_without_their_key_do_not_hide_those_behind_them(
     assert bodies(await page(storage, encrypted)) == ["open", "open, too"]
     assert bodies(await hold(storage, encrypted, limit=1)) == ["open"]
     assert bodies(await storage.messages.pop(encrypted, limit=1, now=START)) == ["open, too"]
+
+
+async def test_a_message_before_those_that_are_passed_over_is_found_when_it_is_free_again(
+    reopen: Reopen, storage: Storage, encrypted: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passing, "LONG_SECONDS", 0)
+    await post(storage, encrypted, bodies=["locked"] * 1200)
+    storage = await reopen(K2)
+    await post(storage, encrypted, bodies=["open"])
+
+    for _ in range(3):
+        assert bodies(await hold(storage, encrypted, ttl=0)) == ["open"]
 
 
 @pytest.mark.parametrize("keys", [K1, K2_AND_K1], ids=["same keys", "a new first key"])

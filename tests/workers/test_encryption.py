@@ -31,6 +31,7 @@ from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage import sealing
 from zaqar_notify.storage.internal import (
     DEFAULT_POOL,
     POISON_REF,
@@ -137,9 +138,13 @@ async def test_a_delivery_waits_for_its_key_without_spending_an_attempt_and_othe
     assert [delivery.attempt for delivery in office.sink.deliveries] == [1]
 
 
-async def test_a_subscription_that_waits_for_its_key_holds_up_no_other(
-    reopen: Reopen, office: Office
+async def test_a_subscription_that_waits_for_its_key_holds_up_no_other_and_is_told_once(
+    reopen: Reopen,
+    office: Office,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sealing, "_told_at", {})
     await office.subscribe("http://locked", options=AT_ONCE)
     other = QueueRef("project2", "orders")
     office = await reopen(K2)
@@ -152,6 +157,9 @@ async def test_a_subscription_that_waits_for_its_key_holds_up_no_other(
 
     assert office.sink.bodies("http://open") == [b'"goes"']
     assert office.sink.bodies("http://locked") == []
+    told = [getattr(record, "action", "") for record in caplog.records]
+    assert told.count("decryption_failed") == 1
+    assert "storage_unavailable" not in told
     office = await reopen(K2_AND_K1)
     office.clock.advance(seconds=3600)
     await office.work_off()

@@ -9,6 +9,7 @@ Version 1 has no step: collections and indexes come as they are asked for.
 
     m0002_secret_rotations    subscriptions keep each late rotation of their secret
     m0003_planes              records apart from the heads, which posts and claims read
+    m0004_encryption          bodies and options may be encrypted; it changes nothing
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.clock import new_id
-from zaqar_notify.storage.mongodb.migrations import m0002_secret_rotations, m0003_planes
+from zaqar_notify.storage.mongodb.migrations import (
+    m0002_secret_rotations,
+    m0003_planes,
+    m0004_encryption,
+)
 from zaqar_notify.storage.versions import log_migrated, refuse_later
 
 Document: TypeAlias = dict[str, Any]
@@ -44,7 +49,12 @@ async def _first(_: AsyncDatabase[Document]) -> None:
     """There is nothing to change yet."""
 
 
-STEPS: tuple[Step, ...] = (_first, m0002_secret_rotations.migrate, m0003_planes.migrate)
+STEPS: tuple[Step, ...] = (
+    _first,
+    m0002_secret_rotations.migrate,
+    m0003_planes.migrate,
+    m0004_encryption.migrate,
+)
 """In their order: the first one makes version 1."""
 
 SCHEMA_VERSION = len(STEPS)
