@@ -104,7 +104,7 @@ def test_the_client_repeats_what_a_rate_refused(tmp_path: Path) -> None:
         with Client(service.url, "p1") as client:
             for number in range(4):
                 client.post("q", number)
-        answers = statuses(service, "p1", 3)
+        answers = statuses(service, "p1", 8)
     finally:
         service.stop()
 
