@@ -27,7 +27,8 @@ class Signatures:
         self._revocations = revocations
 
     async def caller(self, request: Call) -> Caller:
-        """The caller that the signature stands for: it has no user, no roles, and the right to what was signed.
+        """The caller that the signature stands for: it has no user, no roles, and the right to what was signed,
+        which is of one queue.
 
         Raises:
             SignatureRefused: The signature does not cover the request, lives longer than it may, or was revoked.
@@ -45,11 +46,14 @@ class Signatures:
             prefix=request.prefix,
             now=self._clock.host_now(),
         )
+        queue = request.names.get("queue_name")
+        if queue is None:  # Shares are of queues: a path that leads to none was not signed for.
+            raise SignatureRefused
         if not _confirms(signed, request):
             self._check_life(signed)
-            ref = QueueRef(project, request.names.get("queue_name", ""))
-            await self._revocations.check(ref, signed.generation)
-        return Caller(project or None, signed_paths=signed.paths, how="signature")
+            await self._revocations.check(QueueRef(project, queue), signed.generation)
+        # Its queue alone: by a `queue:` subscriber it would reach any other of the project.
+        return Caller(project or None, signed_paths=signed.paths, how="signature", queues=queue)
 
     def _check_life(self, signed: Signed) -> None:
         longest = timedelta(seconds=self._max_seconds) + _CLOCKS_APART

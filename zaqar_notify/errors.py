@@ -119,7 +119,7 @@ class ProjectNotPermitted(NotPermitted):
 class QueueNotPermitted(NotPermitted):
     def __init__(self, pattern: str) -> None:
         super().__init__(
-            f"The token is confined to queues that match {pattern!r}; name such a queue"
+            f"The token or signature is confined to queues that match {pattern!r}; name such a queue"
         )
 
 

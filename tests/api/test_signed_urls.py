@@ -173,6 +173,29 @@ async def test_a_share_of_subscriptions_opens_neither_their_secrets_nor_their_pa
     assert (await api.get(f"{path}/undelivered", headers=headers)).status == 404
 
 
+@pytest.mark.parametrize("path", ["/v2/queues/q/subscriptions", "/v2/queues/q/subscriptions/{id}"])
+async def test_the_holder_of_a_share_makes_no_other_queue_a_subscriber(api: Api, path: str) -> None:
+    subscription_id = await api.subscribe("q", "http://example.org/")
+    headers = await share(api, paths=["subscriptions"], methods=["POST", "PATCH"])
+    method = "PATCH" if "{id}" in path else "POST"
+
+    body = {"subscriber": "queue:other"}
+    reply = await api.call(method, path.format(id=subscription_id), body, headers=headers)
+
+    assert (reply.status, reply.title) == (403, "Not authorized")
+
+
+@pytest.mark.parametrize("path", ["x/y", "", "../../other/messages", "a/b/confirm"])
+async def test_a_share_finds_nothing_below_its_path_where_there_is_nothing(
+    api: Api, path: str
+) -> None:
+    headers = await share(api)
+
+    reply = await api.get(f"{MESSAGES}/{path}", headers=headers)
+
+    assert (reply.status, reply.title) == (404, "404 Not Found")
+
+
 MESSAGES = "/v2/queues/q/messages"
 
 

@@ -17,8 +17,8 @@ class Caller(msgspec.Struct, frozen=True):
 
     `how` names the evidence that the caller gave: nothing, a trusted proxy's headers, a tenant token, Keystone's
     token, or a signature. `token_id` is the id of a tenant token, for logs. `is_strict`: the strict rules judge this
-    caller, whatever the operator's policy says. `queues` is the glob pattern that confines the caller to queues;
-    None: the caller is not confined.
+    caller, whatever the operator's policy says. `queues` is the glob pattern that confines the caller to queues,
+    or the queue of a signature; None: the caller is not confined.
     """
 
     project: str | None
