@@ -227,3 +227,8 @@ async def make_token(api: Api, **asked: Any) -> str:
     wanted = AskedToken(**{"project": PROJECT, **asked})
     made = await tokens.create(api.service.storage, wanted, now=api.service.clock.now())
     return made.secret
+
+
+def bearer(token: str, **headers: str | None) -> dict[str, str | None]:
+    """The headers of a request that a token authenticates, and that names no project."""
+    return {"Authorization": f"Bearer {token}", "X-Project-ID": None, **headers}

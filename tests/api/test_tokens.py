@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import PROJECT, Api, Reply, StartApi, make_token
+from tests.api.conftest import PROJECT, Api, Reply, StartApi, bearer, make_token
 from tests.clock import ManualClock
 from zaqar_notify.auth import tokens
 
@@ -16,16 +16,12 @@ async def api(start_api: StartApi) -> Api:
     return await start_api(auth="token")
 
 
-def sent(token: str, **headers: str | None) -> dict[str, str | None]:
-    return {"Authorization": f"Bearer {token}", "X-Project-ID": None, **headers}
-
-
 async def create(api: Api, token: str, **body: object) -> Reply:
-    return await api.post("/v2/tokens", body, headers=sent(token))
+    return await api.post("/v2/tokens", body, headers=bearer(token))
 
 
 async def ids(api: Api, token: str, path: str = "/v2/tokens", **headers: str) -> list[str]:
-    reply = await api.get(path, headers=sent(token, **headers))
+    reply = await api.get(path, headers=bearer(token, **headers))
     assert reply.status == 200, reply
     return [each["id"] for each in reply.json["tokens"]]
 
@@ -48,8 +44,8 @@ async def test_a_made_token_shows_its_secret_once_and_works(api: Api) -> None:
         "expires_at": "2100-01-01T13:00:00Z",
         "last_used_at": None,
     }
-    assert (await api.get("/v2/queues/orders.1", headers=sent(secret))).status == 200
-    listed = await api.get("/v2/tokens?limit=1&marker=0", headers=sent(admin))
+    assert (await api.get("/v2/queues/orders.1", headers=bearer(secret))).status == 200
+    listed = await api.get("/v2/tokens?limit=1&marker=0", headers=bearer(admin))
     assert [each.get("token") for each in listed.json["tokens"]] == [None]
     assert secret.encode() not in listed.body
 
@@ -80,7 +76,7 @@ async def test_a_made_token_shows_its_secret_once_and_works(api: Api) -> None:
 async def test_bad_wishes(api: Api, body: bytes) -> None:
     admin = await make_token(api, scope="admin")
 
-    reply = await api.post("/v2/tokens", body=body, headers=sent(admin))
+    reply = await api.post("/v2/tokens", body=body, headers=bearer(admin))
 
     assert reply.status == 400
 
@@ -123,11 +119,11 @@ async def test_nobody_gives_more_than_it_has(
 async def test_a_token_that_was_revoked_makes_none_while_it_is_still_believed(api: Api) -> None:
     admin = await make_token(api, scope="admin")
     [stored] = await api.service.storage.control.tokens.list(None, marker=None, limit=2)
-    await api.get("/v2/tokens", headers=sent(admin))
+    await api.get("/v2/tokens", headers=bearer(admin))
 
     await api.service.storage.control.tokens.remove(stored.id)
 
-    assert (await api.get("/v2/tokens", headers=sent(admin))).status == 200
+    assert (await api.get("/v2/tokens", headers=bearer(admin))).status == 200
     assert (await create(api, admin)).status == 403
 
 
@@ -158,7 +154,7 @@ async def test_a_project_s_admin_sees_and_revokes_only_what_is_within_its_reach(
     inside = await ids(api, admin)
     for each in stored:
         if each.scope != "admin":
-            reply = await api.delete(f"/v2/tokens/{each.id}", headers=sent(admin))
+            reply = await api.delete(f"/v2/tokens/{each.id}", headers=bearer(admin))
             assert reply.status == 204
 
     assert inside == [each.id for each in stored if each.name == "inside"]
@@ -187,13 +183,13 @@ async def test_tokens_are_listed_a_page_at_a_time(api: Api) -> None:
     for _ in range(4):
         await make_token(api)
 
-    first = await api.get("/v2/tokens?limit=2", headers=sent(admin))
+    first = await api.get("/v2/tokens?limit=2", headers=bearer(admin))
     second = await ids(api, admin, first.json["links"][0]["href"])
 
     everything = await ids(api, admin)
     assert [each["id"] for each in first.json["tokens"]] + second == everything[:4]
     assert await ids(api, admin, f"/v2/tokens?marker={everything[-1]}") == []
-    assert (await api.get("/v2/tokens?limit=101", headers=sent(admin))).status == 400
+    assert (await api.get("/v2/tokens?limit=101", headers=bearer(admin))).status == 400
 
 
 async def test_a_project_has_so_many_tokens_and_expired_ones_make_room(
@@ -223,7 +219,7 @@ async def test_no_token_is_logged(api: Api, caplog: pytest.LogCaptureFixture) ->
     admin = await make_token(api, scope="admin")
 
     made = await create(api, admin)
-    await api.get("/v2/queues", headers=sent(made.json["token"][:-1] + "0"))
+    await api.get("/v2/queues", headers=bearer(made.json["token"][:-1] + "0"))
 
     assert made.json["token"][:20] not in caplog.text
     assert admin not in caplog.text
