@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
@@ -14,7 +15,8 @@ Fault: TypeAlias = Callable[[asyncio.StreamWriter], Awaitable[None]]
 class Between:
     """It passes everything on; with a `fault` it answers requests by that, and passes nothing on."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, scheme: str = "http") -> None:
+        self._scheme = scheme
         parts = urlsplit(target)
         self._target = (parts.hostname, parts.port)
         self._path = parts.path
@@ -26,7 +28,7 @@ class Between:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self._path}"
+        return f"{self._scheme}://127.0.0.1:{self.port}{self._path}"
 
     @property
     def validations(self) -> int:
@@ -76,8 +78,8 @@ class Between:
 
 
 @asynccontextmanager
-async def between(target: str) -> AsyncIterator[Between]:
-    proxy = Between(target)
+async def between(target: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Between]:
+    proxy = Between(target, scheme="https" if tls else "http")
     tasks: set[asyncio.Task[None]] = set()
 
     def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,7 +87,7 @@ async def between(target: str) -> AsyncIterator[Between]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(converse, "127.0.0.1", 0)
+    server = await asyncio.start_server(converse, "127.0.0.1", 0, ssl=tls)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

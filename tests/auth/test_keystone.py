@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.auth.between import Fault, between, half, hangs_up, says, silence
 from tests.cloud import Cloud
+from tests.sinks.certificates import made
 from zaqar_notify.auth import Caller
 from zaqar_notify.auth.keystone.validator import Keystone as Validator
 from zaqar_notify.errors import KeystoneUnavailable
@@ -180,6 +183,22 @@ async def test_an_account_that_may_not_validate_is_not_the_callers_fault(cloud: 
     await powerless.close()
 
 
+async def test_a_private_authority_is_trusted_for_keystone_by_its_file(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    file = made(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    token = cloud.keystone.token(cloud.keystone.user("member"))
+    async with between(cloud.keystone.url, tls=server) as proxy:
+        wary = cloud.validator(keystone_url=proxy.url)
+        told = cloud.validator(keystone_url=proxy.url, keystone_ca_file=str(file))
+
+        with pytest.raises(KeystoneUnavailable, match="certificate"):
+            await wary.caller(token)
+        assert await told.caller(token) is not None
+
+
 # Keystone slow or away.
 
 FAULTS = {
@@ -187,6 +206,9 @@ FAULTS = {
     "HTML, not found": says("404 Not Found", "<html>Not Found</html>", "text/html"),
     "a list": says("200 OK", "[]"),
     "a token without a user": says("200 OK", '{"token": {"expires_at": "2100-01-01T00:00:00Z"}}'),
+    "an instant without a zone": says(
+        "200 OK", '{"token": {"expires_at": "2100-01-01T00:00:00", "user": {"id": "u"}}}'
+    ),
     "500": says("500 Internal Server Error", '{"error": {"code": 500}}'),
     "503": says("503 Service Unavailable", ""),
     "a redirect": says("302 Found\r\nLocation: http://127.0.0.1:1/v3", ""),

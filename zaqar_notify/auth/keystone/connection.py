@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from http import HTTPStatus
+from typing import Annotated, TypeAlias
 
 import aiohttp
 import msgspec
@@ -12,6 +14,9 @@ import msgspec
 from zaqar_notify.auth.keystone.account import Account
 from zaqar_notify.errors import KeystoneUnavailable
 from zaqar_notify.models import JsonObject
+
+Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""In an answer; one without a zone is malformed."""
 
 MOST_BYTES = 1 << 20
 """Of an answer."""

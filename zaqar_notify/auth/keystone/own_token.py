@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from http import HTTPStatus
 
 import msgspec
 
-from zaqar_notify.auth.keystone.connection import Answer, KeystoneConnection
+from zaqar_notify.auth.keystone.connection import Answer, Instant, KeystoneConnection
 from zaqar_notify.auth.keystone.refusals import LoginRefused
 from zaqar_notify.clock import running_seconds
 from zaqar_notify.errors import KeystoneUnavailable
@@ -134,7 +133,7 @@ class _Named(msgspec.Struct):
 
 
 class _Token(msgspec.Struct):
-    issued_at: datetime
-    expires_at: datetime
+    issued_at: Instant
+    expires_at: Instant
     user: _Named
     project: _Named | None = None

@@ -19,7 +19,7 @@ import msgspec
 
 from zaqar_notify.auth.callers import Caller
 from zaqar_notify.auth.keystone.account import Account
-from zaqar_notify.auth.keystone.connection import KeystoneConnection
+from zaqar_notify.auth.keystone.connection import Instant, KeystoneConnection
 from zaqar_notify.auth.keystone.own_token import OwnToken
 from zaqar_notify.auth.keystone.targets import Targets
 from zaqar_notify.auth.keystone.trusts import Trusts
@@ -201,7 +201,7 @@ class _Role(msgspec.Struct):
 
 
 class _Token(msgspec.Struct):
-    expires_at: datetime
+    expires_at: Instant
     user: _Named
     project: _Named | None = None
     roles: list[_Role] = []
