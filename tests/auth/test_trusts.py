@@ -50,7 +50,7 @@ class Desk:
 
     def asker(self, user: User) -> Asker:
         token = self.cloud.keystone.token(user)
-        return Asker(user.id, user.project, frozenset({"member"}), token)
+        return Asker(user.id, user.project, frozenset({"member", "reader"}), token)
 
     async def subscribe(self, user: User, *, queue: str = "jobs", **options: str) -> Subscription:
         """As the service does: first the trust, then the subscription."""
@@ -158,6 +158,16 @@ async def test_an_own_trust_can_be_named_and_is_not_deleted(desk: Desk, user: Us
 
     assert await desk.delegations().delete_unused() == 0
     assert ids(desk.cloud, user) == [trust_id]
+
+
+async def test_a_trust_with_more_roles_than_the_token_can_not_be_named(
+    desk: Desk, user: User
+) -> None:
+    desk.cloud.keystone.grant(user, "creator")
+    trust_id = desk.cloud.keystone.trust(user, desk.cloud.service, "member", "creator")
+
+    with pytest.raises(ValidationFailed, match="the roles creator, which your token does not have"):
+        await desk.subscribe(user, trust_id=trust_id)
 
 
 @pytest.mark.parametrize("trust_id", ["absent", "../../users", "a" * 65, "?x=1", ""])

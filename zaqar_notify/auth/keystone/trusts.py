@@ -87,6 +87,8 @@ class Trusts:
     async def check(self, trust_id: str, asker: Asker) -> None:
         """Refuse a trust that is not the asker's own, for the asker's project, to the service's user.
 
+        Its roles must be those of the asker's token, or fewer: the token may be made for less than its user may do.
+
         Raises:
             ValidationFailed: It is another's, or there is none.
             KeystoneUnavailable: Keystone gives no answer.
@@ -101,6 +103,11 @@ class Trusts:
             raise ValidationFailed(
                 "options: trust_id must name a trust of yours, for this project, to the service's user; "
                 "leave it out, and one is made"
+            )
+        if missing := {role.name for role in trust.roles} - asker.roles:
+            raise ValidationFailed(
+                f"options: trust_id names a trust with the roles {', '.join(sorted(missing))}, "
+                "which your token does not have"
             )
 
     async def token(self, trust_id: str) -> str:
@@ -150,11 +157,16 @@ class Trusts:
             raise KeystoneUnavailable(f"Keystone deletes no trust: HTTP {answer.status}")
 
 
+class _Role(msgspec.Struct):
+    name: str
+
+
 class _Trust(msgspec.Struct):
     id: str
     trustor_user_id: str
     trustee_user_id: str
     project_id: str | None = None
+    roles: list[_Role] = []
 
 
 def _path(trust_id: str) -> str:
