@@ -125,5 +125,11 @@ def _without_signature(service: Service, keystone: Keystone | None) -> Authentic
     if settings.auth == ("none",):
         return TrustedHeaders(settings)
     has_tokens = "token" in settings.auth or not settings.auth
-    tenants = KnownTokens(service.storage.control.tokens, service.clock) if has_tokens else None
+    tenants = None
+    if has_tokens:
+        tenants = KnownTokens(
+            service.storage.control.tokens,
+            service.clock,
+            most_waiting=settings.most_waiting_for_callers,
+        )
     return VerifiedTokens(tenants=tenants, keystone=keystone)

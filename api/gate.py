@@ -17,6 +17,7 @@ from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.delivery.installation import has_proof, installation_mark, is_own_delivery
 from zaqar_notify.errors import (
     NotifyError,
+    Overloaded,
     OwnDelivery,
     RateExceeded,
     RuleNotPermitted,
@@ -103,8 +104,12 @@ class Gate:
 
         Raises:
             NotifyError: The request's token or signature does not verify, or it is a delivery of ours.
+            Overloaded: Too many requests wait until their callers are known.
         """
-        caller = await surface.authenticator.authenticate(call)
+        try:
+            caller = await surface.authenticator.authenticate(call)
+        except Overloaded:
+            self._in_flight.refuse("callers", self._service.settings.most_waiting_for_callers)
         if caller.how in _UNPROVEN and is_own_delivery(call.headers, self._mark):
             raise OwnDelivery
         return caller

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import NoReturn
 
 from zaqar_notify.errors import Overloaded
 from zaqar_notify.rules.sharing import Budget
@@ -26,7 +27,7 @@ class InFlight:
     def __init__(
         self, *, most_requests: int, most_body_bytes: int, overloads: Counter[str]
     ) -> None:
-        """`overloads` counts refusals by reason: `requests` and `bodies`."""
+        """`overloads` counts refusals by reason: `requests`, `bodies` and `callers`."""
         self.requests = Budget(most_requests)
         self.bodies = Budget(most_body_bytes)
         self.unnamed = 0
@@ -44,15 +45,15 @@ class InFlight:
             Overloaded: There are too many.
         """
         if self.unnamed + self.requests.used >= self.requests.total:
-            self.refuse("requests", self.requests)
+            self.refuse("requests", self.requests.total)
         self.unnamed += 1
         return Admitted(self)
 
-    def refuse(self, reason: str, budget: Budget) -> None:
+    def refuse(self, reason: str, most: int) -> NoReturn:
         self._overloads[reason] += 1
         logger.warning(
             "A request is refused, because the process has too many under way",
-            extra={"action": "overloaded", "reason": reason, "most": budget.total},
+            extra={"action": "overloaded", "reason": reason, "most": most},
         )
         raise Overloaded
 
@@ -75,7 +76,7 @@ class Admitted:
         """
         in_flight = self._in_flight
         if not in_flight.requests.has_room_for(project):
-            in_flight.refuse("requests", in_flight.requests)
+            in_flight.refuse("requests", in_flight.requests.total)
         in_flight.unnamed -= 1
         in_flight.requests.take(project)
         self._project = project
@@ -90,7 +91,7 @@ class Admitted:
             return
         bodies, project = self._in_flight.bodies, self._project or ""
         if size > bodies.free or not bodies.has_room_for(project):
-            self._in_flight.refuse("bodies", bodies)
+            self._in_flight.refuse("bodies", bodies.total)
         bodies.take(project, size)
         self._body_bytes = size
 

@@ -160,7 +160,7 @@ class Metrics:
         self.quota_refusals: Counter[str] = Counter(dict.fromkeys(REFUSING, 0))
         """Refusals by quota: over a rate, or over a stored quota."""
         self.overloads: Counter[str] = Counter(
-            connections=0, idle=0, buffers=0, requests=0, bodies=0
+            connections=0, idle=0, buffers=0, requests=0, bodies=0, callers=0
         )
         """Connections and requests that were refused or ended because the process had too many."""
         self.in_flight: Callable[[], int] = lambda: 0

@@ -224,6 +224,36 @@ async def test_with_a_store_that_hangs_an_unknown_token_is_asked_to_come_again(
     assert (await api.get("/v2/", headers=bearer(known))).status == 200
 
 
+async def test_strangers_leave_room_for_callers_that_are_known(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def hang(digest: bytes) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    api = await start_api(auth="token", max_requests=8)
+    known = await make_token(api)
+    await api.get("/v2/", headers=bearer(known))
+    monkeypatch.setattr(api.service.storage.control.tokens, "find", hang)
+    strangers = [
+        asyncio.create_task(api.get("/v2/", headers=bearer(new_secret()))) for _ in range(16)
+    ]
+    await asked.wait()
+
+    assert (await api.get("/v2/", headers=bearer(known))).status == 200
+    refused, waiting = await asyncio.wait(strangers, timeout=0)
+
+    assert len(waiting) == 8 // 4
+    assert {(each.result().status, each.result().title) for each in refused} == {
+        (503, "Service temporarily unavailable")
+    }
+    assert api.service.metrics.overloads["callers"] == len(refused)
+    for each in waiting:
+        each.cancel()
+
+
 async def test_the_last_use_is_noted_once_a_minute(
     api: Api, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +263,7 @@ async def test_the_last_use_is_noted_once_a_minute(
 
     async def last_use_after(seconds: float) -> float | None:
         clock.advance(seconds=seconds)
-        finder = known_tokens.KnownTokens(tokens, clock)
+        finder = known_tokens.KnownTokens(tokens, clock, most_waiting=1)
         await finder.caller(token)
         await asyncio.gather(*finder._noting)
         [stored] = await tokens.list(None, marker=None, limit=2)

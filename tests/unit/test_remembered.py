@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from zaqar_notify.auth import Remembered
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import Overloaded, StorageUnavailable
 
 
 class Source:
@@ -28,13 +28,16 @@ class Source:
             raise StorageUnavailable("no answer")
         return self.values.get(key)
 
-    def remembered(self, most: int = 100, most_asking: int = 10) -> Remembered[str, str]:
+    def remembered(
+        self, most: int = 100, most_asking: int = 10, most_waiting: int | None = None
+    ) -> Remembered[str, str]:
         return Remembered(
             self.ask,
             seconds=3,
             unknown_seconds=1,
             most=most,
             most_asking=most_asking,
+            most_waiting=most_waiting,
             patience_seconds=0,
             now=lambda: self.seconds,
         )
@@ -201,6 +204,24 @@ async def test_a_flood_of_new_keys_asks_for_a_few_at_a_time_and_a_known_key_pass
     source.is_open.set()
     assert await refreshed == "1"
     assert await asyncio.gather(*flood) == [None] * 100
+
+
+@pytest.mark.parametrize("keys", [["x", "y", "z"], ["x", "x", "x"]])
+async def test_only_so_many_wait_for_new_keys_and_known_keys_go_on(keys: list[str]) -> None:
+    source = Source(a="1", x="2", y="2", z="2")
+    remembered = source.remembered(most_waiting=2)
+    await remembered.get("a")
+    source.is_open.clear()
+    waiting = [asyncio.create_task(remembered.get(key)) for key in keys[:2]]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Overloaded):
+        await remembered.get(keys[2])
+    assert await remembered.get("a") == "1"
+
+    source.is_open.set()
+    assert await asyncio.gather(*waiting) == ["2", "2"]
+    assert await remembered.get(keys[2]) == "2"
 
 
 async def test_what_is_forgotten_is_asked_for_again_and_an_answer_under_way_is_not_kept() -> None:

@@ -44,7 +44,8 @@ class KnownTokens:
     It belongs to one event loop.
     """
 
-    def __init__(self, tokens: Tokens, clock: Clock) -> None:
+    def __init__(self, tokens: Tokens, clock: Clock, *, most_waiting: int) -> None:
+        """`most_waiting` requests at once wait for the store to tell their callers."""
         self._tokens = tokens
         self._clock = clock
         self._known: Remembered[bytes, Holder] = Remembered(
@@ -53,6 +54,7 @@ class KnownTokens:
             unknown_seconds=UNKNOWN_SECONDS,
             most=MOST_KNOWN,
             most_asking=MOST_ASKING,
+            most_waiting=most_waiting,
         )
         self._noting: set[asyncio.Task[None]] = set()
 
@@ -61,6 +63,7 @@ class KnownTokens:
 
         Raises:
             StorageUnavailable: The store gave no answer, and the token was not seen before.
+            Overloaded: Too many requests with such tokens wait.
         """
         digest = digest_of(text)
         holder = self._known.fresh(digest)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from zaqar_notify.clock import running_seconds
-from zaqar_notify.errors import NotifyError
+from zaqar_notify.errors import NotifyError, Overloaded
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -22,6 +22,7 @@ class Remembered(Generic[Key, Value]):
       known answers: unknown keys push out no known one.
     - `most` bounds the answers of each sort. The answer that was asked for longest ago goes first.
     - At most `most_asking` new keys are asked for at the same time; others wait. Known keys do not wait for them.
+    - At most `most_waiting` callers wait for new keys; None: as many as come. Anybody can make up keys.
 
     It belongs to one event loop.
     """
@@ -34,6 +35,7 @@ class Remembered(Generic[Key, Value]):
         unknown_seconds: float,
         most: int,
         most_asking: int = 32,
+        most_waiting: int | None = None,
         patience_seconds: float = 1.0,
         now: Callable[[], float] = running_seconds,
     ) -> None:
@@ -42,6 +44,8 @@ class Remembered(Generic[Key, Value]):
         self._seconds = seconds
         self._unknown_seconds = unknown_seconds
         self._most = most
+        self._most_waiting = most_waiting
+        self._waiting = 0
         self._patience_seconds = patience_seconds
         self._now = now
         self._turns = asyncio.Semaphore(most_asking)
@@ -60,6 +64,7 @@ class Remembered(Generic[Key, Value]):
 
         Raises:
             NotifyError: The source gave no answer, and none is known.
+            Overloaded: Too many callers wait for new keys.
         """
         known = self._known.get(key)
         if known is not None:
@@ -68,13 +73,22 @@ class Remembered(Generic[Key, Value]):
         ask_at = self._unknown.get(key, 0.0)
         if self._now() < ask_at:
             return None
-        return await asyncio.shield(self._task(key))
+        return await self._new(key)
 
     def forget(self, key: Key) -> None:
         """Ask the source the next time, also if it is being asked now."""
         self._known.pop(key, None)
         self._unknown.pop(key, None)
         self._asking.pop(key, None)
+
+    async def _new(self, key: Key) -> Value | None:
+        if self._most_waiting is not None and self._waiting >= self._most_waiting:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._task(key))
+        finally:
+            self._waiting -= 1
 
     async def _again(self, key: Key, value: Value) -> Value | None:
         """The source's answer; `value` as long as it gives none. Only the caller that asks waits for it."""

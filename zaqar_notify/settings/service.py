@@ -145,6 +145,11 @@ class ServiceSettings(Section):
         description="Serve the operator's routes (/v2/health) too; keep such a process from clients.",
     )
 
+    @property
+    def most_waiting_for_callers(self) -> int:
+        """Requests that may wait at once for a source of tokens to tell their callers; there are two sources."""
+        return max(1, self.max_requests // 4)
+
     @cached_property
     def public_path(self) -> str:
         """The path of the public URL, which every link begins with: "" or "/messaging"."""

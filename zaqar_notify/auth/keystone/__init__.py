@@ -45,6 +45,7 @@ def open_keystone(settings: Settings) -> Keystone:
         account,
         cache_seconds=settings.keystone_cache_seconds,
         timeout_seconds=settings.keystone_timeout_seconds,
+        most_waiting=settings.most_waiting_for_callers,
         trust_targets=settings.trust_targets,
     )
 

@@ -53,9 +53,11 @@ class Keystone:
         *,
         cache_seconds: float,
         timeout_seconds: float,
+        most_waiting: int | None = None,
         trust_targets: Sequence[str] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`most_waiting` requests at once wait for Keystone to tell their callers; None: as many as come."""
         self._account = account
         self._now = now
         # For a token of our own, and then for the answer.
@@ -69,6 +71,7 @@ class Keystone:
             seconds=cache_seconds,
             unknown_seconds=UNKNOWN_SECONDS,
             most=MOST_KNOWN,
+            most_waiting=most_waiting,
         )
 
     @property
@@ -88,6 +91,7 @@ class Keystone:
 
         Raises:
             KeystoneUnavailable: Keystone gives no answer, and has not validated the token before.
+            Overloaded: Too many requests with new tokens wait.
         """
         # The usual request is spared the time-out, which costs as much as a tenth of a post.
         if service_token is None and _TOKEN.fullmatch(token):
