@@ -29,7 +29,13 @@ from api.resources import Resource
 from api.sending import send_answer
 from api.surfaces import Surface
 from api.turns import LARGE_BYTES, READ, Turns
-from zaqar_notify.errors import NotifyError, RateExceeded, ServiceStopping, StorageUnavailable
+from zaqar_notify.errors import (
+    KeyMissing,
+    NotifyError,
+    RateExceeded,
+    ServiceStopping,
+    StorageUnavailable,
+)
 from zaqar_notify.metrics import CALLER_GONE, OVER_RATE
 from zaqar_notify.operations.audit import note_request
 from zaqar_notify.service import Service
@@ -132,6 +138,8 @@ class SurfaceRoute(BaseRoute):
             await self._turns.of(call.project).unread(size, scope[READ])
 
     def _log_failure(self, error: Exception, exchange: Exchange) -> None:
+        if isinstance(error, KeyMissing):
+            return  # Logged where it was met; the store is well.
         if isinstance(error, StorageUnavailable):
             self._outage.note(error, exchange.facts())
         elif not isinstance(error, NotifyError | RequestRefused):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from zaqar_notify.errors import StorageUnavailable, SubscriptionLocked
+from zaqar_notify.errors import KeyMissing, StorageUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ async def until_answered(operation: Callable[[], Awaitable[T]], stop: Stop) -> T
         except StorageUnavailable as error:
             if stop.is_set():
                 raise
-            # A subscription that waits for its key is no outage: others are answered.
-            if not isinstance(error, SubscriptionLocked):
+            # What waits for its key is no outage: the rest is answered.
+            if not isinstance(error, KeyMissing):
                 stop.outage.met(error)
         else:
             stop.outage.over()

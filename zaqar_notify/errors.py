@@ -35,8 +35,9 @@ NotifyError
     ├── StorageDamaged          the file is gone, cut off or unreadable
     ├── StorageRefused          it refuses our account: password or rights
     ├── StorageLeaderless       no primary, or no majority to acknowledge
-    ├── EncryptionImpossible    the queue asks for it, and there is no key
-    └── SubscriptionLocked      its encryption key is missing, or damage
+    └── KeyMissing              of encryption; the store itself is well
+        ├── EncryptionImpossible    the queue asks for it, and there is no key
+        └── SubscriptionLocked      it can't be decrypted
 
 Those that only a request over HTTP can cause are in `api/refusals.py`. How each is answered is one
 table, `api/errors.py`. `StartRefused` is not among them: it
@@ -285,7 +286,11 @@ class StorageLeaderless(StorageUnavailable):
     )
 
 
-class EncryptionImpossible(StorageUnavailable):
+class KeyMissing(StorageUnavailable):
+    """A key of encryption is missing, or what it encrypted is damaged. This is no outage of the store."""
+
+
+class EncryptionImpossible(KeyMissing):
     for_clients = (
         "The queue encrypts its messages, and the service has no key for that; "
         "its operator must set ZAQAR_ENCRYPTION_KEYS."
@@ -297,7 +302,7 @@ class EncryptionImpossible(StorageUnavailable):
         )
 
 
-class SubscriptionLocked(StorageUnavailable):
+class SubscriptionLocked(KeyMissing):
     def __init__(self, reason: CannotDecrypt) -> None:
         super().__init__(f"A subscription can't be read. {reason}")
         self.for_clients = str(self)

@@ -96,7 +96,9 @@ async def test_what_can_t_be_decrypted_is_left_out_and_a_read_of_it_names_the_ke
     assert "'k0'" in refused.json["description"]
 
 
-async def test_a_post_is_refused_when_the_keys_are_gone(start_api: StartApi) -> None:
+async def test_a_post_is_refused_when_the_keys_are_gone(
+    start_api: StartApi, caplog: pytest.LogCaptureFixture
+) -> None:
     api = await start_api()
     ref = QueueRef(PROJECT, "orders")
     await api.service.storage.queues.create(ref, metadata=ENCRYPTED, now=START)
@@ -106,3 +108,6 @@ async def test_a_post_is_refused_when_the_keys_are_gone(start_api: StartApi) -> 
     assert refused.status == 503
     assert "ZAQAR_ENCRYPTION_KEYS" in refused.json["description"]
     assert (await api.get(f"{QUEUE}/messages?echo=true")).json["messages"] == []
+    told = [getattr(record, "action", "") for record in caplog.records]
+    assert "encryption_impossible" in told
+    assert "storage_unavailable" not in told

@@ -152,14 +152,17 @@ async def test_a_subscription_that_waits_for_its_key_holds_up_no_other_and_is_to
     await office.post(b'"waits"')
     await office.post(b'"goes"', queue=other)
 
+    def told() -> list[str]:
+        return [getattr(record, "action", "") for record in caplog.records]
+
     async with office.open(drain_seconds=0):
         await office.sink.received(1)
+        await until(lambda: "decryption_failed" in told())
 
     assert office.sink.bodies("http://open") == [b'"goes"']
     assert office.sink.bodies("http://locked") == []
-    told = [getattr(record, "action", "") for record in caplog.records]
-    assert told.count("decryption_failed") == 1
-    assert "storage_unavailable" not in told
+    assert told().count("decryption_failed") == 1
+    assert "storage_unavailable" not in told()
     office = await reopen(K2_AND_K1)
     office.clock.advance(seconds=3600)
     await office.work_off()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -16,6 +17,8 @@ from zaqar_notify.rules.jsontext import MAX_DEPTH
 from zaqar_notify.rules.limits import check_range
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Post
+
+logger = logging.getLogger(__name__)
 
 RELAY_CLIENT = "zaqar-notify"
 """The client id of messages that a queue subscription posted; it is no UUID."""
@@ -65,6 +68,11 @@ class QueuePost(Post):
         if self.refusal is not None:
             raise self.refusal
         if rules.get(ENCRYPT) and not self._settings.encryption_keys:
+            facts = {"project": self._ref.project, "queue": self._ref.name}
+            logger.error(
+                "A post is refused: its queue encrypts messages, and there is no key",
+                extra={"action": "encryption_impossible", **facts},
+            )
             raise EncryptionImpossible(self._ref.name)
         read = message_rules(rules, self._settings)
         if self.size > read.max_post_size:
