@@ -42,8 +42,9 @@ class Batch(msgspec.Struct, eq=False, frozen=True):
     @property
     def may_begin(self) -> bool:
         """False: other deliveries are parked for the receiver; a replay fetches these in their turn."""
-        is_notification = self.messages[0].kind is MessageType.NOTIFICATION
-        return not is_notification or self.receiver.subscription.replay_id is None
+        if self.receiver.subscription.replay_id is None:
+            return True
+        return self.messages[0].kind is not MessageType.NOTIFICATION
 
     def accepted(self) -> None:
         """Its attempts are one more part of the job."""

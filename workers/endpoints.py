@@ -80,7 +80,7 @@ class Endpoint:
 
     @property
     def has_room(self) -> bool:
-        return self.running < self.limit
+        return self.running < (1 if self.is_suspect else self._proven)
 
     def is_paused(self, now: float) -> bool:
         return now < self.wait_until

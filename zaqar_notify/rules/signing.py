@@ -45,10 +45,8 @@ def sign_webhook(secrets: Sequence[str], message_id: str, timestamp: int, payloa
     Source: Standard Webhooks 1.0.0, "Signature scheme".
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, payload)
-    return " ".join(
-        f"v1,{b64encode(hmac.digest(_key(secret), signed, 'sha256')).decode()}"
-        for secret in secrets
-    )
+    digests = [hmac.digest(_key(secret), signed, "sha256") for secret in secrets]
+    return " ".join([f"v1,{b64encode(digest).decode()}" for digest in digests])
 
 
 def is_signed(

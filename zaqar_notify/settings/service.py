@@ -135,7 +135,7 @@ class ServiceSettings(Section):
     )
     max_body_bytes: Count = Field(
         134_217_728,
-        description="Most bytes in one process of the bodies of requests being answered; more are answered 503, those of one project at three quarters.",
+        description="Most bytes in one process of the bodies of requests being answered, without those of up to 4 KiB; more are answered 503, those of one project at three quarters.",
     )
     shutdown_seconds: Annotated[float, Field(gt=0)] = Field(
         8, description="Time for requests and deliveries under way when asked to stop, seconds."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import apsw
 
@@ -34,8 +35,8 @@ class Appending:
         now: int,
     ) -> int:
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
-        rows = [(new_values(message, client_id, now), message.body) for message in messages]
-        first = self._insert(db, queue, rows)
+        values = [new_values(message, client_id, now) for message in messages]
+        first = self._insert(db, queue, values, [message.body for message in messages])
         visible = [message.delay for message in messages].count(0)
         if visible:
             self._database.after_commit.append(partial(self._watches.visible, queue.ref, visible))
@@ -48,22 +49,23 @@ class Appending:
     ) -> None:
         """Append messages of a queue of this salt to the dead-letter queue, under the ids they have."""
         queue = self._rows.need(db, to.queue)
-        self._insert(db, queue, [(moved_values(row, salt, to.ttl, now), row[BODY]) for row in rows])
+        values = [moved_values(row, salt, to.ttl, now) for row in rows]
+        self._insert(db, queue, values, [row[BODY] for row in rows])
         self._database.after_commit.append(partial(self._watches.visible, queue.ref, len(rows)))
 
     def _insert(
-        self, db: apsw.Connection, queue: QueueRow, rows: Sequence[tuple[Values, bytes]]
+        self,
+        db: apsw.Connection,
+        queue: QueueRow,
+        values: Sequence[Values],
+        bodies: Sequence[bytes],
     ) -> int:
         """Number rows in order at the end of the queue, and write them; the first one's position."""
-        serial, first = self._numbering.take(db, queue.ref, len(rows))
-        for start in range(0, len(rows), ROWS_PER_STATEMENT):
-            part = rows[start : start + ROWS_PER_STATEMENT]
-            states: list[object] = [queue.number, serial + start, first + start]
-            bodies: list[object] = [serial + start]
-            for values, body in part:
-                states += values
-                bodies.append(body)
-            insert_states, insert_bodies = inserts(len(part))
-            db.execute(insert_states, states)
-            db.execute(insert_bodies, bodies)
+        serial, first = self._numbering.take(db, queue.ref, len(bodies))
+        for start in range(0, len(bodies), ROWS_PER_STATEMENT):
+            part = slice(start, start + ROWS_PER_STATEMENT)
+            insert_states, insert_bodies = inserts(len(bodies[part]))
+            states = chain.from_iterable(values[part])
+            db.execute(insert_states, (queue.number, serial + start, first + start, *states))
+            db.execute(insert_bodies, (serial + start, *bodies[part]))
         return first

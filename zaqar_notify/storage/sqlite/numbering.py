@@ -50,22 +50,22 @@ class Numbering:
         serial = self._next_serial
         self._next_serial += count
         present_ms = self._start_ms + int((running_seconds() - self._started_at) * 1000)
-        serials, positions_until = self._reserving or (self._serials, self._positions_until)
-        if self._next_serial > serials or present_ms >= positions_until:
-            self._reserve(db, self._next_serial + RESERVED_SERIALS, present_ms + RESERVED_MS)
-        return serial, self._take_positions(ref, count, present_ms)
-
-    def _take_positions(self, ref: QueueRef, count: int, present_ms: int) -> int:
+        if self._next_serial > self._serials or present_ms >= self._positions_until:
+            self._reserve(db, present_ms)
         present = present_ms * POSITIONS_PER_MS + self._offset
         if present != self._present:
             self._present = present
             self._next = {queue: end for queue, end in self._next.items() if end > present}
         first = self._next.get(ref, present)
         self._next[ref] = first + count
-        return first
+        return serial, first
 
-    def _reserve(self, db: apsw.Connection, serials: int, positions_until: int) -> None:
-        self._reserving = serials, positions_until
+    def _reserve(self, db: apsw.Connection, present_ms: int) -> None:
+        """Reserve more, if this transaction has not done so."""
+        serials, positions_until = self._reserving or (0, 0)
+        if self._next_serial <= serials and present_ms < positions_until:
+            return
+        self._reserving = self._next_serial + RESERVED_SERIALS, present_ms + RESERVED_MS
         db.execute("UPDATE numbering SET serials = ?, positions_until = ?", self._reserving)
 
     def _ended(self, committed: bool) -> None:
