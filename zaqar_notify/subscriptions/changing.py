@@ -1,4 +1,4 @@
-"""Operations on subscriptions.
+"""Making, changing, confirming and deleting subscriptions.
 
 A change or a confirmation enables a subscription again that was disabled because its receiver wanted no
 more deliveries. The deliveries that were held meanwhile are then made.
@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
 from zaqar_notify.clock import new_ordered_id
@@ -19,11 +18,7 @@ from zaqar_notify.confirmations import ConfirmAt, ask, asks_to_confirm
 from zaqar_notify.delivery import (
     InternalMessage,
     InternalPost,
-    Undelivered,
-    WrittenLater,
-    read_undelivered,
     replay_job,
-    say_written_later,
     signed_paths,
 )
 from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl, check_use
@@ -31,33 +26,15 @@ from zaqar_notify.delivery.trusts import Asker, with_trust, without_trust
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
     Conflict,
-    SubscriptionDoesNotExist,
     SubscriptionExists,
     SubscriptionNotChanged,
-    WebhooksNotSigned,
 )
-from zaqar_notify.models import JsonObject, Message, MessageType, QueueRef, Subscription
-from zaqar_notify.rules.limits import check_limit
-from zaqar_notify.rules.signing import rotate, webhook_secrets
+from zaqar_notify.models import JsonObject, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
-from zaqar_notify.storage.internal import undelivered_ref
+from zaqar_notify.subscriptions.reading import get
 
 Check: TypeAlias = Callable[[Subscription], None]
 """Raises an error if a subscription may not be changed in its present state."""
-
-
-class GivenUp(msgspec.Struct, frozen=True):
-    """A delivery that was given up; `id` is its position in the list of them."""
-
-    id: str
-    record: Undelivered
-
-
-class SigningSecret(msgspec.Struct, frozen=True):
-    """The secret that signs a subscription's webhooks; former ones sign too, until their overlap ends."""
-
-    current: str
-    former: list[str]
 
 
 async def create(
@@ -136,27 +113,6 @@ def renewal(wanted: Subscription) -> Callable[[Subscription], Subscription]:
         )
 
     return renew
-
-
-async def get(service: Service, ref: QueueRef, subscription_id: str) -> Subscription:
-    now = service.clock.now()
-    subscription = await service.storage.subscriptions.get(ref, subscription_id, now=now)
-    if subscription is None:
-        raise SubscriptionDoesNotExist(ref.name, subscription_id)
-    return subscription
-
-
-async def list_subscriptions(
-    service: Service, ref: QueueRef, *, marker: str | None, limit: int | None
-) -> list[Subscription]:
-    """Subscriptions in order of creation, after the one with id `marker`."""
-    most = service.settings.max_subscriptions_per_page
-    return await service.storage.subscriptions.list(
-        ref,
-        marker=marker,
-        limit=check_limit(limit, most=most, unit="subscriptions"),
-        now=service.clock.now(),
-    )
 
 
 async def change(
@@ -248,59 +204,6 @@ async def delete(service: Service, ref: QueueRef, subscription_id: str) -> None:
     await service.storage.subscriptions.delete(ref, subscription_id)
 
 
-async def secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:
-    """The secret that signs the subscription's webhooks.
-
-    Raises:
-        WebhooksNotSigned: This service has no master key.
-    """
-    return _secret(service, await get(service, ref, subscription_id))
-
-
-async def rotate_secret(service: Service, ref: QueueRef, subscription_id: str) -> SigningSecret:
-    """Make a new secret; for a while the former ones sign beside it, each until its own overlap ends.
-
-    Raises:
-        WebhooksNotSigned: This service has no master key.
-        ValidationFailed: As many as may sign at once do already.
-    """
-    if not service.settings.webhook_secret.get_secret_value():
-        raise WebhooksNotSigned
-    now = service.clock.now()
-    overlap_seconds = service.settings.webhook_secret_overlap_seconds
-
-    def rotated(subscription: Subscription) -> Subscription:
-        return rotate(subscription, now=now, overlap_seconds=overlap_seconds)
-
-    subscriptions = service.storage.subscriptions
-    return _secret(service, await subscriptions.update(ref, subscription_id, rotated, now=now))
-
-
-async def undelivered(
-    service: Service,
-    ref: QueueRef,
-    subscription_id: str,
-    *,
-    marker: str | None,
-    limit: int | None,
-) -> list[GivenUp]:
-    """The deliveries to this subscription that were given up, oldest first."""
-    limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="deliveries")
-    subscription = await get(service, ref, subscription_id)
-    page = await service.storage.store_of(ref).messages.page(
-        undelivered_ref(subscription.id), marker=marker, limit=limit, now=service.clock.now()
-    )
-    return [given_up for message in page.messages if (given_up := _given_up(message))]
-
-
-def _given_up(message: Message) -> GivenUp | None:
-    try:
-        return GivenUp(message.id, read_undelivered(message.body))
-    except WrittenLater as later:
-        say_written_later(later.version)
-        return None
-
-
 async def _with_trust(service: Service, wanted: Subscription, asker: Asker | None) -> Subscription:
     return await with_trust(
         wanted, kinds=service.kinds, delegations=service.delegations, asker=asker
@@ -351,16 +254,3 @@ async def _send(service: Service, ref: QueueRef, record: InternalMessage) -> Non
     owed = InternalPost([message], project=ref.project)
     await service.storage.store_of(ref).messages.post(internal, owed, now=service.clock.now())
     service.doorbell.ring(service.partition_of(ref))
-
-
-def _secret(service: Service, subscription: Subscription) -> SigningSecret:
-    settings = service.settings
-    secrets = webhook_secrets(
-        settings.webhook_secret.get_secret_value(),
-        subscription,
-        now=service.clock.now(),
-        overlap_seconds=settings.webhook_secret_overlap_seconds,
-    )
-    if not secrets:
-        raise WebhooksNotSigned
-    return SigningSecret(secrets[0], secrets[1:])
