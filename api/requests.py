@@ -33,8 +33,8 @@ class Call:
     """One request to a resource.
 
     When the resource requires identity, the gate sets `caller`, and the surface sets `project` and
-    `client_id`, and `ref` if the path names a queue. `names` are the path's parameters. `path`
-    lacks the prefix of the public URL; links have the prefix. `fault` is an error in the headers
+    `client_id`, and `ref` if the path names a queue. `wire` is the prefix of the surface. `names`
+    are the path's parameters. `path` lacks the prefix of the public URL; links have it. `fault` is an error in the headers
     that refuses the request on every path. `turn` is the turn of a reading request. `is_waiting`:
     the request is a long poll. `needs_project`: the operation is about one project.
     """
@@ -44,6 +44,7 @@ class Call:
     project: str
     client_id: str
     ref: QueueRef
+    wire: str = ""
     turn: Turn | None = None
     fault: HeaderInvalid | None = None
     warnings: Sequence[str] = ()

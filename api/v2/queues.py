@@ -1,33 +1,30 @@
-"""Queues: create, show, list, change, delete, statistics, purge, share."""
+"""Queues: show, list, change, purge, share; `api.zaqar.queues` has the rest."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from http import HTTPStatus
 
-import orjson
-
-from api.answers import NO_CONTENT, Answer, at, document
+from api.answers import NO_CONTENT, Answer, document
 from api.refusals import UnsupportedPatchType
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2 import schemas
-from api.v2.bodies import read_metadata, read_resource_types
-from api.v2.examples import MESSAGE_ID
+from api.v2.bodies import read_resource_types
 from api.v2.json_patch import PATCH_TYPE, read_patch
-from api.v2.links import next_links, queue_href, queue_path
-from api.v2.query import Query
-from api.v2.shapes import age, instant, message_href
 from api.v2.share import read_share
+from api.zaqar import queues as common
+from api.zaqar.links import queue_href
+from api.zaqar.query import Query
+from api.zaqar.queues import METADATA
+from api.zaqar.schemas import Link
 from zaqar_notify import queues
 from zaqar_notify.auth.confinement import check_all_queues, check_queue
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
-from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, shown, warn_of_combinations
-from zaqar_notify.models import JsonObject, OldestNewest
+from zaqar_notify.metadata import DEAD_LETTER_QUEUE, shown, warn_of_combinations
+from zaqar_notify.models import JsonObject, Queue
 from zaqar_notify.rules.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.rules.signing import wire_instant
-from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.service import Service
 
 MAX_FILTERS = 20
@@ -36,16 +33,6 @@ MAX_SMALL_BODY = 65536
 
 _LIST_PARAMETERS = frozenset(("marker", "limit", "detailed", "name", "with_count"))
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
-
-
-async def create(service: Service, call: Call) -> Answer:
-    body = await call.body(service.settings.max_queue_metadata)
-    metadata = read_metadata(body)
-    check_queue(call.caller, metadata.get(DEAD_LETTER_QUEUE))
-    created = await queues.create(service, call.ref, metadata)
-    _warn_of_unread(metadata, call.warn)
-    warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
-    return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.href)
 
 
 async def show(service: Service, call: Call) -> Answer:
@@ -62,14 +49,11 @@ async def patch(service: Service, call: Call) -> Answer:
         if each.key == DEAD_LETTER_QUEUE:
             check_queue(call.caller, each.value)
     metadata = await queues.patch(service, call.ref, operations)
-    _warn_of_unread({each.key: each.value for each in operations if each.op != "remove"}, call.warn)
+    common.warn_of_unread(
+        {each.key: each.value for each in operations if each.op != "remove"}, call.warn
+    )
     warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
     return document(shown(metadata, service.settings))
-
-
-async def delete(service: Service, call: Call) -> Answer:
-    await queues.delete(service, call.ref)
-    return NO_CONTENT
 
 
 async def list_queues(service: Service, call: Call) -> Answer:
@@ -85,40 +69,14 @@ async def list_queues(service: Service, call: Call) -> Answer:
         metadata_equals=_filters(query.sent),
         with_count=query.boolean("with_count"),
     )
-    listed = []
-    for queue in found.queues:
-        item: JsonObject = {
-            "name": queue.ref.name,
-            "href": queue_path(queue.ref.name, call.prefix),
-        }
-        if detailed:
-            item["metadata"] = shown(queue.metadata, service.settings)
-        listed.append(item)
-    marker = found.queues[-1].ref.name if found.queues else None
-    page: JsonObject = {
-        "queues": listed,
-        "links": orjson.Fragment(next_links(call.href, query.sent, marker)),
-    }
+
+    def metadata_of(queue: Queue) -> JsonObject:
+        return shown(queue.metadata, service.settings)
+
+    page = common.page(call, query, found.queues, metadata_of if detailed else None)
     if found.count is not None:
         page["count"] = found.count
     return document(page)
-
-
-async def stats(service: Service, call: Call) -> Answer:
-    found = await queues.stats(service, call.ref)
-    messages: JsonObject = {"claimed": found.claimed, "free": found.free, "total": found.total}
-    now = service.clock.now()
-
-    def end(one: OldestNewest) -> JsonObject:
-        return {
-            "age": age(one.posted_at, now),
-            "created": instant(service.clock.on_host(one.posted_at)),
-            "href": message_href(queue_href(call), one.id),
-        }
-
-    if found.oldest is not None and found.newest is not None:
-        messages |= {"oldest": end(found.oldest), "newest": end(found.newest)}
-    return document({"messages": messages})
 
 
 async def purge(service: Service, call: Call) -> Answer:
@@ -156,11 +114,6 @@ async def revoke_shares(service: Service, call: Call) -> Answer:
     return NO_CONTENT
 
 
-def _warn_of_unread(metadata: JsonObject, warn: Warn) -> None:
-    warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
-    warn_of_policy(metadata, warn=warn)
-
-
 def _filters(sent: Iterable[tuple[str, str]]) -> JsonObject:
     """Filters by metadata: the unknown parameters. Several values of one are alternatives."""
     filters: dict[str, list[object]] = {}
@@ -179,20 +132,6 @@ def _value(text: str) -> object:
     return text
 
 
-METADATA = schemas.Metadata(
-    max_messages_post_size=262144,
-    default_message_ttl=3600,
-    default_message_delay=0,
-    dead_letter_queue=None,
-    dead_letter_queue_messages_ttl=None,
-    max_claim_count=None,
-    enable_encrypt_messages=False,
-)
-
-END = schemas.End(
-    age=40, created="2026-11-20T19:17:57Z", href=f"/v2/queues/demo/messages/{MESSAGE_ID}"
-)
-
 RESOURCES = (
     Resource(
         "/v2/queues",
@@ -206,7 +145,7 @@ RESOURCES = (
                         "A page, by name",
                         schemas.QueuePage(
                             [schemas.Queue("demo", "/v2/queues/demo", METADATA)],
-                            [schemas.Link("next", "/v2/queues?detailed=true&marker=demo")],
+                            [Link("next", "/v2/queues?detailed=true&marker=demo")],
                             count=1,
                         ),
                     )
@@ -215,9 +154,7 @@ RESOURCES = (
                 "top-level key with that value. Several must all match; several values of one are "
                 "alternatives.",
                 query=(
-                    Parameter("marker", "Begin after this name.", str, "demo"),
-                    Parameter("limit", "Queues in the page, 1 to 20.", schemas.Limit, 10),
-                    Parameter("detailed", "Include the metadata.", bool, False),
+                    *common.PAGE,
                     Parameter("name", "Only queues with this text in their name.", str, "dem"),
                     Parameter(
                         "with_count",
@@ -232,17 +169,7 @@ RESOURCES = (
     Resource(
         "/v2/queues/{queue_name}",
         {
-            "PUT": Operation(
-                create,
-                "queues:create",
-                "Create a queue",
-                {
-                    201: Reply("Created", location="/v2/queues/demo"),
-                    204: Reply("It exists, and keeps its metadata", location="/v2/queues/demo"),
-                },
-                description="Needed only for a queue with metadata of its own.",
-                body=Body(schemas.Metadata(default_message_ttl=600), required=False),
-            ),
+            "PUT": common.creating("/v2"),
             "GET": Operation(
                 show,
                 "queues:get",
@@ -265,30 +192,10 @@ RESOURCES = (
                     UnsupportedPatchType(PATCH_TYPE),
                 ),
             ),
-            "DELETE": Operation(
-                delete,
-                "queues:delete",
-                "Delete a queue with its messages and claims",
-                {204: Reply("Deleted, or there was none; its subscriptions stay")},
-            ),
+            "DELETE": common.DELETE,
         },
     ),
-    Resource(
-        "/v2/queues/{queue_name}/stats",
-        {
-            "GET": Operation(
-                stats,
-                "queues:stats",
-                "Count a queue's messages",
-                {
-                    200: Reply(
-                        "`oldest` and `newest` are absent when there are none",
-                        schemas.Stats(schemas.Counts(2, 11, 13, oldest=END, newest=END)),
-                    )
-                },
-            )
-        },
-    ),
+    common.stats_resource("/v2"),
     Resource(
         "/v2/queues/{queue_name}/purge",
         {

@@ -12,10 +12,11 @@ from api.refusals import SubscriptionNotConfirmed
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2 import schemas
-from api.v2.examples import MESSAGE_ID, SUBSCRIPTION_ID
-from api.v2.links import confirmation_path, next_links, queue_href
-from api.v2.query import Query
 from api.v2.shapes import given_up, subscription
+from api.zaqar.examples import MESSAGE_ID, SUBSCRIPTION_ID
+from api.zaqar.links import next_links, queue_href
+from api.zaqar.query import Query
+from api.zaqar.schemas import Limit, Link
 from zaqar_notify import subscriptions
 from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.delivery.subscribers import check_ttl, subscribed_queue, warn_of_options
@@ -25,7 +26,7 @@ from zaqar_notify.errors import (
     SubscriptionNotChanged,
     ValidationFailed,
 )
-from zaqar_notify.models import JsonObject
+from zaqar_notify.models import JsonObject, Subscription
 from zaqar_notify.rules.jsontext import read_json
 from zaqar_notify.rules.limits import MIN_SECONDS
 from zaqar_notify.rules.unread import Warn, warn_of_fields
@@ -140,6 +141,12 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
     )
 
 
+def confirmation_path(subscription: Subscription) -> str:
+    """The path that confirms a subscription, below the public URL."""
+    queue = subscription.queue.name
+    return f"/v2/queues/{queue}/subscriptions/{subscription.id}/confirm"
+
+
 def _check_subscriber(call: Call, asked: JsonObject) -> None:
     """Refuse a subscriber that is a queue out of the caller's reach."""
     subscriber = asked.get("subscriber")
@@ -251,13 +258,13 @@ RESOURCES = (
                         "A page, in order of creation",
                         schemas.SubscriptionPage(
                             [SUBSCRIPTION],
-                            [schemas.Link("next", f"{SUBSCRIPTIONS}?marker={SUBSCRIPTION_ID}")],
+                            [Link("next", f"{SUBSCRIPTIONS}?marker={SUBSCRIPTION_ID}")],
                         ),
                     )
                 },
                 query=(
                     Parameter("marker", "Begin after this subscription.", str, SUBSCRIPTION_ID),
-                    Parameter("limit", "Subscriptions in the page, 1 to 20.", schemas.Limit, 10),
+                    Parameter("limit", "Subscriptions in the page, 1 to 20.", Limit, 10),
                 ),
             ),
         },
@@ -342,7 +349,7 @@ RESOURCES = (
                         schemas.UndeliveredPage(
                             [UNDELIVERED],
                             [
-                                schemas.Link(
+                                Link(
                                     "next",
                                     f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}/undelivered?marker={MESSAGE_ID}",
                                 )
@@ -352,7 +359,7 @@ RESOURCES = (
                 },
                 query=(
                     Parameter("marker", "Begin after this record.", str, MESSAGE_ID),
-                    Parameter("limit", "Records in the page, 1 to 20.", schemas.Limit, 10),
+                    Parameter("limit", "Records in the page, 1 to 20.", Limit, 10),
                 ),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             )

@@ -12,10 +12,10 @@ from api.answers import NO_CONTENT, Answer
 from api.documents import read_document
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
-from api.v2 import schemas
-from api.v2.links import next_links
-from api.v2.query import Query
-from api.v2.shapes import instant
+from api.zaqar import schemas
+from api.zaqar.links import next_links
+from api.zaqar.query import Query
+from api.zaqar.shapes import instant
 from zaqar_notify.auth import tokens
 from zaqar_notify.auth.tokens import AskedToken
 from zaqar_notify.clock import Clock

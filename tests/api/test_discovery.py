@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from api.v2.discovery import home
+from api.v2.discovery import ALL_ENTRIES
+from api.zaqar.home import home
 from tests.api.conftest import Api
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
@@ -36,7 +37,7 @@ async def test_the_home_document_is_json_home(api: Api, path: str) -> None:
 
 
 async def test_the_home_document_names_what_accepts_a_post() -> None:
-    resources = home("")["resources"]
+    resources = home("", "/v2", ALL_ENTRIES)["resources"]
     posting = {name for name, entry in resources.items() if "accept-post" in entry["hints"]}
 
     assert posting == {

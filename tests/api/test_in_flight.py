@@ -13,7 +13,7 @@ from api.requests import Call
 from api.resources import UNGUARDED, Operation, Resource
 from api.resources import Reply as Documented
 from api.surfaces import Surface
-from api.v2.admission import admit
+from api.zaqar.admission import admit
 from tests.api.added import add_surface
 from tests.api.conftest import Api, Reply, StartApi
 from tests.samples import Samples

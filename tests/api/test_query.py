@@ -7,8 +7,8 @@ import json
 import pytest
 
 from api.refusals import ParameterInvalid
-from api.v2.links import next_links
-from api.v2.query import Query
+from api.zaqar.links import next_links
+from api.zaqar.query import Query
 from zaqar_notify.errors import ValidationFailed
 
 

@@ -18,7 +18,7 @@ from api.errors import answer_to
 from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
 from api.surfaces import Surface
-from api.v2.admission import admit
+from api.zaqar.admission import admit
 from tests.api.added import Everybody, add_surface
 from tests.api.conftest import Api, StartApi
 from zaqar_notify.auth import Policy

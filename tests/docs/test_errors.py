@@ -9,7 +9,7 @@ from api import errors as answers
 from api import headers, refusals, requests
 from api.errors import response_for
 from api.refusals import HeaderInvalid
-from api.v2 import admission, messages
+from api.zaqar import admission, messages
 from tests.docs.pages import named, read, rows, section
 from zaqar_notify import errors
 from zaqar_notify.errors import NotifyError

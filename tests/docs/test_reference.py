@@ -9,7 +9,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from api.v2 import bodies, schemas
+from api.v2.schemas import NewSubscription
+from api.zaqar import bodies, schemas
 from sinks import headers
 from sinks.letter import write_letter
 from sinks.webhook import POST_DATA_GROWTH
@@ -57,7 +58,7 @@ def test_every_field_is_listed() -> None:
     assert set(_table("### Shown")) == popped
     assert set(_table("## Queue metadata")) == set(metadata.KNOWN_KEYS)
     assert set(_table("## Claim fields")) == set(bodies.ClaimBody.__struct_fields__)
-    assert set(_table("## Subscription fields")) == set(schemas.NewSubscription.__struct_fields__)
+    assert set(_table("## Subscription fields")) == set(NewSubscription.__struct_fields__)
     assert set(_table("## Retry policy")) == set(RetryPolicy.__struct_fields__)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from api.answers import NO_CONTENT, Answer, document
 from api.requests import Call
 from api.resources import Operation, Reply, Resource
-from api.v2 import schemas
+from api.zaqar import schemas
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.service import Service
 
@@ -41,26 +41,25 @@ async def health(service: Service, call: Call) -> Answer:
 
 _SUCCEEDED = schemas.OperationStatus(succeeded=True, seconds=0.0021, ref=None)
 
-RESOURCES = (
-    Resource(
-        "/v2/ping",
-        {
-            "GET": Operation(
-                ping,
-                "ping:get",
-                "Ask whether the store answers",
-                {204: Reply("It does"), 503: Reply("It does not")},
-            ),
-            "HEAD": Operation(
-                is_running, "ping:get", "Ask whether the service answers", {204: Reply("It does")}
-            ),
-        },
-    ),
+PING = Operation(
+    ping,
+    "ping:get",
+    "Ask whether the store answers",
+    {204: Reply("It does"), 503: Reply("It does not")},
+)
+IS_RUNNING = Operation(
+    is_running, "ping:get", "Ask whether the service answers", {204: Reply("It does")}
 )
 
-ADMIN_RESOURCES = (
-    Resource(
-        "/v2/health",
+
+def ping_resource(wire: str) -> Resource:
+    return Resource(f"{wire}/ping", {"GET": PING, "HEAD": IS_RUNNING})
+
+
+def health_resource(wire: str) -> Resource:
+    """The operator's view of the store."""
+    return Resource(
+        f"{wire}/health",
         {
             "GET": Operation(
                 health,
@@ -84,5 +83,4 @@ ADMIN_RESOURCES = (
         },
         is_signable=False,
         needs_project=False,
-    ),
-)
+    )

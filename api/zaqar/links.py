@@ -1,4 +1,4 @@
-"""Links to a queue, to a confirmation and to the next page."""
+"""Links to a queue and to the next page."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 from api.requests import Call
-from api.v2.query import FALSE, TRUE
-from zaqar_notify.models import Subscription
+from api.zaqar.query import FALSE, TRUE
 
 _BOOLEANS = frozenset(("detailed", "with_count", "echo", "include_claimed", "include_delayed"))
 
 
 def queue_href(call: Call) -> str:
     """A link to the queue that the request's path names."""
-    return queue_path(call.ref.name, call.prefix)
-
-
-def queue_path(name: str, prefix: str = "") -> str:
-    """The path of a queue, after the prefix of the public URL."""
-    return f"{prefix}/v2/queues/{name}"
-
-
-def confirmation_path(subscription: Subscription) -> str:
-    """The path that confirms a subscription, below the public URL."""
-    return f"{queue_path(subscription.queue.name)}/subscriptions/{subscription.id}/confirm"
+    return f"{call.prefix}{call.wire}/queues/{call.ref.name}"
 
 
 def next_links(path: str, sent: Iterable[tuple[str, str]], marker: str | None) -> bytes:

@@ -1,4 +1,4 @@
-"""The part of the documentation that all resources of version 2 share."""
+"""The part of the documentation that all resources of the Zaqar API share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from api.errors import RESPONSES, Error
 from api.refusals import NotAcceptable, ParameterInvalid
 from api.resources import Parameter
 from api.surfaces import Documented
-from api.v2.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
+from api.zaqar.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
 from zaqar_notify.errors import QUEUE_NAME_RULE
 
 CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"

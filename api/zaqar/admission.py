@@ -1,4 +1,4 @@
-"""The checks of version 2 on the head of each request."""
+"""The checks of the Zaqar API on the head of each request."""
 
 from __future__ import annotations
 

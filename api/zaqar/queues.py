@@ -1,0 +1,137 @@
+"""Queues: what is the same in several versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+
+import orjson
+
+from api.answers import NO_CONTENT, Answer, at, document
+from api.requests import Call
+from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.zaqar import schemas
+from api.zaqar.bodies import read_metadata
+from api.zaqar.examples import MESSAGE_ID
+from api.zaqar.links import next_links, queue_href
+from api.zaqar.query import Query
+from api.zaqar.shapes import age, instant, message_href
+from zaqar_notify import queues
+from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, warn_of_combinations
+from zaqar_notify.models import JsonObject, OldestNewest, Queue
+from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
+from zaqar_notify.service import Service
+
+
+async def create(service: Service, call: Call) -> Answer:
+    body = await call.body(service.settings.max_queue_metadata)
+    metadata = read_metadata(body)
+    check_queue(call.caller, metadata.get(DEAD_LETTER_QUEUE))
+    created = await queues.create(service, call.ref, metadata)
+    warn_of_unread(metadata, call.warn)
+    warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
+    return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.href)
+
+
+async def delete(service: Service, call: Call) -> Answer:
+    await queues.delete(service, call.ref)
+    return NO_CONTENT
+
+
+def page(
+    call: Call,
+    query: Query,
+    found: Iterable[Queue],
+    metadata_of: Callable[[Queue], JsonObject] | None,
+) -> JsonObject:
+    """`{"queues": […], "links": […]}`.
+
+    Args:
+        metadata_of: The metadata as the version shows it; None leaves it out.
+    """
+    listed: list[JsonObject] = []
+    for queue in found:
+        name = queue.ref.name
+        item: JsonObject = {"name": name, "href": f"{call.prefix}{call.wire}/queues/{name}"}
+        if metadata_of is not None:
+            item["metadata"] = metadata_of(queue)
+        listed.append(item)
+    marker = listed[-1]["name"] if listed else None
+    links = orjson.Fragment(next_links(call.href, query.sent, marker))
+    return {"queues": listed, "links": links}
+
+
+async def stats(service: Service, call: Call) -> Answer:
+    found = await queues.stats(service, call.ref)
+    messages: JsonObject = {"claimed": found.claimed, "free": found.free, "total": found.total}
+    now = service.clock.now()
+
+    def end(one: OldestNewest) -> JsonObject:
+        return {
+            "age": age(one.posted_at, now),
+            "created": instant(service.clock.on_host(one.posted_at)),
+            "href": message_href(queue_href(call), one.id),
+        }
+
+    if found.oldest is not None and found.newest is not None:
+        messages |= {"oldest": end(found.oldest), "newest": end(found.newest)}
+    return document({"messages": messages})
+
+
+def warn_of_unread(metadata: JsonObject, warn: Warn) -> None:
+    warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
+    warn_of_policy(metadata, warn=warn)
+
+
+METADATA = schemas.Metadata(
+    max_messages_post_size=262144,
+    default_message_ttl=3600,
+    default_message_delay=0,
+    dead_letter_queue=None,
+    dead_letter_queue_messages_ttl=None,
+    max_claim_count=None,
+    enable_encrypt_messages=False,
+)
+
+PAGE = (
+    Parameter("marker", "Begin after this name.", str, "demo"),
+    Parameter("limit", "Queues in the page, 1 to 20.", schemas.Limit, 10),
+    Parameter("detailed", "Include the metadata.", bool, False),
+)
+
+DELETE = Operation(
+    delete,
+    "queues:delete",
+    "Delete a queue with its messages and claims",
+    {204: Reply("Deleted, or there was none; its subscriptions stay")},
+)
+
+
+def creating(wire: str) -> Operation:
+    """The operation that creates a queue."""
+    location = f"{wire}/queues/demo"
+    return Operation(
+        create,
+        "queues:create",
+        "Create a queue",
+        {
+            201: Reply("Created", location=location),
+            204: Reply("It exists, and keeps its metadata", location=location),
+        },
+        description="Needed only for a queue with metadata of its own.",
+        body=Body(schemas.Metadata(default_message_ttl=600), required=False),
+    )
+
+
+def stats_resource(wire: str) -> Resource:
+    """The statistics of a queue."""
+    end = schemas.End(
+        age=40, created="2026-11-20T19:17:57Z", href=f"{wire}/queues/demo/messages/{MESSAGE_ID}"
+    )
+    counts = schemas.Counts(2, 11, 13, oldest=end, newest=end)
+    replies = {
+        200: Reply("`oldest` and `newest` are absent when there are none", schemas.Stats(counts))
+    }
+    counting = Operation(stats, "queues:stats", "Count a queue's messages", replies)
+    return Resource(f"{wire}/queues/{{queue_name}}/stats", {"GET": counting})

@@ -1,0 +1,163 @@
+"""Bodies that several versions have, as types, from which the documentation makes schemas and examples.
+
+Their docstrings are descriptions in the OpenAPI document. Hot routes read and write bytes, and the
+tests check every answer against these types. `api.zaqar.bodies` and its neighbours read the bodies of
+requests, and refuse them with sentences of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Seconds = Annotated[int, Meta(ge=0)]
+Limit = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Exact(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An object with no other fields."""
+
+
+class Posted(Exact):
+    """Links to the posted messages, in their order."""
+
+    resources: list[str]
+
+
+class Message(Exact):
+    """A message of a queue; of a claimed one, `href` ends in its claim's id."""
+
+    id: str
+    href: str
+    ttl: Seconds
+    age: Seconds
+    body: Any
+    checksum: str | UnsetType = UNSET
+
+
+class PoppedMessage(Exact):
+    """A message that was removed, with the number of claims that it had been under."""
+
+    id: str
+    ttl: Seconds
+    age: Seconds
+    body: Any
+    claim_id: None
+    claim_count: Count
+    checksum: str | UnsetType = UNSET
+
+
+class Link(Exact):
+    """Where a listing goes on."""
+
+    rel: Literal["next"]
+    href: str
+
+
+class MessagePage(Exact):
+    """Messages, and where the page after them is. Messages that were asked for by id have no links."""
+
+    messages: list[Message]
+    links: list[Link] | UnsetType = UNSET
+
+
+class PoppedMessages(Exact):
+    """Messages that were removed and returned."""
+
+    messages: list[PoppedMessage]
+
+
+class ClaimedMessages(Exact):
+    """The messages of a new claim, oldest first."""
+
+    messages: list[Message]
+
+
+class Claim(Exact):
+    """A claim, with the messages that it still holds."""
+
+    age: Seconds
+    ttl: Seconds
+    messages: list[Message]
+    href: str
+
+
+class Metadata(Struct, omit_defaults=True, rename="_{}".format):
+    """A queue's metadata: any fields of its owner's, beside the reserved ones."""
+
+    max_messages_post_size: int | UnsetType | None = UNSET
+    default_message_ttl: int | UnsetType | None = UNSET
+    default_message_delay: int | UnsetType | None = UNSET
+    dead_letter_queue: str | UnsetType | None = UNSET
+    dead_letter_queue_messages_ttl: int | UnsetType | None = UNSET
+    max_claim_count: int | UnsetType | None = UNSET
+    enable_encrypt_messages: bool | UnsetType | None = UNSET
+    retry_policy: dict[str, Any] | UnsetType | None = UNSET
+    flavor: Any | UnsetType = UNSET
+
+
+class End(Exact):
+    """The oldest or the newest message."""
+
+    age: Seconds
+    created: str
+    href: str
+
+
+class Counts(Exact):
+    """How many messages there are; without any, there is neither an oldest nor a newest one."""
+
+    claimed: Count
+    free: Count
+    total: Count
+    oldest: End | UnsetType = UNSET
+    newest: End | UnsetType = UNSET
+
+
+class Stats(Exact):
+    """The statistics of a queue."""
+
+    messages: Counts
+
+
+class OperationStatus(Exact):
+    """How one operation on the store went; of a failed one, `ref` is in the log."""
+
+    succeeded: bool
+    seconds: Annotated[float, Meta(ge=0)]
+    ref: str | None
+
+
+class HealthReport(Exact):
+    """The results of the last trial of the store."""
+
+    storage_reachable: bool
+    operation_status: dict[str, OperationStatus]
+
+
+class Hints(Struct, omit_defaults=True, rename={"accept_post": "accept-post"}):
+    """The methods and formats that a resource takes."""
+
+    allow: list[str]
+    formats: dict[str, Any]
+    accept_post: list[str] | UnsetType = UNSET
+
+
+class HomeEntry(
+    Struct,
+    omit_defaults=True,
+    rename={"href_template": "href-template", "href_vars": "href-vars"},
+):
+    """Where a resource is, as a URI template."""
+
+    href_template: str
+    hints: Hints
+    href_vars: dict[str, str] | UnsetType = UNSET
+
+
+class Home(Struct):
+    """The resources of this version."""
+
+    resources: dict[str, HomeEntry]
