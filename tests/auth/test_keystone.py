@@ -209,6 +209,11 @@ FAULTS = {
     "an instant without a zone": says(
         "200 OK", '{"token": {"expires_at": "2100-01-01T00:00:00", "user": {"id": "u"}}}'
     ),
+    "an empty project": says(
+        "200 OK",
+        '{"token": {"expires_at": "2100-01-01T00:00:00Z", "user": {"id": "u"}, "project": {"id": ""}}}',
+    ),
+    "a depth without end": says("200 OK", "[" * 100_000),
     "500": says("500 Internal Server Error", '{"error": {"code": 500}}'),
     "503": says("503 Service Unavailable", ""),
     "a redirect": says("302 Found\r\nLocation: http://127.0.0.1:1/v3", ""),

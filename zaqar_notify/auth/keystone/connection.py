@@ -139,6 +139,6 @@ class KeystoneConnection:
 def _document(text: bytes) -> JsonObject:
     try:
         document = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -197,7 +197,8 @@ def _holder_in(document: JsonObject) -> Holder:
 
 
 class _Named(msgspec.Struct):
-    id: str
+    # An empty project would be the one of internal queues.
+    id: Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class _Role(msgspec.Struct):
