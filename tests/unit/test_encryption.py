@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zaqar_notify.errors import CannotDecrypt, StartRefused
-from zaqar_notify.rules.encryption import Keyring, is_envelope, key_id_of
+from zaqar_notify.rules.encryption import Keyring, Kind, is_envelope, key_id_of
 from zaqar_notify.settings import load_settings
 
 KEYS = {"new": os.urandom(32), "old": os.urandom(32)}
@@ -30,9 +30,9 @@ def as_setting(key: bytes) -> str:
 def test_an_envelope_opens_to_what_was_put_in_and_shows_nothing_of_it(
     project: str, content: bytes
 ) -> None:
-    stored = NEW_AND_OLD.seal(project, content)
+    stored = NEW_AND_OLD.seal(Kind.MESSAGE, project, content)
 
-    assert NEW_AND_OLD.open(project, stored) == content
+    assert NEW_AND_OLD.open(Kind.MESSAGE, project, stored) == content
     assert is_envelope(stored)
     assert key_id_of(stored) == "new"
     assert len(content) < 8 or content not in stored
@@ -40,69 +40,78 @@ def test_an_envelope_opens_to_what_was_put_in_and_shows_nothing_of_it(
 
 @given(projects, contents)
 def test_two_envelopes_of_one_content_differ(project: str, content: bytes) -> None:
-    assert NEW_AND_OLD.seal(project, content) != NEW_AND_OLD.seal(project, content)
+    assert NEW_AND_OLD.seal(Kind.MESSAGE, project, content) != NEW_AND_OLD.seal(
+        Kind.MESSAGE, project, content
+    )
 
 
 @given(contents, st.data())
 def test_an_envelope_that_was_changed_in_any_bit_is_refused(
     content: bytes, data: st.DataObject
 ) -> None:
-    stored = bytearray(NEW_AND_OLD.seal("p", content))
+    stored = bytearray(NEW_AND_OLD.seal(Kind.MESSAGE, "p", content))
     at = data.draw(st.integers(1, len(stored) - 1))
     stored[at] ^= data.draw(st.integers(1, 255))
 
     with pytest.raises(CannotDecrypt):
-        NEW_AND_OLD.open("p", bytes(stored))
+        NEW_AND_OLD.open(Kind.MESSAGE, "p", bytes(stored))
 
 
 @given(contents, st.data())
 def test_an_envelope_that_was_cut_off_is_refused(content: bytes, data: st.DataObject) -> None:
-    stored = NEW_AND_OLD.seal("p", content)
+    stored = NEW_AND_OLD.seal(Kind.MESSAGE, "p", content)
     part = stored[: data.draw(st.integers(1, len(stored) - 1))]
 
     key_id_of(part)
     with pytest.raises(CannotDecrypt):
-        NEW_AND_OLD.open("p", part)
+        NEW_AND_OLD.open(Kind.MESSAGE, "p", part)
 
 
 @given(projects, projects)
 def test_an_envelope_opens_for_its_own_project_alone(project: str, other: str) -> None:
     if project == other:
         return
-    stored = NEW_AND_OLD.seal(project, b"1")
+    stored = NEW_AND_OLD.seal(Kind.MESSAGE, project, b"1")
 
     with pytest.raises(CannotDecrypt, match="is damaged, or is not what was stored here"):
-        NEW_AND_OLD.open(other, stored)
+        NEW_AND_OLD.open(Kind.MESSAGE, other, stored)
 
 
 def test_an_envelope_with_another_project_written_into_it_is_refused() -> None:
-    stored = NEW_AND_OLD.seal("mine", b"1")
+    stored = NEW_AND_OLD.seal(Kind.MESSAGE, "mine", b"1")
 
     with pytest.raises(CannotDecrypt):
-        NEW_AND_OLD.open("your", stored.replace(b"mine", b"your"))
+        NEW_AND_OLD.open(Kind.MESSAGE, "your", stored.replace(b"mine", b"your"))
+
+
+def test_an_envelope_opens_in_the_place_of_its_kind_alone() -> None:
+    stored = NEW_AND_OLD.seal(Kind.SUBSCRIPTION, "p", b"1")
+
+    with pytest.raises(CannotDecrypt):
+        NEW_AND_OLD.open(Kind.MESSAGE, "p", stored)
 
 
 def test_a_missing_key_is_named() -> None:
-    stored = ONLY_OLD.seal("p", b"1")
+    stored = ONLY_OLD.seal(Kind.MESSAGE, "p", b"1")
 
     with pytest.raises(CannotDecrypt, match=r"'old'.*no key of this id") as refused:
-        ONLY_NEW.open("p", stored)
+        ONLY_NEW.open(Kind.MESSAGE, "p", stored)
 
     assert refused.value.key_id == "old"
 
 
 def test_another_key_of_the_same_id_opens_nothing() -> None:
-    stored = ONLY_OLD.seal("p", b"1")
+    stored = ONLY_OLD.seal(Kind.MESSAGE, "p", b"1")
 
     with pytest.raises(CannotDecrypt):
-        Keyring({"old": os.urandom(32)}).open("p", stored)
+        Keyring({"old": os.urandom(32)}).open(Kind.MESSAGE, "p", stored)
 
 
 def test_a_former_key_decrypts_and_the_first_one_encrypts_anew() -> None:
-    stored = NEW_AND_OLD.resealed(ONLY_OLD.seal("p", b"content"))
+    stored = NEW_AND_OLD.resealed(Kind.MESSAGE, ONLY_OLD.seal(Kind.MESSAGE, "p", b"content"))
 
     assert key_id_of(stored) == "new"
-    assert ONLY_NEW.open("p", stored) == b"content"
+    assert ONLY_NEW.open(Kind.MESSAGE, "p", stored) == b"content"
 
 
 def test_digests_are_compared_under_every_key_and_depend_on_the_project() -> None:
@@ -125,7 +134,9 @@ def test_a_setting_lists_keys_and_the_first_encrypts() -> None:
     settings = load_settings({"ZAQAR_ENCRYPTION_KEYS": ",".join(words)})
 
     assert settings.keyring.ids == ("new", "old")
-    assert settings.keyring.open("p", NEW_AND_OLD.seal("p", b"1")) == b"1"
+    assert (
+        settings.keyring.open(Kind.MESSAGE, "p", NEW_AND_OLD.seal(Kind.MESSAGE, "p", b"1")) == b"1"
+    )
 
 
 def test_without_the_setting_there_are_no_keys() -> None:

@@ -9,8 +9,8 @@ An envelope begins with a byte that no JSON text begins with, so both can stand 
     12 bytes    random nonce
     the rest    AES-256-GCM, with its tag; all before the nonce is authenticated, too
 
-Each envelope has a key of its own, which HKDF makes of the named key and the random id. So the number of
-envelopes under one key has no bound that matters.
+Each envelope has a key of its own, which HKDF makes of the named key, the kind of the content and the random id.
+So the number of envelopes under one key has no bound that matters, and an envelope opens in the place of its kind alone.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import hmac
 import os
 import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,6 +43,13 @@ ENVELOPE_BYTES = 1 + 1 + 2 + ID_BYTES + NONCE_BYTES + TAG_BYTES
 """So much longer is an envelope than its content, the key's id and the project."""
 _OWN_KEY = b"zaqar-notify envelope"
 _DIGEST = b"zaqar-notify digest"
+
+
+class Kind(StrEnum):
+    """What an envelope keeps."""
+
+    MESSAGE = "message"
+    SUBSCRIPTION = "subscription"
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -88,52 +96,53 @@ class Keyring:
     def __repr__(self) -> str:
         return f"<Keyring {', '.join(self.ids)}>"
 
-    def seal(self, project: str, content: bytes) -> bytes:
+    def seal(self, kind: Kind, project: str, content: bytes) -> bytes:
         """An envelope with the content, which is of that project."""
         key_id = self.ids[0]
         random = os.urandom(ID_BYTES + NONCE_BYTES)
         own_id, nonce = random[:ID_BYTES], random[ID_BYTES:]
         head = b"".join((VERSION, _text(key_id, 1), _text(project, 2), own_id))
-        return head + nonce + self._own_cipher(key_id, own_id).encrypt(nonce, content, head)
+        return head + nonce + self._own_cipher(key_id, kind, own_id).encrypt(nonce, content, head)
 
-    def open(self, project: str, stored: bytes) -> bytes:
-        """The content of an envelope that must be of that project.
+    def open(self, kind: Kind, project: str, stored: bytes) -> bytes:
+        """The content of an envelope that must be of that kind and project.
 
         Raises:
-            CannotDecrypt: Its key is not here, or it is damaged or another project's.
+            CannotDecrypt: Its key is not here, or it is damaged, or of another kind or project.
         """
         envelope = read_envelope(stored)
         if envelope.key_id not in self._keys:
             raise CannotDecrypt(envelope.key_id, is_known=False)
         if envelope.project != project:
             raise CannotDecrypt(envelope.key_id, is_known=True)
-        return self._open(envelope)
+        return self._open(kind, envelope)
 
-    def resealed(self, stored: bytes) -> bytes:
+    def resealed(self, kind: Kind, stored: bytes) -> bytes:
         """The envelope's content in a new envelope of the same project, under the first key.
 
         Raises:
             CannotDecrypt: As by `open`.
         """
         project = read_envelope(stored).project
-        return self.seal(project, self.open(project, stored))
+        return self.seal(kind, project, self.open(kind, project, stored))
 
     def digests(self, project: str, content: bytes) -> Sequence[bytes]:
         """Digests that nobody without the keys can compare with guesses; one for each key, the first key's first."""
         prefix = _DIGEST + _text(project, 2)
         return [hmac.digest(key, prefix + content, "sha256") for key in self._keys.values()]
 
-    def _open(self, envelope: Envelope) -> bytes:
+    def _open(self, kind: Kind, envelope: Envelope) -> bytes:
         from cryptography.exceptions import InvalidTag
 
-        cipher = self._own_cipher(envelope.key_id, envelope.id)
+        cipher = self._own_cipher(envelope.key_id, kind, envelope.id)
         try:
             return cipher.decrypt(envelope.nonce, envelope.encrypted, envelope.head)
         except (InvalidTag, ValueError) as error:
             raise CannotDecrypt(envelope.key_id, is_known=True) from error
 
-    def _own_cipher(self, key_id: str, own_id: bytes) -> AESGCM:
-        expanded = self._expand(self._hash, KEY_BYTES, _OWN_KEY + own_id)
+    def _own_cipher(self, key_id: str, kind: Kind, own_id: bytes) -> AESGCM:
+        info = b"".join((_OWN_KEY, _text(kind, 1), own_id))
+        expanded = self._expand(self._hash, KEY_BYTES, info)
         return self._cipher(expanded.derive(self._keys[key_id]))
 
 

@@ -181,7 +181,7 @@ class SecuritySettings(Section):
     )
     encryption_keys: Secrets = Field(
         (),
-        description="Keys that encrypt messages of queues with _enable_encrypt_messages, all deliveries that wait, and options of subscriptions: ID:BASE64 of 32 bytes each, comma separated; the first encrypts, all decrypt.",
+        description="Keys that encrypt in the store: messages of queues with _enable_encrypt_messages, all deliveries that wait, subscribers and their options. ID:BASE64 of 32 bytes each, comma separated; the first encrypts, all decrypt. Keep them as long as a backup needs them.",
     )
     delivery_allow: Networks = Field(
         (),

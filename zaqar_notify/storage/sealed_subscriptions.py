@@ -12,7 +12,7 @@ import msgspec
 
 from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
 from zaqar_notify.models import JsonObject, QueueRef, Subscription
-from zaqar_notify.rules.encryption import Keyring
+from zaqar_notify.rules.encryption import Keyring, Kind
 from zaqar_notify.storage.sealing import say_locked
 from zaqar_notify.storage.values import from_json, to_json
 
@@ -36,7 +36,7 @@ def sealed(subscription: Subscription, keys: Keyring) -> StoredSubscriber:
 def _stored(ref: QueueRef, subscriber: str, options: JsonObject, keys: Keyring) -> StoredSubscriber:
     content = to_json({"subscriber": subscriber, "options": options}).encode()
     name = names_of(ref, subscriber, keys)[0]
-    return StoredSubscriber(name, keys.seal(ref.project, content), keys.ids[0])
+    return StoredSubscriber(name, keys.seal(Kind.SUBSCRIPTION, ref.project, content), keys.ids[0])
 
 
 def opened(
@@ -50,7 +50,7 @@ def opened(
     if isinstance(options, str):
         return subscriber, from_json(options)
     try:
-        content = from_json(keys.open(ref.project, options).decode())
+        content = from_json(keys.open(Kind.SUBSCRIPTION, ref.project, options).decode())
     except CannotDecrypt as error:
         say_locked(error)
         raise SubscriptionLocked(error) from error

@@ -16,7 +16,7 @@ import msgspec
 from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, NewMessage, QueueRef
-from zaqar_notify.rules.encryption import ENVELOPE_BYTES, NO_KEYS, Keyring
+from zaqar_notify.rules.encryption import ENVELOPE_BYTES, NO_KEYS, Keyring, Kind
 from zaqar_notify.storage.base import IdempotencyKey, Post
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Sealing:
             CannotDecrypt: The message has to be left out; the log says so now and then.
         """
         try:
-            return _content(self.keys.open(ref.project or client_id, stored))
+            return _content(self.keys.open(Kind.MESSAGE, ref.project or client_id, stored))
         except CannotDecrypt as error:
             say_locked(error)
             raise
@@ -117,7 +117,7 @@ def _sealed(message: NewMessage, project: str, keys: Keyring) -> NewMessage:
     checksum = (message.checksum or "").encode()
     content = bytes((len(checksum),)) + checksum + message.body
     return msgspec.structs.replace(
-        message, body=keys.seal(project, content), checksum=None, key_id=keys.ids[0]
+        message, body=keys.seal(Kind.MESSAGE, project, content), checksum=None, key_id=keys.ids[0]
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from pymongo import UpdateOne
 
 from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
-from zaqar_notify.rules.encryption import Keyring
+from zaqar_notify.rules.encryption import Keyring, Kind
 from zaqar_notify.storage.mongodb.connection import Collection, Collections, Document
 from zaqar_notify.storage.mongodb.documents import to_ref
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
@@ -32,7 +32,7 @@ class EncryptedMessages(Encrypted):
             updates = []
             for stored in found:
                 try:
-                    resealed = self._keys.resealed(stored["body"])
+                    resealed = self._keys.resealed(Kind.MESSAGE, stored["body"])
                 except CannotDecrypt:
                     continue
                 change = {"$set": {"body": resealed, "key_id": self._keys.ids[0]}}

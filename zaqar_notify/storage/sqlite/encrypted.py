@@ -10,7 +10,7 @@ import msgspec
 
 from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
 from zaqar_notify.models import QueueRef
-from zaqar_notify.rules.encryption import Keyring
+from zaqar_notify.rules.encryption import Keyring, Kind
 from zaqar_notify.storage.rekeying import AT_ONCE_BYTES, Encrypted, Step
 from zaqar_notify.storage.sealed_subscriptions import resealed
 from zaqar_notify.storage.sqlite.database import Database, Row
@@ -50,7 +50,7 @@ class EncryptedMessages(Encrypted):
             done = 0
             for serial, body in rows:
                 try:
-                    resealed = self._keys.resealed(body)
+                    resealed = self._keys.resealed(Kind.MESSAGE, body)
                 except CannotDecrypt:
                     continue
                 db.execute("UPDATE bodies SET body = ? WHERE serial = ?", (resealed, serial))
