@@ -31,8 +31,8 @@ from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey
 
-_KEY = re.compile(r"[!-~]{1,255}")
-_HOPS = re.compile(r"[0-9]{1,3}")
+_KEY = re.compile(rb"[!-~]{1,255}")
+_HOPS = re.compile(rb"[0-9]{1,3}")
 
 IDS_IN_LOCATION = 20
 """Common clients and proxies can't read a header with more ids."""
@@ -69,7 +69,7 @@ def stored(call: Call, ids: Sequence[str], *, after: str = "}") -> Answer:
 
 
 def _idempotency_key(call: Call, body: bytes, settings: Settings) -> IdempotencyKey | None:
-    key = call.header(b"idempotency-key")
+    key = call.headers.get(b"idempotency-key")
     if key is None:
         return None
     if not _KEY.fullmatch(key):
@@ -77,12 +77,12 @@ def _idempotency_key(call: Call, body: bytes, settings: Settings) -> Idempotency
             "Invalid header value", "Idempotency-Key must be 1 to 255 visible ASCII characters"
         )
     fingerprint = hashlib.sha256(body).digest()
-    return IdempotencyKey(key, fingerprint, settings.idempotency_keep_seconds)
+    return IdempotencyKey(key.decode("ascii"), fingerprint, settings.idempotency_keep_seconds)
 
 
 def _hops(call: Call) -> int:
     """The hops of a message that a webhook posts; 0 for other clients, which send no count."""
-    text = call.header(b"zaqar-hops")
+    text = call.headers.get(b"zaqar-hops")
     if text is None:
         return 0
     if not _HOPS.fullmatch(text):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 
 import msgspec
 
@@ -119,7 +120,9 @@ class ClientPost(QueuePost):
         self.never_seen: list[NewMessage] = []
         """Those that expire before they are due, by the rules of the last `messages_for`."""
         self._messages = messages
-        self._checksums = [_checksum(message.body, settings) for message in messages]
+        self._checksums: Iterable[str | None] = repeat(None)
+        if settings.enable_checksum:
+            self._checksums = [_checksum(message.body) for message in messages]
 
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         read = self._read(rules)
@@ -132,7 +135,7 @@ class ClientPost(QueuePost):
                 delay if message.delay is msgspec.UNSET else message.delay,
                 checksum,
             )
-            for message, checksum in zip(self._messages, self._checksums, strict=True)
+            for message, checksum in zip(self._messages, self._checksums, strict=False)
         ]
         self.never_seen = [message for message in messages if message.delay >= message.ttl]
         return messages
@@ -179,7 +182,7 @@ class RelayedPost(QueuePost):
             settings.idempotency_keep_seconds,
         )
         self._message = message
-        self._checksum = _checksum(msgspec.Raw(message.body), settings)
+        self._checksum = _checksum(msgspec.Raw(message.body)) if settings.enable_checksum else None
 
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         """The body is the message's own, and the ttl as far as a message may live: a confirmation has its
@@ -194,10 +197,8 @@ class RelayedPost(QueuePost):
         return [NewMessage(self._message.body, ttl, delay, self._checksum)]
 
 
-def _checksum(body: msgspec.Raw, settings: Settings) -> str | None:
+def _checksum(body: msgspec.Raw) -> str | None:
     """MD5 over the body as Python's `json.dumps` writes it by default; null bodies have none."""
-    if not settings.enable_checksum:
-        return None
     try:
         value = json.loads(bytes(body))
         if value is None:

@@ -12,7 +12,7 @@ from zaqar_notify.errors import QuotaExceeded, RateExceeded
 from zaqar_notify.models import QueueRef
 from zaqar_notify.quotas.estimates import Estimates
 from zaqar_notify.quotas.known import KnownLimits, defaults_of
-from zaqar_notify.quotas.rates import Buckets, Rates
+from zaqar_notify.quotas.rates import Rates
 from zaqar_notify.rules.quotas import (
     QUEUES,
     STORED_BYTES,
@@ -51,7 +51,8 @@ class Quotas:
         control = storage.control
         self.limits = KnownLimits(control.quotas, defaults_of(settings))
         self._refusals = refusals
-        self._rates = rates
+        self._requests = rates.requests
+        self._messages = rates.messages
         self._burst_seconds = settings.quota_burst_seconds
         self._polling: Counter[str] = Counter()
         self._bytes = Estimates[str](lambda project: storage.stored_bytes(project, now=clock.now()))
@@ -70,7 +71,8 @@ class Quotas:
             RateExceeded: The project makes too many.
         """
         rate = (await self.limits.of(project)).requests_per_second
-        if rate and (wait := self._taken(self._rates.requests, project, 1, rate)):
+        burst = self._burst_seconds
+        if rate and (wait := self._requests.take(project, 1, per_second=rate, burst_seconds=burst)):
             raise self._over_rate("requests_per_second", rate, wait)
 
     def admit_messages(self, project: str, count: int) -> None:
@@ -81,7 +83,10 @@ class Quotas:
         """
         # Its request was admitted by these limits a moment ago.
         rate = self.limits.last_known_of(project).messages_per_second
-        if rate and (wait := self._taken(self._rates.messages, project, count, rate)):
+        burst = self._burst_seconds
+        if rate and (
+            wait := self._messages.take(project, count, per_second=rate, burst_seconds=burst)
+        ):
             raise self._over_rate("messages_per_second", rate, wait)
 
     @asynccontextmanager
@@ -153,10 +158,6 @@ class Quotas:
     def polls(self, project: str) -> int:
         """Long polls of the project that wait."""
         return self._polling[project]
-
-    def _taken(self, buckets: Buckets, project: str, tokens: int, rate: int) -> float:
-        burst = self._burst_seconds
-        return buckets.take(project, tokens, per_second=rate, burst_seconds=burst)
 
     def _over_rate(self, name: str, limit: int, wait_seconds: float) -> RateExceeded:
         """Count a refusal."""

@@ -42,7 +42,10 @@ class Buckets:
             0, or if the bucket is empty and nothing was taken: the seconds until it has a token.
         """
         now = self._now()
-        place = self._place(hash(project), now)
+        key = hash(project)
+        place = key % PLACES
+        if self._projects[place] != key:
+            place = self._other_place(key, now)
         full_at = self._full_at[place]
         if full_at < now:
             full_at = now
@@ -51,12 +54,9 @@ class Buckets:
         self._full_at[place] = full_at + tokens / per_second
         return 0.0
 
-    def _place(self, project: int, now: float) -> int:
-        """The place of the project's bucket; a new one is full."""
-        first = project % PLACES
-        if self._projects[first] == project:
-            return first
-        places = [(first + number) % PLACES for number in range(PLACES_OF_PROJECT)]
+    def _other_place(self, project: int, now: float) -> int:
+        """The place of a bucket that is not in its project's first one; a new bucket is full."""
+        places = [(project + number) % PLACES for number in range(PLACES_OF_PROJECT)]
         for place in places:
             if self._projects[place] == project and self._full_at[place] > now:
                 return place
