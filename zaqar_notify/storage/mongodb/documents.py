@@ -1,4 +1,4 @@
-"""Between documents and models: instants, ids, and one pair of functions per model."""
+"""Between documents and models: instants, ids, and the functions of messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import bson
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
+from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
     JsonObject,
@@ -21,14 +21,11 @@ from zaqar_notify.models import (
     NewMessage,
     Origin,
     QueueRef,
-    Subscription,
 )
-from zaqar_notify.rules.encryption import Keyring, is_envelope
+from zaqar_notify.rules.encryption import is_envelope
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
-from zaqar_notify.storage.sealed_subscriptions import opened as opened_subscription
-from zaqar_notify.storage.sealed_subscriptions import sealed
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import from_json, to_ms
 
@@ -246,62 +243,6 @@ def remembered_id(ref: QueueRef, key: str) -> bytes:
 def key_shard(ref: QueueRef) -> bytes:
     """The `queue` of a queue's remembered posts: they outlive its deletion."""
     return hashlib.sha256(queue_key(ref).encode()).digest()[:QUEUE_ID_BYTES]
-
-
-def subscription_key(ref: QueueRef, subscription_id: str) -> str:
-    return f"{queue_key(ref)}\0{subscription_id}"
-
-
-def from_subscription(subscription: Subscription, keys: Keyring) -> Document:
-    stored = sealed(subscription, keys)
-    return {
-        "_id": subscription_key(subscription.queue, subscription.id),
-        "queue": queue_key(subscription.queue),
-        "subscriber": stored.subscriber,
-        "ttl": subscription.ttl,
-        "options": stored.options,
-        "created_at": subscription.created_at,
-        "expires_at": subscription.expires_at,
-        "confirmed": subscription.confirmed,
-        "disabled_at": subscription.disabled_at,
-        "secret_generation": subscription.secret_generation,
-        "secret_rotations": list(subscription.secret_rotations),
-        "replay_id": subscription.replay_id,
-        **({} if stored.key_id is None else {"key_id": stored.key_id}),
-    }
-
-
-def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscription:
-    """The subscription of a document.
-
-    Raises:
-        SubscriptionLocked: It can't be decrypted.
-    """
-    subscriber, options = opened_subscription(ref, stored["subscriber"], stored["options"], keys)
-    return Subscription(
-        id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
-        queue=ref,
-        subscriber=subscriber,
-        ttl=stored["ttl"],
-        options=options,
-        created_at=stored["created_at"],
-        expires_at=stored["expires_at"],
-        confirmed=stored["confirmed"],
-        disabled_at=stored["disabled_at"],
-        secret_generation=stored["secret_generation"],
-        secret_rotations=tuple(stored["secret_rotations"]),
-        replay_id=stored.get("replay_id"),
-    )
-
-
-def to_gone(stored: Document, keys: Keyring) -> Subscription:
-    """The subscription of a document that is about to be removed; one that can't be decrypted is without its
-    options, and has its subscriber as it is stored."""
-    ref = to_ref(stored["queue"])
-    try:
-        return to_subscription(ref, stored, keys)
-    except SubscriptionLocked:
-        return to_subscription(ref, {**stored, "options": "{}"}, keys)
 
 
 def distinct(ids: Iterable[str]) -> list[str]:

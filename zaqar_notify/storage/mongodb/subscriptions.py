@@ -16,19 +16,19 @@ from zaqar_notify.storage.control import (
     unless_over,
 )
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import (
-    from_subscription,
-    queue_key,
-    subscription_key,
-    to_gone,
-    to_subscription,
-)
+from zaqar_notify.storage.mongodb.documents import queue_key
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import (
     BY_EXPIRY,
     BY_ID,
     BY_QUEUE_EXPIRY,
     BY_SUBSCRIBER,
+)
+from zaqar_notify.storage.mongodb.subscription_documents import (
+    from_subscription,
+    subscription_key,
+    to_gone,
+    to_subscription,
 )
 from zaqar_notify.storage.sealed_subscriptions import names_of
 

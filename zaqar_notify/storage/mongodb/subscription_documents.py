@@ -1,0 +1,66 @@
+"""Between documents and subscriptions."""
+
+from __future__ import annotations
+
+from zaqar_notify.errors import SubscriptionLocked
+from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.encryption import Keyring
+from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.mongodb.documents import queue_key, to_ref
+from zaqar_notify.storage.sealed_subscriptions import opened, sealed
+
+
+def subscription_key(ref: QueueRef, subscription_id: str) -> str:
+    return f"{queue_key(ref)}\0{subscription_id}"
+
+
+def from_subscription(subscription: Subscription, keys: Keyring) -> Document:
+    stored = sealed(subscription, keys)
+    return {
+        "_id": subscription_key(subscription.queue, subscription.id),
+        "queue": queue_key(subscription.queue),
+        "subscriber": stored.subscriber,
+        "ttl": subscription.ttl,
+        "options": stored.options,
+        "created_at": subscription.created_at,
+        "expires_at": subscription.expires_at,
+        "confirmed": subscription.confirmed,
+        "disabled_at": subscription.disabled_at,
+        "secret_generation": subscription.secret_generation,
+        "secret_rotations": list(subscription.secret_rotations),
+        "replay_id": subscription.replay_id,
+        **({} if stored.key_id is None else {"key_id": stored.key_id}),
+    }
+
+
+def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscription:
+    """The subscription of a document.
+
+    Raises:
+        SubscriptionLocked: It can't be decrypted.
+    """
+    subscriber, options = opened(ref, stored["subscriber"], stored["options"], keys)
+    return Subscription(
+        id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
+        queue=ref,
+        subscriber=subscriber,
+        ttl=stored["ttl"],
+        options=options,
+        created_at=stored["created_at"],
+        expires_at=stored["expires_at"],
+        confirmed=stored["confirmed"],
+        disabled_at=stored["disabled_at"],
+        secret_generation=stored["secret_generation"],
+        secret_rotations=tuple(stored["secret_rotations"]),
+        replay_id=stored.get("replay_id"),
+    )
+
+
+def to_gone(stored: Document, keys: Keyring) -> Subscription:
+    """The subscription of a document that is about to be removed; one that can't be decrypted is without its
+    options, and has its subscriber as it is stored."""
+    ref = to_ref(stored["queue"])
+    try:
+        return to_subscription(ref, stored, keys)
+    except SubscriptionLocked:
+        return to_subscription(ref, {**stored, "options": "{}"}, keys)
