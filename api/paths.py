@@ -1,4 +1,4 @@
-"""Finds the resource of a path: one pattern has the paths of all resources of a surface."""
+"""Finds the resource of a path: one pattern has the paths of all resources with as many words."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ _ENCODED_SLASH = "\0"
 """Stands for a slash inside a word until the word is found."""
 
 
-class Paths:
-    """The resources of a surface by their paths, below the root path of a request or without it."""
+class _Pattern:
+    """The paths of some resources. Each ends with an empty group, whose number says which one was found."""
 
-    def __init__(self, resources: Iterable[Resource], surface_prefix: str) -> None:
-        self._surface_prefix = re.escape(surface_prefix)
+    def __init__(self, resources: Iterable[Resource]) -> None:
         self._by_mark: dict[int, tuple[Resource, dict[str, int]]] = {}
-        """By the number of the empty group at the end of its pattern: a resource, and its parameters' groups."""
+        """With the groups of the resource's parameters."""
         patterns: list[str] = []
         group = 0
-        for resource in sorted(resources, key=_fixed_words_first):
+        for resource in resources:
             names: dict[str, int] = {}
             words: list[str] = []
             for word in resource.path.split("/"):
@@ -38,7 +37,25 @@ class Paths:
             group += 1
             self._by_mark[group] = resource, names
             patterns.append("/".join(words) + "()")
-        self._pattern = re.compile("|".join(patterns))
+        self._match = re.compile("|".join(patterns)).fullmatch
+
+    def find(self, path: str) -> tuple[Resource, dict[str, str]] | None:
+        match = self._match(path)
+        if match is None:
+            return None
+        resource, groups = self._by_mark[match.lastindex or 0]
+        return resource, {name: match[group] for name, group in groups.items()}
+
+
+class Paths:
+    """The resources of a surface by their paths, below the root path of a request or without it."""
+
+    def __init__(self, resources: Iterable[Resource], surface_prefix: str) -> None:
+        self._surface_prefix = re.escape(surface_prefix)
+        by_depth: dict[int, list[Resource]] = {}
+        for resource in sorted(resources, key=_fixed_words_first):
+            by_depth.setdefault(resource.path.count("/"), []).append(resource)
+        self._by_depth = {depth: _Pattern(some) for depth, some in by_depth.items()}
 
     def find(self, scope: Scope) -> Found | None:
         found = self._find(scope, "")
@@ -66,11 +83,10 @@ class Paths:
         # For bytes, `find` is far cheaper than `in`, which raises and drops an error inside.
         if raw.find(b"%2") >= 0:
             return self._find_encoded(raw.decode("ascii"), before)
-        match = self._pattern.fullmatch(scope["path"][len(before) :] or "/")
-        if match is None:
-            return None
-        resource, groups = self._by_mark[match.lastindex or 0]
-        return resource, {name: match[group] for name, group in groups.items()}, before
+        path = scope["path"][len(before) :] or "/"
+        pattern = self._by_depth.get(path.count("/"))
+        found = None if pattern is None else pattern.find(path)
+        return None if found is None else (*found, before)
 
     def _find_encoded(self, raw: str, before: str) -> Found | None:
         """An encoded slash is part of its word, so it leads to no other route."""
