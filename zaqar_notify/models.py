@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -17,6 +17,11 @@ JsonObject: TypeAlias = dict[str, Any]
 
 INTERNAL_PROJECT = ""
 """The project of internal queues. No request can name it: an empty X-Project-ID is refused."""
+
+
+def undisclosed(value: object) -> str:
+    """The `__repr__` of values with secrets: logs and tracebacks show no more than the type."""
+    return f"<{type(value).__name__}>"
 
 
 class QueueRef(msgspec.Struct, frozen=True, order=True):
@@ -195,6 +200,8 @@ class Delivery(msgspec.Struct, frozen=True):
     visited: tuple[str, ...] = ()
     origin: str = ""
 
+    __repr__ = undisclosed
+
 
 class Verdict(StrEnum):
     """The result of one attempt, as a kind."""
@@ -226,6 +233,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 Scope: TypeAlias = Literal["reader", "member", "admin", "operator"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+"""Each includes those before it."""
 
 
 class Token(msgspec.Struct, frozen=True):

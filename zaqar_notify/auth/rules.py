@@ -11,6 +11,8 @@ from enum import IntEnum
 
 import msgspec
 
+from zaqar_notify.models import SCOPES
+
 EVERYONE = ""
 ADMIN = "role:admin"
 ADMIN_OR_OWNER = "rule:admin_or_owner"
@@ -27,7 +29,7 @@ class Scope(IntEnum):
     @property
     def role(self) -> str:
         """The role that gives it to a tenant token, or to a caller without authentication."""
-        return ("reader", "member", "admin", "operator")[self - 1]
+        return SCOPES[self - 1]
 
 
 STRICT_CHECKS: Mapping[Scope, str] = {

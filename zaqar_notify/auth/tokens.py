@@ -9,15 +9,15 @@ import msgspec
 from zaqar_notify.auth.callers import Caller
 from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.errors import NotPermitted, ValidationFailed
-from zaqar_notify.models import Scope, Token
+from zaqar_notify.models import SCOPES, Scope, Token, undisclosed
 from zaqar_notify.rules.limits import MIN_SECONDS, check_range
 from zaqar_notify.rules.names import check_new_project
 from zaqar_notify.rules.tokens import check_pattern, covers, digest_of, new_secret
 from zaqar_notify.storage.planes import Storage
 
-SCOPES: tuple[Scope, ...] = ("reader", "member", "admin", "operator")
-"""Each includes those before it."""
 OPERATOR: Scope = "operator"
+OF_PROJECT = SCOPES[: SCOPES.index(OPERATOR)]
+"""The scopes that a caller of a project may have and give."""
 MOST_TOKENS = 1000
 """Of one project."""
 MOST_NAME_CHARACTERS = 200
@@ -42,6 +42,8 @@ class NewToken(msgspec.Struct, frozen=True):
 
     token: Token
     secret: str
+
+    __repr__ = undisclosed
 
 
 async def create(
@@ -148,7 +150,7 @@ def _check_scope(asked: AskedToken, maker: Caller) -> None:
             f"Only an operator makes tokens of another project than {maker.project!r}"
         )
     roles = {role.lower() for role in maker.roles}
-    own = max((SCOPES.index(scope) for scope in _SHARED if scope in roles), default=-1)
+    own = max((SCOPES.index(scope) for scope in OF_PROJECT if scope in roles), default=-1)
     if SCOPES.index(asked.scope) > own:
         raise NotPermitted(
             f"You have no scope {asked.scope} yourself, so you can't give it to a token"
@@ -170,7 +172,3 @@ async def _check_life(storage: Storage, expires_at: datetime | None, maker: Call
             f"Your token expires at {own.expires_at:%Y-%m-%dT%H:%M:%SZ}; a token that it makes can't live longer: "
             "name a shorter ttl"
         )
-
-
-_SHARED: tuple[Scope, ...] = ("reader", "member", "admin")
-"""The scopes that a caller of a project may have and give."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -15,26 +14,28 @@ from zaqar_notify.cli.administration import Data, perform
 from zaqar_notify.cli.commands import Json, add_group
 from zaqar_notify.cli.output import print_json, print_table
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.models import Scope, Token
+from zaqar_notify.models import Scope, Token, undisclosed
 from zaqar_notify.operations.admin import Command, Site, Tell
 
-HEADINGS = ("ID", "PROJECT", "SCOPE", "QUEUES", "NAME", "CREATED_AT", "EXPIRES_AT", "LAST_USED_AT")
+HEADINGS = ("ID", "PROJECT", "SCOPE", "QUEUE", "NAME", "CREATED_AT", "EXPIRES_AT", "LAST_USED_AT")
 UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 LISTED_AT_ONCE = 500
 
 
 class ShownToken(msgspec.Struct):
-    """A token as operators see it; `token` is its secret, right after it was made."""
+    """A token as operators see it, with the names of the wire; `token` is its secret, right after it was made."""
 
     id: str
     project: str | None
     scope: Scope
-    queues: str | None
+    queue: str | None
     name: str
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
     token: str | msgspec.UnsetType = msgspec.UNSET
+
+    __repr__ = undisclosed
 
 
 class Wanted(msgspec.Struct):
@@ -102,13 +103,6 @@ FIND = Command("token list", Which, list[ShownToken], find)
 REMOVE = Command("token revoke", Revoked, bool, remove, revoked)
 
 
-class ScopeOption(StrEnum):
-    READER = "reader"
-    MEMBER = "member"
-    ADMIN = "admin"
-    OPERATOR = "operator"
-
-
 def register(app: typer.Typer) -> None:
     add_group(app, "token", "Tokens of projects and operators.", (create, list_, revoke))
 
@@ -121,12 +115,12 @@ def create(
         ),
     ] = None,
     scope: Annotated[
-        ScopeOption,
+        Scope,
         typer.Option(
             help="reader reads, member also writes, admin also manages the project's tokens, operator may do all "
             "in every project."
         ),
-    ] = ScopeOption.MEMBER,
+    ] = "member",
     queue: Annotated[
         str | None,
         typer.Option(help="Only queues of this pattern, as in 'orders.*'.", show_default=False),
@@ -144,7 +138,7 @@ def create(
     Clients send it as `Authorization: Bearer TOKEN` or `X-Auth-Token: TOKEN`; the command line takes --token or
     ZAQAR_TOKEN.
     """
-    wanted = Wanted(project, scope.value, queue, None if ttl is None else seconds_of(ttl), name)
+    wanted = Wanted(project, scope, queue, None if ttl is None else seconds_of(ttl), name)
     made = perform(MAKE, wanted, data)
     if as_json:
         print_json(made)
@@ -167,7 +161,7 @@ def list_(
         return
     rows = [
         (
-            *(one.id, one.project or "-", one.scope, one.queues or "*", one.name or "-"),
+            *(one.id, one.project or "-", one.scope, one.queue or "*", one.name or "-"),
             *map(_instant, (one.created_at, one.expires_at, one.last_used_at)),
         )
         for one in found
@@ -203,12 +197,12 @@ def seconds_of(text: str) -> int:
 def _shown(token: Token, secret: str | msgspec.UnsetType = msgspec.UNSET) -> ShownToken:
     fields = msgspec.structs.asdict(token)
     del fields["digest"]
-    return ShownToken(**fields, token=secret)
+    return ShownToken(queue=fields.pop("queues"), **fields, token=secret)
 
 
 def _rights(token: ShownToken) -> str:
     project = "every project" if token.scope == "operator" else f"project {token.project}"
-    queues = "" if token.queues is None else f", queues {token.queues}"
+    queues = "" if token.queue is None else f", queues {token.queue}"
     until = "for ever" if token.expires_at is None else f"until {_instant(token.expires_at)}"
     return f"{token.scope} of {project}{queues}, {until}"
 
