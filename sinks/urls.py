@@ -17,6 +17,7 @@ from yarl import URL
 
 from sinks.addresses import is_address
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import undisclosed
 from zaqar_notify.rules.lines import has_control_characters
 
 MAX_HOST_CHARACTERS = 253
@@ -42,6 +43,8 @@ class WebUrl(msgspec.Struct, frozen=True):
     """Path and query, as they go on the request line."""
     authorization: str
     """The header's value that the URL's user name and password make; empty without them."""
+
+    __repr__ = undisclosed
 
 
 def read_url(text: str) -> WebUrl:

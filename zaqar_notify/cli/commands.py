@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from zaqar_notify.cli.output import printable
 from zaqar_notify.client import PAUSES_SECONDS, Client, ClientError, ServiceUnreachable
 from zaqar_notify.errors import NotifyError, StartRefused, StorageUnavailable
+from zaqar_notify.models import undisclosed
 
 REFUSED = 1
 UNREACHABLE = 3
@@ -30,6 +31,8 @@ class ServiceAddress:
     token: str | None
     client_id: str | None
     ca_file: str | None
+
+    __repr__ = undisclosed
 
 
 class Commands(TyperGroup):

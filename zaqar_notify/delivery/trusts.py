@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.records import OWED_TTL_SECONDS, PLAIN, InternalMessage, encode
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import JsonObject, NewMessage, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, NewMessage, QueueRef, Subscription, undisclosed
 from zaqar_notify.storage.internal import TRUSTS_REF
 
 TRUST_ID = "trust_id"
@@ -28,6 +28,8 @@ class Asker(msgspec.Struct, frozen=True):
     project: str
     roles: frozenset[str]
     token: str
+
+    __repr__ = undisclosed
 
 
 class Delegations(Protocol):

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import msgspec
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.models import undisclosed
 
 SCHEMES = ("redis", "rediss", "amqp", "amqps")
 SECURE = ("rediss", "amqps")
@@ -37,6 +38,8 @@ class BrokerUri(msgspec.Struct, frozen=True):
 
     uri: str
     tls: TlsOptions | None
+
+    __repr__ = undisclosed
 
     @property
     def is_redis(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.models import JsonObject
+from zaqar_notify.models import JsonObject, undisclosed
 from zaqar_notify.settings import Settings
 
 SECTION = "keystone_authtoken"
@@ -40,6 +40,8 @@ class Account(msgspec.Struct, frozen=True):
     service_roles: frozenset[str]
     """A token in `X-Service-Token` counts if it has one of them."""
     is_service_role_required: bool
+
+    __repr__ = undisclosed
 
     @property
     def has_password(self) -> bool:

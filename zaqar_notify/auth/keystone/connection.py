@@ -13,7 +13,7 @@ import msgspec
 
 from zaqar_notify.auth.keystone.account import Account
 from zaqar_notify.errors import KeystoneUnavailable
-from zaqar_notify.models import JsonObject
+from zaqar_notify.models import JsonObject, undisclosed
 
 Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """In an answer; one without a zone is malformed."""
@@ -32,6 +32,8 @@ class Answer(msgspec.Struct, frozen=True):
     """Empty if the answer is not a JSON object."""
     subject_token: str
     """The header of a token that was issued."""
+
+    __repr__ = undisclosed
 
     @property
     def is_refusal(self) -> bool:

@@ -13,7 +13,7 @@ from zaqar_notify.auth.keystone.connection import Answer, Instant, KeystoneConne
 from zaqar_notify.auth.keystone.refusals import LoginRefused
 from zaqar_notify.clock import running_seconds
 from zaqar_notify.errors import KeystoneUnavailable
-from zaqar_notify.models import JsonObject
+from zaqar_notify.models import JsonObject, undisclosed
 
 RENEWED_AFTER = 0.8
 """Of a token's life."""
@@ -26,11 +26,13 @@ logger = logging.getLogger(__name__)
 class Issued(msgspec.Struct, frozen=True):
     """A token, with the instants of the running clock at which it is renewed and at which it expires."""
 
-    text: str
+    token: str
     user: str
     project: str | None
     renew_at: float
     expires_at: float
+
+    __repr__ = undisclosed
 
 
 class RenewedToken:
@@ -74,9 +76,9 @@ class RenewedToken:
                 return await self._renewed_early(issued)
         return issued
 
-    def forget(self, text: str) -> None:
+    def forget(self, token: str) -> None:
         """Keystone does not take the token any more."""
-        if self._issued is not None and self._issued.text == text:
+        if self._issued is not None and self._issued.token == token:
             self._issued = None
 
     async def _renewed_early(self, issued: Issued) -> Issued:

@@ -80,9 +80,9 @@ class Targets:
 
     async def _read(self, _: str) -> tuple[Place, ...]:
         own = await self._own_token.get()
-        answer = await self._connection.send("GET", "/auth/catalog", token=own.text)
+        answer = await self._connection.send("GET", "/auth/catalog", token=own.token)
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            self._own_token.forget(own.text)
+            self._own_token.forget(own.token)
         try:
             services = msgspec.convert(answer.document.get("catalog"), list[_Service])
         except msgspec.ValidationError as error:

@@ -94,7 +94,7 @@ class Trusts:
             KeystoneUnavailable: Keystone gives no answer.
         """
         own = await self._own_token.get()
-        answer = await self._connection.send("GET", _path(trust_id), token=own.text)
+        answer = await self._connection.send("GET", _path(trust_id), token=own.token)
         if answer.status != HTTPStatus.OK:
             raise _refused("Keystone shows the service no trust with this trust_id", answer)
         trust = _trust_in(answer)
@@ -125,11 +125,11 @@ class Trusts:
         if len(self._tokens) > MOST_TOKENS:
             del self._tokens[next(iter(self._tokens))]
         try:
-            return (await renewed.get()).text
+            return (await renewed.get()).token
         except LoginRefused as refusal:
             # Is it the trust's fault, or the account's? The status is the same.
             own = await self._own_token.get()
-            answer = await self._connection.send("GET", _path(trust_id), token=own.text)
+            answer = await self._connection.send("GET", _path(trust_id), token=own.token)
             is_gone = answer.status == HTTPStatus.NOT_FOUND and answer.is_refusal
             raise TrustRefused(is_gone=is_gone) from refusal
 
@@ -150,7 +150,7 @@ class Trusts:
         except TrustRefused as refusal:
             if refusal.is_gone:
                 return
-            token = (await self._own_token.get()).text
+            token = (await self._own_token.get()).token
         answer = await self._connection.send("DELETE", _path(trust_id), token=token)
         self._tokens.pop(trust_id, None)
         if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND):
