@@ -60,6 +60,26 @@ async def test_an_answer_is_kept_exactly_as_long_as_was_said() -> None:
     assert source.asked == ["a", "a"]
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(3.5, ["1", None]), (1000, [None, None])])
+async def test_an_answer_that_is_old_is_given_to_nobody_while_it_is_asked_for_again(
+    seconds: float, found: list[str | None]
+) -> None:
+    source = Source(a="1")
+    remembered = source.remembered()
+    remembered._patience_seconds = 1
+    await remembered.get("a")
+    del source.values["a"]
+    source.seconds = seconds
+    source.is_open.clear()
+
+    first, second = (asyncio.create_task(remembered.get("a")) for _ in range(2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    source.is_open.set()
+
+    assert [await second, await first] == found
+
+
 async def test_a_key_that_the_source_no_longer_knows_is_unknown_at_once() -> None:
     source = Source(a="1")
     remembered = source.remembered()

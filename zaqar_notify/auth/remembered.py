@@ -91,8 +91,12 @@ class Remembered(Generic[Key, Value]):
             self._waiting -= 1
 
     async def _again(self, key: Key, value: Value) -> Value | None:
-        """The source's answer; `value` as long as it gives none. Only the caller that asks waits for it."""
-        if key in self._asking:
+        """The source's answer; `value` as long as it gives none.
+
+        While the value has just become old, only the caller that asks waits. If nobody asked for longer, a change may
+        be long ago, so all callers wait.
+        """
+        if key in self._asking and self._now() < self._known[key][1] + self._patience_seconds:
             return value
         task = self._task(key)
         await asyncio.wait((task,), timeout=self._patience_seconds)
