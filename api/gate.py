@@ -129,5 +129,5 @@ class Gate:
         project = call.names.get("project_id", call.project)
         target = Target(project, call.names.get("queue_name"))
         if not self._policy.permits(call.caller, rule, target):
-            raise RuleNotPermitted(rule)
+            raise RuleNotPermitted(rule, call.caller.roles)
         check_queue(call.caller, target.queue_name)

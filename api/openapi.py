@@ -37,7 +37,7 @@ COMMON_ERRORS = (
     # First: of two examples for one status, the later one is shown.
     RateExceeded("requests_per_second", 2000, 1),
     *OPEN_ERRORS,
-    RuleNotPermitted("messages:create"),
+    RuleNotPermitted("messages:create", ["reader"]),
     Unauthorized("The request has no token", ()),
     # The answer to a pre-signed request.
     SignatureRefused(),

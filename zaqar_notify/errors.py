@@ -47,6 +47,7 @@ ends the process at its start.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import ClassVar
 
 
@@ -95,8 +96,9 @@ class NotPermitted(NotifyError):
 
 
 class RuleNotPermitted(NotPermitted):
-    def __init__(self, rule: str) -> None:
-        super().__init__(f"The policy's rule {rule} does not permit you to do this")
+    def __init__(self, rule: str, roles: Collection[str]) -> None:
+        has = f"whose roles are {', '.join(sorted(roles))}" if roles else "who has no role"
+        super().__init__(f"The policy's rule {rule} does not permit this to the caller, {has}")
 
 
 class QuotaExceeded(NotPermitted):

@@ -71,6 +71,35 @@ def test_the_first_start_on_all_addresses_prints_an_operator_s_token_and_no_late
         nobody.stats("q")
 
 
+def test_the_printed_commands_name_an_address_by_which_this_host_reaches_the_service(
+    service: Service,
+) -> None:
+    tried = service.log.read_text().rpartition("Try:")[2]
+
+    assert "http://127.0.0.1:" in tried
+    assert "0.0.0.0" not in tried
+
+
+def test_a_refused_command_says_how_it_gets_a_token_and_names_a_project(service: Service) -> None:
+    operator = token(service, "--scope", "operator")
+
+    without_token = run("queue", "list", environ={"ZAQAR_URL": service.url})
+    without_project = run("--token", operator, "queue", "list", environ={"ZAQAR_URL": service.url})
+
+    assert "ZAQAR_TOKEN" in without_token.stderr
+    assert "token create" in without_token.stderr
+    assert "ZAQAR_PROJECT" in without_project.stderr
+
+
+def test_a_refusal_by_a_rule_names_the_rule_and_the_scope(service: Service) -> None:
+    reader = token(service, "--project", "p1", "--scope", "reader")
+
+    refused = run("--token", reader, "post", "q", "1", environ={"ZAQAR_URL": service.url})
+
+    assert "messages:create" in refused.stderr
+    assert "reader" in refused.stderr
+
+
 def test_the_client_and_the_command_line_send_a_token_that_names_the_project(
     service: Service,
 ) -> None:

@@ -30,6 +30,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.operations.single import DATABASE
 from zaqar_notify.settings import SECTIONS
+from zaqar_notify.settings.loading import CLIENT_NAMES
 from zaqar_notify.settings.pages import entries, example_file, markdown_page
 from zaqar_notify.storage.internal import POISON_REF
 from zaqar_notify.storage.registry import open_storage
@@ -189,6 +190,11 @@ def without_spaces(text: str) -> str:
 def test_config_prints_the_example_file_and_the_documented_table() -> None:
     assert run("config", "--example").stdout == example_file()
     assert run("config", "--markdown").stdout == markdown_page()
+
+
+def test_the_page_of_settings_lists_every_variable_of_the_client() -> None:
+    for name in CLIENT_NAMES:
+        assert f"| `{name}` |" in markdown_page()
 
 
 def test_groups_of_lines_stay_below_both_limits() -> None:

@@ -26,12 +26,13 @@ from zaqar_notify.cli.serving import (
     port_of,
     serve_until_stopped,
     url_of,
+    url_to_try,
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
-from zaqar_notify.cli.welcome import client, make_token
+from zaqar_notify.cli.welcome import client, make_token, needs_token_of
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.operations import logs
-from zaqar_notify.operations.believing import with_authentication
+from zaqar_notify.operations.believing import NONE, with_authentication
 from zaqar_notify.operations.broker import celery_application
 from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.cluster import (
@@ -121,12 +122,12 @@ def _serve_in_many(
 
 
 def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
-    url = url_of(listener, settings)
-    command = f"{client(url, settings.tls_cert_file)} ping"
-    sentence = f"zaqar-notify serves {url}{how}. Check it with: {command}"
-    if "token" not in settings.auth:
-        return sentence
-    return f"{sentence}\nRequests need a token; make one with: {make_token()}"
+    serves = f"zaqar-notify serves {url_of(listener, settings)}{how}."
+    check = f"{client(url_to_try(listener, settings), settings.tls_cert_file)} ping"
+    if settings.auth == NONE:
+        return f"{serves} Check it with: {check}"
+    token = f"$({make_token()})" if "token" in settings.auth else "TOKEN"
+    return f"{serves} {needs_token_of(settings.auth)} Check it, in the same environment, with:\n  export ZAQAR_TOKEN={token}\n  {check}"
 
 
 async def _serve(

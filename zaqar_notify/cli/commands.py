@@ -11,12 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from zaqar_notify.cli.output import printable
-from zaqar_notify.client import PAUSES_SECONDS, Client, ClientError, ServiceUnreachable
+from zaqar_notify.client import (
+    PAUSES_SECONDS,
+    BadRequest,
+    Client,
+    ClientError,
+    ServiceUnreachable,
+    Unauthorized,
+)
 from zaqar_notify.errors import NotifyError, StartRefused, StorageUnavailable
 from zaqar_notify.models import undisclosed
 
 REFUSED = 1
 UNREACHABLE = 3
+
+PROJECT_MISSING = "Project-Id Missing"
+"""Zaqar's title of the answer to a request that names no project."""
 
 Queue = Annotated[str, typer.Argument(show_default=False, help="Name of the queue.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
@@ -76,6 +86,17 @@ def open_client(
     )
 
 
+def _remedy(error: Exception) -> str | None:
+    """The options of a command that the service's sentence can't know."""
+    if isinstance(error, Unauthorized):
+        return "Set ZAQAR_TOKEN. `zaqar-notify token create` makes a token where the store is."
+    if isinstance(error, BadRequest) and error.title == PROJECT_MISSING:
+        return "Set ZAQAR_PROJECT, or say --project: an operator's token reaches every project."
+    return None
+
+
 def _end(error: Exception, exit_code: int) -> NoReturn:
     print(error, file=sys.stderr)
+    if remedy := _remedy(error):
+        print(remedy, file=sys.stderr)
     raise typer.Exit(exit_code) from error

@@ -20,8 +20,15 @@ from zaqar_notify.auth import Policy, following, load_policy
 from zaqar_notify.auth.keystone import asked_keystone, delegations_of
 from zaqar_notify.auth.tokens import AskedToken, create
 from zaqar_notify.cli.admin_commands import COMMANDS
-from zaqar_notify.cli.serving import Server, listen, port_of, serve_until_stopped, url_of
-from zaqar_notify.cli.welcome import make_token, things_to_try
+from zaqar_notify.cli.serving import (
+    Server,
+    listen,
+    port_of,
+    serve_until_stopped,
+    url_of,
+    url_to_try,
+)
+from zaqar_notify.cli.welcome import make_token, needs_token_of, things_to_try
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
@@ -39,8 +46,6 @@ from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
-
-KINDS = {"token": "a token of this service", "keystone": "a token of Keystone"}
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +137,7 @@ def _welcome(
     needs_token = settings.auth != NONE
     lines = [f"zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}", ""]
     if needs_token:
-        lines.append(f"Requests need {' or '.join(KINDS[kind] for kind in settings.auth)}.")
+        lines.append(needs_token_of(settings.auth))
     else:
         lines.append("Everybody who reaches this address is believed to be any project.")
     readable = "" if settings.tls_cert_file else "no connection is encrypted, and "
@@ -150,7 +155,8 @@ def _welcome(
     lines += ["", "Try:"]
     if "token" in settings.auth:
         lines.append(f"  export ZAQAR_TOKEN={first_token or f'$({make_token(data)})'}")
+    here = url_to_try(listener, settings)
     lines.append(
-        f"{things_to_try(url, settings.tls_cert_file, needs_token=needs_token)}\n\nStop with Ctrl-C."
+        f"{things_to_try(here, settings.tls_cert_file, needs_token=needs_token)}\n\nStop with Ctrl-C."
     )
     print("\n".join(lines), flush=True)

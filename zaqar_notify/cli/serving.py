@@ -27,6 +27,9 @@ from zaqar_notify.settings import Settings
 COLLECTED_AFTER = (20_000, 20, 10)
 """New objects before a collection of the young ones; such collections before one of the next generation."""
 
+EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Addresses that stand for all of this host, each with the one by which this host reaches itself."""
+
 KEEP_ALIVE_SECONDS = 75
 """Longer than proxies and clients keep an idle connection, so that they close it, not we."""
 
@@ -176,6 +179,18 @@ def port_of(listener: socket.socket) -> int:
 
 
 def url_of(listener: socket.socket, settings: Settings) -> str:
-    scheme = "https" if settings.tls_cert_file else "http"
+    return _url(settings, *listener.getsockname()[:2])
+
+
+def url_to_try(listener: socket.socket, settings: Settings) -> str:
+    """The address for commands that a person pastes on this host. A certificate is rarely of an IP
+    address, so with one it is the name that clients use, where the settings have it."""
+    if settings.tls_cert_file and settings.public_url:
+        return settings.public_url
     host, port = listener.getsockname()[:2]
+    return _url(settings, EVERY_ADDRESS.get(host, host), port)
+
+
+def _url(settings: Settings, host: str, port: int) -> str:
+    scheme = "https" if settings.tls_cert_file else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

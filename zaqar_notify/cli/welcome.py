@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
 PROGRAM = "zaqar-notify"
 PROJECT = "demo"
+KINDS = {"token": "a token of this service", "keystone": "a token of Keystone"}
 
 
 def program() -> str:
@@ -30,6 +32,11 @@ def make_token(data: Path | None = None) -> str:
     """The command that makes a token for the project of these examples."""
     where = "" if data is None else f" --data {quote(str(data.resolve()))}"
     return f"{program()} token create --project {PROJECT}{where}"
+
+
+def needs_token_of(kinds: Iterable[str]) -> str:
+    """The sentence about the tokens that `ZAQAR_AUTH` asks for."""
+    return f"Requests need {' or '.join(KINDS[kind] for kind in kinds)}."
 
 
 def things_to_try(url: str, ca_file: str = "", *, needs_token: bool = False) -> str:

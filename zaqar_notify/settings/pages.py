@@ -39,6 +39,7 @@ absent. `receive` reads `ZAQAR_RECEIVE_SECRET` in the same way.
 |---|---|
 | `ZAQAR_URL` | `--url` |
 | `ZAQAR_PROJECT` | `--project` |
+| `ZAQAR_TOKEN` | `--token` |
 | `ZAQAR_CLIENT_ID` | `--client-id` |
 | `ZAQAR_CA_FILE` | `--ca-file` |
 | `ZAQAR_RECEIVE_SECRET` | `receive --secret` |
