@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from tests.contract.steps import (
     subscribe,
     subscription,
 )
+from tests.keys import K1, K2, K2_AND_K1, SECRET, Reopen, reopening
 from zaqar_notify.errors import SubscriptionExists, SubscriptionLocked
 from zaqar_notify.findings import Level
 from zaqar_notify.metadata import ENCRYPT
@@ -30,32 +31,14 @@ from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring, key_id_of
 from zaqar_notify.storage import rekeying
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.rekeying import Rekeyed, rekey
 from zaqar_notify.subscriptions import renewal
-
-SECRET = {"k1": os.urandom(32), "k2": os.urandom(32)}
-K1 = Keyring({"k1": SECRET["k1"]})
-K2 = Keyring({"k2": SECRET["k2"]})
-K2_AND_K1 = Keyring({"k2": SECRET["k2"], "k1": SECRET["k1"]})
-
-Reopen = Callable[[Keyring], Awaitable[Storage]]
 
 
 @pytest.fixture
 async def reopen(store_uri: str) -> AsyncIterator[Reopen]:
-    """Opens the store with these keys, once it is closed with those of before."""
-    opened: list[Storage] = []
-
-    async def reopen(keys: Keyring) -> Storage:
-        for storage in opened:
-            await storage.close()
-        opened.append(await open_storage(store_uri, keys=keys))
-        return opened[-1]
-
-    yield reopen
-    for storage in opened:
-        await storage.close()
+    async with reopening(store_uri) as reopen:
+        yield reopen
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tests.clock import ManualClock
 from tests.contract.raw import whole_store
+from tests.keys import K1, K2, K2_AND_K1, reopening
 from tests.mongod import mongo_uri
 from tests.workers.office import (
     AT_ONCE,
@@ -38,13 +38,6 @@ from zaqar_notify.storage.internal import (
     held_ref,
     parked_ref,
 )
-from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
-
-SECRET = {"k1": os.urandom(32), "k2": os.urandom(32)}
-K1 = Keyring({"k1": SECRET["k1"]})
-K2 = Keyring({"k2": SECRET["k2"]})
-K2_AND_K1 = Keyring({"k2": SECRET["k2"], "k1": SECRET["k1"]})
 
 BODY = b'"clear text of the client"'
 WORDS = b"clear text"
@@ -60,17 +53,12 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def reopen(uri: str, clock: ManualClock) -> AsyncIterator[Reopen]:
     """An office on the store with these keys, once it is closed with those of before."""
-    opened: list[Storage] = []
+    async with reopening(uri) as reopen:
 
-    async def reopen(keys: Keyring) -> Office:
-        for storage in opened:
-            await storage.close()
-        opened.append(await open_storage(uri, keys=keys))
-        return Office(opened[-1], clock, Settings(retry_jitter=0))
+        async def reopen_office(keys: Keyring) -> Office:
+            return Office(await reopen(keys), clock, Settings(retry_jitter=0))
 
-    yield reopen
-    for storage in opened:
-        await storage.close()
+        yield reopen_office
 
 
 @pytest.fixture
