@@ -29,7 +29,12 @@ class Source:
         return self.values.get(key)
 
     def remembered(
-        self, most: int = 100, most_asking: int = 10, most_waiting: int | None = None
+        self,
+        *,
+        most: int = 100,
+        most_asking: int = 10,
+        most_waiting: int | None = None,
+        patience_seconds: float = 0,
     ) -> Remembered[str, str]:
         return Remembered(
             self.ask,
@@ -38,14 +43,14 @@ class Source:
             most=most,
             most_asking=most_asking,
             most_waiting=most_waiting,
-            patience_seconds=0,
+            patience_seconds=patience_seconds,
             now=lambda: self.seconds,
         )
 
 
 async def test_an_answer_is_kept_exactly_as_long_as_was_said() -> None:
     source = Source(a="1")
-    remembered = source.remembered()
+    remembered = source.remembered(patience_seconds=60)
     await remembered.get("a")
     source.values["a"] = "2"
 
@@ -55,7 +60,6 @@ async def test_an_answer_is_kept_exactly_as_long_as_was_said() -> None:
 
     source.seconds = 3
     assert remembered.fresh("a") is None
-    remembered._patience_seconds = 60
     assert await remembered.get("a") == "2"
     assert source.asked == ["a", "a"]
 
@@ -65,8 +69,7 @@ async def test_an_answer_that_is_old_is_given_to_nobody_while_it_is_asked_for_ag
     seconds: float, found: list[str | None]
 ) -> None:
     source = Source(a="1")
-    remembered = source.remembered()
-    remembered._patience_seconds = 1
+    remembered = source.remembered(patience_seconds=1)
     await remembered.get("a")
     del source.values["a"]
     source.seconds = seconds
@@ -82,12 +85,11 @@ async def test_an_answer_that_is_old_is_given_to_nobody_while_it_is_asked_for_ag
 
 async def test_a_key_that_the_source_no_longer_knows_is_unknown_at_once() -> None:
     source = Source(a="1")
-    remembered = source.remembered()
+    remembered = source.remembered(patience_seconds=60)
     await remembered.get("a")
     del source.values["a"]
 
     source.seconds = 3
-    remembered._patience_seconds = 60
     assert await remembered.get("a") is None
 
 
@@ -134,12 +136,11 @@ async def test_a_caller_that_goes_away_takes_the_answer_from_no_other() -> None:
 
 async def test_known_answers_go_on_while_the_source_is_away_and_new_keys_fail() -> None:
     source = Source(a="1", b="2")
-    remembered = source.remembered()
+    remembered = source.remembered(patience_seconds=60)
     await remembered.get("a")
     source.is_away = True
 
     source.seconds = 1000
-    remembered._patience_seconds = 60
     assert await remembered.get("a") == "1"
     with pytest.raises(StorageUnavailable):
         await remembered.get("b")
@@ -147,11 +148,10 @@ async def test_known_answers_go_on_while_the_source_is_away_and_new_keys_fail() 
 
 async def test_a_source_that_is_away_is_asked_again_a_second_later() -> None:
     source = Source(a="1")
-    remembered = source.remembered()
+    remembered = source.remembered(patience_seconds=60)
     await remembered.get("a")
     source.is_away = True
     source.seconds = 10
-    remembered._patience_seconds = 60
     await remembered.get("a")
 
     source.seconds = 10.999
@@ -174,8 +174,26 @@ async def test_no_caller_waits_long_for_a_slow_source_when_the_answer_is_known()
     assert await remembered.get("a") == "1"
 
     source.is_open.set()
-    await remembered._asking["a"]
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert await remembered.get("a") == "2"
+
+
+async def test_a_question_that_is_older_than_the_patience_holds_up_no_further_caller() -> None:
+    source = Source(a="1")
+    remembered = source.remembered(patience_seconds=60)
+    await remembered.get("a")
+    source.is_open.clear()
+    source.seconds = 1000
+    first = asyncio.create_task(remembered.get("a"))
+    await asyncio.sleep(0)
+
+    source.seconds += 60
+    assert await remembered.get("a") == "1"
+    assert not first.done()
+
+    source.is_open.set()
+    assert await first == "1"
 
 
 async def test_a_defect_of_the_source_is_no_answer() -> None:
@@ -196,13 +214,16 @@ async def test_unknown_keys_push_out_no_known_one_and_neither_sort_grows_for_eve
     for number in range(100):
         await remembered.get(f"unknown {number}")
         assert await remembered.get("a") == "1"
-    assert len(remembered._unknown) == 10
+    asked = len(source.asked)
+    await remembered.get("unknown 90")
+    assert len(source.asked) == asked
+    await remembered.get("unknown 89")
+    assert len(source.asked) == asked + 1
 
     source.values.update({f"known {number}": "x" for number in range(100)})
     for number in range(100):
         await remembered.get(f"known {number}")
-    assert len(remembered._known) == 10
-    assert not remembered._asking
+    assert [remembered.fresh(f"known {number}") for number in (89, 90)] == [None, "x"]
 
 
 async def test_a_flood_of_new_keys_asks_for_a_few_at_a_time_and_a_known_key_passes_it() -> None:

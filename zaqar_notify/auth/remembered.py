@@ -52,7 +52,8 @@ class Remembered(Generic[Key, Value]):
         # With each answer the instant at which the source is asked again.
         self._known: dict[Key, tuple[Value, float]] = {}
         self._unknown: dict[Key, float] = {}
-        self._asking: dict[Key, asyncio.Task[Value | None]] = {}
+        # With each question the instant until which callers wait for it if they have a known answer.
+        self._asking: dict[Key, tuple[asyncio.Task[Value | None], float]] = {}
 
     def fresh(self, key: Key) -> Value | None:
         """The known answer, if the source need not be asked again yet. It costs hot paths less than `get`."""
@@ -86,32 +87,33 @@ class Remembered(Generic[Key, Value]):
             raise Overloaded
         self._waiting += 1
         try:
-            return await asyncio.shield(self._task(key))
+            return await asyncio.shield(self._question(key)[0])
         finally:
             self._waiting -= 1
 
     async def _again(self, key: Key, value: Value) -> Value | None:
         """The source's answer; `value` as long as it gives none.
 
-        While the value has just become old, only the caller that asks waits. If nobody asked for longer, a change may
-        be long ago, so all callers wait.
+        While the value has just become old, only the caller that asks waits. If no one asked for longer, a change may
+        be long ago, so all callers wait, until the question is `patience_seconds` old.
         """
         if key in self._asking and self._now() < self._known[key][1] + self._patience_seconds:
             return value
-        task = self._task(key)
-        await asyncio.wait((task,), timeout=self._patience_seconds)
+        task, until = self._question(key)
+        await asyncio.wait((task,), timeout=max(0.0, until - self._now()))
         if task.done() and not isinstance(task.exception(), NotifyError):
             return task.result()
         if key in self._known:
             self._known[key] = (value, self._now() + 1.0)
         return value
 
-    def _task(self, key: Key) -> asyncio.Task[Value | None]:
-        task = self._asking.get(key)
-        if task is None:
-            task = self._asking[key] = asyncio.create_task(self._asked(key))
+    def _question(self, key: Key) -> tuple[asyncio.Task[Value | None], float]:
+        question = self._asking.get(key)
+        if question is None:
+            task = asyncio.create_task(self._asked(key))
             task.add_done_callback(_retrieve)
-        return task
+            question = self._asking[key] = task, self._now() + self._patience_seconds
+        return question
 
     async def _asked(self, key: Key) -> Value | None:
         task = asyncio.current_task()
@@ -121,12 +123,17 @@ class Remembered(Generic[Key, Value]):
             else:
                 async with self._turns:
                     value = await self._ask(key)
-            if self._asking.get(key) is task:
+            if self._is_wanted(key, task):
                 self._keep(key, value)
             return value
         finally:
-            if self._asking.get(key) is task:
+            if self._is_wanted(key, task):
                 del self._asking[key]
+
+    def _is_wanted(self, key: Key, task: object) -> bool:
+        """Whether the answer counts: after `forget`, it may be out of date."""
+        question = self._asking.get(key)
+        return question is not None and question[0] is task
 
     def _keep(self, key: Key, value: Value | None) -> None:
         self._known.pop(key, None)
