@@ -50,11 +50,11 @@ class NotifyAPI(FastAPI):
         turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
         gate = Gate(service, policy, turns)
         # The busy surface first; `_surface_of` needs the one without a prefix last.
-        by_prefix = sorted(self._surfaces, key=lambda surface: len(surface.prefix), reverse=True)
+        by_prefix = sorted(self._surfaces, key=lambda surface: not surface.prefix)
         self._probes = probes.routes(service)
         super().__init__(
             title=TITLE,
-            summary="Messages and notifications over the OpenStack Zaqar API, version 2",
+            summary="Messages and notifications over the OpenStack Zaqar API",
             version=__version__,
             routes=[
                 *(SurfaceRoute(surface, gate, turns, service) for surface in by_prefix),

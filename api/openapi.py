@@ -46,6 +46,7 @@ COMMON_ERRORS = (
 
 _REFERENCE = "#/components/schemas/{name}"
 
+_UNDERSCORES = str.maketrans("/.", "__")
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -93,10 +94,10 @@ def _operation(
     surface: Surface, resource: Resource, method: str, operation: Operation
 ) -> JsonObject:
     described: JsonObject = {
-        "operationId": f"{method}{_PARAMETER.sub('', resource.path).replace('/', '_')}"
+        "operationId": f"{method}{_PARAMETER.sub('', resource.path).translate(_UNDERSCORES)}"
         + "".join(f"_by_{name}" for name in _names(resource)[1:]),
         "summary": operation.summary,
-        "tags": [_tag(resource)],
+        "tags": [surface.documented.group + _tag(resource)],
         "parameters": _parameters(surface.documented, resource, operation),
         "responses": _responses(surface, resource, operation),
     }

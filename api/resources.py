@@ -117,9 +117,9 @@ class Resource:
 
     @property
     def name(self) -> str:
-        """The name for `app.url_path_for`, such as `v2_queues_messages`."""
+        """The name for `app.url_path_for`, such as `v2_queues_messages` or `v1_1_queues`."""
         words = [word for word in self.path.split("/") if word and not word.startswith("{")]
-        return "_".join(words) or "versions"
+        return "_".join(words).replace(".", "_") or "versions"
 
     def options(self) -> Answer:
         return Answer(HTTPStatus.OK, headers=((b"Allow", self.allow),))

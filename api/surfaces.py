@@ -27,6 +27,7 @@ class Documented:
             errors that all surfaces share are not repeated here.
         error: The type of an error's body.
         meanings: The meaning of each error status.
+        group: Stands before the tags of its resources.
     """
 
     headers: tuple[Parameter, ...] = ()
@@ -34,6 +35,7 @@ class Documented:
     refuses: tuple[Exception, ...] = ()
     error: Any = str
     meanings: Mapping[int, str] = field(default_factory=dict)
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

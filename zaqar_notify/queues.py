@@ -38,10 +38,15 @@ async def create(service: Service, ref: QueueRef, metadata: JsonObject) -> bool:
     )
 
 
+async def metadata(service: Service, ref: QueueRef) -> JsonObject | None:
+    """The metadata as it is stored; None: the queue was never created."""
+    queue = await service.storage.queues.get(ref)
+    return None if queue is None else queue.metadata
+
+
 async def show(service: Service, ref: QueueRef) -> JsonObject:
     """The metadata, reserved keys filled in; of a queue never created, just those."""
-    queue = await service.storage.queues.get(ref)
-    return shown({} if queue is None else queue.metadata, service.settings)
+    return shown(await metadata(service, ref) or {}, service.settings)
 
 
 async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]) -> JsonObject:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
-from api import v2
+from api import v1_1, v2
 from api.authentication import Authenticator
 from api.errors import answer_to
 from api.routes import versions
@@ -19,9 +20,14 @@ __all__ = ["surfaces"]
 
 def surfaces(settings: Settings, authenticator: Authenticator) -> tuple[Surface, ...]:
     """The surfaces that these settings serve. Paths of the others are answered as unknown paths."""
-    resources = v2.RESOURCES + (v2.OF_OPERATORS if settings.admin_mode else ())
     errors = partial(answer_to, rate_status=HTTPStatus(int(settings.rate_status)))
-    return (
-        Surface("", versions.RESOURCES, authenticator, admit, answer_to, DOCUMENTED),
-        Surface(v2.PREFIX, resources, authenticator, admit, errors, DOCUMENTED),
-    )
+    served = [Surface("", versions.RESOURCES, authenticator, admit, answer_to, DOCUMENTED)]
+    for version in (v2, v1_1):
+        name = version.PREFIX[1:]
+        if name in settings.versions:
+            resources = version.RESOURCES + (version.OF_OPERATORS if settings.admin_mode else ())
+            documented = replace(DOCUMENTED, group="" if version is v2 else f"{name} ")
+            served.append(
+                Surface(version.PREFIX, resources, authenticator, admit, errors, documented)
+            )
+    return tuple(served)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Literal
 
@@ -11,6 +12,7 @@ from api.answers import Answer
 from api.requests import Call
 from api.resources import UNGUARDED, Operation, Reply, Resource
 from zaqar_notify.service import Service
+from zaqar_notify.settings import VERSIONS
 
 
 class MediaType(msgspec.Struct):
@@ -37,15 +39,29 @@ class Versions(msgspec.Struct):
     versions: list[Version]
 
 
-def versions(prefix: str) -> Versions:
-    """The document of versions; every link begins with `prefix`."""
-    media_type = MediaType("application/json", "application/vnd.openstack.messaging-v2+json")
-    links = [VersionLink(f"{prefix}/v2/")]
-    return Versions([Version("2", "CURRENT", "2014-9-24T04:06:47Z", [media_type], links)])
+def versions(prefix: str, names: Collection[str]) -> Versions:
+    """The document of these versions, the oldest first; every link begins with `prefix`."""
+    return Versions([_version(prefix, name) for name in _UPDATED if name in names])
+
+
+def _version(prefix: str, name: str) -> Version:
+    media_type = f"application/vnd.openstack.messaging-{name.replace('.', '_')}+json"
+    return Version(
+        name[1:],
+        "CURRENT" if name == "v2" else "DEPRECATED",
+        _UPDATED[name],
+        [MediaType("application/json", media_type)],
+        [VersionLink(f"{prefix}/{name}/")],
+    )
+
+
+_UPDATED = {"v1.1": "2016-7-29T02:22:47Z", "v2": "2014-9-24T04:06:47Z"}
+"""Zaqar's versions, and when it last changed them by its own account."""
 
 
 async def show_versions(service: Service, call: Call) -> Answer:
-    return Answer(HTTPStatus.MULTIPLE_CHOICES, msgspec.json.encode(versions(call.prefix)))
+    shown = versions(call.prefix, service.settings.versions)
+    return Answer(HTTPStatus.MULTIPLE_CHOICES, msgspec.json.encode(shown))
 
 
 RESOURCES = (
@@ -56,7 +72,7 @@ RESOURCES = (
                 show_versions,
                 UNGUARDED,
                 "List the versions",
-                {300: Reply("The versions", versions(""))},
+                {300: Reply("The versions", versions("", VERSIONS))},
             )
         },
         is_open=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 from api.answers import NO_CONTENT, Answer, document
 from api.refusals import UnsupportedPatchType
@@ -19,10 +20,10 @@ from api.zaqar.query import Query
 from api.zaqar.queues import METADATA
 from api.zaqar.schemas import Link
 from zaqar_notify import queues
-from zaqar_notify.auth.confinement import check_all_queues, check_queue
+from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
 from zaqar_notify.metadata import DEAD_LETTER_QUEUE, shown, warn_of_combinations
-from zaqar_notify.models import JsonObject, Queue
+from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.rules.signing import wire_instant
 from zaqar_notify.service import Service
@@ -57,25 +58,16 @@ async def patch(service: Service, call: Call) -> Answer:
 
 
 async def list_queues(service: Service, call: Call) -> Answer:
-    check_all_queues(call.caller)
     query = Query(call.query_string)
-    detailed = query.boolean("detailed")
-    found = await queues.list_queues(
+    page = await common.page(
         service,
-        call.project,
-        marker=query.text("marker"),
-        limit=query.integer("limit"),
+        call,
+        query,
+        metadata_of=partial(shown, settings=service.settings),
         name_contains=query.text("name") or "",
         metadata_equals=_filters(query.sent),
         with_count=query.boolean("with_count"),
     )
-
-    def metadata_of(queue: Queue) -> JsonObject:
-        return shown(queue.metadata, service.settings)
-
-    page = common.page(call, query, found.queues, metadata_of if detailed else None)
-    if found.count is not None:
-        page["count"] = found.count
     return document(page)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from zaqar_notify.settings import Settings
 
 
 class PostBody(msgspec.Struct):
-    messages: list[PostedMessage] | msgspec.UnsetType = msgspec.UNSET
+    messages: list[PostedMessage] = []
 
 
 class StrictMessage(PostedMessage, forbid_unknown_fields=True):
@@ -27,7 +28,19 @@ class StrictMessage(PostedMessage, forbid_unknown_fields=True):
 
 
 class StrictBody(PostBody, forbid_unknown_fields=True):
-    messages: list[StrictMessage] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+    messages: list[StrictMessage] = []  # type: ignore[assignment]
+
+
+class PlainMessage(msgspec.Struct):
+    """A message as it was before version 2: without a delay."""
+
+    body: msgspec.Raw
+    ttl: int | msgspec.UnsetType = msgspec.UNSET
+
+    def posted(self, default_ttl: int) -> PostedMessage:
+        """The message with the life and the delay of its version, which knows no defaults of queues."""
+        ttl = default_ttl if self.ttl is msgspec.UNSET else self.ttl
+        return PostedMessage(self.body, ttl, delay=0)
 
 
 class RenewBody(msgspec.Struct, omit_defaults=True):
@@ -62,12 +75,20 @@ def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMes
     """The messages of `{"messages": [{"body", "ttl"?, "delay"?}]}`, at least one."""
     try:
         messages = _post_body.read(
-            body, on_unread=partial(_warn_of_unread_messages, body, warn)
+            body, on_unread=partial(warn_of_unread_messages, body, PostedMessage, warn)
         ).messages
     except BodyInvalid:
-        _explain_array(body)
+        explain_array(body)
         raise
-    if messages is msgspec.UNSET or not messages:
+    check_messages(body, messages, settings)
+    return messages
+
+
+def check_messages(
+    body: bytes, messages: Sequence[PostedMessage | PlainMessage], settings: Settings
+) -> None:
+    """Refuse a post without messages, and a message that is nested too deep or lives too long or too short."""
+    if not messages:
         raise ValidationFailed("messages must be an array of at least one message")
     if may_be_too_deep(body):
         for message in messages:
@@ -76,7 +97,6 @@ def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMes
     for ttl in {message.ttl for message in messages}:
         if ttl is not msgspec.UNSET:
             check_range("ttl", ttl, least=MIN_SECONDS, most=most, unit="seconds")
-    return messages
 
 
 def read_claim(body: bytes, settings: Settings, warn: Warn) -> ClaimBody:
@@ -115,14 +135,20 @@ def _with_terms(
     return asked
 
 
-def _warn_of_unread_messages(body: bytes, warn: Warn) -> None:
+def warn_of_unread_messages(
+    body: bytes, kind: type[PostedMessage | PlainMessage], warn: Warn
+) -> None:
+    """Warn of the unknown fields of a post, and of its messages."""
     document = orjson.loads(body)
-    warn_of_fields(document, PostBody.__struct_fields__, where="field", warn=warn)
-    given = (field for message in document.get("messages", ()) for field in message)
-    warn_of_fields(given, PostedMessage.__struct_fields__, where="message: field", warn=warn)
+    messages = document
+    if isinstance(document, dict):
+        warn_of_fields(document, PostBody.__struct_fields__, where="field", warn=warn)
+        messages = document.get("messages", ())
+    given = (field for message in messages for field in message)
+    warn_of_fields(given, kind.__struct_fields__, where="message: field", warn=warn)
 
 
-def _explain_array(body: bytes) -> None:
+def explain_array(body: bytes) -> None:
     """Refuse a top-level array, the form of version 1, with a sentence of its own."""
     if body.lstrip()[:1] != b"[":
         return

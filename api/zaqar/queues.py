@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 
 import orjson
@@ -17,9 +17,9 @@ from api.zaqar.links import next_links, queue_href
 from api.zaqar.query import Query
 from api.zaqar.shapes import age, instant, message_href
 from zaqar_notify import queues
-from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.auth.confinement import check_all_queues, check_queue
 from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, warn_of_combinations
-from zaqar_notify.models import JsonObject, OldestNewest, Queue
+from zaqar_notify.models import JsonObject, OldestNewest
 from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.service import Service
 
@@ -39,27 +39,43 @@ async def delete(service: Service, call: Call) -> Answer:
     return NO_CONTENT
 
 
-def page(
+async def page(
+    service: Service,
     call: Call,
     query: Query,
-    found: Iterable[Queue],
-    metadata_of: Callable[[Queue], JsonObject] | None,
+    *,
+    metadata_of: Callable[[JsonObject], JsonObject],
+    name_contains: str = "",
+    metadata_equals: JsonObject | None = None,
+    with_count: bool = False,
 ) -> JsonObject:
-    """`{"queues": […], "links": […]}`.
+    """`{"queues": […], "links": […], "count"?}`.
 
     Args:
-        metadata_of: The metadata as the version shows it; None leaves it out.
+        metadata_of: From stored metadata to metadata as the version shows it.
     """
+    check_all_queues(call.caller)
+    detailed = query.boolean("detailed")
+    found = await queues.list_queues(
+        service,
+        call.project,
+        marker=query.text("marker"),
+        limit=query.integer("limit"),
+        name_contains=name_contains,
+        metadata_equals=metadata_equals or {},
+        with_count=with_count,
+    )
     listed: list[JsonObject] = []
-    for queue in found:
+    for queue in found.queues:
         name = queue.ref.name
         item: JsonObject = {"name": name, "href": f"{call.prefix}{call.wire}/queues/{name}"}
-        if metadata_of is not None:
-            item["metadata"] = metadata_of(queue)
+        if detailed:
+            item["metadata"] = metadata_of(queue.metadata)
         listed.append(item)
     marker = listed[-1]["name"] if listed else None
     links = orjson.Fragment(next_links(call.href, query.sent, marker))
-    return {"queues": listed, "links": links}
+    page: JsonObject = {"queues": listed, "links": links}
+    return page if found.count is None else page | {"count": found.count}
 
 
 async def stats(service: Service, call: Call) -> Answer:

@@ -14,7 +14,7 @@ from api.paths import Paths
 from api.routes.probes import DOCUMENTED, KINDS
 from api.surfaces import Surface
 from tests.api.surfaces import surfaces_with
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import VERSIONS, Settings
 
 
 def document_of(surfaces: Sequence[Surface]) -> dict[str, Any]:
@@ -72,5 +72,5 @@ class Documentation:
         )
 
 
-DOCUMENTATION = Documentation(surfaces_with(Settings(admin_mode=True)))
+DOCUMENTATION = Documentation(surfaces_with(Settings(admin_mode=True, versions=VERSIONS)))
 """Every answer in the tests of the API is held to it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from api.authentication import TrustedHeaders
 from api.routes import surfaces
 from api.surfaces import Surface
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import VERSIONS, Settings
 
 
 def surfaces_with(settings: Settings) -> tuple[Surface, ...]:
@@ -13,5 +13,7 @@ def surfaces_with(settings: Settings) -> tuple[Surface, ...]:
 
 
 RESOURCES = tuple(
-    resource for surface in surfaces_with(Settings()) for resource in surface.resources
+    resource
+    for surface in surfaces_with(Settings(versions=VERSIONS))
+    for resource in surface.resources
 )

@@ -22,9 +22,9 @@ from tests.api.surfaces import RESOURCES, surfaces_with
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.metadata import KNOWN_KEYS
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import VERSIONS, Settings
 
-DOCUMENT = document_of(surfaces_with(Settings()))
+DOCUMENT = document_of(surfaces_with(Settings(versions=VERSIONS)))
 
 # The part of the OpenAPI 3.1 specification that we use, strictly.
 SCHEMA = {
@@ -93,8 +93,8 @@ SCHEMA = {
 }
 
 
-ASKS_FOR_ONE_OF_TWO = ("delete", "/v2/queues/{queue_name}/messages")
-"""Parameters that exclude each other: a page can't begin with both."""
+NEEDS_IDS = re.compile(r"/v[\d.]+/queues/\{queue_name\}/messages")
+"""The path whose DELETE needs `ids` or `pop`: a page can't begin with either."""
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -184,11 +184,13 @@ def test_a_page_that_tries_out_requests_begins_with_what_is_needed_alone() -> No
 
 async def test_what_the_page_shows_works_as_it_stands(start_api: StartApi) -> None:
     """As a reader who presses "Execute" wherever no id is asked for."""
-    api = await start_api(signed_url_secrets="secret", admin_mode=True, clock=SystemClock())
+    api = await start_api(
+        signed_url_secrets="secret", admin_mode=True, versions=VERSIONS, clock=SystemClock()
+    )
     tried = [
         (method.upper(), path, operation)
         for path, method, operation in operations()
-        if "_id}" not in path and (method, path) != ASKS_FOR_ONE_OF_TWO
+        if "_id}" not in path and not (method == "delete" and NEEDS_IDS.fullmatch(path))
     ]
     # A reader that begins with the last operation finds nothing to delete, which works, too.
     for method, path, operation in sorted(tried, key=lambda one: one[0] == "DELETE"):

@@ -24,6 +24,7 @@ from api.routing import FaultRoute, SurfaceRoute
 from tests.api.conftest import PROJECT, Api, Reply, StartApi, make_token
 from zaqar_notify.auth.rules import RULES, Scope
 from zaqar_notify.rules.signing import sign_url, wire_instant
+from zaqar_notify.settings import VERSIONS
 
 PUBLIC = {
     "/",
@@ -35,8 +36,8 @@ PUBLIC = {
     "/openapi.json",
 }
 """The routes that ask for no credentials."""
-WITHOUT_RULE = {"/v2", "/v2/"}
-"""The home document: with Zaqar, too, everyone with credentials may read it."""
+WITHOUT_RULE = {f"/{version}{slash}" for version in VERSIONS for slash in ("", "/")}
+"""The home documents: with Zaqar, too, everyone with credentials may read it."""
 
 ABSENT = {
     "message_id": "6123f4a0b1c2d3e4f5a6b7c8",
@@ -113,7 +114,11 @@ class Place:
 @pytest.fixture
 async def place(start_api: StartApi) -> Place:
     api = await start_api(
-        auth="token", admin_mode=True, signed_url_secrets="secret", webhook_secret="master"
+        auth="token",
+        admin_mode=True,
+        versions=VERSIONS,
+        signed_url_secrets="secret",
+        webhook_secret="master",
     )
     return await furnished(api, token(await make_token(api, scope="admin")))
 
@@ -264,7 +269,9 @@ async def test_a_reader_s_token_writes_nothing(place: Place, tmp_path: Path) -> 
 async def test_a_reader_of_the_cloud_writes_nothing_under_strict_defaults(
     start_api: StartApi, tmp_path: Path
 ) -> None:
-    api = await start_api(trust_proxy=True, policy_defaults="strict", admin_mode=True)
+    api = await start_api(
+        trust_proxy=True, policy_defaults="strict", admin_mode=True, versions=VERSIONS
+    )
     place = await furnished(api, {"X-Roles": "admin"})
     before = place.stored(tmp_path)
 

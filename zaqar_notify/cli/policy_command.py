@@ -8,7 +8,7 @@ import typer
 from zaqar_notify.auth.rules import BLOCKS, RULES, Rule
 from zaqar_notify.cli.commands import Json, add_group
 from zaqar_notify.cli.output import print_json
-from zaqar_notify.settings import Settings, load_settings
+from zaqar_notify.settings import VERSIONS, Settings, load_settings
 
 
 class _Operation(msgspec.Struct):
@@ -53,7 +53,7 @@ def _rules(*, is_strict: bool) -> list[_Listed]:
     from api.routes import surfaces
     from api.surfaces import guarded
 
-    settings = Settings(admin_mode=True)
+    settings = Settings(admin_mode=True, versions=VERSIONS)
     operations = guarded(surfaces(settings, TrustedHeaders(settings)))
 
     def listed(rule: Rule) -> _Listed:

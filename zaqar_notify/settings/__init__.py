@@ -18,6 +18,7 @@ from zaqar_notify.settings.loading import (
     variable,
 )
 from zaqar_notify.settings.section import Network, Section
+from zaqar_notify.settings.service import VERSIONS
 
 __all__ = [
     "CLIENT_NAMES",
@@ -26,6 +27,7 @@ __all__ = [
     "PREFIX",
     "SECTIONS",
     "TEST_PREFIX",
+    "VERSIONS",
     "Network",
     "Section",
     "Settings",

@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from zaqar_notify.settings.section import Count, LeastMinute, Seconds, Section
+from zaqar_notify.settings.section import Count, LeastMinute, Seconds, Section, Words
+
+VERSIONS = ("v2", "v1.1")
+"""Versions of the Zaqar API, the newest first."""
 
 # No escapes: the path is compared with requests' and put into answers as it stands.
 _PUBLIC_URL = re.compile(r"https?://[^/?#\s\"]+(/[A-Za-z0-9._~-]+)*/?")
@@ -140,6 +143,10 @@ class ServiceSettings(Section):
     shutdown_seconds: Annotated[float, Field(gt=0)] = Field(
         8, description="Time for requests and deliveries under way when asked to stop, seconds."
     )
+    versions: Words = Field(
+        ("v2", "v1.1"),
+        description="Versions of the Zaqar API that are served: v2, which is always among them, and v1.1.",
+    )
     admin_mode: bool = Field(
         False,
         description="Serve the operator's routes (/v2/health) too; keep such a process from clients.",
@@ -154,6 +161,16 @@ class ServiceSettings(Section):
     def public_path(self) -> str:
         """The path of the public URL, which every link begins with: "" or "/messaging"."""
         return urlsplit(self.public_url).path.rstrip("/")
+
+    @field_validator("versions")
+    @classmethod
+    def _are_versions(cls, value: Words) -> Words:
+        for word in value:
+            if word not in VERSIONS:
+                raise ValueError(f"{word!r} is none of {', '.join(VERSIONS)}")
+        if "v2" not in value:
+            raise ValueError("v2 must be among them: it has the subscriptions, tokens and quotas")
+        return tuple(dict.fromkeys(value))
 
     @field_validator("public_url")
     @classmethod

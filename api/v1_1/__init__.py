@@ -1,0 +1,22 @@
+"""The Zaqar API, version 1.1. docs/api.md says how it differs from version 2."""
+
+from __future__ import annotations
+
+from api.resources import Resource
+from api.v1_1 import messages, queues
+from api.zaqar import claims, health, home
+
+__all__ = ["OF_OPERATORS", "PREFIX", "RESOURCES"]
+
+PREFIX = "/v1.1"
+
+RESOURCES: tuple[Resource, ...] = (
+    *home.resources(PREFIX, home.ENTRIES),
+    *queues.RESOURCES,
+    *messages.RESOURCES,
+    *claims.resources(PREFIX),
+    health.ping_resource(PREFIX),
+)
+
+OF_OPERATORS = (health.health_resource(PREFIX),)
+"""The resources that are served with `ZAQAR_ADMIN_MODE`, too."""
