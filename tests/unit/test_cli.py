@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from tests.service import free_port, outside_environ
 from zaqar_notify import __version__
 from zaqar_notify.auth.rules import BLOCKS, RULES, STRICT_CHECKS, Scope
-from zaqar_notify.cli import app, restored_command
+from zaqar_notify.cli import app, output
 from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
@@ -315,7 +315,7 @@ def test_restored_tells_its_progress_and_what_it_mended(
     uri = f"sqlite://{tmp_path}/store.db"
     asyncio.run(_make_queues_of_two_states(uri))
     monkeypatch.setenv("ZAQAR_STORE_URI", uri)
-    monkeypatch.setattr(restored_command, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(output, "PROGRESS_SECONDS", 0.0)
 
     result = run("restored")
     again = run("restored")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from zaqar_notify.cli.output import tell
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Command, Given, Result, ask, run_on_store
@@ -40,8 +40,8 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
         logs.configure(settings.log_level, settings.log_format)
     directory = directory_of(data, settings)
     if directory is None:
-        return asyncio.run(run_on_store(settings.store_uri, settings, command, given, _tell))
-    answer = ask(directory, command, given, _tell)
+        return asyncio.run(run_on_store(settings.store_uri, settings, command, given, tell))
+    answer = ask(directory, command, given, tell)
     if answer is not None:
         return answer
     path = directory / DATABASE
@@ -51,7 +51,7 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
             where = f"ZAQAR_STORE_URI is not set, and there is no {path}"
         raise StartRefused(f"{where}: name the store, or say --data DIR")
     settings = with_set_quotas_only(settings)
-    return asyncio.run(run_on_store(f"sqlite://{path.resolve()}", settings, command, given, _tell))
+    return asyncio.run(run_on_store(f"sqlite://{path.resolve()}", settings, command, given, tell))
 
 
 def directory_of(data: Path | None, settings: Settings) -> Path | None:
@@ -61,7 +61,3 @@ def directory_of(data: Path | None, settings: Settings) -> Path | None:
     if settings.store_uri:
         return None
     return next((path for path in USUAL if (path / DATABASE).exists()), USUAL[0])
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

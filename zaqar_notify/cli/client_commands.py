@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from zaqar_notify.cli.commands import Json, Queue, open_client
-from zaqar_notify.cli.output import body_line, print_json, print_table, until
+from zaqar_notify.cli.output import body_line, instant, print_json, print_table, until
 from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound, RawJson
 
 POST_MESSAGES = 100
@@ -234,5 +234,4 @@ def _webhook_secret(client: Client, queue: str, uri: str, subscription_id: str) 
 
 
 def _posted_at(message: Message) -> str:
-    posted_at = datetime.now(UTC) - timedelta(seconds=message.age)
-    return posted_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return instant(datetime.now(UTC) - timedelta(seconds=message.age))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,6 +13,9 @@ from zaqar_notify.client import Message, Subscription
 
 FOREVER = timedelta(days=100 * 365)
 """A longer life is shown as one that does not end."""
+
+PROGRESS_SECONDS = 1.0
+"""Between two lines about a long run."""
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -54,4 +59,28 @@ def until(subscription: Subscription) -> str:
         left = ends_at - datetime.now(UTC)
     if left > FOREVER:
         return "never"
-    return (ends_at or datetime.now(UTC) + left).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return instant(ends_at or datetime.now(UTC) + left)
+
+
+def instant(moment: datetime) -> str:
+    """The instant, which is in UTC, to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def tell(text: str) -> None:
+    """Tell the person who waits for a command."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Tells now and then how much of a long run is done; `sentence` has `{}` for the number."""
+
+    def __init__(self, sentence: str, tell: Callable[[str], None] = tell) -> None:
+        self._sentence = sentence
+        self._tell = tell
+        self._told_at = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = time.monotonic()
+            self._tell(self._sentence.format(done))

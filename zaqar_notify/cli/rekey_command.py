@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import msgspec
 import typer
 
 from zaqar_notify.cli.administration import Data, perform
 from zaqar_notify.cli.commands import REFUSED, Json
-from zaqar_notify.cli.output import print_json
+from zaqar_notify.cli.output import Progress, print_json
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations.admin import Command, Site, Tell
 from zaqar_notify.storage.rekeying import Rekeyed, rekey
-
-PROGRESS_SECONDS = 1.0
-"""Between two lines about a long run."""
 
 
 class Wish(msgspec.Struct):
@@ -24,11 +18,12 @@ class Wish(msgspec.Struct):
 
 
 async def change_keys(site: Site, wish: Wish, tell: Tell) -> Rekeyed:
-    """Encrypt under the first key what is under others."""
+    """Encrypt everything under the first key."""
     storage = site.storage
     if not storage.keys:
         raise StartRefused("ZAQAR_ENCRYPTION_KEYS is not set: there is no key to encrypt with")
-    return await rekey(storage.encrypted, storage.keys, progress=_progress(tell))
+    progress = Progress("{} encrypted so far …", tell)
+    return await rekey(storage.encrypted, storage.keys, progress=progress)
 
 
 REKEY = Command("rekey", Wish, Rekeyed, change_keys, lambda _: {"rule": "rekey"})
@@ -39,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def rekey_(data: Data = None, as_json: Json = False) -> None:
-    """Encrypt under the first key of ZAQAR_ENCRYPTION_KEYS what is encrypted under the others.
+    """Encrypt under the first key of ZAQAR_ENCRYPTION_KEYS everything that is under the others.
 
     Run it when every process has the new key in front. The service may run meanwhile. If it is
     interrupted, run it again. Exit code 1 if something can't be decrypted.
@@ -54,7 +49,7 @@ def rekey_(data: Data = None, as_json: Json = False) -> None:
 
 
 def lines(done: Rekeyed) -> list[str]:
-    """What an operator is told of a change of keys."""
+    """The lines that tell an operator the result of a change of keys."""
     told = [f"Messages and subscriptions encrypted under {done.key_id!r} anew: {done.done}."]
     told += [
         f"Nothing is encrypted under {key_id!r} any more: take it out of ZAQAR_ENCRYPTION_KEYS."
@@ -67,15 +62,3 @@ def lines(done: Rekeyed) -> list[str]:
     if done.locked:
         told.append(f"{done.locked} can't be decrypted, though their keys are there.")
     return told
-
-
-def _progress(tell: Tell) -> Callable[[int], None]:
-    told_at = time.monotonic()
-
-    def progress(done: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= PROGRESS_SECONDS:
-            told_at = time.monotonic()
-            tell(f"{done} encrypted so far …")
-
-    return progress

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import typer
 
+from zaqar_notify.cli.output import Progress
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from zaqar_notify.storage.restoring import Restored
-
-PROGRESS_SECONDS = 1.0
-"""Between two lines about a long run."""
 
 
 def register(app: typer.Typer) -> None:
@@ -51,18 +47,8 @@ async def _run(settings: Settings) -> Restored:
         settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
     )
     try:
-        return await storage.restored(now=storage.clock.now(), progress=_Progress())
+        return await storage.restored(
+            now=storage.clock.now(), progress=Progress("{} queues compared so far …")
+        )
     finally:
         await storage.close()
-
-
-class _Progress:
-    """Says on standard error how far a long run is."""
-
-    def __init__(self) -> None:
-        self._told_at = time.monotonic()
-
-    def __call__(self, compared: int) -> None:
-        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = time.monotonic()
-            print(f"{compared} queues compared so far …", file=sys.stderr, flush=True)

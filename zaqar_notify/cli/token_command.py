@@ -12,7 +12,7 @@ import typer
 
 from zaqar_notify.cli.administration import Data, perform
 from zaqar_notify.cli.commands import Json, add_group
-from zaqar_notify.cli.output import print_json, print_table
+from zaqar_notify.cli.output import instant, print_json, print_table
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import Scope, Token, undisclosed
 from zaqar_notify.operations.admin import Command, Site, Tell
@@ -162,7 +162,7 @@ def list_(
     rows = [
         (
             *(one.id, one.project or "-", one.scope, one.queue or "*", one.name or "-"),
-            *map(_instant, (one.created_at, one.expires_at, one.last_used_at)),
+            *("-" if at is None else instant(at) for at in _instants(one)),
         )
         for one in found
     ]
@@ -203,9 +203,9 @@ def _shown(token: Token, secret: str | msgspec.UnsetType = msgspec.UNSET) -> Sho
 def _rights(token: ShownToken) -> str:
     project = "every project" if token.scope == "operator" else f"project {token.project}"
     queues = "" if token.queue is None else f", queues {token.queue}"
-    until = "for ever" if token.expires_at is None else f"until {_instant(token.expires_at)}"
+    until = "for ever" if token.expires_at is None else f"until {instant(token.expires_at)}"
     return f"{token.scope} of {project}{queues}, {until}"
 
 
-def _instant(instant: datetime | None) -> str:
-    return "-" if instant is None else instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _instants(token: ShownToken) -> tuple[datetime | None, ...]:
+    return token.created_at, token.expires_at, token.last_used_at
