@@ -26,7 +26,7 @@ from api.routing import FaultRoute, ShortWay, SurfaceRoute, UnknownPaths
 from api.turns import Turns
 from zaqar_notify import __version__
 from zaqar_notify.auth import Policy, load_policy
-from zaqar_notify.auth.keystone import open_keystone
+from zaqar_notify.auth.keystone import keystone_of
 from zaqar_notify.metrics import METHODS, OTHER
 from zaqar_notify.service import Service
 
@@ -138,9 +138,7 @@ def create_app(
         keystone: The validator of Keystone's tokens; None opens one if the settings believe them.
     """
     settings = service.settings
-    if keystone is None and "keystone" in settings.auth:
-        keystone = open_keystone(settings)
-    return NotifyAPI(service, policy or load_policy(settings), keystone)
+    return NotifyAPI(service, policy or load_policy(settings), keystone or keystone_of(settings))
 
 
 def _place_below(root_path: str, scope: Scope) -> None:

@@ -42,7 +42,6 @@ class Trusts:
         self._account = account
         self._connection = connection
         self._own_token = own_token
-        self._targets = targets
         self._tokens: dict[str, RenewedToken] = {}
         self.permits = targets.permits
 
