@@ -208,7 +208,7 @@ class IdempotencyKeyReused(Conflict):
 
 
 class CannotDecrypt(NotifyError):
-    """What is stored was encrypted under `key_id`, and can't be read now."""
+    """Stored data is encrypted under `key_id`, and can't be read now."""
 
     def __init__(self, key_id: str, *, is_known: bool) -> None:
         self.key_id = key_id

@@ -8,7 +8,7 @@ from zaqar_notify.rules.tokens import covers
 
 
 def check_queue(caller: Caller, name: object) -> None:
-    """Refuse a queue that is out of the caller's reach; what is no name of a queue is refused elsewhere.
+    """Refuse a queue that is out of the caller's reach; a value that is no name is refused elsewhere.
 
     Raises:
         QueueNotPermitted: The caller's token is confined to other queues.

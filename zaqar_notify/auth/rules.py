@@ -19,7 +19,7 @@ ADMIN_OR_OWNER = "rule:admin_or_owner"
 
 
 class Scope(IntEnum):
-    """What a caller may do in its project; `OPERATE` holds in every project. Each includes those before."""
+    """The rights of a caller in its project; `OPERATE` holds in every project. Each includes those before."""
 
     READ = 1
     WRITE = 2
@@ -66,7 +66,7 @@ def _rules(kind: str, scope: Scope, verbs: str, default: str = EVERYONE) -> list
     return [Rule(f"{kind}:{verb}", scope, default) for verb in verbs.split()]
 
 
-# Whoever may give a pre-signed URL away may also revoke it: `queues:share` is both. A rule that Zaqar does not have
+# A caller that may give a pre-signed URL away may also revoke it: `queues:share` is both. A rule that Zaqar does not have
 # follows one that it has, so that a policy file made for Zaqar restricts it, too. The signing secret of a
 # subscription is no reading: its holder can forge notifications.
 RULES: Mapping[str, Rule] = {

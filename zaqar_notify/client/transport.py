@@ -158,7 +158,7 @@ class Transport:
 
 
 class _Bearer(AuthBase):
-    """Sends the token. A header alone would give way to what `~/.netrc` says of the host."""
+    """Sends the token. A header alone would give way to the entry of the host in `~/.netrc`."""
 
     def __init__(self, token: str) -> None:
         self._token = token

@@ -1,6 +1,6 @@
 """The audit: one log record for each change that a caller asked for, also when it was refused.
 
-A record says who asked for what, and the outcome. It has no body, no query and no secret.
+A record names the caller, the operation and the outcome. It has no body, no query and no secret.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def note_request(caller: Caller | None, **facts: object) -> None:
     Args:
         facts: `rule`, `queue`, `method`, `path`, `status` and the ids of the request.
     """
-    who: dict[str, object] = {}
+    known: dict[str, object] = {}
     if caller is not None:
-        who = {
+        known = {
             "how": caller.how,
             "user": caller.user,
             "token_id": caller.token_id,
             "project": caller.project,
         }
-    _note("A change was asked for", who | facts)
+    _note("A change was asked for", known | facts)
 
 
 def note_command(*, status: str, **facts: object) -> None:

@@ -25,7 +25,7 @@ MOST_ESTIMATES = 10_000
 
 
 class _Estimate:
-    """Of one key. `added` is what was stored since the measure began, `under_way` what is being stored."""
+    """Of one key. `added` was stored since the measure began, and `under_way` is being stored now."""
 
     __slots__ = ("added", "measured", "next_at", "task", "under_way")
 
@@ -47,7 +47,7 @@ class _Estimate:
 
 
 class Estimates(Generic[Key]):
-    """What each project, or each queue, has of one thing, as far as this process knows.
+    """How much each project, or each queue, has of one thing, as far as this process knows.
 
     An estimate is never below what this process has stored itself since the last measure. What other processes
     store, and what is removed, shows in the next measure:

@@ -127,7 +127,7 @@ class Keyring:
         return self.seal(kind, project, self.open(kind, project, stored))
 
     def digests(self, project: str, content: bytes) -> Sequence[bytes]:
-        """Digests that nobody without the keys can compare with guesses; one for each key, the first key's first."""
+        """Digests that can't be compared with guesses without the keys; one for each key, the first key's first."""
         prefix = _DIGEST + _text(project, 2)
         return [hmac.digest(key, prefix + content, "sha256") for key in self._keys.values()]
 

@@ -107,7 +107,7 @@ def _live_rotations(
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """What a pre-signed URL was signed for, and of which generation of its queue's it is."""
+    """The coverage of a pre-signed URL, and its generation among those of its queue."""
 
     paths: tuple[str, ...]
     expires: datetime
@@ -160,7 +160,7 @@ def verify_url(
     now: datetime,
     prefix: str = "",
 ) -> Signed:
-    """What a request's pre-signed headers were signed for; an absent header is "".
+    """The coverage of a request's pre-signed headers; an absent header is "".
 
     Args:
         secrets: Any of them may have signed.

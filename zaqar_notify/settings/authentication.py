@@ -1,4 +1,4 @@
-"""The settings that say who is believed."""
+"""The settings of authentication: the callers that a process believes."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class Storage:
 
     @property
     def encrypted(self) -> Sequence[Encrypted]:
-        """What is encrypted in all stores, by kind."""
+        """The encrypted things of all stores, by kind."""
         return [*(store.encrypted for store in self.pools.values()), self.control.encrypted]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:

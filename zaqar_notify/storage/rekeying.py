@@ -1,7 +1,7 @@
-"""A change of keys: what is encrypted under other keys than the first is encrypted under that.
+"""A change of keys: messages and subscriptions under other keys are encrypted again under the first key.
 
-It may be broken off, repeated, and run beside other processes: each step takes what is still under a key, so
-what others delete, claim or change meanwhile is theirs. Until it is done, all keys are needed.
+It may be broken off, repeated, and run beside other processes: a step changes only those that are still as it
+read them, so a deletion, claim or change by another process stays. Until it is done, all keys are needed.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Rekeyed(msgspec.Struct):
 async def rekey(
     parts: Sequence[Encrypted], keys: Keyring, *, progress: Callable[[int], None]
 ) -> Rekeyed:
-    """Encrypt under the first key what is under others. `progress` is told how many that were so far."""
+    """Encrypt everything under the first key. `progress` gets the number that is done so far."""
     result = Rekeyed(keys.ids[0])
     for part in parts:
         for key_id in await part.key_ids():
@@ -100,7 +100,7 @@ async def _rekey(
 
 
 async def key_ids(parts: Sequence[Encrypted]) -> list[str]:
-    """The ids of all keys under which something is."""
+    """The ids of all keys in use."""
     return sorted({key_id for part in parts for key_id in await part.key_ids()})
 
 
@@ -110,7 +110,7 @@ def missing(in_use: Sequence[str], keys: Keyring) -> list[str]:
 
 
 def findings(in_use: Sequence[str], keys: Keyring) -> list[Finding]:
-    """What the doctor says of the keys in use."""
+    """The doctor's findings about the keys in use."""
     if not in_use:
         return []
     lacking = missing(in_use, keys)

@@ -1,7 +1,7 @@
 """Subscriptions as they are stored: subscriber and options are encrypted, given a key.
 
 Webhook URLs and `post_headers` carry tokens and passwords. A subscriber is looked up by a digest, which
-nobody can compare with guesses without the keys.
+can't be compared with guesses without the keys.
 """
 
 from __future__ import annotations

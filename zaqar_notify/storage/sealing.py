@@ -27,11 +27,11 @@ the key's id and the project."""
 
 MOST_TOLD = 1000
 TOLD_EVERY_SECONDS = 60.0
-"""So often a process says that it can't decrypt what a key encrypted."""
+"""Between two log records about one key, in one process."""
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What an envelope keeps of a message."""
+    """The parts of a message that its envelope keeps."""
 
     body: bytes
     checksum: str | None
@@ -55,7 +55,7 @@ def say_locked(error: CannotDecrypt) -> None:
 
 
 class Sealing:
-    """The keys of one open store, and what it could not decrypt with them."""
+    """Seals and opens the messages of one open store with its keys."""
 
     def __init__(self, keys: Keyring = NO_KEYS) -> None:
         self.keys = keys
@@ -69,7 +69,7 @@ class Sealing:
         return _sealed(job, project, self.keys) if self.keys else job
 
     def open(self, ref: QueueRef, client_id: str, stored: bytes) -> Content:
-        """What the envelope of a message on the queue keeps.
+        """The content of the envelope of a message on the queue.
 
         Raises:
             CannotDecrypt: The message has to be left out; the log says so now and then.
@@ -127,6 +127,6 @@ def _content(content: bytes) -> Content:
 
 
 def _with_digest(key: IdempotencyKey, project: str, keys: Keyring) -> IdempotencyKey:
-    """The key with a fingerprint that nobody can compare with guesses at a short body."""
+    """The key with a fingerprint that can't be compared with guesses at a short body."""
     fingerprint, *former = keys.digests(project, key.fingerprint)
     return msgspec.structs.replace(key, fingerprint=fingerprint, former=(*former, key.fingerprint))

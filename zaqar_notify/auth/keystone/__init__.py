@@ -57,7 +57,7 @@ def keystone_of(settings: Settings) -> Keystone | None:
 
 @asynccontextmanager
 async def asked_keystone(settings: Settings) -> AsyncIterator[Keystone | None]:
-    """What `keystone_of` gives, while it is used.
+    """The validator of `keystone_of`, which is closed at the end.
 
     Raises:
         StartRefused: As `open_keystone`.

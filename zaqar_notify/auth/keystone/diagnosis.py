@@ -1,4 +1,4 @@
-"""What `doctor` finds about Keystone: whether it answers, and whether the service's account can do its work."""
+"""The doctor's findings about Keystone: whether it answers, and whether the service's account can do its work."""
 
 from __future__ import annotations
 

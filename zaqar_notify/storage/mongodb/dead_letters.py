@@ -133,7 +133,7 @@ def _is_letter(rule: DeadLetter | None) -> Document:
 def _by_target(
     found: Sequence[Document], rule: DeadLetter | None
 ) -> dict[DeadLetter, list[Document]]:
-    """The dead letters by where they go: what the rule says, unless their move has begun."""
+    """The dead letters by their targets: the rule's, unless their move has begun."""
     letters: dict[DeadLetter, list[Document]] = {}
     for stored in found:
         begun = stored.get("leaving")

@@ -1,4 +1,4 @@
-"""What is encrypted in the database, by its keys."""
+"""The encrypted messages and subscriptions of the database, by their keys."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def next_keys(collection: Collection) -> list[str]:
 async def some_under(
     collection: Collection, key_id: str, field: str, *, after: Any | None, limit: int
 ) -> list[Document]:
-    """As many documents under a key as are rewritten in one write; what they keep encrypted is in `field`."""
+    """As many documents under a key as are rewritten in one write; `field` has the envelope."""
     wanted: Document = {"key_id": {"$exists": True, "$eq": key_id}}
     if after is not None:
         wanted["_id"] = {"$gt": after}

@@ -1,4 +1,4 @@
-"""What is encrypted in the file, by its keys."""
+"""The encrypted messages and subscriptions of the file, by their keys."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def next_keys(find: Callable[[str, tuple[str]], str | None], statement: str) -> 
 
 
 def _some(rows: apsw.Cursor) -> list[Row]:
-    """As many of the rows as are rewritten in one write; their last column is what they keep encrypted."""
+    """As many of the rows as are rewritten in one write; their last column has the envelope."""
     some: list[Row] = []
     size = 0
     for row in rows:
