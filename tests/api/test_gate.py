@@ -11,7 +11,7 @@ from zaqar_notify.auth.rules import RULES
 from zaqar_notify.settings import Settings
 
 MEMBER = frozenset({"member"})
-UNGUARDED = {"/v2", "/v2/"}
+UNGUARDED = {"/v1.1", "/v1.1/", "/v2", "/v2/"}
 """As with Zaqar: a caller that names a project may read the home document."""
 
 OPERATIONS = [

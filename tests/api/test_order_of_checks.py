@@ -49,7 +49,7 @@ async def test_the_first_fault_in_the_contract_s_order_is_the_answer(
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1", "/v1.1/queues", "/v3", "/v2/queues/q/", "/v2/queues/q/messages/", "/v2//queues"],
+    ["/v1", "/v1/queues", "/v3", "/v2/queues/q/", "/v2/queues/q/messages/", "/v2//queues"],
 )
 async def test_an_unknown_path_is_404_and_nothing_more(api: Api, path: str) -> None:
     reply = await api.get(path)
