@@ -55,9 +55,9 @@ class Served:
         """The certificate that a new connection is shown."""
         return ssl.get_server_certificate(("127.0.0.1", self.port), timeout=10)
 
-    def renew(self, directory: Path) -> str:
+    def renew(self, directory: Path, *, days: float = 1) -> str:
         """Put a new pair in the place of the old one, and tell the process; the certificate."""
-        self.pem.write_bytes(made(directory, "renewed").read_bytes())
+        self.pem.write_bytes(made(directory, "renewed", days=days).read_bytes())
         self.process.send(signal.SIGHUP)
         return certificate_in(self.pem)
 
@@ -113,6 +113,19 @@ def test_a_certificate_that_is_not_trusted_is_explained(up: Served, tmp_path: Pa
     for ca_file, expected in [(None, "--ca-file"), (str(other), "--ca-file"), ("/no", "no file")]:
         with pytest.raises(ServiceUnreachable, match=expected):
             Client(up.url, ca_file=ca_file, pauses_seconds=()).ping()
+
+
+def test_a_client_of_an_expired_certificate_hears_that_the_operator_must_renew_it(
+    up: Served, tmp_path: Path
+) -> None:
+    expired = up.renew(tmp_path, days=-1)
+    up.process.wait_until(lambda: up.shown() == expired)
+
+    with pytest.raises(ServiceUnreachable, match="The operator of the service must renew it"):
+        Client(up.url, ca_file=str(up.pem), pauses_seconds=()).ping()
+
+    good = up.renew(tmp_path)
+    up.process.wait_until(lambda: up.shown() == good)
 
 
 def test_a_renewed_certificate_is_served_at_sighup_and_connections_go_on(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zaqar_notify.cli.welcome import client, program
+from zaqar_notify.cli.welcome import client, program, some_token
 
 
 @pytest.fixture
@@ -49,3 +49,8 @@ def test_without_a_script_the_module_is_named(bin_directory: Path) -> None:
 
 def test_an_address_that_a_shell_would_expand_is_quoted() -> None:
     assert "--url 'http://[::]:8888' --project demo" in client("http://[::]:8888")
+
+
+def test_where_only_keystone_s_tokens_count_openstack_s_client_makes_one() -> None:
+    assert some_token(["keystone"]) == "openstack token issue -f value -c id"
+    assert "token create --project demo" in some_token(["token", "keystone"])

@@ -29,7 +29,7 @@ from zaqar_notify.cli.serving import (
     url_to_try,
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
-from zaqar_notify.cli.welcome import client, make_token, needs_token_of
+from zaqar_notify.cli.welcome import client, needs_token_of, some_token
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.believing import NONE, with_authentication
@@ -126,8 +126,10 @@ def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
     check = f"{client(url_to_try(listener, settings), settings.tls_cert_file)} ping"
     if settings.auth == NONE:
         return f"{serves} Check it with: {check}"
-    token = f"$({make_token()})" if "token" in settings.auth else "TOKEN"
-    return f"{serves} {needs_token_of(settings.auth)} Check it, in the same environment, with:\n  export ZAQAR_TOKEN={token}\n  {check}"
+    return (
+        f"{serves} {needs_token_of(settings.auth)} Check it, in the same environment, with:\n"
+        f"  export ZAQAR_TOKEN=$({some_token(settings.auth)})\n  {check}"
+    )
 
 
 async def _serve(

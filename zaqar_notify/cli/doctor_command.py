@@ -107,5 +107,6 @@ def _running(directory: Path) -> list[Finding]:
 
 
 def _line(finding: Finding) -> str:
-    remedy = f". {finding.remedy}." if finding.remedy else ""
+    end = "" if finding.sentence.endswith("?") else "."
+    remedy = f"{end} {finding.remedy}." if finding.remedy else ""
     return f"{finding.level:<8} {finding.check + ':':<13} {finding.sentence}{remedy}"

@@ -28,7 +28,7 @@ from zaqar_notify.cli.serving import (
     url_of,
     url_to_try,
 )
-from zaqar_notify.cli.welcome import make_token, needs_token_of, things_to_try
+from zaqar_notify.cli.welcome import make_token, needs_token_of, some_token, things_to_try
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
@@ -153,8 +153,9 @@ def _welcome(
             f"  {make_token(data)} --scope operator",
         ]
     lines += ["", "Try:"]
-    if "token" in settings.auth:
-        lines.append(f"  export ZAQAR_TOKEN={first_token or f'$({make_token(data)})'}")
+    if needs_token:
+        command = some_token(settings.auth, data)
+        lines.append(f"  export ZAQAR_TOKEN={first_token or f'$({command})'}")
     here = url_to_try(listener, settings)
     lines.append(
         f"{things_to_try(here, settings.tls_cert_file, needs_token=needs_token)}\n\nStop with Ctrl-C."

@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from shlex import quote
 
 PROGRAM = "zaqar-notify"
 PROJECT = "demo"
 KINDS = {"token": "a token of this service", "keystone": "a token of Keystone"}
+KEYSTONE_TOKEN = "openstack token issue -f value -c id"  # noqa: S105
+"""A command of the client of OpenStack."""
 
 
 def program() -> str:
@@ -26,6 +28,11 @@ def client(url: str, ca_file: str = "") -> str:
     """The beginning of a command that calls the service at `url`, for the project of these examples."""
     trusting = f" --ca-file {quote(ca_file)}" if ca_file else ""
     return f"{program()} --url {quote(url)}{trusting} --project {PROJECT}"
+
+
+def some_token(kinds: Collection[str], data: Path | None = None) -> str:
+    """The command that prints a token of one of these kinds."""
+    return make_token(data) if "token" in kinds else KEYSTONE_TOKEN
 
 
 def make_token(data: Path | None = None) -> str:

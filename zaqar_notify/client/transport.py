@@ -26,6 +26,12 @@ PAUSES_SECONDS = (0.1, 0.3, 1.0)
 PATIENT_PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0)
 """For readers that follow a queue: long enough for a service to be restarted."""
 
+_EXPIRED = "certificate has expired"
+_NEW_CERTIFICATE = "The operator of the service must renew it"
+_OTHER_NAMES = (
+    "Name the file of its CA with --ca-file or ZAQAR_CA_FILE, and the service by a name in the "
+    "certificate"
+)
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 
 LONGEST_RETRY_AFTER_SECONDS = 20
@@ -146,9 +152,9 @@ class Transport:
             )
         distrust = _distrust(error)
         if distrust is not None:
+            remedy = _NEW_CERTIFICATE if distrust == _EXPIRED else _OTHER_NAMES
             return ServiceUnreachable(
-                f"The certificate of {self.url} is not trusted here: {distrust}. Name the file of its CA "
-                "with --ca-file or ZAQAR_CA_FILE, and the service by a name in the certificate"
+                f"The certificate of {self.url} is not trusted here: {distrust}. {remedy}"
             )
         if isinstance(error, requests.Timeout):
             return ServiceUnreachable(
