@@ -141,6 +141,16 @@ def test_a_file_that_names_no_account_stops_the_start(
     assert "ZAQAR_KEYSTONE" in str(refused.value)
 
 
+def test_an_address_with_a_password_is_refused_without_a_word_of_it() -> None:
+    with pytest.raises(StartRefused) as refused:
+        read_account(
+            Settings(keystone_url="https://us:open-sesame@cloud.example:5000", **BY_PASSWORD)
+        )
+
+    assert "ZAQAR_KEYSTONE_URL" in str(refused.value)
+    assert "open-sesame" not in str(refused.value)
+
+
 def test_without_the_extra_the_sentence_says_how_to_install_it() -> None:
     program = (
         "import sys; sys.modules['aiohttp'] = None\n"

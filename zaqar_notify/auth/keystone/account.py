@@ -11,7 +11,7 @@ import msgspec
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import JsonObject, undisclosed
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import Settings, shown
 
 SECTION = "keystone_authtoken"
 DEFAULT_DOMAIN = "Default"
@@ -61,8 +61,9 @@ def read_account(settings: Settings) -> Account:
         raise StartRefused(
             "ZAQAR_KEYSTONE_URL is missing: it is Keystone's address, e.g. https://HOST:5000"
         )
-    if not re.match(r"https?://[^/?#\s]+[^?#\s]*$", url):
-        raise StartRefused(f"ZAQAR_KEYSTONE_URL={url!r} must be like https://HOST:5000")
+    # Clients read the address in the answer 401: it must have no password.
+    if not re.fullmatch(r"https?://[^/?#@\s]+[^?#@\s]*", url):
+        raise StartRefused(f"ZAQAR_KEYSTONE_URL={shown(url)!r} must be like https://HOST:5000")
     base = _VERSION.sub("", url.rstrip("/"))
     roles = settings.keystone_service_roles or _words(options.get("service_token_roles", ""))
     return Account(
