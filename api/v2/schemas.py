@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.zaqar.schemas import Count, Exact, Link, Metadata, Seconds
+from zaqar_notify.models import undisclosed
 
 # Messages.
 
@@ -138,6 +139,8 @@ class SigningSecrets(Exact):
 
     secret: str
     former_secrets: list[str]
+
+    __repr__ = undisclosed
 
 
 class Undelivered(Exact):

@@ -20,7 +20,7 @@ from zaqar_notify.auth import tokens
 from zaqar_notify.auth.tokens import AskedToken
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import NotPermitted, ValidationFailed
-from zaqar_notify.models import Scope, Token
+from zaqar_notify.models import Scope, Token, undisclosed
 from zaqar_notify.rules.limits import check_limit
 from zaqar_notify.service import Service
 
@@ -51,6 +51,8 @@ class ShownToken(schemas.Exact):
     expires_at: str | None
     last_used_at: str | None
     token: str | UnsetType = UNSET
+
+    __repr__ = undisclosed
 
 
 class TokenPage(schemas.Exact):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import api
 import sinks
 import workers
 import zaqar_notify
@@ -25,7 +26,7 @@ OF_CLIENTS = "zaqar_notify.client."
 
 
 def types_with_secrets() -> Iterator[tuple[type, frozenset[str]]]:
-    for package in (zaqar_notify, sinks, workers):
+    for package in (zaqar_notify, sinks, workers, api):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name in PROGRAMS or found.name.startswith(OF_CLIENTS):
                 continue
