@@ -65,7 +65,13 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_the_change_log_has_each_kind_of_change_once_in_a_release() -> None:
-    in_order = ["Removed", "Deprecated", "Added", "Changed", "Fixed"]
+    in_order = [
+        "Removed",
+        "Deprecated",
+        "Changed",
+        "Added",
+        "Fixed",
+    ]  # First what can break a client.
 
     for release in re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1:]:
         kinds = re.findall(r"^### (.+)$", release, re.MULTILINE)
