@@ -126,7 +126,7 @@ def _parameters(surface: Documented, resource: Resource, operation: Operation) -
             name["schema"]["examples"] = [name.pop("example")]
     return [
         *names,
-        *(_parameter(parameter, "header", is_needed=True) for parameter in headers),
+        *(_parameter(each, "header", is_needed=surface.needs_headers) for each in headers),
         *(_parameter(parameter, "header", is_needed=False) for parameter in operation.headers),
         *(_parameter(parameter, "query", is_needed=False) for parameter in operation.query),
     ]
@@ -150,10 +150,14 @@ def _responses(surface: Surface, resource: Resource, operation: Operation) -> Js
     common = OPEN_ERRORS if resource.is_open else (*COMMON_ERRORS, *surface.documented.refuses)
     answers = (surface.errors(error, _example_call()) for error in (*common, *operation.refuses))
     errors = {int(answer.status): answer for answer in answers}
-    return {str(int(status)): _reply(reply) for status, reply in operation.replies.items()} | {
-        str(status): _error(surface.documented, errors[status])
-        for status in sorted(errors)
-        if status not in operation.replies
+    described = {
+        str(status): _error(surface.documented, errors[status]) for status in sorted(errors)
+    }
+    own = {str(int(status)): _reply(reply) for status, reply in operation.replies.items()}
+    # A reply of its own without a body stands beside the errors of all resources, which have one.
+    return {
+        **{status: described.get(status, {}) | reply for status, reply in own.items()},
+        **{status: error for status, error in described.items() if status not in own},
     }
 
 

@@ -21,6 +21,13 @@ class ParameterInvalid(ValidationFailed):
     """A query parameter can't be read."""
 
 
+class ParameterMissing(ValidationFailed):
+    """A query parameter is missing that the request needs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The query parameter {name} is required")
+
+
 class HeaderInvalid(ValidationFailed):
     """A request header is missing or malformed; `title` is the wire's title for it."""
 

@@ -36,17 +36,19 @@ class Parameter:
 class Reply:
     """A success: its meaning, and examples of its body and its `Location` header.
 
-    The type of the example is the type of every such body.
+    The type of the example is the type of every such body, unless there is an example of another type.
     """
 
     description: str
-    example: msgspec.Struct | str | None = None
+    example: msgspec.Struct | list[msgspec.Struct] | str | None = None
     location: str | None = None
     content_type: str = "application/json"
+    other: list[msgspec.Struct] | None = None
 
     @property
     def kind(self) -> Any:
-        return type(self.example)
+        kind = _kind_of(self.example)
+        return kind if self.other is None else kind | _kind_of(self.other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,14 @@ class Body:
 
     @property
     def kind(self) -> Any:
-        """The type of the body; all items of a list have one type."""
-        if isinstance(self.example, list):
-            return list[type(self.example[0])]  # type: ignore[misc]
-        return type(self.example)
+        return _kind_of(self.example)
+
+
+def _kind_of(example: object) -> Any:
+    """The type of a body; all items of a list have one type."""
+    if isinstance(example, list):
+        return list[type(example[0])]  # type: ignore[misc]
+    return type(example)
 
 
 @dataclass(frozen=True, slots=True)

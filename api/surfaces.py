@@ -27,6 +27,7 @@ class Documented:
             errors that all surfaces share are not repeated here.
         error: The type of an error's body.
         meanings: The meaning of each error status.
+        needs_headers: Whether a request is refused without those headers.
         group: Stands before the tags of its resources.
     """
 
@@ -35,6 +36,7 @@ class Documented:
     refuses: tuple[Exception, ...] = ()
     error: Any = str
     meanings: Mapping[int, str] = field(default_factory=dict)
+    needs_headers: bool = True
     group: str = ""
 
 

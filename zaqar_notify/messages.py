@@ -158,11 +158,16 @@ async def get(service: Service, ref: QueueRef, message_id: str) -> Message:
 
 async def get_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[Message]:
     """Those that exist among `ids`; at least one does."""
-    distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
-    found = await service.storage.store_of(ref).messages.get(ref, distinct, now=service.clock.now())
+    found = await find_many(service, ref, ids)
     if not found:
-        raise MessageDoesNotExist(ref.name, *distinct)
+        raise MessageDoesNotExist(ref.name, *dict.fromkeys(ids))
     return found
+
+
+async def find_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[Message]:
+    """Those that exist among `ids`; perhaps none."""
+    distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
+    return await service.storage.store_of(ref).messages.get(ref, distinct, now=service.clock.now())
 
 
 async def delete(service: Service, ref: QueueRef, message_id: str, *, claim_id: str | None) -> None:

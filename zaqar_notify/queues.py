@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.errors import QueueDoesNotExist, ValidationFailed
 from zaqar_notify.metadata import PatchStep, checked, patched, shown
 from zaqar_notify.models import JsonObject, Queue, QueueRef, QueueStats
 from zaqar_notify.rules.limits import check_limit
 from zaqar_notify.rules.signing import sign_url
+from zaqar_notify.rules.unread import RESERVED
 from zaqar_notify.service import Service
 
 
@@ -59,6 +60,30 @@ async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]
     return await service.storage.queues.update(
         ref, lambda stored: patched(stored, operations, settings)
     )
+
+
+async def replace_metadata(service: Service, ref: QueueRef, metadata: JsonObject) -> None:
+    """Replace the metadata, but for reserved keys: they stay, because versions that have none can't set them again.
+
+    Raises:
+        QueueDoesNotExist: The queue was never created.
+    """
+    checked(metadata, service.settings)
+
+    def replaced(stored: JsonObject) -> JsonObject:
+        return {k: v for k, v in stored.items() if k.startswith(RESERVED)} | metadata
+
+    await service.storage.queues.update(ref, replaced)
+
+
+async def check_exists(service: Service, ref: QueueRef) -> None:
+    """Refuse a queue that was never created; only version 1 asks for it.
+
+    Raises:
+        QueueDoesNotExist: It was not.
+    """
+    if await metadata(service, ref) is None:
+        raise QueueDoesNotExist(ref.name)
 
 
 async def delete(service: Service, ref: QueueRef) -> None:

@@ -55,7 +55,7 @@ def _version(prefix: str, name: str) -> Version:
     )
 
 
-_UPDATED = {"v1.1": "2016-7-29T02:22:47Z", "v2": "2014-9-24T04:06:47Z"}
+_UPDATED = {"v1": "2014-9-11T17:47:05Z", "v1.1": "2016-7-29T02:22:47Z", "v2": "2014-9-24T04:06:47Z"}
 """Zaqar's versions, and when it last changed them by its own account."""
 
 

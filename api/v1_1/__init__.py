@@ -5,8 +5,9 @@ from __future__ import annotations
 from api.resources import Resource
 from api.v1_1 import messages, queues
 from api.zaqar import claims, health, home
+from api.zaqar.admission import admit
 
-__all__ = ["OF_OPERATORS", "PREFIX", "RESOURCES"]
+__all__ = ["OF_OPERATORS", "PREFIX", "RESOURCES", "admit"]
 
 PREFIX = "/v1.1"
 

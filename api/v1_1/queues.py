@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType
-
 from api.answers import Answer, document
 from api.requests import Call
 from api.resources import Operation, Reply, Resource
 from api.zaqar import queues as common
 from api.zaqar.query import Query
-from api.zaqar.schemas import Exact, Link, Metadata
+from api.zaqar.schemas import Link, Metadata, StoredQueue, StoredQueuePage
 from zaqar_notify import queues
 from zaqar_notify.service import Service
-
-
-class StoredQueue(Exact):
-    """A queue in a listing of a version before 2."""
-
-    name: str
-    href: str
-    metadata: Metadata | UnsetType = UNSET
-
-
-class StoredQueuePage(Exact):
-    """Queues by name, and where the page after them is, in a version before 2."""
-
-    queues: list[StoredQueue]
-    links: list[Link]
 
 
 async def show(service: Service, call: Call) -> Answer:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from api.resources import Resource
 from api.v2 import discovery, messages, queues, quotas, subscriptions, tokens
 from api.zaqar import claims, health
+from api.zaqar.admission import admit
 
-__all__ = ["OF_OPERATORS", "PREFIX", "RESOURCES"]
+__all__ = ["OF_OPERATORS", "PREFIX", "RESOURCES", "admit"]
 
 PREFIX = "/v2"
 

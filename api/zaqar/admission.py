@@ -20,6 +20,21 @@ def admit(call: Call, settings: Settings) -> None:
         HeaderInvalid: A header is missing or malformed.
         QueueNameInvalid: No queue can have the name in the path.
     """
+    check_formats(call)
+    client_id = call.headers.get(b"client-id")
+    if client_id is None:
+        raise CLIENT_ID_MISSING
+    call.client_id = read_client_id(client_id, settings)
+    if call.caller.project is None and (call.needs_project or not is_operator(call.caller)):
+        raise without_project(call.headers)
+    set_project(call, call.caller.project or "")
+
+
+CLIENT_ID_MISSING = HeaderInvalid("Missing header value", "The header Client-ID is required")
+
+
+def check_formats(call: Call) -> None:
+    """Refuse a form, and a client that accepts no JSON."""
     headers = call.headers
     if call.has_body and headers.get(b"content-type", b"").lower() == _FORM:
         raise HeaderInvalid(
@@ -28,16 +43,18 @@ def admit(call: Call, settings: Settings) -> None:
     accept = headers.get(b"accept", b"*/*")
     if accept != b"*/*" and not admits_json(accept):
         raise NotAcceptable
-    client_id = headers.get(b"client-id")
-    if client_id is None:
-        raise HeaderInvalid("Missing header value", "The header Client-ID is required")
+
+
+def read_client_id(value: bytes, settings: Settings) -> str:
+    """The client's id in one form."""
     if settings.client_id_uuid_safe == "strict":
-        call.client_id = canonical_uuid(client_id)
-    else:
-        call.client_id = free_client_id(client_id, settings)
-    if call.caller.project is None and (call.needs_project or not is_operator(call.caller)):
-        raise without_project(headers)
-    call.project = call.caller.project or ""
+        return canonical_uuid(value)
+    return free_client_id(value, settings)
+
+
+def set_project(call: Call, project: str) -> None:
+    """Set the project of the request, and the queue that its path names."""
+    call.project = project
     name = call.names.get("queue_name")
     if name is not None:
-        call.ref = queue_ref(call.project, name)
+        call.ref = queue_ref(project, name)

@@ -126,13 +126,19 @@ def _with_terms(
         warn_of_fields(orjson.loads(body), kind.__struct_fields__, where="field", warn=warn)
 
     asked = reader.read(body, on_unread=warn_of_unread)
-    for name, value, most in (
-        ("ttl", asked.ttl, settings.max_claim_ttl),
-        ("grace", asked.grace, settings.max_claim_grace),
-    ):
-        if value is not None:
-            check_range(name, value, least=MIN_SECONDS, most=most, unit="seconds")
+    check_terms(asked.ttl, asked.grace, settings)
     return asked
+
+
+def check_terms(
+    ttl: int | None, grace: int | None, settings: Settings, *, least_grace: int = MIN_SECONDS
+) -> None:
+    """Refuse a claim's ttl or grace that is out of range."""
+    if ttl is not None:
+        check_range("ttl", ttl, least=MIN_SECONDS, most=settings.max_claim_ttl, unit="seconds")
+    if grace is not None:
+        most = settings.max_claim_grace
+        check_range("grace", grace, least=least_grace, most=most, unit="seconds")
 
 
 def warn_of_unread_messages(

@@ -62,6 +62,14 @@ async def release(service: Service, call: Call) -> Answer:
     return NO_CONTENT
 
 
+RELEASE = Operation(
+    release,
+    "claims:delete",
+    "Release a claim",
+    {204: Reply("Released, or there was none")},
+)
+
+
 def resources(wire: str) -> tuple[Resource, ...]:
     """The resources of a version with this prefix."""
     message = claimed_message(wire)
@@ -120,12 +128,7 @@ def resources(wire: str) -> tuple[Resource, ...]:
                     body=Body(RenewBody(ttl=300, grace=60)),
                     refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
                 ),
-                "DELETE": Operation(
-                    release,
-                    "claims:delete",
-                    "Release a claim",
-                    {204: Reply("Released, or there was none")},
-                ),
+                "DELETE": RELEASE,
             },
         ),
     )

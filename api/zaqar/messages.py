@@ -218,6 +218,7 @@ HOPS = Parameter(
     schemas.Count,
     1,
 )
+KEY_REUSED = IdempotencyKeyReused("order-1042")
 ECHO = Parameter("echo", "Include messages that this Client-ID posted.", bool, False)
 INCLUDE_CLAIMED = Parameter("include_claimed", "Include messages under a live claim.", bool, False)
 
@@ -239,7 +240,7 @@ def posting(wire: str, handler: Handler, description: str, body: Body) -> Operat
         f"was. {description} All messages are stored, or none. `Location` names the first 20 at most.",
         headers=(IDEMPOTENCY_KEY, HOPS),
         body=body,
-        refuses=(IdempotencyKeyReused("order-1042"),),
+        refuses=(KEY_REUSED,),
     )
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from api.answers import NO_CONTENT, Answer, at, document
 from api.requests import Call
-from api.resources import Body, Operation, Parameter, Reply, Resource
+from api.resources import Body, Handler, Operation, Parameter, Reply, Resource
 from api.zaqar import schemas
 from api.zaqar.bodies import read_metadata
 from api.zaqar.examples import MESSAGE_ID
@@ -18,6 +18,7 @@ from api.zaqar.query import Query
 from api.zaqar.shapes import age, instant, message_href
 from zaqar_notify import queues
 from zaqar_notify.auth.confinement import check_all_queues, check_queue
+from zaqar_notify.errors import NotifyError
 from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, warn_of_combinations
 from zaqar_notify.models import JsonObject, OldestNewest
 from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
@@ -140,7 +141,9 @@ def creating(wire: str) -> Operation:
     )
 
 
-def stats_resource(wire: str) -> Resource:
+def stats_resource(
+    wire: str, handler: Handler = stats, refuses: tuple[NotifyError, ...] = ()
+) -> Resource:
     """The statistics of a queue."""
     end = schemas.End(
         age=40, created="2026-11-20T19:17:57Z", href=f"{wire}/queues/demo/messages/{MESSAGE_ID}"
@@ -149,5 +152,7 @@ def stats_resource(wire: str) -> Resource:
     replies = {
         200: Reply("`oldest` and `newest` are absent when there are none", schemas.Stats(counts))
     }
-    counting = Operation(stats, "queues:stats", "Count a queue's messages", replies)
+    counting = Operation(
+        handler, "queues:stats", "Count a queue's messages", replies, refuses=refuses
+    )
     return Resource(f"{wire}/queues/{{queue_name}}/stats", {"GET": counting})

@@ -98,6 +98,21 @@ class Metadata(Struct, omit_defaults=True, rename="_{}".format):
     flavor: Any | UnsetType = UNSET
 
 
+class StoredQueue(Exact):
+    """A queue in a listing of a version before 2."""
+
+    name: str
+    href: str
+    metadata: Metadata | UnsetType = UNSET
+
+
+class StoredQueuePage(Exact):
+    """Queues by name, and where the page after them is, in a version before 2."""
+
+    queues: list[StoredQueue]
+    links: list[Link]
+
+
 class End(Exact):
     """The oldest or the newest message."""
 

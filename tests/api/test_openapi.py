@@ -221,7 +221,9 @@ async def test_the_examples_of_bodies_are_accepted(
     start_api: StartApi, path: str, method: str, body: tuple[str, dict[str, Any]]
 ) -> None:
     content_type, content = body
-    api = await start_api(admin_mode=True, signed_url_secrets="secret", clock=SystemClock())
+    api = await start_api(
+        admin_mode=True, versions=VERSIONS, signed_url_secrets="secret", clock=SystemClock()
+    )
     await api.put("/v2/queues/demo")
     message = await api.post_bodies("demo", 1)
     claim = await api.post("/v2/queues/demo/claims", {"ttl": 100})
@@ -256,7 +258,8 @@ def test_the_documented_fields_are_those_that_are_read() -> None:
     assert properties["Metadata"] == set(KNOWN_KEYS)
 
 
-async def test_the_document_and_its_page_are_served(api: Api) -> None:
+async def test_the_document_and_its_page_are_served(start_api: StartApi) -> None:
+    api = await start_api(versions=VERSIONS)
     document = await api.get("/openapi.json", headers={"Client-ID": None, "X-Project-ID": None})
     page = await api.get("/docs", headers={"Client-ID": None, "X-Project-ID": None})
 

@@ -28,7 +28,8 @@ def single_process(directory: Path) -> Iterator[str]:
 @contextmanager
 def api_and_worker(directory: Path) -> Iterator[str]:
     with empty_cluster(directory) as cluster:
-        api, worker = cluster.api(), cluster.worker()
+        api = cluster.api(environ={"ZAQAR_VERSIONS": "v2,v1.1,v1"})
+        worker = cluster.worker()
         yield api.url
         assert (api.stop(), worker.stop()) == (0, 0)
 

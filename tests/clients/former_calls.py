@@ -144,6 +144,36 @@ def a_bad_value_is_a_malformed_request(client: Any, queue: Any) -> None:
     assert is_refused(errors.MalformedRequest, queue.claim, ttl=5, grace=60)
 
 
+@call
+def a_queue_that_is_deleted_is_made_again(client: Any, queue: Any) -> None:
+    queue.delete()
+    client.queue(queue.name, force_create=True).post({"body": 1, "ttl": 300})
+    assert bodies(queue.messages(echo=True)) == [1]
+
+
+if VERSION == 1:
+
+    @call
+    def a_queue_is_asked_whether_it_exists(client: Any, queue: Any) -> None:
+        assert queue.exists()
+        queue.delete()
+        assert not queue.exists()
+
+    @call
+    def metadata_is_replaced(client: Any, queue: Any) -> None:
+        queue.metadata({"owner": "shop"})
+        queue.metadata({"owner": "bank"})
+        assert client.queue(queue.name).metadata(force_reload=True) == {"owner": "bank"}
+
+    @call
+    def the_service_is_healthy(client: Any, queue: Any) -> None:
+        assert client.health()
+
+    @call
+    def a_list_of_no_queues_is_empty(client: Any, queue: Any) -> None:
+        assert list(client.queues(marker="zzz")) == []
+
+
 if VERSION == 1.1:
 
     @call

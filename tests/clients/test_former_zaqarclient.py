@@ -17,7 +17,7 @@ from zaqar_notify.clock import new_id
 CLIENT = "python-zaqarclient==1.13.2"
 BRINGS_PKG_RESOURCES = "setuptools<80"
 SCRIPT = Path(__file__).with_name("former_calls.py")
-VERSIONS = ["1.1"]
+VERSIONS = ["1", "1.1"]
 CALLS = re.findall(r"@call\n(?: {4})?def (\w+)", SCRIPT.read_text())
 
 

@@ -39,6 +39,7 @@ from zaqar_notify.operations.single import (
     DATABASE,
     KEYS,
     allowed_networks,
+    with_all_versions,
     with_keys,
     with_set_quotas_only,
 )
@@ -111,7 +112,7 @@ def _single_process_settings(settings: Settings, data: Path) -> Settings:
         raise StartRefused(
             f"The data directory {data} can't be used: {error.strerror or error}"
         ) from error
-    return with_set_quotas_only(settings).model_copy(
+    return with_all_versions(with_set_quotas_only(settings)).model_copy(
         update={
             "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
             "delivery_allow": allowed_networks(settings),

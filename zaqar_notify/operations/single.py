@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import sync_directory
 from zaqar_notify.rules.quotas import NAMES
-from zaqar_notify.settings import Network, Settings
+from zaqar_notify.settings import VERSIONS, Network, Settings
 
 DATABASE = "zaqar-notify.db"
 KEYS = "keys.env"
@@ -33,6 +33,13 @@ def with_set_quotas_only(settings: Settings) -> Settings:
     """The settings without the defaults of quotas: a single process has no limit that is not set."""
     unset = [name for name in QUOTAS if name not in settings.model_fields_set]
     return settings.model_copy(update=dict.fromkeys(unset, 0))
+
+
+def with_all_versions(settings: Settings) -> Settings:
+    """The settings with every version of the API, unless they name some."""
+    if "versions" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"versions": VERSIONS})
 
 
 def with_keys(settings: Settings, data: Path) -> Settings:

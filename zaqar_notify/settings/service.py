@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from zaqar_notify.settings.section import Count, LeastMinute, Seconds, Section, Words
 
-VERSIONS = ("v2", "v1.1")
+VERSIONS = ("v2", "v1.1", "v1")
 """Versions of the Zaqar API, the newest first."""
 
 # No escapes: the path is compared with requests' and put into answers as it stands.
@@ -145,7 +145,7 @@ class ServiceSettings(Section):
     )
     versions: Words = Field(
         ("v2", "v1.1"),
-        description="Versions of the Zaqar API that are served: v2, which is always among them, and v1.1.",
+        description="Versions of the Zaqar API that are served: v2, which is always among them, v1.1 and v1. zaqar-notify up serves all, unless this is set.",
     )
     admin_mode: bool = Field(
         False,
