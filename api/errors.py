@@ -127,21 +127,14 @@ def refusal(error: NotifyError, *, method: str, href: str) -> Answer:
     if isinstance(error, Unauthorized):
         return unauthorized(error)
     status, title = response_for(type(error))
-    description = str(error)
     headers = [VARY]
+    if error.retry_after_seconds is not None:
+        headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
     if isinstance(error, HeaderInvalid):
         title = error.title
-    elif isinstance(error, RateExceeded):
-        headers.append((b"Retry-After", b"%d" % error.retry_after_seconds))
-    elif isinstance(error, ServiceStopping | Overloaded):
-        headers.append((b"Retry-After", b"1"))
-    elif isinstance(error, KeystoneUnavailable | StorageUnavailable):
-        # The operator reads the exact words in the log; the client is asked to retry.
-        description = error.for_clients
-        headers.append((b"Retry-After", b"1"))
     elif isinstance(error, SubscriptionExists) and method == "POST":
         headers.append((b"Location", href.encode("ascii")))
-    return _error(status, title, description, *headers)
+    return _error(status, title, error.for_clients or str(error), *headers)
 
 
 def unauthorized(error: Unauthorized) -> Answer:

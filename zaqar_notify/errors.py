@@ -48,11 +48,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import ClassVar
 
 
 class NotifyError(Exception):
-    """An expected failure; its text is a sentence for the caller."""
+    """An expected failure; its text is a sentence for the caller.
+
+    Where the text is for the operator's log, `for_clients` is the sentence for callers. `retry_after_seconds` is the
+    pause after which the same request may succeed; None: repeating it is of no use.
+    """
+
+    for_clients: str = ""
+    retry_after_seconds: int | None = None
 
 
 class ValidationFailed(NotifyError):
@@ -232,6 +238,8 @@ class RateExceeded(NotifyError):
 
 
 class Overloaded(NotifyError):
+    retry_after_seconds = 1
+
     def __init__(self) -> None:
         super().__init__(
             "The process answers as many requests as it may at once; nothing was done. "
@@ -240,28 +248,24 @@ class Overloaded(NotifyError):
 
 
 class KeystoneUnavailable(NotifyError):
-    """Keystone gives no answer, so a token is neither valid nor invalid.
+    """Keystone gives no answer, so a token is neither valid nor invalid."""
 
-    The text is for the operator, in the log; `for_clients` is the description for clients.
-    """
-
-    for_clients: ClassVar[str] = (
-        "Keystone, which validates tokens, gave no answer. Please retry in a moment."
-    )
+    for_clients = "Keystone, which validates tokens, gave no answer. Please retry in a moment."
+    retry_after_seconds = 1
 
 
 class ServiceStopping(NotifyError):
+    retry_after_seconds = 1
+
     def __init__(self) -> None:
         super().__init__("The service is stopping. Please retry in a moment.")
 
 
 class StorageUnavailable(NotifyError):
-    """The store can't do it now; the write may have happened or not.
+    """The store can't do it now; the write may have happened or not."""
 
-    The text is for the operator, in the log; `for_clients` is the description for clients.
-    """
-
-    for_clients: str = "The store gave no answer. Please retry in a moment."
+    for_clients = "The store gave no answer. Please retry in a moment."
+    retry_after_seconds = 1
 
 
 class StorageFull(StorageUnavailable):
