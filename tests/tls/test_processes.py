@@ -124,6 +124,7 @@ def test_a_client_of_an_expired_certificate_hears_that_the_operator_must_renew_i
     with pytest.raises(ServiceUnreachable, match="The operator of the service must renew it"):
         Client(up.url, ca_file=str(up.pem), pauses_seconds=()).ping()
 
+    assert "certificate_expired" in up.process.printed()
     good = up.renew(tmp_path)
     up.process.wait_until(lambda: up.shown() == good)
 

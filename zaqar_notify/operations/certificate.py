@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from ssl import (
     OP_NO_COMPRESSION,
@@ -70,6 +70,15 @@ class Certificate:
         except SSLError as error:
             raise self._sentence(error) from error
         self.expires_at = expires_at
+        if expires_at < datetime.now(UTC):
+            logger.error(
+                "The certificate has expired: clients refuse it",
+                extra={
+                    "action": "certificate_expired",
+                    "path": str(self._cert),
+                    "expires_at": expires_at.isoformat(),
+                },
+            )
         return context
 
     def _ask(self) -> NoReturn:
