@@ -67,6 +67,8 @@ class NotifyAPI(FastAPI):
             # `add_documentation` serves the page, because FastAPI's page loads from other hosts.
             docs_url=None,
             redoc_url=None,
+            # It serves the document, too: FastAPI would encode it for each request.
+            openapi_url=None,
             # A redirect would name the request's host and leave out the public URL's path.
             redirect_slashes=False,
             # FastAPI's search for telemetry providers costs as much as our own routing.

@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI without a network, because the service itself serves every file of its page.
+"""`/openapi.json`, and `/docs`: Swagger UI without a network, because the service itself serves every file of its page.
 
 Addresses are relative to the page. So the page works below a prefix that a proxy adds.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import fastapi_offline
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+
+from zaqar_notify.models import JsonObject
 
 ASSETS = Path(fastapi_offline.__file__).with_name("static")
 
@@ -24,7 +27,15 @@ POLICY = (
 
 
 def add_documentation(app: FastAPI) -> None:
-    """Serve the page of the application's OpenAPI document, and the files that the page loads."""
+    """Serve the application's OpenAPI document, its page, and the files that the page loads."""
+    encoded: list[tuple[JsonObject, bytes]] = []
+    """The document and its text. Nobody needs a token for it, so a request must cost little."""
+
+    async def document(_request: Request) -> Response:
+        schema = app.openapi()
+        if not encoded or encoded[0][0] is not schema:
+            encoded[:] = [(schema, orjson.dumps(schema))]
+        return Response(encoded[0][1], media_type="application/json")
 
     async def page(_request: Request) -> Response:
         shown = get_swagger_ui_html(
@@ -37,5 +48,6 @@ def add_documentation(app: FastAPI) -> None:
         shown.headers["Content-Security-Policy"] = POLICY
         return shown
 
+    app.add_route("/openapi.json", document, include_in_schema=False)
     app.add_route("/docs", page, include_in_schema=False)
     app.mount("/docs/assets", StaticFiles(directory=ASSETS))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urljoin
 
 import jsonschema
+import orjson
 import pytest
 from starlette.routing import Route
 
+from api import documentation
 from api.app import create_app
 from api.errors import RESPONSES
 from api.routes.probes import DOCUMENTED
@@ -296,3 +299,16 @@ async def test_paths_beside_the_document_are_refused_in_the_contract_s_form(api:
     assert (refused.status, refused.json) == (405, {"title": "405 Method Not Allowed"})
     assert "GET" in refused.headers["Allow"]
     assert (await api.get("/redoc")).json == {"title": "404 Not Found"}
+
+
+async def test_the_document_is_encoded_once_for_all_who_ask(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = Mock(wraps=orjson.dumps)
+    monkeypatch.setattr(documentation, "orjson", Mock(dumps=encoded))
+    api = await start_api()
+
+    first, second = [await api.get("/openapi.json") for _ in range(2)]
+
+    assert first.json == second.json
+    assert encoded.call_count == 1

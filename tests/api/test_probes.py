@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -9,7 +10,9 @@ import pytest
 
 from tests.api.conftest import Api, Reply, StartApi
 from tests.service import free_port
+from zaqar_notify.operations import probes
 from zaqar_notify.operations.metrics_port import serving_metrics
+from zaqar_notify.service import Service
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
 
@@ -77,3 +80,24 @@ async def test_metrics_are_those_of_the_process_wherever_they_are_asked_for(
 
     for shown in (await api.get("/metrics", headers=NOBODY), await port.call("GET", "/metrics")):
         assert b"\nzaqar_notify_posts_total 1.0\n" in shown.body
+
+
+async def test_metrics_are_made_one_at_a_time_however_many_ask(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way = most = 0
+
+    async def exposition(service: Service) -> bytes:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return b""
+
+    monkeypatch.setattr(probes, "exposition", exposition)
+
+    replies = await asyncio.gather(*(api.get("/metrics") for _ in range(20)))
+
+    assert {reply.status for reply in replies} == {200}
+    assert most == 1

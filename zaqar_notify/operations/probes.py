@@ -6,6 +6,7 @@ process.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.responses import JSONResponse, Response
@@ -25,6 +26,7 @@ class Probes:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._exposing = asyncio.Lock()
         self._answers: dict[str, Callable[[], Awaitable[Response]]] = {
             ALIVE: self._alive,
             READY: self._ready,
@@ -62,7 +64,10 @@ class Probes:
         return JSONResponse({"ready": True})
 
     async def _metrics(self) -> Response:
-        return Response(await exposition(self._service), headers={"Content-Type": CONTENT_TYPE})
+        # It takes some milliseconds of the event loop, and needs no token. One at a time: so others go on between.
+        async with self._exposing:
+            text = await exposition(self._service)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _unavailable(description: str) -> Response:
