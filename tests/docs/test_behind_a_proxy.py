@@ -154,19 +154,20 @@ def test_the_project_is_that_of_the_password(site: Site) -> None:
 def test_the_endpoint_as_clients_are_told_it_answers_with_the_versions(site: Site) -> None:
     answer = site.session.get(site.root.rstrip("/"), auth=DEMO, headers=VICTIM, timeout=30)
 
-    assert (answer.status_code, [each["id"] for each in answer.json()["versions"]]) == (300, ["2"])
+    assert answer.status_code == 300
+    assert "2" in [each["id"] for each in answer.json()["versions"]]
 
 
 def test_links_can_be_followed(site: Site) -> None:
-    [version] = site.call("GET", "").json()["versions"]
-    home = site.call("GET", version["links"][0]["href"])
+    versions = site.call("GET", "").json()["versions"]
+    homes = [site.call("GET", version["links"][0]["href"]) for version in versions]
     posted = site.call(
         "POST", "v2/queues/linked/messages", json={"messages": [{"body": 1}, {"body": 2}]}
     )
     page = site.call("GET", "v2/queues/linked/messages?echo=true&limit=1").json()
     following = site.call("GET", page["links"][0]["href"]).json()
 
-    assert home.status_code == 200
+    assert {home.status_code for home in homes} == {200}
     assert len(site.call("GET", posted.headers["Location"]).json()["messages"]) >= 2
     assert [message["body"] for message in following["messages"]] == [2]
     assert site.call("GET", page["messages"][0]["href"]).json()["body"] == 1
