@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from zaqar_notify.errors import BodyInvalid
-from zaqar_notify.rules.jsontext import MAX_DEPTH, check_json_text
+from zaqar_notify.rules.jsontext import MAX_DEPTH, NOT_JSON, check_json_text
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def read_document(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except msgspec.ValidationError as error:
         raise BodyInvalid(f"The body does not fit: {error}") from error
     except msgspec.DecodeError as error:
-        raise BodyInvalid(f"The body is not JSON: {error}") from error
+        raise BodyInvalid(f"{NOT_JSON}: {error}") from error
     except RecursionError as error:
         raise BodyInvalid(f"The JSON is nested deeper than {MAX_DEPTH} levels") from error
 

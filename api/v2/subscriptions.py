@@ -43,12 +43,14 @@ FIXED = ("project", "queue")
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
     asked = _read_object(body)
+    if "subscriber" not in asked:
+        raise ValidationFailed("Missing parameter subscriber in the body: the URI to notify")
     _check_subscriber(call, asked)
     _warn_of_unread(service, asked, call.warn)
     created = await subscriptions.create(
         service,
         call.ref,
-        subscriber=asked.get("subscriber", ""),
+        subscriber=asked["subscriber"],
         ttl=_read_ttl(service, asked),
         options=asked.get("options"),
         confirm_at=confirmation_path,
@@ -79,6 +81,8 @@ async def show(service: Service, call: Call) -> Answer:
 async def change(service: Service, call: Call) -> Answer:
     body = await call.body(MAX_SUBSCRIPTION_BODY)
     asked = _read_object(body)
+    if not asked:
+        raise ValidationFailed(f"The body must have one of the fields {', '.join(CHANGEABLE)}")
     _check_subscriber(call, asked)
     _warn_of_unread(service, asked, call.warn)
     if any(key in asked for key in FIXED):
@@ -156,8 +160,8 @@ def _check_subscriber(call: Call, asked: JsonObject) -> None:
 
 def _read_object(body: bytes) -> JsonObject:
     asked = read_json(body) if body else {}
-    if not isinstance(asked, dict) or not asked:
-        raise ValidationFailed("The body must be a JSON object that is not empty")
+    if not isinstance(asked, dict):
+        raise ValidationFailed("Subscriptions must be a dict. Send the fields as a JSON object")
     return asked
 
 
@@ -175,7 +179,7 @@ def _read_confirmed(body: bytes) -> bool:
         raise SubscriptionNotConfirmed
     confirmed = asked.get("confirmed")
     if not isinstance(confirmed, bool):
-        raise ValidationFailed("confirmed must be true or false")
+        raise ValidationFailed("The 'confirmed' should be boolean. Send true or false")
     return confirmed
 
 

@@ -266,10 +266,10 @@ def test_good_options_are_kept_as_they_are(options: JsonObject) -> None:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ([1], "options must be an object"),
-        ("x", "options must be an object"),
-        (5, "options must be an object"),
-        (True, "options must be an object"),
+        ([1], "options must be a dict"),
+        ("x", "options must be a dict"),
+        (5, "options must be a dict"),
+        (True, "options must be a dict"),
         ({"_retry_policy": 5}, "_retry_policy must be an object"),
         ({"_retry_policy": {"minimum_delay": 25}}, "10 seconds above"),
         ({"post_headers": "X: 1"}, "post_headers must be an object of strings"),

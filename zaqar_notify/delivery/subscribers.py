@@ -43,7 +43,8 @@ def check_subscriber(uri: object, settings: Settings, kinds: Kinds) -> str:
         raise ValidationFailed("subscriber must not contain control characters")
     if scheme_of(uri) not in settings.subscriber_types:
         raise ValidationFailed(
-            f"subscriber must be a URI with one of the schemes {', '.join(settings.subscriber_types)}"
+            "subscriber must be supported in the list of schemes "
+            + ", ".join(settings.subscriber_types)
         )
     kind = kinds.of(uri)
     if kind is None:
@@ -93,7 +94,7 @@ def check_options(value: object, kinds: Kinds) -> JsonObject:
     if not value:
         return {}
     if not isinstance(value, dict):
-        raise ValidationFailed("options must be an object")
+        raise ValidationFailed("options must be a dict: a JSON object")
     check_depth(value)
     check_integers(value)
     size = len(orjson.dumps(value))

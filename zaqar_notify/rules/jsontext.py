@@ -32,6 +32,10 @@ _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789E", b"0" * 9 + b"e")
 _LEAST_BYTES_TOO_DEEP = 2 * MAX_DEPTH
 
 
+NOT_JSON = "The body could not be parsed as JSON"
+"""Clients look for a part of it, `body could not be parsed`."""
+
+
 def read_json(body: bytes) -> object:
     """The array or object in a request's body.
 
@@ -59,7 +63,7 @@ def check_json_text(body: bytes) -> None:
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise BodyInvalid(f"The body is not UTF-8, at byte {error.start}") from error
+            raise BodyInvalid(f"{NOT_JSON}: it is not UTF-8, at byte {error.start}") from error
     zeros = body.translate(_DIGITS_AS_ZEROS)
     # For bytes, `find` is far cheaper than `in`, which raises and drops an error inside.
     if zeros.find(_LONG_RUN) >= 0 or _LARGE_EXPONENT.search(zeros):
@@ -136,7 +140,7 @@ def _number_within_limits(digits: str) -> float:
 def _not_json(error: json.JSONDecodeError) -> BodyInvalid:
     if error.msg == _ORJSON_TOO_DEEP:
         return _nested_too_deep()
-    return BodyInvalid(f"The body is not JSON: {error.msg}, at character {error.pos}")
+    return BodyInvalid(f"{NOT_JSON}: {error.msg}, at character {error.pos}")
 
 
 def _nested_too_deep() -> BodyInvalid:
