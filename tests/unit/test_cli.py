@@ -361,3 +361,19 @@ def test_the_doctor_looks_at_the_policy_file(
     [found] = [each for each in findings if each["check"] == "policy"]
     assert found["level"] == level
     assert str(path) in found["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("auth", "said"),
+    [
+        ("", "On loopback every caller is believed. Elsewhere: Requests need a token"),
+        ("none", "Every caller is believed to be any project"),
+        ("token", "Requests need a token of this service"),
+    ],
+)
+def test_the_doctor_says_which_callers_are_believed(
+    auth: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAQAR_AUTH", auth)
+
+    assert said in run("doctor", "--data", str(tmp_path)).stdout

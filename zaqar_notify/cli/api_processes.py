@@ -127,7 +127,7 @@ def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
     if settings.auth == NONE:
         return f"{serves} Check it with: {check}"
     return (
-        f"{serves} {needs_token_of(settings.auth)} Check it, in the same environment, with:\n"
+        f"{serves} {needs_token_of(settings.auth)}. Check it, in the same environment, with:\n"
         f"  export ZAQAR_TOKEN=$({some_token(settings.auth)})\n  {check}"
     )
 

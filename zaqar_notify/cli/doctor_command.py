@@ -13,9 +13,11 @@ from zaqar_notify.auth import load_policy
 from zaqar_notify.cli.administration import directory_of
 from zaqar_notify.cli.commands import REFUSED
 from zaqar_notify.cli.output import print_json
+from zaqar_notify.cli.welcome import needs_token_of
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level, ok, problem
 from zaqar_notify.operations.admin import Command, Site, Tell, ask
+from zaqar_notify.operations.believing import NONE, TOKEN
 from zaqar_notify.settings import Settings, load_settings
 
 
@@ -50,7 +52,7 @@ def doctor(
 ) -> None:
     """Check everything that a process with these settings needs; exit code 1 for a problem.
 
-    Looks at settings, store, broker, clock, mail relay, addresses, secrets, limits, Keystone and policy file, and
+    Looks at settings, store, broker, clock, mail relay, addresses, secrets, limits, callers, Keystone and policy file, and
     changes nothing. It may be run beside the service, as the service's user and with its environment.
     """
     findings = _findings(data)
@@ -82,9 +84,21 @@ def _findings(data: Path | None) -> list[Finding]:
     running = [] if directory is None else _running(directory)
     return [
         *asyncio.run(examine(settings, directory, kinds, running)),
+        ok("callers", _believed(settings)),
         *asyncio.run(diagnose(settings)),
         *_policy(settings),
     ]
+
+
+def _believed(settings: Settings) -> str:
+    """The sentence about `ZAQAR_AUTH`."""
+    if not settings.auth:
+        return f"On loopback every caller is believed. Elsewhere: {needs_token_of(TOKEN)}"
+    if settings.auth != NONE:
+        return needs_token_of(settings.auth)
+    if settings.trust_proxy:
+        return "Every caller is believed, and only a proxy may reach the service"
+    return "Every caller is believed to be any project"
 
 
 def _policy(settings: Settings) -> list[Finding]:

@@ -138,7 +138,7 @@ def _welcome(
     needs_token = settings.auth != NONE
     lines = [f"zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}", ""]
     if needs_token:
-        lines.append(needs_token_of(settings.auth))
+        lines.append(f"{needs_token_of(settings.auth)}.")
     else:
         lines.append("Everybody who reaches this address is believed to be any project.")
     readable = "" if settings.tls_cert_file else "no connection is encrypted, and "

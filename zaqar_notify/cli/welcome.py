@@ -42,8 +42,8 @@ def make_token(data: Path | None = None) -> str:
 
 
 def needs_token_of(kinds: Iterable[str]) -> str:
-    """The sentence about the tokens that `ZAQAR_AUTH` asks for."""
-    return f"Requests need {' or '.join(KINDS[kind] for kind in kinds)}."
+    """The sentence about the tokens that `ZAQAR_AUTH` asks for, without its full stop."""
+    return f"Requests need {' or '.join(KINDS[kind] for kind in kinds)}"
 
 
 def things_to_try(url: str, ca_file: str = "", *, needs_token: bool = False) -> str:
