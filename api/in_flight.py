@@ -7,9 +7,11 @@ counted, because it needs little but its connection.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from typing import NoReturn
+from weakref import WeakValueDictionary
 
 from zaqar_notify.errors import Overloaded
 from zaqar_notify.rules.sharing import Budget
@@ -21,6 +23,26 @@ SMALL_BYTES = 4096
 """Bodies up to this are bounded by the number of requests."""
 
 
+class LargeBodies:
+    """Turns of requests with large bodies, each in its own round of the event loop.
+
+    To read a body of many messages takes some 100 ms of the loop. A hundred that arrive together would stop every
+    other request until all are read. Projects take turns, too.
+    """
+
+    def __init__(self) -> None:
+        self._all = asyncio.Lock()
+        self._of_project: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def turn(self, project: str) -> None:
+        """Wait for the project's turn, and let all other ready work run once before it."""
+        own = self._of_project.get(project)
+        if own is None:
+            own = self._of_project[project] = asyncio.Lock()
+        async with own, self._all:
+            await asyncio.sleep(0)
+
+
 class InFlight:
     """The requests of one process that are being answered."""
 
@@ -30,6 +52,7 @@ class InFlight:
         """`overloads` counts refusals by reason: `requests`, `bodies` and `callers`."""
         self.requests = Budget(most_requests)
         self.bodies = Budget(most_body_bytes)
+        self.large_bodies = LargeBodies()
         self.unnamed = 0
         """Requests whose project is not known yet, or that need none."""
         self._overloads = overloads
@@ -94,6 +117,10 @@ class Admitted:
             self._in_flight.refuse("bodies", bodies.total)
         bodies.take(project, size)
         self._body_bytes = size
+
+    async def turn(self) -> None:
+        """Wait until its large body may be read."""
+        await self._in_flight.large_bodies.turn(self._project or "")
 
     def rest(self) -> None:
         """Count it no more, since it waits. When it goes on, it is not refused."""

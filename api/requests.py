@@ -23,6 +23,8 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.waiting import Wait
 
 MAX_WARNINGS = 10
+LARGE_BODY_BYTES = 16 << 10
+"""A longer body takes more than a few milliseconds to read, so it waits for its turn."""
 
 
 class CallerGone(Exception):
@@ -134,6 +136,8 @@ class Call:
             more = event.get("more_body", False)
         self._received = True
         self.admitted.hold(size)
+        if size > LARGE_BODY_BYTES:
+            await self.admitted.turn()
         return b"".join(parts)
 
     def wait(self, seconds: int, place: Callable[[], AbstractAsyncContextManager[None]]) -> Wait:

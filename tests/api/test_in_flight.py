@@ -9,13 +9,14 @@ import pytest
 
 from api.answers import Answer
 from api.errors import answer_to
-from api.requests import Call
+from api.in_flight import LargeBodies
+from api.requests import LARGE_BODY_BYTES, Call
 from api.resources import UNGUARDED, Operation, Resource
 from api.resources import Reply as Documented
 from api.surfaces import Surface
 from api.zaqar.admission import admit
 from tests.api.added import add_surface
-from tests.api.conftest import Api, Reply, StartApi
+from tests.api.conftest import PROJECT, Api, Reply, StartApi
 from tests.samples import Samples
 from tests.workers.office import until
 from zaqar_notify.auth import Caller
@@ -172,3 +173,44 @@ async def test_a_client_that_hangs_up_is_not_left_counted(api: Api) -> None:
     writer.close()
 
     await until(lambda: api.service.metrics.in_flight() == 0)
+
+
+async def test_large_bodies_are_read_one_in_a_round_and_the_projects_take_turns() -> None:
+    large = LargeBodies()
+    begun: list[str] = []
+    rounds = 0
+
+    async def others() -> None:
+        nonlocal rounds
+        while len(begun) < 6:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def read(project: str) -> None:
+        await large.turn(project)
+        begun.append(project)
+        # Others went on since the one before.
+        assert rounds >= len(begun)
+
+    beside = asyncio.create_task(others())
+    await asyncio.gather(*(read(project) for project in ("a", "a", "a", "a", "b", "b")))
+    await beside
+
+    assert begun == ["a", "b", "a", "b", "a", "a"]
+
+
+async def test_a_request_with_a_large_body_waits_for_its_turn(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+
+    async def turn(_: LargeBodies, project: str) -> None:
+        turns.append(project)
+
+    monkeypatch.setattr(LargeBodies, "turn", turn)
+    api = await start_api()
+    for size in (LARGE_BODY_BYTES // 2, 2 * LARGE_BODY_BYTES):
+        body = {"messages": [{"body": "x" * size}]}
+        assert (await api.post("/v2/queues/q/messages", body)).status == 201
+
+    assert turns == [PROJECT]
