@@ -10,6 +10,7 @@ from tests.api.conftest import PROJECT, Api, StartApi
 from tests.api.surfaces import RESOURCES
 from zaqar_notify.auth import Caller, Target
 from zaqar_notify.auth.tokens import AskedToken, create
+from zaqar_notify.settings import VERSIONS
 
 SECRET = "whsec_dGhpcyBpcyBub3QgdG8gYmUgc2VlbiBhbnl3aGVyZQ"
 WRITING = ("POST", "PUT", "PATCH", "DELETE")
@@ -41,7 +42,7 @@ def records(caplog: pytest.LogCaptureFixture) -> Records:
 
 @pytest.fixture
 async def api(start_api: StartApi) -> Api:
-    return await start_api(audit=True, admin_mode=True)
+    return await start_api(audit=True, admin_mode=True, versions=VERSIONS)
 
 
 async def test_changes_are_recorded_and_reads_are_not(api: Api, records: Records) -> None:

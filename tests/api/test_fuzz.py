@@ -23,7 +23,7 @@ from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
 from zaqar_notify.models import QueueRef
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import VERSIONS, Settings
 from zaqar_notify.storage.registry import open_storage
 
 QUEUES = ("q", "r")
@@ -292,6 +292,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
                 signed_url_secrets="secret",
                 require_confirmation=True,
                 enable_checksum=True,
+                versions=VERSIONS,
             ),
             clock=ManualClock(),
             doorbell=SilentDoorbell(),

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from tests.api.conftest import Api, StartApi
+from zaqar_notify.settings import VERSIONS
 
 PUBLIC_URL = "https://mq.example/messaging/"
 QUEUE = "/v2/queues/q"
@@ -17,7 +18,11 @@ LINK = re.compile(r'"(/[^"]*)"')
 @pytest.fixture
 async def api(start_api: StartApi) -> Api:
     return await start_api(
-        public_url=PUBLIC_URL, signed_url_secrets="key", webhook_secret="key", admin_mode=True
+        public_url=PUBLIC_URL,
+        signed_url_secrets="key",
+        webhook_secret="key",
+        admin_mode=True,
+        versions=VERSIONS,
     )
 
 
@@ -59,7 +64,29 @@ async def test_every_link_begins_with_the_prefix(api: Api) -> None:
         found = await links(api, method, path, document)
 
         assert found, (method, path)
-        assert all(link.startswith("/messaging/v2/") for link in found), (method, path, found)
+        of_version = "/messaging/v" if path == "/" else "/messaging/v2/"
+        assert all(link.startswith(of_version) for link in found), (method, path, found)
+
+
+@pytest.mark.parametrize("version", ["/v1.1", "/v1"])
+async def test_every_link_of_a_former_version_begins_with_the_prefix(
+    api: Api, version: str
+) -> None:
+    [message_id] = await api.post_bodies("q", 1)
+    queue = f"{version}/queues/q"
+
+    for method, path in (
+        ("GET", f"{version}/"),
+        ("PUT", queue),
+        ("GET", f"{version}/queues?detailed=true"),
+        ("GET", f"{queue}/stats"),
+        ("GET", f"{queue}/messages?echo=true&include_claimed=true"),
+        ("GET", f"{queue}/messages?ids={message_id}"),
+    ):
+        found = await links(api, method, path)
+
+        assert found, (method, path)
+        assert all(link.startswith(f"/messaging{version}/") for link in found), (path, found)
 
 
 async def test_a_conflict_links_to_the_subscriptions_below_the_prefix(api: Api) -> None:
@@ -144,4 +171,4 @@ async def test_without_a_public_url_there_is_no_prefix(start_api: StartApi) -> N
     reply = await api.get("/v2/queues/q/messages")
 
     assert json.loads(reply.body)["links"] == []
-    assert (await api.get("/")).json["versions"][0]["links"][0]["href"] == "/v2/"
+    assert (await api.get("/")).json["versions"][-1]["links"][0]["href"] == "/v2/"
