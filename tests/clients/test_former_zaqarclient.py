@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.programs import do_without
+from tests.clients.former import python_with
 from zaqar_notify.clock import new_id
 
 CLIENT = "python-zaqarclient==1.13.2"
-BRINGS_PKG_RESOURCES = "setuptools<80"
 SCRIPT = Path(__file__).with_name("former_calls.py")
 VERSIONS = ["1", "1.1"]
 CALLS = re.findall(r"@call\n(?: {4})?def (\w+)", SCRIPT.read_text())
@@ -24,24 +21,7 @@ CALLS = re.findall(r"@call\n(?: {4})?def (\w+)", SCRIPT.read_text())
 @pytest.fixture(scope="session")
 def former_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has the former client."""
-    if find_spec("uv") is None:
-        do_without("no uv. Install the packages of this checkout: make install")
-    python = tmp_path_factory.mktemp("former") / "bin" / "python"
-    made = _uv("venv", "--python", sys.executable, str(python.parents[1]))
-    if made.returncode == 0:
-        made = _uv("pip", "install", "--python", str(python), CLIENT, BRINGS_PKG_RESOURCES)
-    if made.returncode != 0:
-        do_without(f"{CLIENT} can't be installed: {made.stderr[-500:]}")
-    return python
-
-
-def _uv(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "uv", "--quiet", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return python_with(tmp_path_factory.mktemp("former"), CLIENT)
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
