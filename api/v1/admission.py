@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from api.headers import project_or_none, without_project
 from api.requests import Call
-from api.zaqar.admission import CLIENT_ID_MISSING, check_formats, read_client_id, set_project
+from api.zaqar.admission import check_formats, read_client_id, set_project, without_client_id
 from zaqar_notify.settings import Settings
 
 COMMON_PROJECT = "no-project"
@@ -35,4 +35,4 @@ def admit(call: Call, settings: Settings) -> None:
 def check_client_id(call: Call) -> None:
     """Refuse a request that needs a `Client-ID` and has none."""
     if not call.client_id:
-        raise CLIENT_ID_MISSING
+        raise without_client_id()

@@ -23,14 +23,16 @@ def admit(call: Call, settings: Settings) -> None:
     check_formats(call)
     client_id = call.headers.get(b"client-id")
     if client_id is None:
-        raise CLIENT_ID_MISSING
+        raise without_client_id()
     call.client_id = read_client_id(client_id, settings)
     if call.caller.project is None and (call.needs_project or not is_operator(call.caller)):
         raise without_project(call.headers)
     set_project(call, call.caller.project or "")
 
 
-CLIENT_ID_MISSING = HeaderInvalid("Missing header value", "The header Client-ID is required")
+def without_client_id() -> HeaderInvalid:
+    """The error of a request that needs a `Client-ID` and has none."""
+    return HeaderInvalid("Missing header value", "The header Client-ID is required")
 
 
 def check_formats(call: Call) -> None:

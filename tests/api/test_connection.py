@@ -241,6 +241,16 @@ async def test_a_connection_that_is_over_leaves_nothing_to_the_garbage_collector
         gc.enable()
 
 
+async def test_a_refused_request_is_kept_by_nothing(api: Api) -> None:
+    """An error that is made once and raised often would keep the frames of its last raise."""
+    for headers in ({"Client-ID": None}, {"X-Project-ID": None}, {"Accept": "text/html"}):
+        await api.get("/v2/queues", headers=headers)
+        await api.get("/v1.1/queues", headers=headers)
+    gc.collect()
+
+    assert not [each for each in gc.get_objects() if type(each) is Call]
+
+
 async def test_an_answered_request_leaves_nothing_to_the_garbage_collector(api: Api) -> None:
     gc.collect()
     gc.disable()
