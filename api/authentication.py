@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, NoReturn, Protocol
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
 from api.credentials import token_of
-from api.headers import project_or_none
-from api.refusals import Unauthorized
+from api.headers import project_or_none, public_name
+from api.refusals import HeaderInvalid, Unauthorized
 from api.requests import Call
 from api.signatures import Signatures
 from zaqar_notify.auth import Caller, KnownTokens, Revocations, is_operator
@@ -54,15 +55,22 @@ class SignatureFirst:
 
 
 class TrustedHeaders:
-    """Trusts the project that a request names, and the roles and the user that a trusted proxy names."""
+    """Trusts the project that a request names, and the roles and the user that a trusted proxy names.
+
+    Without that proxy it refuses requests to public names except that of the public URL. Else a web page whose name is
+    made to mean 127.0.0.1 would be of the service's own origin, and could do everything (DNS rebinding).
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._default_project = settings.default_project or None
         self._has_proxy = settings.trust_proxy
+        self._own_name = public_name(urlsplit(settings.public_url).netloc.encode())
         self._roles = MEMBER | {"operator"} if settings.admin_mode else MEMBER
 
     async def authenticate(self, request: Call) -> Caller:
         headers = request.headers
+        if not self._has_proxy:
+            self._check_host(headers.get(b"host", b""))
         project = project_or_none(headers)
         project = self._default_project if project is None else project or None
         roles = request.header(b"x-roles") if self._has_proxy else None
@@ -70,6 +78,15 @@ class TrustedHeaders:
             return Caller(project, roles=self._roles)
         named = frozenset(role.strip() for role in roles.split(",") if role.strip())
         return Caller(project, request.header(b"x-user-id"), named, how="proxy")
+
+    def _check_host(self, host: bytes) -> None:
+        name = public_name(host)
+        if name is not None and name != self._own_name:
+            raise HeaderInvalid(
+                "Invalid header value",
+                "The header Host names another host than ZAQAR_PUBLIC_URL. Without tokens requests go to an IP "
+                "address, to localhost, to a name without a dot, or to the host of ZAQAR_PUBLIC_URL",
+            )
 
 
 class VerifiedTokens:

@@ -91,6 +91,20 @@ def canonical_uuid(value: bytes) -> str:
         ) from error
 
 
+_PORT = re.compile(rb":\d*\Z")
+
+
+@lru_cache(maxsize=64)
+def public_name(host: bytes) -> str | None:
+    """The name in a `Host` header, if the DNS of the Internet may have it; None for local names and addresses."""
+    name = _PORT.sub(b"", host.strip().lower()).removesuffix(b".")
+    end = name.rpartition(b".")[2]
+    # URLs whose last label is a number hold an IPv4 address: https://url.spec.whatwg.org/#host-parsing
+    is_address = name.startswith(b"[") or end.isdigit()
+    is_local = end == b"localhost" or b"." not in name
+    return None if is_address or is_local else name.decode("latin-1")
+
+
 def free_client_id(value: bytes, settings: Settings) -> str:
     text = value.decode("latin-1")
     least, most = settings.min_length_client_id, settings.max_length_client_id

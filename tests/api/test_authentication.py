@@ -352,6 +352,48 @@ async def test_scopes_are_strict(api: Api, scope: str, statuses: list[int]) -> N
 # No authentication
 
 
+@pytest.mark.parametrize(
+    "host", ["rebound.example", "REBOUND.example:8888", "rebound.example.", "localhost.example:1"]
+)
+@pytest.mark.parametrize("path", ["/v2/queues", "/v1.1/queues", "/v2/nothing"])
+async def test_none_does_not_believe_requests_to_a_public_name(
+    start_api: StartApi, path: str, host: str
+) -> None:
+    api = await start_api(auth="none", public_url="https://mq.example/messaging")
+
+    refused = await api.get(path, headers={"Host": host})
+
+    assert (refused.status, refused.title) == (400, "Invalid header value")
+    assert "ZAQAR_PUBLIC_URL" in refused.json["description"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1:8888", "10.0.0.7", "[::1]", "[::1]:8888", "localhost:8888", "a.localhost"),
+        *("api:80", "", "mq.example", "MQ.example.:443"),
+    ],
+)
+async def test_none_believes_requests_to_addresses_local_names_and_its_own(
+    start_api: StartApi, host: str
+) -> None:
+    api = await start_api(auth="none", public_url="https://mq.example/messaging")
+
+    assert (await api.get("/v2/queues", headers={"Host": host})).status == 200
+
+
+async def test_a_trusted_proxy_may_pass_any_name_on(start_api: StartApi) -> None:
+    api = await start_api(auth="none", trust_proxy=True)
+
+    assert (await api.get("/v2/queues", headers={"Host": "any.example"})).status == 200
+
+
+async def test_a_request_with_a_token_may_come_to_any_name(api: Api) -> None:
+    headers = bearer(await make_token(api)) | {"Host": "any.example"}
+
+    assert (await api.get("/v2/queues", headers=headers)).status == 200
+
+
 async def test_none_ignores_tokens_and_roles(start_api: StartApi) -> None:
     policy = Everything()
     api = await start_api(policy=policy, auth="none")

@@ -148,11 +148,11 @@ async def test_a_pre_signed_path_holds_with_the_prefix_and_without(api: Api, sen
 
 @pytest.mark.parametrize("path", ["/docs/", "/openapi.json/", "/messaging/docs/", "/v2/queues/q/"])
 async def test_no_answer_leads_to_the_host_that_a_request_names(api: Api, path: str) -> None:
-    reply = await api.get(path, headers={"Host": "evil.example"})
+    reply = await api.get(path, headers={"Host": "evil"})
 
     assert reply.status in (400, 404)
     assert "Location" not in reply.headers
-    assert b"evil.example" not in reply.body
+    assert b"evil" not in reply.body
 
 
 async def test_a_prefix_that_is_a_word_of_ours_hides_nothing(start_api: StartApi) -> None:

@@ -151,6 +151,12 @@ def test_the_project_is_that_of_the_password(site: Site) -> None:
     assert "/messaging/v2/queues/mine" in [queue["href"] for queue in mine]
 
 
+def test_requests_under_the_name_of_the_site_are_answered(site: Site) -> None:
+    answer = site.call("GET", "v2/queues", headers=VICTIM | {"Host": "mq.example.org"})
+
+    assert answer.status_code == 200
+
+
 def test_the_endpoint_as_clients_are_told_it_answers_with_the_versions(site: Site) -> None:
     answer = site.session.get(site.root.rstrip("/"), auth=DEMO, headers=VICTIM, timeout=30)
 
