@@ -214,7 +214,7 @@ class IdempotencyKeyReused(Conflict):
 
 
 class CannotDecrypt(NotifyError):
-    """Stored data is encrypted under `key_id`, and can't be read now."""
+    """Stored data is encrypted under `key_id`, and can't be read now; "": damage hides the key."""
 
     def __init__(self, key_id: str, *, is_known: bool) -> None:
         self.key_id = key_id
@@ -223,7 +223,8 @@ class CannotDecrypt(NotifyError):
             if is_known
             else "can't be read: ZAQAR_ENCRYPTION_KEYS has no key of this id"
         )
-        super().__init__(f"What is encrypted under the key {key_id[:32]!r} {reason}")
+        under = f" under the key {key_id!r}" if key_id else ""
+        super().__init__(f"What is encrypted{under} {reason}")
 
 
 class RateExceeded(NotifyError):

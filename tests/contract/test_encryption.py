@@ -280,6 +280,37 @@ async def test_what_is_damaged_is_left_out(storage: Storage, encrypted: QueueRef
     assert await claim(storage, encrypted) is None
 
 
+@pytest.mark.parametrize("damage", [b"", b"\0\0", b"{", b'"forged"'], ids=repr)
+async def test_what_is_no_longer_encrypted_is_left_out(
+    storage: Storage, encrypted: QueueRef, damage: bytes
+) -> None:
+    message_id = await post_one(storage, encrypted, "damaged")
+    await hold(storage, encrypted, ttl=60)
+    await change_bodies(storage, lambda _: damage)
+    await post(storage, encrypted, bodies=["whole", "whole, too"])
+
+    later = after(61)
+    assert bodies(await page(storage, encrypted, limit=1, now=later)) == ["whole"]
+    assert bodies(await hold(storage, encrypted, limit=1, now=later)) == ["whole"]
+    assert bodies(await storage.messages.pop(encrypted, limit=2, now=later)) == ["whole, too"]
+    with pytest.raises(CannotDecrypt, match="is damaged"):
+        await get_one(storage, encrypted, message_id, now=later)
+
+
+async def test_a_moved_message_that_is_no_longer_encrypted_is_left_out(
+    storage: Storage, encrypted: QueueRef, other_queue: QueueRef
+) -> None:
+    await post(storage, encrypted, bodies=["letter"])
+    rule = DeadLetter(other_queue, max_claim_count=1, ttl=None)
+    await hold(storage, encrypted, ttl=60)
+    await claim(storage, encrypted, dead_letter=rule, now=after(61))
+    assert bodies(await page(storage, other_queue, now=after(61))) == ["letter"]
+
+    await change_bodies(storage, lambda _: b'"forged"')
+
+    assert bodies(await page(storage, other_queue, now=after(61))) == []
+
+
 async def test_jobs_without_their_key_wait_uncounted_and_hold_up_no_others(
     reopen: Reopen, storage: Storage, queue: QueueRef
 ) -> None:

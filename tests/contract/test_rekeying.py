@@ -28,7 +28,7 @@ from zaqar_notify.errors import SubscriptionExists, SubscriptionLocked
 from zaqar_notify.findings import Level
 from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.rules.encryption import NO_KEYS, Keyring, key_id_of
+from zaqar_notify.rules.encryption import NO_KEYS, Keyring, is_envelope, read_envelope
 from zaqar_notify.storage import rekeying
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.rekeying import Rekeyed, rekey
@@ -54,7 +54,10 @@ async def change_keys(storage: Storage) -> Rekeyed:
 
 
 async def keys_of_bodies(storage: Storage) -> set[str | None]:
-    return {key_id_of(body) for body in await stored_bodies(storage)}
+    return {
+        read_envelope(body).key_id if is_envelope(body) else None
+        for body in await stored_bodies(storage)
+    }
 
 
 async def test_everything_is_under_the_first_key_and_the_former_can_be_forgotten(

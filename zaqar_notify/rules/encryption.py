@@ -69,13 +69,6 @@ def is_envelope(stored: bytes) -> bool:
     return stored[:1] == VERSION
 
 
-def key_id_of(stored: bytes) -> str | None:
-    """Which key it names; None: it is not encrypted."""
-    if stored[:1] != VERSION:
-        return None
-    return stored[2 : 2 + stored[1]].decode("ascii", "replace") if len(stored) > 1 else ""
-
-
 class Keyring:
     """Keys by their ids. The first one encrypts, all decrypt; an empty keyring encrypts nothing."""
 
@@ -153,9 +146,11 @@ def read_envelope(stored: bytes) -> Envelope:
     """The parts of an envelope.
 
     Raises:
-        CannotDecrypt: It is cut off.
+        CannotDecrypt: It is cut off, or is none.
     """
     key_id, at = _read_text(stored, 1, 1)
+    if not is_envelope(stored) or not _KEY_ID.fullmatch(key_id):
+        raise CannotDecrypt("", is_known=True)
     project, at = _read_text(stored, at, 2)
     end = at + ID_BYTES
     if len(stored) < end + NONCE_BYTES:

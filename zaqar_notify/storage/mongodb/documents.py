@@ -188,7 +188,7 @@ def to_leaving(stored: Document) -> Leaving:
     message = NewMessage(stored["body"], stored["ttl"], checksum=stored.get("checksum"))
     origin = Origin(id_of(stored), stored["posted_at"])
     place = _id_at(stored["_id"])
-    return Leaving(message, origin, stored["client"], place, is_encrypted="key_id" in stored)
+    return Leaving(message, origin, stored["client"], place, is_encrypted="was_encrypted" in stored)
 
 
 def live_claim(stored: Document, now: int) -> str | None:
@@ -210,15 +210,17 @@ def to_message(stored: Document, now: int) -> Message:
 
 
 def opened(stored: Document, ref: QueueRef, sealing: Sealing) -> Document:
-    """A message of the queue with its clear body.
+    """A message of the queue with its clear body, and without its key, so that it is not opened twice.
 
     Raises:
         CannotDecrypt: It has none that can be read.
     """
-    if not is_envelope(stored["body"]):
+    if "key_id" not in stored and not is_envelope(stored["body"]):
         return stored
     content = sealing.open(ref, stored["client"], stored["body"])
-    return {**stored, "body": content.body, "checksum": content.checksum}
+    others = {name: value for name, value in stored.items() if name != "key_id"}
+    clear = {"body": content.body, "checksum": content.checksum, "was_encrypted": True}
+    return {**others, **clear}
 
 
 def readable(found: Iterable[Document], ref: QueueRef, sealing: Sealing) -> list[Document]:

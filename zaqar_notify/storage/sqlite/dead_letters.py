@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import apsw
 
 from zaqar_notify.models import DeadLetter, Leaving
-from zaqar_notify.rules.encryption import is_envelope
 from zaqar_notify.storage.base import Carrier
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.appending import Appending
 from zaqar_notify.storage.sqlite.database import Row
-from zaqar_notify.storage.sqlite.message_rows import BODY, SERIAL, opened_or_refused, to_leaving
+from zaqar_notify.storage.sqlite.message_rows import SERIAL, opened_or_refused, to_leaving
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.removals import take_out
 
@@ -48,4 +47,4 @@ class DeadLettering:
 
     def _leaving(self, row: Row, source: QueueRow) -> Leaving:
         clear = opened_or_refused(row, source.ref, self._sealing)
-        return to_leaving(clear, source.salt, is_encrypted=is_envelope(row[BODY]))
+        return to_leaving(clear, source.salt)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.models import Leaving, Message, NewMessage, Origin, QueueRef
-from zaqar_notify.rules.encryption import VERSION, is_envelope, key_id_of
+from zaqar_notify.rules.encryption import VERSION, is_envelope
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.sqlite.rows import to_id
@@ -32,11 +32,11 @@ WRITTEN = (
 
 MESSAGE_COLUMNS = (
     "m.position, m.serial, m.expires_at, m.client, m.claim_count, m.ttl, m.posted_at, "
-    "m.held_until, m.claim, b.body, m.moved_id, m.checksum"
+    "m.held_until, m.claim, b.body, m.moved_id, m.checksum, m.key_id"
 )
 """The columns that a read of a message returns, of `messages m` and `bodies b`."""
 POSITION, SERIAL, EXPIRES_AT, CLIENT, CLAIM_COUNT = range(5)
-_TTL, _POSTED_AT, _HELD_UNTIL, _CLAIM, BODY, _MOVED_ID, _CHECKSUM = range(5, 12)
+_TTL, _POSTED_AT, _HELD_UNTIL, _CLAIM, BODY, _MOVED_ID, _CHECKSUM, _KEY_ID = range(5, 13)
 
 
 def new_values(message: NewMessage, client_id: str, now: int) -> Values:
@@ -67,15 +67,15 @@ def moved_values(row: Row, salt: bytes, ttl: int | None, now: int) -> Values:
     """
     ttl = ttl or row[_TTL]
     expires_at = now + ttl * 1000
-    moved_id, key_id = _id_of(row, salt), key_id_of(row[BODY])
-    return (row[CLIENT], ttl, row[_POSTED_AT], expires_at, None, moved_id, row[_CHECKSUM], key_id)
+    moved_id = _id_of(row, salt)
+    fixed = (None, moved_id, row[_CHECKSUM], row[_KEY_ID])
+    return (row[CLIENT], ttl, row[_POSTED_AT], expires_at, *fixed)
 
 
 def opened(row: Row, ref: QueueRef, sealing: Sealing) -> Row | None:
     """The row of a message on the queue with its clear body; None: it can't be decrypted."""
-    if (
-        row[BODY][:1] != VERSION
-    ):  # In place of `is_envelope`, since pages call this for each message.
+    # In place of `is_envelope`, since pages call this for each message.
+    if row[_KEY_ID] is None and row[BODY][:1] != VERSION:
         return row
     try:
         return opened_or_refused(row, ref, sealing)
@@ -89,18 +89,18 @@ def opened_or_refused(row: Row, ref: QueueRef, sealing: Sealing) -> Row:
     Raises:
         CannotDecrypt: It has none that can be read.
     """
-    if not is_envelope(row[BODY]):
+    if row[_KEY_ID] is None and not is_envelope(row[BODY]):
         return row
     content = sealing.open(ref, row[CLIENT], row[BODY])
-    return (*row[:BODY], content.body, row[_MOVED_ID], content.checksum)
+    return (*row[:BODY], content.body, row[_MOVED_ID], content.checksum, row[_KEY_ID])
 
 
-def to_leaving(row: Row, salt: bytes, *, is_encrypted: bool) -> Leaving:
+def to_leaving(row: Row, salt: bytes) -> Leaving:
     """The message of a queue of this salt, as it leaves; the row has its clear body."""
     origin = Origin(_id_of(row, salt), from_ms(row[_POSTED_AT]))
     message = NewMessage(row[BODY], row[_TTL], checksum=row[_CHECKSUM])
     place = to_id(row[POSITION], salt)
-    return Leaving(message, origin, row[CLIENT], place, is_encrypted)
+    return Leaving(message, origin, row[CLIENT], place, is_encrypted=row[_KEY_ID] is not None)
 
 
 def to_message(row: Row, salt: bytes, now: int) -> Message:
