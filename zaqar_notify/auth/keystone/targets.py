@@ -114,7 +114,8 @@ def _any_holds(places: Iterable[Place], wanted: Place) -> bool:
 def _climbs(segment: str) -> bool:
     while (decoded := unquote(segment)) != segment:
         segment = decoded
-    return segment in (".", "..") or "/" in segment or "\\" in segment
+    # Some receivers cut parameters off a segment before they look at its dots.
+    return segment.partition(";")[0] in (".", "..") or "/" in segment or "\\" in segment
 
 
 class _Endpoint(msgspec.Struct):
