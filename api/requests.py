@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import count
 
+from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from api.exchange import leaves_much_unread
@@ -28,7 +29,7 @@ LARGE_BODY_BYTES = 16 << 10
 
 
 class CallerGone(Exception):
-    """The client hung up before its request was complete, so no answer is sent."""
+    """The client hung up before its request was begun, so no answer is sent."""
 
 
 class Call:
@@ -111,7 +112,7 @@ class Call:
 
         Raises:
             ValidationFailed: The body is longer than `limit` bytes; reading stopped there.
-            CallerGone: The client hung up before the body was complete.
+            CallerGone: The client hung up before the body was complete, or before its turn.
             Overloaded: There are too many bodies of other requests.
         """
         if not self.has_body:
@@ -138,6 +139,8 @@ class Call:
         self.admitted.hold(size)
         if size > LARGE_BODY_BYTES:
             await self.admitted.turn()
+            if await Request({"type": "http"}, self._receive).is_disconnected():
+                raise CallerGone
         return b"".join(parts)
 
     def wait(self, seconds: int, place: Callable[[], AbstractAsyncContextManager[None]]) -> Wait:

@@ -214,3 +214,30 @@ async def test_a_request_with_a_large_body_waits_for_its_turn(
         assert (await api.post("/v2/queues/q/messages", body)).status == 201
 
     assert turns == [PROJECT]
+
+
+async def test_a_large_body_is_not_read_when_its_client_hung_up_before_its_turn(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting_for_turn, turns = asyncio.Event(), asyncio.Event()
+
+    async def turn(_: LargeBodies, project: str) -> None:
+        waiting_for_turn.set()
+        await turns.wait()
+
+    monkeypatch.setattr(LargeBodies, "turn", turn)
+    body = b'{"messages": [{"body": "%b"}]}' % (b"x" * 2 * LARGE_BODY_BYTES)
+    head = (
+        "POST /v2/queues/q/messages HTTP/1.1\r\nHost: x\r\nX-Project-ID: p1\r\n"
+        f"Client-ID: 3381af922b9e11e3b19171861300734c\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(head.encode() + body)
+    await waiting_for_turn.wait()
+
+    writer.close()
+    await until(lambda: not api.connections)
+    turns.set()
+    await until(lambda: api.service.metrics.in_flight() == 0)
+
+    assert (await api.get("/v2/queues/q/messages?echo=true")).json["messages"] == []
