@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from zaqar_notify.delivery.posts import ClientPost, PostedMessage, QueuePost, RelayedPost
 from zaqar_notify.errors import MessageDoesNotExist, ValidationFailed
 from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
+from zaqar_notify.quotas import Storing
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.service import Service
 from zaqar_notify.storage.base import IdempotencyKey
@@ -67,7 +68,7 @@ async def post(
         hops=hops,
         settings=settings,
     )
-    posted = await _store(service, ref, post)
+    posted = await _store(service, ref, post, service.quotas.new_bytes)
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
     return Receipt(posted.ids, post.never_seen)
@@ -98,12 +99,14 @@ async def relay(
         request_id=request_id,
         settings=service.settings,
     )
-    await _store(service, ref, relayed)
+    await _store(service, ref, relayed, service.quotas.relayed_bytes)
 
 
-async def _store(service: Service, ref: QueueRef, post: QueuePost) -> Posted:
+async def _store(
+    service: Service, ref: QueueRef, post: QueuePost, room: Callable[[str, int], Storing[str]]
+) -> Posted:
     quotas, project = service.quotas, ref.project
-    async with quotas.new_bytes(project, post.size) as post.refusal:
+    async with room(project, post.size) as post.refusal:
         posted = await service.storage.post(
             ref, post, now=service.clock.now(), admit=partial(quotas.new_queue, project)
         )

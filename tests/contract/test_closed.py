@@ -60,6 +60,9 @@ EVERY_METHOD: dict[str, Call] = {
     "messages.stored_bytes": lambda storage, queue, message_id: storage.messages.stored_bytes(
         queue.project, now=START
     ),
+    "messages.internal_bytes": lambda storage, queue, message_id: storage.messages.internal_bytes(
+        ["held.x"], now=START
+    ),
     "messages.pop": lambda storage, queue, message_id: storage.messages.pop(
         queue, limit=1, now=START
     ),
@@ -122,6 +125,9 @@ EVERY_METHOD: dict[str, Call] = {
     ),
     "control.subscriptions.count": lambda storage, queue, message_id: (
         storage.control.subscriptions.count(queue.project, now=START)
+    ),
+    "control.subscriptions.ids": lambda storage, queue, message_id: (
+        storage.control.subscriptions.ids(queue.project, after=None, limit=1)
     ),
     "control.subscriptions.end": lambda storage, queue, message_id: (
         storage.control.subscriptions.end(queue, "subscription")

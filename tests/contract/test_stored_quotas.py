@@ -23,7 +23,8 @@ from zaqar_notify.models import NewMessage, QueueRef, Subscription
 from zaqar_notify.quotas import BELIEVED_SECONDS
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.base import IdempotencyKey, ReadyPost
+from zaqar_notify.storage.internal import parked_ref, undelivered_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -235,6 +236,38 @@ async def test_copies_of_queue_subscriptions_count_and_are_refused_at_the_limit(
         await messages.relay(service, other_queue, message, origin="2", hops=1)
     with refused("stored_bytes"):
         await post(service, queue, 60)
+
+
+async def test_deliveries_that_were_given_up_leave_no_room_for_posts_until_they_are_removed(
+    start: StartService, queue: QueueRef
+) -> None:
+    service = start(stored_bytes=1000)
+    subscription = await subscribe(service, queue, 1)
+    record = NewMessage(b'"' + b"x" * 998 + b'"', 3600)
+    given_up = ReadyPost([record], client_id="")
+    await service.storage.messages.post(undelivered_ref(subscription.id), given_up, now=START)
+
+    with pytest.raises(
+        QuotaExceeded, match="given up count, too: they go when you delete their subscription"
+    ):
+        await post(service, queue, 10)
+
+    await subscriptions.delete(service, queue, subscription.id)
+    await post(service, queue, 10)
+
+
+async def test_deliveries_that_wait_for_a_queue_do_not_take_the_room_that_they_wait_for(
+    start: StartService, queue: QueueRef
+) -> None:
+    service = start(stored_bytes=100)
+    subscription = await subscribe(service, queue, 1)
+    message = NewMessage(b'"' + b"x" * 58 + b'"', 3600)
+    waiting = ReadyPost([message] * 5, client_id="")
+    await service.storage.messages.post(parked_ref(subscription.id), waiting, now=START)
+
+    await messages.relay(service, queue, message, origin="1", hops=1)
+
+    assert await service.storage.message_bytes(queue.project, now=START) == 60
 
 
 async def test_a_quota_that_is_lowered_removes_nothing(

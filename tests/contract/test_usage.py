@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.clock import START
 from tests.contract.steps import after, hold, post, subscribe
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage import planes
+from zaqar_notify.storage.control import SubscriptionPlace
+from zaqar_notify.storage.internal import parked_ref, queues_of_subscription
 from zaqar_notify.storage.planes import Storage
 
 BODY = len('"12345678"')
@@ -62,6 +67,45 @@ async def test_expired_messages_free_their_bytes_at_once(storage: Storage, queue
 
     assert await storage.stored_bytes(queue.project, now=after(99.999)) == 2 * BODY
     assert await storage.stored_bytes(queue.project, now=after(100)) == BODY
+
+
+async def test_what_waits_for_subscriptions_and_what_was_given_up_counts_until_they_are_deleted(
+    storage: Storage, queue: QueueRef, other_queue: QueueRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planes, "SUBSCRIPTIONS_PER_COUNT", 1)
+    first, second = await subscribe(storage, queue), await subscribe(storage, other_queue)
+    foreign = await subscribe(storage, QueueRef(f"{queue.project}x", "orders"))
+    for subscription in (first, second, foreign):
+        for internal in queues_of_subscription(subscription.id):
+            await post_some(storage, internal, 2)
+    await hold(storage, parked_ref(first.id), limit=1)
+    of_each = 3 * 2 * BODY
+
+    assert await storage.stored_bytes(queue.project, now=START) == 2 * of_each
+    assert await storage.message_bytes(queue.project, now=START) == 0
+    assert await storage.stored_bytes(queue.project, now=after(3600)) == 0
+
+    await storage.subscriptions.delete(queue, first.id)
+
+    assert await storage.stored_bytes(queue.project, now=START) == of_each
+
+
+async def test_a_project_s_subscriptions_are_listed_over_all_queues_page_by_page(
+    storage: Storage, queue: QueueRef, other_queue: QueueRef
+) -> None:
+    stored = [
+        await subscribe(storage, ref, f"http://example.com/{number}")
+        for ref in (queue, other_queue)
+        for number in range(3)
+    ]
+    await subscribe(storage, QueueRef(f"{queue.project}x", "orders"))
+
+    found, last = list[SubscriptionPlace](), None
+    while page := await storage.control.subscriptions.ids(queue.project, after=last, limit=2):
+        found += page
+        last = page[-1]
+
+    assert found == sorted(SubscriptionPlace(each.queue.name, each.id) for each in stored)
 
 
 async def test_queues_are_counted_by_project(

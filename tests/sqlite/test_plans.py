@@ -21,7 +21,7 @@ from zaqar_notify.storage.sqlite import (
     tokens,
 )
 
-NAMES = ("queue", "after", "project", "now")
+NAMES = ("queue", "after", "project", "names", "now")
 """Of parameters."""
 
 STATEMENTS = {
@@ -48,6 +48,8 @@ STATEMENTS = {
     "count of a project's subscriptions": subscriptions.COUNT_OF_PROJECT,
     "count of a queue's subscriptions": subscriptions.COUNT_OF_QUEUE,
     "bytes of a project": stats.BYTES_OF_PROJECT,
+    "bytes on internal queues": stats.BYTES_OF_NAMES,
+    "subscriptions of a project": subscriptions.IDS_OF_PROJECT,
     "token by its digest": tokens.BY_DIGEST,
     "page of all tokens": tokens.ALL_TOKENS,
     "page of a project's tokens": tokens.TOKENS_OF_PROJECT,

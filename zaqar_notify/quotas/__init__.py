@@ -6,7 +6,7 @@ quotas (queues, subscriptions, bytes) are of all processes.
 """
 
 from zaqar_notify.quotas.known import BELIEVED_SECONDS, KnownLimits, defaults_of, limits_from
-from zaqar_notify.quotas.quotas import Quotas
+from zaqar_notify.quotas.quotas import Quotas, Storing
 from zaqar_notify.quotas.rates import Rates
 from zaqar_notify.quotas.report import ShownQuota, change, count_all, report
 
@@ -16,6 +16,7 @@ __all__ = [
     "Quotas",
     "Rates",
     "ShownQuota",
+    "Storing",
     "change",
     "count_all",
     "defaults_of",

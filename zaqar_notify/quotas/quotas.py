@@ -28,7 +28,8 @@ _REMEDIES = {
     QUEUES: "delete queues",
     SUBSCRIPTIONS: "delete subscriptions",
     SUBSCRIPTIONS_PER_QUEUE: "delete subscriptions of the queue",
-    STORED_BYTES: "delete messages or let them expire",
+    STORED_BYTES: "delete messages or let them expire (deliveries that wait or were given up count, too: they go "
+    "when you delete their subscription)",
 }
 
 POLL_AGAIN_SECONDS = 1.0
@@ -56,6 +57,9 @@ class Quotas:
         self._burst_seconds = settings.quota_burst_seconds
         self._polling: Counter[str] = Counter()
         self._bytes = Estimates[str](lambda project: storage.stored_bytes(project, now=clock.now()))
+        self._message_bytes = Estimates[str](
+            lambda project: storage.message_bytes(project, now=clock.now())
+        )
         self._queues = Estimates[str](control.records.count)
         self._subscriptions = Estimates[str](
             lambda project: control.subscriptions.count(project, now=clock.now())
@@ -110,6 +114,11 @@ class Quotas:
     def new_bytes(self, project: str, size: int) -> Storing[str]:
         """Is entered while a post of so many bytes is stored."""
         return Storing(self, STORED_BYTES, self._bytes, project, project, size)
+
+    def relayed_bytes(self, project: str, size: int) -> Storing[str]:
+        """As `new_bytes`, for a delivery to a queue. Deliveries that wait don't count here: else they would take the
+        room that they wait for."""
+        return Storing(self, STORED_BYTES, self._message_bytes, project, project, size)
 
     @asynccontextmanager
     async def new_queue(self, project: str) -> AsyncIterator[None]:

@@ -24,7 +24,8 @@ class QuotaSettings(Section):
         5_000, description="Most subscriptions of one queue."
     )
     quota_stored_bytes: Quota = Field(
-        10_737_418_240, description="Most bytes of stored message bodies of a project."
+        10_737_418_240,
+        description="Most bytes of bodies of a project: of its messages, and of deliveries that wait or were given up.",
     )
     quota_messages_per_second: Quota = Field(
         10_000, description="Most messages that a project posts per second to the API of one host."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -117,6 +118,13 @@ class QueueRecords(ABC):
         """How many queues `list` would give without marker and limit."""
 
 
+class SubscriptionPlace(NamedTuple):
+    """The name of a subscription's queue, and its id."""
+
+    queue: str
+    id: str
+
+
 class Subscriptions(ABC):
     """Subscriptions; unique by queue and subscriber.
 
@@ -166,6 +174,12 @@ class Subscriptions(ABC):
     @abstractmethod
     async def count(self, project: str, queue: str | None = None, *, now: datetime) -> int:
         """How many of the project's subscriptions live, on all of its queues or on one."""
+
+    @abstractmethod
+    async def ids(
+        self, project: str, *, after: SubscriptionPlace | None, limit: int
+    ) -> Sequence[SubscriptionPlace]:
+        """The project's subscriptions, those that are over too, in order of queue and id."""
 
     @abstractmethod
     async def update(

@@ -21,6 +21,8 @@ not acknowledged yet.
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
@@ -38,12 +40,14 @@ from zaqar_notify.storage.base import (
     within_the_store,
 )
 from zaqar_notify.storage.control import ControlStore
-from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
 from zaqar_notify.storage.queues import Queues
 from zaqar_notify.storage.rekeying import Encrypted, findings, key_ids
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
 from zaqar_notify.storage.steps import Admission, Dropped, Placement, Planes
 from zaqar_notify.storage.subscriptions import Subscriptions
+
+SUBSCRIPTIONS_PER_COUNT = 1000
 
 
 def in_default_pool(ref: QueueRef) -> str:
@@ -139,9 +143,32 @@ class Storage:
                 await self._planes.make_head(missing.ref, now, nullcontext)
 
     async def stored_bytes(self, project: str, *, now: datetime) -> int:
+        """The bytes of all bodies that are kept for the project, whether for its clients or for its subscriptions."""
+        return sum(
+            await asyncio.gather(
+                self.message_bytes(project, now=now), self._bytes_of_subscriptions(project, now)
+            )
+        )
+
+    async def message_bytes(self, project: str, *, now: datetime) -> int:
         """As `Messages.stored_bytes`, in all pools."""
         stores = self.pools.values()
         return sum([await store.messages.stored_bytes(project, now=now) for store in stores])
+
+    async def _bytes_of_subscriptions(self, project: str, now: datetime) -> int:
+        """The bytes on the internal queues that the project's subscriptions have for themselves."""
+        ids, total, last = self.control.subscriptions.ids, 0, None
+        while True:
+            places = await ids(project, after=last, limit=SUBSCRIPTIONS_PER_COUNT)
+            names = defaultdict[MessageStore, list[str]](list)
+            for queue, subscription_id in places:
+                refs = queues_of_subscription(subscription_id)
+                names[self.store_of(QueueRef(project, queue))] += [ref.name for ref in refs]
+            for store, of_store in names.items():
+                total += await store.messages.internal_bytes(of_store, now=now)
+            if len(places) < SUBSCRIPTIONS_PER_COUNT:
+                return total
+            last = places[-1]
 
     async def ping(self) -> None:
         """Ask all stores for an answer.

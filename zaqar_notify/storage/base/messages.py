@@ -167,5 +167,9 @@ class Messages(ABC):
         """
 
     @abstractmethod
+    async def internal_bytes(self, names: Sequence[str], *, now: datetime) -> int:
+        """As `stored_bytes`, of the internal queues with these names; those that are absent have none."""
+
+    @abstractmethod
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         """Begin to watch a queue; `exclusive` for callers that will claim, so that few race for one message."""

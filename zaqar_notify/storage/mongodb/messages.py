@@ -17,7 +17,7 @@ from zaqar_notify.storage.mongodb.paging import PageRequest, Paging
 from zaqar_notify.storage.mongodb.popping import Popping
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
-from zaqar_notify.storage.mongodb.stats import count, count_bytes
+from zaqar_notify.storage.mongodb.stats import count, count_bytes, count_internal_bytes
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.sealing import Sealing
 
@@ -103,6 +103,10 @@ class MongoMessages(Messages):
     async def stored_bytes(self, project: str, *, now: datetime) -> int:
         with storage_errors():
             return await count_bytes(self._collections, project, now)
+
+    async def internal_bytes(self, names: Sequence[str], *, now: datetime) -> int:
+        with storage_errors():
+            return await count_internal_bytes(self._collections, names, now)
 
     async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
         return await self._cancelling.find(ref, due)

@@ -8,9 +8,10 @@ from datetime import datetime
 
 import pymongo
 
-from zaqar_notify.models import OldestNewest, QueueStats
-from zaqar_notify.storage.mongodb.connection import Collection, Collections
-from zaqar_notify.storage.mongodb.documents import FREE, HAS_HEAD, id_of, place
+from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
+from zaqar_notify.storage.internal import internal_ref
+from zaqar_notify.storage.mongodb.connection import Collection, Collections, Document
+from zaqar_notify.storage.mongodb.documents import FREE, HAS_HEAD, id_of, place, queue_key
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.sealing import OVERHEAD_BYTES
 from zaqar_notify.storage.values import to_ms
@@ -50,13 +51,22 @@ async def count_all(messages: Collection, queues: Sequence[bytes]) -> int:
 
 async def count_bytes(collections: Collections, project: str, now: datetime) -> int:
     """The bytes of the bodies on the project's queues; read for as long as that takes."""
+    of_project = {"$gt": f"{project}\0", "$lt": f"{project}\x01"}
+    return await _bytes_on(collections, of_project, project, now)
+
+
+async def count_internal_bytes(
+    collections: Collections, names: Sequence[str], now: datetime
+) -> int:
+    """The bytes of the bodies on the internal queues with these names."""
+    keys = [queue_key(internal_ref(name)) for name in names]
+    return await _bytes_on(collections, {"$in": keys}, INTERNAL_PROJECT, now)
+
+
+async def _bytes_on(collections: Collections, keys: Document, project: str, now: datetime) -> int:
     total = 0
     with pymongo.timeout(LONGEST_COUNT_SECONDS):
-        found = collections.queues.find(
-            {"_id": {"$gt": f"{project}\0", "$lt": f"{project}\x01"}, **HAS_HEAD},
-            {"queue": 1},
-            hint=BY_ID,
-        )
+        found = collections.queues.find({"_id": keys, **HAS_HEAD}, {"queue": 1}, hint=BY_ID)
         while together := await found.to_list(QUEUES_PER_COUNT):
             queues = [one["queue"] for one in together]
             total += await _bytes_of(collections.messages, queues, project, now)

@@ -12,6 +12,7 @@ from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.control import (
     DELETED,
+    SubscriptionPlace,
     Subscriptions,
     unless_over,
 )
@@ -112,6 +113,24 @@ class MongoSubscriptions(Subscriptions):
             return await self._subscriptions.count_documents(
                 {"queue": of_queues, "expires_at": {"$gt": now}}, hint=BY_QUEUE_EXPIRY
             )
+
+    async def ids(
+        self, project: str, *, after: SubscriptionPlace | None, limit: int
+    ) -> Sequence[SubscriptionPlace]:
+        begin = (project,) if after is None else (project, *after)
+        # The queues, too: by them a router finds the shards.
+        queues = {"$gte": "\0".join(begin[:2]), "$lt": f"{project}\x01"}
+        wanted = {"_id": {"$gt": "\0".join(begin), "$lt": f"{project}\x01"}, "queue": queues}
+        with storage_errors():
+            found = await self._subscriptions.find(
+                wanted,
+                {"_id": 1},
+                sort=[("_id", 1)],
+                limit=limit,
+                batch_size=limit,
+                hint=BY_ID,
+            ).to_list()
+        return [SubscriptionPlace(*stored["_id"].split("\0")[1:]) for stored in found]
 
     async def update(
         self,

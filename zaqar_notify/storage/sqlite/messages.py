@@ -46,7 +46,7 @@ from zaqar_notify.storage.sqlite.statements import (
     WHOLE_OWN,
     lookups,
 )
-from zaqar_notify.storage.sqlite.stats import count, count_bytes
+from zaqar_notify.storage.sqlite.stats import count, count_bytes, count_internal_bytes
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 from zaqar_notify.storage.values import from_ms, to_ms
 
@@ -238,6 +238,10 @@ class SQLiteMessages(Messages):
     async def stored_bytes(self, project: str, *, now: datetime) -> int:
         now_ms = to_ms(now)
         return await self._database.read_slowly(lambda db: count_bytes(db, project, now_ms))
+
+    async def internal_bytes(self, names: Sequence[str], *, now: datetime) -> int:
+        now_ms = to_ms(now)
+        return await self._database.read_slowly(lambda db: count_internal_bytes(db, names, now_ms))
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         return self._watches.watch(ref, exclusive=exclusive)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 import apsw
 
 from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
@@ -28,21 +31,36 @@ _CLEAR_BYTES = (
     "+ length(CAST(q.project AS BLOB)))"
 )
 _BYTES = (
-    f"SELECT {_CLEAR_BYTES} AS size FROM queues q CROSS JOIN messages m "
+    f"SELECT {_CLEAR_BYTES} AS size FROM {{queues}} CROSS JOIN messages m "
     "INDEXED BY {index} "
     "ON m.queue = q.id AND m.held_until IS {state} CROSS JOIN bodies b ON b.serial = m.serial "
     "WHERE q.project = :project AND q.dropped_at IS NULL AND m.expires_at > :now "
     "AND m.serial NOT IN (SELECT serial FROM removals)"
 )
-BYTES_OF_PROJECT = (
-    f"SELECT coalesce(sum(size), 0) FROM ({_BYTES.format(index='free_messages', state='NULL')} "
-    f"UNION ALL {_BYTES.format(index='held_messages', state='NOT NULL')})"
+
+
+def _bytes_on(queues: str) -> str:
+    free = _BYTES.format(queues=queues, index="free_messages", state="NULL")
+    held = _BYTES.format(queues=queues, index="held_messages", state="NOT NULL")
+    return f"SELECT coalesce(sum(size), 0) FROM ({free} UNION ALL {held})"
+
+
+BYTES_OF_PROJECT = _bytes_on("queues q")
+BYTES_OF_NAMES = _bytes_on(
+    "json_each(:names) n CROSS JOIN queues q ON q.project = :project AND q.name = n.value"
 )
 
 
 def count_bytes(db: apsw.Connection, project: str, now: int) -> int:
     """The bytes of the bodies on the project's queues."""
     found: int = db.execute(BYTES_OF_PROJECT, {"project": project, "now": now}).get
+    return found
+
+
+def count_internal_bytes(db: apsw.Connection, names: Sequence[str], now: int) -> int:
+    """The bytes of the bodies on the internal queues with these names."""
+    bindings = {"project": INTERNAL_PROJECT, "names": json.dumps(names), "now": now}
+    found: int = db.execute(BYTES_OF_NAMES, bindings).get
     return found
 
 

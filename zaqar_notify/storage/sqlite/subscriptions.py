@@ -12,6 +12,7 @@ from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.control import (
     DELETED,
+    SubscriptionPlace,
     Subscriptions,
     unless_over,
 )
@@ -43,6 +44,7 @@ LONGEST = (
 _COUNT = "SELECT count(*) FROM subscriptions INDEXED BY lives_of_subscriptions WHERE project = ?"
 COUNT_OF_PROJECT = f"{_COUNT} AND expires_at > ?"
 COUNT_OF_QUEUE = f"{_COUNT} AND queue = ? AND expires_at > ?"
+IDS_OF_PROJECT = "SELECT queue, id FROM subscriptions WHERE project = ? AND (queue, id) > (?, ?) ORDER BY queue, id LIMIT ?"
 _REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(14)})"
 _END = "UPDATE subscriptions SET expires_at = ? WHERE project = ? AND queue = ?"
 
@@ -95,6 +97,12 @@ class SQLiteSubscriptions(Subscriptions):
         else:
             row = self._database.read_one(COUNT_OF_QUEUE, (project, queue, to_ms(now)))
         return 0 if row is None else int(row[0])
+
+    async def ids(
+        self, project: str, *, after: SubscriptionPlace | None, limit: int
+    ) -> Sequence[SubscriptionPlace]:
+        rows = self._database.read(IDS_OF_PROJECT, (project, *(after or ("", "")), limit))
+        return [SubscriptionPlace(queue, subscription_id) for queue, subscription_id in rows]
 
     async def update(
         self,
