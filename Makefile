@@ -20,8 +20,8 @@ up: $(VENV)/.installed ## serve on http://127.0.0.1:8888 (PORT=8888), data in ./
 cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers on this machine, serving on the same port (PORT=8888)
 	@exec $(BIN)/python -m deploy.local_cluster --port $(PORT) $(ARGS)
 
-test: $(VENV)/.developing ## every test, two files at a time: most of them wait
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.developing ## every test, three files at a time: most of them wait
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: $(VENV)/.developing ## the crash tests: the cluster's for ZAQAR_TEST_FAULT_SECONDS (default 900), the process's for a sixth of that
 	@seconds=$${ZAQAR_TEST_FAULT_SECONDS:-900}; set -ex; \
