@@ -29,7 +29,7 @@ POLICY = (
 def add_documentation(app: FastAPI) -> None:
     """Serve the application's OpenAPI document, its page, and the files that the page loads."""
     encoded: list[tuple[JsonObject, bytes]] = []
-    """The document and its text. Nobody needs a token for it, so a request must cost little."""
+    """The document and its text. It is served without a token, so a request must cost little."""
 
     async def document(_request: Request) -> Response:
         schema = app.openapi()

@@ -149,7 +149,7 @@ class SurfaceRoute(BaseRoute):
 
 
 def _in_scope(found: Found) -> Scope:
-    """What Starlette's routes add to the scope of a request that they match."""
+    """The entries that Starlette's routes add to the scope of a request that they match."""
     resource, names, before = found
     return {"endpoint": resource, "path_params": names, "root_path": before}
 

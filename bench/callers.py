@@ -1,4 +1,4 @@
-"""The cost of authentication: what a token adds to a post, a page and a claim.
+"""The cost of authentication: the CPU time that a token adds to a post, a page and a claim.
 
 All is measured in this process, without sockets, as CPU time of the event loop's thread. `none` is a whole request
 under `ZAQAR_AUTH=none`, the median of all trials. A token adds the difference between its authentication and that of

@@ -1,7 +1,7 @@
 """A project that posts as fast as it can, and the posts of another project beside it.
 
 The flood is a process of its own, so that its requests do not delay those that are measured by the client. It repeats
-what was refused at once, against `Retry-After`.
+refused posts at once, against `Retry-After`.
 
     python bench/flood.py URL    floods the service until it is ended
 """

@@ -132,7 +132,7 @@ class Keystone:
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    # What clouds have.
+    # Projects, users and roles, as clouds have them.
 
     def name_of_project(self, project: str) -> str:
         return str(self.ask("GET", f"/projects/{project}")["project"]["name"])

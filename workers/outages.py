@@ -85,7 +85,7 @@ async def until_answered(operation: Callable[[], Awaitable[T]], stop: Stop) -> T
         except StorageUnavailable as error:
             if stop.is_set():
                 raise
-            # What waits for its key is no outage: the rest is answered.
+            # A job that waits for its key is no outage: other jobs are answered.
             if not isinstance(error, KeyMissing):
                 stop.outage.met(error)
         else:

@@ -1,2 +1,2 @@
-"""What the versions of the Zaqar API share: heads of requests, queries, bodies, links, shapes, and handlers that differ
+"""Parts that the versions of the Zaqar API share: heads of requests, queries, bodies, links, shapes, and handlers that differ
 only by the version's prefix, which is `Call.wire`."""

@@ -1,4 +1,4 @@
-"""Queues: what is the same in several versions."""
+"""Queues: operations that are the same in several versions."""
 
 from __future__ import annotations
 

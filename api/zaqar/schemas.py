@@ -50,7 +50,7 @@ class PoppedMessage(Exact):
 
 
 class Link(Exact):
-    """Where a listing goes on."""
+    """The address at which a listing goes on."""
 
     rel: Literal["next"]
     href: str

@@ -46,7 +46,7 @@ class Nothing(Policy):
 
 
 async def preflight(api: Api, path: str, origin: str = ORIGIN, headers: str = SENT) -> Reply:
-    """What a browser sends before a PUT with our headers; it adds none of them itself."""
+    """The request that a browser sends before a PUT with our headers; it adds none of them itself."""
     asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": headers}
     ids = {"Client-ID": None, "X-Project-ID": None}
     return await api.call("OPTIONS", path, headers={"Origin": origin, **asked, **ids})

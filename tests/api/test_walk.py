@@ -239,7 +239,7 @@ async def test_another_project_cannot_tell_what_exists_and_changes_nothing_of_it
 
 
 async def _seen_by(place: Place, headers: Headers) -> dict[str, tuple[int, str]]:
-    """What the caller reads on all routes, but for the last uses of tokens."""
+    """All that the caller reads on all routes, but for the last uses of tokens."""
     reading = [each for each in place.routes if each.method in READING]
     replies = {str(each): await place.call(each, headers) for each in reading}
     return {

@@ -1,4 +1,4 @@
-"""What Keystone's roles permit: by Zaqar's defaults, by the strict ones, and by an operator's policy file."""
+"""The permissions of Keystone's roles: by Zaqar's defaults, by the strict ones, and by an operator's policy file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def token_of(role: str) -> str:
 
 
 async def permitted(api: Api, role: str) -> set[str]:
-    """What a user with this role may do."""
+    """The rules that permit a user with this role."""
     headers = {"X-Auth-Token": token_of(role), "X-Project-ID": None, "X-Roles": "admin"}
     replies = {name: await api.call(*asked, headers=headers) for name, asked in REQUESTS.items()}
     refused = {name for name, reply in replies.items() if reply.status == 403}

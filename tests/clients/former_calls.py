@@ -1,4 +1,4 @@
-"""What python-zaqarclient 1.13.2 can do, call by call. It runs with that client's own Python and imports nothing else.
+"""The calls of python-zaqarclient 1.13.2, one by one. It runs with that client's own Python and imports nothing else.
 
 `python former_calls.py URL PROJECT VERSION` prints a JSON object: each call's name, with null or with its traceback.
 """

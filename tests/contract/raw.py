@@ -1,4 +1,4 @@
-"""What is in a store's tables, past the store's own code: bodies as they lie on the disk."""
+"""The rows of a store's tables, read past the store's own code: bodies as they lie on the disk."""
 
 from __future__ import annotations
 

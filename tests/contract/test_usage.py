@@ -1,4 +1,4 @@
-"""What a project has stored: queues, subscriptions, bytes."""
+"""The use of a project: its stored queues, subscriptions, bytes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from zaqar_notify.quotas.estimates import PAUSE_PER_MEASURE, Estimates
 
 
 class Stock:
-    """What is stored, by all processes. `seconds`: how long it takes to measure."""
+    """The amount that all processes have stored. `seconds`: the time that a measure takes."""
 
     def __init__(self, hand: Hand) -> None:
         self.amount = 0

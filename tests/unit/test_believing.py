@@ -1,4 +1,4 @@
-"""Who a process believes, by its settings and the addresses that it listens on."""
+"""The callers that a process believes, by its settings and the addresses that it listens on."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def _connect(path: Path) -> socket.socket | None:
 
 
 def _listen(path: Path) -> socket.socket:
-    # What is left there is of a process that was killed: the lock of the store is ours.
+    # A socket there is of a process that was killed: the lock of the store is ours.
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     former = os.umask(0o177)

@@ -49,8 +49,8 @@ class _Estimate:
 class Estimates(Generic[Key]):
     """How much each project, or each queue, has of one thing, as far as this process knows.
 
-    An estimate is never below what this process has stored itself since the last measure. What other processes
-    store, and what is removed, shows in the next measure:
+    An estimate is never below what this process has stored itself since the last measure. Writes of other
+    processes, and removals, show in the next measure:
 
     - Of several processes, each measures again before it has added a sixteenth of the limit. So together
       they pass the limit by a sixteenth of it at most for each further process.
@@ -75,7 +75,7 @@ class Estimates(Generic[Key]):
         """Count `amount` as being stored, if there is room for it; the caller must then call `settle`.
 
         Returns:
-            None; or if there is no room, what is in use.
+            None; or if there is no room, the amount in use.
         """
         estimate = self._estimate(key)
         if estimate.measured is None and self._now() >= estimate.next_at:
@@ -93,7 +93,7 @@ class Estimates(Generic[Key]):
         return None
 
     async def look(self, key: Key) -> int | None:
-        """What is in use; None if it is not known, because a measure takes long."""
+        """The amount in use; None if it is not known, because a measure takes long."""
         estimate = self._estimate(key)
         await self._look_again(key, estimate)
         return None if estimate.measured is None else estimate.used

@@ -152,7 +152,7 @@ class Quotas:
             yield
 
     async def used(self, project: str) -> Mapping[str, int | None]:
-        """What the project has, by quota; None where that takes long to count."""
+        """The use of the project, by quota; None where it takes long to count."""
         return {
             QUEUES: await self._queues.look(project),
             SUBSCRIPTIONS: await self._subscriptions.look(project),

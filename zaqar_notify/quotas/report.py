@@ -32,7 +32,7 @@ class ShownQuota(msgspec.Struct, frozen=True):
 
 
 async def count_all(storage: Storage, project: str, *, now: datetime) -> Mapping[str, int]:
-    """What the project has, by quota. It reads all messages of the project."""
+    """The use of the project, by quota. This reads all messages of the project."""
     return {
         QUEUES: await storage.queues.count(project),
         SUBSCRIPTIONS: await storage.control.subscriptions.count(project, now=now),

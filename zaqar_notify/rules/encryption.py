@@ -46,7 +46,7 @@ _DIGEST = b"zaqar-notify digest"
 
 
 class Kind(StrEnum):
-    """What an envelope keeps."""
+    """The content of an envelope."""
 
     MESSAGE = "message"
     SUBSCRIPTION = "subscription"

@@ -18,7 +18,7 @@ from zaqar_notify.models import JsonObject
 Backoff: TypeAlias = Literal["linear", "arithmetic", "geometric", "exponential"]
 
 POLICY_KEY = "_retry_policy"
-"""Where a subscription's options and a queue's metadata keep their policy."""
+"""The key of the policy in a subscription's options and in a queue's metadata."""
 
 MAX_RETRIES_PER_PHASE = 100
 MAX_DELAY_SECONDS = 43200

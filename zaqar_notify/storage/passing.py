@@ -1,4 +1,4 @@
-"""Where to begin the looks that pass over the messages of some clients, or those that can't be decrypted.
+"""The places at which looks begin that pass over the messages of some clients, or those that can't be decrypted.
 
 There may be a hundred thousand such messages in the queue, and each look would pass over all of
 them. So after a look that took long, other looks begin where it found a message, for a while. An older

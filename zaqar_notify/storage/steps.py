@@ -127,4 +127,4 @@ class Planes:
 
 
 def _untold(queue: QueueRef, subscription_id: str, count: int) -> None:
-    """Where no service asks for it."""
+    """Does nothing: no service asked to be told."""
