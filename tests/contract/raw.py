@@ -82,6 +82,20 @@ async def change_bodies(storage: Storage, change: Change) -> None:
             raise AssertionError(f"How are the bodies of {other} changed?")
 
 
+async def change_subscriptions(storage: Storage, **fields: str) -> None:
+    """Put other values into these fields of every subscription."""
+    match storage.store:
+        case SQLiteStore() as store:
+            columns = ", ".join(f"{name} = ?" for name in fields)
+            change = f"UPDATE subscriptions SET {columns}"  # noqa: S608
+            await store.database.write(lambda db: db.execute(change, tuple(fields.values())))
+        case MongoStore() as store:
+            found = store.collections.subscriptions
+            await found.update_many({}, {"$set": fields}, comment=ASIDE)
+        case other:
+            raise AssertionError(f"How are the subscriptions of {other} changed?")
+
+
 def _dumped(db: apsw.Connection) -> bytes:
     names = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     values = [

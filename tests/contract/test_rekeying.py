@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.clock import START
-from tests.contract.raw import change_bodies, stored_bodies, whole_store
+from tests.contract.raw import change_bodies, change_subscriptions, stored_bodies, whole_store
 from tests.contract.steps import (
     OUTBOX,
     after,
@@ -294,6 +294,33 @@ async def test_a_subscription_without_its_key_is_locked_and_still_ends(
     [gone] = await storage.subscriptions.remove_expired(now=after(60), limit=10)
     assert gone.id == one.id
     assert await storage.subscriptions.list(queue, marker=None, limit=10, now=START) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"options": '{"forged": true}'},
+        {"options": ""},
+        {"subscriber": "http://example.com/forged"},
+        {"subscriber": "http://example.com/forged", "options": "{}"},
+    ],
+    ids=repr,
+)
+async def test_a_subscription_that_is_no_longer_encrypted_is_locked_and_still_ends(
+    reopen: Reopen, storage: Storage, queue: QueueRef, damage: dict[str, str]
+) -> None:
+    one = await subscribe(storage, queue, ttl=60)
+    await change_subscriptions(storage, **damage)
+
+    with pytest.raises(SubscriptionLocked, match="is damaged"):
+        await storage.subscriptions.get(queue, one.id, now=START)
+    with pytest.raises(SubscriptionLocked, match="is damaged"):
+        await storage.subscriptions.list(queue, marker=None, limit=10, now=START)
+    storage = await reopen(K2_AND_K1)
+    assert (await change_keys(storage)).locked == 1
+
+    [gone] = await storage.subscriptions.remove_expired(now=after(60), limit=10)
+    assert gone.id == one.id
 
 
 async def test_a_subscription_without_its_key_can_be_deleted(

@@ -39,32 +39,40 @@ def _stored(ref: QueueRef, subscriber: str, options: JsonObject, keys: Keyring) 
     return StoredSubscriber(name, keys.seal(Kind.SUBSCRIPTION, ref.project, content), keys.ids[0])
 
 
-def opened(
-    ref: QueueRef, subscriber: str, options: str | bytes, keys: Keyring
-) -> tuple[str, JsonObject]:
+def opened(ref: QueueRef, stored: StoredSubscriber, keys: Keyring) -> tuple[str, JsonObject]:
     """The subscriber and the options of a stored subscription of the queue.
 
     Raises:
-        SubscriptionLocked: They can't be decrypted.
+        SubscriptionLocked: They can't be decrypted, or are not what was stored there.
     """
-    if isinstance(options, str):
-        return subscriber, from_json(options)
+    if stored.key_id is None and isinstance(stored.options, str):
+        return stored.subscriber, from_json(stored.options)
     try:
-        content = from_json(keys.open(Kind.SUBSCRIPTION, ref.project, options).decode())
+        return _decrypted(ref, stored, keys)
     except CannotDecrypt as error:
         say_locked(error)
         raise SubscriptionLocked(error) from error
+
+
+def _decrypted(ref: QueueRef, stored: StoredSubscriber, keys: Keyring) -> tuple[str, JsonObject]:
+    options = stored.options
+    envelope = options.encode() if isinstance(options, str) else options
+    content = from_json(keys.open(Kind.SUBSCRIPTION, ref.project, envelope).decode())
+    *digests, _clear = names_of(ref, content["subscriber"], keys)
+    if stored.subscriber not in digests:
+        # Of another queue, or it would be found as the subscription of another subscriber.
+        raise CannotDecrypt("", is_known=True)
     return content["subscriber"], content["options"]
 
 
-def resealed(ref: QueueRef, options: bytes, keys: Keyring) -> StoredSubscriber:
+def resealed(ref: QueueRef, stored: StoredSubscriber, keys: Keyring) -> StoredSubscriber:
     """An encrypted subscription of the queue under the first key.
 
     Raises:
         SubscriptionLocked: It can't be decrypted.
     """
-    subscriber, clear = opened(ref, "", options, keys)
-    return _stored(ref, subscriber, clear, keys)
+    subscriber, options = opened(ref, stored, keys)
+    return _stored(ref, subscriber, options, keys)
 
 
 def names_of(ref: QueueRef, subscriber: str, keys: Keyring) -> Sequence[str]:

@@ -14,6 +14,7 @@ from zaqar_notify.storage.mongodb.connection import Collection, Collections, Doc
 from zaqar_notify.storage.mongodb.documents import to_ref
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_KEY
+from zaqar_notify.storage.mongodb.subscription_documents import stored_subscriber
 from zaqar_notify.storage.rekeying import AT_ONCE_BYTES, Encrypted, Step
 from zaqar_notify.storage.sealed_subscriptions import resealed
 
@@ -55,12 +56,19 @@ class EncryptedSubscriptions(Encrypted):
     async def reseal(self, key_id: str, *, after: Any | None, limit: int) -> Step:
         with storage_errors():
             found = await some_under(
-                self._subscriptions, key_id, "options", after=after, limit=limit
+                self._subscriptions,
+                key_id,
+                "options",
+                "subscriber",
+                "key_id",
+                after=after,
+                limit=limit,
             )
             updates = []
             for stored in found:
                 try:
-                    anew = resealed(to_ref(stored["queue"]), stored["options"], self._keys)
+                    was = stored_subscriber(stored)
+                    anew = resealed(to_ref(stored["queue"]), was, self._keys)
                 except SubscriptionLocked:
                     continue
                 # One that was changed meanwhile is under the first key by that.
@@ -87,14 +95,19 @@ async def next_keys(collection: Collection) -> list[str]:
 
 
 async def some_under(
-    collection: Collection, key_id: str, field: str, *, after: Any | None, limit: int
+    collection: Collection, key_id: str, field: str, *others: str, after: Any | None, limit: int
 ) -> list[Document]:
-    """As many documents under a key as are rewritten in one write; `field` has the envelope."""
+    """As many documents under a key as are rewritten in one write, with these fields; `field` has the
+    envelope."""
     wanted: Document = {"key_id": {"$exists": True, "$eq": key_id}}
     if after is not None:
         wanted["_id"] = {"$gt": after}
     found = collection.find(
-        wanted, {"queue": 1, field: 1}, sort=[("_id", 1)], limit=limit, hint=BY_KEY
+        wanted,
+        dict.fromkeys(("queue", field, *others), 1),
+        sort=[("_id", 1)],
+        limit=limit,
+        hint=BY_KEY,
     )
     some: list[Document] = []
     size = 0

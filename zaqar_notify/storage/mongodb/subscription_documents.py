@@ -7,7 +7,7 @@ from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.mongodb.connection import Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_ref
-from zaqar_notify.storage.sealed_subscriptions import opened, sealed
+from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
 
 
 def subscription_key(ref: QueueRef, subscription_id: str) -> str:
@@ -39,7 +39,7 @@ def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscript
     Raises:
         SubscriptionLocked: It can't be decrypted.
     """
-    subscriber, options = opened(ref, stored["subscriber"], stored["options"], keys)
+    subscriber, options = opened(ref, stored_subscriber(stored), keys)
     return Subscription(
         id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
         queue=ref,
@@ -56,6 +56,10 @@ def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscript
     )
 
 
+def stored_subscriber(stored: Document) -> StoredSubscriber:
+    return StoredSubscriber(stored["subscriber"], stored["options"], stored.get("key_id"))
+
+
 def to_gone(stored: Document, keys: Keyring) -> Subscription:
     """The subscription of a document that is about to be removed; one that can't be decrypted is without its
     options, and has its subscriber as it is stored."""
@@ -63,4 +67,4 @@ def to_gone(stored: Document, keys: Keyring) -> Subscription:
     try:
         return to_subscription(ref, stored, keys)
     except SubscriptionLocked:
-        return to_subscription(ref, {**stored, "options": "{}"}, keys)
+        return to_subscription(ref, {**stored, "options": "{}", "key_id": None}, keys)

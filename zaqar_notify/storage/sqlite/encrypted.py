@@ -12,7 +12,7 @@ from zaqar_notify.errors import CannotDecrypt, SubscriptionLocked
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules.encryption import Keyring, Kind
 from zaqar_notify.storage.rekeying import AT_ONCE_BYTES, Encrypted, Step
-from zaqar_notify.storage.sealed_subscriptions import resealed
+from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, resealed
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.reserve import Grows
 
@@ -31,7 +31,7 @@ NEXT_KEY_OF_SUBSCRIPTIONS = (
     "WHERE key_id IS NOT NULL AND key_id > ? ORDER BY key_id LIMIT 1"
 )
 SUBSCRIPTIONS_UNDER_KEY = (
-    "SELECT project, queue, id, options FROM subscriptions INDEXED BY encrypted_subscriptions "
+    "SELECT project, queue, id, subscriber, options FROM subscriptions INDEXED BY encrypted_subscriptions "
     "WHERE key_id = ? AND (project, queue, id) > (?, ?, ?) ORDER BY project, queue, id LIMIT ?"
 )
 
@@ -77,9 +77,10 @@ class EncryptedSubscriptions(Encrypted):
         def write(db: apsw.Connection) -> Step:
             rows = _some(db.execute(SUBSCRIPTIONS_UNDER_KEY, (key_id, *behind, limit)))
             done = 0
-            for project, queue, subscription_id, options in rows:
+            for project, queue, subscription_id, subscriber, options in rows:
                 try:
-                    stored = resealed(QueueRef(project, queue), options, self._keys)
+                    was = StoredSubscriber(subscriber, options, key_id)
+                    stored = resealed(QueueRef(project, queue), was, self._keys)
                 except SubscriptionLocked:
                     continue
                 db.execute(

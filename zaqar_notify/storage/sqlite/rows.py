@@ -12,7 +12,7 @@ from zaqar_notify.errors import SubscriptionLocked
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage import ids
-from zaqar_notify.storage.sealed_subscriptions import opened, sealed
+from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.values import from_ms, to_ms
 
@@ -76,7 +76,7 @@ def to_subscription(row: Row, keys: Keyring) -> Subscription:
         SubscriptionLocked: It can't be decrypted.
     """
     ref = QueueRef(row[0], row[1])
-    subscriber, options = opened(ref, row[3], row[5], keys)
+    subscriber, options = opened(ref, StoredSubscriber(row[3], row[5], row[13]), keys)
     return Subscription(
         queue=ref,
         id=row[2],
@@ -107,4 +107,4 @@ def to_gone(row: Row, keys: Keyring) -> Subscription:
     try:
         return to_subscription(row, keys)
     except SubscriptionLocked:
-        return to_subscription((*row[:5], "{}", *row[6:]), keys)
+        return to_subscription((*row[:5], "{}", *row[6:-1], None), keys)
