@@ -23,7 +23,7 @@ from zaqar_notify.auth import Caller, KnownTokens, Revocations, is_operator
 from zaqar_notify.errors import ProjectNotPermitted
 from zaqar_notify.rules.tokens import PREFIX
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import AUTH_NONE, Settings
 
 if TYPE_CHECKING:
     from zaqar_notify.auth.keystone.validator import Keystone
@@ -139,7 +139,7 @@ def authenticator_of(service: Service, keystone: Keystone | None) -> Authenticat
 
 def _without_signature(service: Service, keystone: Keystone | None) -> Authenticator:
     settings = service.settings
-    if settings.auth == ("none",):
+    if settings.auth == AUTH_NONE:
         return TrustedHeaders(settings)
     has_tokens = "token" in settings.auth or not settings.auth
     tenants = None

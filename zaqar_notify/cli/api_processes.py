@@ -32,7 +32,7 @@ from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 from zaqar_notify.cli.welcome import client, needs_token_of, some_token
 from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.operations import logs
-from zaqar_notify.operations.believing import NONE, with_authentication
+from zaqar_notify.operations.believing import with_authentication
 from zaqar_notify.operations.broker import celery_application
 from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.cluster import (
@@ -42,7 +42,7 @@ from zaqar_notify.operations.cluster import (
 )
 from zaqar_notify.quotas import Rates
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import AUTH_NONE, Settings
 from zaqar_notify.storage.clock import store_clock
 from zaqar_notify.storage.registry import open_storage
 
@@ -124,7 +124,7 @@ def _serve_in_many(
 def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
     serves = f"zaqar-notify serves {url_of(listener, settings)}{how}."
     check = f"{client(url_to_try(listener, settings), settings.tls_cert_file)} ping"
-    if settings.auth == NONE:
+    if settings.auth == AUTH_NONE:
         return f"{serves} Check it with: {check}"
     return (
         f"{serves} {needs_token_of(settings.auth)}. Check it, in the same environment, with:\n"

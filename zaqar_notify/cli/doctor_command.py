@@ -17,8 +17,7 @@ from zaqar_notify.cli.welcome import needs_token_of
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level, ok, problem
 from zaqar_notify.operations.admin import Command, Site, Tell, ask
-from zaqar_notify.operations.believing import NONE, TOKEN
-from zaqar_notify.settings import Settings, load_settings
+from zaqar_notify.settings import AUTH_NONE, AUTH_TOKEN, Settings, load_settings
 
 
 class Question(msgspec.Struct):
@@ -93,8 +92,8 @@ def _findings(data: Path | None) -> list[Finding]:
 def _believed(settings: Settings) -> str:
     """The sentence about `ZAQAR_AUTH`."""
     if not settings.auth:
-        return f"On loopback every caller is believed. Elsewhere: {needs_token_of(TOKEN)}"
-    if settings.auth != NONE:
+        return f"On loopback every caller is believed. Elsewhere: {needs_token_of(AUTH_TOKEN)}"
+    if settings.auth != AUTH_NONE:
         return needs_token_of(settings.auth)
     if settings.trust_proxy:
         return "Every caller is believed, and only a proxy may reach the service"

@@ -33,18 +33,16 @@ from zaqar_notify.delivery.installation import announced, installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
-from zaqar_notify.operations.believing import NONE, is_loopback, with_authentication
+from zaqar_notify.operations.believing import is_loopback, with_authentication
 from zaqar_notify.operations.certificate import Certificate, certificate_of
 from zaqar_notify.operations.single import (
     DATABASE,
     KEYS,
-    allowed_networks,
-    with_all_versions,
+    single_process,
     with_keys,
-    with_set_quotas_only,
 )
 from zaqar_notify.service import Service
-from zaqar_notify.settings import Settings
+from zaqar_notify.settings import AUTH_NONE, Settings
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -58,7 +56,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
         StartRefused: The data directory, the address or the policy file can't be used.
     """
     is_made_anew = (data / KEYS).exists() and not (data / DATABASE).exists()
-    settings = _single_process_settings(settings, data)
+    settings = single_process(_with_keys(settings, data), data)
     certificate = certificate_of(settings)
     logs.configure(settings.log_level, settings.log_format)
     if is_made_anew:
@@ -102,22 +100,15 @@ async def _serve(
         await storage.close()
 
 
-def _single_process_settings(settings: Settings, data: Path) -> Settings:
-    """The settings that `up` makes by itself: the store, loopback receivers, keys of its own, and no
-    quotas that are not set."""
+def _with_keys(settings: Settings, data: Path) -> Settings:
+    """The settings with the keys of the data directory, which is made when absent."""
     try:
         data.mkdir(parents=True, exist_ok=True)
-        settings = with_keys(settings, data)
+        return with_keys(settings, data)
     except OSError as error:
         raise StartRefused(
             f"The data directory {data} can't be used: {error.strerror or error}"
         ) from error
-    return with_all_versions(with_set_quotas_only(settings)).model_copy(
-        update={
-            "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
-            "delivery_allow": allowed_networks(settings),
-        }
-    )
 
 
 async def _first_token(storage: Storage, settings: Settings, listener: socket.socket) -> str | None:
@@ -135,7 +126,7 @@ def _welcome(
 ) -> None:
     url = url_of(listener, settings)
     allowed = ", ".join(str(network) for network in settings.delivery_allow) or "no address"
-    needs_token = settings.auth != NONE
+    needs_token = settings.auth != AUTH_NONE
     lines = [f"zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}", ""]
     if needs_token:
         lines.append(f"{needs_token_of(settings.auth)}.")

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.settings import Settings
-
-NONE = ("none",)
-TOKEN = ("token",)
+from zaqar_notify.settings import AUTH_NONE, AUTH_TOKEN, Settings
 
 
 def with_authentication(settings: Settings, listeners: Sequence[socket.socket]) -> Settings:
@@ -20,13 +17,13 @@ def with_authentication(settings: Settings, listeners: Sequence[socket.socket]) 
         StartRefused: Everybody would be believed on an address that others can reach.
     """
     wide = [_host_of(listener) for listener in listeners if not is_loopback(listener)]
-    auth = settings.auth or (TOKEN if wide else NONE)
-    if settings.trust_proxy and auth != NONE:
+    auth = settings.auth or (AUTH_TOKEN if wide else AUTH_NONE)
+    if settings.trust_proxy and auth != AUTH_NONE:
         raise StartRefused(
             f"ZAQAR_TRUST_PROXY is of no use with ZAQAR_AUTH={','.join(auth)}, where tokens name the project: "
             "set ZAQAR_AUTH=none, too, or leave ZAQAR_TRUST_PROXY out"
         )
-    if wide and auth == NONE and not settings.trust_proxy:
+    if wide and auth == AUTH_NONE and not settings.trust_proxy:
         raise StartRefused(
             f"ZAQAR_AUTH=none on {wide[0]} would let everybody who reaches the port be any project: set "
             "ZAQAR_AUTH=token, or listen on 127.0.0.1, or set ZAQAR_TRUST_PROXY=true if only a proxy that names the "

@@ -20,7 +20,7 @@ from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.operations import broker_diagnosis
 from zaqar_notify.operations.certificate import certificate_of
-from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS, allowed_networks, read_keys
+from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS, read_keys, single_process
 from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of, open_storage
@@ -45,7 +45,7 @@ async def examine(
         data: The data directory of the single-process shape; None: a process of a cluster.
     """
     if data is not None:
-        settings = _single_process(settings, data)
+        settings = single_process(settings, data)
     return [
         *_settings(),
         *await _store(settings),
@@ -59,17 +59,6 @@ async def examine(
         *_files(settings),
         *_certificate(settings, datetime.now(UTC)),
     ]
-
-
-def _single_process(settings: Settings, data: Path) -> Settings:
-    """As `up` would have them, except for the keys, which are looked at apart."""
-    return settings.model_copy(
-        update={
-            "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
-            "broker_uri": "",
-            "delivery_allow": allowed_networks(settings),
-        }
-    )
 
 
 def _settings() -> list[Finding]:

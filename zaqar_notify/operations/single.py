@@ -22,7 +22,18 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 """Allowed beside public addresses, unless ZAQAR_DELIVERY_ALLOW is set."""
 
 
-def allowed_networks(settings: Settings) -> tuple[Network, ...]:
+def single_process(settings: Settings, data: Path) -> Settings:
+    """The settings of a single process on this data directory, without the keys that it makes there."""
+    return _with_all_versions(with_set_quotas_only(settings)).model_copy(
+        update={
+            "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
+            "broker_uri": "",
+            "delivery_allow": _allowed_networks(settings),
+        }
+    )
+
+
+def _allowed_networks(settings: Settings) -> tuple[Network, ...]:
     """An empty ZAQAR_DELIVERY_ALLOW allows none, too."""
     if "delivery_allow" in settings.model_fields_set:
         return settings.delivery_allow
@@ -35,7 +46,7 @@ def with_set_quotas_only(settings: Settings) -> Settings:
     return settings.model_copy(update=dict.fromkeys(unset, 0))
 
 
-def with_all_versions(settings: Settings) -> Settings:
+def _with_all_versions(settings: Settings) -> Settings:
     """The settings with every version of the API, unless they name some."""
     if "versions" in settings.model_fields_set:
         return settings

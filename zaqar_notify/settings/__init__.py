@@ -4,6 +4,7 @@ Each field is `ZAQAR_<NAME>` in the environment, or in the file that `ZAQAR_CONF
 spelling, `NAME=value` lines); the environment wins. `pages` lists them all.
 """
 
+from zaqar_notify.settings.authentication import AUTH_NONE, AUTH_TOKEN
 from zaqar_notify.settings.loading import (
     CLIENT_NAMES,
     CONFIG_FILE,
@@ -21,6 +22,8 @@ from zaqar_notify.settings.section import Network, Section
 from zaqar_notify.settings.service import VERSIONS
 
 __all__ = [
+    "AUTH_NONE",
+    "AUTH_TOKEN",
     "CLIENT_NAMES",
     "CONFIG_FILE",
     "NAMES",

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator
 from zaqar_notify.settings.section import Section, Words
 
 AUTH_KINDS = ("none", "token", "keystone")
+AUTH_NONE = ("none",)
+"""The value of `auth` with which every caller is believed."""
+AUTH_TOKEN = ("token",)
 
 
 class AuthenticationSettings(Section):
