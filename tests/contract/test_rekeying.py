@@ -296,6 +296,54 @@ async def test_a_subscription_without_its_key_is_locked_and_still_ends(
     assert await storage.subscriptions.list(queue, marker=None, limit=10, now=START) == []
 
 
+@pytest.mark.parametrize("present", [NO_KEYS, K2], ids=["no key", "another key"])
+async def test_without_the_key_of_a_queue_s_subscriptions_none_is_added_to_it(
+    reopen: Reopen, storage: Storage, queue: QueueRef, other_queue: QueueRef, present: Keyring
+) -> None:
+    one = await subscribe(storage, queue, confirmed=False)
+    storage = await reopen(present)
+
+    with pytest.raises(SubscriptionLocked, match="'k1'"):
+        await subscribe(storage, queue)
+    other = await subscribe(storage, other_queue)
+
+    storage = await reopen(K2_AND_K1)
+    [listed] = await storage.subscriptions.list(queue, marker=None, limit=10, now=START)
+    assert listed == one
+    assert await storage.subscriptions.get(other_queue, other.id, now=START) == other
+
+
+async def test_a_subscription_takes_no_subscriber_that_another_without_its_key_may_have(
+    reopen: Reopen, storage: Storage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue, "http://example.com/1")
+    storage = await reopen(K2_AND_K1)
+    two = await subscribe(storage, queue, "http://example.com/2")
+    storage = await reopen(K2)
+
+    longer = await storage.subscriptions.update(
+        queue, two.id, lambda present: msgspec.structs.replace(present, ttl=7200), now=START
+    )
+    with pytest.raises(SubscriptionLocked, match="'k1'"):
+        await storage.subscriptions.update(
+            queue,
+            two.id,
+            lambda present: msgspec.structs.replace(present, subscriber="http://example.com/1"),
+            now=START,
+        )
+
+    assert await storage.subscriptions.get(queue, two.id, now=START) == longer
+
+
+async def test_expired_subscriptions_without_their_key_hinder_no_other(
+    reopen: Reopen, storage: Storage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue, ttl=60)
+    storage = await reopen(K2)
+
+    await subscribe(storage, queue, now=after(60))
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -23,11 +23,14 @@ from tests.contract.steps import (
     page,
     post,
     subscribe,
+    subscription,
 )
+from tests.keys import K1, K2, reopening
 from tests.mongodb.commands import Command, Commands
 from tests.mongodb.opened import store_of
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.subscriptions import renewal
 
 WAITING = 3000
 HELD = 500
@@ -236,6 +239,23 @@ async def test_the_subscriptions_of_a_queue_are_read_without_those_of_others(
 
     assert len(listed) == 5
     assert_cheap(plans, examined=5)
+
+
+async def test_a_missing_key_of_a_queue_s_subscriptions_is_looked_for_in_one_step(
+    uri: str, commands: Commands, queue: QueueRef
+) -> None:
+    async with reopening(uri) as reopen:
+        storage = await reopen(K1)
+        for number in range(20):
+            await subscribe(storage, QueueRef(queue.project, "orders2"), f"http://{number}")
+        for keys in (K1, K2):
+            storage = await reopen(keys)
+            one = subscription(queue)
+            async with explained(storage, commands) as plans:
+                await storage.control.subscriptions.create(one, renew=renewal(one), now=START)
+            assert len(plans) == 2
+            assert_cheap(plans, examined=1)
+            await storage.subscriptions.delete(queue, one.id)
 
 
 async def test_what_falls_due_next_is_found_in_one_step(

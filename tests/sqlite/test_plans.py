@@ -60,6 +60,7 @@ STATEMENTS = {
     "keys of messages": encrypted.NEXT_KEY,
     "messages under a key": encrypted.UNDER_KEY,
     "keys of subscriptions": encrypted.NEXT_KEY_OF_SUBSCRIPTIONS,
+    "live subscriptions under a key": encrypted.LIVE_UNDER_KEY,
     "subscriptions under a key": encrypted.SUBSCRIPTIONS_UNDER_KEY,
     "internal queues": heads.INTERNAL,
     "queues of clients": heads.OF_CLIENTS,

@@ -147,6 +147,7 @@ class Subscriptions(ABC):
 
         Raises:
             SubscriptionOver: One of the same subscriber is over, and was not removed yet.
+            SubscriptionLocked: A subscription of the queue can't be decrypted, and may be of the same subscriber.
         """
 
     @abstractmethod

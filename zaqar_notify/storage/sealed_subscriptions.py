@@ -65,6 +65,17 @@ def _decrypted(ref: QueueRef, stored: StoredSubscriber, keys: Keyring) -> tuple[
     return content["subscriber"], content["options"]
 
 
+def refuse_without(key_id: str | None) -> None:
+    """Refuse a new subscription where others are under a key that is not here: one of them may be of the same
+    subscriber, and its digest under that key can't be made.
+
+    Raises:
+        SubscriptionLocked: A key is given.
+    """
+    if key_id is not None:
+        raise SubscriptionLocked(CannotDecrypt(key_id, is_known=False))
+
+
 def resealed(ref: QueueRef, stored: StoredSubscriber, keys: Keyring) -> StoredSubscriber:
     """An encrypted subscription of the queue under the first key.
 

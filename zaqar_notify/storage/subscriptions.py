@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 
-from zaqar_notify.errors import SubscriptionExists
+from zaqar_notify.errors import SubscriptionExists, SubscriptionLocked
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.control import DELETED, SubscriptionOver
 from zaqar_notify.storage.steps import Admission, Planes
@@ -46,7 +46,7 @@ class Subscriptions:
             stored = await self._without_those_over(
                 lambda: self._subscriptions.create(subscription, renew=renew, now=now)
             )
-        except SubscriptionExists:
+        except (SubscriptionExists, SubscriptionLocked):
             await self._planes.lower_subscribed(ref)
             raise
         await heads.raise_subscribed(ref, stored.expires_at)

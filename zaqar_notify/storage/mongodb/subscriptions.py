@@ -22,6 +22,7 @@ from zaqar_notify.storage.mongodb.failures import rerun, storage_errors
 from zaqar_notify.storage.mongodb.indexes import (
     BY_EXPIRY,
     BY_ID,
+    BY_KEY,
     BY_QUEUE_EXPIRY,
     BY_SUBSCRIBER,
 )
@@ -31,7 +32,7 @@ from zaqar_notify.storage.mongodb.subscription_documents import (
     to_gone,
     to_subscription,
 )
-from zaqar_notify.storage.sealed_subscriptions import names_of
+from zaqar_notify.storage.sealed_subscriptions import names_of, refuse_without
 
 OUR_SUBSCRIPTIONS = {
     **{field: {"$type": "string"} for field in ("_id", "queue", "subscriber")},
@@ -197,11 +198,33 @@ class MongoSubscriptions(Subscriptions):
             await rerun(lambda: self._subscriptions.delete_many(wanted, hint=BY_ID))
 
     async def _by_subscriber(self, wanted: Subscription, now: datetime) -> Document | None:
-        """The live subscription of the wanted one's subscriber; see `unless_over`."""
+        """The live subscription of the wanted one's subscriber; see `unless_over`.
+
+        Raises:
+            SubscriptionLocked: It may be one that can't be decrypted.
+        """
         stored = await self._named(wanted.queue, wanted.subscriber)
-        if stored is not None:
+        if stored is None:
+            refuse_without(await self._missing_key(wanted.queue, now))
+        else:
             unless_over(to_subscription(wanted.queue, stored, self._keys), now)
         return stored
+
+    async def _missing_key(self, ref: QueueRef, now: datetime) -> str | None:
+        """A key that is not here, of a live subscription of the queue."""
+        key = queue_key(ref)
+        with storage_errors():
+            stored = await self._subscriptions.find_one(
+                {
+                    "key_id": {"$exists": True, "$gt": "", "$nin": self._keys.ids},
+                    "_id": {"$gt": f"{key}\0", "$lt": f"{key}\x01"},
+                    "queue": key,
+                    "expires_at": {"$gt": now},
+                },
+                {"key_id": 1},
+                hint=BY_KEY,
+            )
+        return None if stored is None else stored["key_id"]
 
     async def _named(self, ref: QueueRef, subscriber: str) -> Document | None:
         """The subscription of a subscriber, live or not."""

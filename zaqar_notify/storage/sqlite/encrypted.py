@@ -34,6 +34,10 @@ SUBSCRIPTIONS_UNDER_KEY = (
     "SELECT project, queue, id, subscriber, options FROM subscriptions INDEXED BY encrypted_subscriptions "
     "WHERE key_id = ? AND (project, queue, id) > (?, ?, ?) ORDER BY project, queue, id LIMIT ?"
 )
+LIVE_UNDER_KEY = (
+    "SELECT 1 FROM subscriptions INDEXED BY encrypted_subscriptions "
+    "WHERE key_id = ? AND project = ? AND queue = ? AND expires_at > ? LIMIT 1"
+)
 
 
 class EncryptedMessages(Encrypted):
@@ -100,6 +104,15 @@ def next_keys(find: Callable[[str, tuple[str]], str | None], statement: str) -> 
     while (key_id := find(statement, (found[-1] if found else "",))) is not None:
         found.append(key_id)
     return found
+
+
+def missing_key(db: apsw.Connection, ref: QueueRef, keys: Keyring, now: int) -> str | None:
+    """A key that is not here, of a live subscription of the queue."""
+    for key_id in next_keys(lambda *wanted: db.execute(*wanted).get, NEXT_KEY_OF_SUBSCRIPTIONS):
+        wanted = (key_id, ref.project, ref.name, now)
+        if key_id not in keys.ids and db.execute(LIVE_UNDER_KEY, wanted).get:
+            return key_id
+    return None
 
 
 def _some(rows: apsw.Cursor) -> list[Row]:

@@ -16,8 +16,9 @@ from zaqar_notify.storage.control import (
     Subscriptions,
     unless_over,
 )
-from zaqar_notify.storage.sealed_subscriptions import names_of
+from zaqar_notify.storage.sealed_subscriptions import names_of, refuse_without
 from zaqar_notify.storage.sqlite.database import Database
+from zaqar_notify.storage.sqlite.encrypted import missing_key
 from zaqar_notify.storage.sqlite.reserve import Grows
 from zaqar_notify.storage.sqlite.rows import (
     SUBSCRIPTION_COLUMNS,
@@ -168,9 +169,14 @@ class SQLiteSubscriptions(Subscriptions):
     def _by_subscriber(
         self, db: apsw.Connection, wanted: Subscription, now: datetime
     ) -> Subscription | None:
-        """The live subscription of the wanted one's subscriber; see `unless_over`."""
+        """The live subscription of the wanted one's subscriber; see `unless_over`.
+
+        Raises:
+            SubscriptionLocked: It may be one that can't be decrypted.
+        """
         for row in db.execute(*_by_subscriber(wanted.queue, wanted.subscriber, self._keys)):
             return unless_over(to_subscription(row, self._keys), now)
+        refuse_without(missing_key(db, wanted.queue, self._keys, to_ms(now)))
         return None
 
 
