@@ -102,6 +102,17 @@ async def test_the_stored_bytes_of_a_project_are_those_of_clear_bodies(
     assert await storage.stored_bytes(encrypted.project, now=START) == 10 + 3 + 10
 
 
+@pytest.mark.parametrize("rest", [0, 20], ids=["empty", "cut off"])
+async def test_damaged_bodies_take_no_bytes_away_from_others(
+    storage: Storage, encrypted: QueueRef, other_queue: QueueRef, rest: int
+) -> None:
+    await post(storage, encrypted, bodies=["1"] * 3)
+    await change_bodies(storage, lambda body: body[:rest])
+    await post(storage, other_queue, bodies=["12345678"])
+
+    assert await storage.stored_bytes(encrypted.project, now=START) == 10
+
+
 async def test_jobs_are_encrypted_whatever_the_queue_asks_for(
     storage: Storage, queue: QueueRef
 ) -> None:

@@ -84,7 +84,8 @@ async def _bytes_of(
             {"$add": [OVERHEAD_BYTES + len(project.encode()), {"$strLenBytes": "$key_id"}]},
         ]
     }
-    clear = {"$subtract": [{"$binarySize": "$body"}, envelope]}
+    # A damaged envelope may be shorter than an empty one.
+    clear = {"$max": [0, {"$subtract": [{"$binarySize": "$body"}, envelope]}]}
     size = {"_id": None, "bytes": {"$sum": clear}}
     counted = await messages.aggregate([{"$match": wanted}, {"$group": size}], hint=BY_DUE)
     return sum([each["bytes"] async for each in counted])

@@ -27,9 +27,10 @@ COUNTS_BY_PREFIX = (
 
 
 _CLEAR_BYTES = (
-    f"length(b.body) - iif(m.key_id IS NULL, 0, {OVERHEAD_BYTES} + length(m.key_id) "
-    "+ length(CAST(q.project AS BLOB)))"
+    f"max(0, length(b.body) - iif(m.key_id IS NULL, 0, {OVERHEAD_BYTES} + length(m.key_id) "
+    "+ length(CAST(q.project AS BLOB))))"
 )
+"""A damaged envelope may be shorter than an empty one."""
 _BYTES = (
     f"SELECT {_CLEAR_BYTES} AS size FROM {{queues}} CROSS JOIN messages m "
     "INDEXED BY {index} "
