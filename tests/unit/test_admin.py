@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from tests.clock import ManualClock
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations.admin import (
     MOST_REQUEST_BYTES,
@@ -24,6 +25,8 @@ from zaqar_notify.operations.admin import (
     ask,
     serving_commands,
 )
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.planes import Storage
 
 NOWHERE = cast(Site, None)
 
@@ -54,6 +57,7 @@ DOUBLE = Command("double", Number, int, double)
 REFUSE = Command("refuse", Number, int, refuse)
 FAIL = Command("fail", Number, int, fail)
 UNKNOWN = Command("unknown", Number, int, double)
+RECORDED = Command("recorded", Number, int, double, lambda given: {"rule": "numbers:double"})
 
 
 @pytest.fixture
@@ -166,6 +170,18 @@ async def test_the_socket_of_a_killed_process_answers_nobody_and_is_replaced(
     async with serving_commands(NOWHERE, [DOUBLE], tmp_path):
         assert (await asked(tmp_path, DOUBLE))[0] == 6
     assert not (tmp_path / SOCKET).exists()
+
+
+@pytest.mark.parametrize("is_wanted", [False, True])
+async def test_a_change_is_recorded_only_if_the_audit_is_on(
+    is_wanted: bool, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(cast(Storage, None), Settings(audit=is_wanted), clock)
+
+    assert await RECORDED.perform(site, Number(1), lambda _: None) == 2
+
+    rules = [record.__dict__["rule"] for record in caplog.records]
+    assert rules == ["numbers:double"] * is_wanted
 
 
 async def test_nobody_answers_where_nobody_serves(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ from zaqar_notify.operations.admin import Command
 
 COMMANDS: tuple[Command[Any, Any], ...] = (
     doctor_command.LOOK,
-    poison_command.TEND,
-    quota_command.TEND,
+    poison_command.FIND,
+    poison_command.GIVE_BACK,
+    poison_command.REMOVE,
+    quota_command.FIND,
+    quota_command.PUT,
     token_command.MAKE,
     token_command.FIND,
     token_command.REMOVE,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import typer
@@ -12,50 +14,73 @@ from zaqar_notify.cli.administration import Data, perform
 from zaqar_notify.cli.commands import REFUSED, Json, add_group
 from zaqar_notify.cli.output import print_json, print_table
 from zaqar_notify.delivery import poison
+from zaqar_notify.models import Message
 from zaqar_notify.operations.admin import Command, Site, Tell
+from zaqar_notify.storage.base import MessageStore
 
 HEADINGS = ("ID", "JOB", "PROJECT", "QUEUE", "SUBSCRIPTION_ID", "BYTES", "POSTED_AT")
 
 Job = Annotated[str | None, typer.Option(help="Only the job with this id.", show_default=False)]
 
 
-class Wish(msgspec.Struct):
-    """All jobs or the one with this id, and what to do with them."""
+class Which(msgspec.Struct):
+    """All jobs, or the one with this id."""
 
-    verb: Literal["list", "retry", "drop"]
-    job: str | None = None
+    job: str | None
 
 
 class Found(msgspec.Struct):
-    """The jobs, and whether all was done with them that was wished."""
+    """The jobs, and whether the command could do its work on each."""
 
     jobs: list[poison.PutAside]
-    is_done: bool
+    is_done: bool = True
 
 
-async def tend(site: Site, wish: Wish, tell: Tell) -> Found:
-    """List the jobs, and return or remove them if so wished."""
-    found = Found([], is_done=True)
-    for store in site.storage.pools.values():
-        now = site.clock.now()
-        async for what, message in poison.put_aside(store, job=wish.job, now=now):
-            found.jobs.append(what)
-            if wish.verb == "drop":
-                await poison.drop(store, message, now=site.clock.now())
-            elif wish.verb == "retry":
-                found.is_done &= await poison.give_back(
-                    store, what, message, settings=site.settings, now=site.clock.now()
-                )
+async def find(site: Site, which: Which, tell: Tell) -> Found:
+    return Found([job async for _, job, _ in _put_aside(site, which)])
+
+
+async def give_back(site: Site, which: Which, tell: Tell) -> Found:
+    found = Found([])
+    async for store, job, message in _put_aside(site, which):
+        found.jobs.append(job)
+        found.is_done &= await poison.give_back(
+            store, job, message, settings=site.settings, now=site.clock.now()
+        )
     return found
 
 
-def audited(wish: Wish) -> dict[str, object] | None:
-    if wish.verb == "list":
-        return None
-    return {"rule": f"poison:{wish.verb}", "job": wish.job}
+async def remove(site: Site, which: Which, tell: Tell) -> Found:
+    found = Found([])
+    async for store, job, message in _put_aside(site, which):
+        found.jobs.append(job)
+        await poison.drop(store, message, now=site.clock.now())
+    return found
 
 
-TEND = Command("poison", Wish, Found, tend, audited)
+async def _put_aside(
+    site: Site, which: Which
+) -> AsyncIterator[tuple[MessageStore, poison.PutAside, Message]]:
+    """The jobs of all pools, each with its store."""
+    for store in site.storage.pools.values():
+        now = site.clock.now()
+        async for job, message in poison.put_aside(store, job=which.job, now=now):
+            yield store, job, message
+
+
+def given_back(which: Which) -> dict[str, object]:
+    """The facts for the audit."""
+    return {"rule": "poison:retry", "job": which.job}
+
+
+def removed(which: Which) -> dict[str, object]:
+    """The facts for the audit."""
+    return {"rule": "poison:drop", "job": which.job}
+
+
+FIND = Command("poison list", Which, Found, find)
+GIVE_BACK = Command("poison retry", Which, Found, give_back, given_back)
+REMOVE = Command("poison drop", Which, Found, remove, removed)
 
 
 def register(app: typer.Typer) -> None:
@@ -65,21 +90,23 @@ def register(app: typer.Typer) -> None:
 
 def list_(data: Data = None, job: Job = None, as_json: Json = False) -> None:
     """List the jobs, without bodies."""
-    _do(Wish("list", job), data, as_json=as_json)
+    _do(FIND, job, data, as_json=as_json)
 
 
 def retry(data: Data = None, job: Job = None, as_json: Json = False) -> None:
     """Return the jobs to the workers, and list them. Exit code 1 if a job can't be returned."""
-    _do(Wish("retry", job), data, as_json=as_json)
+    _do(GIVE_BACK, job, data, as_json=as_json)
 
 
 def drop(data: Data = None, job: Job = None, as_json: Json = False) -> None:
     """Remove the jobs for good, and list them."""
-    _do(Wish("drop", job), data, as_json=as_json)
+    _do(REMOVE, job, data, as_json=as_json)
 
 
-def _do(wish: Wish, data: Data, *, as_json: bool) -> None:
-    found = perform(TEND, wish, data)
+def _do(
+    command: Command[Which, Found], job: str | None, data: Path | None, *, as_json: bool
+) -> None:
+    found = perform(command, Which(job), data)
     if as_json:
         print_json(found.jobs)
     elif found.jobs:

@@ -27,29 +27,37 @@ Words = Annotated[
 ]
 
 
-class Wish(msgspec.Struct):
-    """A project, and words NAME=VALUE for the quotas that are to change."""
+class Which(msgspec.Struct):
+    """The project whose quotas are shown."""
 
     project: str
-    words: list[str] = []
 
 
-async def tend(site: Site, wish: Wish, tell: Tell) -> list[ShownQuota]:
-    """Change the quotas that the words name, and return all."""
-    if wish.words:
-        await change(site.storage, wish.project, read_words(wish.words))
-    used = await count_all(site.storage, wish.project, now=site.clock.now())
+class Wanted(Which):
+    """The project, and words NAME=VALUE for the quotas that are to change."""
+
+    words: list[str]
+
+
+async def find(site: Site, which: Which, tell: Tell) -> list[ShownQuota]:
+    used = await count_all(site.storage, which.project, now=site.clock.now())
     defaults = defaults_of(site.settings)
-    return list(await report(site.storage, defaults, wish.project, used=used))
+    return list(await report(site.storage, defaults, which.project, used=used))
 
 
-def audited(wish: Wish) -> dict[str, object] | None:
-    if not wish.words:
-        return None
-    return {"rule": "quotas:update", "project": wish.project, "values": " ".join(wish.words)}
+async def put(site: Site, wanted: Wanted, tell: Tell) -> list[ShownQuota]:
+    """Change the quotas that the words name, and return all."""
+    await change(site.storage, wanted.project, read_words(wanted.words))
+    return await find(site, wanted, tell)
 
 
-TEND = Command("quota", Wish, list[ShownQuota], tend, audited)
+def changed(wanted: Wanted) -> dict[str, object]:
+    """The facts for the audit."""
+    return {"rule": "quotas:update", "project": wanted.project, "values": " ".join(wanted.words)}
+
+
+FIND = Command("quota show", Which, list[ShownQuota], find)
+PUT = Command("quota set", Wanted, list[ShownQuota], put, changed)
 
 
 def register(app: typer.Typer) -> None:
@@ -59,16 +67,15 @@ def register(app: typer.Typer) -> None:
 
 def show(project: Project, data: Data = None, as_json: Json = False) -> None:
     """Show the quotas of a project."""
-    _do(Wish(project), data, as_json=as_json)
+    _print(perform(FIND, Which(project), data), as_json=as_json)
 
 
 def set_(project: Project, words: Words, data: Data = None, as_json: Json = False) -> None:
     """Give a project values of its own, and show its quotas. Every process keeps to them within 5 seconds."""
-    _do(Wish(project, words), data, as_json=as_json)
+    _print(perform(PUT, Wanted(project, words), data), as_json=as_json)
 
 
-def _do(wish: Wish, data: Data, *, as_json: bool) -> None:
-    found = perform(TEND, wish, data)
+def _print(found: list[ShownQuota], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return

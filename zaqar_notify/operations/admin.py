@@ -50,30 +50,26 @@ class Site(NamedTuple):
     clock: Clock
 
 
-def changes_nothing(_given: object) -> None:
-    """For the audit: a command that only looks."""
-
-
 @dataclass(frozen=True)
 class Command(Generic[Given, Result]):
     """A command: its name, the types of its argument and its result, and its function.
 
     The function raises `StartRefused` or an error of the domain with the sentence for the operator.
-    `audited` gives the facts for the audit of a command that changes something; None: it changes
-    nothing.
+    `audited` gives the facts for the audit of a command that changes something. A command without it
+    only looks.
     """
 
     name: str
     given: type[Given]
     result: type[Result]
     run: Callable[[Site, Given, Tell], Awaitable[Result]]
-    audited: Callable[[Given], Mapping[str, object] | None] = changes_nothing
+    audited: Callable[[Given], Mapping[str, object]] | None = None
 
     async def perform(self, site: Site, given: Given, tell: Tell) -> Result:
         """Run it, and record it where that is wanted."""
-        facts = self.audited(given)
-        if facts is None or not site.settings.audit:
+        if self.audited is None or not site.settings.audit:
             return await self.run(site, given, tell)
+        facts = self.audited(given)
         status = "failed"
         try:
             result = await self.run(site, given, tell)
