@@ -14,6 +14,7 @@ beside it says so); one connection of it writes, others read.
     checkpointing.py  the write-ahead log, copied into the database
     files.py          whether the open files are still the ones at their names
     database.py pending.py    reads, and writes in batches
+    slow_reads.py     turns of the reads that take long
     failures.py       SQLite's errors, and ours
     control.py        the control store put together
     records.py        the control store: queues' records

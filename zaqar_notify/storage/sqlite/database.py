@@ -33,6 +33,7 @@ from zaqar_notify.storage.sqlite.files import Files
 from zaqar_notify.storage.sqlite.opening import connect, keep_log, open_file, prove
 from zaqar_notify.storage.sqlite.pending import Pending, Write
 from zaqar_notify.storage.sqlite.reserve import Grows, Reserve
+from zaqar_notify.storage.sqlite.slow_reads import SlowReads
 
 ENOUGH_WRITES = 8
 BATCH_DELAY_SECONDS = 0.002
@@ -66,6 +67,7 @@ class Database:
         self._checkpoints = Checkpoints(path, writer)
         self._files = Files(path, log_bytes=LOG_BYTES)
         self._reserve = Reserve(path)
+        self._slow_reads = SlowReads()
         self._damage: str | None = None
         self.errors = StorageErrors(self._note)
         """Around reads: SQLite's failures become ours; a damaged file stops all writes."""
@@ -114,8 +116,8 @@ class Database:
         row = self.read_one(statement, bindings)
         return None if row is None else row[0]
 
-    async def read_slowly(self, query: Callable[[apsw.Connection], T]) -> T:
-        """Run a query that reads much in a thread, on a connection of its own."""
+    async def read_slowly(self, project: str, query: Callable[[apsw.Connection], T]) -> T:
+        """Run a query that reads much in a thread, on a connection of its own; one of each project at once."""
 
         def run() -> T:
             with storage_errors:
@@ -125,9 +127,10 @@ class Database:
                 finally:
                     reader.close()
 
-        self.check_open()
-        result: T = await asyncio.to_thread(run)
-        return result
+        async with self._slow_reads.turn(project):
+            self.check_open()
+            result: T = await asyncio.to_thread(run)
+            return result
 
     async def write(self, write: Write[T], *, grows: Grows = Grows.NOT) -> T:
         """Run `write` in the next batch and wait until it is durable.

@@ -120,7 +120,9 @@ class SQLiteHeads(Heads):
             return [QueueRef(project, name) for project, name in rows]
 
     async def count_internal(self, *, prefix: str) -> int:
-        return await self._database.read_slowly(lambda db: count_internal(db, prefix))
+        return await self._database.read_slowly(
+            INTERNAL_PROJECT, lambda db: count_internal(db, prefix)
+        )
 
     async def raise_subscribed(self, ref: QueueRef, until: datetime) -> bool:
         until_ms = to_ms(until)

@@ -233,15 +233,21 @@ class SQLiteMessages(Messages):
         queue = self._rows.get(ref)
         if queue is None:
             return QueueStats(claimed=0, free=0)
-        return await self._database.read_slowly(lambda db: count(db, queue, to_ms(now)))
+        return await self._database.read_slowly(
+            ref.project, lambda db: count(db, queue, to_ms(now))
+        )
 
     async def stored_bytes(self, project: str, *, now: datetime) -> int:
         now_ms = to_ms(now)
-        return await self._database.read_slowly(lambda db: count_bytes(db, project, now_ms))
+        return await self._database.read_slowly(
+            project, lambda db: count_bytes(db, project, now_ms)
+        )
 
     async def internal_bytes(self, names: Sequence[str], *, now: datetime) -> int:
         now_ms = to_ms(now)
-        return await self._database.read_slowly(lambda db: count_internal_bytes(db, names, now_ms))
+        return await self._database.read_slowly(
+            INTERNAL_PROJECT, lambda db: count_internal_bytes(db, names, now_ms)
+        )
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         return self._watches.watch(ref, exclusive=exclusive)
