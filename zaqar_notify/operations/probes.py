@@ -27,6 +27,7 @@ class Probes:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._exposing = asyncio.Lock()
+        self._next_text: asyncio.Task[bytes] | None = None
         self._answers: dict[str, Callable[[], Awaitable[Response]]] = {
             ALIVE: self._alive,
             READY: self._ready,
@@ -64,10 +65,19 @@ class Probes:
         return JSONResponse({"ready": True})
 
     async def _metrics(self) -> Response:
-        # It takes some milliseconds of the event loop, and needs no token. One at a time: so others go on between.
-        async with self._exposing:
-            text = await exposition(self._service)
+        if self._next_text is None:
+            self._next_text = asyncio.create_task(self._expose())
+        text = await asyncio.shield(self._next_text)
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _expose(self) -> bytes:
+        """The metrics for all who asked until this begins.
+
+        They take some milliseconds of the event loop, and need no token.
+        """
+        async with self._exposing:
+            self._next_text = None
+            return await exposition(self._service)
 
 
 def _unavailable(description: str) -> Response:
