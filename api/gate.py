@@ -11,7 +11,7 @@ from api.refusals import MethodNotAllowed
 from api.requests import Call
 from api.resources import Handler, Resource
 from api.surfaces import Surface
-from api.turns import Turns
+from api.turns import Line, Metered, Turns
 from zaqar_notify.auth import Caller, Policy, Target
 from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.delivery.installation import has_proof, installation_mark, is_own_delivery
@@ -96,7 +96,9 @@ class Gate:
             return await operation.handler(self._service, call)
         await self._service.quotas.admit_request(call.project)
         if call.method in _READING:
-            return await self._read(operation.handler, call)
+            return await self._in_turn(self._turns.of(call.project), operation.handler, call)
+        if operation.takes_messages:
+            return await self._in_turn(self._turns.taking(call.project), operation.handler, call)
         return await operation.handler(self._service, call)
 
     async def caller(self, surface: Surface, call: Call) -> Caller:
@@ -114,16 +116,17 @@ class Gate:
             raise OwnDelivery
         return caller
 
-    async def _read(self, handler: Handler, call: Call) -> Answer:
-        """The answer to a reading request, made in a turn of its project."""
-        call.turn = await self._turns.of(call.project).begin()
+    async def _in_turn(self, line: Line, handler: Handler, call: Call) -> Answer:
+        """The answer to a request that reads messages, made in a turn of its project."""
+        call.turn = await line.begin()
         size = 0
+        making = Metered(handler(self._service, call))
         try:
-            answer = await handler(self._service, call)
+            answer = await making
             size = len(answer.whole)
             return answer
         finally:
-            call.turn.end(size)
+            call.turn.end(size, making.seconds)
 
     def _check_rule(self, rule: str, call: Call) -> None:
         project = call.names.get("project_id", call.project)

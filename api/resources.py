@@ -79,6 +79,7 @@ class Operation:
     operation. `UNGUARDED`: the policy is not asked.
     `refuses` holds examples of the operation's own errors, one for each status. Errors of headers,
     errors of the store and defects are documented for every operation.
+    `takes_messages`: it changes something and answers with messages, as a claim or a pop does.
     """
 
     handler: Handler
@@ -90,6 +91,7 @@ class Operation:
     headers: tuple[Parameter, ...] = ()
     body: Body | None = None
     refuses: tuple[NotifyError, ...] = ()
+    takes_messages: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,30 @@
-"""Turns among the reading requests of one project, so that large answers delay only their project.
+"""Turns among the requests of one project that read messages, so that costly ones delay only their project.
 
 A page of 5 MB takes some 10 ms of the one event loop. A hundred such pages would delay every other
 request. So two amounts of each project are limited: the bytes of answers that are made at once, and
-the bytes that its clients have not read yet. Requests beyond the limits wait in order. A large
-answer counts until the event loop has run all other ready work once.
+the bytes that its clients have not read yet. Requests beyond the limits wait in order. A small
+answer that takes long to make counts as a large one that takes as long. A large answer counts until
+the event loop has run all other ready work once.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
+from time import perf_counter
+from typing import Any, Generic, TypeVar
 
 LARGE_BYTES = 256 << 10
-"""Each answer counts as at least this. So 32 small ones are made at once, enough for a process."""
+"""Each answer to a reader counts as at least this. So 32 small ones are made at once, enough for a process."""
+
+TAKEN_BYTES = 16 << 10
+"""The same for claims and pops: 512 small ones at once, since those that come together share a commit."""
+
+BYTES_PER_SECOND = 500_000_000
+"""An answer that takes a second of the event loop counts as so large."""
 
 MOST_AT_ONCE_BYTES = 8 << 20
 """Bytes of answers that are made at once for one project; two pages of 5 MB."""
@@ -36,6 +45,8 @@ READ = "zaqar_notify.read"
 MOST_LINES = 1000
 """Projects whose lines are kept. A turn keeps its line, so a dropped line does no harm."""
 
+T = TypeVar("T")
+
 
 class Turns:
     """The turns of all projects in one process."""
@@ -45,21 +56,28 @@ class Turns:
 
         @lru_cache(MOST_LINES)
         def line(_project: str) -> Line:
-            return Line(most_unread_bytes)
+            return Line(most_unread_bytes, LARGE_BYTES)
+
+        @lru_cache(MOST_LINES)
+        def taking(_project: str) -> Line:
+            return Line(most_unread_bytes, TAKEN_BYTES)
 
         self.of: Callable[[str], Line] = line
-        """A project's line."""
+        """A project's line of readers."""
+        self.taking: Callable[[str], Line] = taking
+        """A project's line of claims and pops."""
 
 
 class Line:
     """The turns of one project, and its requests that wait for one."""
 
-    def __init__(self, most_unread_bytes: int) -> None:
+    def __init__(self, most_unread_bytes: int, least_bytes: int) -> None:
         self._most_unread_bytes = most_unread_bytes
+        self._least_bytes = least_bytes
         self._unread_bytes = 0
         self._at_once_bytes = 0
-        self._expected_bytes = LARGE_BYTES
-        """Size of recent answers. The next answer counts as this until it is made."""
+        self._expected_bytes = least_bytes
+        """Cost of recent answers. The next answer counts as this until it is made."""
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._ended = 0
         self._watch: asyncio.TimerHandle | None = None
@@ -90,9 +108,9 @@ class Line:
             self._unread_bytes -= size
             self._go_on()
 
-    def note_size(self, size: int) -> None:
-        """Raise the expected size at once; lower it by half of the difference."""
-        self._expected_bytes = max(LARGE_BYTES, size, (self._expected_bytes + size) // 2)
+    def note_cost(self, cost: int) -> None:
+        """Raise the expected cost at once; lower it by half of the difference."""
+        self._expected_bytes = max(self._least_bytes, cost, (self._expected_bytes + cost) // 2)
 
     def leave(self, counted: int) -> None:
         self._at_once_bytes -= counted
@@ -141,10 +159,11 @@ class Turn:
         self._line = line
         self._counted = counted
 
-    def end(self, size: int) -> None:
-        """End the turn, after an answer of `size` bytes was made."""
-        self._line.note_size(size)
-        if size > LARGE_BYTES:
+    def end(self, size: int, seconds: float = 0.0) -> None:
+        """End the turn, after an answer of `size` bytes was made in `seconds` of the event loop."""
+        cost = max(size, int(seconds * BYTES_PER_SECOND))
+        self._line.note_cost(cost)
+        if cost > LARGE_BYTES:
             asyncio.get_running_loop().call_soon(self._line.leave, self._counted)
         else:
             self._line.leave(self._counted)
@@ -156,3 +175,31 @@ class Turn:
         self._counted = 0
         yield
         self._counted = (await self._line.begin())._counted
+
+
+class Metered(Generic[T]):
+    """An awaitable, and how long it keeps the event loop busy: the time in which it waits does not count."""
+
+    __slots__ = ("_awaitable", "seconds")
+
+    def __init__(self, awaitable: Awaitable[T]) -> None:
+        self._awaitable = awaitable
+        self.seconds = 0.0
+
+    def __await__(self) -> Generator[Any, None, T]:
+        steps = self._awaitable.__await__()
+        go_on = step = partial(next, steps)
+        while True:
+            began = perf_counter()
+            try:
+                waits_for = step()
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            finally:
+                self.seconds += perf_counter() - began
+            try:
+                yield waits_for
+                step = go_on
+            except BaseException as error:  # A cancellation, for example: the awaitable gets it.
+                step = partial(steps.throw, error)

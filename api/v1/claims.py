@@ -92,6 +92,7 @@ RESOURCES = (
                 "They live at least `grace` seconds longer.",
                 query=(Parameter("limit", "Messages at most, 1 to 20.", Limit, 10), WAIT),
                 body=Body(NewClaimOfV1(ttl=300, grace=60)),
+                takes_messages=True,
             )
         },
     ),

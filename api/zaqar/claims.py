@@ -97,6 +97,7 @@ def resources(wire: str) -> tuple[Resource, ...]:
                         WAIT,
                     ),
                     body=Body(ClaimBody(ttl=300, grace=60), required=False),
+                    takes_messages=True,
                 )
             },
         ),

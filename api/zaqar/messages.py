@@ -281,6 +281,7 @@ def deleting_several(handler: Handler, *added: Parameter) -> Operation:
         },
         description="Exactly one of `ids` and `pop`. By `ids`, claimed messages go too.",
         query=(IDS, POP, *added),
+        takes_messages=True,
     )
 
 

@@ -36,6 +36,20 @@ def test_an_open_resource_names_no_rule_because_it_knows_no_caller() -> None:
     assert not [each for each, _, operation in OPERATIONS if each.is_open and operation.rule]
 
 
+def test_claims_and_pops_take_turns_as_reads_do() -> None:
+    answered = {
+        (resource.path, method)
+        for resource, method, operation in OPERATIONS
+        if method not in ("GET", "HEAD") and operation.takes_messages
+    }
+    queue = "queues/{queue_name}"
+
+    assert answered == {
+        *((f"{prefix}/{queue}/claims", "POST") for prefix in ("/v1.1", "/v2")),
+        *((f"{prefix}/{queue}/messages", "DELETE") for prefix in ("/v1.1", "/v2")),
+    }
+
+
 def test_a_surface_s_paths_begin_with_its_prefix() -> None:
     for surface in surfaces_with(Settings()):
         assert all(surface.is_below(resource.path) for resource in surface.resources)

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from api.turns import LARGE_BYTES, MOST_AT_ONCE_BYTES, Line, Turns
+from api import turns
+from api.turns import LARGE_BYTES, MOST_AT_ONCE_BYTES, Line, Metered, Turns
 from tests.api.conftest import CLIENT_ID, Api, StartApi
 from tests.api.test_connection_limits import PAGE, PAGE_BYTES, fill, pages_made, slow_reader
 from tests.workers.office import until
@@ -132,3 +133,57 @@ async def test_nobody_waits_for_the_turns_of_a_store_that_is_stuck(
 
     for each in turns:
         each.end(0)
+
+
+async def test_small_answers_that_take_long_to_make_are_made_like_large_ones(line: Line) -> None:
+    for _ in range(10):
+        (await line.begin()).end(100, seconds=LARGE / turns.BYTES_PER_SECOND)
+        await asyncio.sleep(0)
+
+    asked = [asyncio.create_task(line.begin()) for _ in range(20)]
+    await asyncio.sleep(0)
+
+    assert sum(each.done() for each in asked) == 2
+    for each in asked:
+        (await each).end(0)
+
+
+async def test_time_counts_in_which_the_event_loop_was_busy_not_that_of_a_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("api.turns.perf_counter", lambda: clock[0])
+    found = asyncio.Event()
+
+    async def read() -> str:
+        clock[0] += 1
+        await found.wait()
+        clock[0] += 2
+        return "page"
+
+    making = Metered(read())
+    asked = asyncio.ensure_future(making)
+    await asyncio.sleep(0)
+    clock[0] += 1000
+    found.set()
+
+    assert await asked == "page"
+    assert making.seconds == 3
+
+
+async def test_a_request_that_is_cancelled_in_its_turn_ends_at_once() -> None:
+    ended = asyncio.Event()
+
+    async def read() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    asked = asyncio.ensure_future(Metered(read()))
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+    assert ended.is_set()
