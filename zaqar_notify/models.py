@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
@@ -253,3 +253,27 @@ class Token(msgspec.Struct, frozen=True):
     created_at: datetime
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
+
+
+class FlavorRef(NamedTuple):
+    """A flavor: names are unique within a project."""
+
+    project: str
+    name: str
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """A registered message store, which takes new queues in proportion to its `weight`; 0: none.
+
+    `uri` and `options` may have passwords. They are None while they can't be decrypted.
+    A pool may be of a flavor that was never made, or is no more.
+    """
+
+    name: str
+    uri: str | None
+    weight: int
+    options: JsonObject | None
+    flavor: FlavorRef | None
+    registered_at: datetime
+
+    __repr__ = undisclosed

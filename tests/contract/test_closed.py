@@ -13,6 +13,7 @@ from zaqar_notify.models import QueueRef, Token
 from zaqar_notify.storage.base import Claims, Heads, Messages
 from zaqar_notify.storage.control import QueueRecords, Subscriptions
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.pools import Pools
 from zaqar_notify.storage.quotas import QuotaRecords
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.shares import Shares
@@ -167,6 +168,10 @@ EVERY_METHOD: dict[str, Call] = {
     "control.shares.revoke": lambda storage, queue, message_id: storage.control.shares.revoke(
         queue, now=START
     ),
+    "control.pools.load": lambda storage, queue, message_id: storage.control.pools.load(),
+    "control.pools.replace": lambda storage, queue, message_id: storage.control.pools.replace(
+        b"{}", revision=0
+    ),
     "control.tokens.note_use": lambda storage, queue, message_id: storage.control.tokens.note_use(
         "id", now=START, last=None
     ),
@@ -197,6 +202,7 @@ def test_every_method_is_asked() -> None:
         "control.tokens": Tokens,
         "control.shares": Shares,
         "control.quotas": QuotaRecords,
+        "control.pools": Pools,
     }
     methods = {
         f"{name}.{method}"

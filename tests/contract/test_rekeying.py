@@ -31,7 +31,7 @@ from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring, is_envelope, read_envelope
 from zaqar_notify.storage import rekeying
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.rekeying import Rekeyed, rekey
+from zaqar_notify.storage.rekeying import Rekeyed, key_ids, rekey
 from zaqar_notify.subscriptions import renewal
 
 
@@ -241,7 +241,7 @@ async def test_a_subscriber_is_known_again_under_every_key(
 
 
 async def keys_of_subscriptions(storage: Storage) -> list[str]:
-    return list(await storage.control.encrypted.key_ids())
+    return await key_ids(storage.control.encrypted)
 
 
 async def test_a_confirmed_subscriber_is_refused_a_second_time(

@@ -38,12 +38,14 @@ from tests.workers.office import QUEUE, Office
 from zaqar_notify.delivery import InternalPost, replay_job
 from zaqar_notify.errors import MessageIsClaimed
 from zaqar_notify.metadata import ENCRYPT
-from zaqar_notify.models import Subscription, Token
+from zaqar_notify.models import Pool, Subscription, Token
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import POISON_REF, undelivered_ref
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.pools import Registered
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.rekeying import key_ids
 
 FORMER = {"sqlite-1": put_sqlite, "mongodb-1": put_mongodb}
 OWED = b'"owed"'
@@ -241,6 +243,15 @@ async def test_it_has_no_tokens_and_takes_one(storage: Storage) -> None:
     assert await storage.control.tokens.find(b"digest") == token
 
 
+async def test_it_has_no_pools_and_takes_one(storage: Storage) -> None:
+    pool = Pool("p", "sqlite:///p.db", 1, {}, None, START)
+
+    assert await storage.control.pools.read() == Registered()
+    await storage.control.pools.change(lambda _: Registered({"p": pool}))
+
+    assert await storage.control.pools.read() == Registered({"p": pool})
+
+
 async def test_with_a_key_what_was_clear_stays_readable_and_new_messages_are_encrypted(
     uri: str, given: dict[str, str]
 ) -> None:
@@ -254,6 +265,6 @@ async def test_with_a_key_what_was_clear_stays_readable_and_new_messages_are_enc
         assert set(shown) <= {*given, "hidden"}
         assert await storage.subscriptions.list(QUEUE, marker=None, limit=10, now=START)
         assert await storage.store.encrypted.key_ids() == ["k1"]
-        assert await storage.control.encrypted.key_ids() == []
+        assert await key_ids(storage.control.encrypted) == []
     finally:
         await storage.close()

@@ -50,6 +50,7 @@ class Kind(StrEnum):
 
     MESSAGE = "message"
     SUBSCRIPTION = "subscription"
+    POOL = "pool"
 
 
 class Envelope(msgspec.Struct, frozen=True):

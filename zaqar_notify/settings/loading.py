@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import SecretStr, ValidationError
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.rules.uris import MASK, masked
 from zaqar_notify.settings.authentication import AuthenticationSettings
 from zaqar_notify.settings.delivery import (
     DeliverySettings,
@@ -44,7 +45,6 @@ CLIENT_NAMES = (
 )
 """Read by the command line for the client, not by the service."""
 TEST_PREFIX = "ZAQAR_TEST_"
-MASK = "********"
 
 
 class Settings(
@@ -131,10 +131,8 @@ def shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return _URI_PASSWORD.sub(rf"\1{MASK}@", str(value))
+    return masked(str(value))
 
-
-_URI_PASSWORD = re.compile(r"(://[^/:@]*:).*@")
 
 # Kubernetes and Docker put these into the environment of every container that runs beside a service
 # called zaqar or zaqar-something; they are no spelling mistakes.

@@ -1,4 +1,4 @@
-"""The contract of a control store: queues' records, subscriptions, tokens, quotas and shares.
+"""The contract of a control store: queues' records, subscriptions, tokens, quotas, shares and pools.
 
 The rules about time, durability and cancelling are those of `storage.base`. Nothing here reaches into a
 message store: `storage.planes` brings the heads of queues in line with the records.
@@ -15,6 +15,7 @@ import msgspec
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.storage.pools import Pools
 from zaqar_notify.storage.quotas import QuotaRecords
 from zaqar_notify.storage.rekeying import Encrypted
 from zaqar_notify.storage.shares import Shares
@@ -226,8 +227,9 @@ class ControlStore(ABC):
     tokens: Tokens
     quotas: QuotaRecords
     shares: Shares
-    encrypted: Encrypted
-    """Of the subscriptions, those that are encrypted."""
+    pools: Pools
+    encrypted: Sequence[Encrypted]
+    """Of the subscriptions and pools, those that are encrypted."""
 
     @abstractmethod
     async def ping(self) -> None:

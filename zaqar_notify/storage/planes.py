@@ -209,7 +209,7 @@ class Storage:
     @property
     def encrypted(self) -> Sequence[Encrypted]:
         """The encrypted things of all stores, by kind."""
-        return [*(store.encrypted for store in self.pools.values()), self.control.encrypted]
+        return [*(store.encrypted for store in self.pools.values()), *self.control.encrypted]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:
         """As `MessageStore.sweep`, and apply changes of records that a process left unapplied."""

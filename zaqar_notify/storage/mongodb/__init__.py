@@ -32,6 +32,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     quotas.py         the control store: projects' own quotas
     tokens.py         the control store: tenant tokens
     shares.py         revocations of pre-signed URLs
+    pools.py          the control store: pools and flavors
     heads.py messages.py claims.py    the message store
     encrypted.py      what is encrypted, by its keys
     stats.py          counting messages
@@ -126,6 +127,12 @@ Collection `shares`: one document for each queue whose pre-signed URLs were revo
     generation        only URLs of this one count
 
     _id               get; a project's records by range
+
+Collection `pools`: one document.
+
+    _id               "registered"
+    content           JSON text: all pools and flavors (storage/pools.py)
+    revision          raised by each change
 
 Collection `schema`: one document.
 

@@ -9,11 +9,13 @@ from zaqar_notify.storage.control import (
 from zaqar_notify.storage.mongodb.connection import Collections
 from zaqar_notify.storage.mongodb.encrypted import EncryptedSubscriptions
 from zaqar_notify.storage.mongodb.failures import storage_errors
+from zaqar_notify.storage.mongodb.pools import MongoPools
 from zaqar_notify.storage.mongodb.quotas import MongoQuotaRecords
 from zaqar_notify.storage.mongodb.records import MongoQueueRecords
 from zaqar_notify.storage.mongodb.shares import MongoShares
 from zaqar_notify.storage.mongodb.subscriptions import MongoSubscriptions
 from zaqar_notify.storage.mongodb.tokens import MongoTokens
+from zaqar_notify.storage.pools import EncryptedPools
 
 
 class MongoControl(ControlStore):
@@ -21,12 +23,16 @@ class MongoControl(ControlStore):
 
     def __init__(self, collections: Collections, keys: Keyring) -> None:
         self._collections = collections
-        self.encrypted = EncryptedSubscriptions(collections, keys)
         self.records = MongoQueueRecords(collections)
         self.subscriptions = MongoSubscriptions(collections, keys)
         self.tokens = MongoTokens(collections)
         self.quotas = MongoQuotaRecords(collections)
         self.shares = MongoShares(collections)
+        self.pools = MongoPools(collections, keys)
+        self.encrypted = (
+            EncryptedSubscriptions(collections, keys),
+            EncryptedPools(self.pools, keys),
+        )
 
     async def ping(self) -> None:
         with storage_errors():

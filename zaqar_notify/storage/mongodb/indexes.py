@@ -37,6 +37,7 @@ COLLECTIONS = (
     "tokens",
     "quotas",
     "shares",
+    "pools",
 )
 
 SHARD_KEYS = {"records": "_id", "queues": "_id", "messages": "queue", "subscriptions": "queue"}

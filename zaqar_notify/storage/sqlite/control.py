@@ -6,9 +6,11 @@ from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.control import (
     ControlStore,
 )
+from zaqar_notify.storage.pools import EncryptedPools
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.encrypted import EncryptedSubscriptions
 from zaqar_notify.storage.sqlite.failures import storage_errors
+from zaqar_notify.storage.sqlite.pools import SQLitePools
 from zaqar_notify.storage.sqlite.quotas import SQLiteQuotaRecords
 from zaqar_notify.storage.sqlite.records import SQLiteQueueRecords
 from zaqar_notify.storage.sqlite.shares import SQLiteShares
@@ -21,12 +23,16 @@ class SQLiteControl(ControlStore):
 
     def __init__(self, database: Database, keys: Keyring) -> None:
         self._database = database
-        self.encrypted = EncryptedSubscriptions(database, keys)
         self.records = SQLiteQueueRecords(database)
         self.subscriptions = SQLiteSubscriptions(database, keys)
         self.tokens = SQLiteTokens(database)
         self.quotas = SQLiteQuotaRecords(database)
         self.shares = SQLiteShares(database)
+        self.pools = SQLitePools(database, keys)
+        self.encrypted = (
+            EncryptedSubscriptions(database, keys),
+            EncryptedPools(self.pools, keys),
+        )
 
     async def ping(self) -> None:
         self._database.read_one("SELECT 1")

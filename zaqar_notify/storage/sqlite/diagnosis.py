@@ -13,10 +13,12 @@ import apsw
 
 from zaqar_notify.findings import Finding, ok, problem, warning
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
+from zaqar_notify.storage.pools import key_ids_of
 from zaqar_notify.storage.rekeying import findings as findings_of_keys
 from zaqar_notify.storage.sqlite.encrypted import NEXT_KEY, NEXT_KEY_OF_SUBSCRIPTIONS, next_keys
 from zaqar_notify.storage.sqlite.migrations import SCHEMA_VERSION
 from zaqar_notify.storage.sqlite.opening import soundness
+from zaqar_notify.storage.sqlite.pools import CONTENT
 from zaqar_notify.storage.sqlite.recognizing import FOREIGN, is_foreign, remains
 from zaqar_notify.storage.sqlite.reserve import reserve_of
 from zaqar_notify.storage.sqlite.statements import first_value
@@ -130,7 +132,13 @@ def _content(path: Path, keys: Keyring) -> list[Finding]:
 
 def _keys_in_use(db: apsw.Connection) -> list[str]:
     find = partial(first_value, db)
-    return sorted({*next_keys(find, NEXT_KEY), *next_keys(find, NEXT_KEY_OF_SUBSCRIPTIONS)})
+    return sorted(
+        {
+            *next_keys(find, NEXT_KEY),
+            *next_keys(find, NEXT_KEY_OF_SUBSCRIPTIONS),
+            *key_ids_of(find(CONTENT, ())),
+        }
+    )
 
 
 def _connect(path: Path) -> apsw.Connection:

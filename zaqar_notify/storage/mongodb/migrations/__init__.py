@@ -10,6 +10,7 @@ Version 1 has no step: collections and indexes come as they are asked for.
     m0002_secret_rotations    subscriptions keep each late rotation of their secret
     m0003_planes              records apart from the heads, which posts and claims read
     m0004_encryption          bodies and options may be encrypted; it changes nothing
+    m0005_pools               queues may be on other pools; it changes nothing
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from zaqar_notify.storage.mongodb.migrations import (
     m0002_secret_rotations,
     m0003_planes,
     m0004_encryption,
+    m0005_pools,
 )
 from zaqar_notify.storage.versions import log_migrated, refuse_later
 
@@ -54,6 +56,7 @@ STEPS: tuple[Step, ...] = (
     m0002_secret_rotations.migrate,
     m0003_planes.migrate,
     m0004_encryption.migrate,
+    m0005_pools.migrate,
 )
 """In their order: the first one makes version 1."""
 

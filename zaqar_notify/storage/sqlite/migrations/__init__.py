@@ -16,6 +16,7 @@ was. How to add one: docs/add-a-driver.md.
     0009_quotas.sql              quotas that projects have of their own
     0010_shares.sql              queues whose pre-signed URLs were revoked
     0011_encryption.sql          which key encrypted a message, or a subscription
+    0012_pools.sql               pools and flavors
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0009_quotas.sql"),
     partial(_run_file, "0010_shares.sql"),
     partial(_run_file, "0011_encryption.sql"),
+    partial(_run_file, "0012_pools.sql"),
 )
 """In their order: the first one makes version 1."""
 
