@@ -1,6 +1,8 @@
 """From a request to its caller: one decision for all surfaces.
 
-1. A request with the header `URL-Signature`, also an empty one, is a pre-signed request: the signature must verify.
+1. A request with the header `URL-Signature`, also an empty one, is a pre-signed request: the signature must verify. A
+   signature in the query is one where the query may have credentials; elsewhere it is refused, because a proxy may have
+   let the request through for it.
 2. With `ZAQAR_AUTH=none` the request names its project, and tokens are ignored.
 3. Else the request's token must verify: the prefix `zqn_` marks a tenant token, any other token is Keystone's. The
    project is the token's.
@@ -14,9 +16,9 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from api.credentials import token_of
+from api.credentials import is_signed_query, token_of
 from api.headers import project_or_none, public_name
-from api.refusals import HeaderInvalid, Unauthorized
+from api.refusals import HeaderInvalid, ParameterInvalid, Unauthorized
 from api.requests import Call
 from api.signatures import Signatures
 from zaqar_notify.auth import Caller, KnownTokens, Revocations, is_operator
@@ -49,6 +51,12 @@ class SignatureFirst:
         self._others = others
 
     def authenticate(self, request: Call) -> Awaitable[Caller]:
+        query = request.query_string
+        if query and not request.has_taken_query and is_signed_query(query):
+            raise ParameterInvalid(
+                "Only an event stream (Accept: text/event-stream) and a WebSocket take url_signature from the query; "
+                "send it as the header URL-Signature"
+            )
         if b"url-signature" in request.headers:
             return self._signatures.caller(request)
         return self._others.authenticate(request)

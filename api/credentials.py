@@ -1,11 +1,16 @@
-"""The token that a request carries."""
+"""The credentials that a request carries: a token in its headers, or names and a signature in its query.
+
+A web page can set no headers where a browser opens an event stream or a WebSocket. Such a request may give them as parameters
+of its query, and no other may: queries end up in links, in histories of browsers and in logs of proxies.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qsl, unquote_to_bytes
 
-from api.refusals import HeaderInvalid, Unauthorized
+from api.refusals import HeaderInvalid, ParameterInvalid, Unauthorized
 from api.requests import Call
 from zaqar_notify.delivery.trusts import Asker
 
@@ -45,6 +50,75 @@ def token_of(headers: Mapping[bytes, bytes], challenges: Sequence[bytes]) -> str
             f"A token is one word of at most {MAX_TOKEN_BYTES} ASCII characters", challenges
         )
     return token.decode("ascii")
+
+
+IN_QUERY = {
+    "url_signature": b"url-signature",
+    "url_expires": b"url-expires",
+    "url_methods": b"url-methods",
+    "url_paths": b"url-paths",
+    "project_id": b"x-project-id",
+    "client_id": b"client-id",
+}
+"""Parameters of a query, each with the header whose place it takes."""
+
+_SAME_HEADER = {"project_id": b"x-tenant-id"}
+_IN_A_HEADER = re.compile(rb"[ -~\x80-\xff]*")
+
+
+def is_signed_query(query: bytes) -> bool:
+    """Whether a proxy may take the query for one with a signature, however it reads queries.
+
+    Such a proxy lets the request through unchecked, so nothing but the signature may name its caller.
+    """
+    return b"url_signature" in unquote_to_bytes(query).lower()
+
+
+def credentials_in(query: bytes) -> dict[bytes, bytes]:
+    """The credentials in a query, by the names of the headers that they stand for. Others are left out.
+
+    Raises:
+        ParameterInvalid: One is there twice, or can't be in a header; or the signature is not to be found.
+    """
+    found: dict[bytes, bytes] = {}
+    # By Latin-1 any bytes can be read and written again.
+    text = query.decode("latin-1")
+    for name, value in parse_qsl(text, keep_blank_values=True, encoding="latin-1"):
+        header = IN_QUERY.get(name)
+        if header is None:
+            continue
+        if header in found:
+            raise ParameterInvalid(f"The query has {name} more than once")
+        found[header] = value.encode("latin-1")
+        if not _IN_A_HEADER.fullmatch(found[header]):
+            raise ParameterInvalid(f"{name} has characters that no header may have")
+    if is_signed_query(query) and b"url-signature" not in found:
+        raise ParameterInvalid("url_signature must be a parameter of its own, in lower case")
+    return found
+
+
+def take_query(call: Call, *, has_proxy: bool) -> None:
+    """Take the credentials in the query for headers: the caller can set none.
+
+    Args:
+        has_proxy: A proxy names the project in a header, so a client names none without a signature.
+
+    Raises:
+        ParameterInvalid: A credential is in both, or can't be used.
+    """
+    found = credentials_in(call.query_string)
+    headers = call.headers
+    for parameter, header in IN_QUERY.items():
+        if header in found and (header in headers or _SAME_HEADER.get(parameter) in headers):
+            raise ParameterInvalid(
+                f"{parameter} is in the query, and its header is in the request, too: send one of them"
+            )
+    call.headers = {**headers, **found}
+    call.has_taken_query = True
+    if has_proxy and b"x-project-id" in found and b"url-signature" not in call.headers:
+        raise ParameterInvalid(
+            "project_id in the query needs url_signature: the proxy in front names the project of other requests"
+        )
 
 
 def asker_of(call: Call) -> Asker | None:

@@ -39,7 +39,8 @@ class Call:
     `client_id`, and `ref` if the path names a queue. `wire` is the prefix of the surface. `names`
     are the path's parameters. `path` lacks the prefix of the public URL; links have it. `fault` is an error in the headers
     that refuses the request on every path. `turn` is the turn of a reading request. `is_waiting`:
-    the request is a long poll. `needs_project`: the operation is about one project.
+    the request is a long poll. `needs_project`: the operation is about one project. `has_taken_query`:
+    credentials in the query stand among the headers.
     """
 
     admitted: Admitted
@@ -53,6 +54,7 @@ class Call:
     warnings: Sequence[str] = ()
     is_waiting = False
     needs_project = True
+    has_taken_query = False
     _received = False
 
     def __init__(
