@@ -54,14 +54,13 @@ async def create(
         return carrier(ref, to, settings)
 
     async def give_back(claim: Claim) -> None:
-        await storage.store_of(ref).claims.release(
-            ref, claim.id, now=service.clock.now(), counted=False
-        )
+        async with storage.at(ref) as store:
+            await store.claims.release(ref, claim.id, now=service.clock.now(), counted=False)
 
     if wait is None:
         found = await claim()
     else:
-        watch = storage.store_of(ref).messages.watch(ref, exclusive=True)
+        watch = storage.watch(ref, exclusive=True)
         found = await first_found(claim, watch, wait, give_back=give_back)
     if found is not None:
         service.metrics.claims += 1
@@ -70,7 +69,8 @@ async def create(
 
 
 async def get(service: Service, ref: QueueRef, claim_id: str) -> Claim:
-    claim = await service.storage.store_of(ref).claims.get(ref, claim_id, now=service.clock.now())
+    async with service.storage.at(ref) as store:
+        claim = await store.claims.get(ref, claim_id, now=service.clock.now())
     if claim is None:
         raise ClaimDoesNotExist(ref.name, claim_id)
     return claim
@@ -86,12 +86,13 @@ async def renew(
 ) -> None:
     """Let the lease begin anew; an argument of None takes the default."""
     ttl, grace = _terms(ttl, grace, service.settings)
-    now = service.clock.now()
-    await service.storage.store_of(ref).claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=now)
+    async with service.storage.at(ref) as store:
+        await store.claims.renew(ref, claim_id, ttl=ttl, grace=grace, now=service.clock.now())
 
 
 async def release(service: Service, ref: QueueRef, claim_id: str) -> None:
-    await service.storage.store_of(ref).claims.release(ref, claim_id, now=service.clock.now())
+    async with service.storage.at(ref) as store:
+        await store.claims.release(ref, claim_id, now=service.clock.now())
 
 
 def _terms(ttl: int | None, grace: int | None, settings: Settings) -> tuple[int, int]:

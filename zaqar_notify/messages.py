@@ -130,15 +130,16 @@ async def page(
     limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="messages")
 
     async def look() -> Page:
-        return await service.storage.store_of(ref).messages.page(
-            ref,
-            marker=marker,
-            limit=limit,
-            now=service.clock.now(),
-            without_client=without_client,
-            include_claimed=include_claimed,
-            include_delayed=include_delayed,
-        )
+        async with service.storage.at(ref) as store:
+            return await store.messages.page(
+                ref,
+                marker=marker,
+                limit=limit,
+                now=service.clock.now(),
+                without_client=without_client,
+                include_claimed=include_claimed,
+                include_delayed=include_delayed,
+            )
 
     async def look_for_some() -> Page | None:
         page = await look()
@@ -146,14 +147,13 @@ async def page(
 
     if wait is None:
         return await look()
-    watch = service.storage.store_of(ref).messages.watch(ref)
+    watch = service.storage.watch(ref)
     return await first_found(look_for_some, watch, wait) or Page([], None)
 
 
 async def get(service: Service, ref: QueueRef, message_id: str) -> Message:
-    found = await service.storage.store_of(ref).messages.get(
-        ref, [message_id], now=service.clock.now()
-    )
+    async with service.storage.at(ref) as store:
+        found = await store.messages.get(ref, [message_id], now=service.clock.now())
     if not found:
         raise MessageDoesNotExist(ref.name, message_id)
     return found[0]
@@ -170,12 +170,13 @@ async def get_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[
 async def find_many(service: Service, ref: QueueRef, ids: Sequence[str]) -> list[Message]:
     """Those that exist among `ids`; perhaps none."""
     distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
-    return await service.storage.store_of(ref).messages.get(ref, distinct, now=service.clock.now())
+    async with service.storage.at(ref) as store:
+        return await store.messages.get(ref, distinct, now=service.clock.now())
 
 
 async def delete(service: Service, ref: QueueRef, message_id: str, *, claim_id: str | None) -> None:
-    now = service.clock.now()
-    await service.storage.store_of(ref).messages.delete(ref, message_id, claim_id=claim_id, now=now)
+    async with service.storage.at(ref) as store:
+        await store.messages.delete(ref, message_id, claim_id=claim_id, now=service.clock.now())
 
 
 async def delete_many(
@@ -187,14 +188,14 @@ async def delete_many(
         claim_ids: None deletes claimed messages, too; else they go only under one of these claims.
     """
     distinct = distinct_ids(ids, most=service.settings.max_messages_per_page)
-    await service.storage.store_of(ref).messages.delete_many(
-        ref, distinct, claim_ids=claim_ids, now=service.clock.now()
-    )
+    async with service.storage.at(ref) as store:
+        await store.messages.delete_many(
+            ref, distinct, claim_ids=claim_ids, now=service.clock.now()
+        )
 
 
 async def pop(service: Service, ref: QueueRef, count: int) -> list[Message]:
     most = service.settings.max_messages_per_claim_or_pop
     check_range("pop", count, least=1, most=most, unit="messages")
-    return await service.storage.store_of(ref).messages.pop(
-        ref, limit=count, now=service.clock.now()
-    )
+    async with service.storage.at(ref) as store:
+        return await store.messages.pop(ref, limit=count, now=service.clock.now())

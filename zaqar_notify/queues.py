@@ -132,7 +132,8 @@ async def purge(
 ) -> None:
     """Remove the queue's messages, its subscriptions, or both."""
     if messages:
-        await service.storage.store_of(ref).messages.purge(ref, now=service.clock.now())
+        async with service.storage.at(ref) as store:
+            await store.messages.purge(ref, now=service.clock.now())
     if subscriptions:
         await service.storage.subscriptions.delete_all(ref)
 

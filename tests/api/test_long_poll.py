@@ -57,6 +57,9 @@ class _CountedWatch(Watch):
         finally:
             await self._waiters.add(-1)
 
+    def wake(self) -> None:
+        self._watch.wake()
+
     def close(self) -> None:
         self._watch.close()
 

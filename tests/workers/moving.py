@@ -77,9 +77,10 @@ class Mover(Office):
         return [] if claim is None else [message.id for message in claim.messages]
 
     async def all_on(self, ref: QueueRef) -> list[Message]:
-        page = await self.storage.store_of(ref).messages.page(
-            ref, marker=None, limit=100, now=self.clock.now(), include_claimed=True
-        )
+        async with self.storage.at(ref) as store:
+            page = await store.messages.page(
+                ref, marker=None, limit=100, now=self.clock.now(), include_claimed=True
+            )
         return page.messages
 
     async def moved(self) -> None:

@@ -74,11 +74,11 @@ async def test_a_dead_letter_to_another_store_is_as_one_within_a_store(mover: Mo
 
     expected = dead(letter_id, posted_at=posted_at, now=mover.clock.now())
     assert await mover.all_on(DEAD) == [expected]
-    store = mover.storage.store_of(DEAD)
-    assert await store.messages.get(DEAD, [letter_id], now=mover.clock.now()) == [expected]
-    page = await store.messages.page(
-        DEAD, marker=None, limit=10, now=mover.clock.now(), without_client=ClientPost.client_id
-    )
+    async with mover.storage.at(DEAD) as store:
+        assert await store.messages.get(DEAD, [letter_id], now=mover.clock.now()) == [expected]
+        page = await store.messages.page(
+            DEAD, marker=None, limit=10, now=mover.clock.now(), without_client=ClientPost.client_id
+        )
     assert page.messages == []
     assert await mover.claim(DEAD) == [letter_id]
 
@@ -110,7 +110,8 @@ async def test_a_dead_letter_that_was_read_and_deleted_does_not_come_again(
     async with opened(sqlite_store, uri) as storage:
         mover = Mover(storage)
         mover.clock.advance(seconds=2 * LEASE)
-        await storage.store_of(DEAD).messages.purge(DEAD, now=mover.clock.now())
+        async with storage.at(DEAD) as store:
+            await store.messages.purge(DEAD, now=mover.clock.now())
 
         await mover.moved()
 

@@ -41,10 +41,11 @@ from zaqar_notify.storage.base import (
 )
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
+from zaqar_notify.storage.places import Places
 from zaqar_notify.storage.queues import Queues
 from zaqar_notify.storage.rekeying import Encrypted, findings, key_ids
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
-from zaqar_notify.storage.steps import Admission, Dropped, Placement, Planes
+from zaqar_notify.storage.steps import Admission, Dropped, Planes
 from zaqar_notify.storage.subscriptions import Subscriptions
 
 SUBSCRIPTIONS_PER_COUNT = 1000
@@ -63,7 +64,7 @@ class Storage:
         store: MessageStore,
         *,
         others: Mapping[str, MessageStore] | None = None,
-        placement: Placement = in_default_pool,
+        placement: Callable[[QueueRef], str] = in_default_pool,
         keys: Keyring = NO_KEYS,
     ) -> None:
         """`store` is the message store of the default pool; `others` are those of other pools."""
@@ -71,12 +72,15 @@ class Storage:
         self.store = store
         self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store, **(others or {})}
         """The message stores, by the names of their pools."""
-        self.pool_of = placement
+        self.places = Places(self.pools, placement)
+        self.at = self.places.at
+        self.watch = self.places.watch
+        self.pool_of = self.places.pool_of
         self.keys = keys
-        self._planes = Planes(control, self.pools, placement)
+        self._planes = Planes(control, self.pools, self.places)
         self.queues = Queues(self._planes)
         self.subscriptions = Subscriptions(self._planes)
-        # Of the default pool. A client's queue may be on another store: see `store_of`.
+        # Of the default pool. A client's queue may be on another store: see `at`.
         self.heads = store.heads
         self.messages = store.messages
         self.claims = store.claims
@@ -97,10 +101,6 @@ class Storage:
         """Have `tell` called from now on when a subscription is removed for which deliveries waited."""
         self._planes.tell_dropped = tell
 
-    def store_of(self, ref: QueueRef) -> MessageStore:
-        """The message store of a client's queue, and of what is owed to its subscriptions."""
-        return self._planes.store_of(ref)
-
     async def post(
         self, ref: QueueRef, post: Post, *, now: datetime, admit: Admission = nullcontext
     ) -> Posted:
@@ -108,7 +108,8 @@ class Storage:
         a new queue."""
         while True:
             try:
-                return await self.store_of(ref).messages.post(ref, post, now=now)
+                async with self.at(ref) as store:
+                    return await store.messages.post(ref, post, now=now)
             except HeadMissing as missing:
                 await self._planes.make_head(missing.ref, now, admit)
 
@@ -128,17 +129,18 @@ class Storage:
         """As `Claims.create`; a dead-letter queue that is absent is created."""
         while True:
             try:
-                return await self.store_of(ref).claims.create(
-                    ref,
-                    claim_id=claim_id,
-                    ttl=ttl,
-                    grace=grace,
-                    limit=limit,
-                    now=now,
-                    dead_letter=dead_letter,
-                    carry=carry,
-                    without_clients=without_clients,
-                )
+                async with self.at(ref) as store:
+                    return await store.claims.create(
+                        ref,
+                        claim_id=claim_id,
+                        ttl=ttl,
+                        grace=grace,
+                        limit=limit,
+                        now=now,
+                        dead_letter=dead_letter,
+                        carry=carry,
+                        without_clients=without_clients,
+                    )
             except HeadMissing as missing:
                 await self._planes.make_head(missing.ref, now, nullcontext)
 
@@ -160,12 +162,12 @@ class Storage:
         ids, total, last = self.control.subscriptions.ids, 0, None
         while True:
             places = await ids(project, after=last, limit=SUBSCRIPTIONS_PER_COUNT)
-            names = defaultdict[MessageStore, list[str]](list)
+            names = defaultdict[str, list[str]](list)
             for queue, subscription_id in places:
                 refs = queues_of_subscription(subscription_id)
-                names[self.store_of(QueueRef(project, queue))] += [ref.name for ref in refs]
-            for store, of_store in names.items():
-                total += await store.messages.internal_bytes(of_store, now=now)
+                names[self.pool_of(QueueRef(project, queue))] += [ref.name for ref in refs]
+            for pool, of_pool in names.items():
+                total += await self.pools[pool].messages.internal_bytes(of_pool, now=now)
             if len(places) < SUBSCRIPTIONS_PER_COUNT:
                 return total
             last = places[-1]

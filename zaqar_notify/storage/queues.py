@@ -40,12 +40,12 @@ class Queues:
         """
         if await self._records.get(ref) is not None:
             return False
-        async with admit():
-            record = await self._records.create(ref, metadata=metadata, now=now)
-        if record is None:
-            return False
-        await self._planes.apply(record)
-        return True
+        async with self._planes.at(ref) as store:
+            async with admit():
+                record = await self._records.create(ref, metadata=metadata, now=now)
+            if record is not None:
+                await self._planes.apply(record, store.heads)
+        return record is not None
 
     async def update(self, ref: QueueRef, change: Callable[[JsonObject], JsonObject]) -> JsonObject:
         """Replace the metadata by `change(metadata)`, atomically, and return it.
@@ -63,19 +63,21 @@ class Queues:
 
     async def delete(self, ref: QueueRef, *, now: datetime) -> None:
         """Remove the queue with its messages and claims; its subscriptions stay. No error if absent."""
-        heads = self._planes.store_of(ref).heads
-        # A record may be made beside this for a head without one: both must be absent together.
-        while True:
-            record = await self._records.get(ref)
-            head = await heads.get(ref)
-            if record is None and head is None:
-                return
-            revision = 0 if record is None else record.revision
-            above = max(revision, await heads.revision(ref)) + 1
-            await heads.drop(ref, revision=above, now=now)
-            if record is not None and await self._records.remove(ref, revision=revision):
-                return
+        async with self._planes.at(ref) as store:
+            heads = store.heads
+            # A record may be made beside this for a head without one: both must be absent together.
+            while True:
+                record = await self._records.get(ref)
+                head = await heads.get(ref)
+                if record is None and head is None:
+                    return
+                revision = 0 if record is None else record.revision
+                above = max(revision, await heads.revision(ref)) + 1
+                await heads.drop(ref, revision=above, now=now)
+                if record is not None and await self._records.remove(ref, revision=revision):
+                    return
 
     async def stats(self, ref: QueueRef, *, now: datetime) -> QueueStats:
         """As `Messages.stats`."""
-        return await self._planes.store_of(ref).messages.stats(ref, now=now)
+        async with self._planes.at(ref) as store:
+            return await store.messages.stats(ref, now=now)

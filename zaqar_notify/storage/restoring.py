@@ -51,7 +51,7 @@ async def agree(
 ) -> Restored:
     """Give each head a record, the rules of its record, and the life of its longest subscription."""
     done = Restored(ahead=ahead, compared=0, mended=Counter())
-    for store in planes.stores:
+    for store in planes.pools.values():
         after: QueueRef | None = None
         while refs := await store.heads.of_clients(after=after, limit=COMPARED_AT_ONCE):
             for mended in await asyncio.gather(*(_mend(planes, ref, now) for ref in refs)):
@@ -66,7 +66,7 @@ async def diagnose(planes: Planes) -> list[Finding]:
     """The differences of the first queues. Nothing is changed."""
     refs = [
         ref
-        for store in planes.stores
+        for store in planes.pools.values()
         for ref in await store.heads.of_clients(after=None, limit=COMPARED_BY_DOCTOR)
     ]
     suspects = [each.ref for each in await _compare_all(planes, refs) if each.differences]
@@ -108,7 +108,7 @@ class _Comparison(msgspec.Struct, frozen=True):
 
 
 async def _compare(planes: Planes, ref: QueueRef) -> _Comparison:
-    head = await planes.store_of(ref).heads.get(ref)
+    head = await planes.head_of(ref)
     record, longest = await asyncio.gather(
         planes.control.records.get(ref), planes.control.subscriptions.longest(ref)
     )
@@ -128,7 +128,7 @@ async def _mend(planes: Planes, ref: QueueRef, now: datetime) -> Sequence[Differ
     if found.record is not None and Difference.RULES in found.differences:
         await planes.apply_change(found.record)
     if found.longest is not None and Difference.SUBSCRIPTIONS in found.differences:
-        await planes.store_of(ref).heads.raise_subscribed(ref, found.longest)
+        await planes.raise_subscribed(ref, found.longest)
     if found.head is not None and found.record is None:
         await planes.make_record(ref, found.head, now)
     return found.differences

@@ -10,12 +10,10 @@ from typing import TypeAlias
 
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.storage.base import Head, MessageStore
+from zaqar_notify.storage.base import Head, Heads, MessageStore
 from zaqar_notify.storage.control import ControlStore, QueueRecord
 from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscription
-
-Placement: TypeAlias = Callable[[QueueRef], str]
-"""Says in which pool a client's queue is."""
+from zaqar_notify.storage.places import Place, Places
 
 Admission: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 """Is entered while the record of a new queue is made; raises the error that refuses the queue."""
@@ -29,44 +27,51 @@ class Planes:
     """The control store and the message stores of the same queues."""
 
     def __init__(
-        self, control: ControlStore, pools: Mapping[str, MessageStore], placement: Placement
+        self, control: ControlStore, pools: Mapping[str, MessageStore], places: Places
     ) -> None:
         self.control = control
-        self.stores = list(pools.values())
+        self.pools = pools
+        self.places = places
         self.tell_dropped: Dropped = _untold
-        self._pools = pools
-        self._placement = placement
 
-    def store_of(self, ref: QueueRef) -> MessageStore:
-        """The message store of a client's queue."""
-        return self._pools[self._placement(ref)]
+    def at(self, ref: QueueRef) -> Place:
+        """As `Places.at`."""
+        return self.places.at(ref)
 
     async def make_head(self, ref: QueueRef, now: datetime, admit: Admission) -> None:
         """Let the queue have a record and a head."""
-        heads, records = self.store_of(ref).heads, self.control.records
-        while await heads.get(ref) is None:
-            record = await records.get(ref)
-            if record is None:
-                async with admit():
-                    record = await records.create(ref, metadata={}, now=now)
-            if record is not None:
-                await self.apply(record)
+        records = self.control.records
+        async with self.at(ref) as store:
+            while await store.heads.get(ref) is None:
+                record = await records.get(ref)
+                if record is None:
+                    async with admit():
+                        record = await records.create(ref, metadata={}, now=now)
+                if record is not None:
+                    await self.apply(record, store.heads)
 
     async def make_record(self, ref: QueueRef, head: Head, now: datetime) -> None:
         """Let a queue that has this head have a record; the rest of its metadata is not known."""
         made = await self.control.records.create(ref, metadata=head.rules, now=now)
-        if made is not None and await self.store_of(ref).heads.get(ref) is None:
+        if made is not None and await self.head_of(ref) is None:
             # The queue was deleted before the record was there.
             await self.control.records.remove(ref, revision=made.revision)
 
-    async def apply(self, record: QueueRecord) -> QueueRecord | None:
+    async def head_of(self, ref: QueueRef) -> Head | None:
+        """As `Heads.get`."""
+        async with self.at(ref) as store:
+            return await store.heads.get(ref)
+
+    async def apply(self, record: QueueRecord, heads: Heads) -> QueueRecord | None:
         """Bring the queue's head to the record's revision, which is raised if the head is past it.
+
+        Args:
+            heads: Those of the store at which the queue's place was entered.
 
         Returns:
             The record that was applied; None when there is none any more.
         """
         ref = record.queue.ref
-        heads = self.store_of(ref).heads
         present: QueueRecord | None = record
         while present is not None:
             rules = rules_of(present.queue.metadata)
@@ -83,7 +88,8 @@ class Planes:
 
     async def apply_change(self, changed: QueueRecord) -> bool:
         """Apply an unapplied record, and note that in it; whether there still is a record."""
-        applied = await self.apply(changed)
+        async with self.at(changed.queue.ref) as store:
+            applied = await self.apply(changed, store.heads)
         if applied is None:
             return False
         await self.control.records.applied(applied.queue.ref, revision=applied.revision)
@@ -96,20 +102,25 @@ class Planes:
             await self.apply_change(record)
         return len(left)
 
+    async def raise_subscribed(self, ref: QueueRef, until: datetime) -> None:
+        """As `Heads.raise_subscribed`."""
+        async with self.at(ref) as store:
+            await store.heads.raise_subscribed(ref, until)
+
     async def lower_subscribed(self, ref: QueueRef) -> None:
         """Let the head be subscribed to for as long as the longest subscription lives, not longer."""
-        heads = self.store_of(ref).heads
-        while (head := await heads.get(ref)) is not None:
-            longest = await self.control.subscriptions.longest(ref)
-            if await heads.lower_subscribed(ref, longest, turn=head.turn):
-                return
+        async with self.at(ref) as store:
+            while (head := await store.heads.get(ref)) is not None:
+                longest = await self.control.subscriptions.longest(ref)
+                if await store.heads.lower_subscribed(ref, longest, turn=head.turn):
+                    return
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
         """Remove subscriptions that are over, with the queues that are their own, in every pool."""
         if gone:
             waiting = await asyncio.gather(*map(self._waiting_for, gone))
             own = [ref for each in gone for ref in queues_of_subscription(each.id)]
-            for store in self.stores:
+            for store in self.pools.values():
                 await store.heads.drop_internal(own)
             await self.control.subscriptions.remove(gone)
             for each, count in zip(gone, waiting, strict=True):
@@ -119,7 +130,7 @@ class Planes:
     async def _waiting_for(self, subscription: Subscription) -> int:
         """How many deliveries are parked or held for it."""
         count = 0
-        for store in self.stores:
+        for store in self.pools.values():
             for ref in (parked_ref(subscription.id), held_ref(subscription.id)):
                 if await store.heads.get(ref) is not None:
                     count += await store.heads.count_internal(prefix=ref.name)

@@ -39,9 +39,8 @@ class Subscriptions:
     ) -> Subscription:
         """As `control.Subscriptions.create`; the queue is created when absent, unless `admit` refuses that."""
         ref = subscription.queue
-        heads = self._planes.store_of(ref).heads
         await self._planes.make_head(ref, now, admit)
-        await heads.raise_subscribed(ref, subscription.expires_at)
+        await self._planes.raise_subscribed(ref, subscription.expires_at)
         try:
             stored = await self._without_those_over(
                 lambda: self._subscriptions.create(subscription, renew=renew, now=now)
@@ -49,7 +48,7 @@ class Subscriptions:
         except (SubscriptionExists, SubscriptionLocked):
             await self._planes.lower_subscribed(ref)
             raise
-        await heads.raise_subscribed(ref, stored.expires_at)
+        await self._planes.raise_subscribed(ref, stored.expires_at)
         return stored
 
     async def update(
@@ -66,14 +65,13 @@ class Subscriptions:
             SubscriptionDoesNotExist: There is none, or it has expired.
             SubscriptionExists: The new subscriber has another subscription on the queue.
         """
-        heads = self._planes.store_of(ref).heads
         present = await self._subscriptions.get(ref, subscription_id, now=now)
         if present is not None:
-            await heads.raise_subscribed(ref, change(present).expires_at)
+            await self._planes.raise_subscribed(ref, change(present).expires_at)
         after = await self._without_those_over(
             lambda: self._subscriptions.update(ref, subscription_id, change, now=now)
         )
-        await heads.raise_subscribed(ref, after.expires_at)
+        await self._planes.raise_subscribed(ref, after.expires_at)
         if present is not None and after.expires_at < present.expires_at:
             await self._planes.lower_subscribed(ref)
         return after

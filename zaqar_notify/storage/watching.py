@@ -37,7 +37,7 @@ class Watched:
         """Wake every observer, and so many consumers that have no wake yet."""
         for watch in self.watches:
             if not watch.exclusive:
-                watch.nudge()
+                watch.wake()
         self.wake_consumers(consumers)
 
     def wake_consumers(self, count: int) -> None:
@@ -47,7 +47,7 @@ class Watched:
         """
         idle = [watch for watch in self.watches if watch.exclusive and not watch.is_woken]
         for watch in sorted(idle, key=lambda one: not one.is_waiting)[:count]:
-            watch.nudge()
+            watch.wake()
 
     def to_the_end_of_the_line(self, watch: QueueWatch) -> None:
         if watch in self.watches:
@@ -90,7 +90,7 @@ class Watches(ABC, Generic[W]):
         for watched in self._watched.values():
             watched.stop_timer()
             for watch in watched.watches:
-                watch.nudge()
+                watch.wake()
 
     def forget(self, watched: Watched) -> None:
         """Remove the entry of a queue that has no watch any more."""
@@ -145,7 +145,7 @@ class QueueWatch(Watch):
             timeout.cancel()
             self._waiter = None
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         self.is_woken = True
         self._stop_waiting()
 

@@ -252,5 +252,6 @@ async def _send(service: Service, ref: QueueRef, record: InternalMessage) -> Non
     """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
     internal, message = record
     owed = InternalPost([message], project=ref.project)
-    await service.storage.store_of(ref).messages.post(internal, owed, now=service.clock.now())
+    async with service.storage.at(ref) as store:
+        await store.messages.post(internal, owed, now=service.clock.now())
     service.doorbell.ring(service.partition_of(ref))

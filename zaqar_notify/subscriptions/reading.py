@@ -58,9 +58,10 @@ async def undelivered(
     """The deliveries to this subscription that were given up, oldest first."""
     limit = check_limit(limit, most=service.settings.max_messages_per_page, unit="deliveries")
     subscription = await get(service, ref, subscription_id)
-    page = await service.storage.store_of(ref).messages.page(
-        undelivered_ref(subscription.id), marker=marker, limit=limit, now=service.clock.now()
-    )
+    async with service.storage.at(ref) as store:
+        page = await store.messages.page(
+            undelivered_ref(subscription.id), marker=marker, limit=limit, now=service.clock.now()
+        )
     return [given_up for message in page.messages if (given_up := _given_up(message))]
 
 

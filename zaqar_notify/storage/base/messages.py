@@ -33,6 +33,10 @@ class Watch(ABC):
         """
 
     @abstractmethod
+    def wake(self) -> None:
+        """Let the wait that is under way, or else the next one, end as if messages had become visible."""
+
+    @abstractmethod
     def close(self) -> None:
         """Stop watching. Idempotent."""
 
