@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -38,9 +39,22 @@ def config(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print docs/settings.md instead.")
     ] = False,
+    zaqar_conf: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A zaqar.conf: print our settings for it instead, its secrets included, for a file.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Print the effective settings, each with its source; secrets are masked."""
-    if example:
+    if zaqar_conf:
+        # Imported late: no other command needs it.
+        from zaqar_notify.operations.zaqar import read_zaqar_conf, translated
+
+        print(translated(read_zaqar_conf(zaqar_conf)), end="")
+    elif example:
         print(example_file(), end="")
     elif markdown:
         print(markdown_page(), end="")

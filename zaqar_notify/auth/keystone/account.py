@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import JsonObject, undisclosed
 from zaqar_notify.settings import Settings, shown
+from zaqar_notify.settings.conf_file import is_true, read_conf, words_of
 
 SECTION = "keystone_authtoken"
 DEFAULT_DOMAIN = "Default"
@@ -65,14 +65,14 @@ def read_account(settings: Settings) -> Account:
     if not re.fullmatch(r"https?://[^/?#@\s]+[^?#@\s]*", url):
         raise StartRefused(f"ZAQAR_KEYSTONE_URL={shown(url)!r} must be like https://HOST:5000")
     base = _VERSION.sub("", url.rstrip("/"))
-    roles = settings.keystone_service_roles or _words(options.get("service_token_roles", ""))
+    roles = settings.keystone_service_roles or words_of(options.get("service_token_roles", ""))
     return Account(
         url=f"{base}/v3",
         public_url=options.get("www_authenticate_uri") or options.get("auth_uri") or base,
         login=_login_of_settings(settings) or _login_of_section(options),
         tls=_tls(settings, options),
         service_roles=frozenset(roles or DEFAULT_SERVICE_ROLES),
-        is_service_role_required=_is_true(options.get("service_token_roles_required", "true")),
+        is_service_role_required=is_true(options.get("service_token_roles_required", "true")),
     )
 
 
@@ -163,27 +163,15 @@ def _auth_url(options: Options) -> str:
 
 def _section_of(path: str) -> Options:
     """The options of the section, or of the one that it names as `auth_section`."""
-    # Only processes with such a file pay for the parser.
-    from oslo_config import cfg, iniparser
-
-    sections: dict[str, dict[str, list[str]]] = {}
-    try:
-        cfg.ConfigParser(path, sections).parse()
-    except (OSError, UnicodeDecodeError, iniparser.ParseError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no configuration file"
-        raise StartRefused(f"ZAQAR_KEYSTONE_CONF={path!r} can't be read: {reason}") from error
+    sections = read_conf(path, given_as="ZAQAR_KEYSTONE_CONF")
     if SECTION not in sections:
         raise StartRefused(f"ZAQAR_KEYSTONE_CONF={path!r} has no section [{SECTION}]")
-    own = _last_values(sections[SECTION])
-    return own | _last_values(sections.get(own.get("auth_section", ""), {}))
-
-
-def _last_values(section: Mapping[str, list[str]]) -> dict[str, str]:
-    return {name.replace("-", "_"): values[-1] for name, values in section.items()}
+    own = sections[SECTION]
+    return {**own, **sections.get(own.get("auth_section", ""), {})}
 
 
 def _tls(settings: Settings, options: Options) -> ssl.SSLContext | bool:
-    if _is_true(options.get("insecure", "false")):
+    if is_true(options.get("insecure", "false")):
         # The file's operator asks for it.
         return False
     ca_file = settings.keystone_ca_file or options.get("cafile") or None
@@ -199,11 +187,3 @@ def _tls(settings: Settings, options: Options) -> ssl.SSLContext | bool:
             f"ZAQAR_KEYSTONE_CA_FILE={ca_file or ''!r} or the files of ZAQAR_KEYSTONE_CONF can't be used: {error}"
         ) from error
     return context
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _is_true(text: Any) -> bool:
-    return str(text).strip().lower() in ("1", "true", "yes", "on")
