@@ -11,6 +11,7 @@ from tests.contract.steps import OUTBOX, bodies, claim, page, post, subscribe, s
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef, Token
 from zaqar_notify.storage.base import Claims, Heads, Messages
+from zaqar_notify.storage.catalogue import Catalogue, Entry
 from zaqar_notify.storage.control import QueueRecords, Subscriptions
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.pools import Pools
@@ -172,6 +173,30 @@ EVERY_METHOD: dict[str, Call] = {
     "control.pools.replace": lambda storage, queue, message_id: storage.control.pools.replace(
         b"{}", revision=0
     ),
+    "control.catalogue.get": lambda storage, queue, message_id: storage.control.catalogue.get(
+        queue
+    ),
+    "control.catalogue.place": lambda storage, queue, message_id: storage.control.catalogue.place(
+        queue, "pool", now=START
+    ),
+    "control.catalogue.move": lambda storage, queue, message_id: storage.control.catalogue.move(
+        queue, "pool", "other"
+    ),
+    "control.catalogue.doubt": lambda storage, queue, message_id: storage.control.catalogue.doubt(
+        queue, now=START
+    ),
+    "control.catalogue.doubted": lambda storage, queue, message_id: (
+        storage.control.catalogue.doubted(before=START, limit=1)
+    ),
+    "control.catalogue.believe": lambda storage, queue, message_id: (
+        storage.control.catalogue.believe(Entry(queue, "pool", START))
+    ),
+    "control.catalogue.remove": lambda storage, queue, message_id: storage.control.catalogue.remove(
+        Entry(queue, "pool", START)
+    ),
+    "control.catalogue.of_pool": lambda storage, queue, message_id: (
+        storage.control.catalogue.of_pool("pool", after=None, limit=1)
+    ),
     "control.tokens.note_use": lambda storage, queue, message_id: storage.control.tokens.note_use(
         "id", now=START, last=None
     ),
@@ -203,6 +228,7 @@ def test_every_method_is_asked() -> None:
         "control.shares": Shares,
         "control.quotas": QuotaRecords,
         "control.pools": Pools,
+        "control.catalogue": Catalogue,
     }
     methods = {
         f"{name}.{method}"

@@ -252,6 +252,20 @@ async def test_it_has_no_pools_and_takes_one(storage: Storage) -> None:
     assert await storage.control.pools.read() == Registered({"p": pool})
 
 
+async def test_it_has_an_identity_that_stays_and_an_empty_catalogue(
+    storage: Storage, uri: str
+) -> None:
+    identity = await storage.store.identity()
+
+    assert await storage.control.catalogue.get(QUEUE) is None
+    assert await storage.control.catalogue.place(QUEUE, "pool", now=START) == "pool"
+    await storage.close()
+    reopened = await open_storage(uri)
+    assert identity
+    assert await reopened.store.identity() == identity
+    await reopened.close()
+
+
 async def test_with_a_key_what_was_clear_stays_readable_and_new_messages_are_encrypted(
     uri: str, given: dict[str, str]
 ) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 from tests.mongodb.commands import Command
 from zaqar_notify.storage.mongodb.indexes import (
+    BY_DOUBT,
     BY_EXPIRY,
     BY_KEY,
+    BY_POOL,
     DROPPED,
     SHARD_KEYS,
     UNAPPLIED,
@@ -17,9 +19,10 @@ from zaqar_notify.storage.mongodb.storage import OF_QUEUES
 from zaqar_notify.storage.versions import MIGRATION
 
 OF_NO_DOCUMENTS = {"createIndexes", "listIndexes", "getMore", "killCursors", "collStats"}
-SWEPT_BY = {BY_EXPIRY, BY_KEY, DROPPED, UNAPPLIED, UNUSED}
+SWEPT_BY = {BY_DOUBT, BY_EXPIRY, BY_KEY, BY_POOL, DROPPED, UNAPPLIED, UNUSED}
 """The indexes by which the sweep looks for expired documents, on all shards: a few times a second at most,
-however many posts there are. It removes them by shard key. By `BY_KEY` the doctor and a change of keys look."""
+however many posts there are. It removes them by shard key. By `BY_KEY` the doctor and a change of keys look, by
+`BY_POOL` those who remove or empty a pool."""
 
 
 def goes_astray(command: Command) -> bool:

@@ -34,7 +34,18 @@ def database(uri: str) -> Iterator[Database[Documents]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["schema", "queues", "messages", "subscriptions", "duties", "tokens", "shares", "pools"]
+    "name",
+    [
+        "schema",
+        "queues",
+        "messages",
+        "subscriptions",
+        "duties",
+        "tokens",
+        "shares",
+        "pools",
+        "catalogue",
+    ],
 )
 async def test_collections_of_another_application_are_refused_and_left_alone(
     uri: str, database: Database[Documents], name: str

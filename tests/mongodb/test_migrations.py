@@ -33,9 +33,11 @@ async def made(uri: str) -> str:
 
 
 def mark(uri: str) -> Document:
+    """The document with the version, apart from the identity, which is random."""
     with pymongo.MongoClient[Document](uri) as client:
         stored = client.get_default_database().schema.find_one({"_id": MARK})
     assert stored is not None
+    assert stored.pop("identity")
     return stored
 
 

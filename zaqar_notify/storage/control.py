@@ -15,6 +15,7 @@ import msgspec
 
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.storage.catalogue import Catalogue
 from zaqar_notify.storage.pools import Pools
 from zaqar_notify.storage.quotas import QuotaRecords
 from zaqar_notify.storage.rekeying import Encrypted
@@ -228,6 +229,7 @@ class ControlStore(ABC):
     quotas: QuotaRecords
     shares: Shares
     pools: Pools
+    catalogue: Catalogue
     encrypted: Sequence[Encrypted]
     """Of the subscriptions and pools, those that are encrypted."""
 

@@ -76,6 +76,15 @@ class MessageStore(ABC):
         return 0
 
     @abstractmethod
+    async def identity(self) -> str:
+        """A text that no other store has: by it two URIs are known to name one store. It came with the store's
+        first preparation, and stays.
+
+        Raises:
+            StorageUnavailable: It gave no answer.
+        """
+
+    @abstractmethod
     async def ping(self) -> None:
         """Ask the store for an answer.
 

@@ -33,6 +33,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     tokens.py         the control store: tenant tokens
     shares.py         revocations of pre-signed URLs
     pools.py          the control store: pools and flavors
+    catalogue.py      the control store: which pool has a queue
     heads.py messages.py claims.py    the message store
     encrypted.py      what is encrypted, by its keys
     stats.py          counting messages
@@ -134,9 +135,20 @@ Collection `pools`: one document.
     content           JSON text: all pools and flavors (storage/pools.py)
     revision          raised by each change
 
+Collection `catalogue`: one document for each queue that was placed while pools were registered. Shard key `_id`.
+
+    _id               project, NUL, name
+    pool              its name
+    doubted_at        since when there may be no such queue
+
+    _id               get, place
+    pool, _id         the queues of a pool
+    doubted_at        (sparse) the sweep
+
 Collection `schema`: one document.
 
     version           of all this
+    identity          by which the database is known for the same under another URI
     migrating         while a process brings it to the next: {by, until}
 """
 

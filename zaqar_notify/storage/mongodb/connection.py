@@ -48,6 +48,7 @@ class Collections:
         self.quotas: Collection = self.database["quotas"]
         self.shares: Collection = self.database["shares"]
         self.pools: Collection = self.database["pools"]
+        self.catalogue: Collection = self.database["catalogue"]
         durable = ReadConcern("majority")
         self.durable_queues = self.queues.with_options(read_concern=durable)
         """For reads that must see no document that a fail-over could undo."""

@@ -6,6 +6,7 @@ from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.control import (
     ControlStore,
 )
+from zaqar_notify.storage.mongodb.catalogue import MongoCatalogue
 from zaqar_notify.storage.mongodb.connection import Collections
 from zaqar_notify.storage.mongodb.encrypted import EncryptedSubscriptions
 from zaqar_notify.storage.mongodb.failures import storage_errors
@@ -29,6 +30,7 @@ class MongoControl(ControlStore):
         self.quotas = MongoQuotaRecords(collections)
         self.shares = MongoShares(collections)
         self.pools = MongoPools(collections, keys)
+        self.catalogue = MongoCatalogue(collections)
         self.encrypted = (
             EncryptedSubscriptions(collections, keys),
             EncryptedPools(self.pools, keys),

@@ -25,6 +25,8 @@ UNUSED = "unused_since"
 UNAPPLIED = "unapplied"
 BY_DIGEST = "digest"
 BY_PROJECT = "project_id"
+BY_POOL = "pool_id"
+BY_DOUBT = "doubted_at"
 BY_ID = "_id_"
 
 COLLECTIONS = (
@@ -38,9 +40,16 @@ COLLECTIONS = (
     "quotas",
     "shares",
     "pools",
+    "catalogue",
 )
 
-SHARD_KEYS = {"records": "_id", "queues": "_id", "messages": "queue", "subscriptions": "queue"}
+SHARD_KEYS = {
+    "records": "_id",
+    "queues": "_id",
+    "messages": "queue",
+    "subscriptions": "queue",
+    "catalogue": "_id",
+}
 """By collection, for a sharded cluster; by range, since unique indexes begin with them."""
 
 
@@ -136,10 +145,15 @@ _TOKEN_INDEXES = [
     IndexModel([("project", ASCENDING), ("_id", ASCENDING)], name=BY_PROJECT),
     IndexModel([("expires_at", ASCENDING)], name=BY_EXPIRY),
 ]
+_CATALOGUE_INDEXES = [
+    IndexModel([("pool", ASCENDING), ("_id", ASCENDING)], name=BY_POOL),
+    IndexModel([("doubted_at", ASCENDING)], name=BY_DOUBT, sparse=True),
+]
 _INDEXES = {
     "records": _RECORD_INDEXES,
     "queues": _QUEUE_INDEXES,
     "messages": _MESSAGE_INDEXES,
     "subscriptions": _SUBSCRIPTION_INDEXES,
     "tokens": _TOKEN_INDEXES,
+    "catalogue": _CATALOGUE_INDEXES,
 }

@@ -27,6 +27,7 @@ from zaqar_notify.storage.mongodb.heads import MongoHeads
 from zaqar_notify.storage.mongodb.indexes import BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.mongodb.leasing import Leasing
 from zaqar_notify.storage.mongodb.messages import MongoMessages
+from zaqar_notify.storage.mongodb.migrations import MARK
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 from zaqar_notify.storage.mongodb.watches import MongoWatches
@@ -93,6 +94,11 @@ class MongoStore(MessageStore):
             StartRefused: It can't be used; the sentence gives the reason.
         """
         return cls(await Collections.open(uri, unreliable=unreliable, prepare=prepare), keys)
+
+    async def identity(self) -> str:
+        with storage_errors():
+            stored = await self.collections.schema.find_one({"_id": MARK})
+        return "" if stored is None else str(stored.get("identity", ""))
 
     async def ping(self) -> None:
         with storage_errors():

@@ -21,6 +21,7 @@ beside it says so); one connection of it writes, others read.
     subscriptions.py  the control store: subscriptions
     shares.py         the control store: revocations of pre-signed URLs
     pools.py          the control store: pools and flavors
+    catalogue.py      the control store: which pool has a queue
     tokens.py         the control store: tenant tokens
     quotas.py         the control store: projects' own quotas
     heads.py messages.py claims.py    the message store

@@ -7,6 +7,7 @@ from zaqar_notify.storage.control import (
     ControlStore,
 )
 from zaqar_notify.storage.pools import EncryptedPools
+from zaqar_notify.storage.sqlite.catalogue import SQLiteCatalogue
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.encrypted import EncryptedSubscriptions
 from zaqar_notify.storage.sqlite.failures import storage_errors
@@ -29,6 +30,7 @@ class SQLiteControl(ControlStore):
         self.quotas = SQLiteQuotaRecords(database)
         self.shares = SQLiteShares(database)
         self.pools = SQLitePools(database, keys)
+        self.catalogue = SQLiteCatalogue(database)
         self.encrypted = (
             EncryptedSubscriptions(database, keys),
             EncryptedPools(self.pools, keys),

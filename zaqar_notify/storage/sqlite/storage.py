@@ -97,6 +97,9 @@ class SQLiteStore(MessageStore):
             await database.close()
             raise StartRefused(str(error)) from error
 
+    async def identity(self) -> str:
+        return str(self.database.read_value("SELECT id FROM identity"))
+
     async def ping(self) -> None:
         self.database.read_one("SELECT serials FROM numbering")
 

@@ -11,6 +11,7 @@ Version 1 has no step: collections and indexes come as they are asked for.
     m0003_planes              records apart from the heads, which posts and claims read
     m0004_encryption          bodies and options may be encrypted; it changes nothing
     m0005_pools               queues may be on other pools; it changes nothing
+    m0006_identity            the database is known for the same under another URI
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from zaqar_notify.storage.mongodb.migrations import (
     m0003_planes,
     m0004_encryption,
     m0005_pools,
+    m0006_identity,
 )
 from zaqar_notify.storage.versions import log_migrated, refuse_later
 
@@ -57,6 +59,7 @@ STEPS: tuple[Step, ...] = (
     m0003_planes.migrate,
     m0004_encryption.migrate,
     m0005_pools.migrate,
+    m0006_identity.migrate,
 )
 """In their order: the first one makes version 1."""
 

@@ -17,6 +17,7 @@ was. How to add one: docs/add-a-driver.md.
     0010_shares.sql              queues whose pre-signed URLs were revoked
     0011_encryption.sql          which key encrypted a message, or a subscription
     0012_pools.sql               pools and flavors
+    0013_catalogue.sql           which pool has a queue; the identity of the store
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0010_shares.sql"),
     partial(_run_file, "0011_encryption.sql"),
     partial(_run_file, "0012_pools.sql"),
+    partial(_run_file, "0013_catalogue.sql"),
 )
 """In their order: the first one makes version 1."""
 
