@@ -43,6 +43,7 @@ from zaqar_notify.errors import (
     StorageUnavailable,
     SubscriptionExists,
     SubscriptionNotChanged,
+    TopicNameInvalid,
     ValidationFailed,
 )
 
@@ -53,6 +54,7 @@ RESPONSES: dict[type[NotifyError], tuple[HTTPStatus, str]] = {
     ParameterMissing: (HTTPStatus.BAD_REQUEST, "Missing parameter"),
     HeaderInvalid: (HTTPStatus.BAD_REQUEST, "Invalid header value"),
     QueueNameInvalid: (HTTPStatus.BAD_REQUEST, "Invalid queue identification"),
+    TopicNameInvalid: (HTTPStatus.BAD_REQUEST, "Invalid topic identification"),
     ProjectInvalid: (HTTPStatus.BAD_REQUEST, "Invalid queue identification"),
     UnsupportedPatchType: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "415 Unsupported Media Type"),
     ClaimNotHeld: (HTTPStatus.BAD_REQUEST, "Unable to delete"),

@@ -130,7 +130,7 @@ class Gate:
 
     def _check_rule(self, rule: str, call: Call) -> None:
         project = call.names.get("project_id", call.project)
-        target = Target(project, call.names.get("queue_name"))
+        target = Target(project, call.queue_name)
         if not self._policy.permits(call.caller, rule, target):
             raise RuleNotPermitted(rule, call.caller.roles)
         check_queue(call.caller, target.queue_name)

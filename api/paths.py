@@ -105,8 +105,8 @@ class Paths:
 def _pattern_of(word: str) -> str:
     if not word.startswith("{"):
         return re.escape(word)
-    # An empty queue name is refused as a name; other empty words match no path.
-    return "([^/]*)" if word == "{queue_name}" else "([^/]+)"
+    # An empty name of a queue is refused as a name; other empty words match no path.
+    return "([^/]*)" if word in ("{queue_name}", "{topic_name}") else "([^/]+)"
 
 
 def _fixed_words_first(resource: Resource) -> list[bool]:

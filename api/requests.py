@@ -20,7 +20,7 @@ from api.refusals import HeaderInvalid
 from api.turns import Turn
 from zaqar_notify.auth import Caller
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import TOPIC_MARK, QueueRef
 from zaqar_notify.waiting import Wait
 
 MAX_WARNINGS = 10
@@ -93,6 +93,13 @@ class Call:
                 self.fault = HeaderInvalid(
                     "Invalid header value", "Transfer-Encoding must be chunked, or absent"
                 )
+
+    @property
+    def queue_name(self) -> str | None:
+        """The stored name of the queue or topic that the path names; it may be no valid name."""
+        if (topic := self.names.get("topic_name")) is not None:
+            return TOPIC_MARK + topic
+        return self.names.get("queue_name")
 
     @property
     def href(self) -> str:

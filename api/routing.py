@@ -160,7 +160,7 @@ def _audit(call: Call, resource: Resource, exchange: Exchange, status: int) -> N
     note_request(
         getattr(call, "caller", None),
         rule=operation.rule if operation is not None else None,
-        queue=call.names.get("queue_name"),
+        queue=call.queue_name,
         method=call.method,
         path=call.path,
         status=int(status),

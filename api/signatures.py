@@ -46,7 +46,7 @@ class Signatures:
             prefix=request.prefix,
             now=self._clock.host_now(),
         )
-        queue = request.names.get("queue_name")
+        queue = request.queue_name
         if queue is None:  # Shares are of queues: a path that leads to none was not signed for.
             raise SignatureRefused
         if not _confirms(signed, request):

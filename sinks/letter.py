@@ -26,16 +26,16 @@ _WRITING = _COMPOSING.clone(max_line_length=78)
 
 _WORDS = re.compile(r"[A-Za-z0-9 '_-]*")
 
-# Zaqar's templates: {0} is the queue, {1} the project, {2} the link.
+# Zaqar's templates: {0} is the queue, {1} the project, {2} the link; {kind}: it may be a topic.
 _CONFIRMATIONS = {
     MessageType.SUBSCRIPTION_CONFIRMATION: (
         "Zaqar Notification - Subscription Confirmation",
-        "You have chosen to subscribe to the queue: {0}. This queue belongs to project: {1}. "
+        "You have chosen to subscribe to the {kind}: {0}. This {kind} belongs to project: {1}. "
         "To confirm this subscription, click or visit this link below: {2}",
     ),
     MessageType.UNSUBSCRIBE_CONFIRMATION: (
         "Zaqar Notification - Unsubscribe Confirmation",
-        "You have unsubscribed successfully to the queue: {0}. This queue belongs to project: {1}. "
+        "You have unsubscribed successfully to the {kind}: {0}. This {kind} belongs to project: {1}. "
         "To resubscribe this subscription, click or visit this link below: {2}",
     ),
 }
@@ -97,7 +97,7 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
     content["Auto-Submitted"] = "auto-generated"
     content["Zaqar-Message-Id"] = delivery.message_id
     content["Zaqar-Subscription-Id"] = subscription.id
-    content["Zaqar-Queue"] = subscription.queue.name
+    content["Zaqar-Queue"] = subscription.queue.public_name
     content.set_content(body, content_manager=raw_data_manager)
     # Bounces are the operator's.
     envelope = own or sender
@@ -122,7 +122,8 @@ def _confirmation(delivery: Delivery, page: str) -> tuple[str, str]:
         f"&Project={project}&Expires={facts.expires}&Url={facts.url}&Queue={facts.queue}"
     )
     subject, template = _CONFIRMATIONS[delivery.kind]
-    return subject, template.format(facts.queue, project, link)
+    kind = "topic" if delivery.subscription.queue.is_topic else "queue"
+    return subject, template.format(facts.queue, project, link, kind=kind)
 
 
 def _mailbox(text: str) -> Mailbox | None:

@@ -244,7 +244,7 @@ def _facts(delivery: Delivery, body: bytes) -> bytes:
         f"{signature}"
         f"Zaqar-Message-Id: {delivery.message_id}\r\n"
         f"Zaqar-Subscription-Id: {delivery.subscription.id}\r\n"
-        f"Zaqar-Queue: {delivery.subscription.queue.name}\r\n"
+        f"Zaqar-Queue: {delivery.subscription.queue.public_name}\r\n"
         f"Zaqar-Attempt: {delivery.attempt}\r\n"
         f"Zaqar-Hops: {delivery.hops + 1}\r\n"
         "\r\n"

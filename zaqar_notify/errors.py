@@ -3,7 +3,7 @@
 NotifyError
 ├── ValidationFailed            a value breaks a rule                      400
 │   ├── BodyInvalid             not JSON, wrong type, missing field        400
-│   ├── QueueNameInvalid                                                   400
+│   ├── QueueNameInvalid, TopicNameInvalid                                 400
 │   ├── ProjectInvalid          its name is too long                       400
 │   └── ClaimNotHeld            delete with a dead or foreign claim        400
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
@@ -49,6 +49,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+from zaqar_notify.models import TOPIC_MARK
+
 
 class NotifyError(Exception):
     """An expected failure; its text is a sentence for the caller.
@@ -69,12 +71,28 @@ class BodyInvalid(ValidationFailed):
     """The request body is not JSON, or a field is missing or of the wrong type."""
 
 
+def called(queue: str) -> str:
+    """A queue or a topic as sentences name it, by its stored name."""
+    if queue.startswith(TOPIC_MARK):
+        return f"topic {queue.removeprefix(TOPIC_MARK)!r}"
+    return f"queue {queue!r}"
+
+
+def _beginning(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
 QUEUE_NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ - and ., but neither . nor .."
 
 
 class QueueNameInvalid(ValidationFailed):
     def __init__(self, name: str) -> None:
         super().__init__(f"Queue name {name[:80]!r} is not valid: {QUEUE_NAME_RULE}")
+
+
+class TopicNameInvalid(ValidationFailed):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Topic name {name[:80]!r} is not valid: {QUEUE_NAME_RULE}")
 
 
 class ProjectInvalid(ValidationFailed):
@@ -161,25 +179,25 @@ class DoesNotExist(NotifyError):
 
 class QueueDoesNotExist(DoesNotExist):
     def __init__(self, name: str) -> None:
-        super().__init__(f"Queue {name!r} does not exist")
+        super().__init__(f"{_beginning(called(name))} does not exist")
 
 
 class MessageDoesNotExist(DoesNotExist):
     def __init__(self, queue: str, *message_ids: str) -> None:
         named = ", ".join(message_id[:80] for message_id in message_ids)
-        super().__init__(f"Message {named} does not exist on queue {queue!r}")
+        super().__init__(f"Message {named} does not exist on {called(queue)}")
 
 
 class ClaimDoesNotExist(DoesNotExist):
     def __init__(self, queue: str, claim_id: str) -> None:
         super().__init__(
-            f"Claim {claim_id[:80]!r} does not exist on queue {queue!r}, or has expired"
+            f"Claim {claim_id[:80]!r} does not exist on {called(queue)}, or has expired"
         )
 
 
 class SubscriptionDoesNotExist(DoesNotExist):
     def __init__(self, queue: str, subscription_id: str) -> None:
-        super().__init__(f"Subscription {subscription_id[:80]!r} does not exist on queue {queue!r}")
+        super().__init__(f"Subscription {subscription_id[:80]!r} does not exist on {called(queue)}")
 
 
 class WebhooksNotSigned(DoesNotExist):
@@ -205,7 +223,9 @@ class MetadataConflict(Conflict):
 
 class SubscriptionExists(Conflict):
     def __init__(self, queue: str, subscriber: str) -> None:
-        super().__init__(f"Queue {queue!r} has a subscription for {subscriber[:200]!r} already")
+        super().__init__(
+            f"{_beginning(called(queue))} has a subscription for {subscriber[:200]!r} already"
+        )
 
 
 class IdempotencyKeyReused(Conflict):

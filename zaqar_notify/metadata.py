@@ -46,6 +46,7 @@ _RULE_KEYS = (
     MAX_CLAIM_COUNT,
 )
 _SHOWN_KEYS = (*_RULE_KEYS, ENCRYPT)
+_SHOWN_KEYS_OF_TOPICS = (MAX_POST_SIZE, DEFAULT_TTL, DEFAULT_DELAY)
 
 
 class MessageRules(msgspec.Struct, frozen=True):
@@ -80,19 +81,25 @@ def checked(metadata: JsonObject, settings: Settings) -> JsonObject:
     return metadata
 
 
-def shown(metadata: JsonObject, settings: Settings) -> JsonObject:
+def shown(metadata: JsonObject, settings: Settings, *, of_topic: bool = False) -> JsonObject:
     """The metadata as clients see it: reserved keys without a value, or a falsy one, filled in."""
-    defaults: JsonObject = dict.fromkeys(_SHOWN_KEYS)
-    defaults[MAX_POST_SIZE] = settings.max_messages_post_size
-    defaults[DEFAULT_TTL] = settings.default_message_ttl
-    defaults[DEFAULT_DELAY] = settings.default_message_delay
-    defaults[ENCRYPT] = False
-    filled = {key: default for key, default in defaults.items() if not metadata.get(key)}
+    defaults: JsonObject = {
+        MAX_POST_SIZE: settings.max_messages_post_size,
+        DEFAULT_TTL: settings.default_message_ttl,
+        DEFAULT_DELAY: settings.default_message_delay,
+        ENCRYPT: False,
+    }
+    keys = _shown_keys(of_topic=of_topic)
+    filled = {key: defaults.get(key) for key in keys if not metadata.get(key)}
     return metadata | filled
 
 
 def patched(
-    metadata: JsonObject, operations: Sequence[PatchStep], settings: Settings
+    metadata: JsonObject,
+    operations: Sequence[PatchStep],
+    settings: Settings,
+    *,
+    of_topic: bool = False,
 ) -> JsonObject:
     """The metadata after the operations, applied in turn; the given one is left as it was.
 
@@ -102,7 +109,7 @@ def patched(
     """
     result = dict(metadata)
     for operation in operations:
-        _apply(operation, result)
+        _apply(operation, result, _shown_keys(of_topic=of_topic))
     try:
         checked(result, settings)
     except ValidationFailed as error:
@@ -161,7 +168,7 @@ def warn_of_combinations(
             f"metadata: {DEFAULT_DELAY} {rules.default_delay} is not less than {DEFAULT_TTL} "
             f"{rules.default_ttl}: a message posted with neither ttl nor delay expires before it is due"
         )
-    if dead_letter(ref, metadata) is not None:
+    if ref.is_topic or dead_letter(ref, metadata) is not None:
         return
     given = [key for key in _DEAD_LETTER_KEYS if metadata.get(key) is not None]
     lacking = [key for key in _DEAD_LETTER_KEYS[:2] if metadata.get(key) is None]
@@ -170,9 +177,13 @@ def warn_of_combinations(
         warn(f"metadata: {key} has no effect {reason}")
 
 
-def _apply(operation: PatchStep, metadata: JsonObject) -> None:
+def _shown_keys(*, of_topic: bool) -> Sequence[str]:
+    return _SHOWN_KEYS_OF_TOPICS if of_topic else _SHOWN_KEYS
+
+
+def _apply(operation: PatchStep, metadata: JsonObject, always_there: Sequence[str]) -> None:
     key = operation.key
-    if operation.op != "add" and key not in metadata and key not in _SHOWN_KEYS:
+    if operation.op != "add" and key not in metadata and key not in always_there:
         raise MetadataConflict(key)
     if operation.op == "remove":
         metadata.pop(key, None)
@@ -233,3 +244,4 @@ _CHECKS: dict[str, _Check] = {
 }
 KNOWN_KEYS = (*_CHECKS, "_flavor")
 """The reserved keys that there are. A flavor is kept, for a release that has them."""
+KNOWN_KEYS_OF_TOPICS = (*_SHOWN_KEYS_OF_TOPICS, ENCRYPT, POLICY_KEY)

@@ -24,11 +24,24 @@ def undisclosed(value: object) -> str:
     return f"<{type(value).__name__}>"
 
 
+TOPIC_MARK = "~"
+"""Begins the stored name of a topic. No queue's name has it, and it sorts behind all characters that these have."""
+
+
 class QueueRef(msgspec.Struct, frozen=True, order=True):
-    """Which queue: names are unique within a project."""
+    """Which queue: names are unique within a project. A topic is a queue whose name begins with `TOPIC_MARK`."""
 
     project: str
     name: str
+
+    @property
+    def is_topic(self) -> bool:
+        return self.name.startswith(TOPIC_MARK)
+
+    @property
+    def public_name(self) -> str:
+        """The name that clients and subscribers know."""
+        return self.name.removeprefix(TOPIC_MARK)
 
 
 class Queue(msgspec.Struct, frozen=True):

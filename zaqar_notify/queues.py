@@ -9,7 +9,7 @@ from functools import partial
 
 from zaqar_notify.errors import QueueDoesNotExist, ValidationFailed
 from zaqar_notify.metadata import PatchStep, checked, patched, shown
-from zaqar_notify.models import JsonObject, Queue, QueueRef, QueueStats
+from zaqar_notify.models import TOPIC_MARK, JsonObject, Queue, QueueRef, QueueStats
 from zaqar_notify.rules.limits import check_limit
 from zaqar_notify.rules.signing import sign_url
 from zaqar_notify.rules.unread import RESERVED
@@ -47,7 +47,7 @@ async def metadata(service: Service, ref: QueueRef) -> JsonObject | None:
 
 async def show(service: Service, ref: QueueRef) -> JsonObject:
     """The metadata, reserved keys filled in; of a queue never created, just those."""
-    return shown(await metadata(service, ref) or {}, service.settings)
+    return shown(await metadata(service, ref) or {}, service.settings, of_topic=ref.is_topic)
 
 
 async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]) -> JsonObject:
@@ -58,7 +58,7 @@ async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]
     """
     settings = service.settings
     return await service.storage.queues.update(
-        ref, lambda stored: patched(stored, operations, settings)
+        ref, lambda stored: patched(stored, operations, settings, of_topic=ref.is_topic)
     )
 
 
@@ -106,12 +106,11 @@ async def list_queues(
     Args:
         metadata_equals: Top-level keys, each with a value or with a list of values to choose from.
     """
-    limit = check_limit(limit, most=service.settings.max_queues_per_page, unit="queues")
     store = service.storage.queues
     queues = await store.list(
         project,
         marker=marker,
-        limit=limit,
+        limit=_page_limit(service, limit),
         name_contains=name_contains,
         metadata_equals=metadata_equals,
     )
@@ -121,6 +120,33 @@ async def list_queues(
             project, name_contains=name_contains, metadata_equals=metadata_equals
         )
     return QueueList(queues, count)
+
+
+async def list_topics(
+    service: Service,
+    project: str,
+    *,
+    marker: str | None,
+    limit: int | None,
+    name_contains: str,
+    metadata_equals: JsonObject,
+) -> list[Queue]:
+    """Topics by name, after `marker`; as `list_queues`."""
+    limit = _page_limit(service, limit)
+    if TOPIC_MARK in name_contains:  # It is in no public name.
+        return []
+    return await service.storage.queues.list(
+        project,
+        marker=TOPIC_MARK + (marker or ""),
+        limit=limit,
+        name_contains=name_contains,
+        metadata_equals=metadata_equals,
+        topics=True,
+    )
+
+
+def _page_limit(service: Service, limit: int | None) -> int:
+    return check_limit(limit, most=service.settings.max_queues_per_page, unit="queues")
 
 
 async def stats(service: Service, ref: QueueRef) -> QueueStats:

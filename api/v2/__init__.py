@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.resources import Resource
-from api.v2 import discovery, messages, queues, quotas, subscriptions, tokens
+from api.v2 import discovery, messages, queues, quotas, subscriptions, tokens, topics
 from api.zaqar import claims, health
 from api.zaqar.admission import admit
 
@@ -17,6 +17,7 @@ RESOURCES: tuple[Resource, ...] = (
     *messages.RESOURCES,
     *claims.resources(PREFIX),
     *subscriptions.RESOURCES,
+    *topics.RESOURCES,
     *tokens.RESOURCES,
     *quotas.RESOURCES,
     health.ping_resource(PREFIX),

@@ -24,4 +24,19 @@ ALL_ENTRIES = ENTRIES | {
     "subscription_patch": entry(_ONE_SUBSCRIPTION, _SUBSCRIPTION, "PATCH", posts=True),
 }
 
+_TOPIC = {"topic_name": "topic_name"}
+_TOPICS_PAGE = {"marker": "marker", "limit": "topic_limit", "detailed": "detailed"}
+
+ALL_ENTRIES |= {
+    "topics": entry("/topics{?marker,limit,detailed}", _TOPICS_PAGE, "GET"),
+    "topic": entry("/topics/{topic_name}", _TOPIC, "GET", "PUT", "DELETE", "PATCH"),
+    "topic_stats": entry("/topics/{topic_name}/stats", _TOPIC, "GET"),
+    "topic_purge": entry("/topics/{topic_name}/purge", _TOPIC, "POST", posts=True),
+    "topic_share": entry("/topics/{topic_name}/share", _TOPIC, "POST", posts=True),
+    "topic_messages_post": entry("/topics/{topic_name}/messages", _TOPIC, "POST", posts=True),
+    "topic_subscriptions_post": entry(
+        "/topics/{topic_name}/subscriptions", _TOPIC, "POST", posts=True
+    ),
+}
+
 RESOURCES = resources("/v2", ALL_ENTRIES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 
 from api.answers import NO_CONTENT, Answer, document
@@ -32,7 +32,7 @@ MAX_FILTERS = 20
 MAX_SMALL_BODY = 65536
 """Bytes of a purge or share; a few words fit many times over."""
 
-_LIST_PARAMETERS = frozenset(("marker", "limit", "detailed", "name", "with_count"))
+LIST_PARAMETERS = frozenset(("marker", "limit", "detailed", "name", "with_count"))
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 
@@ -51,10 +51,10 @@ async def patch(service: Service, call: Call) -> Answer:
             check_queue(call.caller, each.value)
     metadata = await queues.patch(service, call.ref, operations)
     common.warn_of_unread(
-        {each.key: each.value for each in operations if each.op != "remove"}, call.warn
+        call, {each.key: each.value for each in operations if each.op != "remove"}
     )
     warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
-    return document(shown(metadata, service.settings))
+    return document(shown(metadata, service.settings, of_topic=call.ref.is_topic))
 
 
 async def list_queues(service: Service, call: Call) -> Answer:
@@ -65,7 +65,7 @@ async def list_queues(service: Service, call: Call) -> Answer:
         query,
         metadata_of=partial(shown, settings=service.settings),
         name_contains=query.text("name") or "",
-        metadata_equals=_filters(query.sent),
+        metadata_equals=metadata_filters(query.sent, LIST_PARAMETERS),
         with_count=query.boolean("with_count"),
     )
     return document(page)
@@ -84,6 +84,7 @@ async def share(service: Service, call: Call) -> Answer:
     asked = read_share(
         body,
         queue_href=queue_href(call),
+        of_topic=call.ref.is_topic,
         now=service.clock.host_now(),
         max_seconds=service.settings.signed_url_max_seconds,
     )
@@ -106,11 +107,11 @@ async def revoke_shares(service: Service, call: Call) -> Answer:
     return NO_CONTENT
 
 
-def _filters(sent: Iterable[tuple[str, str]]) -> JsonObject:
+def metadata_filters(sent: Iterable[tuple[str, str]], known: Container[str]) -> JsonObject:
     """Filters by metadata: the unknown parameters. Several values of one are alternatives."""
     filters: dict[str, list[object]] = {}
     for name, text in sent:
-        if name not in _LIST_PARAMETERS:
+        if name not in known:
             filters.setdefault(name, []).extend(_value(part) for part in text.split(","))
     if sum(map(len, filters.values())) > MAX_FILTERS:
         raise ValidationFailed(f"A list takes at most {MAX_FILTERS} metadata filters")
@@ -123,6 +124,11 @@ def _value(text: str) -> object:
         return int(text)
     return text
 
+
+LIST_QUERY = (
+    *common.PAGE,
+    Parameter("name", "Only those with this text in their name.", str, "dem"),
+)
 
 RESOURCES = (
     Resource(
@@ -146,8 +152,7 @@ RESOURCES = (
                 "top-level key with that value. Several must all match; several values of one are "
                 "alternatives.",
                 query=(
-                    *common.PAGE,
-                    Parameter("name", "Only queues with this text in their name.", str, "dem"),
+                    *LIST_QUERY,
                     Parameter(
                         "with_count",
                         "Say how many queues the filters let through in all.",

@@ -53,6 +53,13 @@ class QueuePage(Exact):
     count: Count | UnsetType = UNSET
 
 
+class TopicPage(Exact):
+    """Topics by name, and where the page after them is."""
+
+    topics: list[Queue]
+    links: list[Link]
+
+
 class Purge(Struct):
     """The contents of a queue that are to be removed."""
 

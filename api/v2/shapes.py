@@ -13,7 +13,7 @@ from zaqar_notify.subscriptions import GivenUp
 def subscription(subscription: Subscription, clock: Clock) -> JsonObject:
     return {
         "id": subscription.id,
-        "source": subscription.queue.name,
+        "source": subscription.queue.public_name,
         "subscriber": subscription.subscriber,
         "ttl": subscription.ttl,
         "age": age(subscription.created_at, clock.now()),

@@ -13,6 +13,7 @@ from zaqar_notify.rules.jsontext import read_json
 from zaqar_notify.rules.signing import read_instant
 
 _PATHS = ("messages", "claims", "subscriptions")
+_PATHS_OF_TOPICS = ("messages", "subscriptions")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _FIELDS = ("paths", "methods", "expires")
 _LIFE = timedelta(days=1)
@@ -26,7 +27,9 @@ class Share(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
-def read_share(body: bytes, *, queue_href: str, now: datetime, max_seconds: int = 0) -> Share:
+def read_share(
+    body: bytes, *, queue_href: str, of_topic: bool = False, now: datetime, max_seconds: int = 0
+) -> Share:
     """Read `{"paths"?, "methods"?, "expires"?}`.
 
     Null and empty take the default: the path of messages, GET, and a day from now, or `max_seconds` if that is
@@ -46,7 +49,8 @@ def read_share(body: bytes, *, queue_href: str, now: datetime, max_seconds: int 
         raise ValidationFailed(
             f"Unknown field {unknown[0][:80]!r}: a share has only paths, methods and expires"
         )
-    names = _chosen(document, "paths", among=_PATHS, default="messages")
+    paths = _PATHS_OF_TOPICS if of_topic else _PATHS
+    names = _chosen(document, "paths", among=paths, default="messages")
     return Share(
         [f"{queue_href}/{name}" for name in names],
         _chosen(document, "methods", among=_METHODS, default="GET"),

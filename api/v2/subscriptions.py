@@ -14,7 +14,7 @@ from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.v2 import schemas
 from api.v2.shapes import given_up, subscription
 from api.zaqar.examples import MESSAGE_ID, SUBSCRIPTION_ID
-from api.zaqar.links import next_links, queue_href
+from api.zaqar.links import next_links, queue_href, queue_path
 from api.zaqar.query import Query
 from api.zaqar.schemas import Limit, Link
 from zaqar_notify import subscriptions
@@ -147,8 +147,7 @@ async def list_undelivered(service: Service, call: Call) -> Answer:
 
 def confirmation_path(subscription: Subscription) -> str:
     """The path that confirms a subscription, below the public URL."""
-    queue = subscription.queue.name
-    return f"/v2/queues/{queue}/subscriptions/{subscription.id}/confirm"
+    return f"/v2{queue_path(subscription.queue)}/subscriptions/{subscription.id}/confirm"
 
 
 def _check_subscriber(call: Call, asked: JsonObject) -> None:

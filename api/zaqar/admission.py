@@ -6,7 +6,7 @@ from api.headers import admits_json, canonical_uuid, free_client_id, without_pro
 from api.refusals import HeaderInvalid, NotAcceptable
 from api.requests import Call
 from zaqar_notify.auth import is_operator
-from zaqar_notify.rules.names import queue_ref
+from zaqar_notify.rules.names import queue_ref, topic_ref
 from zaqar_notify.settings import Settings
 
 _FORM = b"application/x-www-form-urlencoded"
@@ -19,6 +19,7 @@ def admit(call: Call, settings: Settings) -> None:
         NotAcceptable: The client accepts no JSON.
         HeaderInvalid: A header is missing or malformed.
         QueueNameInvalid: No queue can have the name in the path.
+        TopicNameInvalid: No topic can.
     """
     check_formats(call)
     client_id = call.headers.get(b"client-id")
@@ -55,8 +56,10 @@ def read_client_id(value: bytes, settings: Settings) -> str:
 
 
 def set_project(call: Call, project: str) -> None:
-    """Set the project of the request, and the queue that its path names."""
+    """Set the project of the request, and the queue or the topic that its path names."""
     call.project = project
-    name = call.names.get("queue_name")
-    if name is not None:
+    names = call.names
+    if (name := names.get("queue_name")) is not None:
         call.ref = queue_ref(project, name)
+    elif (name := names.get("topic_name")) is not None:
+        call.ref = topic_ref(project, name)

@@ -30,6 +30,7 @@ DOCUMENTED = Documented(
     ),
     names={
         "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
+        "topic_name": Parameter("topic_name", QUEUE_NAME_RULE, str, "demo"),
         "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
         "token_id": Parameter(
             "token_id", "The token's id.", str, "0661794c5e3a40b6c1f2a93d5e7b8c90"

@@ -7,13 +7,20 @@ from urllib.parse import quote
 
 from api.requests import Call
 from api.zaqar.query import FALSE, TRUE
+from zaqar_notify.models import QueueRef
 
 _BOOLEANS = frozenset(("detailed", "with_count", "echo", "include_claimed", "include_delayed"))
 
 
 def queue_href(call: Call) -> str:
-    """A link to the queue that the request's path names."""
-    return f"{call.prefix}{call.wire}/queues/{call.ref.name}"
+    """A link to the queue or the topic that the request's path names."""
+    return f"{call.prefix}{call.wire}{queue_path(call.ref)}"
+
+
+def queue_path(ref: QueueRef) -> str:
+    """The path of a queue or a topic, below the prefix of a version."""
+    kind = "topics" if ref.is_topic else "queues"
+    return f"/{kind}/{ref.public_name}"
 
 
 def next_links(path: str, sent: Iterable[tuple[str, str]], marker: str | None) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
+from typing import Literal
 
 import orjson
 
@@ -13,15 +14,20 @@ from api.resources import Body, Handler, Operation, Parameter, Reply, Resource
 from api.zaqar import schemas
 from api.zaqar.bodies import read_metadata
 from api.zaqar.examples import MESSAGE_ID
-from api.zaqar.links import next_links, queue_href
+from api.zaqar.links import next_links, queue_href, queue_path
 from api.zaqar.query import Query
 from api.zaqar.shapes import age, instant, message_href
 from zaqar_notify import queues
 from zaqar_notify.auth.confinement import check_all_queues, check_queue
 from zaqar_notify.errors import NotifyError
-from zaqar_notify.metadata import DEAD_LETTER_QUEUE, KNOWN_KEYS, warn_of_combinations
-from zaqar_notify.models import JsonObject, OldestNewest
-from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
+from zaqar_notify.metadata import (
+    DEAD_LETTER_QUEUE,
+    KNOWN_KEYS,
+    KNOWN_KEYS_OF_TOPICS,
+    warn_of_combinations,
+)
+from zaqar_notify.models import JsonObject, OldestNewest, Queue
+from zaqar_notify.rules.unread import warn_of_keys, warn_of_policy
 from zaqar_notify.service import Service
 
 
@@ -30,7 +36,7 @@ async def create(service: Service, call: Call) -> Answer:
     metadata = read_metadata(body)
     check_queue(call.caller, metadata.get(DEAD_LETTER_QUEUE))
     created = await queues.create(service, call.ref, metadata)
-    warn_of_unread(metadata, call.warn)
+    warn_of_unread(call, metadata)
     warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)
     return at(HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT, call.href)
 
@@ -66,17 +72,30 @@ async def page(
         metadata_equals=metadata_equals or {},
         with_count=with_count,
     )
-    listed: list[JsonObject] = []
-    for queue in found.queues:
-        name = queue.ref.name
-        item: JsonObject = {"name": name, "href": f"{call.prefix}{call.wire}/queues/{name}"}
-        if detailed:
-            item["metadata"] = metadata_of(queue.metadata)
-        listed.append(item)
-    marker = listed[-1]["name"] if listed else None
-    links = orjson.Fragment(next_links(call.href, query.sent, marker))
-    page: JsonObject = {"queues": listed, "links": links}
+    page = listed(
+        call, query, "queues", found.queues, metadata_of=metadata_of if detailed else None
+    )
     return page if found.count is None else page | {"count": found.count}
+
+
+def listed(
+    call: Call,
+    query: Query,
+    kind: Literal["queues", "topics"],
+    found: Sequence[Queue],
+    *,
+    metadata_of: Callable[[JsonObject], JsonObject] | None,
+) -> JsonObject:
+    """`{"queues": […], "links": […]}`, or the same with `topics`; without `metadata_of` they have no metadata."""
+    items: list[JsonObject] = []
+    for each in found:
+        ref = each.ref
+        item = {"name": ref.public_name, "href": f"{call.prefix}{call.wire}{queue_path(ref)}"}
+        items.append(
+            item if metadata_of is None else item | {"metadata": metadata_of(each.metadata)}
+        )
+    marker = items[-1]["name"] if items else None
+    return {kind: items, "links": orjson.Fragment(next_links(call.href, query.sent, marker))}
 
 
 async def stats(service: Service, call: Call) -> Answer:
@@ -96,9 +115,10 @@ async def stats(service: Service, call: Call) -> Answer:
     return document({"messages": messages})
 
 
-def warn_of_unread(metadata: JsonObject, warn: Warn) -> None:
-    warn_of_keys(metadata, KNOWN_KEYS, where="metadata:", warn=warn)
-    warn_of_policy(metadata, warn=warn)
+def warn_of_unread(call: Call, metadata: JsonObject) -> None:
+    known = KNOWN_KEYS_OF_TOPICS if call.ref.is_topic else KNOWN_KEYS
+    warn_of_keys(metadata, known, where="metadata:", warn=call.warn)
+    warn_of_policy(metadata, warn=call.warn)
 
 
 METADATA = schemas.Metadata(

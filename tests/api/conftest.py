@@ -134,10 +134,12 @@ class Api:
         assert reply.status == 201, reply
         return [str(href).rpartition("/")[2] for href in reply.json["resources"]]
 
-    async def subscribe(self, queue: str, subscriber: str, **fields: object) -> str:
-        """Subscribe to a queue; the subscription's id."""
+    async def subscribe(
+        self, queue: str, subscriber: str, *, kind: Any = "queues", **fields: object
+    ) -> str:
+        """Subscribe to a queue, or to one of `topics`; the subscription's id."""
         document = {"subscriber": subscriber, **fields}
-        reply = await self.post(f"/v2/queues/{queue}/subscriptions", document)
+        reply = await self.post(f"/v2/{kind}/{queue}/subscriptions", document)
         assert reply.status == 201, reply
         return str(reply.json["subscription_id"])
 

@@ -54,6 +54,10 @@ async def test_the_home_document_names_what_accepts_a_post() -> None:
         "rel/patch_claim",
         "rel/subscriptions_post",
         "rel/subscription_patch",
+        "rel/topic_share",
+        "rel/topic_purge",
+        "rel/topic_messages_post",
+        "rel/topic_subscriptions_post",
     }
 
 

@@ -96,7 +96,7 @@ SCHEMA = {
 }
 
 
-NEEDS_IDS = re.compile(r"/v[\d.]+/queues/\{queue_name\}/messages")
+NEEDS_IDS = re.compile(r"/v[\d.]+/(queues|topics)/\{(queue|topic)_name\}/messages")
 """The path whose DELETE needs `ids` or `pop`: a page can't begin with either."""
 
 
@@ -202,7 +202,7 @@ async def test_what_the_page_shows_works_as_it_stands(start_api: StartApi) -> No
 
         reply = await api.call(
             method,
-            path.format(queue_name="demo"),
+            path.format(queue_name="demo", topic_name="demo"),
             content["example"],
             headers={"Content-Type": content_type},
         )
@@ -228,13 +228,17 @@ async def test_the_examples_of_bodies_are_accepted(
         admin_mode=True, versions=VERSIONS, signed_url_secrets="secret", clock=SystemClock()
     )
     await api.put("/v2/queues/demo")
+    await api.put("/v2/topics/demo")
     message = await api.post_bodies("demo", 1)
     claim = await api.post("/v2/queues/demo/claims", {"ttl": 100})
     values = {
         "queue_name": "demo",
+        "topic_name": "demo",
         "message_id": message[0],
         "claim_id": claim.headers["Location"].rpartition("/")[2],
-        "subscription_id": await api.subscribe("demo", "http://example.org/"),
+        "subscription_id": await api.subscribe(
+            "demo", "http://example.org/", kind="topics" if "/topics/" in path else "queues"
+        ),
         "project_id": "demo",
     }
 

@@ -44,6 +44,7 @@ ABSENT = {
     "claim_id": "5123f4a0b1c2d3e4f5a6b7c8",
     "subscription_id": "4123f4a0b1c2d3e4f5a6b7c8",
     "queue_name": "absent",
+    "topic_name": "absent",
     "token_id": "3123f4a0b1c2d3e4f5a6b7c8",
     "pool_name": "absent",
     "flavor_name": "absent",
@@ -124,7 +125,7 @@ async def place(start_api: StartApi) -> Place:
 
 
 async def furnished(api: Api, owner: Headers) -> Place:
-    """The API, when the owner of the project has one thing of each sort."""
+    """The API, when the owner of the project has one thing of each sort; a topic has the queue's name."""
     queue = "/v2/queues/q"
     await api.put(queue, {"_default_message_ttl": 600}, headers=owner)
     posted = await api.post(
@@ -134,10 +135,15 @@ async def furnished(api: Api, owner: Headers) -> Place:
     subscribed = await api.post(
         f"{queue}/subscriptions", {"subscriber": "https://example.org/other"}, headers=owner
     )
+    await api.put("/v2/topics/q", {"_default_message_ttl": 600}, headers=owner)
+    await api.post(
+        "/v2/topics/q/subscriptions", {"subscriber": "https://example.org/topic"}, headers=owner
+    )
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
     names = {
         "project_id": PROJECT,
         "queue_name": "q",
+        "topic_name": "q",
         "message_id": posted.json["resources"][1].rpartition("/")[2],
         "claim_id": claimed.json["messages"][0]["href"].partition("claim_id=")[2],
         "subscription_id": subscribed.json["subscription_id"],
@@ -334,7 +340,9 @@ async def test_a_token_for_other_queues_opens_this_one_on_no_route(
     place: Place, tmp_path: Path, scope: str
 ) -> None:
     confined = token(await make_token(place.api, scope=scope, queue="other*"))
-    of_queue = [each for each in place.routes if "{queue_name}" in each.template]
+    of_queue = [
+        each for each in place.routes if re.search(r"\{(queue|topic)_name\}", each.template)
+    ]
     before = place.stored(tmp_path)
 
     replies = {each: await place.call(each, confined) for each in place.routes}

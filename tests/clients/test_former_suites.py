@@ -1,17 +1,20 @@
-"""Zaqar's own functional tests of the versions before 2, from the last releases that have them."""
+"""Zaqar's own tests: those of the versions before 2, from the last releases that have them, and those of topics."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.clients.conftest import single_process
 from tests.clients.former import python_with
+from tests.service import Service
 
 SCRIPT = Path(__file__).with_name("former_suite.py")
+TOPICS = Path(__file__).with_name("topic_suite.py")
 IMPORTED = ("pymongo", "redis", "ddt", "testtools", "fixtures", "jsonschema", "requests")
 
 ASKS_FOR_405 = "test_check_queue_exists"
@@ -35,15 +38,31 @@ def test_zaqar_s_own_tests_pass(
     ]
 
     with single_process(tmp_path) as url:
-        done = subprocess.run(
-            [python, "-W", "ignore", SCRIPT, url, *modules],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        result, told = _run(python, SCRIPT, url, *modules)
 
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["failed"] == differing, done.stderr[-5000:]
+    assert result["failed"] == differing, told
     assert result["run"] - result["skipped"] == count
+
+
+def test_zaqar_s_own_tests_of_topics_pass(tmp_path: Path) -> None:
+    python = python_with(tmp_path / "zaqar", "zaqar==21.0.0", "falcon<5", *IMPORTED)
+    service = Service(tmp_path / "data", environ={"ZAQAR_CLIENT_ID_UUID_SAFE": "off"})
+    service.start()
+
+    result, told = _run(python, TOPICS, service.url)
+
+    assert result == {"run": 20, "skipped": 0, "failed": []}, told
+    assert service.stop() == 0
+
+
+def _run(python: Path, script: Path, *arguments: str) -> tuple[dict[str, Any], str]:
+    """The result of a suite, and the end of what it told."""
+    done = subprocess.run(
+        [python, "-W", "ignore", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr[-5000:]

@@ -25,6 +25,7 @@ from tests.contract.steps import (
 )
 from zaqar_notify.errors import IdempotencyKeyReused, ValidationFailed
 from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.storage.base import IdempotencyKey
 from zaqar_notify.storage.planes import Storage
 
 
@@ -374,3 +375,52 @@ async def test_a_refused_post_does_not_use_up_its_key(storage: Storage, queue: Q
     await post(storage, queue, bodies=["a"], key=key)
 
     assert bodies(await everything(storage, queue)) == ["a"]
+
+
+def unkept(*texts: str, key: IdempotencyKey | None = None) -> GivenPost:
+    post = GivenPost([new_message(text) for text in texts], key=key)
+    post.is_kept = False
+    return post
+
+
+async def test_messages_that_are_not_kept_leave_their_job_alone(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue)
+
+    posted = await storage.post(queue, unkept("a", "b"), now=START)
+
+    assert posted.owes_deliveries is True
+    assert await jobs(storage) == [posted.ids]
+    assert await everything(storage, queue) == []
+    assert (await storage.queues.stats(queue, now=START)).total == 0
+    assert await storage.store.messages.get(queue, posted.ids, now=START) == []
+
+
+async def test_messages_that_are_not_kept_have_ids_of_their_own(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue)
+    kept = await post_one(storage, queue, "kept")
+
+    ids = [
+        one_id
+        for _ in range(3)
+        for one_id in (await storage.post(queue, unkept("a", "b"), now=START)).ids
+    ]
+
+    last = await post_one(storage, queue, "last")
+    assert len({kept, last, *ids}) == 8
+    assert bodies(await page(storage, queue)) == ["kept", "last"]
+
+
+async def test_a_repeated_post_that_is_not_kept_is_answered_as_the_first(
+    storage: Storage, queue: QueueRef
+) -> None:
+    await subscribe(storage, queue)
+    first = await storage.post(queue, unkept("a", "b", key=idempotency_key()), now=START)
+
+    again = await storage.post(queue, unkept("a", "b", key=idempotency_key()), now=START)
+
+    assert again.ids == first.ids
+    assert await jobs(storage) == [first.ids]

@@ -34,6 +34,7 @@ async def names(
     limit: int = 100,
     name_contains: str = "",
     metadata_equals: JsonObject | None = None,
+    topics: bool = False,
 ) -> list[str]:
     queues = await storage.queues.list(
         project,
@@ -41,6 +42,7 @@ async def names(
         limit=limit,
         name_contains=name_contains,
         metadata_equals=metadata_equals,
+        topics=topics,
     )
     return [queue.ref.name for queue in queues]
 
@@ -208,6 +210,22 @@ async def test_a_listing_starts_after_its_marker_which_need_not_exist(
     assert await names(storage, queue.project, marker="c") == ["d"]
     assert await names(storage, queue.project, marker="a", limit=1) == ["b"]
     assert await names(storage, queue.project, marker="z") == []
+
+
+async def test_queues_and_topics_are_listed_apart_and_counted_together(
+    storage: Storage, queue: QueueRef
+) -> None:
+    made = {name: {"kind": 1} for name in ("a", "z", "_", "~a", "~b", "~_")}
+    await create(storage, queue.project, **made)
+    await create(storage, f"{queue.project}~", **{"~other": {}})
+
+    assert await names(storage, queue.project) == ["_", "a", "z"]
+    assert await names(storage, queue.project, marker="a", metadata_equals={"kind": 1}) == ["z"]
+    assert await names(storage, queue.project, topics=True) == ["~_", "~a", "~b"]
+    assert await names(storage, queue.project, marker="~_", limit=1, topics=True) == ["~a"]
+    assert await storage.queues.count(queue.project) == 3
+    assert await storage.queues.count(queue.project, metadata_equals={"kind": 1}) == 3
+    assert await storage.queues.count_all(queue.project) == 6
 
 
 async def test_a_listing_shows_only_its_own_project(storage: Storage, queue: QueueRef) -> None:

@@ -329,7 +329,10 @@ def test_restored_tells_its_progress_and_what_it_mended(
 def test_policy_list_prints_a_policy_file_with_every_rule_and_its_operations() -> None:
     printed = run("policy", "list").stdout
 
-    assert "\n# Post messages\n# POST  /v2/queues/{queue_name}/messages\n" in printed
+    assert (
+        "\n# Post messages\n# POST  /v2/queues/{queue_name}/messages\n# POST  /v2/topics/"
+        in printed
+    )
     sample = yaml.safe_load(re.sub(r'^#(?=")', "", printed, flags=re.M))
     assert sample == {**BLOCKS, **{name: rule.default for name, rule in RULES.items()}}
 

@@ -64,10 +64,8 @@ def test_zaqar_s_rules_have_zaqar_s_defaults(how: str) -> None:
 def test_a_rule_that_zaqar_has_not_follows_one_that_it_has_or_asks_for_an_admin() -> None:
     ours = set(RULES) - set(names(OPEN_IN_ZAQAR)) - set(names(OF_ADMINS_IN_ZAQAR))
 
-    assert {RULES[name].default for name in ours if name.startswith("subscription:")} <= {
-        f"rule:{name}" for name in names(OPEN_IN_ZAQAR)
-    }
-    assert {RULES[name].default for name in ours if not name.startswith("subscription:")} == {
+    assert {RULES[name].default for name in ours} <= {
+        *(f"rule:{name}" for name in names(OPEN_IN_ZAQAR)),
         ADMIN,
         ADMIN_OR_OWNER,
     }

@@ -86,6 +86,7 @@ RULES: Mapping[str, Rule] = {
         ),
         *_rules("topics", Scope.READ, "get_all get stats"),
         *_rules("topics", Scope.WRITE, "create update delete purge"),
+        *_rules("topics", Scope.WRITE, "share", "rule:queues:share"),
         *_rules("ping", Scope.READ, "get"),
         *_rules("health", Scope.OPERATE, "get", ADMIN),
         *_rules("pools", Scope.OPERATE, "get_all create get update delete", ADMIN),

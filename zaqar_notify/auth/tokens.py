@@ -124,7 +124,12 @@ def _is_within(token: Token, caller: Caller) -> bool:
     if is_operator(caller):
         return True
     is_own = token.project == caller.project and token.scope != OPERATOR
-    return is_own and (caller.queues is None or covers(caller.queues, token.queues or "*"))
+    return is_own and _is_narrower(token.queues, caller.queues)
+
+
+def _is_narrower(pattern: str | None, own: str | None) -> bool:
+    """Whether a pattern is within another one; None is that of all queues and topics."""
+    return own is None or (pattern is not None and covers(own, pattern))
 
 
 def _check_values(asked: AskedToken) -> None:
@@ -155,7 +160,7 @@ def _check_scope(asked: AskedToken, maker: Caller) -> None:
         raise NotPermitted(
             f"You have no scope {asked.scope} yourself, so you can't give it to a token"
         )
-    if maker.queues is not None and not covers(maker.queues, asked.queue or "*"):
+    if not _is_narrower(asked.queue, maker.queues):
         raise NotPermitted(
             f"Your token is confined to the queues {maker.queues!r}; name a pattern within it as queue"
         )

@@ -69,22 +69,23 @@ def _confirmation(
     subscription: Subscription, kind: MessageType, *, path: str, settings: Settings, now: datetime
 ) -> bytes:
     """Zaqar's payload: its receivers copy the keys into the headers of the confirming request."""
-    queue = subscription.queue.name
+    queue = subscription.queue
+    word = "topic" if queue.is_topic else "queue"
     paths = signed_paths(path, subscription)
     if kind is MessageType.UNSUBSCRIBE_CONFIRMATION:
         expires_at = now + timedelta(seconds=settings.default_subscription_ttl)
         sentence = (
-            f"You have unsubscribed successfully to the queue: {queue}, "
+            f"You have unsubscribed successfully to the {word}: {queue.public_name}, "
             "you can resubscribe it by using confirmed=True."
         )
     else:
         expires_at = subscription.expires_at
-        sentence = f"You have chosen to subscribe to the queue: {queue}"
+        sentence = f"You have chosen to subscribe to the {word}: {queue.public_name}"
     signature = sign_url(
         settings.signed_url_secrets[0].get_secret_value(),
         paths=paths,
         methods=["PUT"],
-        project=subscription.queue.project,
+        project=queue.project,
         expires=expires_at,
     )
     link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + path}
@@ -95,10 +96,10 @@ def _confirmation(
         "URL-Signature": signature,
         "URL-Methods": "PUT",
         "URL-Paths": ",".join(paths),
-        "X-Project-ID": subscription.queue.project,
+        "X-Project-ID": queue.project,
         "URL-Expires": expires_at.strftime(_EXPIRES_FORMAT),
         "SubscribeBody": {"confirmed": True},
         "UnsubscribeBody": {"confirmed": False},
-        "queue_name": queue,
+        "queue_name": queue.public_name,
     }
     return json.dumps(payload).encode()

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.delivery.records import FanOut, OwedDelivery, OwedMessage, encode
-from zaqar_notify.models import MessageType, NewMessage, Outcome, Verdict
+from zaqar_notify.models import MessageType, NewMessage, Outcome, QueueRef, Verdict
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -78,11 +78,12 @@ def _outgoing(
     work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType, since: datetime | None
 ) -> Outgoing:
     message = NewMessage(body=bytes(owed.body), ttl=owed.ttl, delay=owed.delay or 0)
+    ref = QueueRef(work.project, work.queue)
     is_notification = kind is MessageType.NOTIFICATION
     return Outgoing(
         message_id=owed.id,
         message=message,
-        payload=notification(work.queue, message, delayed_queue=owed.delay is not None)
+        payload=notification(ref.public_name, message, delayed_queue=owed.delay is not None)
         if is_notification
         else message.body,
         owed=owed,

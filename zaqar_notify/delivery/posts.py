@@ -11,7 +11,13 @@ from itertools import repeat
 import msgspec
 
 from zaqar_notify.delivery.jobs import fan_out_jobs
-from zaqar_notify.errors import BodyInvalid, EncryptionImpossible, NotifyError, ValidationFailed
+from zaqar_notify.errors import (
+    BodyInvalid,
+    EncryptionImpossible,
+    NotifyError,
+    ValidationFailed,
+    called,
+)
 from zaqar_notify.metadata import ENCRYPT, MessageRules, message_rules
 from zaqar_notify.models import JsonObject, NewMessage, QueueRef
 from zaqar_notify.rules.jsontext import MAX_DEPTH
@@ -49,6 +55,7 @@ class QueuePost(Post):
         origin: str = "",
     ) -> None:
         self._ref = ref
+        self.is_kept = not ref.is_topic
         self._hops = hops
         self._visited = visited
         self._origin = origin
@@ -78,7 +85,7 @@ class QueuePost(Post):
         read = message_rules(rules, self._settings)
         if self.size > read.max_post_size:
             raise ValidationFailed(
-                f"The post has {self.size} bytes; queue {self._ref.name!r} takes at most "
+                f"The post has {self.size} bytes; {called(self._ref.name)} takes at most "
                 f"{read.max_post_size} bytes"
             )
         return read

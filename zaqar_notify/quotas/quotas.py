@@ -60,7 +60,7 @@ class Quotas:
         self._message_bytes = Estimates[str](
             lambda project: storage.message_bytes(project, now=clock.now())
         )
-        self._queues = Estimates[str](control.records.count)
+        self._queues = Estimates[str](control.records.count_all)
         self._subscriptions = Estimates[str](
             lambda project: control.subscriptions.count(project, now=clock.now())
         )

@@ -34,7 +34,7 @@ class ShownQuota(msgspec.Struct, frozen=True):
 async def count_all(storage: Storage, project: str, *, now: datetime) -> Mapping[str, int]:
     """The use of the project, by quota. This reads all messages of the project."""
     return {
-        QUEUES: await storage.queues.count(project),
+        QUEUES: await storage.queues.count_all(project),
         SUBSCRIPTIONS: await storage.control.subscriptions.count(project, now=now),
         STORED_BYTES: await storage.stored_bytes(project, now=now),
     }

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 
-from zaqar_notify.errors import ProjectInvalid, QueueNameInvalid, ValidationFailed
-from zaqar_notify.models import QueueRef
+from zaqar_notify.errors import (
+    ProjectInvalid,
+    QueueNameInvalid,
+    TopicNameInvalid,
+    ValidationFailed,
+)
+from zaqar_notify.models import TOPIC_MARK, QueueRef
 
 MAX_PROJECT_CHARACTERS = 256
 
@@ -28,6 +33,18 @@ def queue_ref(project: str, name: str) -> QueueRef:
     if not is_queue_name(name):
         raise QueueNameInvalid(name)
     return QueueRef(check_project(project), name)
+
+
+def topic_ref(project: str, name: str) -> QueueRef:
+    """The topic that a request names. Its name follows the rule of queues' names.
+
+    Raises:
+        TopicNameInvalid: It is none.
+        ProjectInvalid: The project is too long.
+    """
+    if not is_queue_name(name):
+        raise TopicNameInvalid(name)
+    return QueueRef(check_project(project), TOPIC_MARK + name)
 
 
 def check_project(project: str) -> str:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from zlib import crc32
 
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import TOPIC_MARK
 
 PREFIX = "zqn_"
 DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -23,7 +24,7 @@ _CHECK_DIGITS = 6
 _LENGTH = len(PREFIX) + _SECRET_DIGITS + _CHECK_DIGITS
 
 MOST_PATTERN_CHARACTERS = 64
-_PATTERN = re.compile(rf"[A-Za-z0-9_.*?-]{{1,{MOST_PATTERN_CHARACTERS}}}", re.ASCII)
+_PATTERN = re.compile(rf"{TOPIC_MARK}?[A-Za-z0-9_.*?-]{{1,{MOST_PATTERN_CHARACTERS}}}", re.ASCII)
 
 
 def new_secret() -> str:
@@ -52,7 +53,8 @@ def check_pattern(pattern: str) -> None:
     if not _PATTERN.fullmatch(pattern):
         raise ValidationFailed(
             f"queue {pattern[:80]!r} is not a pattern of queue names: 1 to {MOST_PATTERN_CHARACTERS} characters of "
-            "A-Z a-z 0-9 _ - and ., where * stands for any characters, and ? for one"
+            f"A-Z a-z 0-9 _ - and ., where * stands for any characters, and ? for one; {TOPIC_MARK} before them makes "
+            "it a pattern of topics' names"
         )
 
 
@@ -60,8 +62,11 @@ def check_pattern(pattern: str) -> None:
 def covers(pattern: str, other: str) -> bool:
     """Whether the pattern matches a name, or every name that the other pattern matches.
 
-    `*` stands for any characters, `?` for one. A `*` of the other pattern is matched by a `*` only.
+    `*` stands for any characters, `?` for one. A `*` of the other pattern is matched by a `*` only. A pattern matches
+    topics if it begins with `TOPIC_MARK`, else queues.
     """
+    if pattern.startswith(TOPIC_MARK) != other.startswith(TOPIC_MARK):
+        return False
     at = other_at = 0
     star = star_at = -1
     while other_at < len(other):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from zaqar_notify.findings import Finding
-from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.models import TOPIC_MARK, JsonObject, Queue, QueueRef, Subscription
 from zaqar_notify.storage.catalogue import Catalogue
 from zaqar_notify.storage.pools import Pools
 from zaqar_notify.storage.quotas import QuotaRecords
@@ -51,6 +51,19 @@ def unless_over(subscription: Subscription, now: datetime) -> Subscription:
     if subscription.expires_at <= now:
         raise SubscriptionOver(subscription)
     return subscription
+
+
+Names: TypeAlias = tuple[str, str]
+"""The names between these two, both excluded."""
+
+_BEHIND_TOPICS = chr(ord(TOPIC_MARK) + 1)
+ALL_NAMES: Names = ("", _BEHIND_TOPICS)
+
+
+def names_after(marker: str | None, *, topics: bool) -> Names:
+    """The names of queues behind one, or of topics."""
+    first, end = (TOPIC_MARK, _BEHIND_TOPICS) if topics else ("", TOPIC_MARK)
+    return marker or first, end
 
 
 class QueueRecords(ABC):
@@ -104,8 +117,9 @@ class QueueRecords(ABC):
         limit: int,
         name_contains: str = "",
         metadata_equals: JsonObject | None = None,
+        topics: bool = False,
     ) -> list[Queue]:
-        """Queues of the project by name, bytewise ascending, after the name `marker`.
+        """Queues of the project by name, bytewise ascending, after the name `marker`; or its topics.
 
         Args:
             name_contains: A literal, case-sensitive part of the name.
@@ -118,6 +132,10 @@ class QueueRecords(ABC):
         self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
         """How many queues `list` would give without marker and limit."""
+
+    @abstractmethod
+    async def count_all(self, project: str) -> int:
+        """How many queues and topics the project has."""
 
 
 class SubscriptionPlace(NamedTuple):

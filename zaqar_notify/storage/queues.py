@@ -19,6 +19,7 @@ class Queues:
         self._records = planes.control.records
         self.list = self._records.list
         self.count = self._records.count
+        self.count_all = self._records.count_all
 
     async def get(self, ref: QueueRef) -> Queue | None:
         """The queue, or None when it was never created or has been deleted."""

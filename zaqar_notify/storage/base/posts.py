@@ -42,6 +42,9 @@ class Post(ABC):
     idempotency_key: IdempotencyKey | None = None
     encrypts: bool = False
     """Whether its messages are encrypted, whatever their queue asks for; given a key."""
+    is_kept: bool = True
+    """Whether the messages are stored on their queue. If not, they get ids all the same, and only the jobs, and
+    the idempotency key, are stored."""
 
     @abstractmethod
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:

@@ -82,6 +82,7 @@ class Part:
         self.block = reservation.block
         self.keys: list[Document] = []
         self.messages = Appended()
+        self._next = self.block.first
         self.jobs: list[NewJob] = []
         self.stored_jobs: dict[QueueRef, Appended] = {}
         self.answers: list[tuple[BatchItem[Asked, Posted], Posted]] = []
@@ -92,10 +93,6 @@ class Part:
         """How many messages still fit in."""
         return self.block.last - self._next
 
-    @property
-    def _next(self) -> int:
-        return self.block.first + len(self.messages.documents)
-
     def add_post(
         self,
         item: BatchItem[Asked, Posted],
@@ -104,12 +101,14 @@ class Part:
         remembered: RememberedPosts,
     ) -> None:
         """Take up a post. A key of it joins those that are remembered."""
-        asked, queue, first = item.request, self.block.queue, self._next
+        asked, queue = item.request, self.block.queue
+        first = self._take(len(messages))
         ids = [to_id(queue, position) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
         if self.state.has_subscription(asked.now):
             jobs = list(post.jobs(self.state.rules or {}, ids, messages))
-        self.messages.add_new(messages, queue, first, client_id=post.client_id, now=asked.now)
+        if post.is_kept:
+            self.messages.add_new(messages, queue, first, client_id=post.client_id, now=asked.now)
         if (key := asked.key) is not None:
             keyed = Remembered(key.fingerprint, first, len(ids), self.block, is_sealed=True)
             self.keys.append(remembered_document(asked.ref, key, keyed, asked.now))
@@ -123,9 +122,15 @@ class Part:
         asked, queue = item.request, self.block.queue
         self.messages.add(
             to_moved(stored, queue=queue, position=position, ttl=asked.moved_ttl, now=asked.now)
-            for position, stored in enumerate(moved, self._next)
+            for position, stored in enumerate(moved, self._take(len(moved)))
         )
         self.answers.append((item, Posted([], owes_deliveries=False)))
+
+    def _take(self, count: int) -> int:
+        """The first of the next `count` positions of the block."""
+        first = self._next
+        self._next += count
+        return first
 
     def seal(self) -> Document:
         return {

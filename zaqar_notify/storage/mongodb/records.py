@@ -13,8 +13,11 @@ from pymongo.errors import DuplicateKeyError
 from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import JsonObject, Queue, QueueRef
 from zaqar_notify.storage.control import (
+    ALL_NAMES,
+    Names,
     QueueRecord,
     QueueRecords,
+    names_after,
 )
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.mongodb.connection import Collections, Document
@@ -119,9 +122,11 @@ class MongoQueueRecords(QueueRecords):
         limit: int,
         name_contains: str = "",
         metadata_equals: JsonObject | None = None,
+        topics: bool = False,
     ) -> list[Queue]:
         queues: list[Queue] = []
-        matching = self._matching(project, marker or "", limit, name_contains, metadata_equals)
+        wanted = _named(project, names_after(marker, topics=topics))
+        matching = self._matching(wanted, limit, name_contains, metadata_equals)
         with storage_errors():
             async for queue in matching:
                 queues.append(queue)
@@ -132,17 +137,22 @@ class MongoQueueRecords(QueueRecords):
     async def count(
         self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
+        wanted = _named(project, names_after(None, topics=False))
         with storage_errors():
             if not name_contains and not metadata_equals:
-                return await self._records.count_documents(_of_project(project, ""), hint=BY_ID)
-            matching = self._matching(project, "", LISTED_AT_ONCE, name_contains, metadata_equals)
+                return await self._records.count_documents(wanted, hint=BY_ID)
+            matching = self._matching(wanted, LISTED_AT_ONCE, name_contains, metadata_equals)
             return len([queue async for queue in matching])
 
+    async def count_all(self, project: str) -> int:
+        with storage_errors():
+            return await self._records.count_documents(_named(project, ALL_NAMES), hint=BY_ID)
+
     async def _matching(
-        self, project: str, marker: str, limit: int, name_contains: str, wanted: JsonObject | None
+        self, named: Document, limit: int, name_contains: str, wanted: JsonObject | None
     ) -> AsyncIterator[Queue]:
         found = self._records.find(
-            _of_project(project, marker),
+            named,
             sort=[("_id", 1)],
             batch_size=min(max(limit, 2), LISTED_AT_ONCE),
             hint=BY_ID,
@@ -162,6 +172,7 @@ def _record(stored: Document) -> QueueRecord:
     return QueueRecord(queue, stored["revision"])
 
 
-def _of_project(project: str, marker: str) -> Document:
-    """The queues of a project after a name: the separator sorts before all other characters."""
-    return {"_id": {"$gt": f"{project}\0{marker}", "$lt": f"{project}\x01"}}
+def _named(project: str, names: Names) -> Document:
+    """The queues of a project with names between these two."""
+    after, before = names
+    return {"_id": {"$gt": f"{project}\0{after}", "$lt": f"{project}\0{before}"}}

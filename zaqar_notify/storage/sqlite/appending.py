@@ -44,6 +44,11 @@ class Appending:
             self._database.after_commit.append(partial(self._watches.held, queue.ref))
         return first
 
+    def number(self, db: apsw.Connection, queue: QueueRow, count: int) -> int:
+        """Give positions to messages that are not stored; the first one's position."""
+        _, first = self._numbering.take(db, queue.ref, count)
+        return first
+
     def append_moved(
         self, db: apsw.Connection, rows: Sequence[Row], salt: bytes, to: DeadLetter, now: int
     ) -> None:

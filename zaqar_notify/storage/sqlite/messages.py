@@ -91,7 +91,10 @@ class SQLiteMessages(Messages):
         rules = {} if queue is None else queue.rules
         messages = post.messages_for(rules)
         queue = queue or self._rows.make(db, ref)
-        first = self._appending.append(db, queue, messages, post.client_id, now)
+        if post.is_kept:
+            first = self._appending.append(db, queue, messages, post.client_id, now)
+        else:
+            first = self._appending.number(db, queue, len(messages))
         salt = queue.salt
         ids = [id_of_new(position, salt) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()

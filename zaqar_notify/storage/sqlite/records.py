@@ -12,8 +12,11 @@ import apsw
 from zaqar_notify.errors import QueueDoesNotExist
 from zaqar_notify.models import JsonObject, Queue, QueueRef
 from zaqar_notify.storage.control import (
+    ALL_NAMES,
+    Names,
     QueueRecord,
     QueueRecords,
+    names_after,
 )
 from zaqar_notify.storage.matching import has_metadata
 from zaqar_notify.storage.sqlite.database import Database
@@ -27,7 +30,7 @@ ROW_BYTES = 512
 
 _RECORD_COLUMNS = "project, name, metadata, created_at, revision"
 _RECORD = f"SELECT {_RECORD_COLUMNS} FROM records WHERE project = ? AND name = ?"
-COUNT_OF_RECORDS = "SELECT count(*) FROM records WHERE project = ?"
+COUNT_OF_RECORDS = "SELECT count(*) FROM records WHERE project = ? AND name > ? AND name < ?"
 UNAPPLIED = (
     f"SELECT {_RECORD_COLUMNS} FROM records INDEXED BY unapplied_records WHERE unapplied LIMIT ?"
 )
@@ -115,9 +118,11 @@ class SQLiteQueueRecords(QueueRecords):
         limit: int,
         name_contains: str = "",
         metadata_equals: JsonObject | None = None,
+        topics: bool = False,
     ) -> list[Queue]:
         queues: list[Queue] = []
-        matching = self._matching(project, marker or "", name_contains, metadata_equals)
+        names = names_after(marker, topics=topics)
+        matching = self._matching(project, names, name_contains, metadata_equals)
         async with aclosing(matching):
             async for name, metadata, created_at in matching:
                 ref = QueueRef(project, name)
@@ -129,26 +134,33 @@ class SQLiteQueueRecords(QueueRecords):
     async def count(
         self, project: str, *, name_contains: str = "", metadata_equals: JsonObject | None = None
     ) -> int:
+        names = names_after(None, topics=False)
         if not name_contains and not metadata_equals:
-            row = self._database.read_one(COUNT_OF_RECORDS, (project,))
-            return 0 if row is None else int(row[0])
+            return self._count(project, names)
         count = 0
-        matching = self._matching(project, "", name_contains, metadata_equals)
+        matching = self._matching(project, names, name_contains, metadata_equals)
         async with aclosing(matching):
             async for _ in matching:
                 count += 1
         return count
 
+    async def count_all(self, project: str) -> int:
+        return self._count(project, ALL_NAMES)
+
+    def _count(self, project: str, names: Names) -> int:
+        row = self._database.read_one(COUNT_OF_RECORDS, (project, *names))
+        return 0 if row is None else int(row[0])
+
     async def _matching(
-        self, project: str, marker: str, name_contains: str, wanted: JsonObject | None
+        self, project: str, names: Names, name_contains: str, wanted: JsonObject | None
     ) -> AsyncGenerator[tuple[str, str, int], None]:
         """Rows by name: name, metadata, created_at."""
         looked_at = 0
         with self._database.errors:
             rows = self._database.read(
                 "SELECT name, metadata, created_at FROM records "
-                "WHERE project = ? AND name > ? AND instr(name, ?) ORDER BY name",
-                (project, marker, name_contains),
+                "WHERE project = ? AND name > ? AND name < ? AND instr(name, ?) ORDER BY name",
+                (project, *names, name_contains),
             )
             try:
                 for name, metadata, created_at in rows:
