@@ -225,6 +225,11 @@ def mongo_uri(_: object = None) -> str:
     return _with_database(base, f"{DATABASE_PREFIX}{new_id()}")
 
 
+def beside(uri: str) -> str:
+    """The URI of another empty database on the same server."""
+    return _with_database(uri, f"{DATABASE_PREFIX}{new_id()}")
+
+
 DATABASE_PREFIX = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'only')}_"
 """Tests may run in several processes; each removes its own."""
 

@@ -10,6 +10,7 @@ from zaqar_notify.findings import Finding
 from zaqar_notify.storage.base.claims import Claims
 from zaqar_notify.storage.base.heads import Heads
 from zaqar_notify.storage.base.messages import Messages
+from zaqar_notify.storage.base.transfer import Transfer
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.rekeying import Encrypted
 
@@ -22,6 +23,9 @@ class MessageStore(ABC):
     claims: Claims
     encrypted: Encrypted
     """Of the messages, those that are encrypted."""
+
+    transfer: Transfer | None = None
+    """Moves whole queues from and to other stores, if the driver can."""
 
     control: ControlStore | None = None
     """The control store in the same database, if the driver has one."""

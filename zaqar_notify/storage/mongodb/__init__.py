@@ -37,6 +37,8 @@ survive the loss of any process of ours and of a minority of the set's members.
     heads.py messages.py claims.py    the message store
     encrypted.py      what is encrypted, by its keys
     stats.py          counting messages
+    transfer.py       queues that move from and to another store; transfer_changes.py notes their changes by a
+                      change stream, transfer_documents.py is between documents and parts of a queue
     watches.py        callers that wait for a queue
     storage.py        the message store put together, and the sweep
 
@@ -64,6 +66,7 @@ Collection `queues`; one document a queue, kept a day after the queue's deletion
     turns             counts releases, for callers that wait in other processes
     dropped           former values of `queue`, whose messages are to be removed
     unused_since      since when there is no such queue
+    came_by           the move that brought the queue from another store
 
     _id               get, reserve; internal queues by range
     dropped           (sparse) the sweep
@@ -97,7 +100,8 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     reclaim_at                (TTL, partial) seals, fences and notes of cancelled messages
 
     remembered posts: _id is a digest of project, queue and key (32 bytes), `queue` one of project and
-    queue (12 bytes); fingerprint, first and count of its messages, the block they are in, expires_at
+    queue (12 bytes); fingerprint, first and count of its messages, the block they are in, expires_at; `stored`
+    of one that came from another store, and is in no block
 
     ended lives: of a queue that was purged or deleted with messages that were delayed. _id is a digest of
     project, queue and salt, `queue` as of remembered posts; former (the `queue` of that life), at

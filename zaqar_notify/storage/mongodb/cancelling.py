@@ -109,7 +109,7 @@ class Cancelling:
             return
         note = {"former": queue, "at": now, "reclaim_at": now + CANCELLED_KEPT}
         await self._messages.update_one(
-            {"_id": _end_id(ref, salt_of(queue).hex()), "queue": key_shard(ref)},
+            {"_id": end_id(ref, salt_of(queue).hex()), "queue": key_shard(ref)},
             {"$set": note},
             upsert=True,
             hint=BY_ID,
@@ -120,7 +120,7 @@ class Cancelling:
     ) -> dict[str, Document]:
         """Of these lives of the queue, the notes of those that have ended."""
         found = self._messages.find(
-            {"_id": {"$in": [_end_id(ref, life) for life in lives]}, "queue": key_shard(ref)},
+            {"_id": {"$in": [end_id(ref, life) for life in lives]}, "queue": key_shard(ref)},
             hint=BY_ID,
         )
         return {
@@ -149,6 +149,6 @@ class Cancelling:
         return {places[stored["_id"]] async for stored in found}
 
 
-def _end_id(ref: QueueRef, life: str) -> bytes:
+def end_id(ref: QueueRef, life: str) -> bytes:
     """The `_id` of the note that a life of the queue has ended; no idempotency key has a NUL in it."""
     return hashlib.sha256("\0".join((ref.project, ref.name, "", life)).encode()).digest()

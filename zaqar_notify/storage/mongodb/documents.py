@@ -66,7 +66,12 @@ def place(queue: bytes, position: int) -> bytes:
 
 def position_of(stored: Document) -> int:
     """The position of a document in its queue."""
-    return int.from_bytes(stored["_id"][QUEUE_ID_BYTES:], "big")
+    return position_at(stored["_id"])
+
+
+def position_at(at: bytes) -> int:
+    """The position of the document with this `_id`."""
+    return int.from_bytes(at[QUEUE_ID_BYTES:], "big")
 
 
 def salt_of(queue: bytes) -> bytes:
@@ -235,11 +240,6 @@ def readable(found: Iterable[Document], ref: QueueRef, sealing: Sealing) -> list
 def under_known_keys(sealing: Sealing) -> Document:
     """The condition on messages for which there is a key, or that need none."""
     return {"key_id": {"$in": [None, *sealing.keys.ids]}}
-
-
-def remembered_id(ref: QueueRef, key: str) -> bytes:
-    """The `_id` of the post that is remembered under an idempotency key."""
-    return hashlib.sha256("\0".join((ref.project, ref.name, key)).encode()).digest()
 
 
 def key_shard(ref: QueueRef) -> bytes:

@@ -70,11 +70,11 @@ class MongoHeads(Heads):
         return 0 if state is None else state.revision
 
     async def drop(self, ref: QueueRef, *, revision: int, now: datetime) -> None:
-        dropped = _dropped({"revision": {"$max": ["$revision", revision]}})
+        gone = dropped({"revision": {"$max": ["$revision", revision]}})
         with storage_errors():
-            await self._cancelling.end_life(ref, dropped, now=now)
+            await self._cancelling.end_life(ref, gone, now=now)
             while not await self._remember(ref, revision):
-                await self._cancelling.end_life(ref, dropped, now=now)
+                await self._cancelling.end_life(ref, gone, now=now)
 
     async def _remember(self, ref: QueueRef, revision: int) -> bool:
         """Remember the revision of a queue without a head; False: another process has made the head."""
@@ -94,7 +94,7 @@ class MongoHeads(Heads):
         return True
 
     async def drop_internal(self, refs: Sequence[QueueRef]) -> None:
-        drops = [UpdateOne({"_id": queue_key(ref), **HAS_HEAD}, _dropped({})) for ref in refs]
+        drops = [UpdateOne({"_id": queue_key(ref), **HAS_HEAD}, dropped({})) for ref in refs]
         with storage_errors():
             await rerun(lambda: self._queues.bulk_write(drops, ordered=False))
 
@@ -174,7 +174,7 @@ def _head(rules: JsonObject, revision: int, until: datetime | None) -> list[Docu
     ]
 
 
-def _dropped(more: Document) -> list[Document]:
+def dropped(more: Document) -> list[Document]:
     """The update that takes away a head, with all that is on the queue."""
-    gone = {"rules": None, "subscribed_until": None, "unused_since": "$$NOW"}
-    return [{"$set": {**leave_messages_behind(), **gone, **more}}]
+    without_head = {"rules": None, "subscribed_until": None, "unused_since": "$$NOW"}
+    return [{"$set": {**leave_messages_behind(), **without_head, **more}}]

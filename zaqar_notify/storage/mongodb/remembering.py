@@ -15,9 +15,10 @@ import msgspec
 
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.base.transfer import digest_of_key
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState
 from zaqar_notify.storage.mongodb.connection import Collections, Document
-from zaqar_notify.storage.mongodb.documents import key_shard, remembered_id, to_id
+from zaqar_notify.storage.mongodb.documents import key_shard, to_id
 from zaqar_notify.storage.mongodb.indexes import BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
 
@@ -65,7 +66,7 @@ class Remembering:
         """The posts under these keys, at the instant that each is asked for."""
         if not asked:
             return {}
-        named = {remembered_id(ref, key.key): (ref, key, now) for ref, key, now in asked}
+        named = {digest_of_key(ref, key.key): (ref, key, now) for ref, key, now in asked}
         found = await self._messages.find(
             {
                 "_id": {"$in": list(named)},
@@ -76,10 +77,10 @@ class Remembering:
         known = []
         for stored in found:
             if stored["expires_at"] > named[stored["_id"]][2]:
-                known.append((stored, _block(stored)))
+                known.append((stored, block_of(stored)))
             else:
                 await self.remove(stored)
-        ends = await self._blocks.ends([block for _, block in known])
+        ends = await self._blocks.ends([block for stored, block in known if not is_stored(stored)])
         posts: RememberedPosts = {}
         for stored, block in known:
             ref, key, _ = named[stored["_id"]]
@@ -88,7 +89,7 @@ class Remembering:
                 stored["first"],
                 stored["count"],
                 block,
-                is_sealed=ends.get(block) is BlockState.SEALED,
+                is_sealed=is_stored(stored) or ends.get(block) is BlockState.SEALED,
             )
         return posts
 
@@ -122,14 +123,19 @@ def remembered_document(
 
 def _identity(ref: QueueRef, key: IdempotencyKey, block: Block) -> Document:
     return {
-        "_id": remembered_id(ref, key.key),
+        "_id": digest_of_key(ref, key.key),
         "queue": key_shard(ref),
         "of": block.queue,
         "last": block.last,
     }
 
 
-def _block(stored: Document) -> Block:
+def is_stored(remembered: Document) -> bool:
+    """Whether its post is known to be stored without a look at its block: it came from another store."""
+    return "stored" in remembered
+
+
+def block_of(stored: Document) -> Block:
     """The block of a remembered post; its writer's name and its slot are not known."""
     size = stored["last"] - stored["head"] + 1
     return Block("", stored["of"], "", stored["head"], size, 0, stored["deadline"])

@@ -30,6 +30,7 @@ from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.migrations import MARK
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.mongodb.transfer import MongoTransfer
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import MILLISECOND
@@ -78,6 +79,7 @@ class MongoStore(MessageStore):
         self.messages = messages
         self.encrypted = EncryptedMessages(collections, keys)
         self.claims = claims
+        self.transfer = MongoTransfer(collections, self._states, blocks)
         self._closed = False
 
     @classmethod

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain
 
 import apsw
+import msgspec
 
 from zaqar_notify.models import DeadLetter, NewMessage
 from zaqar_notify.storage.sqlite.database import Database, Row
@@ -66,7 +67,12 @@ class Appending:
         bodies: Sequence[bytes],
     ) -> int:
         """Number rows in order at the end of the queue, and write them; the first one's position."""
-        serial, first = self._numbering.take(db, queue.ref, len(bodies))
+        behind = queue.next_position
+        serial, first = self._numbering.take(db, queue.ref, len(bodies), behind=behind)
+        if first == behind:
+            # The clock of the store that the queue came from was ahead: the next start must know, too.
+            moved_on = msgspec.structs.replace(queue, next_position=first + len(bodies))
+            self._rows.change(db, moved_on)
         for start in range(0, len(bodies), ROWS_PER_STATEMENT):
             part = slice(start, start + ROWS_PER_STATEMENT)
             insert_states, insert_bodies = inserts(len(bodies[part]))

@@ -60,14 +60,19 @@ class SQLiteHeads(Heads):
                 known = first_value(db, _REVISION, (ref.project, ref.name)) or 0
                 if revision <= known:
                     return False
-                _forget(db, ref)
+                behind = forget(db, ref)
                 # Turns of one life are never those of another.
                 turn = secrets.randbits(62)
-                self._rows.insert(db, QueueRow(ref, 0, new_salt(), rules, revision, until, turn))
+                made = QueueRow(ref, 0, new_salt(), rules, revision, until, turn, behind)
+                self._rows.insert(db, made)
             elif revision > row.revision:
                 until_then = max(until, row.subscribed_until)
-                changed = QueueRow(
-                    ref, row.number, row.salt, rules, revision, until_then, row.turn + 1
+                changed = msgspec.structs.replace(
+                    row,
+                    rules=rules,
+                    revision=revision,
+                    subscribed_until=until_then,
+                    turn=row.turn + 1,
                 )
                 self._rows.change(db, changed)
             elif revision < row.revision or rules != row.rules:
@@ -86,15 +91,13 @@ class SQLiteHeads(Heads):
         def write(db: apsw.Connection) -> None:
             row = self._rows.find(db, ref)
             known = first_value(db, _REVISION, (ref.project, ref.name)) or 0
+            behind = 0
             if row is not None:
                 cancel_all(db, ref, row.number, row.salt, now_ms)
                 self._rows.remove(db, row)
-            _forget(db, ref)
-            db.execute(
-                "INSERT INTO queues (project, name, salt, rules, revision, subscribed_until, turn, dropped_at) "
-                "VALUES (?, ?, x'', '{}', ?, 0, 0, ?)",
-                (ref.project, ref.name, max(revision, known), now_ms),
-            )
+                behind = row.next_position
+            behind = max(behind, forget(db, ref))
+            remember(db, ref, max(revision, known), behind, now_ms)
 
         await self._database.write(write)
 
@@ -152,6 +155,16 @@ class SQLiteHeads(Heads):
         return await self._database.write(write)
 
 
-def _forget(db: apsw.Connection, ref: QueueRef) -> None:
-    """Remove the remaining row of a dropped head."""
-    db.execute("DELETE FROM queues WHERE project = ? AND name = ?", (ref.project, ref.name))
+def forget(db: apsw.Connection, ref: QueueRef) -> int:
+    """Remove the remaining row of a dropped head; the position that the queue goes on behind."""
+    gone = "DELETE FROM queues WHERE project = ? AND name = ? RETURNING next_position"
+    return max((position for (position,) in db.execute(gone, (ref.project, ref.name))), default=0)
+
+
+def remember(db: apsw.Connection, ref: QueueRef, revision: int, behind: int, now: int) -> None:
+    """Keep the revision of a head that is dropped at `now`, and the position that the queue goes on behind."""
+    db.execute(
+        "INSERT INTO queues (project, name, salt, rules, revision, subscribed_until, turn, next_position, dropped_at) "
+        "VALUES (?, ?, x'', '{}', ?, 0, 0, ?, ?)",
+        (ref.project, ref.name, revision, behind, now),
+    )

@@ -36,7 +36,7 @@ MESSAGE_COLUMNS = (
 )
 """The columns that a read of a message returns, of `messages m` and `bodies b`."""
 POSITION, SERIAL, EXPIRES_AT, CLIENT, CLAIM_COUNT = range(5)
-_TTL, _POSTED_AT, _HELD_UNTIL, _CLAIM, BODY, _MOVED_ID, _CHECKSUM, _KEY_ID = range(5, 13)
+_TTL, _POSTED_AT, _HELD_UNTIL, CLAIM, BODY, _MOVED_ID, _CHECKSUM, _KEY_ID = range(5, 13)
 
 
 def new_values(message: NewMessage, client_id: str, now: int) -> Values:
@@ -106,7 +106,7 @@ def to_leaving(row: Row, salt: bytes) -> Leaving:
 def to_message(row: Row, salt: bytes, now: int) -> Message:
     """The message of a queue of this salt, as it is at `now`."""
     held_until = row[_HELD_UNTIL]
-    claim_id = row[_CLAIM] if held_until is not None and held_until > now else None
+    claim_id = row[CLAIM] if held_until is not None and held_until > now else None
     return _message(row, salt, row[EXPIRES_AT], claim_id, row[CLAIM_COUNT])
 
 

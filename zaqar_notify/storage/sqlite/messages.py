@@ -18,6 +18,7 @@ from zaqar_notify.models import (
     QueueStats,
 )
 from zaqar_notify.storage.base import IdempotencyKey, Messages, Post, Watch
+from zaqar_notify.storage.base.transfer import digest_of_key
 from zaqar_notify.storage.ids import to_id as id_of_new
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.appending import Appending
@@ -47,6 +48,7 @@ from zaqar_notify.storage.sqlite.statements import (
     lookups,
 )
 from zaqar_notify.storage.sqlite.stats import count, count_bytes, count_internal_bytes
+from zaqar_notify.storage.sqlite.transfer_rows import transferred_key
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 from zaqar_notify.storage.values import from_ms, to_ms
 
@@ -276,8 +278,8 @@ def _remembered(db: apsw.Connection, ref: QueueRef, key: IdempotencyKey, now: in
     row = next(
         db.execute(
             "SELECT fingerprint, first_position, count, salt FROM remembered_posts "
-            "WHERE project = ? AND queue = ? AND key = ? AND expires_at > ?",
-            (ref.project, ref.name, key.key, now),
+            "WHERE project = ? AND queue = ? AND key IN (?, ?) AND expires_at > ?",
+            (ref.project, ref.name, key.key, transferred_key(digest_of_key(ref, key.key)), now),
         ),
         None,
     )

@@ -34,7 +34,7 @@ class Numbering:
         ) or (1, 0)
         self._next_serial: int = serials
         self._serials: int = serials
-        self._start_ms = max(time.time_ns() // 1_000_000, positions_until)
+        self._start_ms: int = max(time.time_ns() // 1_000_000, positions_until)
         self._started_at = running_seconds()
         # A restored file may be started with a clock that is behind. New messages get new ids all the same.
         self._offset = secrets.randbelow(POSITIONS_PER_MS // 2)
@@ -45,20 +45,40 @@ class Numbering:
         """The next position of queues that got some in the present millisecond."""
         database.after_end.append(self._ended)
 
-    def take(self, db: apsw.Connection, ref: QueueRef, count: int) -> tuple[int, int]:
-        """The first of `count` serial numbers in a row, and of as many positions in the queue."""
+    def take(
+        self, db: apsw.Connection, ref: QueueRef, count: int, *, behind: int = 0
+    ) -> tuple[int, int]:
+        """The first of `count` serial numbers in a row, and of as many positions in the queue, none before `behind`."""
+        present_ms = self._present_ms()
+        serial = self._take_serials(db, count, present_ms)
+        first = max(self._first(ref, present_ms), behind)
+        self._next[ref] = first + count
+        return serial, first
+
+    def take_serials(self, db: apsw.Connection, count: int) -> int:
+        """The first of `count` serial numbers in a row."""
+        return self._take_serials(db, count, self._present_ms())
+
+    def next_position(self, ref: QueueRef) -> int:
+        """One that is behind all positions which were taken here."""
+        return self._first(ref, self._present_ms())
+
+    def _present_ms(self) -> int:
+        return self._start_ms + int((running_seconds() - self._started_at) * 1000)
+
+    def _take_serials(self, db: apsw.Connection, count: int, present_ms: int) -> int:
         serial = self._next_serial
         self._next_serial += count
-        present_ms = self._start_ms + int((running_seconds() - self._started_at) * 1000)
         if self._next_serial > self._serials or present_ms >= self._positions_until:
             self._reserve(db, present_ms)
+        return serial
+
+    def _first(self, ref: QueueRef, present_ms: int) -> int:
         present = present_ms * POSITIONS_PER_MS + self._offset
         if present != self._present:
             self._present = present
             self._next = {queue: end for queue, end in self._next.items() if end > present}
-        first = self._next.get(ref, present)
-        self._next[ref] = first + count
-        return serial, first
+        return self._next.get(ref, present)
 
     def _reserve(self, db: apsw.Connection, present_ms: int) -> None:
         """Reserve more, if this transaction has not done so."""

@@ -14,13 +14,16 @@ from zaqar_notify.storage.values import from_json, to_json
 CACHED_HEADS = 10_000
 
 _SELECT = (
-    "SELECT id, salt, rules, revision, subscribed_until, turn FROM queues "
+    "SELECT id, salt, rules, revision, subscribed_until, turn, next_position, came_by FROM queues "
     "WHERE project = ? AND name = ? AND dropped_at IS NULL"
 )
 
 
 class QueueRow(msgspec.Struct, frozen=True):
-    """A queue that has a head: its number, and the end of its ids (`salt`). `subscribed_until` in ms, or 0."""
+    """A queue that has a head: its number, and the end of its ids (`salt`). `subscribed_until` in ms, or 0.
+
+    No message gets a position before `next_position`. `came_by` is the move that brought it from another store.
+    """
 
     ref: QueueRef
     number: int
@@ -29,6 +32,8 @@ class QueueRow(msgspec.Struct, frozen=True):
     revision: int
     subscribed_until: int
     turn: int
+    next_position: int = 0
+    came_by: str = ""
 
 
 class QueueRows:
@@ -90,9 +95,9 @@ class QueueRows:
     def insert(self, db: apsw.Connection, row: QueueRow) -> QueueRow:
         """Store it under a number of its own."""
         db.execute(
-            "INSERT INTO queues (project, name, salt, rules, revision, subscribed_until, turn) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (row.ref.project, row.ref.name, row.salt, to_json(row.rules), row.revision, row.subscribed_until, row.turn),
+            "INSERT INTO queues (project, name, salt, rules, revision, subscribed_until, turn, next_position, came_by) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.ref.project, row.ref.name, row.salt, to_json(row.rules), row.revision, row.subscribed_until, row.turn, row.next_position, row.came_by),
         )  # fmt: skip
         row = msgspec.structs.replace(row, number=db.last_insert_rowid())
         self._changing[row.ref] = row
@@ -101,10 +106,20 @@ class QueueRows:
     def change(self, db: apsw.Connection, row: QueueRow) -> None:
         """Store its head anew."""
         db.execute(
-            "UPDATE queues SET rules = ?, revision = ?, subscribed_until = ?, turn = ? WHERE id = ?",
-            (to_json(row.rules), row.revision, row.subscribed_until, row.turn, row.number),
-        )
+            "UPDATE queues SET rules = ?, revision = ?, subscribed_until = ?, turn = ?, next_position = ? "
+            "WHERE id = ?",
+            (to_json(row.rules), row.revision, row.subscribed_until, row.turn, row.next_position, row.number),
+        )  # fmt: skip
         self._changing[row.ref] = row
+
+    def rename(self, db: apsw.Connection, row: QueueRow, former: QueueRef) -> None:
+        """Store it under its present name, in place of the former one."""
+        db.execute(
+            "UPDATE queues SET project = ?, name = ?, came_by = ? WHERE id = ?",
+            (row.ref.project, row.ref.name, row.came_by, row.number),
+        )
+        self._changing[former] = None
+        self.change(db, row)
 
     def renumber(self, db: apsw.Connection, row: QueueRow) -> None:
         """Give the queue a new number: the sweep removes the messages of the former number."""
@@ -128,8 +143,10 @@ class QueueRows:
         self._changing.clear()
 
 
-def _row(ref: QueueRef, stored: tuple[int, bytes, str, int, int, int] | None) -> QueueRow | None:
+def _row(
+    ref: QueueRef, stored: tuple[int, bytes, str, int, int, int, int, str] | None
+) -> QueueRow | None:
     if stored is None:
         return None
-    number, salt, rules, revision, until, turn = stored
-    return QueueRow(ref, number, salt, from_json(rules), revision, until, turn)
+    number, salt, rules, revision, until, turn, behind, came_by = stored
+    return QueueRow(ref, number, salt, from_json(rules), revision, until, turn, behind, came_by)

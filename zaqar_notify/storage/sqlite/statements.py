@@ -19,6 +19,7 @@ Bindings: TypeAlias = Sequence[Any] | Mapping[str, Any]
 _FREE = ("free_messages", "m.held_until IS NULL")
 _CLAIMED = ("claimed_messages", "m.claim IS NOT NULL")
 _DELAYED = ("delayed_messages", "m.held_until IS NOT NULL AND m.claim IS NULL")
+STATES = (_FREE, _CLAIMED, _DELAYED)
 """The three states of a message: the index of each, and its condition."""
 
 
@@ -29,7 +30,7 @@ _AFTER = (
 )
 
 
-def _in_states(select: str, *states: tuple[str, str]) -> str:
+def in_states(select: str, *states: tuple[str, str]) -> str:
     """One statement for several states, so that a message that changes its state is in one of them."""
     return " UNION ALL ".join(select.format(index=index, state=state) for index, state in states)
 
@@ -38,7 +39,7 @@ def in_order(*, claimed: bool = False, delayed: bool = False) -> str:
     """The statement that reads the free messages after a position in order, and claimed or delayed
     ones between them."""
     states = [_FREE] + [_CLAIMED] * claimed + [_DELAYED] * delayed
-    return f"{_in_states(_AFTER, *states)} ORDER BY 1"
+    return f"{in_states(_AFTER, *states)} ORDER BY 1"
 
 
 FREE_IN_ORDER = in_order()
@@ -48,7 +49,7 @@ FREE_IN_ORDER = in_order()
 def free_without(clients: int) -> str:
     """`FREE_IN_ORDER` without the messages of `:client0` and so on; their bodies are not read."""
     names = ", ".join(f":client{index}" for index in range(clients))
-    return f"{_in_states(_AFTER, _FREE)} AND m.client NOT IN ({names}) ORDER BY 1"
+    return f"{in_states(_AFTER, _FREE)} AND m.client NOT IN ({names}) ORDER BY 1"
 
 
 IN_ORDER = {
@@ -64,12 +65,10 @@ _WHOLE = (
     "CROSS JOIN bodies b ON b.serial = m.serial WHERE "
 )
 _OWN = f"{_STATE} INDEXED BY {{index}} WHERE {_AT_POSITION}"
-OWN = _in_states(_OWN, _FREE, _CLAIMED, _DELAYED)
-OWN_CLAIMED = _in_states(_OWN, _CLAIMED)
+OWN = in_states(_OWN, *STATES)
+OWN_CLAIMED = in_states(_OWN, _CLAIMED)
 MOVED = f"{_STATE} WHERE {_MOVED_HERE}"
-WHOLE_OWN = _in_states(
-    _WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, _FREE, _CLAIMED, _DELAYED
-)
+WHOLE_OWN = in_states(_WHOLE.format(indexed=" INDEXED BY {index}") + _AT_POSITION, *STATES)
 WHOLE_MOVED = _WHOLE.format(indexed="") + _MOVED_HERE
 MOVED_POSITION = "SELECT position FROM messages WHERE queue = ? AND moved_id = ?"
 FALLEN_DUE = (

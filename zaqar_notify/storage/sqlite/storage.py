@@ -26,6 +26,7 @@ from zaqar_notify.storage.sqlite.queue_rows import QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.scanning import Scanning
 from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
+from zaqar_notify.storage.sqlite.transfer import SQLiteTransfer
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
 from zaqar_notify.storage.values import to_ms
 
@@ -64,7 +65,8 @@ class SQLiteStore(MessageStore):
         rows = QueueRows(database)
         removals = Removals(database)
         scanning = Scanning(database, removals, self._watches, sealing)
-        appending = Appending(database, rows, Numbering(database), self._watches)
+        numbering = Numbering(database)
+        appending = Appending(database, rows, numbering, self._watches)
         deleting = Deleting(rows, removals)
         messages = SQLiteMessages(
             database, rows, appending, deleting, removals, self._watches, scanning, sealing
@@ -80,6 +82,10 @@ class SQLiteStore(MessageStore):
         self.claims = self._claims
         self._timekeeping = Timekeeping(database)
         self.clock = self._timekeeping.clock
+        self.transfer = SQLiteTransfer(
+            *(database, rows, numbering, removals, self._watches),
+            now_ms=lambda: to_ms(self.clock.now()),
+        )
 
     @classmethod
     async def open(cls, path: Path, *, keys: Keyring = NO_KEYS) -> SQLiteStore:

@@ -18,6 +18,7 @@ was. How to add one: docs/add-a-driver.md.
     0011_encryption.sql          which key encrypted a message, or a subscription
     0012_pools.sql               pools and flavors
     0013_catalogue.sql           which pool has a queue; the identity of the store
+    0014_transfers.sql           queues that move to another store, or came from one
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0011_encryption.sql"),
     partial(_run_file, "0012_pools.sql"),
     partial(_run_file, "0013_catalogue.sql"),
+    partial(_run_file, "0014_transfers.sql"),
 )
 """In their order: the first one makes version 1."""
 
