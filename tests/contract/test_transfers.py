@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from itertools import product
-from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.clock import START
@@ -26,26 +26,32 @@ from tests.contract.steps import (
 )
 from tests.contract.transfers import Moving, move, transfer, uris_of
 from tests.keys import K1
+from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import JsonObject, NewMessage, Origin, QueueRef
 from zaqar_notify.storage.base import ReadyPost
 from zaqar_notify.storage.base.transfer import ARRIVING_PREFIX, ChangesLost, Part
+from zaqar_notify.storage.ids import POSITIONS_PER_MS, to_position
 from zaqar_notify.storage.internal import held_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of
 
+DAY = 86_400_000
 PAIRS = list(product(DRIVERS, DRIVERS))
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
-async def stores(
-    request: pytest.FixtureRequest, tmp_path: Path
-) -> AsyncIterator[tuple[Storage, Storage]]:
+@pytest.fixture(params=PAIRS, ids="-".join, scope="module")
+def uris(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sequence[str]:
+    """Of two stores, which all tests of this module use: each has queues of its own there."""
+    return uris_of(request.param, tmp_path_factory.mktemp("stores"))
+
+
+@pytest.fixture
+async def stores(uris: Sequence[str]) -> AsyncIterator[tuple[Storage, Storage]]:
     """The stores that a queue leaves, and comes to; one control store is for both."""
     opened = [
-        await driver_of(uri).open(uri, unreliable=False, prepare=True, keys=K1)
-        for uri in uris_of(request.param, tmp_path)
+        await driver_of(uri).open(uri, unreliable=False, prepare=True, keys=K1) for uri in uris
     ]
     control = opened[0].control
     assert control is not None
@@ -168,6 +174,7 @@ async def test_changes_while_it_is_copied_come_along(
 ) -> None:
     posted = await post(source, queue, bodies=["deleted", "kept", "claimed", "popped"])
     late = await post_one(source, queue, "late", delay=60)
+    claim_id = new_id()
 
     async def meanwhile() -> None:
         await source.messages.delete(queue, posted.ids[0], claim_id=None, now=START)
@@ -175,13 +182,13 @@ async def test_changes_while_it_is_copied_come_along(
         await source.messages.delete_many(queue, [posted.ids[3]], claim_ids=None, now=START)
         await post(source, queue, bodies=["new"], key=idempotency_key())
         await source.claims.create(
-            queue, claim_id="c" * 32, ttl=60, grace=60, limit=2, now=after(1)
+            queue, claim_id=claim_id, ttl=60, grace=60, limit=2, now=after(1)
         )
 
     await move(source, target, queue, meanwhile=meanwhile)
 
     assert bodies(await everything(target, queue)) == ["kept", "claimed", "new"]
-    held = await target.claims.get(queue, "c" * 32, now=after(2))
+    held = await target.claims.get(queue, claim_id, now=after(2))
     assert held is not None
     assert bodies(held) == ["kept", "claimed"]
     assert await cancelled(target, queue, [late, *posted.ids]) == [late]
@@ -269,13 +276,13 @@ async def test_encrypted_messages_are_copied_as_they_lie(
 
 
 async def test_an_internal_queue_moves_like_any(source: Storage, target: Storage) -> None:
-    held = held_ref("a" * 32)
+    held = held_ref(new_id())
     await source.post(held, ReadyPost([new_message("owed")], client_id=""), now=START)
 
     await move(source, target, held)
 
     assert bodies(await page(target, held)) == ["owed"]
-    assert await source.heads.internal(after="", limit=10) == []
+    assert held.name not in await source.heads.internal(after="", limit=100)
 
 
 async def test_a_purge_or_deletion_ends_what_is_noted(
@@ -329,7 +336,7 @@ async def test_nothing_is_seen_of_a_queue_before_it_is_activated(
     assert await everything(target, queue) == []
     assert await claim(target, queue) is None
     assert await target.heads.get(queue) is None
-    assert await target.heads.of_clients(after=None, limit=10) == []
+    assert queue not in await target.heads.of_clients(after=None, limit=100)
     await moving.target.discard(moving.name, queue)
     assert await arriving(target) == []
 
@@ -374,3 +381,25 @@ async def test_a_process_that_slept_through_a_move_does_no_harm(
     assert (await post(source, queue, bodies=["b"], key=idempotency_key())).ids == ids(
         (await everything(source, queue))[1:]
     )
+
+
+async def test_a_queue_of_a_store_whose_clock_is_ahead_goes_on_behind_its_positions(
+    source: Storage, target: Storage, queue: QueueRef
+) -> None:
+    moving = Moving(source, target, queue)
+    first = await post_one(source, queue, "a")
+    await moving.begin()
+    await moving.copy()
+    head = await moving.head()
+    ahead = head.next + DAY * POSITIONS_PER_MS
+    await moving.target.activate(moving.name, queue, msgspec.structs.replace(head, next=ahead))
+
+    posted = [first, await post_one(target, queue, "b"), await post_one(target, queue, "c")]
+    await target.messages.purge(queue, now=START)
+    posted.append(await post_one(target, queue, "d"))
+    await target.heads.drop(queue, revision=9, now=START)
+    await target.heads.put(queue, {}, revision=10, subscribed_until=None)
+    posted.append(await post_one(target, queue, "e"))
+
+    assert posted == sorted(posted)
+    assert (to_position(posted[1]) or 0) >= ahead

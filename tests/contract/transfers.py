@@ -12,6 +12,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base.transfer import Part, StoredHead, Transfer
 from zaqar_notify.storage.planes import Storage
 
+
 def uris_of(drivers: Sequence[str], directory: Path) -> list[str]:
     """The URIs of empty stores of these drivers, which may be of one kind."""
     uris: list[str] = []

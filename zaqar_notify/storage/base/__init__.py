@@ -32,6 +32,7 @@ from zaqar_notify.storage.base.heads import Head, HeadMissing, Heads
 from zaqar_notify.storage.base.messages import CANCELLED_KEPT, Messages, Watch
 from zaqar_notify.storage.base.posts import IdempotencyKey, Post, ReadyPost
 from zaqar_notify.storage.base.store import MessageStore
+from zaqar_notify.storage.base.transfer import Transfer
 
 __all__ = [
     "CANCELLED_KEPT",
@@ -48,6 +49,7 @@ __all__ = [
     "Messages",
     "Post",
     "ReadyPost",
+    "Transfer",
     "Watch",
     "within_the_store",
 ]

@@ -76,9 +76,11 @@ class ChangeStream:
             ) as stream:
                 async for event in stream:
                     at = bytes(event["documentKey"]["_id"])
-                    if at == mark or len(changed) >= limit:
+                    if at == mark:
                         break
                     changed[at] = None
+                    if len(changed) >= limit:
+                        break
                 token = dict(stream.resume_token or cursor.token)
         except OperationFailure as error:
             if error.code in HISTORY_LOST:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from pymongo import DeleteMany, ReplaceOne
+from pymongo import DeleteMany, ReplaceOne, UpdateOne
 
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
@@ -33,7 +33,7 @@ from zaqar_notify.storage.mongodb.documents import (
 from zaqar_notify.storage.mongodb.indexes import BY_ID, BY_MOVED_ID
 from zaqar_notify.storage.values import MILLISECOND, from_ms, to_ms
 
-Statement: TypeAlias = ReplaceOne[Document] | DeleteMany
+Statement: TypeAlias = ReplaceOne[Document] | UpdateOne | DeleteMany
 
 _KEPT_MS = CANCELLED_KEPT // MILLISECOND
 _NEVER = datetime(9999, 1, 1, tzinfo=UTC)
@@ -180,23 +180,28 @@ def _replacing(documents: Iterable[Document]) -> list[Statement]:
 def _cancelling(
     ref: QueueRef, queue: bytes, cancelled: Iterable[StoredCancellation]
 ) -> list[Statement]:
-    notes: dict[bytes, Document] = {}
+    notes: list[Document] = []
+    statements: list[Statement] = []
     present = salt_of(queue).hex()
     for one in cancelled:
         position, reclaim_at = to_position(one.what), from_ms(one.expires_at)
         if position is None and len(one.what) == 2 * SALT_BYTES:
-            notes[end_id(ref, one.what)] = _end(ref, one.what, from_ms(one.at), reclaim_at)
+            notes.append(_end(ref, one.what, from_ms(one.at), reclaim_at))
         if position is None:
             continue
         life = life_of(one.what)
         of = queue
         if life != present:
             of = life_id(ref, bytes.fromhex(life))
-            end = _end(ref, life, _NEVER, reclaim_at)
-            notes.setdefault(end["_id"], end)
+            statements.append(_unless_there(_end(ref, life, _NEVER, reclaim_at)))
         at = place(of, position)
-        notes[at] = {"_id": at, "queue": of, "cancelled": True, "reclaim_at": reclaim_at}
-    return _replacing(notes.values())
+        notes.append({"_id": at, "queue": of, "cancelled": True, "reclaim_at": reclaim_at})
+    return [*_replacing(notes), *statements]
+
+
+def _unless_there(stored: Document) -> Statement:
+    named = {"_id": stored["_id"], "queue": stored["queue"]}
+    return UpdateOne(named, {"$setOnInsert": stored}, upsert=True, hint=BY_ID)
 
 
 def _end(ref: QueueRef, life: str, at: datetime, reclaim_at: datetime) -> Document:

@@ -38,6 +38,8 @@ beside it says so); one connection of it writes, others read.
     scanning.py       looks at the first free messages of a queue, for claims and pops
     watches.py        callers that wait for a queue, inside this process
     stats.py          counting messages
+    transfer.py       queues that move from and to another store: transfer_noting.py notes their changes,
+                      transfer_arrivals.py writes those that come, transfer_rows.py has rows and statements
     encrypted.py      what is encrypted, by its keys
     storage.py        the message store put together
 """
