@@ -26,7 +26,7 @@ from zaqar_notify.service import Service
 from zaqar_notify.settings import VERSIONS, Settings
 from zaqar_notify.storage.registry import open_storage
 
-QUEUES = ("q", "r")
+QUEUES = ("q", "r", "~q")
 STATUSES = {200, 201, 204, 300, 400, 403, 404, 405, 406, 409, 415}
 
 words = st.sampled_from(
@@ -202,12 +202,14 @@ class Fuzzed:
         posted = b'{"messages": [{"body": 1}, {"body": 2}]}'
         subscriber = b'{"subscriber": "http://example.org/hook"}'
         _, messages = await self._call(project, "POST", "/v2/queues/q/messages", body=posted)
+        await self._call(project, "POST", "/v2/topics/q/messages", body=posted)
         _, claimed = await self._call(project, "POST", "/v2/queues/q/claims", b"limit=1")
         _, subscribed = await self._call(
             project, "POST", "/v2/queues/q/subscriptions", body=subscriber
         )
         return {
             "queue_name": "q",
+            "topic_name": "q",
             "message_id": json.loads(messages)["resources"][0].rpartition("/")[2],
             "claim_id": json.loads(claimed)["messages"][0]["href"].rpartition("=")[2],
             "subscription_id": json.loads(subscribed)["subscription_id"],
@@ -219,6 +221,7 @@ class Fuzzed:
         storage, now = self.service.storage, self.service.clock.now()
         contents: list[object] = [
             await storage.queues.list(project, marker=None, limit=100),
+            await storage.queues.list(project, marker=None, limit=100, topics=True),
         ]
         for name in QUEUES:
             ref = QueueRef(project, name)
