@@ -3,9 +3,12 @@
 NotifyError
 ├── ValidationFailed            a value breaks a rule                      400
 │   ├── BodyInvalid             not JSON, wrong type, missing field        400
+│   │   └── PoolUnreachable     no store can be used at its URI            400
 │   ├── QueueNameInvalid, TopicNameInvalid                                 400
 │   ├── ProjectInvalid          its name is too long                       400
-│   └── ClaimNotHeld            delete with a dead or foreign claim        400
+│   ├── ClaimNotHeld            delete with a dead or foreign claim        400
+│   ├── PoolRefused             it is not like the others of its flavor    400
+│   └── FlavorRefused, FlavorNotChanged    its pools are none, or not alike   400
 ├── SubscriptionNotChanged      nothing in the request can be changed      400
 ├── NotPermitted
 │   ├── RuleNotPermitted        the policy's rule for it says no           403
@@ -13,17 +16,19 @@ NotifyError
 │   ├── ProjectNotPermitted     the token is another project's             403
 │   ├── QueueNotPermitted       the token is confined to other queues      403
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
+│   ├── PoolInUse               it has queues, or is its flavor's last      403
 │   ├── ConfirmationNotSigned   to confirm is the subscriber's to do       403
 │   └── OwnDelivery             a webhook of ours that leads back to us    403
 ├── DoesNotExist                                                           404
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
-│   │   SubscriptionDoesNotExist
+│   │   SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist
 │   ├── WebhooksNotSigned       there is no secret to show or rotate
 │   └── SignatureRefused        a pre-signed request that does not verify  404
 ├── Conflict                                                               409
 │   ├── MetadataConflict        JSON patch names an absent key
 │   ├── SubscriptionExists      same subscriber, confirmed already
-│   └── IdempotencyKeyReused    same key, another body
+│   ├── IdempotencyKeyReused    same key, another body
+│   └── PoolExists              another pool has the URI
 ├── CannotDecrypt               an encryption key is missing, or damage    503
 ├── RateExceeded                the project does more at once than it may  503
 ├── Overloaded                  the process has too much under way         503
@@ -82,7 +87,9 @@ def _beginning(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-QUEUE_NAME_RULE = "1 to 64 characters of A-Z a-z 0-9 _ - and ., but neither . nor .."
+NAME_RULE = "1 to {most} characters of A-Z a-z 0-9 _ - and ., but neither . nor .."
+QUEUE_NAME_RULE = POOL_NAME_RULE = NAME_RULE.format(most=64)
+FLAVOR_NAME_RULE = NAME_RULE.format(most=255)
 
 
 class QueueNameInvalid(ValidationFailed):
@@ -106,6 +113,31 @@ class ClaimNotHeld(ValidationFailed):
             f"Claim {claim_id[:80]!r} does not hold message {message_id[:80]!r}: "
             "it has expired, was released, or holds other messages"
         )
+
+
+class PoolUnreachable(BodyInvalid):
+    """`uri` is shown without its password."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(f"cannot connect to {uri}: {reason}")
+
+
+class PoolRefused(ValidationFailed):
+    """The pool can't be of its flavor."""
+
+
+class FlavorRefused(ValidationFailed):
+    """The flavor can't have these pools."""
+
+    def __init__(self, flavor: str, reason: str) -> None:
+        super().__init__(f"Flavor {flavor} could not be created, error:{reason}")
+
+
+class FlavorNotChanged(ValidationFailed):
+    """The flavor can't have these pools instead of its own."""
+
+    def __init__(self, flavor: str, reason: str) -> None:
+        super().__init__(f"Flavor {flavor} could not be updated, error:{reason}")
 
 
 class SubscriptionNotChanged(NotifyError):
@@ -157,6 +189,10 @@ class MessageIsClaimed(NotPermitted):
         )
 
 
+class PoolInUse(NotPermitted):
+    """The pool can't be deleted; the sentence says what needs it."""
+
+
 class ConfirmationNotSigned(NotPermitted):
     def __init__(self) -> None:
         super().__init__(
@@ -200,6 +236,16 @@ class SubscriptionDoesNotExist(DoesNotExist):
         super().__init__(f"Subscription {subscription_id[:80]!r} does not exist on {called(queue)}")
 
 
+class PoolDoesNotExist(DoesNotExist):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Pool {name[:80]} does not exist")
+
+
+class FlavorDoesNotExist(DoesNotExist):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Flavor {name[:255]} does not exist")
+
+
 class WebhooksNotSigned(DoesNotExist):
     def __init__(self) -> None:
         super().__init__("Webhooks are not signed here: ZAQAR_WEBHOOK_SECRET is not set")
@@ -231,6 +277,11 @@ class SubscriptionExists(Conflict):
 class IdempotencyKeyReused(Conflict):
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key[:80]!r} was used on this queue with another body")
+
+
+class PoolExists(Conflict):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The database URI is in use by another pool: {name}")
 
 
 class CannotDecrypt(NotifyError):

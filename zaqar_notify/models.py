@@ -279,7 +279,7 @@ class Pool(msgspec.Struct, frozen=True):
     """A registered message store, which takes new queues in proportion to its `weight`; 0: none.
 
     `uri` and `options` may have passwords. They are None while they can't be decrypted.
-    A pool may be of a flavor that was never made, or is no more.
+    A pool may be of a flavor that was never made, or is no more. `identity` is that of its store.
     """
 
     name: str
@@ -288,5 +288,6 @@ class Pool(msgspec.Struct, frozen=True):
     options: JsonObject | None
     flavor: FlavorRef | None
     registered_at: datetime
+    identity: str = ""
 
     __repr__ = undisclosed

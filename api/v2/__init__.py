@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from api.resources import Resource
-from api.v2 import discovery, messages, queues, quotas, subscriptions, tokens, topics
+from api.v2 import (
+    discovery,
+    flavors,
+    messages,
+    pools,
+    queues,
+    quotas,
+    subscriptions,
+    tokens,
+    topics,
+)
 from api.zaqar import claims, health
 from api.zaqar.admission import admit
 
@@ -24,5 +34,5 @@ RESOURCES: tuple[Resource, ...] = (
 )
 """The resources that are served by default, in the order of the documentation."""
 
-OF_OPERATORS = (health.health_resource(PREFIX),)
+OF_OPERATORS = (*pools.RESOURCES, *flavors.RESOURCES, health.health_resource(PREFIX))
 """The resources that are served with `ZAQAR_ADMIN_MODE`, too."""

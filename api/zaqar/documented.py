@@ -9,7 +9,7 @@ from api.refusals import NotAcceptable, ParameterInvalid
 from api.resources import Parameter
 from api.surfaces import Documented
 from api.zaqar.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
-from zaqar_notify.errors import QUEUE_NAME_RULE
+from zaqar_notify.errors import FLAVOR_NAME_RULE, POOL_NAME_RULE, QUEUE_NAME_RULE
 
 CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"
 
@@ -40,6 +40,8 @@ DOCUMENTED = Documented(
         "subscription_id": Parameter(
             "subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID
         ),
+        "pool_name": Parameter("pool_name", POOL_NAME_RULE, str, "db2"),
+        "flavor_name": Parameter("flavor_name", FLAVOR_NAME_RULE, str, "durable"),
     },
     refuses=(ParameterInvalid("limit must be from 1 to 20, not 21"), NotAcceptable()),
     error=Error,

@@ -22,7 +22,10 @@ from api.app import create_app
 from api.resources import Operation
 from api.routing import FaultRoute, SurfaceRoute
 from tests.api.conftest import PROJECT, Api, Reply, StartApi, make_token
+from tests.pools import keep
 from zaqar_notify.auth.rules import RULES, Scope
+from zaqar_notify.models import FlavorRef
+from zaqar_notify.pools import make_flavor
 from zaqar_notify.rules.signing import sign_url, wire_instant
 from zaqar_notify.settings import VERSIONS
 
@@ -46,8 +49,8 @@ ABSENT = {
     "queue_name": "absent",
     "topic_name": "absent",
     "token_id": "3123f4a0b1c2d3e4f5a6b7c8",
-    "pool_name": "absent",
-    "flavor_name": "absent",
+    "pool_name": "nopool",
+    "flavor_name": "noflavor",
 }
 """Names of nothing, for each parameter of a path but the project."""
 
@@ -139,6 +142,8 @@ async def furnished(api: Api, owner: Headers) -> Place:
     await api.post(
         "/v2/topics/q/subscriptions", {"subscriber": "https://example.org/topic"}, headers=owner
     )
+    await keep(api.service.storage, "db1", "mongodb://host/db1")
+    await make_flavor(api.service.storage, FlavorRef(PROJECT, "gold"), ["db1"])
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
     names = {
         "project_id": PROJECT,
@@ -148,6 +153,8 @@ async def furnished(api: Api, owner: Headers) -> Place:
         "claim_id": claimed.json["messages"][0]["href"].partition("claim_id=")[2],
         "subscription_id": subscribed.json["subscription_id"],
         "token_id": made[0].id if made else ABSENT["token_id"],
+        "pool_name": "db1",
+        "flavor_name": "gold",
     }
     return Place(api, names)
 

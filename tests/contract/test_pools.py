@@ -23,7 +23,7 @@ GOLD = FlavorRef("p1", "gold")
 
 def pool(name: str, *, key: str = "hidden", weight: int = 1) -> Pool:
     uri = f"mongodb://user:{key}@host/{name}"
-    return Pool(name, uri, weight, {"Größe": [1, 2.5, None]}, GOLD, START)
+    return Pool(name, uri, weight, {"Größe": [1, 2.5, None]}, GOLD, START, f"store of {name}")
 
 
 async def register(storage: Storage, *added: Pool) -> Registered:

@@ -1,4 +1,4 @@
-"""The API page's example verifies our signatures, and its routes exist, or are missing, as it says."""
+"""The API page's example verifies our signatures, and its routes exist."""
 
 from __future__ import annotations
 
@@ -59,14 +59,6 @@ def test_the_routes_beyond_zaqar_exist() -> None:
 
     assert {(method, path) for method, path in listed if (method, path) not in exist} == set()
     assert len(listed) > 5
-
-
-def test_the_routes_that_are_missing_are() -> None:
-    table = section(PAGE, "## What is missing here")
-    missing = {name for row in rows(table) for name in named(row[0]) if name.startswith("/v2/")}
-
-    assert missing
-    assert not missing & {each.path for each in RESOURCES}
 
 
 def test_every_kind_of_subscriber_is_listed() -> None:

@@ -1,10 +1,12 @@
-"""Which names a queue and a project may have."""
+"""Which names a queue, a project, a pool and a flavor may have."""
 
 from __future__ import annotations
 
 import re
 
 from zaqar_notify.errors import (
+    FLAVOR_NAME_RULE,
+    POOL_NAME_RULE,
     ProjectInvalid,
     QueueNameInvalid,
     TopicNameInvalid,
@@ -16,6 +18,7 @@ MAX_PROJECT_CHARACTERS = 256
 
 # Clients and proxies take "." and ".." out of a path: such a queue could be made and not reached.
 _QUEUE_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
+_FLAVOR_NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,255}")
 _HEADER_TEXT = re.compile(r"[!-~\xa1-\xff](?:[ -~\xa0-\xff]*[!-~\xa1-\xff])?")
 
 
@@ -45,6 +48,26 @@ def topic_ref(project: str, name: str) -> QueueRef:
     if not is_queue_name(name):
         raise TopicNameInvalid(name)
     return QueueRef(check_project(project), TOPIC_MARK + name)
+
+
+def check_pool_name(name: str) -> None:
+    """Refuse a name that a new pool can't have.
+
+    Raises:
+        ValidationFailed: It is no name.
+    """
+    if not is_queue_name(name):
+        raise ValidationFailed(f"Pool name {name[:80]!r} is not valid: {POOL_NAME_RULE}")
+
+
+def check_flavor_name(name: str) -> None:
+    """Refuse a name that a new flavor can't have.
+
+    Raises:
+        ValidationFailed: It is no name.
+    """
+    if not _FLAVOR_NAME.fullmatch(name):
+        raise ValidationFailed(f"Flavor name {name[:80]!r} is not valid: {FLAVOR_NAME_RULE}")
 
 
 def check_project(project: str) -> str:

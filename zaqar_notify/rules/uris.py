@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+from zaqar_notify.models import JsonObject
+
 MASK = "********"
 
+_SECRET = re.compile("password|secret|token", re.IGNORECASE)
 _PASSWORD = re.compile(r"(://[^/:@]*:).*@", re.DOTALL)
 _PARAMETER = re.compile(
     r"([?&][^=&#]*(?:password|secret|token|properties)[^=&#]*=)[^&#]*", re.IGNORECASE
@@ -15,3 +18,18 @@ _PARAMETER = re.compile(
 def masked(uri: str) -> str:
     """The URI with a mask in the place of its password, and of parameters whose name says that they are secret."""
     return _PARAMETER.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1{MASK}@", uri))
+
+
+def masked_document(document: JsonObject) -> JsonObject:
+    """A JSON object with masks in the places of its secrets, by their keys, and of passwords in URIs."""
+    return {
+        key: MASK if _SECRET.search(key) else _masked_value(each) for key, each in document.items()
+    }
+
+
+def _masked_value(value: object) -> object:
+    if isinstance(value, dict):
+        return masked_document(value)
+    if isinstance(value, list):
+        return [_masked_value(each) for each in value]
+    return masked(value) if isinstance(value, str) else value

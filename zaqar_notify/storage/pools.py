@@ -84,7 +84,11 @@ class Pools(ABC):
                 secret = former[name].secret
             else:
                 secret = _sealed(name, present, self._keys)
-            pools.append(_StoredPool(name, secret, pool.weight, pool.flavor, pool.registered_at))
+            pools.append(
+                _StoredPool(
+                    name, secret, pool.weight, pool.flavor, pool.registered_at, pool.identity
+                )
+            )
         return _Stored(pools, sorted(after.flavors))
 
 
@@ -133,6 +137,7 @@ class _StoredPool(msgspec.Struct, frozen=True):
     weight: int
     flavor: FlavorRef | None
     registered_at: datetime
+    identity: str = ""
 
     @property
     def key_id(self) -> str | None:
@@ -175,6 +180,7 @@ def _opened(stored: _StoredPool, keys: Keyring) -> Pool:
         secret["options"],
         stored.flavor,
         stored.registered_at,
+        stored.identity,
     )
 
 

@@ -1,0 +1,43 @@
+"""Pools and flavors, as operators change them.
+
+pools.py          registers, changes, shows and removes pools
+flavors.py        makes, changes, shows and removes flavors
+agreement.py      what pools and flavors must have in common; pure
+connecting.py     tries a store before it becomes a pool
+"""
+
+from zaqar_notify.pools.flavors import (
+    FlavorView,
+    change_flavor,
+    flavor_of,
+    flavors_of,
+    make_flavor,
+    remove_flavor,
+)
+from zaqar_notify.pools.pools import (
+    AskedPool,
+    PoolChange,
+    change_pool,
+    pool_of,
+    pools_after,
+    register_pool,
+    remove_pool,
+    shown_uri,
+)
+
+__all__ = [
+    "AskedPool",
+    "FlavorView",
+    "PoolChange",
+    "change_flavor",
+    "change_pool",
+    "flavor_of",
+    "flavors_of",
+    "make_flavor",
+    "pool_of",
+    "pools_after",
+    "register_pool",
+    "remove_flavor",
+    "remove_pool",
+    "shown_uri",
+]
