@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterable
 from http import HTTPStatus
+from typing import Protocol
 
 import msgspec
 import orjson
 
 
+class Parts(AsyncIterable[bytes], Protocol):
+    """A body in parts, such as an async generator."""
+
+    async def aclose(self) -> None: ...
+
+
 class Answer(msgspec.Struct, frozen=True):
     """`body` is JSON unless `content_type` names another.
 
-    A body in parts is an async generator. Its parts are sent as they come, until the client hangs
-    up. The generator is closed in every case.
+    The parts of a body in parts are sent as they come, until the client hangs up. It is closed in every
+    case.
     """
 
     status: int
-    body: bytes | AsyncGenerator[bytes, None] = b""
+    body: bytes | Parts = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: bytes = b"application/json"
 

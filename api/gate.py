@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 
 from api.answers import Answer
+from api.credentials import take_query
+from api.headers import prefers_events
 from api.in_flight import InFlight
 from api.refusals import MethodNotAllowed
 from api.requests import Call
-from api.resources import Handler, Resource
+from api.resources import Handler, Lasting, Operation, Resource
 from api.surfaces import Surface
 from api.turns import Line, Metered, Turns
 from zaqar_notify.auth import Caller, Policy, Target
@@ -80,6 +83,11 @@ class Gate:
             call.admitted.end()
 
     async def _admitted_answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
+        operation = resource.by_method.get(call.method)
+        if operation is not None and operation.events is not None:
+            call.is_stream = prefers_events(call.headers.get(b"accept", b""))
+        if call.is_stream:
+            take_query(call, has_proxy=self._service.settings.trust_proxy)
         if not resource.is_open:
             call.caller = caller = await self.caller(surface, call)
             if caller.signed_paths and not resource.is_signable:
@@ -87,7 +95,6 @@ class Gate:
             call.needs_project = resource.needs_project
             surface.admit(call, self._service.settings)
             call.admitted.belongs_to(call.project)
-        operation = resource.by_method.get(call.method)
         if operation is None:
             raise MethodNotAllowed(resource.allow)
         if operation.rule is not None:
@@ -95,11 +102,21 @@ class Gate:
         if resource.is_open:
             return await operation.handler(self._service, call)
         await self._service.quotas.admit_request(call.project)
+        if call.is_stream and operation.events is not None:
+            check = partial(self._check_caller, surface, operation, call)
+            lasting = Lasting(self._turns.of(call.project), check)
+            return await operation.events(self._service, call, lasting)
         if call.method in _READING:
             return await self._in_turn(self._turns.of(call.project), operation.handler, call)
         if operation.takes_messages:
             return await self._in_turn(self._turns.taking(call.project), operation.handler, call)
         return await operation.handler(self._service, call)
+
+    async def _check_caller(self, surface: Surface, operation: Operation, call: Call) -> None:
+        """Raise an error if the request would now be refused for its caller."""
+        call.caller = await self.caller(surface, call)
+        if operation.rule is not None:
+            self._check_rule(operation.rule, call)
 
     async def caller(self, surface: Surface, call: Call) -> Caller:
         """The caller, if the request may be answered at all.

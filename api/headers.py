@@ -42,22 +42,37 @@ def merged(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return {name: b", ".join(values) for name, values in lines.items()}
 
 
+JSON = b"application/json"
+EVENTS = b"text/event-stream"
+
+
 @lru_cache(maxsize=64)
 def admits_json(accept: bytes) -> bool:
     """Whether an Accept header admits `application/json`; an empty one admits everything."""
-    ranges = [part.split(b";") for part in accept.lower().split(b",")]
     if not accept.strip():
         return True
-    weights = {
-        # The HTTP client of Java sends a lone star for */*.
-        b"*/*" if kind.strip() == b"*" else kind.strip(): _weight(parameters)
-        for kind, *parameters in ranges
-        if kind.strip() in (b"application/json", b"application/*", b"*/*", b"*")
-    }
-    for kind in (b"application/json", b"application/*", b"*/*"):
+    weights = _weights(accept)
+    for kind in (JSON, b"application/*", b"*/*"):
         if kind in weights:
             return weights[kind] > 0
     return False
+
+
+@lru_cache(maxsize=64)
+def prefers_events(accept: bytes) -> bool:
+    """Whether an Accept header names `text/event-stream`, and not JSON with the same weight."""
+    weights = _weights(accept)
+    return weights.get(EVENTS, 0) > weights.get(JSON, 0)
+
+
+def _weights(accept: bytes) -> dict[bytes, float]:
+    """The weight of each range of media types."""
+    ranges = [part.split(b";") for part in accept.lower().split(b",")]
+    return {
+        # The HTTP client of Java sends a lone star for */*.
+        b"*/*" if kind.strip() == b"*" else kind.strip(): _weight(parameters)
+        for kind, *parameters in ranges
+    }
 
 
 def _weight(parameters: list[bytes]) -> float:

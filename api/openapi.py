@@ -194,6 +194,11 @@ def _reply(reply: Reply) -> JsonObject:
                 "example": msgspec.to_builtins(reply.example),
             }
         }
+    if reply.events is not None:
+        described["content"]["text/event-stream"] = {
+            "schema": {"type": "string"},
+            "example": reply.events,
+        }
     return described
 
 

@@ -6,7 +6,7 @@ Headers stay bytes, and each header is looked at once.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from itertools import count
 
@@ -40,7 +40,8 @@ class Call:
     are the path's parameters. `path` lacks the prefix of the public URL; links have it. `fault` is an error in the headers
     that refuses the request on every path. `turn` is the turn of a reading request. `is_waiting`:
     the request is a long poll. `needs_project`: the operation is about one project. `has_taken_query`:
-    credentials in the query stand among the headers.
+    credentials in the query stand among the headers. `is_stream`: the answer is a stream of events.
+    `read` waits until the client has read nearly all that was sent.
     """
 
     admitted: Admitted
@@ -55,6 +56,8 @@ class Call:
     is_waiting = False
     needs_project = True
     has_taken_query = False
+    is_stream = False
+    read: Callable[[], Awaitable[object]] | None = None
     _received = False
 
     def __init__(

@@ -11,10 +11,27 @@ import msgspec
 
 from api.answers import Answer
 from api.requests import Call
+from api.turns import Line
 from zaqar_notify.errors import NotifyError
 from zaqar_notify.service import Service
 
 Handler: TypeAlias = Callable[[Service, Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """The part of the gate in an answer that has no end.
+
+    Args:
+        line: The project's turns, one for each page.
+        check_caller: Raises the error by which the request would now be refused for its caller.
+    """
+
+    line: Line
+    check_caller: Callable[[], Awaitable[None]]
+
+
+EventsHandler: TypeAlias = Callable[[Service, Call, Lasting], Awaitable[Answer]]
 UNGUARDED = None
 """The rule of an operation that the policy does not check, because Zaqar has no rule for it."""
 
@@ -44,6 +61,8 @@ class Reply:
     location: str | None = None
     content_type: str = "application/json"
     other: list[msgspec.Struct] | None = None
+    events: str | None = None
+    """An example of the stream of events that such a request may have for its answer."""
 
     @property
     def kind(self) -> Any:
@@ -79,6 +98,8 @@ class Operation:
     operation. `UNGUARDED`: the policy is not asked.
     `refuses` holds examples of the operation's own errors, one for each status. Errors of headers,
     errors of the store and defects are documented for every operation.
+    `events`: the handler of requests that accept a stream of events rather than JSON. They may have their
+    credentials in the query.
     `takes_messages`: it changes something and answers with messages, as a claim or a pop does.
     """
 
@@ -92,6 +113,7 @@ class Operation:
     body: Body | None = None
     refuses: tuple[NotifyError, ...] = ()
     takes_messages: bool = False
+    events: EventsHandler | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ class SurfaceRoute(BaseRoute):
         exchange.route = resource.path
         call = Call(scope, receive, exchange.request_id, before, self._public_path, names)
         call.wire = self._surface.prefix
+        call.read = scope.get(READ)
         if self._is_audited and call.method in _WRITING:
             exchange.on_answer = partial(_audit, call, resource)
         try:

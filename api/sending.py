@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Send
 
-from api.answers import Answer, warning
+from api.answers import Answer, Parts, warning
 from api.requests import Call
 
 
@@ -33,7 +32,7 @@ async def send_answer(answer: Answer, call: Call, receive: Receive, send: Send) 
 
 
 async def _send_parts(
-    parts: AsyncGenerator[bytes, None],
+    parts: Parts,
     status: int,
     headers: list[tuple[bytes, bytes]],
     receive: Receive,

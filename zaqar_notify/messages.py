@@ -13,7 +13,7 @@ from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.quotas import Storing
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.service import Service
-from zaqar_notify.storage.base import IdempotencyKey
+from zaqar_notify.storage.base import IdempotencyKey, Watch
 from zaqar_notify.waiting import Wait, first_found
 
 
@@ -147,8 +147,18 @@ async def page(
 
     if wait is None:
         return await look()
-    watch = service.storage.watch(ref)
-    return await first_found(look_for_some, watch, wait) or Page([], None)
+    return await first_found(look_for_some, watch(service, ref), wait) or Page([], None)
+
+
+def watch(service: Service, ref: QueueRef) -> Watch:
+    """An observer's wait for changes of the queue, to be opened before the first page."""
+    return service.storage.watch(ref)
+
+
+async def has_queue(service: Service, ref: QueueRef) -> bool:
+    """Whether messages can be on the queue: it was made, and not deleted since."""
+    async with service.storage.at(ref) as store:
+        return await store.heads.get(ref) is not None
 
 
 async def get(service: Service, ref: QueueRef, message_id: str) -> Message:

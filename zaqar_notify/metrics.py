@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol
 
@@ -163,6 +164,8 @@ class Metrics:
             connections=0, idle=0, buffers=0, requests=0, bodies=0, callers=0
         )
         """Connections and requests that were refused or ended because the process had too many."""
+        self.event_streams = 0
+        """Those that are open."""
         self.in_flight: Callable[[], int] = lambda: 0
         """Asked for the number of requests that are being answered."""
         self.backlog = BacklogView()
@@ -172,3 +175,12 @@ class Metrics:
         """Of a process that delivers."""
         self.broker: BrokerCounts | None = None
         """Of a process that rings, or is rung."""
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Count an event stream while it is open."""
+        self.event_streams += 1
+        try:
+            yield
+        finally:
+            self.event_streams -= 1

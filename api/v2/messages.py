@@ -8,6 +8,7 @@ from api.resources import Body, Parameter
 from api.v2 import schemas
 from api.zaqar import messages
 from api.zaqar.bodies import read_messages
+from api.zaqar.events import with_events
 from api.zaqar.examples import CLAIM_ID
 from api.zaqar.query import Query
 from zaqar_notify.errors import ValidationFailed
@@ -45,10 +46,12 @@ RESOURCES = messages.resources(
         "`ttl` and `delay` are seconds; pages and claims hide a message until its delay is over.",
         Body(schemas.Post([schemas.NewMessage({"event": "hello"}, ttl=300, delay=0)])),
     ),
-    browse=messages.browsing(
-        "/v2",
-        browse,
-        Parameter("include_delayed", "Include messages still delayed.", bool, False),
+    browse=with_events(
+        messages.browsing(
+            "/v2",
+            browse,
+            Parameter("include_delayed", "Include messages still delayed.", bool, False),
+        )
     ),
     delete_several=messages.deleting_several(
         delete_several,

@@ -37,14 +37,14 @@ def without_client_id() -> HeaderInvalid:
 
 
 def check_formats(call: Call) -> None:
-    """Refuse a form, and a client that accepts no JSON."""
+    """Refuse a form, and a client that accepts neither JSON nor, where there is one, a stream of events."""
     headers = call.headers
     if call.has_body and headers.get(b"content-type", b"").lower() == _FORM:
         raise HeaderInvalid(
             "Invalid Content-Type", "Send the body as application/json, not as a form"
         )
     accept = headers.get(b"accept", b"*/*")
-    if accept != b"*/*" and not admits_json(accept):
+    if accept != b"*/*" and not call.is_stream and not admits_json(accept):
         raise NotAcceptable
 
 

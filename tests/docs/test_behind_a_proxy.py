@@ -41,6 +41,7 @@ class Site:
     service: Service
     session: requests.Session
     context: ssl.SSLContext | None
+    directory: Path
 
     def call(self, method: str, link: str, **options: object) -> requests.Response:
         """Follow a link as clients do: from the root of the site."""
@@ -89,7 +90,7 @@ def site(
     ):
         session.trust_env = False
         session.verify = str(certificate)
-        yield Site(f"{root}/messaging/", service, session, context)
+        yield Site(f"{root}/messaging/", service, session, context, directory)
 
 
 def _as_here(recipe: str, port: int, service_port: int, directory: Path) -> str:
@@ -103,6 +104,7 @@ def _as_here(recipe: str, port: int, service_port: int, directory: Path) -> str:
         ("/etc/nginx/zaqar.key", f"{directory}/pem"),
         ("/etc/haproxy/zaqar.pem", f"{directory}/pem"),
         ("/etc/nginx/zaqar.users", f"{directory}/users"),
+        ("/var/log/nginx/zaqar.log", f"{directory}/log"),
         ("127.0.0.1:8888", f"127.0.0.1:{service_port}"),
     ):
         recipe = recipe.replace(shown, here)
@@ -194,6 +196,34 @@ def test_a_pre_signed_request_needs_no_password_and_a_forged_one_is_refused(site
     for forged in ({"X-Project-ID": "victim"}, {"URL-Signature": "0" * 64}, {"URL-Signature": ""}):
         answer = site.call("GET", path, auth=None, headers=signed | forged)
         assert answer.status_code in (401, 404), forged
+
+
+def test_a_browser_follows_a_queue_by_a_signature_in_the_query(site: Site) -> None:
+    shared = site.call("POST", "v2/queues/followed/share", json={"methods": ["GET"]}).json()
+    [path] = shared["paths"]
+    query = {
+        "url_signature": shared["signature"],
+        "url_paths": path,
+        "url_methods": "GET",
+        "url_expires": shared["expires"],
+        "project_id": "demo",
+        "client_id": CLIENT["Client-ID"],
+        "echo": "true",
+    }
+    options = {"auth": None, "headers": {"Accept": "text/event-stream"}, "stream": True}
+
+    forged = site.call("GET", path, params=query | {"url_signature": "0" * 64}, **options)
+    listed = site.call("GET", path, params=query, auth=None, headers=CLIENT)
+    with site.call("GET", path, params=query, **options) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith(b"retry: ")
+        site.call("POST", "v2/queues/followed/messages", json={"messages": [{"body": "now"}]})
+        event = next(line for line in lines if line.startswith(b"data: "))
+
+    assert (forged.status_code, listed.status_code) == (404, 400)
+    assert b'"body":"now"' in event
+    log = site.directory / "log"
+    assert not log.exists() or shared["signature"] not in log.read_text()
 
 
 def test_a_post_over_the_limit_is_the_service_s_400(site: Site) -> None:

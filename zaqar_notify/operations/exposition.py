@@ -73,6 +73,11 @@ class _Counts(Collector):
             "Requests being answered, without long polls that wait.",
             value=metrics.in_flight(),
         )
+        yield GaugeMetricFamily(
+            "zaqar_notify_event_streams",
+            "Event streams that are open.",
+            value=metrics.event_streams,
+        )
         overloads = CounterMetricFamily(
             "zaqar_notify_overloads",
             "Connections and requests refused or ended because the process had too many.",

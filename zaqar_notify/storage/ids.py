@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import secrets
 
+from zaqar_notify.models import Page
+
 POSITION_BYTES = 8
 SALT_BYTES = 4
 POSITIONS_PER_MS = 1 << 20
@@ -33,6 +35,16 @@ def to_position(message_id: str) -> int | None:
         return None
     position = int(message_id[: 2 * POSITION_BYTES], 16)
     return position if position < LAST_POSITION else None
+
+
+def markers_of(page: Page) -> list[str | None]:
+    """For each message of a page the marker behind it. None: the message was moved to the queue, so its id is of another
+    queue's order. The last one has the page's marker."""
+    if page.marker is None:
+        return []
+    life = life_of(page.marker)
+    ids = [message.id for message in page.messages[:-1]]
+    return [*(each if life_of(each) == life else None for each in ids), page.marker]
 
 
 def life_of(message_id: str) -> str:
