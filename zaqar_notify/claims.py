@@ -6,11 +6,10 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.delivery import carrier
 from zaqar_notify.errors import ClaimDoesNotExist
 from zaqar_notify.metadata import dead_letter
-from zaqar_notify.models import Claim, DeadLetter, QueueRef
+from zaqar_notify.models import Claim, QueueRef
 from zaqar_notify.rules.limits import check_limit, check_range
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Carrier
 from zaqar_notify.waiting import Wait, first_found
 
 
@@ -45,13 +44,8 @@ async def create(
             limit=limit,
             now=service.clock.now(),
             dead_letter=lambda rules: dead_letter(ref, rules),
-            carry=carry,
+            carrier=lambda to: carrier(ref, to, settings),
         )
-
-    def carry(to: DeadLetter) -> Carrier | None:
-        if storage.pool_of(to.queue) == storage.pool_of(ref):
-            return None
-        return carrier(ref, to, settings)
 
     async def give_back(claim: Claim) -> None:
         async with storage.at(ref) as store:

@@ -242,6 +242,8 @@ _CHECKS: dict[str, _Check] = {
     ENCRYPT: _check_encrypt,
     POLICY_KEY: _check_policy,
 }
-KNOWN_KEYS = (*_CHECKS, "_flavor")
+FLAVOR = "_flavor"
+"""Of whose pools one gets the queue, when it is made."""
+KNOWN_KEYS = (*_CHECKS, FLAVOR)
 """The reserved keys that there are. A flavor is kept, for a release that has them."""
 KNOWN_KEYS_OF_TOPICS = (*_SHOWN_KEYS_OF_TOPICS, ENCRYPT, POLICY_KEY)

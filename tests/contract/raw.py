@@ -8,6 +8,7 @@ import apsw
 import bson
 from pymongo import UpdateOne
 
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.mongodb.storage import MongoStore
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.sqlite.database import Row
@@ -20,9 +21,9 @@ ASIDE = MIGRATION
 Change = Callable[[bytes], bytes]
 
 
-async def stored_bodies(storage: Storage) -> list[bytes]:
+async def stored_bodies(of: MessageStore) -> list[bytes]:
     """The bodies of all messages, in the order of their posts, those of internal queues included."""
-    match storage.store:
+    match of:
         case SQLiteStore() as store:
             rows = store.database.read("SELECT body FROM bodies ORDER BY serial", ())
             return [body for (body,) in rows]

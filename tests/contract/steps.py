@@ -28,7 +28,7 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
-from zaqar_notify.storage.base import Carry, IdempotencyKey, Post, within_the_store
+from zaqar_notify.storage.base import Carry, IdempotencyKey, Post
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions import renewal
 
@@ -181,7 +181,6 @@ async def claim(
     limit: int = 20,
     now: datetime = START,
     dead_letter: DeadLetter | None = None,
-    carry: Carry = within_the_store,
     without_clients: Sequence[str] = (),
 ) -> Claim | None:
     return await storage.claim(
@@ -192,8 +191,23 @@ async def claim(
         limit=limit,
         now=now,
         dead_letter=lambda _: dead_letter,
-        carry=carry,
         without_clients=without_clients,
+    )
+
+
+async def carry_off(
+    storage: Storage, queue: QueueRef, rule: DeadLetter, carry: Carry, *, now: datetime = START
+) -> Claim | None:
+    """A claim of a queue whose dead letters go to another store."""
+    return await storage.claims.create(
+        queue,
+        claim_id=new_id(),
+        ttl=60,
+        grace=60,
+        limit=20,
+        now=now,
+        dead_letter=lambda _: rule,
+        carry=carry,
     )
 
 

@@ -10,6 +10,7 @@ from tests.contract.steps import (
     GivenPost,
     after,
     bodies,
+    carry_off,
     claim,
     everything,
     get_one,
@@ -393,7 +394,7 @@ async def test_by_a_carrier_the_message_leaves_with_all_that_it_has(
     [message_id] = (await storage.post(queue, GivenPost([sent]), now=START)).ids
 
     rule = dead_letter(queue, max_claim_count=0)
-    assert await claim(storage, queue, now=after(1), dead_letter=rule, carry=away) is None
+    assert await carry_off(storage, queue, rule, away, now=after(1)) is None
 
     assert await everything(storage, queue, now=after(1)) == []
     [leaving] = await jobs(storage, now=1)
@@ -406,7 +407,7 @@ async def test_the_job_is_the_project_s_and_lives_as_long_as_it_says(
 ) -> None:
     await post(storage, queue, bodies=["a"])
     rule = dead_letter(queue, max_claim_count=0)
-    await claim(storage, queue, now=after(1), dead_letter=rule, carry=away)
+    await carry_off(storage, queue, rule, away, now=after(1))
 
     [job] = (await page(storage, JOBS, now=after(1))).messages
     others = await page(storage, JOBS, now=after(1), without_client=queue.project)
@@ -426,7 +427,7 @@ async def test_a_message_has_another_place_each_time_that_it_comes(
     await claim(storage, queue, dead_letter=there)
     await claim(storage, other_queue, dead_letter=back)
 
-    await claim(storage, queue, dead_letter=there, carry=away)
+    await carry_off(storage, queue, there, away)
 
     [leaving] = await jobs(storage)
     assert leaving.origin == Origin(message_id, START)

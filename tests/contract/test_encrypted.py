@@ -28,5 +28,5 @@ async def storage(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr(sealing, "is_encrypted", lambda ref, rules: True)
     storage = await open_storage(store_uri, keys=KEYS)
     yield storage
-    assert all(is_envelope(body) for body in await stored_bodies(storage))
+    assert all(is_envelope(body) for body in await stored_bodies(storage.store))
     await storage.close()

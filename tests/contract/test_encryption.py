@@ -77,7 +77,11 @@ async def test_a_queue_s_messages_stay_readable_when_it_is_switched_on_or_off(
     await switch(storage, queue, on=False)
     await post(storage, queue, bodies=["after"])
 
-    assert [is_envelope(body) for body in await stored_bodies(storage)] == [False, True, False]
+    assert [is_envelope(body) for body in await stored_bodies(storage.store)] == [
+        False,
+        True,
+        False,
+    ]
     assert bodies(await page(storage, queue)) == ["before", "meanwhile", "after"]
     assert bodies(await hold(storage, queue)) == ["before", "meanwhile", "after"]
 
@@ -119,7 +123,7 @@ async def test_jobs_are_encrypted_whatever_the_queue_asks_for(
     await subscribe(storage, queue)
     await post(storage, queue, bodies=["owed"])
 
-    of_message, of_job = sorted(await stored_bodies(storage), key=is_envelope)
+    of_message, of_job = sorted(await stored_bodies(storage.store), key=is_envelope)
 
     assert not is_envelope(of_message)
     assert b"owed" not in of_job
@@ -131,7 +135,7 @@ async def test_without_keys_nothing_is_encrypted(reopen: Reopen, queue: QueueRef
     await subscribe(storage, queue)
     await post(storage, queue, bodies=["clear"])
 
-    assert [is_envelope(body) for body in await stored_bodies(storage)] == [False, False]
+    assert [is_envelope(body) for body in await stored_bodies(storage.store)] == [False, False]
 
 
 async def test_a_dead_letter_moves_as_it_is_and_can_be_read_there(
@@ -154,7 +158,7 @@ async def test_a_body_that_was_moved_to_another_project_s_queue_is_not_shown_the
     foreign = QueueRef(f"{encrypted.project}-other", encrypted.name)
     await switch(storage, foreign, on=True)
     await post(storage, encrypted, bodies=["mine"])
-    [mine] = await stored_bodies(storage)
+    [mine] = await stored_bodies(storage.store)
     message_id = await post_one(storage, foreign, "theirs")
 
     await change_bodies(storage, lambda _: mine)
@@ -405,7 +409,7 @@ async def test_messages_of_internal_queues_are_bound_to_their_owner(
     for project in ("a", "b"):
         record = InternalPost([new_message(project)], project=project)
         await storage.store.messages.post(OUTBOX, record, now=START)
-    of_a, _ = await stored_bodies(storage)
+    of_a, _ = await stored_bodies(storage.store)
 
     await change_bodies(storage, lambda _: of_a)
 

@@ -56,7 +56,7 @@ async def change_keys(storage: Storage) -> Rekeyed:
 async def keys_of_bodies(storage: Storage) -> set[str | None]:
     return {
         read_envelope(body).key_id if is_envelope(body) else None
-        for body in await stored_bodies(storage)
+        for body in await stored_bodies(storage.store)
     }
 
 

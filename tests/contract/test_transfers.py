@@ -26,6 +26,7 @@ from tests.contract.steps import (
 )
 from tests.contract.transfers import Moving, move, transfer, uris_of
 from tests.keys import K1
+from tests.pools import without_pools
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.metadata import ENCRYPT
@@ -55,7 +56,7 @@ async def stores(uris: Sequence[str]) -> AsyncIterator[tuple[Storage, Storage]]:
     ]
     control = opened[0].control
     assert control is not None
-    yield Storage(control, opened[0], keys=K1), Storage(control, opened[1], keys=K1)
+    yield without_pools(control, opened[0], K1), without_pools(control, opened[1], K1)
     for store in opened:
         await store.close()
 

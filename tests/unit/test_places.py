@@ -10,22 +10,27 @@ import pytest
 
 from tests.clock import START
 from tests.contract.steps import post
+from tests.pools import open_pooled, put_on
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage import places
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
 
 QUEUE = QueueRef("project1", "orders")
 
 
 @pytest.fixture
 async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
-    default = await open_storage(f"sqlite:///{tmp_path}/one.db")
-    other = await open_storage(f"sqlite:///{tmp_path}/two.db")
-    storage = Storage(default.control, default.store, others={"other": other.store})
+    pools = {"other": f"sqlite:///{tmp_path}/two.db"}
+    storage = await open_pooled(f"sqlite:///{tmp_path}/one.db", pools)
+    await put_on(storage, QUEUE, "default")
     yield storage
     await storage.close()
-    await other.close()
+
+
+async def thaw_on_other(storage: Storage) -> None:
+    """End a move of the queue to the other pool."""
+    assert await storage.control.catalogue.move(QUEUE, "default", "other")
+    storage.places.thaw(QUEUE, "other")
 
 
 async def test_an_operation_waits_while_a_queue_is_frozen_and_goes_on_where_it_is_then(
@@ -35,7 +40,7 @@ async def test_an_operation_waits_while_a_queue_is_frozen_and_goes_on_where_it_i
     waiting = asyncio.create_task(post(storage, QUEUE, bodies=["a"]))
     await asyncio.sleep(0)
 
-    storage.places.thaw(QUEUE, "other")
+    await thaw_on_other(storage)
     await waiting
 
     for pool, total in {"default": 0, "other": 1}.items():
@@ -69,7 +74,7 @@ async def test_a_watch_follows_a_queue_that_moves(storage: Storage, exclusive: b
         await asyncio.sleep(0)
         await storage.places.freeze(QUEUE, "default")
 
-        storage.places.thaw(QUEUE, "other")
+        await thaw_on_other(storage)
 
         assert await waiting, "the move is a wake"
         assert await watch.changed(timeout_seconds=10), "a message may have come before it"
@@ -83,11 +88,11 @@ async def test_places_are_bounded_and_those_in_use_stay(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "REMEMBERED", 2)
-    in_use = storage.at(QUEUE)
 
-    async with in_use:
+    async with storage.at(QUEUE):
+        in_use = storage.places.known(QUEUE)
         for number in range(5):
             async with storage.at(QueueRef("project1", str(number))):
                 pass
 
-        assert storage.at(QUEUE) is in_use
+        assert storage.places.known(QUEUE) is in_use

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from tests.clock import ManualClock
 from tests.kinds import KINDS
+from tests.pools import open_pooled, put_on
 from tests.workers.office import OUTBOX, ClientPost, Office, until_stored
 from workers.doorbell import LocalDoorbell
 from workers.store import RetryingStore
@@ -24,7 +25,6 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Post
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
 
 SOURCE = QueueRef("project1", "orders")
 DEAD = QueueRef("project1", "dead")
@@ -35,19 +35,15 @@ LETTER_TTL = 500
 LEASE = 60
 
 
-def placement(ref: QueueRef) -> str:
-    return "other" if ref == DEAD else DEFAULT_POOL
-
-
 @asynccontextmanager
 async def opened(
     source_uri: str, target_uri: str, *, keys: Keyring = NO_KEYS
 ) -> AsyncIterator[Storage]:
-    source = await open_storage(source_uri, keys=keys)
-    target = await open_storage(target_uri, keys=keys)
-    yield Storage(source.control, source.store, others={"other": target.store}, placement=placement)
-    await source.close()
-    await target.close()
+    storage = await open_pooled(source_uri, {"other": target_uri}, keys=keys)
+    await put_on(storage, SOURCE, DEFAULT_POOL)
+    await put_on(storage, DEAD, "other")
+    yield storage
+    await storage.close()
 
 
 class Mover(Office):

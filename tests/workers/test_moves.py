@@ -189,7 +189,7 @@ async def test_a_letter_that_was_encrypted_is_so_on_its_way_and_where_it_comes(
 ) -> None:
     async with opened(*uris, keys=Keyring({"k1": os.urandom(32)})) as storage:
         mover = Mover(storage)
-        source, target = (Storage(storage.control, store) for store in storage.pools.values())
+        source, target = storage.pools.values()
         await mover.post_letter(**{ENCRYPT: True})
 
         await mover.claim()

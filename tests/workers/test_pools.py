@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kinds import KINDS
+from tests.pools import open_pooled, put_on
 from tests.workers.office import (
     AT_ONCE,
     GONE,
@@ -40,7 +41,6 @@ from zaqar_notify.storage.internal import (
     retry_ref,
 )
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
 
 OTHER = Partition("other", 0)
 FOREIGN = QueueRef(QUEUE.project, "foreign")
@@ -51,20 +51,13 @@ RECEIVER = "http://receiver"
 MANY = 100
 
 
-def placement(ref: QueueRef) -> str:
-    return OTHER.pool if ref == FOREIGN else "default"
-
-
 @pytest.fixture
 async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
-    default = await open_storage(f"sqlite:///{tmp_path}/store.db")
-    other = await open_storage(f"sqlite:///{tmp_path}/other.db")
-    storage = Storage(
-        default.control, default.store, others={OTHER.pool: other.store}, placement=placement
-    )
+    pools = {OTHER.pool: f"sqlite:///{tmp_path}/other.db"}
+    storage = await open_pooled(f"sqlite:///{tmp_path}/store.db", pools)
+    await put_on(storage, FOREIGN, OTHER.pool)
     yield storage
     await storage.close()
-    await other.close()
 
 
 @pytest.fixture

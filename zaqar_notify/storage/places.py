@@ -8,51 +8,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from datetime import datetime
 from types import TracebackType
 
-from zaqar_notify.models import QueueRef
+from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.storage.base import MessageStore, Watch
+from zaqar_notify.storage.control import ControlStore
+from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.open_pools import OpenPools
+from zaqar_notify.storage.place import Place
 
 REMEMBERED = 65_536
 """A process remembers the places of so many queues, those used last, beside those in use."""
+LOOK_SECONDS = 1.0
+"""How often a caller that waits for a queue looks whether another process has made it."""
 
 
-class Place:
-    """Of one queue. As a context it is one operation on the queue, and gives the store to make it on.
+class _Search:
+    """An operation on a queue of which this process does not know where it is."""
 
-    An operation must not enter its queue's place a second time: the gate may be closed meanwhile.
-    """
-
-    __slots__ = ("_opened", "_quiet", "_stores", "pool", "under_way", "watches")
-
-    def __init__(self, stores: Mapping[str, MessageStore], pool: str) -> None:
-        self.pool = pool
-        self.under_way = 0
-        self.watches: set[FollowingWatch] = set()
-        self._stores = stores
-        self._opened: asyncio.Event | None = None
-        """Of a closed gate: set when it is opened."""
-        self._quiet: asyncio.Event | None = None
-
-    @property
-    def store(self) -> MessageStore:
-        return self._stores[self.pool]
-
-    @property
-    def is_open(self) -> bool:
-        return self._opened is None
-
-    @property
-    def is_in_use(self) -> bool:
-        return bool(self.under_way or self.watches or self._opened is not None)
+    def __init__(self, places: Places, ref: QueueRef) -> None:
+        self._places = places
+        self._ref = ref
 
     async def __aenter__(self) -> MessageStore:
-        while self._opened is not None:
-            await self._opened.wait()
-        store = self._stores[self.pool]
-        self.under_way += 1
-        return store
+        self._place = await self._places.find(self._ref)
+        return await self._place.__aenter__()
 
     async def __aexit__(
         self,
@@ -60,106 +43,258 @@ class Place:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.under_way -= 1
-        if self._quiet is not None and not self.under_way:
-            self._quiet.set()
-
-    async def close(self) -> None:
-        """Have operations wait from now on, and return when those under way have ended."""
-        if self._opened is None:
-            self._opened = asyncio.Event()
-        while self.under_way:
-            self._quiet = self._quiet or asyncio.Event()
-            await self._quiet.wait()
-            self._quiet = None
-
-    def open(self, pool: str) -> None:
-        """Let operations go on, on the pool that has the queue now."""
-        self.pool = pool
-        if self._opened is not None:
-            self._opened.set()
-            self._opened = None
-        for watch in list(self.watches):
-            watch.reopen()
+        await self._place.__aexit__(kind, error, traceback)
 
 
 class Places:
-    """The places of all clients' queues, as this process knows them."""
+    """The places of all clients' queues, as this process knows them.
 
-    def __init__(
-        self, stores: Mapping[str, MessageStore], placement: Callable[[QueueRef], str]
-    ) -> None:
-        self._stores = stores
-        self._placement = placement
+    A remembered place is read again after some hours, which is sooner than the catalogue forgets a queue; while the
+    control store is away, it is believed.
+    """
+
+    def __init__(self, control: ControlStore, pools: OpenPools) -> None:
+        self._control = control
+        self._pools = pools
+        self._stores = pools.stores
         self._known: OrderedDict[QueueRef, Place] = OrderedDict()
+        self._watches_of_none: dict[QueueRef, set[FollowingWatch]] = {}
+        self._round = 0
+        """Places of an earlier round are to be read again."""
+        self._moves = 0
+        """How often a queue was frozen or thawed."""
+        self.is_stopped = False
+        pools.on_doubt = self.read_again
 
-    def at(self, ref: QueueRef) -> Place:
+    def at(self, ref: QueueRef) -> AbstractAsyncContextManager[MessageStore]:
         """An operation on a client's queue, or on what is owed to its subscriptions: `async with` gives the message
         store that has them, and may wait a moment while the queue moves."""
+        place = self.known(ref)
+        if place is not None:
+            return place
+        if not self._pools.is_any:
+            return self._remember(ref, DEFAULT_POOL)
+        return _Search(self, ref)
+
+    def known(self, ref: QueueRef) -> Place | None:
+        """The queue's place, if it need not be searched for."""
         place = self._known.get(ref)
-        if place is None:
-            return self._remember(ref, self._placement(ref))
+        if place is None or place.round != self._round:
+            return None
         self._known.move_to_end(ref)
         return place
 
     def pool_of(self, ref: QueueRef) -> str:
-        return self.at(ref).pool
+        """As far as it is known: the queue's pool."""
+        place = self._known.get(ref)
+        return DEFAULT_POOL if place is None else place.pool
 
     def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
         """As `Messages.watch` of the store that has the queue, wherever it moves; a move wakes it."""
-        return FollowingWatch(self.at(ref), ref, exclusive=exclusive)
+        place = self._known.get(ref)
+        if place is None and not self._pools.is_any:
+            place = self._remember(ref, DEFAULT_POOL)
+        watch = FollowingWatch(self, ref, place, exclusive=exclusive)
+        if place is None:
+            self._watches_of_none.setdefault(ref, set()).add(watch)
+        return watch
+
+    async def find(self, ref: QueueRef) -> Place:
+        """The queue's place; of a queue that there is not, one on the default pool that is not remembered.
+
+        Raises:
+            StorageUnavailable: The control store gave no answer, and the place was never known.
+        """
+        while True:
+            moves = self._moves
+            pool = await self._read(ref)
+            if moves != self._moves:
+                continue  # This queue may have moved meanwhile.
+            return Place(self._stores, DEFAULT_POOL) if pool is None else self._remember(ref, pool)
+
+    async def place(self, ref: QueueRef, *, flavor: FlavorRef | None = None, now: datetime) -> None:
+        """Choose a pool for the queue, unless it has one. Its record is made after this.
+
+        Raises:
+            StorageUnavailable: The control store gave no answer, or the pools may have changed, or none takes it.
+        """
+        self._pools.check_fresh()
+        if not self._pools.is_any:
+            self._remember(ref, DEFAULT_POOL)
+            return
+        moves, catalogue = self._moves, self._control.catalogue
+        pool = await self._read(ref) or self._pools.choose(flavor, now=now)
+        stored = await catalogue.place(ref, pool, now=now)
+        if not self._pools.has(stored) and await catalogue.move(ref, stored, pool):
+            stored = pool  # Its pool was removed when there was no such queue.
+        if moves == self._moves:
+            self._remember(ref, stored)
+
+    async def confirm(self, ref: QueueRef) -> None:
+        """After the record of a new queue was made: its pool is still registered.
+
+        Raises:
+            StorageUnavailable: It was removed meanwhile, or the control store gave no answer.
+        """
+        pool = self.pool_of(ref)
+        if pool != DEFAULT_POOL:
+            await self._pools.look()
+        self._pools.check_fresh()
+        if not self._pools.has(pool):
+            raise StorageUnavailable(f"Pool {pool} was removed while it was given a queue")
+
+    async def doubt(self, ref: QueueRef, *, now: datetime) -> None:
+        """Before a queue is removed: there may be none from now on."""
+        if self._pools.is_any:
+            await self._control.catalogue.doubt(ref, now=now)
 
     async def freeze(self, ref: QueueRef, pool: str) -> None:
         """Have operations on a queue of this pool wait, and return when those under way have ended.
 
         Cancelled, it leaves the queue frozen: `thaw` must follow in any case.
         """
+        self._moves += 1
         place = self._known.get(ref) or self._remember(ref, pool)
         await place.close()
 
     def thaw(self, ref: QueueRef, pool: str) -> None:
         """Let operations go on, on the pool that has the queue now."""
+        self._moves += 1
         place = self._known.get(ref)
         if place is not None:
             place.open(pool)
 
+    def read_again(self) -> None:
+        """Have each place read from the catalogue before it is used again."""
+        self._round += 1
+
+    def stop_waiting(self) -> None:
+        """Wake the watches of queues that there are not, for good."""
+        self.is_stopped = True
+        for watches in self._watches_of_none.values():
+            for watch in watches:
+                watch.wake()
+
+    def forget(self, ref: QueueRef, watch: FollowingWatch) -> None:
+        """A watch has ended, or has found its queue."""
+        watches = self._watches_of_none.get(ref, set())
+        watches.discard(watch)
+        if not watches:
+            self._watches_of_none.pop(ref, None)
+
+    async def _read(self, ref: QueueRef) -> str | None:
+        """The queue's pool; None: there is no such queue."""
+        try:
+            pool = await self._control.catalogue.get(ref)
+            if pool is not None and not self._pools.has(pool):
+                await self._pools.look()
+            if pool is not None and self._pools.has(pool):
+                return pool
+            # A queue of the time before there were pools has no entry.
+            if pool is None and await self._is_on_default(ref):
+                now = self._stores.default.clock.now()
+                return await self._control.catalogue.place(ref, DEFAULT_POOL, now=now)
+        except StorageUnavailable:
+            known = self._known.get(ref)
+            if known is None:
+                raise
+            return known.pool
+        return None
+
+    async def _is_on_default(self, ref: QueueRef) -> bool:
+        control, heads = self._control, self._stores.default.heads
+        return (
+            await control.records.get(ref) is not None
+            or await heads.get(ref) is not None
+            or await control.subscriptions.longest(ref) is not None
+        )
+
     def _remember(self, ref: QueueRef, pool: str) -> Place:
-        place = self._known[ref] = Place(self._stores, pool)
+        place = self._known.get(ref)
+        if place is None:
+            place = self._known[ref] = Place(self._stores, pool)
+            self._make_room()
+        elif place.is_open and place.pool != pool:
+            place.open(pool)
+        place.round = self._round
+        for watch in list(self._watches_of_none.get(ref, ())):
+            watch.wake()
+        return place
+
+    def _make_room(self) -> None:
         for _ in range(len(self._known) - REMEMBERED):
             oldest = next(iter(self._known))
             if self._known[oldest].is_in_use:
                 self._known.move_to_end(oldest)
             else:
                 del self._known[oldest]
-        return place
 
 
 class FollowingWatch(Watch):
-    """A watch of a queue on the store that has it."""
+    """A watch of a queue on the store that has it; of a queue that there is not yet, it looks for it."""
 
-    def __init__(self, place: Place, ref: QueueRef, *, exclusive: bool) -> None:
-        self._place = place
+    def __init__(
+        self, places: Places, ref: QueueRef, place: Place | None, *, exclusive: bool
+    ) -> None:
+        self._places = places
         self._ref = ref
         self._exclusive = exclusive
-        self._present = self._open()
-        place.watches.add(self)
+        self._place: Place | None = None
+        self._present: Watch | None = None
+        self._is_made = asyncio.Event()
+        if place is not None:
+            self._follow(place)
 
     async def changed(self, *, timeout_seconds: float) -> bool:
-        return await self._present.changed(timeout_seconds=timeout_seconds)
+        if self._present is not None:
+            return await self._present.changed(timeout_seconds=timeout_seconds)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self._appeared()
+        except TimeoutError:
+            return False
+
+    async def _appeared(self) -> bool:
+        while not self._places.is_stopped:
+            self._is_made.clear()
+            place = await self._places.find(self._ref)
+            if place is self._places.known(self._ref):
+                self._follow(place)
+                self._places.forget(self._ref, self)
+                return True  # A message may have come before this looked.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._is_made.wait()
+        return False
 
     def wake(self) -> None:
-        self._present.wake()
+        self._is_made.set()
+        if self._present is not None:
+            self._present.wake()
 
     def reopen(self) -> None:
         """Go on where the queue is now, after a wake: a message may have come before this looked."""
-        former, self._present = self._present, self._open()
-        self._present.wake()
+        if self._place is None or self._present is None:
+            return
+        former = self._present
+        # A store that is away refuses the next look.
+        with suppress(StorageUnavailable):
+            self._present = self._open(self._place)
+            self._present.wake()
         former.wake()
         former.close()
 
     def close(self) -> None:
-        self._place.watches.discard(self)
-        self._present.close()
+        self._places.forget(self._ref, self)
+        if self._place is not None:
+            self._place.watches.discard(self)
+        if self._present is not None:
+            self._present.close()
 
-    def _open(self) -> Watch:
-        return self._place.store.messages.watch(self._ref, exclusive=self._exclusive)
+    def _follow(self, place: Place) -> None:
+        self._present = self._open(place)
+        self._place = place
+        place.watches.add(self)
+
+    def _open(self, place: Place) -> Watch:
+        return place.store.messages.watch(self._ref, exclusive=self._exclusive)

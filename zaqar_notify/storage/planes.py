@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 
@@ -40,7 +40,9 @@ from zaqar_notify.storage.base import (
     within_the_store,
 )
 from zaqar_notify.storage.control import ControlStore
-from zaqar_notify.storage.internal import DEFAULT_POOL, queues_of_subscription
+from zaqar_notify.storage.internal import queues_of_subscription
+from zaqar_notify.storage.letters import Letters
+from zaqar_notify.storage.open_pools import OpenPools
 from zaqar_notify.storage.places import Places
 from zaqar_notify.storage.queues import Queues
 from zaqar_notify.storage.rekeying import Encrypted, findings, key_ids
@@ -51,10 +53,6 @@ from zaqar_notify.storage.subscriptions import Subscriptions
 SUBSCRIPTIONS_PER_COUNT = 1000
 
 
-def in_default_pool(ref: QueueRef) -> str:
-    return DEFAULT_POOL
-
-
 class Storage:
     """The store, for service functions and workers. Made by `storage.registry.open_storage`."""
 
@@ -63,16 +61,16 @@ class Storage:
         control: ControlStore,
         store: MessageStore,
         *,
-        others: Mapping[str, MessageStore] | None = None,
-        placement: Callable[[QueueRef], str] = in_default_pool,
+        open_pools: OpenPools,
         keys: Keyring = NO_KEYS,
     ) -> None:
-        """`store` is the message store of the default pool; `others` are those of other pools."""
+        """`store` is the message store of the default pool; `open_pools` has those of all."""
         self.control = control
         self.store = store
-        self.pools: Mapping[str, MessageStore] = {DEFAULT_POOL: store, **(others or {})}
-        """The message stores, by the names of their pools."""
-        self.places = Places(self.pools, placement)
+        self.open_pools = open_pools
+        self.pools = open_pools.stores
+        """The message stores that answer, by the names of their pools."""
+        self.places = Places(control, open_pools)
         self.at = self.places.at
         self.watch = self.places.watch
         self.pool_of = self.places.pool_of
@@ -123,26 +121,32 @@ class Storage:
         limit: int,
         now: datetime,
         dead_letter: DeadLetterRule | None = None,
-        carry: Carry = within_the_store,
+        carrier: Carry = within_the_store,
         without_clients: Collection[str] = (),
     ) -> Claim | None:
-        """As `Claims.create`; a dead-letter queue that is absent is created."""
+        """As `Claims.create`; a dead-letter queue that is absent is created.
+
+        Args:
+            carrier: Of dead letters to a queue of another pool.
+        """
         while True:
+            letters = Letters(self.places, ref, carrier)
             try:
                 async with self.at(ref) as store:
-                    return await store.claims.create(
-                        ref,
-                        claim_id=claim_id,
-                        ttl=ttl,
-                        grace=grace,
-                        limit=limit,
-                        now=now,
-                        dead_letter=dead_letter,
-                        carry=carry,
-                        without_clients=without_clients,
-                    )
+                    with letters:
+                        return await store.claims.create(
+                            ref,
+                            claim_id=claim_id,
+                            ttl=ttl,
+                            grace=grace,
+                            limit=limit,
+                            now=now,
+                            dead_letter=dead_letter,
+                            carry=letters.carry,
+                            without_clients=without_clients,
+                        )
             except HeadMissing as missing:
-                await self._planes.make_head(missing.ref, now, nullcontext)
+                await self._planes.make_letters_head(missing.ref, ref, now)
 
     async def stored_bytes(self, project: str, *, now: datetime) -> int:
         """The bytes of all bodies that are kept for the project, whether for its clients or for its subscriptions."""
@@ -173,19 +177,21 @@ class Storage:
             last = places[-1]
 
     async def ping(self) -> None:
-        """Ask all stores for an answer.
+        """Ask the control store and the default pool for an answer.
 
         Raises:
             StorageUnavailable: One gave none.
         """
-        for store in self.pools.values():
-            await store.ping()
+        await self.store.ping()
         await self.control.ping()
 
     async def prove(self) -> None:
-        """As `MessageStore.prove`, of each message store."""
-        for store in self.pools.values():
-            await store.prove()
+        """As `MessageStore.prove`, of the default pool, and ask the control store for an answer.
+
+        A pool that is away makes its own queues unavailable, and no others.
+        """
+        await self.store.prove()
+        await self.control.ping()
 
     async def restored(
         self, *, now: datetime, progress: Callable[[int], None] = lambda compared: None
@@ -216,16 +222,19 @@ class Storage:
     async def sweep(self, *, now: datetime, limit: int) -> int:
         """As `MessageStore.sweep`, and apply changes of records that a process left unapplied."""
         done = [await self._planes.apply_left(limit)]
+        if self.open_pools.is_any:
+            done.append(await self._planes.forget_unused(now, limit))
         done += [await store.sweep(now=now, limit=limit) for store in self.pools.values()]
         return max(done)
 
     def stop_waiting(self) -> None:
         """As `MessageStore.stop_waiting`, of each message store."""
+        self.places.stop_waiting()
         for store in self.pools.values():
             store.stop_waiting()
 
     async def close(self) -> None:
         """Finish the writes under way, then let go of all stores. Idempotent."""
-        for store in self.pools.values():
-            await store.close()
+        await self.open_pools.close()
+        await self.store.close()
         await self.control.close()

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from datetime import datetime
 
 from zaqar_notify.errors import QueueDoesNotExist
-from zaqar_notify.models import JsonObject, Queue, QueueRef, QueueStats
+from zaqar_notify.metadata import FLAVOR
+from zaqar_notify.models import FlavorRef, JsonObject, Queue, QueueRef, QueueStats
 from zaqar_notify.storage.steps import Admission, Planes
 
 
@@ -41,9 +42,13 @@ class Queues:
         """
         if await self._records.get(ref) is not None:
             return False
+        flavor = metadata.get(FLAVOR)
+        wanted = FlavorRef(ref.project, flavor) if isinstance(flavor, str) else None
+        await self._planes.places.place(ref, flavor=wanted, now=now)
         async with self._planes.at(ref) as store:
             async with admit():
                 record = await self._records.create(ref, metadata=metadata, now=now)
+            await self._planes.places.confirm(ref)
             if record is not None:
                 await self._planes.apply(record, store.heads)
         return record is not None
@@ -75,6 +80,7 @@ class Queues:
                 revision = 0 if record is None else record.revision
                 above = max(revision, await heads.revision(ref)) + 1
                 await heads.drop(ref, revision=above, now=now)
+                await self._planes.places.doubt(ref, now=now)
                 if record is not None and await self._records.remove(ref, revision=revision):
                     return
 

@@ -6,12 +6,15 @@ from contextlib import AsyncExitStack
 from importlib.metadata import EntryPoint, entry_points
 from urllib.parse import urlsplit
 
-from zaqar_notify.errors import StartRefused
+from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.extensions import load
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.settings import shown
+from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import NEEDED, Driver
+from zaqar_notify.storage.open_pools import OpenPools
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.stores import Stores
 
 OURS = {
     "sqlite": "zaqar_notify.storage.sqlite.driver:SQLiteDriver",
@@ -80,5 +83,21 @@ async def open_storage(
             raise StartRefused(
                 f"{shown(control_uri or uri)} can't keep queues' records and subscriptions"
             )
+        control_driver = driver if control_uri is None else driver_of(control_uri)
+
+        async def open_pool(uri: str) -> MessageStore:
+            return await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare, keys=keys)
+
+        pools = OpenPools(
+            controlling.control.pools,
+            Stores(store),
+            open_pool,
+            is_shared=control_driver.is_shared,
+        )
+        refused.push_async_callback(pools.close)
+        try:
+            await pools.begin()
+        except StorageUnavailable as error:
+            raise StartRefused(str(error)) from error
         refused.pop_all()
-    return Storage(controlling.control, store, keys=keys)
+    return Storage(controlling.control, store, open_pools=pools, keys=keys)

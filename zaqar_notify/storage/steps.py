@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from zaqar_notify.metadata import rules_of
@@ -13,11 +13,15 @@ from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import Head, Heads, MessageStore
 from zaqar_notify.storage.control import ControlStore, QueueRecord
 from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscription
-from zaqar_notify.storage.places import Place, Places
+from zaqar_notify.storage.places import Places
+from zaqar_notify.storage.stores import Stores
 
 Admission: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 """Is entered while the record of a new queue is made; raises the error that refuses the queue."""
 
+
+UNUSED_KEPT = timedelta(days=1)
+"""So long a queue that is gone has an entry in the catalogue: longer than a process believes that it knows it."""
 
 Dropped: TypeAlias = Callable[[QueueRef, str, int], None]
 """Told of the number of deliveries that were dropped with a subscription, by its queue and its id."""
@@ -26,29 +30,38 @@ Dropped: TypeAlias = Callable[[QueueRef, str, int], None]
 class Planes:
     """The control store and the message stores of the same queues."""
 
-    def __init__(
-        self, control: ControlStore, pools: Mapping[str, MessageStore], places: Places
-    ) -> None:
+    def __init__(self, control: ControlStore, pools: Stores, places: Places) -> None:
         self.control = control
         self.pools = pools
         self.places = places
         self.tell_dropped: Dropped = _untold
 
-    def at(self, ref: QueueRef) -> Place:
+    def at(self, ref: QueueRef) -> AbstractAsyncContextManager[MessageStore]:
         """As `Places.at`."""
         return self.places.at(ref)
 
     async def make_head(self, ref: QueueRef, now: datetime, admit: Admission) -> None:
-        """Let the queue have a record and a head."""
+        """Let the queue have a place, a record and a head."""
         records = self.control.records
+        if self.places.known(ref) is not None and await self.head_of(ref) is not None:
+            return
+        await self.places.place(ref, now=now)
         async with self.at(ref) as store:
             while await store.heads.get(ref) is None:
                 record = await records.get(ref)
                 if record is None:
                     async with admit():
                         record = await records.create(ref, metadata={}, now=now)
+                    await self.places.confirm(ref)
                 if record is not None:
                     await self.apply(record, store.heads)
+
+    async def make_letters_head(self, ref: QueueRef, source: QueueRef, now: datetime) -> None:
+        """Let a dead-letter queue have a place and, if it is on the store of its source, a head."""
+        if self.places.known(ref) is None:
+            await self.places.place(ref, now=now)
+        if self.places.pool_of(ref) == self.places.pool_of(source):
+            await self.make_head(ref, now, nullcontext)
 
     async def make_record(self, ref: QueueRef, head: Head, now: datetime) -> None:
         """Let a queue that has this head have a record; the rest of its metadata is not known."""
@@ -106,6 +119,19 @@ class Planes:
         """As `Heads.raise_subscribed`."""
         async with self.at(ref) as store:
             await store.heads.raise_subscribed(ref, until)
+
+    async def forget_unused(self, now: datetime, limit: int) -> int:
+        """Remove entries of queues that are gone for a day, with their subscriptions, from the catalogue."""
+        catalogue, control = self.control.catalogue, self.control
+        doubted = await catalogue.doubted(before=now - UNUSED_KEPT, limit=limit)
+        for entry in doubted:
+            if await control.records.get(entry.ref) is not None:
+                await catalogue.believe(entry)
+            elif await control.subscriptions.longest(entry.ref) is not None:
+                await catalogue.doubt(entry.ref, now=now)
+            else:
+                await catalogue.remove(entry)
+        return len(doubted)
 
     async def lower_subscribed(self, ref: QueueRef) -> None:
         """Let the head be subscribed to for as long as the longest subscription lives, not longer."""

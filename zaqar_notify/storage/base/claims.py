@@ -28,7 +28,8 @@ class Carrier(msgspec.Struct, frozen=True):
 
 
 Carry: TypeAlias = Callable[[DeadLetter], Carrier | None]
-"""The carrier to a dead-letter queue; None when the queue is on the same message store."""
+"""The carrier to a dead-letter queue; None when the queue is on the same message store. It raises HeadMissing if that
+is not known: the claim raises that, too."""
 
 
 def within_the_store(to: DeadLetter) -> None:

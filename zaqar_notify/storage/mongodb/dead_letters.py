@@ -9,7 +9,7 @@ import msgspec
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.base import Carrier, Carry, ReadyPost
+from zaqar_notify.storage.base import Carrier, Carry, HeadMissing, ReadyPost
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     new_rules,
@@ -57,7 +57,7 @@ class DeadLettering:
         """Of messages that a claim did not get, remove the expired and move the dead letters.
 
         Returns:
-            The queue to which there is something to move, when it has no head yet.
+            The queue to which there is something to move, when it has no head yet, or `carry` does not know it.
         """
         now_ms = to_ms(now)
         ids = [stored["_id"] for stored in lost]
@@ -75,7 +75,10 @@ class DeadLettering:
             hint=BY_ID,
         ).to_list()
         for to, letters in _by_target(found, rule).items():
-            carrier = carry(to)
+            try:
+                carrier = carry(to)
+            except HeadMissing as missing:
+                return missing.ref
             if carrier is None and not await self._has_head(to.queue):
                 return to.queue
             await self._move(source, letters, to, carrier, now)

@@ -1,0 +1,231 @@
+"""The registered pools, as a process follows them: their stores are opened, tried again while they are away, and closed.
+
+A pool takes new queues only some seconds after its registration, when each process on the control store knows that
+there are pools; a process that has not read the list for a while makes no new queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.models import FlavorRef, Pool
+from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.pools import Pools, Registered
+from zaqar_notify.storage.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3.0
+"""Between two looks at the list, and between two questions to a pool's store whether it answers."""
+FRESH_SECONDS = 8.0
+"""A process with an older list makes no new queues."""
+TAKES_QUEUES_AFTER = timedelta(seconds=10)
+"""From its registration on: longer than a list counts as fresh."""
+ANSWER_SECONDS = 3.0
+"""Within which a store answers that is not away."""
+LONGEST_PAUSE_SECONDS = 15.0
+"""Between two attempts at a store that is away."""
+FIRST_ATTEMPT_SECONDS = 5.0
+BELIEVED_SECONDS = 4 * 3600.0
+"""For so long a remembered place is believed; the catalogue keeps the entry of a queue that is gone for a day."""
+
+Open = Callable[[str], Awaitable[MessageStore]]
+"""Opens the store that a pool's URI names; raises StartRefused if that can't be used."""
+
+
+class NoPoolFits(StorageUnavailable):
+    """A new queue of a flavor none of whose pools takes new queues now."""
+
+    for_clients = "No pool of the queue's flavor takes new queues now. Please retry in a moment."
+
+
+class OpenPools:
+    """Of one process. `stores` has those that answer."""
+
+    def __init__(self, pools: Pools, stores: Stores, open_: Open, *, is_shared: bool) -> None:
+        """`is_shared`: other processes may be on the control store."""
+        self.stores = stores
+        self.registered = Registered()
+        self.on_doubt: Callable[[], None] = _ignore
+        """Is called when the places of queues may be others than those that are remembered: when the first pool is
+        registered, when one goes, and from time to time."""
+        self._pools = pools
+        self._open = open_
+        self._is_shared = is_shared
+        self._read_at = self._believed_since = time.monotonic()
+        self._kept: dict[str, _KeptPool] = {}
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def is_any(self) -> bool:
+        """Whether pools are registered; while there are none, all queues are on the default one."""
+        return bool(self.registered.pools)
+
+    def has(self, pool: str) -> bool:
+        """Whether there is such a pool, by the list that was read last."""
+        return pool == DEFAULT_POOL or pool in self.registered.pools
+
+    async def begin(self) -> None:
+        """Read the list, and follow it until `close`.
+
+        Raises:
+            StorageUnavailable: The control store gave no answer.
+        """
+        await self.look()
+        self._following = asyncio.create_task(self._follow())
+
+    async def look(self) -> None:
+        """Read the list now. The stores of new pools are open afterwards, unless that takes long.
+
+        Raises:
+            StorageUnavailable: The control store gave no answer.
+        """
+        began = time.monotonic()
+        registered = await self._pools.read()
+        before, self.registered, self._read_at = self.registered, registered, began
+        gone = [name for name, kept in self._kept.items() if _differs(kept.pool, registered)]
+        for name in gone:
+            await self._kept.pop(name).close()
+        added = [name for name in registered.pools if name not in self._kept]
+        for name in added:
+            self._kept[name] = _KeptPool(registered.pools[name], self.stores, self._open)
+        if (
+            bool(before.pools) < self.is_any
+            or gone
+            or began - self._believed_since > BELIEVED_SECONDS
+        ):
+            self._believed_since = began
+            self.on_doubt()
+        if added:
+            attempts = [self._kept[name].attempted.wait() for name in added]
+            await asyncio.wait(map(asyncio.ensure_future, attempts), timeout=FIRST_ATTEMPT_SECONDS)
+
+    def check_fresh(self) -> None:
+        """Raise StorageUnavailable if there may be pools of which this process does not know."""
+        age = time.monotonic() - self._read_at
+        if self._is_shared and age > FRESH_SECONDS:
+            raise StorageUnavailable(
+                f"The list of pools was read {age:.0f} s ago: no new queues until the control store answers"
+            )
+
+    def choose(self, flavor: FlavorRef | None, *, now: datetime) -> str:
+        """The pool for a new queue: at random among those of the flavor that answer, in proportion to their weights.
+
+        Raises:
+            StorageUnavailable: No pool of the flavor takes queues.
+        """
+        since = now - TAKES_QUEUES_AFTER if self._is_shared else now
+        fit = [
+            pool
+            for pool in self.registered.pools.values()
+            if pool.flavor == flavor
+            and pool.weight
+            and pool.registered_at <= since
+            and pool.name in self.stores
+        ]
+        if fit:
+            [chosen] = random.choices(fit, [pool.weight for pool in fit])  # noqa: S311
+            return chosen.name
+        if flavor is None:
+            return DEFAULT_POOL
+        raise NoPoolFits(f"No pool of flavor {flavor.name} takes new queues now")
+
+    async def close(self) -> None:
+        """Close the stores of all pools but the default one."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+        for kept in self._kept.values():
+            await kept.close()
+        self._kept.clear()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except StorageUnavailable as error:
+                logger.debug(
+                    "The list of pools could not be read",
+                    extra={"action": "storage_unavailable", "error": str(error)},
+                )
+
+
+class _KeptPool:
+    """The store of one pool: a task opens it, and asks it from time to time."""
+
+    def __init__(self, pool: Pool, stores: Stores, open_: Open) -> None:
+        self.pool = pool
+        self.attempted = asyncio.Event()
+        self._stores = stores
+        self._open = open_
+        self._store: MessageStore | None = None
+        self._is_away = False
+        stores.miss(pool.name, "its store is not open yet")
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        self._keeping.cancel()
+        await asyncio.wait([self._keeping])
+        self._stores.forget(self.pool.name)
+        if self._store is not None:
+            self._store.stop_waiting()
+            await self._store.close()
+
+    async def _keep(self) -> None:
+        pause = LOOK_SECONDS
+        while True:
+            try:
+                store = await self._ask()
+            except Exception as error:  # Of a driver that we need not know: the other pools go on.
+                self._miss(str(error) or "its store gives no answer")
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                self._found(store)
+                pause = LOOK_SECONDS
+            self.attempted.set()
+            await asyncio.sleep(pause)
+
+    async def _ask(self) -> MessageStore:
+        if self._store is None:
+            if self.pool.uri is None:
+                raise StartRefused("its URI is encrypted under a key that the settings lack")
+            self._store = await self._open(self.pool.uri)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await self._store.ping()
+        return self._store
+
+    def _found(self, store: MessageStore) -> None:
+        self._stores.put(self.pool.name, store)
+        if self._is_away:
+            self._is_away = False
+            logger.warning(
+                "A pool's store answers again",
+                extra={"action": "pool_back", "pool": self.pool.name},
+            )
+
+    def _miss(self, reason: str) -> None:
+        self._stores.miss(self.pool.name, reason)
+        if not self._is_away:
+            self._is_away = True
+            logger.error(
+                "A pool's store gives no answer: its queues are answered 503",
+                extra={"action": "pool_away", "pool": self.pool.name, "error": reason},
+            )
+
+
+def _differs(pool: Pool, registered: Registered) -> bool:
+    """Whether the pool is gone, or its store another one."""
+    present = registered.pools.get(pool.name)
+    return present is None or (present.uri, present.options) != (pool.uri, pool.options)
+
+
+def _ignore() -> None:
+    """Does nothing."""
