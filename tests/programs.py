@@ -14,6 +14,7 @@ PACKAGES = {
     "apache2": "apache2",
     "bash": "bash",
     "caddy": "caddy",
+    "chromium": "chromium",
     "curl": "curl",
     "haproxy": "haproxy",
     "nginx": "nginx",
