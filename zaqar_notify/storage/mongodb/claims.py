@@ -22,8 +22,8 @@ from zaqar_notify.storage.base import (
     within_the_store,
 )
 from zaqar_notify.storage.batch_delay import BatchDelay
+from zaqar_notify.storage.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.ids import to_position
-from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.dead_letters import DeadLettering
 from zaqar_notify.storage.mongodb.documents import (

@@ -12,8 +12,8 @@ from pymongo import DeleteMany, UpdateMany
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, NotifyError, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.batch_delay import BatchDelay
+from zaqar_notify.storage.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.ids import to_position
-from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.cancelling import cancelling, is_delayed, is_not_delayed
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import id_of, is_of, live_claim, place

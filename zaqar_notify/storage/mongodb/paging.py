@@ -9,8 +9,8 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.models import Message, Page, QueueRef
+from zaqar_notify.storage.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.ids import to_position
-from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     FREE,

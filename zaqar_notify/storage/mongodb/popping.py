@@ -14,7 +14,7 @@ import msgspec
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.batch_delay import BatchDelay
-from zaqar_notify.storage.mongodb.batching import BatchItem, KeyedBatcher
+from zaqar_notify.storage.batching import BatchItem, KeyedBatcher
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import readable, to_message
 from zaqar_notify.storage.mongodb.failures import rerun, storage_errors

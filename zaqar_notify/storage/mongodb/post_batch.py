@@ -9,7 +9,7 @@ import msgspec
 
 from zaqar_notify.models import NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import IdempotencyKey, Post
-from zaqar_notify.storage.mongodb.batching import BatchItem
+from zaqar_notify.storage.batching import BatchItem
 from zaqar_notify.storage.mongodb.blocks import SEAL_LIFE, fence_at
 from zaqar_notify.storage.mongodb.connection import Document, Insertable
 from zaqar_notify.storage.mongodb.documents import held_until_of, new_documents, to_id, to_moved

@@ -21,7 +21,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Posted, QueueRef
 from zaqar_notify.storage.base import HeadMissing, IdempotencyKey, Post
 from zaqar_notify.storage.batch_delay import BatchDelay
-from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem
+from zaqar_notify.storage.batching import Batcher, BatchItem
 from zaqar_notify.storage.mongodb.blocks import REMOVABLE, Blocks
 from zaqar_notify.storage.mongodb.connection import Collections, Document, Insertable
 from zaqar_notify.storage.mongodb.documents import id_of

@@ -13,7 +13,7 @@ import msgspec
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import JsonObject, QueueRef
-from zaqar_notify.storage.mongodb.batching import Batcher, BatchItem, all_of
+from zaqar_notify.storage.batching import Batcher, BatchItem, all_of
 from zaqar_notify.storage.mongodb.blocks import Block, Blocks, BlockState, blocks_of
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_rules

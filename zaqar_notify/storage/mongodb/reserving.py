@@ -14,7 +14,7 @@ from pymongo import ReturnDocument, UpdateOne
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.mongodb.batching import all_of
+from zaqar_notify.storage.batching import all_of
 from zaqar_notify.storage.mongodb.blocks import Block, blocks_of
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (

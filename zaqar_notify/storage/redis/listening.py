@@ -1,0 +1,122 @@
+"""Publications about queues that somebody waits for: one connection in each process.
+
+The scripts publish every change under the queue's key, which costs a server nothing while nobody listens. A
+channel stays subscribed for a while after its last watch, since callers wait again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+LINGER_SECONDS = 60.0
+PAUSE_SECONDS = 1.0
+CHECK_SECONDS = 15.0
+
+
+class Listening:
+    """The subscribed channels of this process.
+
+    Args:
+        heard: Told of the channel, how many messages became visible, and until when others are held (0: none are).
+        began: Told of a channel from which on nothing is missed. What happened before may have been.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        sender: str,
+        heard: Callable[[str, int, int], None],
+        began: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._sender = sender
+        self._heard = heard
+        self._began = began
+        self._wanted: dict[str, float | None] = {}
+        """Since when a channel is of no use; None: it is of use."""
+        self._confirmed: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
+
+    def is_heard(self, channel: str) -> bool:
+        return channel in self._confirmed
+
+    def want(self, channel: str) -> None:
+        """Begin to listen to a channel soon."""
+        is_new = channel not in self._wanted
+        self._wanted[channel] = None
+        if is_new:
+            self._news.set()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._listen_always())
+
+    def leave(self, channel: str) -> None:
+        self._wanted[channel] = asyncio.get_running_loop().time()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
+
+    async def _listen_always(self) -> None:
+        while True:
+            with contextlib.suppress(RedisError, OSError):
+                async with self._client.pubsub() as channels:
+                    await self._listen(channels)
+            self._confirmed.clear()
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _listen(self, channels: PubSub) -> None:
+        """Until the connection breaks."""
+        asked: set[str] = set()
+        changing = asyncio.create_task(self._change(channels, asked))
+        try:
+            while not changing.done():
+                if not channels.subscribed:
+                    await asyncio.wait((changing,), timeout=0.01)
+                    continue
+                message = await channels.get_message(timeout=CHECK_SECONDS)
+                if message is None:
+                    await channels.ping()
+                elif message["type"] == "subscribe":
+                    channel = message["channel"].decode()
+                    self._confirmed.add(channel)
+                    self._began(channel)
+                elif message["type"] == "message":
+                    self._hear(message["channel"].decode(), message["data"].decode())
+            await changing
+        finally:
+            changing.cancel()
+            await asyncio.wait((changing,))
+
+    def _hear(self, channel: str, text: str) -> None:
+        sender, visible, until = text.split(" ")
+        if sender != self._sender:
+            self._heard(channel, int(visible), int(float(until)))
+
+    async def _change(self, channels: PubSub, asked: set[str]) -> None:
+        """Subscribe to what is wanted, and no longer to what was not for a while."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._news.clear()
+            if missing := self._wanted.keys() - asked:
+                await channels.subscribe(*missing)
+                asked |= missing
+            late = loop.time() - LINGER_SECONDS
+            unused = [
+                one for one, since in self._wanted.items() if since is not None and since < late
+            ]
+            if unused:
+                for channel in unused:
+                    del self._wanted[channel]
+                self._confirmed.difference_update(unused)
+                asked.difference_update(unused)
+                await channels.unsubscribe(*unused)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), LINGER_SECONDS)

@@ -1,0 +1,1 @@
+"""The scripts. Each has the keys that it touches at its head."""
