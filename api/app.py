@@ -20,6 +20,7 @@ from api.errors import failure, method_not_allowed, refused
 from api.exchange import Exchange, exchange_of
 from api.gate import Gate
 from api.openapi import describe
+from api.push.route import routes as websocket_routes
 from api.requests import request_ids
 from api.routes import probes, surfaces
 from api.routing import FaultRoute, ShortWay, SurfaceRoute, UnknownPaths
@@ -46,7 +47,9 @@ class NotifyAPI(FastAPI):
     """
 
     def __init__(self, service: Service, policy: Policy, keystone: Keystone | None) -> None:
-        self._surfaces = surfaces(service.settings, authenticator_of(service, keystone))
+        authenticator = authenticator_of(service, keystone)
+        self._surfaces = surfaces(service.settings, authenticator)
+        self._request_ids = request_ids()
         turns = Turns(most_buffered_bytes=service.settings.max_buffered_bytes)
         gate = Gate(service, policy, turns)
         # The busy surface first; `_surface_of` needs the one without a prefix last.
@@ -59,6 +62,7 @@ class NotifyAPI(FastAPI):
             routes=[
                 *(SurfaceRoute(surface, gate, turns, service) for surface in by_prefix),
                 FaultRoute(by_prefix, gate, service),
+                *websocket_routes(service, authenticator, gate, turns, self._request_ids),
                 *self._probes,
             ],
             # A relative address also holds behind a proxy and below a prefix.
@@ -78,18 +82,17 @@ class NotifyAPI(FastAPI):
         )
         self._settings = service.settings
         self._public_path = service.settings.public_path
-        self._request_ids = request_ids()
         self._requests = service.metrics.requests
         self._requests.expect(OTHER, METHODS)
         self.router.default = UnknownPaths(by_prefix, gate, service, otherwise=self.router.default)
         add_documentation(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._public_path and not scope.get("root_path"):
+            _place_below(self._public_path, scope)
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        if self._public_path and not scope.get("root_path"):
-            _place_below(self._public_path, scope)
         exchange = Exchange(scope, send, next(self._request_ids), self._requests)
         state = scope.setdefault("state", {})
         state["exchange"] = exchange
@@ -145,6 +148,8 @@ def create_app(
 
 def _place_below(root_path: str, scope: Scope) -> None:
     """Put the path below the root path, as ASGI requires. Some proxies take the root path away."""
+    if "path" not in scope:
+        return  # The application's own start and end.
     scope["root_path"] = root_path
     if not f"{scope['path']}/".startswith(f"{root_path}/"):
         scope["path"] = root_path + scope["path"]

@@ -18,15 +18,9 @@ from typing import Any, cast
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from api.connection_limits import ConnectionLimits
+from api.connection_limits import ARRIVAL_SECONDS, UNREAD_SECONDS, ConnectionLimits
 from api.reading import Reading
 from api.turns import READ
-
-ARRIVAL_SECONDS = 60.0
-"""Time for one request to arrive whole, and for the first request of a connection to begin."""
-
-UNREAD_SECONDS = 30.0
-"""A client that reads nothing of a waiting answer for this long loses its connection."""
 
 LINGER_BYTES = 8 << 20
 LINGER_SECONDS = 15.0
@@ -114,7 +108,7 @@ class Connection(Reading):
                 self.give_up()
             return
         super().data_received(data)
-        if self.is_leaving():
+        if self.successor is not None or self.is_leaving():
             return
         if self.is_arriving():
             self._watch_arrival(len(data))
@@ -190,6 +184,38 @@ class Connection(Reading):
             self._limits.begin(self)
             cast(dict[str, Any], cycle.scope)[READ] = self.flow.drain
             super()._start_asgi_task(cycle, app)
+
+    def takes_offer(self) -> bool:
+        """Whether the request that was read offers a WebSocket, and the offer can be taken now."""
+        scope = cast(dict[str, Any], self.scope)
+        offer = dict(scope["headers"])
+        return (
+            self.ws_protocol_class is not None
+            and scope["method"] == "GET"
+            and scope["http_version"] == "1.1"
+            and offer.get(b"upgrade", b"").lower() == b"websocket"
+            and not offer.keys() & {b"content-length", b"transfer-encoding"}
+            and self.url.isascii()
+            and self.is_idle()
+            and not self.flow.write_paused
+        )
+
+    def hand_over(self) -> asyncio.Protocol:
+        """Let a WebSocket take the connection, beginning with the head of the present request."""
+        self._stop_arrival()
+        self._stop_watching()
+        self._limits.forget(self)
+        self.connections.discard(self)
+        socket: Any = self.ws_protocol_class(  # type: ignore[misc, call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        socket.connection_made(self._wire)
+        self._wire.set_protocol(socket)
+        head = [b"GET %b HTTP/1.1\r\n" % self.url]
+        head += [b"%b: %b\r\n" % header for header in self.scope["headers"]]
+        socket.data_received(b"".join(head) + b"\r\n")
+        self._exit.detach()
+        return cast(asyncio.Protocol, socket)
 
     # The end of the connection.
 

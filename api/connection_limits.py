@@ -9,6 +9,13 @@ from typing import Protocol
 from zaqar_notify.files import attainable_files
 from zaqar_notify.settings import Settings
 
+ARRIVAL_SECONDS = 60.0
+"""Time for one request, or one message of a WebSocket, to arrive whole, and for the first request of a
+connection to begin."""
+
+UNREAD_SECONDS = 30.0
+"""A client that reads nothing of a waiting answer for this long loses its connection."""
+
 logger = logging.getLogger(__name__)
 
 

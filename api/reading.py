@@ -2,15 +2,16 @@
 
 Uvicorn's protocol is the base. Three things differ here.
 
-- An offer to upgrade to another protocol is declined: the request is read as if it had no offer.
-  Uvicorn's parser takes the end of the head for the end of such a request. It would read the body
-  as the next request.
+- An offer to upgrade to another protocol than a WebSocket is declined: the request is read as if it had
+  no offer. Uvicorn's parser takes the end of the head for the end of such a request. It would read the
+  body as the next request.
 - Bytes that are no request are answered once, after the requests before them.
 - Heads, extensions of chunks, and fields after a chunked body have bounds.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import abstractmethod
 from typing import Any
@@ -39,6 +40,16 @@ class Reading(HttpToolsProtocol):
         """Whether the body of the latest request has arrived; for its head see `is_in_head`."""
         self._refusal: bytes | None = None
         """The answer to unreadable bytes. It waits until the requests before them are answered."""
+        self.successor: asyncio.Protocol | None = None
+        """The WebSocket that has taken the connection."""
+
+    @abstractmethod
+    def takes_offer(self) -> bool:
+        """Whether a WebSocket is to take the connection after the head that was read."""
+
+    @abstractmethod
+    def hand_over(self) -> asyncio.Protocol:
+        """Give the connection to a WebSocket, which reads the head again, and all that follows."""
 
     @abstractmethod
     def is_leaving(self) -> bool:
@@ -57,6 +68,9 @@ class Reading(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         # In pieces, so that a head is measured before much of it is parsed.
         for start in range(0, len(data), MAX_HEAD_BYTES):
+            if self.successor is not None:
+                self.successor.data_received(data[start:])
+                return
             if self.is_leaving() or self._refusal is not None:
                 return
             self._receive(data[start : start + MAX_HEAD_BYTES])
@@ -135,6 +149,8 @@ class Reading(HttpToolsProtocol):
         was_in_head = self.is_in_head()
         self._overhead_bytes += len(piece)
         self._parse(memoryview(piece))
+        if self.successor is not None:
+            return
         if self.is_in_head():
             self._head_bytes += len(piece) if was_in_head else 0
             if self._head_bytes > MAX_HEAD_BYTES and not self.is_leaving():
@@ -155,6 +171,11 @@ class Reading(HttpToolsProtocol):
                 return
             except httptools.HttpParserUpgrade as offer:
                 rest = rest[offer.args[0] :]
+                if self.takes_offer():
+                    self.successor = self.hand_over()
+                    if rest:
+                        self.successor.data_received(bytes(rest))
+                    return
                 if self.scope["method"] == "CONNECT":  # No request is left without the offer.
                     self.send_400_response("CONNECT is not served here")
                     return

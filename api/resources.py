@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from string import Formatter
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -144,6 +145,11 @@ class Resource:
             by_method.setdefault("HEAD", by_method["GET"])
         object.__setattr__(self, "by_method", by_method)
         object.__setattr__(self, "allow", ", ".join(sorted((*by_method, "OPTIONS"))).encode())
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """The names of the path's parameters."""
+        return [name for _, name, _, _ in Formatter().parse(self.path) if name]
 
     @property
     def name(self) -> str:

@@ -8,7 +8,6 @@ reasons against FastAPI's own path operations.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import partial
 from inspect import iscoroutinefunction
@@ -23,26 +22,16 @@ from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from api.exchange import Exchange, exchange_of
 from api.gate import Gate
 from api.paths import Found, Paths
-from api.refusals import PathUnknown, RequestRefused
+from api.records import WRITING, audit, note_failure, note_success
+from api.refusals import PathUnknown
 from api.requests import Call, CallerGone
 from api.resources import Resource
 from api.sending import send_answer
 from api.surfaces import Surface
 from api.turns import LARGE_BYTES, READ, Turns
-from zaqar_notify.errors import (
-    KeyMissing,
-    NotifyError,
-    RateExceeded,
-    ServiceStopping,
-    StorageUnavailable,
-)
+from zaqar_notify.errors import NotifyError, RateExceeded, ServiceStopping
 from zaqar_notify.metrics import CALLER_GONE, OVER_RATE
-from zaqar_notify.operations.audit import note_request
 from zaqar_notify.service import Service
-
-_WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-
-logger = logging.getLogger(__name__)
 
 
 class ResourceRoute(BaseRoute):
@@ -77,7 +66,7 @@ class SurfaceRoute(BaseRoute):
         self._paths = Paths(surface.resources, surface.prefix)
         self._public_path = service.settings.public_path
         self._is_audited = service.settings.audit
-        self._outage = service.health.outage
+        self._service = service
         for resource in surface.resources:
             service.metrics.requests.expect(resource.path, resource.by_method)
 
@@ -107,19 +96,18 @@ class SurfaceRoute(BaseRoute):
         call = Call(scope, receive, exchange.request_id, before, self._public_path, names)
         call.wire = self._surface.prefix
         call.read = scope.get(READ)
-        if self._is_audited and call.method in _WRITING:
+        if self._is_audited and call.method in WRITING:
             exchange.on_answer = partial(_audit, call, resource)
         try:
             answer = await self._gate.answer(self._surface, resource, call)
-            if self._outage.is_on and call.method in _WRITING:
-                self._outage.note_end(exchange.facts())
+            note_success(call, self._service, exchange.facts)
         except CallerGone:
             exchange.note(CALLER_GONE)
             return
         except asyncio.CancelledError:  # The server stops without this request.
             answer = self._surface.errors(ServiceStopping(), call)
         except Exception as error:  # Outermost place: a defect is logged here, once.
-            self._log_failure(error, exchange)
+            note_failure(error, self._service, exchange.facts())
             handler = handler_of(error, scope)
             if handler is not None:
                 scope.update(_in_scope(found))
@@ -133,20 +121,11 @@ class SurfaceRoute(BaseRoute):
         try:
             await send_answer(answer, call, receive, send)
         except Exception as error:  # From a body in parts: it stays cut short.
-            self._log_failure(error, exchange)
+            note_failure(error, self._service, exchange.facts())
             exchange.is_cut_short = True
         size = len(answer.whole)
         if size > LARGE_BYTES and not resource.is_open and READ in scope:
             await self._turns.of(call.project).unread(size, scope[READ])
-
-    def _log_failure(self, error: Exception, exchange: Exchange) -> None:
-        if isinstance(error, KeyMissing):
-            return  # Logged where it was met; the store is well.
-        if isinstance(error, StorageUnavailable):
-            self._outage.note(error, exchange.facts())
-        elif not isinstance(error, NotifyError | RequestRefused):
-            facts = {"action": "request_failed", **exchange.facts()}
-            logger.error("request failed", exc_info=error, extra=facts)
 
 
 def _in_scope(found: Found) -> Scope:
@@ -156,17 +135,7 @@ def _in_scope(found: Found) -> Scope:
 
 
 def _audit(call: Call, resource: Resource, exchange: Exchange, status: int) -> None:
-    """Record a request to change something; its answer is about to be sent."""
-    operation = resource.by_method.get(call.method)
-    note_request(
-        getattr(call, "caller", None),
-        rule=operation.rule if operation is not None else None,
-        queue=call.queue_name,
-        method=call.method,
-        path=call.path,
-        status=int(status),
-        **exchange.facts(),
-    )
+    audit(call, resource, status, exchange.facts())
 
 
 class ShortWay:

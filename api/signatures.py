@@ -53,7 +53,13 @@ class Signatures:
             self._check_life(signed)
             await self._revocations.check(QueueRef(project, queue), signed.generation)
         # Its queue alone: by a `queue:` subscriber it would reach any other of the project.
-        return Caller(project or None, signed_paths=signed.paths, how="signature", queues=queue)
+        return Caller(
+            project or None,
+            signed_paths=signed.paths,
+            how="signature",
+            queues=queue,
+            expires_at=signed.expires,
+        )
 
     def _check_life(self, signed: Signed) -> None:
         longest = timedelta(seconds=self._max_seconds) + _CLOCKS_APART

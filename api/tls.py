@@ -17,8 +17,8 @@ from typing import Any, TypeAlias, cast
 
 from uvicorn.server import ServerState
 
-from api.connection import UNREAD_SECONDS, Connection
-from api.connection_limits import ConnectionLimits
+from api.connection import Connection
+from api.connection_limits import UNREAD_SECONDS, ConnectionLimits
 
 HANDSHAKE_SECONDS = 10.0
 """Time for a whole handshake."""
@@ -133,7 +133,7 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         super().__init__()
         self._tls = tls
         self._tcp = tcp
-        self._connection = connection
+        self._connection: asyncio.Protocol = connection
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
         self._is_full = False
@@ -144,6 +144,9 @@ class Encrypted(asyncio.Transport, asyncio.Protocol):
         tls.set_write_buffer_limits(high=1, low=0)
 
     # Called by the connection.
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._connection = cast(asyncio.Protocol, protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._tls.get_extra_info(name, default)

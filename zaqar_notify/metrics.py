@@ -122,6 +122,19 @@ class DeliveryCounts:
         return tally
 
 
+class SocketCounts:
+    """WebSockets, and their frames since the start."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.frames: Counter[tuple[str, int]] = Counter()
+        """Frames of clients, by action and status."""
+
+    def expect(self, actions: Iterable[str]) -> None:
+        """Show the alarming answers to these actions from the start, as 0."""
+        self.frames.update({(action, status): 0 for action in actions for status in ALARMING})
+
+
 class Requests:
     """Counts requests by route template, method and status, and how long they took."""
 
@@ -153,6 +166,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.requests = Requests()
+        self.sockets = SocketCounts()
         self.posts = 0
         self.messages_posted = 0
         self.claims = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.testclient import TestClient
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.gzip import GZipMiddleware
@@ -94,6 +94,29 @@ def test_a_test_client_posts_and_reads(client: TestClient) -> None:
 
     assert posted.status_code == 201
     assert [message["body"] for message in page.json()["messages"]] == [1]
+
+
+def test_a_test_client_opens_a_websocket(client: TestClient) -> None:
+    with client.websocket_connect("/v2") as socket:
+        socket.send_json(
+            {"action": "queue_create", "headers": HEADERS, "body": {"queue_name": "q"}}
+        )
+        answer = socket.receive_json()
+
+    assert (answer["headers"], answer["body"]) == ({"status": 201}, "Queue q created.")
+
+
+def test_a_websocket_of_an_added_route_is_served_beside_ours(
+    app: FastAPI, client: TestClient
+) -> None:
+    @app.websocket("/own")
+    async def own(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_text(socket.query_params["word"])
+        await socket.close()
+
+    with client.websocket_connect("/own?word=hello") as socket:
+        assert socket.receive_text() == "hello"
 
 
 @pytest.mark.parametrize(

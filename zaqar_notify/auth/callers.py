@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -18,7 +19,8 @@ class Caller(msgspec.Struct, frozen=True):
     `how` names the evidence that the caller gave: nothing, a trusted proxy's headers, a tenant token, Keystone's
     token, or a signature. `token_id` is the id of a tenant token, for logs. `is_strict`: the strict rules judge this
     caller, whatever the operator's policy says. `queues` is the glob pattern that confines the caller to queues,
-    or the queue of a signature; None: the caller is not confined.
+    or the queue of a signature; None: the caller is not confined. `expires_at` is the end of the token or the
+    signature; None: it has none.
     """
 
     project: str | None
@@ -29,3 +31,4 @@ class Caller(msgspec.Struct, frozen=True):
     token_id: str | None = None
     is_strict: bool = False
     queues: str | None = None
+    expires_at: datetime | None = None

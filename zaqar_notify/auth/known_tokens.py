@@ -7,8 +7,6 @@ import hmac
 import logging
 from datetime import datetime, timedelta
 
-import msgspec
-
 from zaqar_notify.auth.callers import Caller
 from zaqar_notify.auth.remembered import Remembered
 from zaqar_notify.clock import Clock
@@ -31,15 +29,8 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 logger = logging.getLogger(__name__)
 
 
-class Holder(msgspec.Struct, frozen=True):
-    """The caller that a token stands for, until the token expires."""
-
-    caller: Caller
-    expires_at: datetime | None
-
-
 class KnownTokens:
-    """Finds the holders of tenant tokens, and notes that they were used.
+    """Finds the callers of tenant tokens, and notes that they were used.
 
     It belongs to one event loop.
     """
@@ -48,7 +39,7 @@ class KnownTokens:
         """`most_waiting` requests at once wait for the store to tell their callers."""
         self._tokens = tokens
         self._clock = clock
-        self._known: Remembered[bytes, Holder] = Remembered(
+        self._known: Remembered[bytes, Caller] = Remembered(
             self._find,
             seconds=KNOWN_SECONDS,
             unknown_seconds=UNKNOWN_SECONDS,
@@ -66,37 +57,37 @@ class KnownTokens:
             Overloaded: Too many requests with such tokens wait.
         """
         digest = digest_of(text)
-        holder = self._known.fresh(digest)
-        if holder is None and is_token(text):
-            holder = await self._holder(digest)
-        if holder is None:
+        caller = self._known.fresh(digest)
+        if caller is None and is_token(text):
+            caller = await self._answer(digest)
+        if caller is None:
             return None
-        if holder.expires_at is not None and holder.expires_at <= self._clock.now():
+        if caller.expires_at is not None and caller.expires_at <= self._clock.now():
             return None
-        return holder.caller
+        return caller
 
-    async def _holder(self, digest: bytes) -> Holder | None:
-        """The holder by the store's answer, or by the last one."""
+    async def _answer(self, digest: bytes) -> Caller | None:
+        """The caller by the store's answer, or by the last one."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 return await self._known.get(digest)
         except TimeoutError as error:
             raise StorageUnavailable("The store gave no answer about a token in time") from error
 
-    async def _find(self, digest: bytes) -> Holder | None:
+    async def _find(self, digest: bytes) -> Caller | None:
         token = await self._tokens.find(digest)
         if token is None or not hmac.compare_digest(token.digest, digest):
             return None
         self._note_use(token)
-        caller = Caller(
+        return Caller(
             token.project,
             roles=frozenset({token.scope}),
             how="token",
             token_id=token.id,
             is_strict=True,
             queues=token.queues,
+            expires_at=token.expires_at,
         )
-        return Holder(caller, token.expires_at)
 
     def _note_use(self, token: Token) -> None:
         now = self._clock.now()

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from api.connection import Connection
 from api.connection_limits import connection_limits
+from api.sockets import Socket
 from api.tls import Handshake
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import raise_file_limit
@@ -66,6 +67,10 @@ class Server(EmbeddedServer):
             stop_seconds=settings.shutdown_seconds,
             http=cast(type[asyncio.Protocol], connection),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            ws=partial(Socket, limits=limits) if settings.websocket else "none",
+            ws_max_size=settings.websocket_max_frame_bytes,
+            ws_ping_interval=settings.websocket_ping_seconds,
+            ws_ping_timeout=settings.websocket_ping_seconds,
         )
         self.certificate = service.metrics.certificate = certificate
         self.shutdown_seconds = settings.shutdown_seconds

@@ -27,6 +27,7 @@ from zaqar_notify.metrics import (
     EngineState,
     Metrics,
     Requests,
+    SocketCounts,
     Tally,
 )
 from zaqar_notify.models import Verdict
@@ -68,6 +69,7 @@ class _Counts(Collector):
         build.add_metric([__version__], 1)
         yield build
         yield from _requests(metrics.requests)
+        yield from _sockets(metrics.sockets)
         yield GaugeMetricFamily(
             "zaqar_notify_requests_in_flight",
             "Requests being answered, without long polls that wait.",
@@ -118,6 +120,20 @@ class _Counts(Collector):
             yield from _backlog(self._backlog)
         if metrics.broker is not None:
             yield from _broker(metrics.broker)
+
+
+def _sockets(sockets: SocketCounts) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "zaqar_notify_sockets_open", "WebSocket connections.", value=sockets.open
+    )
+    frames = CounterMetricFamily(
+        "zaqar_notify_socket_frames",
+        "Frames of clients that were answered, by action and status.",
+        labels=["action", "status"],
+    )
+    for (action, status), count in list(sockets.frames.items()):
+        frames.add_metric([action, str(status)], count)
+    yield frames
 
 
 def _requests(requests: Requests) -> Iterator[Metric]:

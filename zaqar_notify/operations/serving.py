@@ -21,12 +21,11 @@ class EmbeddedServer(uvicorn.Server):
                 app,
                 loop="none",
                 lifespan="off",
-                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=int(stop_seconds),
-                **options,
+                **{"ws": "none", **options},
             )
         )
 

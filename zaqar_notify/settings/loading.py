@@ -23,6 +23,7 @@ from zaqar_notify.settings.delivery import (
 from zaqar_notify.settings.edge import EdgeSettings
 from zaqar_notify.settings.keystone import KeystoneSettings
 from zaqar_notify.settings.policy import PolicySettings
+from zaqar_notify.settings.push import PushSettings
 from zaqar_notify.settings.quotas import QuotaSettings
 from zaqar_notify.settings.section import Section
 from zaqar_notify.settings.service import (
@@ -61,6 +62,7 @@ class Settings(
     PolicySettings,
     ServiceSettings,
     EdgeSettings,
+    PushSettings,
     LogSettings,
 ):
     """Every setting, checked. Built from its arguments alone: only `load_settings` looks around."""

@@ -37,6 +37,10 @@ Check: TypeAlias = Callable[[Subscription], None]
 """Raises an error if a subscription may not be changed in its present state."""
 
 
+Renew: TypeAlias = Callable[[Subscription], Subscription]
+"""From a present subscription of the same subscriber to its new state."""
+
+
 async def create(
     service: Service,
     ref: QueueRef,
@@ -46,6 +50,7 @@ async def create(
     options: JsonObject | None = None,
     confirm_at: ConfirmAt,
     asker: Asker | None = None,
+    renews: bool = True,
 ) -> Subscription:
     """Subscribe to a queue, which is created when absent.
 
@@ -55,9 +60,10 @@ async def create(
     Args:
         ttl: Seconds; None takes the default.
         asker: The user of the request, if Keystone knows the user.
+        renews: Whether an unconfirmed subscription of the same subscriber is renewed; else it is refused.
 
     Raises:
-        SubscriptionExists: One of the same subscriber is confirmed.
+        SubscriptionExists: One of the same subscriber is confirmed, or may not be renewed.
         QuotaExceeded: The project or the queue has as many as it may.
         ValidationFailed: A value is wrong, or the subscriber needs rights that the asker can't give.
     """
@@ -74,7 +80,7 @@ async def create(
     )
     check_use(wanted.subscriber, wanted.options, service.kinds)
     wanted = await _with_trust(service, wanted, asker)
-    subscription = await _store(service, wanted, now)
+    subscription = await _store(service, wanted, now, renewal(wanted) if renews else refusal)
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
     if asks_to_confirm(settings):
@@ -83,7 +89,9 @@ async def create(
     return subscription
 
 
-async def _store(service: Service, wanted: Subscription, now: datetime) -> Subscription:
+async def _store(
+    service: Service, wanted: Subscription, now: datetime, renew: Renew
+) -> Subscription:
     ref, subscriptions, quotas = wanted.queue, service.storage.subscriptions, service.quotas
 
     async def is_new() -> bool:
@@ -92,13 +100,18 @@ async def _store(service: Service, wanted: Subscription, now: datetime) -> Subsc
     async with quotas.new_subscription(ref, is_new=is_new):
         return await subscriptions.create(
             wanted,
-            renew=renewal(wanted),
+            renew=renew,
             now=now,
             admit=partial(quotas.new_queue, ref.project),
         )
 
 
-def renewal(wanted: Subscription) -> Callable[[Subscription], Subscription]:
+def refusal(existing: Subscription) -> Subscription:
+    """Refuses a second subscription of the same subscriber."""
+    raise SubscriptionExists(existing.queue.name, existing.subscriber)
+
+
+def renewal(wanted: Subscription) -> Renew:
     """The new state of a present subscription with the subscriber of the wanted one."""
 
     def renew(existing: Subscription) -> Subscription:

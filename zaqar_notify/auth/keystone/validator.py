@@ -188,7 +188,13 @@ def _holder_in(document: JsonObject) -> Holder:
     roles = frozenset(role.name for role in token.roles)
     caller = None
     if token.project is not None:
-        caller = Caller(token.project.id, user=token.user.id, roles=roles, how="keystone")
+        caller = Caller(
+            token.project.id,
+            user=token.user.id,
+            roles=roles,
+            how="keystone",
+            expires_at=token.expires_at,
+        )
     return Holder(caller, roles, token.expires_at)
 
 

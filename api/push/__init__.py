@@ -1,0 +1,1 @@
+"""Push: Zaqar's WebSocket API."""

@@ -1,0 +1,77 @@
+"""The route of the WebSocket, and the origins whose pages may open one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from api.authentication import Authenticator
+from api.gate import Gate
+from api.headers import merged
+from api.push.answering import Parts
+from api.push.limits import SocketLimits
+from api.push.session import Session
+from api.push.surface import ACTIONS, surface
+from api.refusals import HeaderInvalid
+from api.turns import Turns
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.settings.edge import ANY_ORIGIN
+
+PATHS = ("/", "/v2", "/v2/")
+
+
+def routes(
+    service: Service,
+    authenticator: Authenticator,
+    gate: Gate,
+    turns: Turns,
+    request_ids: Iterator[bytes],
+) -> list[WebSocketRoute]:
+    """The routes of the WebSocket; none if it is switched off."""
+    settings = service.settings
+    if not settings.websocket:
+        return []
+    service.metrics.sockets.expect(ACTIONS)
+    limits = SocketLimits(settings.websocket_max_per_project)
+    parts = Parts(service, surface(authenticator), gate, turns, limits, request_ids)
+
+    async def serve(socket: WebSocket) -> None:
+        try:
+            headers = merged(socket.scope["headers"])
+        except HeaderInvalid:
+            headers = None
+        if headers is not None and is_permitted(headers, settings):
+            await Session(socket, headers, parts).run()
+        else:
+            await socket.close()  # Before the handshake is answered: it is refused with 403.
+
+    return [WebSocketRoute(path, serve, name=f"websocket{path}") for path in PATHS]
+
+
+def is_permitted(headers: Mapping[bytes, bytes], settings: Settings) -> bool:
+    """Whether the page that opens the socket may use the service; other clients name no origin.
+
+    A browser sends its cookies with a handshake and lets any page open a socket to any host. So the
+    origin must be the service's own, or one of `ZAQAR_CORS_ORIGINS`.
+    """
+    if b"origin" not in headers or ANY_ORIGIN in settings.cors_origins:
+        return True
+    origin = headers[b"origin"].decode("latin-1")
+    if origin in settings.cors_origins:
+        return True
+    own = {headers.get(b"host", b"").decode("latin-1"), urlsplit(settings.public_url).netloc}
+    return _host(origin) in {_without_port(host, origin) for host in own if host}
+
+
+def _host(origin: str) -> str:
+    return _without_port(origin.partition("://")[2], origin)
+
+
+def _without_port(host: str, origin: str) -> str:
+    """The host, without the port that the origin's scheme implies."""
+    implied = ":443" if origin.startswith(("https:", "wss:")) else ":80"
+    return host.lower().removesuffix(implied)

@@ -1,0 +1,40 @@
+"""All actions, the surface that the gate judges them by, and the form of their errors."""
+
+from __future__ import annotations
+
+from api.answers import Answer, document
+from api.authentication import Authenticator
+from api.errors import response_for
+from api.push import claims, messages, queues, subscriptions
+from api.push.actions import by_name
+from api.push.calls import admit
+from api.push.frames import FrameInvalid
+from api.refusals import Unauthorized
+from api.requests import Call
+from api.surfaces import Surface
+from zaqar_notify.errors import NotifyError, SignatureRefused
+
+ACTIONS = by_name((*queues.ACTIONS, *messages.ACTIONS, *claims.ACTIONS, *subscriptions.ACTIONS))
+
+NOT_AUTHENTICATED = document({"error": "Not authentified."}, 403)
+AUTHENTICATED = document({"message": "Authentified."})
+AUTHENTICATION_FAILED = document({"error": "Authentication failed."}, 401)
+
+
+def surface(authenticator: Authenticator) -> Surface:
+    """The WebSocket API as a surface; its resources stand for actions, and no path leads to them."""
+    resources = tuple(action.resource for action in ACTIONS.values())
+    return Surface("", resources, authenticator, admit, error_answer)
+
+
+def error_answer(error: Exception, call: Call | None) -> Answer:
+    """The answer to a frame that failed; `error` is the sentence that clients show."""
+    if isinstance(error, Unauthorized | SignatureRefused):
+        return NOT_AUTHENTICATED
+    if isinstance(error, FrameInvalid):
+        return document({"error": str(error)}, 400)
+    if isinstance(error, NotifyError):
+        status, title = response_for(type(error))
+        return document({"error": error.for_clients or str(error), "exception": title}, status)
+    request_id = "" if call is None else call.request_id.decode()
+    return document({"error": "Unexpected error.", "exception": request_id}, 500)
