@@ -106,19 +106,26 @@ def take_query(call: Call, *, has_proxy: bool) -> None:
     Raises:
         ParameterInvalid: A credential is in both, or can't be used.
     """
-    found = credentials_in(call.query_string)
-    headers = call.headers
+    call.headers = with_query(call.headers, call.query_string, has_proxy=has_proxy)
+    call.has_taken_query = True
+
+
+def with_query(
+    headers: Mapping[bytes, bytes], query: bytes, *, has_proxy: bool
+) -> dict[bytes, bytes]:
+    """The headers of a request, with the credentials in its query; see `take_query`."""
+    found = credentials_in(query)
     for parameter, header in IN_QUERY.items():
         if header in found and (header in headers or _SAME_HEADER.get(parameter) in headers):
             raise ParameterInvalid(
                 f"{parameter} is in the query, and its header is in the request, too: send one of them"
             )
-    call.headers = {**headers, **found}
-    call.has_taken_query = True
-    if has_proxy and b"x-project-id" in found and b"url-signature" not in call.headers:
+    together = {**headers, **found}
+    if has_proxy and b"x-project-id" in found and b"url-signature" not in together:
         raise ParameterInvalid(
             "project_id in the query needs url_signature: the proxy in front names the project of other requests"
         )
+    return together
 
 
 def asker_of(call: Call) -> Asker | None:

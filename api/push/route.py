@@ -9,13 +9,14 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from api.authentication import Authenticator
+from api.credentials import with_query
 from api.gate import Gate
 from api.headers import merged
 from api.push.answering import Parts
 from api.push.limits import SocketLimits
 from api.push.session import Session
 from api.push.surface import ACTIONS, surface
-from api.refusals import HeaderInvalid
+from api.refusals import HeaderInvalid, ParameterInvalid
 from api.turns import Turns
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -42,10 +43,12 @@ def routes(
     async def serve(socket: WebSocket) -> None:
         try:
             headers = merged(socket.scope["headers"])
-        except HeaderInvalid:
-            headers = None
-        if headers is not None and is_permitted(headers, settings):
-            await Session(socket, headers, parts).run()
+            query = socket.scope["query_string"]
+            offered = with_query(headers, query, has_proxy=settings.trust_proxy)
+        except (HeaderInvalid, ParameterInvalid):
+            offered = None
+        if offered is not None and is_permitted(offered, settings):
+            await Session(socket, offered, parts).run()
         else:
             await socket.close()  # Before the handshake is answered: it is refused with 403.
 

@@ -1,7 +1,7 @@
 """A walk over every route of the application, as each kind of caller that must not get through.
 
 It reads the route tables of `create_app`, so a new route is walked, too. A route that is open to everybody has to be
-listed here.
+listed here. `tests/push/test_walk.py` walks over the actions of the WebSocket.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from api.app import create_app
 from api.resources import Operation
@@ -178,7 +178,7 @@ def _open(routes: list[BaseRoute]) -> set[str]:
     for route in routes:
         if isinstance(route, SurfaceRoute):
             found |= {each.path for each in route.routes if each.endpoint.is_open}
-        elif not isinstance(route, FaultRoute):
+        elif not isinstance(route, FaultRoute | WebSocketRoute):
             found.add(getattr(route, "path", str(route)))
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -298,10 +299,41 @@ OFFER = (
 )
 
 
-async def handshake(api: Api, headers: dict[str, str]) -> int:
+async def handshake(api: Api, headers: dict[str, str], path: str = "/") -> int:
     async with aiohttp.ClientSession() as http:
         try:
-            async with http.ws_connect(api.url, headers=headers):
+            async with http.ws_connect(api.url + path, headers=headers):
                 return 101
         except aiohttp.WSServerHandshakeError as error:
             return error.status
+
+
+async def test_the_query_of_a_handshake_may_carry_a_signature(
+    guarded: Api, connect: Connect
+) -> None:
+    headers = signed(guarded, "GET")
+    names = {name.lower().replace("-", "_"): value for name, value in headers.items()}
+    texts = {n: v if isinstance(v, str) else ",".join(v) for n, v in names.items()}  # type: ignore[arg-type]
+    client = await connect(guarded, f"/?{urlencode({**texts, 'project_id': PROJECT})}")
+
+    listed = await client.ask("message_list", queue_name="q")
+    other = await client.ask("message_list", queue_name="r")
+    posted = await client.ask("message_post", queue_name="q", messages=[{"body": 1}])
+
+    assert [listed.status, other.status, posted.status] == [200, 403, 403]
+
+
+async def test_a_signature_that_a_proxy_let_through_is_the_only_evidence(
+    start_api: StartApi, connect: Connect
+) -> None:
+    api = await start_api(trust_proxy=True, signed_url_secrets="secret")
+    forged = {"X-Project-ID": PROJECT, "X-Roles": "admin"}
+
+    by_header = await connect(api, headers={**forged, "URL-Signature": ""})
+    by_query = await connect(api, "/?url_signature=", headers=forged)
+
+    for client in (by_header, by_query):
+        reply = await client.ask("queue_create", queue_name="q")
+        assert (reply.status, reply.body) == (403, DENIED)
+    assert await handshake(api, forged, "/?URL_SIGNATURE=x") == 403
+    assert await handshake(api, {}, "/?project_id=p1") == 403

@@ -81,7 +81,8 @@ async def test_a_binary_frame_must_be_messagepack_that_json_can_express(client: 
 
 @pytest.mark.parametrize("is_binary", [False, True])
 async def test_a_frame_must_be_an_object(client: Client, is_binary: bool) -> None:
-    for frame in ([], 1, "text", None, True):
+    frames: tuple[object, ...] = ([], 1, "text", None, True)
+    for frame in frames:
         reply = await client.send(frame if is_binary else json.dumps(frame), is_binary)
 
         assert reply.status == 400
