@@ -69,7 +69,7 @@ class Attempts:
         with taken:
             records = await self._make_each(batch)
             if records and taken.is_held(self._clock.now()):
-                await self._ledger.write_for(taken.pool, batch.receiver.subscription, records)
+                await self._ledger.write_for(batch.receiver.subscription, records)
 
     async def _make_each(self, batch: Batch) -> list[InternalMessage]:
         """Try each message; return the records of the deliveries still owed."""

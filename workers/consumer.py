@@ -8,7 +8,7 @@ import time
 from functools import partial
 
 from workers.in_hand import InHand
-from workers.store import RetryingStore
+from workers.store import Asked
 from workers.taken import Taken, read_job
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery.poison import poison_rule
@@ -31,8 +31,7 @@ class Consumer:
 
     def __init__(
         self,
-        message_store: MessageStore,
-        store: RetryingStore,
+        asked: Asked,
         in_hand: InHand,
         *,
         clock: Clock,
@@ -47,15 +46,10 @@ class Consumer:
         self._ahead: frozenset[str] = frozenset()
         """The project that had all of the last claim: others may stand behind it."""
         self._look_behind_at = 0.0
-        self._claims = message_store.claims
-        self._store = store
+        self._asked = asked
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._poison = poison_rule(lease_seconds)
-
-    @property
-    def pool(self) -> str:
-        return self.in_hand.pool
 
     @property
     def ref(self) -> QueueRef:
@@ -105,7 +99,7 @@ class Consumer:
         asyncio.get_running_loop().call_later(seconds, self.bell.set)
 
     async def _take(self, limit: int, without: frozenset[str]) -> list[Taken]:
-        claim = await self._store.until_answered(partial(self._claim, limit, without))
+        claim = await self._asked.until_answered(partial(self._claim, limit, without))
         if claim is None:
             self._ahead = frozenset()
             return []
@@ -124,8 +118,10 @@ class Consumer:
                 )
         return taken
 
-    async def _claim(self, limit: int, without: frozenset[str]) -> Claim | None:
-        return await self._claims.create(
+    async def _claim(
+        self, limit: int, without: frozenset[str], store: MessageStore
+    ) -> Claim | None:
+        return await store.claims.create(
             self.ref,
             claim_id=new_id(),
             ttl=self._lease_seconds,

@@ -11,7 +11,7 @@ from workers.consumer import Consumer
 from workers.in_hand import InHand
 from workers.outages import Stop
 from workers.slots import Spawn
-from workers.store import RetryingStore
+from workers.store import Asked, RetryingStore
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
@@ -51,14 +51,37 @@ class Consumers:
         """Jobs and deliveries that are claimed and not finished."""
         return sum(consumer.in_hand.jobs.used for consumer in self._open)
 
-    def open(self, pool: str, ref: QueueRef, bell: asyncio.Event | None = None) -> Consumer:
-        """A consumer on the pool's message store. Its leases are renewed until it is closed; its caller has it
-        take messages."""
+    def open(
+        self,
+        pool: str,
+        ref: QueueRef,
+        bell: asyncio.Event | None = None,
+        *,
+        is_over: Callable[[], bool],
+    ) -> Consumer:
+        """A consumer on the pool's message store, until there is no such pool any more. Its leases are renewed until
+        it is closed; its caller has it take messages."""
+        return self._open_on(self._store.consumed(pool, is_over), pool, ref, bell)
+
+    @contextmanager
+    def opened(self, queue: QueueRef, own: QueueRef) -> Iterator[Consumer]:
+        """A consumer of a subscription's own queue, wherever the subscription's queue is."""
+        consumer = self._open_on(self._store.at(queue), self._storage.pool_of(queue), own, None)
+        try:
+            yield consumer
+        finally:
+            self.close(consumer)
+
+    def close(self, consumer: Consumer) -> None:
+        """Renew the leases of its messages no more."""
+        self._open.remove(consumer)
+
+    def _open_on(
+        self, asked: Asked, pool: str, ref: QueueRef, bell: asyncio.Event | None
+    ) -> Consumer:
         lease_seconds = self._settings.delivery_lease_seconds
-        message_store = self._storage.pools[pool]
         in_hand = InHand(
-            message_store,
-            self._store,
+            asked,
             ref,
             pool=pool,
             clock=self._clock,
@@ -69,8 +92,7 @@ class Consumers:
             freed=self.look_again,
         )
         consumer = Consumer(
-            message_store,
-            self._store,
+            asked,
             in_hand,
             clock=self._clock,
             lease_seconds=lease_seconds,
@@ -78,14 +100,6 @@ class Consumers:
         )
         self._open.append(consumer)
         return consumer
-
-    @contextmanager
-    def opened(self, pool: str, ref: QueueRef) -> Iterator[Consumer]:
-        consumer = self.open(pool, ref)
-        try:
-            yield consumer
-        finally:
-            self._open.remove(consumer)
 
     def look_again(self) -> None:
         """Something was freed, or the process stops: have all that wait for it look."""
@@ -118,16 +132,24 @@ class Consumers:
         Raises:
             StorageUnavailable: Some may not be prolonged.
         """
-        # Writes that are asked for together are one commit, where the store can do that.
-        await asyncio.gather(*(consumer.in_hand.renew() for consumer in self._open))
+        # Writes that are asked for together are one commit, where the store can do that. A store that gives no answer
+        # must not keep the leases on other stores from the next heartbeat.
+        longest = self._settings.delivery_lease_seconds / 3
+        try:
+            async with asyncio.timeout(longest):
+                await asyncio.gather(*(consumer.in_hand.renew() for consumer in self._open))
+        except TimeoutError as error:
+            raise StorageUnavailable(f"Leases were not renewed within {longest:.1f} s") from error
 
     async def give_back(self) -> None:
         """Release the jobs in hand, uncounted."""
+        given = [consumer.in_hand.give_back() for consumer in self._open]
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                for consumer in list(self._open):
-                    await consumer.in_hand.give_back()
-        except (StorageUnavailable, TimeoutError):
+                results = await asyncio.gather(*given, return_exceptions=True)
+        except TimeoutError as error:
+            results = [error]
+        if any(isinstance(result, StorageUnavailable | TimeoutError) for result in results):
             logger.warning(
                 "Some jobs could not be given back; they come back when their leases end",
                 extra={"action": "storage_unavailable"},

@@ -14,7 +14,6 @@ others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -62,6 +61,14 @@ class _Ended(Exception):
     """Ends the group of the engine's tasks."""
 
 
+class _ConsumedPool:
+    """A pool whose partitions are consumed, until it is over: there is no such pool any more."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_over = False
+
+
 class Engine:
     """Runs once, in one event loop: `workers.build` puts it together."""
 
@@ -91,11 +98,11 @@ class Engine:
         self._tasks = tasks
         self._stop = stop
         self._partitions: set[Partition] = set()
+        self._pools: dict[str, _ConsumedPool] = {}
         self._consuming = 0
         self._has_begun = False
         self._ending = asyncio.Event()
         self._over = asyncio.Event()
-        self._open_watches = contextlib.ExitStack()
 
     @property
     def in_flight(self) -> int:
@@ -117,11 +124,10 @@ class Engine:
         try:
             if self._stop.is_set():
                 return
-            with self._open_watches:
-                async with self._tasks:
-                    self._begin()
-                    await self._ending.wait()
-                    raise _Ended
+            async with self._tasks:
+                self._begin()
+                await self._ending.wait()
+                raise _Ended
         except* _Ended:
             await self._consumers.give_back()
         finally:
@@ -151,12 +157,8 @@ class Engine:
 
     def _begin(self) -> None:
         self._has_begun = True
-        storage = self._service.storage
-        for partition in sorted(partitions_of(storage, self._service.settings)):
+        for partition in sorted(partitions_of(self._service.storage, self._service.settings)):
             self._take_on(partition)
-        for pool in storage.pools:
-            for ref in left_by_earlier_releases():
-                self._begin_consumer(pool, ref)
         self._tasks.create_task(self._take_on_others())
         for work in self._periodic:
             self._tasks.create_task(work())
@@ -164,20 +166,25 @@ class Engine:
     def _take_on(self, partition: Partition) -> None:
         """Consume the internal queues of this partition, too."""
         self._partitions.add(partition)
-        bell = self._doorbell.bell(partition)
-        self._begin_consumer(partition.pool, outbox_ref(partition), bell)
-        self._begin_consumer(partition.pool, retry_ref(partition))
+        if partition.pool not in self._pools:
+            self._pools[partition.pool] = _ConsumedPool(partition.pool)
+            for ref in left_by_earlier_releases():
+                self._begin_consumer(self._pools[partition.pool], ref)
+        pool = self._pools[partition.pool]
+        self._begin_consumer(pool, outbox_ref(partition), self._doorbell.bell(partition))
+        self._begin_consumer(pool, retry_ref(partition))
 
-    def _begin_consumer(self, pool: str, ref: QueueRef, bell: asyncio.Event | None = None) -> None:
-        consumer = self._consumers.open(pool, ref, bell)
+    def _begin_consumer(
+        self, pool: _ConsumedPool, ref: QueueRef, bell: asyncio.Event | None = None
+    ) -> None:
+        consumer = self._consumers.open(pool.name, ref, bell, is_over=lambda: pool.is_over)
         self._consuming += 1
-        messages = self._service.storage.pools[pool].messages
-        watch = self._open_watches.enter_context(messages.watch(ref, exclusive=True))
-        self._tasks.create_task(self._listen(consumer, watch))
-        self._tasks.create_task(self._consume(consumer))
+        self._tasks.create_task(self._listen(consumer, pool))
+        self._tasks.create_task(self._consume(consumer, pool))
 
     async def _take_on_others(self) -> None:
-        """Find the partitions of processes that were told another number of them, from time to time."""
+        """Find the partitions of processes that were told another number of them, and of new pools, from time to
+        time; and forget pools that have gone."""
         look = partial(partitions_in_use, self._service.storage, self._service.settings)
         while not self._stop.is_set():
             self._doorbell.unknown.clear()
@@ -187,28 +194,52 @@ class Engine:
                 return  # Only when stopping.
             if self._stop.is_set():
                 return
+            self._forget_gone()
             for partition in found:
                 if partition not in self._partitions:
                     self._take_on(partition)
             await _rung(self._doorbell.unknown)
 
-    async def _listen(self, consumer: Consumer, watch: Watch) -> None:
-        """Ring the consumer's bell when its queue changes."""
-        changed = partial(watch.changed, timeout_seconds=LOOK_SECONDS)
-        while not self._stop.is_set():
-            began = time.monotonic()
-            try:
-                has_changed = await self._store.until_answered(changed)
-            except StorageUnavailable:
-                return  # Only when stopping.
-            if has_changed:
-                consumer.bell.set()
-            elif time.monotonic() - began < LOOK_SECONDS / 2:
-                return  # The store is closing, and answers at once from now on.
+    def _forget_gone(self) -> None:
+        for pool in list(self._pools):
+            if not self._service.storage.open_pools.has(pool):
+                self._pools.pop(pool).is_over = True
+        self._partitions = {each for each in self._partitions if each.pool in self._pools}
 
-    async def _consume(self, consumer: Consumer) -> None:
+    def _goes_on(self, pool: _ConsumedPool) -> bool:
+        return not self._stop.is_set() and not pool.is_over
+
+    async def _listen(self, consumer: Consumer, pool: _ConsumedPool) -> None:
+        """Ring the consumer's bell when its queue changes, on the store that the pool has at the time."""
+        stores = self._service.storage.pools
+        while self._goes_on(pool):
+            if stores.is_away(pool.name):
+                await self._stop.pause(LOOK_SECONDS)
+                continue
+            store = stores[pool.name]
+            with store.messages.watch(consumer.ref, exclusive=True) as watch:
+                consumer.bell.set()
+                while self._goes_on(pool) and stores.present(pool.name) is store:
+                    if not await self._look(watch, consumer):
+                        return
+
+    async def _look(self, watch: Watch, consumer: Consumer) -> bool:
+        """Wait for a change, for some time; False: the store is closing, and answers at once from now on."""
+        changed = partial(watch.changed, timeout_seconds=LOOK_SECONDS)
+        began = time.monotonic()
         try:
-            while not self._stop.is_set():
+            has_changed = await self._store.until_answered(changed)
+        except StorageUnavailable:
+            return False  # Only when stopping.
+        if has_changed:
+            consumer.bell.set()
+        elif time.monotonic() - began < LOOK_SECONDS / 2:
+            await self._stop.pause(LOOK_SECONDS)
+        return True
+
+    async def _consume(self, consumer: Consumer, pool: _ConsumedPool) -> None:
+        try:
+            while self._goes_on(pool):
                 consumer.bell.clear()
                 room = await self._consumers.room_for(consumer, self._stop)
                 if self._stop.is_set():
@@ -221,9 +252,11 @@ class Engine:
                 if len(taken) < room:
                     await _rung(consumer.bell)
         except StorageUnavailable:
-            return  # Only when stopping.
+            return  # When stopping, or the pool has gone.
         finally:
             self._consuming -= 1
+            if not self._stop.is_set():
+                self._consumers.close(consumer)
             self._consumers.look_again()
 
 

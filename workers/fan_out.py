@@ -108,13 +108,13 @@ class FanOuts:
                 await self._untried.defer(turned_away)
             for job in jobs:
                 for subscription in job.cut if job.taken.is_held(self._clock.now()) else ():
-                    await self._untried.cut_short(job.taken.pool, job.messages[0], subscription)
+                    await self._untried.cut_short(job.messages[0], subscription)
 
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
         """Leave out the messages that were deleted before they were due."""
         for job in jobs:
-            due, pool = job.due, job.taken.pool
-            if due and (cancelled := await self._store.cancelled(pool, ref, due)):
+            due = job.due
+            if due and (cancelled := await self._store.cancelled(ref, due)):
                 job.leave_out(cancelled)
                 self._recorder.cancelled(ref, len(cancelled))
 
@@ -138,7 +138,7 @@ class FanOuts:
         if subscription.disabled_at is not None:
             if meant:
                 owed = [message for job in meant for message in job.messages]
-                await self._untried.hold(meant[0].taken.pool, owed, subscription)
+                await self._untried.hold(owed, subscription)
             return []
         receiver = self._receivers.of(subscription)
         batches = (Batch(receiver, job.messages, 1, job.taken) for job in meant)

@@ -12,7 +12,7 @@ from functools import partial
 import msgspec
 
 from workers.slots import Spawn
-from workers.store import RetryingStore
+from workers.store import Asked
 from workers.taken import Taken
 from zaqar_notify.clock import Clock
 from zaqar_notify.errors import ClaimNotHeld, MessageIsClaimed, StorageUnavailable
@@ -43,8 +43,7 @@ class InHand:
 
     def __init__(
         self,
-        message_store: MessageStore,
-        store: RetryingStore,
+        asked: Asked,
         ref: QueueRef,
         *,
         pool: str,
@@ -60,8 +59,7 @@ class InHand:
         self.ref = ref
         self.jobs = Budget(most)
         self.bytes = bytes_in_hand
-        self._message_store = message_store
-        self._store = store
+        self._asked = asked
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._spawn = spawn
@@ -141,8 +139,10 @@ class InHand:
         ]
         if not due:
             return
-        renewed = await self._message_store.claims.renew_many(
-            self.ref, due, ttl=self._lease_seconds, grace=0, now=now
+        renewed = await self._asked.once(
+            lambda store: store.claims.renew_many(
+                self.ref, due, ttl=self._lease_seconds, grace=0, now=now
+            )
         )
         for claim_id in due:
             lease = self._leases.get(claim_id)
@@ -177,8 +177,9 @@ class InHand:
         self.jobs = Budget(self.jobs.total)
 
     async def _release(self, claim_id: str) -> None:
-        await self._message_store.claims.release(
-            self.ref, claim_id, now=self._clock.now(), counted=False
+        now = self._clock.now()
+        await self._asked.once(
+            lambda store: store.claims.release(self.ref, claim_id, now=now, counted=False)
         )
 
     def _lose(self, lease: _Lease) -> None:
@@ -198,8 +199,8 @@ class InHand:
                 batch = self._finished[:MAX_PER_DELETION]
                 del self._finished[:MAX_PER_DELETION]
                 try:
-                    await self._store.until_answered(partial(self._delete, batch))
-                except StorageUnavailable as error:  # Only when stopping.
+                    await self._asked.until_answered(partial(self._delete, batch))
+                except StorageUnavailable as error:  # When stopping, or its pool has gone.
                     logger.warning(
                         "Finished jobs could not be deleted; they are repeated",
                         extra={"action": "storage_unavailable", "error": str(error)},
@@ -208,13 +209,13 @@ class InHand:
         finally:
             self._is_deleting = False
 
-    async def _delete(self, batch: Sequence[Taken]) -> None:
+    async def _delete(self, batch: Sequence[Taken], store: MessageStore) -> None:
         """Deletions that are asked for together are one write of the store."""
-        await asyncio.gather(*(self._delete_one(taken) for taken in batch))
+        await asyncio.gather(*(self._delete_one(taken, store) for taken in batch))
 
-    async def _delete_one(self, taken: Taken) -> None:
+    async def _delete_one(self, taken: Taken, store: MessageStore) -> None:
         try:
-            await self._message_store.messages.delete(
+            await store.messages.delete(
                 self.ref, taken.message.id, claim_id=taken.claim_id, now=self._clock.now()
             )
         except (ClaimNotHeld, MessageIsClaimed):

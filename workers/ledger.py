@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from workers.recorder import Recorder
 from workers.replay_jobs import ReplayJobs
-from workers.store import RetryingStore
+from workers.store import Asked, RetryingStore
 from zaqar_notify.delivery import InternalMessage, by_queue
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
 from zaqar_notify.storage.internal import (
@@ -28,28 +28,31 @@ class Ledger:
         self._recorder = recorder
 
     async def write(self, pool: str, records: Iterable[InternalMessage], *, project: str) -> None:
-        """Store records of one project durably in the pool of the job at hand; perhaps twice when the store failed in between.
+        """Store records of one project durably in the pool; perhaps twice when the store failed in between.
 
         Raises:
-            StorageUnavailable: The worker stops, and the store gives no answer.
+            StorageUnavailable: The worker stops, and the store gives no answer; or the pool is away.
         """
+        await self._write(self._store.on(pool), records, project)
+
+    async def _write(self, asked: Asked, records: Iterable[InternalMessage], project: str) -> None:
         for ref, messages in by_queue(records).items():
             for portion in _portions(messages):
-                await self._store.post(pool, ref, portion, project=project)
+                await self._store.post(asked, ref, portion, project=project)
                 self._recorder.written(ref, len(portion))
 
     async def write_for(
-        self, pool: str, subscription: Subscription, records: Sequence[InternalMessage]
+        self, subscription: Subscription, records: Sequence[InternalMessage]
     ) -> None:
-        """Store records of one subscription, and look after those on its own queues."""
-        await self.write(pool, records, project=subscription.queue.project)
+        """Store records of one subscription in the pool that has its queue now, whatever the pool of the job, and
+        look after those on its own queues. Raises as `write`."""
+        queue = subscription.queue
+        await self._write(self._store.at(queue), records, queue.project)
         own = {ref for ref, _ in records}.intersection(queues_of_subscription(subscription.id))
         if own:
-            await self._look_after(pool, subscription, own)
+            await self._look_after(subscription, own)
 
-    async def _look_after(
-        self, pool: str, subscription: Subscription, own: Collection[QueueRef]
-    ) -> None:
+    async def _look_after(self, subscription: Subscription, own: Collection[QueueRef]) -> None:
         """See to records on the subscription's own queues, because it may have changed meanwhile:
 
         - removed: its queues were deleted before these records came,
@@ -60,9 +63,9 @@ class Ledger:
         if current is None:
             await self.forget(subscription.queue, subscription.id)
         elif parked_ref(subscription.id) in own:
-            await self._replay_jobs.ensure(pool, current)
+            await self._replay_jobs.ensure(current)
         elif held_ref(subscription.id) in own and current.disabled_at is None:
-            await self._replay_jobs.order(pool, current)
+            await self._replay_jobs.order(current)
 
     async def forget(self, queue: QueueRef, subscription_id: str) -> None:
         """Drop all deliveries that wait for a subscription that is gone."""

@@ -52,14 +52,21 @@ async def remove(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) 
         StorageUnavailable: No answer came.
     """
     for prefix in PREFIXES_OF_SUBSCRIPTIONS:
-        for store in storage.pools.values():
-            async for name in _names(store, prefix, stop):
-                owner = await _owner(store, name, clock)
-                subscription_id = name.removeprefix(prefix)
-                if owner is None:
-                    continue
-                if await storage.subscriptions.get(owner, subscription_id, now=clock.now()) is None:
-                    await forget(owner, subscription_id)
+        for pool, store in storage.pools.items():
+            with storage.pools.tolerated(pool):
+                async for name in _names(store, prefix, stop):
+                    await _remove_if_left(storage, store, prefix, name, forget, clock=clock)
+
+
+async def _remove_if_left(
+    storage: Storage, store: MessageStore, prefix: str, name: str, forget: Forget, *, clock: Clock
+) -> None:
+    owner = await _owner(store, name, clock)
+    subscription_id = name.removeprefix(prefix)
+    if owner is None:
+        return
+    if await storage.subscriptions.get(owner, subscription_id, now=clock.now()) is None:
+        await forget(owner, subscription_id)
 
 
 async def _names(store: MessageStore, prefix: str, stop: Stop) -> AsyncIterator[str]:

@@ -72,24 +72,40 @@ class Stop:
             return
 
 
-async def until_answered(operation: Callable[[], Awaitable[T]], stop: Stop) -> T:
+def never() -> bool:
+    """Of stores that are always waited for."""
+    return False
+
+
+async def until_answered(
+    operation: Callable[[], Awaitable[T]],
+    stop: Stop,
+    *,
+    outage: Outage | None = None,
+    is_hopeless: Callable[[], bool] = never,
+) -> T:
     """Repeat a storage operation until the store answers, with pauses of up to 5 seconds.
 
+    Args:
+        outage: Of the store that is asked, if it is told.
+        is_hopeless: Is asked after a failure: there is no such store any more, or nothing is to wait for it.
+
     Raises:
-        StorageUnavailable: The stop came first.
+        StorageUnavailable: The stop came first, or it is hopeless.
     """
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
             answer = await operation()
         except StorageUnavailable as error:
-            if stop.is_set():
+            if stop.is_set() or is_hopeless():
                 raise
             # A job that waits for its key is no outage: other jobs are answered.
-            if not isinstance(error, KeyMissing):
-                stop.outage.met(error)
+            if outage is not None and not isinstance(error, KeyMissing):
+                outage.met(error)
         else:
-            stop.outage.over()
+            if outage is not None:
+                outage.over()
             return answer
         await stop.pause(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

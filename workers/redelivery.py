@@ -71,7 +71,7 @@ class Redeliveries:
             self._recorder.dropped(delivery, "confirmed")
             return None
         if subscription.disabled_at is not None and is_notification:
-            await self._untried.hold(taken.pool, outgoing_messages(delivery), subscription)
+            await self._untried.hold(outgoing_messages(delivery), subscription)
             return None
         messages = outgoing_messages(delivery, since=taken.due_at)
         return Batch(receiver, messages, delivery.attempt, taken)

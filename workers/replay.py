@@ -22,7 +22,7 @@ from workers.sorting import Sorting
 from workers.taken import Taken, working_on
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import Replay
-from zaqar_notify.models import Subscription
+from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.internal import held_ref, parked_ref
 
 LONGEST_PAUSE_SECONDS = 60
@@ -55,11 +55,12 @@ class Replays:
     async def run(self, taken: Taken, job: Replay) -> None:
         """Deliver until nothing waits, or leave the rest to a later job."""
         with working_on([taken]):
+            queue = QueueRef(job.project, job.queue)
             for own in (parked_ref(job.subscription_id), held_ref(job.subscription_id)):
-                with self._consumers.opened(taken.pool, own) as consumer:
+                with self._consumers.opened(queue, own) as consumer:
                     if not await self._empty(consumer, taken, job):
                         return
-            await self._jobs.end(taken.pool, job)
+            await self._jobs.end(job)
 
     async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
         """Deliver all that is on the queue. False: the rest is left to another job, or there is no subscription any more."""
@@ -68,7 +69,7 @@ class Replays:
             if subscription is None:
                 return False
             if self._stop.is_set():
-                await self._jobs.come_back(consumer.pool, job, subscription, delay=0)
+                await self._jobs.come_back(job, subscription, delay=0)
                 return False
             receiver = self._receivers.of(subscription)
             if not await self._may_go_on(receiver, consumer, job):
@@ -76,12 +77,10 @@ class Replays:
             endpoint = receiver.endpoint
             batch = await consumer.take(max(1, endpoint.limit - endpoint.running))
             if not batch:
-                return not await self._jobs.is_left_to_others(
-                    consumer.ref, consumer.pool, job, subscription
-                )
+                return not await self._jobs.is_left_to_others(consumer.ref, job, subscription)
             await self._deliver(batch, consumer, receiver, job)
             if endpoint.is_suspect:
-                await self._come_back_after_failure(subscription, consumer.pool, job)
+                await self._come_back_after_failure(subscription, job)
                 return False
         return False
 
@@ -94,7 +93,7 @@ class Replays:
         if self._slots.admits_probe(endpoint):
             return True
         delay = self._jobs.spread(LONGEST_PAUSE_SECONDS)
-        await self._jobs.come_back(consumer.pool, job, receiver.subscription, delay=delay)
+        await self._jobs.come_back(job, receiver.subscription, delay=delay)
         return False
 
     async def _deliver(
@@ -123,13 +122,10 @@ class Replays:
                 return
             await self._stop.pause(GIVE_UP_PAUSE * (time.monotonic() - began))
 
-    async def _come_back_after_failure(
-        self, subscription: Subscription, pool: str, job: Replay
-    ) -> None:
+    async def _come_back_after_failure(self, subscription: Subscription, job: Replay) -> None:
         failures = job.failures + 1
         pause = min(LONGEST_PAUSE_SECONDS, 1 << min(failures, 6))
         await self._jobs.come_back(
-            pool,
             job,
             subscription,
             delay=self._jobs.spread(pause),

@@ -34,7 +34,6 @@ class ReplayJobs:
 
     async def order(
         self,
-        pool: str,
         subscription: Subscription,
         *,
         delay: int = 0,
@@ -42,7 +41,7 @@ class ReplayJobs:
         failures: int = 0,
         failed_at: datetime | None = None,
     ) -> None:
-        """Have its deliveries that are parked and held in the pool delivered, `delay` seconds from now."""
+        """Have its deliveries that are parked and held delivered, `delay` seconds from now."""
         ref, job = replay_job(
             subscription,
             self._settings,
@@ -51,10 +50,11 @@ class ReplayJobs:
             failures=failures,
             failed_at=failed_at,
         )
-        await self._store.post(pool, ref, [job], project=subscription.queue.project)
+        queue = subscription.queue
+        await self._store.post(self._store.at(queue), ref, [job], project=queue.project)
 
-    async def ensure(self, pool: str, subscription: Subscription) -> None:
-        """Order a replay of its deliveries that are parked in the pool, unless there is one.
+    async def ensure(self, subscription: Subscription) -> None:
+        """Order a replay of its deliveries that are parked, unless there is one.
 
         It is stored before the subscription names it: of two processes that come at once, the replay
         that is not named ends by itself.
@@ -67,7 +67,7 @@ class ReplayJobs:
             if current is None or current.replay_id is not None:
                 return
             replay_id = new_id()
-            await self.order(pool, current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
+            await self.order(current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
             await self._store.update_subscription(current, partial(_named, replay_id))
 
     async def current(self, job: Replay) -> Subscription | None:
@@ -88,7 +88,6 @@ class ReplayJobs:
 
     async def come_back(
         self,
-        pool: str,
         job: Replay,
         subscription: Subscription,
         *,
@@ -101,7 +100,6 @@ class ReplayJobs:
             return
         replay_id = job.id or new_id()
         await self.order(
-            pool,
             subscription,
             delay=delay,
             replay_id=replay_id,
@@ -112,29 +110,29 @@ class ReplayJobs:
             await self._store.update_subscription(subscription, partial(_named, replay_id))
 
     async def is_left_to_others(
-        self, ref: QueueRef, pool: str, job: Replay, subscription: Subscription
+        self, own: QueueRef, job: Replay, subscription: Subscription
     ) -> bool:
         """Whether some delivery on the queue is under a lease: another replay is under way, or broke off.
         This one comes back when that has ended."""
-        if not await self._store.is_any_on(pool, ref):
+        if not await self._store.is_any_on(subscription.queue, own):
             return False
-        await self.come_back(pool, job, subscription, delay=self._settings.delivery_lease_seconds)
+        await self.come_back(job, subscription, delay=self._settings.delivery_lease_seconds)
         return True
 
     def spread(self, seconds: int) -> int:
         """A half of the seconds or more, by chance: replays that began together come back one by one."""
         return math.ceil(seconds * (1 + self._random()) / 2)
 
-    async def end(self, pool: str, job: Replay) -> None:
+    async def end(self, job: Replay) -> None:
         """Nothing waits any more: deliveries go the usual way again."""
         subscription = await self.current(job)
         if subscription is None or subscription.replay_id is None:
             return
         await self._store.update_subscription(subscription, _unnamed)
         # Another worker that parked something before it saw that expects it to be fetched.
-        if await self._store.is_any_on(pool, parked_ref(subscription.id)):
+        if await self._store.is_any_on(subscription.queue, parked_ref(subscription.id)):
             unnamed = msgspec.structs.replace(subscription, replay_id=None)
-            await self.come_back(pool, job, unnamed, delay=1)
+            await self.come_back(job, unnamed, delay=1)
 
 
 def _named(replay_id: str, subscription: Subscription) -> Subscription:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from workers.endpoints import PATIENCE_SECONDS, Endpoint
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.rules.sharing import Budget
 
 logger = logging.getLogger(__name__)
@@ -190,6 +191,8 @@ class Slots(Generic[BatchT]):
     async def _slot(self, endpoint: Endpoint, batch: BatchT, *, is_suspect: bool) -> None:
         try:
             await self._perform(batch)
+        except StorageUnavailable:
+            pass  # Its job was let go: see `workers.store`.
         except Exception:  # A defect in one batch is no defect of the engine.
             logger.exception("A batch failed", extra={"action": "batch_failed"})
         finally:

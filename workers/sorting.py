@@ -82,7 +82,6 @@ class Sorting:
             return
         with ending_part_of_each(taken for taken, _, _ in hopeless):
             await self._untried.give_up(
-                hopeless[0][0].pool,
                 [(message, attempts) for _, message, attempts in hopeless],
                 subscription,
                 "the receiver did not recover while they were owed",

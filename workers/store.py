@@ -3,25 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from workers.outages import Stop, until_answered
+from workers.outages import Outage, Stop, never, until_answered
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalPost
-from zaqar_notify.errors import SubscriptionDoesNotExist
+from zaqar_notify.errors import StorageUnavailable, SubscriptionDoesNotExist
 from zaqar_notify.models import NewMessage, Queue, QueueRef, Subscription
-from zaqar_notify.storage.base import Post
+from zaqar_notify.storage.base import MessageStore, Post
+from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.planes import Storage
 
 T = TypeVar("T")
 
+Where: TypeAlias = Callable[[], AbstractAsyncContextManager[MessageStore]]
+"""Gives the store that some internal queues are on, for one operation."""
+
+
+class Asked:
+    """The message store of some internal queues."""
+
+    def __init__(
+        self,
+        where: Where,
+        stop: Stop,
+        *,
+        outage: Outage | None = None,
+        is_hopeless: Callable[[], bool] = never,
+    ) -> None:
+        self._where = where
+        self._stop = stop
+        self._outage = outage
+        self._is_hopeless = is_hopeless
+
+    async def once(self, operation: Callable[[MessageStore], Awaitable[T]]) -> T:
+        """Raises StorageUnavailable: It gave no answer."""
+        async with self._where() as store:
+            return await operation(store)
+
+    async def until_answered(self, operation: Callable[[MessageStore], Awaitable[T]]) -> T:
+        """As `outages.until_answered`."""
+        return await until_answered(
+            partial(self.once, operation),
+            self._stop,
+            outage=self._outage,
+            is_hopeless=self._is_hopeless,
+        )
+
 
 class RetryingStore:
-    """All its operations raise StorageUnavailable only when the stop comes before the store's answer,
-    but for `try_post`."""
+    """All its operations raise StorageUnavailable when the stop comes before the store's answer, and when they are
+    about a queue whose pool is away: what is worked on is then let go, and begins anew when its lease lapses."""
 
     def __init__(self, storage: Storage, *, clock: Clock, stop: Stop) -> None:
         self._storage = storage
@@ -29,19 +64,56 @@ class RetryingStore:
         self._stop = stop
 
     async def until_answered(self, operation: Callable[[], Awaitable[T]]) -> T:
-        return await until_answered(operation, self._stop)
+        return await until_answered(operation, self._stop, outage=self._stop.outage)
+
+    def consumed(self, pool: str, is_over: Callable[[], bool]) -> Asked:
+        """The pool's store for its consumers, who wait for it until that is over."""
+        return Asked(
+            lambda: self._storage.pools.on(pool),
+            self._stop,
+            outage=self._outage_of(pool),
+            is_hopeless=is_over,
+        )
+
+    def on(self, pool: str) -> Asked:
+        """The pool's store for what a job needs there."""
+        is_away = self._storage.pools.is_away
+        return Asked(
+            lambda: self._storage.pools.on(pool),
+            self._stop,
+            outage=self._outage_of(pool),
+            is_hopeless=lambda: is_away(pool),
+        )
+
+    def at(self, queue: QueueRef) -> Asked:
+        """The store that has a client's queue, and the own queues of its subscriptions."""
+        storage = self._storage
+        return Asked(
+            lambda: storage.at(queue),
+            self._stop,
+            outage=self._outage_of(storage.pool_of(queue)),
+            is_hopeless=lambda: storage.pools.is_away(storage.pool_of(queue)),
+        )
+
+    def _outage_of(self, pool: str) -> Outage | None:
+        """Those of other pools are told by `storage.open_pools`."""
+        return self._stop.outage if pool == DEFAULT_POOL else None
 
     async def queue(self, ref: QueueRef) -> Queue | None:
         return await self.until_answered(partial(self._storage.queues.get, ref))
 
     async def drop(self, internal: Sequence[QueueRef]) -> int:
-        """Remove internal queues from every pool, with all that is on them; how many messages that was."""
+        """Remove internal queues from every pool that answers, with all that is on them; how many messages that was."""
         count = 0
-        for store in self._storage.pools.values():
-            for ref in internal:
-                stats = partial(store.messages.stats, ref, now=self._clock.now())
-                count += (await self.until_answered(stats)).total
-            await self.until_answered(partial(store.heads.drop_internal, internal))
+        for pool in self._storage.pools:
+            with suppress(StorageUnavailable):
+                count += await self.on(pool).until_answered(partial(self._drop, internal))
+        return count
+
+    async def _drop(self, internal: Sequence[QueueRef], store: MessageStore) -> int:
+        now = self._clock.now()
+        count = sum([(await store.messages.stats(ref, now=now)).total for ref in internal])
+        await store.heads.drop_internal(internal)
         return count
 
     async def subscription(self, ref: QueueRef, subscription_id: str) -> Subscription | None:
@@ -83,7 +155,7 @@ class RetryingStore:
         return None
 
     async def post(
-        self, pool: str, ref: QueueRef, messages: Sequence[NewMessage], *, project: str
+        self, asked: Asked, ref: QueueRef, messages: Sequence[NewMessage], *, project: str
     ) -> None:
         """Store internal messages; perhaps twice when the store failed in between.
 
@@ -91,8 +163,9 @@ class RetryingStore:
             project: Whose deliveries they are about.
         """
         owed = InternalPost(messages, project=project)
-        post = self._storage.pools[pool].messages.post
-        await self.until_answered(lambda: post(ref, owed, now=self._clock.now()))
+        await asked.until_answered(
+            lambda store: store.messages.post(ref, owed, now=self._clock.now())
+        )
 
     async def try_post(self, ref: QueueRef, post: Post) -> None:
         """Store messages of a client's queue, without a second try.
@@ -102,22 +175,15 @@ class RetryingStore:
         """
         await self._storage.post(ref, post, now=self._clock.now())
 
-    async def cancelled(self, pool: str, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
-        """Those of the messages that were deleted before they were due."""
-        cancelled = self._storage.pools[pool].messages.cancelled
-        return await self.until_answered(partial(cancelled, ref, due))
+    async def cancelled(self, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:
+        """Those of the queue's messages that were deleted before they were due."""
+        return await self.at(ref).until_answered(lambda store: store.messages.cancelled(ref, due))
 
-    async def is_any_on(self, pool: str, ref: QueueRef) -> bool:
-        """Whether a message is on the queue that is due, claimed or not, or can't be decrypted now."""
-        read = partial(
-            self._storage.pools[pool].messages.page,
-            ref,
-            marker=None,
-            limit=1,
-            now=self._clock.now(),
-            include_claimed=True,
-        )
-        if (await self.until_answered(read)).messages:
-            return True
-        count = partial(self._storage.pools[pool].messages.stats, ref, now=self._clock.now())
-        return (await self.until_answered(count)).oldest is not None
+    async def is_any_on(self, queue: QueueRef, own: QueueRef) -> bool:
+        """Whether a message is on a subscription's own queue that is due, claimed or not, or can't be decrypted now."""
+        return await self.at(queue).until_answered(partial(self._is_any_on, own))
+
+    async def _is_any_on(self, ref: QueueRef, store: MessageStore) -> bool:
+        now = self._clock.now()
+        page = await store.messages.page(ref, marker=None, limit=1, now=now, include_claimed=True)
+        return bool(page.messages) or (await store.messages.stats(ref, now=now)).oldest is not None

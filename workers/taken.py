@@ -110,7 +110,7 @@ def working_on(batch: Iterable[Taken]) -> Iterator[None]:
         with ending_part_of_each(batch):
             yield
     except StorageUnavailable:
-        return  # Only when stopping.
+        return  # When stopping, or when the queue's pool is away: the job comes back when its lease lapses.
     except Exception:
         logger.exception("A job failed", extra={"action": "job_failed"})
 

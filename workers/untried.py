@@ -1,4 +1,4 @@
-"""Deliveries that are stored without an attempt, in the pool of their job: deferred, held, given up, or cut short."""
+"""Deliveries that are stored without an attempt, in the pool of their queue: deferred, held, given up, or cut short."""
 
 from __future__ import annotations
 
@@ -25,26 +25,23 @@ class Untried:
 
     async def defer(self, batches: Iterable[Batch]) -> None:
         """Write batches that can't start now to the retry queue, or park them; their attempt is unspent."""
-        owed: dict[tuple[str, str], tuple[str, Subscription, list[InternalMessage]]] = {}
+        owed: dict[str, tuple[Subscription, list[InternalMessage]]] = {}
         now = self._clock.now()
         for batch in batches:
             if batch.taken.is_held(now):
-                pool, subscription = batch.taken.pool, batch.receiver.subscription
-                _, _, records = owed.setdefault((pool, subscription.id), (pool, subscription, []))
+                subscription = batch.receiver.subscription
+                _, records = owed.setdefault(subscription.id, (subscription, []))
                 records += self._retries.deferred(batch.messages, batch.receiver, batch.attempt)
         # Together, so that the store can write them together.
         await asyncio.gather(*(self._ledger.write_for(*each) for each in owed.values()))
 
-    async def hold(
-        self, pool: str, messages: Iterable[Outgoing], subscription: Subscription
-    ) -> None:
+    async def hold(self, messages: Iterable[Outgoing], subscription: Subscription) -> None:
         """Keep deliveries for a disabled subscription until they are replayed."""
         records = [self._retries.held(message, subscription) for message in messages]
-        await self._ledger.write_for(pool, subscription, records)
+        await self._ledger.write_for(subscription, records)
 
     async def give_up(
         self,
-        pool: str,
         given_up: Sequence[tuple[Outgoing, int]],
         subscription: Subscription,
         detail: str,
@@ -57,12 +54,12 @@ class Untried:
             for message, attempts in given_up
         ]
         self._recorder.given_up_together(subscription, detail, count=len(records))
-        await self._ledger.write_for(pool, subscription, records)
+        await self._ledger.write_for(subscription, records)
 
-    async def cut_short(self, pool: str, message: Outgoing, subscription: Subscription) -> None:
+    async def cut_short(self, message: Outgoing, subscription: Subscription) -> None:
         """Record that a job's messages go no further by queue subscriptions, once for all of them."""
         self._recorder.hops_exceeded(message, subscription)
         outcome = too_many_hops(message.hops)
         now = self._clock.now()
         record = undelivered_record(message, subscription, outcome=outcome, attempts=0, now=now)
-        await self._ledger.write_for(pool, subscription, [record])
+        await self._ledger.write_for(subscription, [record])

@@ -33,7 +33,6 @@ from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage import sealing
 from zaqar_notify.storage.internal import (
-    DEFAULT_POOL,
     POISON_REF,
     held_ref,
     parked_ref,
@@ -168,8 +167,8 @@ async def test_parked_deliveries_that_wait_for_their_key_are_not_forgotten(
     office = await reopen(K2)
     store = RetryingStore(office.storage, clock=office.clock, stop=Stop())
 
-    assert await store.is_any_on(DEFAULT_POOL, parked)
-    assert not await store.is_any_on(DEFAULT_POOL, parked_ref("s2"))
+    assert await store.is_any_on(QUEUE, parked)
+    assert not await store.is_any_on(QUEUE, parked_ref("s2"))
 
 
 async def test_the_backlog_is_counted_while_the_oldest_job_waits_for_its_key(

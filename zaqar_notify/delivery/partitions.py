@@ -41,12 +41,13 @@ async def partitions_in_use(storage: Storage, settings: Settings) -> list[Partit
     Two short reads of an index for each pool.
 
     Raises:
-        StorageUnavailable: No answer came.
+        StorageUnavailable: The default pool gave no answer; those of others are left out then.
     """
     found = partitions_of(storage, settings)
     for pool, store in storage.pools.items():
-        for prefix in (OUTBOX_PREFIX, RETRY_PREFIX):
-            found |= {Partition(pool, number) for number in await _of_queues(store, prefix)}
+        with storage.pools.tolerated(pool):
+            for prefix in (OUTBOX_PREFIX, RETRY_PREFIX):
+                found |= {Partition(pool, number) for number in await _of_queues(store, prefix)}
     return sorted(found)
 
 

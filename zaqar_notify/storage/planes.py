@@ -224,7 +224,9 @@ class Storage:
         done = [await self._planes.apply_left(limit)]
         if self.open_pools.is_any:
             done.append(await self._planes.forget_unused(now, limit))
-        done += [await store.sweep(now=now, limit=limit) for store in self.pools.values()]
+        for pool, store in self.pools.items():
+            with self.pools.tolerated(pool):
+                done.append(await store.sweep(now=now, limit=limit))
         return max(done)
 
     def stop_waiting(self) -> None:

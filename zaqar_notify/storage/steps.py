@@ -142,12 +142,14 @@ class Planes:
                     return
 
     async def remove(self, gone: Sequence[Subscription]) -> None:
-        """Remove subscriptions that are over, with the queues that are their own, in every pool."""
+        """Remove subscriptions that are over, with the queues that are their own, in every pool that answers; a
+        periodic duty of the workers looks for those that are left."""
         if gone:
             waiting = await asyncio.gather(*map(self._waiting_for, gone))
             own = [ref for each in gone for ref in queues_of_subscription(each.id)]
-            for store in self.pools.values():
-                await store.heads.drop_internal(own)
+            for pool, store in self.pools.items():
+                with self.pools.tolerated(pool):
+                    await store.heads.drop_internal(own)
             await self.control.subscriptions.remove(gone)
             for each, count in zip(gone, waiting, strict=True):
                 if count:
@@ -156,10 +158,11 @@ class Planes:
     async def _waiting_for(self, subscription: Subscription) -> int:
         """How many deliveries are parked or held for it."""
         count = 0
-        for store in self.pools.values():
-            for ref in (parked_ref(subscription.id), held_ref(subscription.id)):
-                if await store.heads.get(ref) is not None:
-                    count += await store.heads.count_internal(prefix=ref.name)
+        for pool, store in self.pools.items():
+            with self.pools.tolerated(pool):
+                for ref in (parked_ref(subscription.id), held_ref(subscription.id)):
+                    if await store.heads.get(ref) is not None:
+                        count += await store.heads.count_internal(prefix=ref.name)
         return count
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.storage.base import MessageStore
@@ -33,6 +34,27 @@ class Stores(Mapping[str, MessageStore]):
 
     def __len__(self) -> int:
         return len(self._present)
+
+    def is_away(self, pool: str) -> bool:
+        """Whether it can't be asked now, or there is none."""
+        return pool not in self._present
+
+    def present(self, pool: str) -> MessageStore | None:
+        """The pool's store, unless it is away."""
+        return self._present.get(pool)
+
+    def on(self, pool: str) -> AbstractAsyncContextManager[MessageStore]:
+        """An operation on internal queues of the pool: its context gives the pool's store."""
+        return nullcontext(self[pool])
+
+    @contextmanager
+    def tolerated(self, pool: str) -> Iterator[None]:
+        """Work on all pools, in which one that gives no answer is passed over; not so the default one."""
+        try:
+            yield
+        except StorageUnavailable:
+            if pool == DEFAULT_POOL:
+                raise
 
     def put(self, pool: str, store: MessageStore) -> None:
         """The pool's store answers."""
