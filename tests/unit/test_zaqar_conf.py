@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.operations.zaqar import read_zaqar_conf, translated
+from zaqar_notify.operations.zaqar.conf import read_zaqar_conf
 from zaqar_notify.operations.zaqar.options import SAME
+from zaqar_notify.operations.zaqar.translation import translated
 from zaqar_notify.settings import Settings, load_settings
 
 KEYSTONE = """

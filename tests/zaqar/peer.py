@@ -100,7 +100,7 @@ class Zaqar:
     def _answers(self) -> bool:
         try:
             return requests.get(self.url, timeout=5).status_code == 300
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
 

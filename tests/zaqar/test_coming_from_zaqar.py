@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 
+from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
-from tests.service import Service
+from tests.service import Service, command, outside_environ
 from tests.zaqar import peer
 from tests.zaqar.peer import ROOT, Zaqar
+from zaqar_notify.cli.commands import REFUSED
 from zaqar_notify.client import Client
-from zaqar_notify.operations.zaqar import read_zaqar_conf, translated
-from zaqar_notify.operations.zaqar.conf import Option
+from zaqar_notify.clock import new_id
+from zaqar_notify.operations.zaqar.conf import Option, read_zaqar_conf
 from zaqar_notify.operations.zaqar.options import is_used, reason_of
+from zaqar_notify.operations.zaqar.translation import translated
 
-OPTIONS: dict[str, dict[str, object]] = {
+HOOK = "http://127.0.0.1:9/hook"
+QUEUES = ("orders", "other.queue", "secret", "open")
+
+Options: TypeAlias = Mapping[str, Mapping[str, object]]
+
+OPTIONS: Options = {
     "DEFAULT": {"auth_strategy": "", "admin_mode": True, "unreliable": True, "use_stderr": False},
     "storage": {"message_pipeline": "zaqar.notification.notifier"},
     "signed_url": {"secret_key": "a key of both"},
@@ -33,29 +48,87 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return peer.environment(tmp_path_factory.mktemp("python") / "zaqar")
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
+@pytest.fixture(scope="module", params=["redis", "mongodb"])
+def zaqar(
+    request: pytest.FixtureRequest, python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Zaqar]:
+    with STORES[request.param]() as stores:
+        zaqar = Zaqar(python, tmp_path_factory.mktemp("zaqar"), {**OPTIONS, **stores})
+        try:
+            zaqar.start()
+            yield zaqar
+        finally:
+            zaqar.stop()
+
+
+@contextmanager
+def on_redis() -> Iterator[Options]:
     require_redis()
     server = RedisServer()
     server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def on_redis(
-    python: Path, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Zaqar]:
-    uri = f"redis://127.0.0.1:{redis.port}?dbid=1&socket_timeout=30"
-    stores = {
+    uri = f"redis://127.0.0.1:{server.port}?dbid=1&socket_timeout=30"
+    yield {
         "drivers": {"message_store": "redis", "management_store": "redis"},
         "drivers:message_store:redis": {"uri": uri},
         "drivers:management_store:redis": {"uri": uri},
     }
-    zaqar = Zaqar(python, tmp_path_factory.mktemp("zaqar"), {**OPTIONS, **stores})
-    zaqar.start()
-    yield zaqar
-    zaqar.stop()
+    server.kill()
+
+
+@contextmanager
+def on_mongodb() -> Iterator[Options]:
+    uri = mongo_uri()
+    database = urlsplit(uri).path.strip("/")
+    yield {
+        "drivers": {"message_store": "mongodb", "management_store": "mongodb"},
+        "drivers:message_store:mongodb": {"uri": uri, "database": f"{database}_m"},
+        "drivers:management_store:mongodb": {"uri": uri, "database": database},
+    }
+
+
+STORES: dict[str, Callable[[], AbstractContextManager[Options]]] = {
+    "redis": on_redis,
+    "mongodb": on_mongodb,
+}
+
+
+@pytest.fixture
+def project(zaqar: Zaqar) -> Iterator[str]:
+    """A project of the test's own; an import sees all projects."""
+    project = f"project-{new_id()}"
+    yield project
+    with Client(zaqar.url, project) as there:
+        for queue in QUEUES:
+            there.purge(queue)
+            there.delete_queue(queue)
+
+
+@pytest.fixture(scope="module")
+def service(zaqar: Zaqar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Started with the settings for Zaqar's configuration."""
+    directory = tmp_path_factory.mktemp("service")
+    file = directory / "zaqar.env"
+    file.write_text(translated(read_zaqar_conf(zaqar.conf)))
+    service = Service(directory / "data", environ={"ZAQAR_CONFIG_FILE": str(file)})
+    service.start()
+    yield service
+    assert service.stop() == 0
+
+
+def imported(zaqar: Zaqar, service: Service, *options: str, exit_code: int = 0) -> Any:
+    """The report of an import into a service that runs."""
+    done = subprocess.run(
+        command(
+            "import", "--from", str(zaqar.conf), "--data", str(service.data), "--json", *options
+        ),
+        capture_output=True,
+        env=outside_environ(),
+        timeout=60,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == exit_code, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_every_option_of_zaqar_is_known(python: Path) -> None:
@@ -65,15 +138,95 @@ def test_every_option_of_zaqar_is_known(python: Path) -> None:
             assert is_used(option) or reason_of(option), option
 
 
-def test_the_service_starts_with_the_settings_of_a_zaqar_that_runs(
-    on_redis: Zaqar, tmp_path: Path
+def test_with_zaqar_s_settings_the_service_takes_urls_that_zaqar_signed(
+    zaqar: Zaqar, service: Service, project: str
 ) -> None:
-    file = tmp_path / "zaqar.env"
-    file.write_text(translated(read_zaqar_conf(on_redis.conf)))
+    with Client(zaqar.url, project) as there:
+        signed = there.share("orders")
 
-    service = Service(tmp_path / "data", environ={"ZAQAR_CONFIG_FILE": str(file)})
-    service.start()
+    answer = requests.get(
+        f"{service.url}/v2/queues/orders/messages",
+        headers={**signed.headers, "Client-ID": str(uuid.uuid4())},
+        timeout=30,
+    )
 
-    with Client(service.url) as client:
-        client.ping()
-    assert service.stop() == 0
+    assert answer.json()["messages"] == []
+
+
+def test_queues_and_subscriptions_are_as_they_were_in_zaqar(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    options = {"post_data": "é", "_retry_policy": {"minimum_delay": 1, "maximum_delay": 20}}
+    with Client(zaqar.url, project) as there:
+        there.create_queue("orders", {"_default_message_ttl": 120, "owner": {"a": [1, None, 1.5]}})
+        there.create_queue("other.queue")
+        there.subscribe("orders", HOOK, ttl=7000, options=options)
+        confirmed = there.subscribe("orders", f"{HOOK}/2", ttl=7000)
+        confirm(zaqar, project, "orders", confirmed)
+        before = {each.id: each for each in there.subscriptions("orders")}
+        metadata = there.queue("orders")
+
+    imported(zaqar, service)
+
+    with Client(service.url, project) as here:
+        assert [queue.name for queue in here.queues()] == ["orders", "other.queue"]
+        assert here.queue("orders") == metadata
+        after = {each.id: each for each in here.subscriptions("orders")}
+    assert after.keys() == before.keys()
+    for name, each in after.items():
+        was = before[name]
+        assert (each.subscriber, each.ttl, each.options) == (was.subscriber, was.ttl, was.options)
+        assert each.confirmed == was.confirmed == (name == confirmed)
+        assert was.age <= each.age <= was.age + 60
+
+
+def test_an_import_can_be_tried_out_and_repeated(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("orders", {"a": 1})
+        there.subscribe("orders", HOOK, ttl=7000)
+
+    with Client(service.url, project) as here:
+        tried = imported(zaqar, service, "--dry-run")
+        assert list(here.queues()) == []
+        done = imported(zaqar, service)
+        here.update_queue("orders", {"a": 2})
+        again = imported(zaqar, service, exit_code=REFUSED)
+
+        assert here.queue("orders")["a"] == 2
+    assert tried["queues"] == done["queues"]
+    assert tried["subscriptions"] == done["subscriptions"]
+    assert again["queues"]["imported"] == again["subscriptions"]["imported"] == 0
+    assert again["subscriptions"]["present"] == done["subscriptions"]["imported"]
+    assert [(each["project"], each["name"]) for each in again["kept"]] == [(project, "orders")]
+
+
+def test_what_the_service_would_refuse_is_left_out_and_told(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("secret", {"_enable_encrypt_messages": True})
+        there.subscribe("secret", HOOK, ttl=7000)
+        there.subscribe("open", "http://user:word@192.0.2.1/path", ttl=7000)
+
+    report = imported(zaqar, service, exit_code=REFUSED)
+
+    reasons = {
+        (each["what"], each["name"].partition("/")[0]): each["reason"]
+        for each in report["left_out"]
+    }
+    assert "ZAQAR_ENCRYPTION_KEYS" in reasons["queue", "secret"]
+    assert reasons["subscription", "secret"] == "its queue is left out"
+    assert "deliveries may not reach 192.0.2.1" in reasons["subscription", "open"]
+    assert "word" not in json.dumps(report)
+
+
+def confirm(zaqar: Zaqar, project: str, queue: str, subscription_id: str) -> None:
+    done = requests.put(
+        f"{zaqar.url}/v2/queues/{queue}/subscriptions/{subscription_id}/confirm",
+        json={"confirmed": True},
+        headers={"Client-ID": str(uuid.uuid4()), "X-Project-ID": project},
+        timeout=30,
+    )
+    assert done.status_code == 204, done.text

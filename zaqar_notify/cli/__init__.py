@@ -14,6 +14,7 @@ from zaqar_notify.cli import (
     client_commands,
     config_command,
     doctor_command,
+    import_command,
     poison_command,
     policy_command,
     queue_commands,
@@ -45,6 +46,7 @@ share_command.register(app)
 subscription_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)
+import_command.register(app)
 poison_command.register(app)
 policy_command.register(app)
 quota_command.register(app)

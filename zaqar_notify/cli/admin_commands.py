@@ -6,6 +6,7 @@ from typing import Any
 
 from zaqar_notify.cli import (
     doctor_command,
+    import_command,
     poison_command,
     quota_command,
     rekey_command,
@@ -23,5 +24,6 @@ COMMANDS: tuple[Command[Any, Any], ...] = (
     token_command.MAKE,
     token_command.FIND,
     token_command.REMOVE,
+    import_command.IMPORT,
     rekey_command.REKEY,
 )

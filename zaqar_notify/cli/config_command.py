@@ -51,7 +51,8 @@ def config(
     """Print the effective settings, each with its source; secrets are masked."""
     if zaqar_conf:
         # Imported late: no other command needs it.
-        from zaqar_notify.operations.zaqar import read_zaqar_conf, translated
+        from zaqar_notify.operations.zaqar.conf import read_zaqar_conf
+        from zaqar_notify.operations.zaqar.translation import translated
 
         print(translated(read_zaqar_conf(zaqar_conf)), end="")
     elif example:

@@ -1,0 +1,250 @@
+"""Zaqar's databases as they may be: half-written, not Zaqar's, out of reach."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pymongo
+import pytest
+from bson import ObjectId
+from bson.datetime_ms import DatetimeMS
+
+from tests.mongod import mongo_uri
+from tests.redis_server import RedisServer, require_redis
+from tests.service import free_port
+from zaqar_notify.errors import StartRefused
+from zaqar_notify.models import QueueRef
+from zaqar_notify.operations.zaqar.importing import sources
+from zaqar_notify.operations.zaqar.importing.addresses import Address, address_of
+from zaqar_notify.operations.zaqar.importing.found import FoundPool, FoundQueue, Odd
+
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    require_redis()
+    server = RedisServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def on_redis(redis: RedisServer) -> RedisServer:
+    redis.client.flushall()
+    return redis
+
+
+class Databases:
+    """An empty MongoDB for Zaqar's databases."""
+
+    def __init__(self) -> None:
+        self.uri = mongo_uri()
+        self.name = pymongo.uri_parser.parse_uri(self.uri)["database"]
+        self.client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(self.uri)
+
+    def add(self, suffix: str, collection: str, *records: dict[str, Any]) -> None:
+        self.client[f"{self.name}{suffix}"][collection].insert_many(records)
+
+
+@pytest.fixture
+def on_mongodb() -> Iterator[Databases]:
+    databases = Databases()
+    yield databases
+    databases.client.close()
+
+
+def read(address: Address | str, what: str, **arguments: Any) -> list[Any]:
+    """All that a store has of one kind."""
+
+    async def all_of() -> list[Any]:
+        store = sources.open_store(address_of(address) if isinstance(address, str) else address)
+        try:
+            found: AsyncIterator[Any] = getattr(store, what)(**arguments)
+            return [each async for each in found]
+        finally:
+            await store.close()
+
+    return asyncio.run(all_of())
+
+
+def refusal(uri: str) -> str:
+    async def check() -> None:
+        store = sources.open_store(address_of(uri))
+        try:
+            await store.check(has_queues=True)
+        finally:
+            await store.close()
+
+    with pytest.raises(StartRefused) as refused:
+        asyncio.run(check())
+    return str(refused.value)
+
+
+def packed(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+def test_queues_on_redis_are_read_and_half_written_ones_are_told(on_redis: RedisServer) -> None:
+    client = on_redis.client
+    client.zadd("a.b.queues_set", {f"a.b.{name}": 1 for name in ("good", "bad", "gone", "odd")})
+    client.hset("a.b.good", mapping={"m": packed({"x": {"y": [1, None]}})})
+    client.hset("a.b.bad", mapping={"m": b"\xc1"})
+    client.set("a.b.odd", "no hash")
+
+    found = read(on_redis.uri, "queues")
+
+    assert [each for each in found if isinstance(each, FoundQueue)] == [
+        FoundQueue(QueueRef("a.b", "good"), {"x": {"y": [1, None]}})
+    ]
+    odd = {each.name: each.reason for each in found if isinstance(each, Odd)}
+    assert set(odd) == {"bad", "gone", "odd"}
+    assert odd["gone"] == "its record lacks the metadata"
+
+
+def test_subscriptions_on_redis_are_those_that_live(on_redis: RedisServer) -> None:
+    client: Any = on_redis.client
+    end = int(LATER.timestamp())
+    good = {"s": "q.1", "u": "http://h/", "t": 3600, "e": end, "o": packed(None), "c": 1}
+    client.zadd("p.q.1.subscriptions", dict.fromkeys(("good", "old", "half", "expired"), 1))
+    client.hset("good", mapping=good)
+    client.hset("old", mapping={name: good[name] for name in "suteo"})
+    client.hset("half", mapping={"s": "q.1"})
+    # Not a set of subscriptions, but a queue of that name.
+    client.hset("p.subscriptions", mapping={"m": packed({})})
+
+    found = read(on_redis.uri, "subscriptions", now=NOW)
+
+    subscriptions = {each.id: each for each in found if not isinstance(each, Odd)}
+    assert set(subscriptions) == {"good", "old"}
+    assert subscriptions["good"].queue == QueueRef("p", "q.1")
+    assert subscriptions["good"].options == {}
+    assert subscriptions["old"].confirmed
+    assert [(each.name, each.reason) for each in found if isinstance(each, Odd)] == [
+        ("half", "its record lacks 't'")
+    ]
+
+
+def test_pools_on_redis_are_read(on_redis: RedisServer) -> None:
+    client = on_redis.client
+    client.zadd("pools", {"one.pools": 1})
+    client.hset(
+        "one.pools",
+        mapping={"pl": "one", "u": "redis://h", "w": 7, "f": "gold", "o": packed({"a": 1})},
+    )
+
+    assert read(on_redis.uri, "pools") == [FoundPool("one", "redis://h", 7, "gold", {"a": 1})]
+
+
+def test_more_queues_than_one_page_are_all_read(on_redis: RedisServer) -> None:
+    names = [f"q{number:04}" for number in range(1100)]
+    on_redis.client.zadd("p.queues_set", {f"p.{name}": 1 for name in names})
+    with on_redis.client.pipeline() as pipe:
+        for name in names:
+            pipe.hset(f"p.{name}", mapping={"m": packed({})})
+        pipe.execute()
+
+    assert [each.ref.name for each in read(on_redis.uri, "queues")] == names
+
+
+def test_queues_on_mongodb_are_read_and_half_written_ones_are_told(on_mongodb: Databases) -> None:
+    on_mongodb.add(
+        "_queues",
+        "queues",
+        {"p_q": "a/b/good", "m": {"x": 1 << 40}},
+        {"p_q": "a/none"},
+        {"p_q": "a/odd", "m": {"x": b"bytes"}},
+        {"m": {}},
+    )
+    on_mongodb.add("_topics", "topics", {"p_t": "a/topic", "m": {}})
+
+    found = read(on_mongodb.uri, "queues")
+
+    assert [each for each in found if isinstance(each, FoundQueue)] == [
+        FoundQueue(QueueRef("a/b", "good"), {"x": 1 << 40}),
+        FoundQueue(QueueRef("a", "none"), {}),
+    ]
+    reasons = [(each.what, each.reason) for each in found if isinstance(each, Odd)]
+    assert reasons[1:] == [
+        ("queue", "its record lacks 'p_q'"),
+        ("topic", "topics are not imported"),
+    ]
+    assert "bytes" in reasons[0][1]
+
+
+@pytest.mark.parametrize("end", [LATER, int(LATER.timestamp())], ids=["instant", "seconds"])
+def test_ends_of_subscriptions_on_mongodb_may_be_seconds(
+    on_mongodb: Databases, end: object
+) -> None:
+    made = ObjectId()
+    on_mongodb.add(
+        "_subscriptions",
+        "subscriptions",
+        {"_id": made, "s": "q", "p": "p", "u": "http://h/", "t": 9, "e": end, "o": None},
+        {"s": "q", "p": "p", "u": "http://over/", "t": 9, "e": NOW, "o": {}},
+        {"s": "q", "p": "p"},
+    )
+
+    living, half = read(on_mongodb.uri, "subscriptions", now=NOW)
+
+    assert living.id == str(made)
+    assert living.created_at == made.generation_time
+    assert living.expires_at == LATER.replace(microsecond=living.expires_at.microsecond)
+    assert living.confirmed
+    assert half.reason == "its record lacks 'u'"
+
+
+def test_a_subscription_that_ends_after_the_last_year_ends_with_it(on_mongodb: Databases) -> None:
+    end = DatetimeMS(1 << 60)
+    record = {"s": "q", "p": "p", "u": "http://h/", "t": 1 << 50, "e": end, "o": {}, "c": False}
+    on_mongodb.add("_subscriptions", "subscriptions", record)
+
+    [found] = read(on_mongodb.uri, "subscriptions", now=NOW)
+
+    assert found.expires_at.year == 9999
+
+
+def test_a_database_that_is_not_zaqar_s_is_refused(
+    on_redis: RedisServer, on_mongodb: Databases
+) -> None:
+    on_redis.client.set("a", "b")
+    on_mongodb.add("", "things", {"a": 1})
+
+    assert "no queue of Zaqar's" in refusal(on_redis.uri)
+    assert f"no database {on_mongodb.name}_queues" in refusal(on_mongodb.uri)
+
+
+def test_a_wrong_password_is_told_and_not_shown(on_redis: RedisServer) -> None:
+    on_redis.client.acl_setuser("zaqar", enabled=True, passwords=["+right"])
+
+    told = refusal(f"redis://zaqar:wrong@127.0.0.1:{on_redis.port}")
+
+    assert "refuses the user or the password" in told
+    assert "wrong" not in told
+
+
+# The library leaves a socket behind when it is closed while it connects.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_server_without_an_answer_is_told_without_the_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zaqar_notify.operations.zaqar.importing.mongodb.ANSWER_SECONDS", 0.2)
+    port = free_port()
+
+    for uri in (f"redis://:secret@127.0.0.1:{port}", f"mongodb://u:secret@127.0.0.1:{port}"):
+        told = refusal(uri)
+        assert "answer" in told
+        assert "secret" not in told
+    gc.collect()
+
+
+@pytest.mark.parametrize("uri", ["mysql://h/zaqar", "mongodb://u:p@", "redis://h:port"])
+def test_a_uri_that_names_no_such_store_is_refused(uri: str) -> None:
+    assert "p@" not in refusal(uri).replace("://", "")

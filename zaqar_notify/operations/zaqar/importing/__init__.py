@@ -1,0 +1,1 @@
+"""Copying from a Zaqar's databases. The architecture page has the modules; `copying.py` is the whole import."""

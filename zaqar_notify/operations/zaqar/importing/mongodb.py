@@ -1,0 +1,185 @@
+"""Zaqar's stores on MongoDB. For the database NAME of its configuration:
+
+NAME_queues.queues                p_q: PROJECT/QUEUE, m: metadata, c: a counter
+NAME.pools                        n: name, u: URI, w: weight, f: flavor, o: options
+NAME.flavors                      n: name, p: project
+NAME.catalogue                    p_q: PROJECT/QUEUE, s: pool
+NAME_topics.topics                p_t: PROJECT/TOPIC, m: metadata
+NAME_subscriptions.subscriptions  of a message store. s: queue, p: project, u: subscriber, t: ttl, e: instant of its
+                                  end (in old records seconds since 1970), o: options, c: confirmed
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+from bson.errors import BSONError
+from pymongo import AsyncMongoClient
+from pymongo.errors import (
+    ConfigurationError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from zaqar_notify.models import FlavorRef, QueueRef
+from zaqar_notify.operations.zaqar.importing.addresses import Address
+from zaqar_notify.operations.zaqar.importing.found import (
+    FoundFlavor,
+    FoundPool,
+    FoundQueue,
+    FoundSubscription,
+    Odd,
+    What,
+    instant,
+    plain_object,
+    subscription_of,
+)
+from zaqar_notify.operations.zaqar.importing.sources import ANSWER_SECONDS, Store, unreadable
+
+AT_ONCE = 500
+UNAUTHORIZED = 13
+AUTHENTICATION = frozenset({11, 18})
+_READABLE: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+
+Record = dict[str, Any]
+Found = TypeVar("Found")
+
+
+class MongoStore(Store):
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        options: dict[str, Any] = {"serverSelectionTimeoutMS": ANSWER_SECONDS * 1000, **address.tls}
+        try:
+            self._client: AsyncMongoClient[Record] = AsyncMongoClient(address.uri, **options)
+        except (ConfigurationError, ValueError, OSError) as error:
+            # The library's sentence may have a part of the URI.
+            raise unreadable(address, "the URI or a file that it names can't be used") from error
+
+    async def check(self, *, has_queues: bool) -> None:
+        name = f"{self.address.database}_{'queues' if has_queues else 'subscriptions'}"
+        collection = "queues" if has_queues else "subscriptions"
+        with self._errors():
+            collections = await self._client[name].list_collection_names()
+        if collection not in collections:
+            raise unreadable(
+                self.address,
+                f"it has no database {name} with a collection {collection}, as Zaqar has; name Zaqar's database "
+                "as in mongodb://HOSTS/NAME",
+            )
+
+    async def queues(self) -> AsyncIterator[FoundQueue | Odd]:
+        def read(record: Record) -> FoundQueue:
+            ref = _ref(record["p_q"])
+            return FoundQueue(ref, plain_object(record.get("m"), "metadata"))
+
+        async for found in self._all("_queues", "queues", "queue", read):
+            yield found
+        async for found in self._topics():
+            yield found
+
+    async def pools(self) -> AsyncIterator[FoundPool | Odd]:
+        def read(record: Record) -> FoundPool:
+            options = plain_object(record.get("o"), "options")
+            return FoundPool(record["n"], record["u"], int(record["w"]), record.get("f"), options)
+
+        async for found in self._all("", "pools", "pool", read):
+            yield found
+
+    async def flavors(self) -> AsyncIterator[FoundFlavor | Odd]:
+        def read(record: Record) -> FlavorRef:
+            return FlavorRef(record["p"], record["n"])
+
+        async for found in self._all("", "flavors", "flavor", read):
+            yield found
+
+    async def subscriptions(self, *, now: datetime) -> AsyncIterator[FoundSubscription | Odd]:
+        def read(record: Record) -> FoundSubscription:
+            return subscription_of(
+                QueueRef(record["p"] or "", record["s"]),
+                str(record["_id"]),
+                subscriber=record["u"],
+                ttl=record["t"],
+                created_at=record["_id"].generation_time,
+                expires_at=_instant(record["e"]),
+                options=record.get("o"),
+                confirmed=record.get("c", True),
+            )
+
+        async for found in self._all("_subscriptions", "subscriptions", "subscription", read):
+            # The server removes what has expired within a minute.
+            if isinstance(found, Odd) or found.expires_at > now:
+                yield found
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _topics(self) -> AsyncIterator[Odd]:
+        def read(record: Record) -> Odd:
+            ref = _ref(record["p_t"])
+            return Odd("topic", ref.project, ref.name, "topics are not imported")
+
+        async for found in self._all("_topics", "topics", "topic", read):
+            yield found
+
+    async def _all(
+        self, suffix: str, name: str, what: What, read: Callable[[Record], Found]
+    ) -> AsyncIterator[Found | Odd]:
+        """What the records of a collection are, in the order of their ids."""
+        database = self._client[f"{self.address.database}{suffix}"]
+        collection = database.get_collection(name, codec_options=_READABLE)
+        with self._errors():
+            async for record in collection.find(batch_size=AT_ONCE).sort("_id"):
+                try:
+                    yield read(record)
+                except (LookupError, TypeError, ValueError, AttributeError) as error:
+                    yield Odd(what, str(record.get("p", "")), _name_of(record), _fault(error))
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ServerSelectionTimeoutError as error:
+            raise unreadable(self.address, "no server gives an answer") from error
+        except OperationFailure as error:
+            if error.code in AUTHENTICATION:
+                raise unreadable(self.address, "it refuses the user or the password") from error
+            if error.code == UNAUTHORIZED:
+                reason = "the account may not read it: it needs the role readAnyDatabase"
+                raise unreadable(self.address, reason) from error
+            raise unreadable(self.address, f"it refuses to be read (code {error.code})") from error
+        except (PyMongoError, BSONError) as error:
+            raise unreadable(self.address, type(error).__name__) from error
+
+
+def _ref(scoped: str) -> QueueRef:
+    project, _, name = scoped.rpartition("/")
+    return QueueRef(project, name)
+
+
+def _instant(end: Any) -> datetime:
+    """Former releases kept a number of seconds. A year after 9999 is no `datetime`."""
+    if isinstance(end, datetime):
+        return end.astimezone(UTC)
+    return instant(int(end) / 1000 if isinstance(end, DatetimeMS) else int(end))
+
+
+def _name_of(record: Record) -> str:
+    return str(
+        next((record[key] for key in ("p_q", "p_t", "n", "s") if key in record), record["_id"])
+    )
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"its record lacks {error}"
+    if isinstance(error, ValueError):
+        return str(error)
+    return "its record has another form than Zaqar's"

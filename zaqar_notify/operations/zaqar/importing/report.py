@@ -1,0 +1,79 @@
+"""What an import did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from zaqar_notify.operations.zaqar.importing.found import Odd, What
+
+MOST_TOLD = 1000
+"""Things that a report names; those beyond are counted."""
+
+
+class Count(msgspec.Struct):
+    """Of one kind of things: `imported` now, and `present` here before, as they are in Zaqar."""
+
+    imported: int = 0
+    present: int = 0
+
+
+class Report(msgspec.Struct):
+    """`kept` are things of Zaqar's that differ from one here, which stays; `left_out` are those that were refused."""
+
+    is_dry: bool
+    pools: Count = msgspec.field(default_factory=Count)
+    flavors: Count = msgspec.field(default_factory=Count)
+    queues: Count = msgspec.field(default_factory=Count)
+    subscriptions: Count = msgspec.field(default_factory=Count)
+    kept: list[Odd] = []
+    left_out: list[Odd] = []
+    untold: int = 0
+    """How many more there are of the last two."""
+    hints: list[str] = []
+
+    def note_kept(self, odd: Odd) -> None:
+        self._note(self.kept, odd)
+
+    def note_left_out(self, odd: Odd) -> None:
+        self._note(self.left_out, odd)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is here as it is in Zaqar."""
+        return not (self.kept or self.left_out)
+
+    def lines(self) -> Iterator[str]:
+        """The lines that tell an operator."""
+        verb = "would be imported" if self.is_dry else "imported"
+        for name, count in self._counts():
+            if count.imported or count.present:
+                yield f"{name}: {count.imported} {verb}, {count.present} were here already."
+        yield from _lines("kept as it is here", self.kept)
+        yield from _lines("left out", self.left_out)
+        if self.untold:
+            yield f"{self.untold} more were kept or left out."
+        yield from self.hints
+
+    def _counts(self) -> Iterator[tuple[str, Count]]:
+        yield "Pools", self.pools
+        yield "Flavors", self.flavors
+        yield "Queues", self.queues
+        yield "Subscriptions", self.subscriptions
+
+    def _note(self, told: list[Odd], odd: Odd) -> None:
+        if len(told) < MOST_TOLD:
+            told.append(odd)
+        else:
+            self.untold += 1
+
+
+def _lines(fate: str, odd: list[Odd]) -> Iterator[str]:
+    """A line for each, and how many there are for each reason."""
+    numbers: Counter[tuple[What, str]] = Counter((each.what, each.reason) for each in odd)
+    for (what, reason), number in numbers.most_common():
+        yield f"{number} of {what}s {fate}: {reason}"
+    for each in odd:
+        yield f"  {each.what} {each.project or '-'} {each.name}: {fate}, since {each.reason}"

@@ -1,0 +1,159 @@
+"""Writes into our store what was found in Zaqar's.
+
+Nothing here is replaced, and everything has the same name or id as before. So an import may be broken off and run
+again: what is here already is counted, and the rest follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import orjson
+
+from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.kinds import Kinds
+from zaqar_notify.delivery.subscribers import (
+    check_options,
+    check_subscriber,
+    check_use,
+    shown_subscriber,
+)
+from zaqar_notify.errors import NotifyError, SubscriptionExists, ValidationFailed
+from zaqar_notify.metadata import checked
+from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.operations.zaqar.importing.found import FoundQueue, Odd
+from zaqar_notify.operations.zaqar.importing.report import Report
+from zaqar_notify.rules.names import check_new_project, queue_ref
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.planes import Storage
+
+AT_ONCE = 64
+"""Writes under way at the same time: the store writes them together."""
+
+Found = TypeVar("Found")
+
+
+class Writing:
+    """Takes queues and subscriptions, in this order, and counts them in the report."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        settings: Settings,
+        kinds: Kinds,
+        clock: Clock,
+        report: Report,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._kinds = kinds
+        self._clock = clock
+        self._report = report
+        self._progress = progress
+        self._done = 0
+        self._refused: set[QueueRef] = set()
+        """Queues that were left out. Their subscriptions would make them, without their metadata."""
+
+    async def queues(self, found: AsyncIterator[FoundQueue | Odd]) -> None:
+        await self._each(found, self._queue)
+
+    async def subscriptions(self, found: AsyncIterator[Subscription | Odd]) -> None:
+        await self._each(found, self._subscription)
+
+    async def _each(
+        self, found: AsyncIterator[Found | Odd], write: Callable[[Found], Awaitable[None]]
+    ) -> None:
+        """Write all, so many at a time."""
+        batch: list[Found] = []
+        async for each in found:
+            if isinstance(each, Odd):
+                self._report.note_left_out(each)
+                continue
+            batch.append(each)
+            if len(batch) == AT_ONCE:
+                await self._together(batch, write)
+                batch = []
+        await self._together(batch, write)
+
+    async def _together(
+        self, batch: list[Found], write: Callable[[Found], Awaitable[None]]
+    ) -> None:
+        results = await asyncio.gather(*map(write, batch), return_exceptions=True)
+        for error in filter(None, results):
+            raise error
+        self._done += len(batch)
+        self._progress(self._done)
+
+    async def _queue(self, found: FoundQueue) -> None:
+        ref, metadata = found.ref, found.metadata
+        try:
+            check_new_project(queue_ref(ref.project, ref.name).project)
+            self._check_size(len(orjson.dumps(checked(metadata, self._settings))))
+        except NotifyError as error:
+            self._refused.add(ref)
+            self._report.note_left_out(Odd("queue", ref.project, ref.name, str(error)))
+            return
+        if await self._is_new(found):
+            self._report.queues.imported += 1
+            return
+        present = await self._storage.queues.get(ref)
+        if present is None or present.metadata == metadata:
+            self._report.queues.present += 1
+            return
+        reason = "its metadata here differs from Zaqar's"
+        self._report.note_kept(Odd("queue", ref.project, ref.name, reason))
+
+    async def _is_new(self, found: FoundQueue) -> bool:
+        queues = self._storage.queues
+        if self._report.is_dry:
+            return await queues.get(found.ref) is None
+        return await queues.create(found.ref, metadata=found.metadata, now=self._clock.now())
+
+    def _check_size(self, size: int) -> None:
+        most = self._settings.max_queue_metadata
+        if size > most:
+            raise ValidationFailed(f"its metadata has {size} bytes; at most {most} are allowed")
+
+    async def _subscription(self, found: Subscription) -> None:
+        ref = found.queue
+        name = f"{ref.name}/{found.id} ({shown_subscriber(found.subscriber)})"
+        try:
+            self._check(found)
+        except NotifyError as error:
+            self._report.note_left_out(Odd("subscription", ref.project, name, str(error)))
+            return
+        subscriptions, now = self._storage.subscriptions, self._clock.now()
+        if await subscriptions.get(ref, found.id, now=now) is not None:
+            self._report.subscriptions.present += 1
+            return
+        if not await self._is_stored(found):
+            reason = "the queue has another subscription of this subscriber here"
+            self._report.note_kept(Odd("subscription", ref.project, name, reason))
+            return
+        self._report.subscriptions.imported += 1
+
+    def _check(self, found: Subscription) -> None:
+        if found.queue in self._refused:
+            raise ValidationFailed("its queue is left out")
+        check_new_project(queue_ref(found.queue.project, found.queue.name).project)
+        check_subscriber(found.subscriber, self._settings, self._kinds)
+        check_options(found.options, self._kinds)
+        check_use(found.subscriber, found.options, self._kinds)
+
+    async def _is_stored(self, found: Subscription) -> bool:
+        """Store it, unless the queue has one of this subscriber; whether that is so."""
+
+        def keep(present: Subscription) -> Subscription:
+            raise SubscriptionExists(present.queue.name, present.subscriber)
+
+        subscriptions, now = self._storage.subscriptions, self._clock.now()
+        if self._report.is_dry:
+            return await subscriptions.of_subscriber(found.queue, found.subscriber, now=now) is None
+        try:
+            await subscriptions.create(found, renew=keep, now=now)
+        except SubscriptionExists:
+            return False
+        return True
