@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import apsw
 import bson
+import msgspec
 from pymongo import UpdateOne
 
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.mongodb.storage import MongoStore
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.redis.control.stored_subscriptions import decode
+from zaqar_notify.storage.redis.control.writing import TAG
+from zaqar_notify.storage.redis.records import Record, packed, unpacked
+from zaqar_notify.storage.redis.storage import RedisStore
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.sqlite.storage import SQLiteStore
 from zaqar_notify.storage.versions import MIGRATION
@@ -32,6 +37,9 @@ async def stored_bodies(of: MessageStore) -> list[bytes]:
                 {"body": {"$exists": True}}, sort=[("_id", 1)], comment=ASIDE
             )
             return [stored["body"] async for stored in found]
+        case RedisStore() as store:
+            records = [one async for _, found in _records(store) for one in found.items()]
+            return [record.body for _, record in sorted(records)]
         case other:
             raise AssertionError(f"How are the bodies of {other} read?")
 
@@ -51,6 +59,8 @@ async def whole_store(storage: Storage) -> bytes:
                     async for stored in database[name].find(comment=ASIDE)
                 ]
             )
+        case RedisStore() as store:
+            return b"".join([key + await _value(store, key) async for key in _keys(store, "*")])
         case other:
             raise AssertionError(f"How is {other} read?")
 
@@ -79,6 +89,11 @@ async def change_bodies(storage: Storage, change: Change) -> None:
                 async for stored in found
             ]
             await messages.bulk_write(updates, comment=ASIDE)
+        case RedisStore() as store:
+            async for key, records in _records(store):
+                for position, record in records.items():
+                    changed = packed(record._replace(body=change(record.body)))
+                    await store.connection.call("HSET", key, position, changed)
         case other:
             raise AssertionError(f"How are the bodies of {other} changed?")
 
@@ -93,8 +108,47 @@ async def change_subscriptions(storage: Storage, **fields: str) -> None:
         case MongoStore() as store:
             found = store.collections.subscriptions
             await found.update_many({}, {"$set": fields}, comment=ASIDE)
+        case RedisStore() as store:
+            [key] = [each async for each in _keys(store, ":subscriptions")]
+            values = {name: _of_redis(name, value) for name, value in fields.items()}
+            found = await store.connection.call("HGETALL", key)
+            for name, value in found.items():
+                changed = msgspec.structs.replace(decode(value), **values)
+                await store.connection.call("HSET", key, name, msgspec.msgpack.encode(changed))
         case other:
             raise AssertionError(f"How are the subscriptions of {other} changed?")
+
+
+def _of_redis(field: str, value: str) -> str | bytes:
+    return value.encode() if field == "options" else value
+
+
+async def _keys(store: RedisStore, end: str) -> AsyncIterator[bytes]:
+    """The store's keys that end in this way, on one server."""
+    cursor = 0
+    while True:
+        pattern = f"{store.keys.prefix}{{*{end}"
+        cursor, found = await store.connection.call("SCAN", cursor, "MATCH", pattern)
+        for key in found:
+            yield key
+        if not cursor:
+            return
+
+
+async def _records(store: RedisStore) -> AsyncIterator[tuple[bytes, dict[bytes, Record]]]:
+    """The records of messages by position, of each queue, with its key."""
+    async for key in _keys(store, ":records"):
+        if TAG.encode() not in key:
+            found = await store.connection.call("HGETALL", key)
+            yield key, {position: unpacked(value) for position, value in found.items()}
+
+
+async def _value(store: RedisStore, key: bytes) -> bytes:
+    """The names and values of a key."""
+    if await store.connection.call("TYPE", key) == b"zset":
+        return b"".join(await store.connection.call("ZRANGE", key, 0, -1))
+    found = await store.connection.call("HGETALL", key)
+    return b"".join(part for pair in found.items() for part in pair)
 
 
 def _dumped(db: apsw.Connection) -> bytes:

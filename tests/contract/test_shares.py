@@ -72,7 +72,7 @@ async def test_a_deletion_of_the_queue_makes_no_revoked_url_valid(
 async def test_a_project_with_too_many_records_has_one_for_all_its_queues(
     storage: Storage, queue: QueueRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for driver in ("sqlite", "mongodb"):
+    for driver in ("sqlite", "mongodb", "redis.control"):
         monkeypatch.setattr(f"zaqar_notify.storage.{driver}.shares.MOST_RECORDS", 3)
     queues = [QueueRef(queue.project, f"q{number}") for number in range(4)]
     foreign = QueueRef(f"{queue.project}x", "q0")

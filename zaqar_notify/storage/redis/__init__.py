@@ -39,6 +39,7 @@ A change of a queue is published on the channel `q`: "SENDER VISIBLE HELD_UNTIL"
     watches.py listening.py    callers that wait for a queue
     encrypted.py      what is encrypted, by its keys
     storage.py        the message store put together; the sweep
+    control/          the control store
 """
 
 from zaqar_notify.storage.redis.storage import RedisStore

@@ -97,7 +97,8 @@ class Posting:
         _, ms, count, salt = answer
         first = ms * POSITIONS_PER_MS + count
         self._known.was_at(one.ref, first + len(one.messages) - 1)
-        self._watches.came(one.ref, one.messages, one.now)
+        if one.post.is_kept:
+            self._watches.came(one.ref, one.messages, one.now)
         for outbox, job in one.jobs:
             self._watches.came(outbox, [job], one.now)
         ids = _ids(first, len(one.messages), salt)
@@ -146,8 +147,8 @@ class OnePost:
         ref, head, now, key = self.ref, self._head, self.now, self.post.idempotency_key
         queue = batch.queue(self._posting.queue_key(ref))
         first = self._number(head)
-        records = [to_record(ref, message, self.post.client_id, now) for message in self.messages]
-        at = batch.record(*records)
+        kept = self.messages if self.post.is_kept else ()
+        at = batch.record(*(to_record(ref, one, self.post.client_id, now) for one in kept))
         jobs = [
             self._posting.appended(batch, outbox, job, ref.project, now)
             for outbox, job in self.jobs
@@ -167,6 +168,7 @@ class OnePost:
             key.fingerprint.hex() if key else "",
             key.keep_seconds * 1000 if key else 0,
             jobs,
+            self.post.is_kept,
         )
 
     def _number(self, head: HeadState | None) -> int:

@@ -14,6 +14,7 @@ from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.redis.batches import Batch, Batches, Operation
 from zaqar_notify.storage.redis.claims import RedisClaims
 from zaqar_notify.storage.redis.connection import Connection, place_of
+from zaqar_notify.storage.redis.control import RedisControl
 from zaqar_notify.storage.redis.deployment import refuse_server
 from zaqar_notify.storage.redis.diagnosis import diagnose
 from zaqar_notify.storage.redis.encrypted import EncryptedMessages
@@ -52,6 +53,7 @@ class RedisStore(MessageStore):
         )
         self.claims = RedisClaims(self._batches, known, posting, self._watches, scanning, sealing)
         self.encrypted = EncryptedMessages(self._batches, keyring)
+        self.control = RedisControl(connection, keys.prefix, keyring, close_store=self.close)
         self._closed = False
 
     @classmethod

@@ -107,14 +107,22 @@ local function salt_of(q, internal, fresh)
   return salt
 end
 
--- Appends records at the end of the queue, or from a position that was asked for (which is behind its last).
--- `lives` has ttl and delay of each, in ms. Returns the first position as two numbers.
-local function append(q, records, lives, now, ms, count)
-  local last_ms, last_count = last_of(q)
+-- Takes as many positions in a row at the end of the queue, or from one that was asked for (which is behind its last).
+-- Returns the first as two numbers.
+local function take(q, wanted, ms, count)
   if not ms then
+    local last_ms, last_count = last_of(q)
     ms, count = present, 0
     if last_ms >= ms then ms, count = last_ms, last_count + 1 end
   end
+  local last = count + wanted - 1
+  call('HSET', q .. ':head', 'ms', ms + math.floor(last / 1048576), 'count', last % 1048576)
+  return ms, count
+end
+
+-- Appends records; `lives` has ttl and delay of each, in ms. The rest is as in `take`.
+local function append(q, records, lives, now, ms, count)
+  ms, count = take(q, #records, ms, count)
   local stored, expiring, free, delayed, held, sealed, moved = {}, {}, {}, {}, {}, {}, {}
   local first_expiry, first_held = nil, nil
   for i, record in ipairs(records) do
@@ -149,8 +157,6 @@ local function append(q, records, lives, now, ms, count)
     many('ZADD', q .. ':sealed', sealed, 2)
     call('ZADD', T .. ':sealed', 0, q)
   end
-  local count_after = count + #records - 1
-  call('HSET', q .. ':head', 'ms', ms + math.floor(count_after / 1048576), 'count', count_after % 1048576)
   due(q, first_expiry)
   wake(q, #free / 2, first_held)
   return ms, count

@@ -31,7 +31,7 @@ local function blobs(first, count)
 end
 
 -- {'post', queue, now, internal name or false, turn, salt, ms or false, count, lives, first record, key or false,
---  fingerprint, keep ms, jobs}; a job: {queue, internal name, fresh salt, lives, record}
+--  fingerprint, keep ms, jobs, whether messages are kept}; a job: {queue, internal name, fresh salt, lives, record}
 -- Returns {'posted', ms, count}, or why not: 'remembered', 'stale', 'behind', 'full'.
 ops.post = function(q, op, full)
   local now, internal, turn, salt, ms, count = op[3], op[4], op[5], op[6], op[7], op[8]
@@ -51,7 +51,11 @@ ops.post = function(q, op, full)
     local last_ms, last_count = last_of(q)
     if ms < last_ms or (ms == last_ms and count <= last_count) then return {'behind', last_ms, last_count} end
   end
-  ms, count = append(q, blobs(op[10], #lives / 2), lives, now, ms, count)
+  if op[15] then
+    ms, count = append(q, blobs(op[10], #lives / 2), lives, now, ms, count)
+  else
+    ms, count = take(q, #lives / 2, ms, count)
+  end
   for _, job in ipairs(jobs) do
     local outbox = KEYS[job[1] + 1]
     salt_of(outbox, job[2], job[3])
