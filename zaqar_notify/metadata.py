@@ -33,6 +33,8 @@ DEAD_LETTER_QUEUE = "_dead_letter_queue"
 DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
 MAX_CLAIM_COUNT = "_max_claim_count"
 ENCRYPT = "_enable_encrypt_messages"
+FLAVOR = "_flavor"
+"""Of whose pools one gets the queue, when it is made."""
 
 _DEAD_LETTER_KEYS = (DEAD_LETTER_QUEUE, MAX_CLAIM_COUNT, DEAD_LETTER_TTL)
 """The first two are needed."""
@@ -242,8 +244,6 @@ _CHECKS: dict[str, _Check] = {
     ENCRYPT: _check_encrypt,
     POLICY_KEY: _check_policy,
 }
-FLAVOR = "_flavor"
-"""Of whose pools one gets the queue, when it is made."""
 KNOWN_KEYS = (*_CHECKS, FLAVOR)
-"""The reserved keys that there are. A flavor is kept, for a release that has them."""
+"""The reserved keys that there are."""
 KNOWN_KEYS_OF_TOPICS = (*_SHOWN_KEYS_OF_TOPICS, ENCRYPT, POLICY_KEY)

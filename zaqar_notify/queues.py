@@ -8,8 +8,9 @@ from datetime import datetime
 from functools import partial
 
 from zaqar_notify.errors import QueueDoesNotExist, ValidationFailed
-from zaqar_notify.metadata import PatchStep, checked, patched, shown
+from zaqar_notify.metadata import FLAVOR, PatchStep, checked, patched, shown
 from zaqar_notify.models import TOPIC_MARK, JsonObject, Queue, QueueRef, QueueStats
+from zaqar_notify.pools import check_new_flavor, fixed_flavor
 from zaqar_notify.rules.limits import check_limit
 from zaqar_notify.rules.signing import sign_url
 from zaqar_notify.rules.unread import RESERVED
@@ -25,12 +26,13 @@ class QueueList:
 
 
 async def create(service: Service, ref: QueueRef, metadata: JsonObject) -> bool:
-    """Create the queue; an existing one keeps its metadata.
+    """Create the queue; an existing one keeps its metadata, and its pool.
 
     Returns:
         Whether it was created.
     """
     checked(metadata, service.settings)
+    await check_new_flavor(service.storage, ref, metadata)
     return await service.storage.queues.create(
         ref,
         metadata=metadata,
@@ -57,9 +59,17 @@ async def patch(service: Service, ref: QueueRef, operations: Sequence[PatchStep]
         The new metadata, as stored.
     """
     settings = service.settings
-    return await service.storage.queues.update(
-        ref, lambda stored: patched(stored, operations, settings, of_topic=ref.is_topic)
-    )
+    fixed = None
+    if any(each.key == FLAVOR for each in operations):
+        fixed = await fixed_flavor(service.storage, ref)
+
+    def changed(stored: JsonObject) -> JsonObject:
+        after = patched(stored, operations, settings, of_topic=ref.is_topic)
+        if fixed is not None:
+            fixed.check(stored, after)
+        return after
+
+    return await service.storage.queues.update(ref, changed)
 
 
 async def replace_metadata(service: Service, ref: QueueRef, metadata: JsonObject) -> None:

@@ -3,9 +3,11 @@
 pools.py          registers, changes, shows and removes pools
 flavors.py        makes, changes, shows and removes flavors
 agreement.py      what pools and flavors must have in common; pure
+choosing.py       the flavor that a client chooses for a queue
 connecting.py     tries a store before it becomes a pool
 """
 
+from zaqar_notify.pools.choosing import check_new_flavor, fixed_flavor
 from zaqar_notify.pools.flavors import (
     FlavorView,
     change_flavor,
@@ -31,6 +33,8 @@ __all__ = [
     "PoolChange",
     "change_flavor",
     "change_pool",
+    "check_new_flavor",
+    "fixed_flavor",
     "flavor_of",
     "flavors_of",
     "make_flavor",
