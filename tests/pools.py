@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.clock import START
+from tests.packages import install
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import FlavorRef, Pool, QueueRef
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.control import ControlStore
+from zaqar_notify.storage.driver import Capability, Driver
 from zaqar_notify.storage.open_pools import OpenPools
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.pools import Registered
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import ENTRY_POINTS, open_storage
 from zaqar_notify.storage.stores import Stores
+
+
+class AwayDriver(Driver):
+    """Of stores that keep all promises and never answer."""
+
+    about = "a store that is away"
+    capabilities = frozenset(Capability)
+
+    async def open(
+        self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
+    ) -> MessageStore:
+        raise StartRefused(f"{uri} is away")
+
+
+def install_away(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the driver of `away:` URIs."""
+    install(site, ENTRY_POINTS, {"away": "tests.pools:AwayDriver"}, monkeypatch=monkeypatch)
+
 
 LONG_AGO = START - timedelta(days=1)
 

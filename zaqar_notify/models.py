@@ -279,7 +279,8 @@ class Pool(msgspec.Struct, frozen=True):
     """A registered message store, which takes new queues in proportion to its `weight`; 0: none.
 
     `uri` and `options` may have passwords. They are None while they can't be decrypted.
-    A pool may be of a flavor that was never made, or is no more. `identity` is that of its store.
+    A pool may be of a flavor that was never made, or is no more. `identity` is that of its store. One that
+    `is_leaving` is about to be removed, and takes no new queues.
     """
 
     name: str
@@ -289,5 +290,6 @@ class Pool(msgspec.Struct, frozen=True):
     flavor: FlavorRef | None
     registered_at: datetime
     identity: str = ""
+    is_leaving: bool = False
 
     __repr__ = undisclosed

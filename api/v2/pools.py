@@ -123,7 +123,7 @@ async def patch(service: Service, call: Call) -> Answer:
 
 
 async def delete(service: Service, call: Call) -> Answer:
-    await remove_pool(service.storage, service.settings, call.names["pool_name"])
+    await remove_pool(service.storage, call.names["pool_name"])
     return NO_CONTENT
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.conftest import Api, StartApi
+from tests.api.conftest import PROJECT, Api, StartApi
 from tests.mongod import mongo_uri
-from tests.pools import keep
+from tests.pools import install_away, keep
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules.uris import MASK
 
@@ -19,7 +19,9 @@ Body = dict[str, object]
 
 
 @pytest.fixture
-async def api(start_api: StartApi) -> Api:
+async def api(start_api: StartApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Api:
+    (tmp_path / "site").mkdir()
+    install_away(tmp_path / "site", monkeypatch)
     return await start_api(admin_mode=True)
 
 
@@ -127,10 +129,8 @@ async def test_a_deleted_pool_is_gone_and_deleting_it_again_is_no_error(
 async def test_the_last_pool_of_a_flavor_is_not_deleted(
     api: Api, pool: Callable[..., Body]
 ) -> None:
-    await keep(api.service.storage, "p1", "sqlite:///1.db")
-    await keep(api.service.storage, "p2", "sqlite:///2.db")
     for name in ("p1", "p2"):
-        await api.patch(f"/v2/pools/{name}", {"flavor": "gold"})
+        await api.put(f"/v2/pools/{name}", pool(f"{name}.db", flavor="gold"))
 
     assert (await api.delete("/v2/pools/p1")).status == 204
     refused = await api.delete("/v2/pools/p2")
@@ -140,20 +140,67 @@ async def test_the_last_pool_of_a_flavor_is_not_deleted(
     assert (await api.get("/v2/pools/p2")).status == 200
 
 
+async def test_a_pool_that_is_away_is_not_deleted_since_it_may_have_jobs(api: Api) -> None:
+    await keep(api.service.storage, "p1", "away://host/db")
+
+    assert (await api.delete("/v2/pools/p1")).status == 503
+    assert (await api.get("/v2/pools/p1")).status == 200
+
+
 async def test_a_pool_with_queues_is_neither_deleted_nor_given_another_store(
     api: Api, pool: Callable[..., Body]
 ) -> None:
     await api.put("/v2/pools/p1", pool())
-    ref, now = QueueRef("p9", "orders"), api.service.clock.now()
-    await api.service.storage.control.catalogue.place(ref, "p1", now=now)
+    await api.post_bodies("orders", 1)
 
     refused = await api.delete("/v2/pools/p1")
     moved = await api.patch("/v2/pools/p1", pool("other.db"))
 
     assert (refused.status, refused.title) == (403, "Unable to delete")
-    assert "1 queue, such as 'orders' of the project 'p9'" in refused.json["description"]
+    assert "1 queue, such as 'orders' of the project 'p1'" in refused.json["description"]
     assert (moved.status, moved.title) == (409, "Resource conflict")
     assert (await api.get("/v2/pools/p1")).json["uri"] == pool()["uri"]
+    assert len((await api.get("/v2/queues/orders/messages?echo=true")).json["messages"]) == 1
+
+
+async def test_a_refused_deletion_leaves_the_pool_as_it_was(
+    api: Api, pool: Callable[..., Body]
+) -> None:
+    await api.put("/v2/pools/p1", pool())
+    before = await api.service.storage.control.pools.read()
+    await api.put("/v2/queues/orders")
+
+    assert (await api.delete("/v2/pools/p1")).status == 403
+
+    assert await api.service.storage.control.pools.read() == before
+    assert (await api.put("/v2/queues/bills")).status == 201
+    assert api.service.storage.pool_of(QueueRef(PROJECT, "bills")) == "p1"
+
+
+async def test_deliveries_that_are_owed_keep_a_pool(api: Api, pool: Callable[..., Body]) -> None:
+    await api.put("/v2/pools/p1", pool())
+    await api.subscribe("orders", "http://example.org/")
+    await api.post_bodies("orders", 1)
+    await api.post("/v2/queues/orders/purge")
+    await api.delete("/v2/queues/orders")
+
+    refused = await api.delete("/v2/pools/p1")
+
+    assert (refused.status, refused.title) == (403, "Unable to delete")
+    assert "1 jobs and deliveries that are not done" in refused.json["description"]
+
+
+async def test_a_pool_whose_queues_were_deleted_can_be_deleted(
+    api: Api, pool: Callable[..., Body]
+) -> None:
+    await api.put("/v2/pools/p1", pool())
+    await api.post_bodies("orders", 1)
+    await api.delete("/v2/queues/orders")
+
+    assert (await api.delete("/v2/pools/p1")).status == 204
+
+    await api.post_bodies("orders", 2)
+    assert api.service.storage.pool_of(QueueRef(PROJECT, "orders")) == "default"
 
 
 async def test_a_pool_without_queues_may_get_another_store(
@@ -166,21 +213,10 @@ async def test_a_pool_without_queues_may_get_another_store(
     assert (changed.status, changed.json["uri"]) == (200, pool("other.db")["uri"])
 
 
-async def test_a_store_is_known_under_another_uri(
-    api: Api, tmp_path: Path, pool: Callable[..., Body]
-) -> None:
-    await api.put("/v2/pools/p1", pool())
-    (tmp_path / "link").symlink_to(tmp_path)
-
-    reply = await api.put("/v2/pools/p2", pool("link/pool.db"))
-
-    assert (reply.status, reply.title) == (409, "Resource conflict")
-
-
 async def test_two_pools_have_two_stores(api: Api, pool: Callable[..., Body]) -> None:
-    await keep(api.service.storage, "p1", f"mongodb://user:{SECRET}@Host/db")
-    await keep(api.service.storage, "p2", "mongodb://host/other")
-    same = {"uri": "mongodb://somebody@host/db", "weight": 1}
+    await keep(api.service.storage, "p1", f"away://user:{SECRET}@Host/db")
+    await keep(api.service.storage, "p2", "away://host/other")
+    same = {"uri": "away://somebody@host/db", "weight": 1}
 
     replies = [await api.put("/v2/pools/p3", same), await api.patch("/v2/pools/p2", same)]
 
@@ -193,7 +229,7 @@ async def test_two_pools_have_two_stores(api: Api, pool: Callable[..., Body]) ->
 async def test_a_flavor_has_one_kind_of_store(
     api: Api, pool: Callable[..., Body], tmp_path: Path
 ) -> None:
-    await keep(api.service.storage, "p1", "mongodb://host/db")
+    await keep(api.service.storage, "p1", "away://host/db")
     await api.put("/v2/flavors/gold", {"pool_list": ["p1"]})
     await keep(api.service.storage, "p2", "sqlite:///2.db")
 
@@ -229,12 +265,28 @@ async def test_a_store_that_cannot_be_used_is_no_pool(api: Api, tmp_path: Path) 
     assert (await api.get("/v2/pools")).json["pools"] == []
 
 
+async def test_a_mongodb_database_is_one_pool_whatever_its_uri(api: Api) -> None:
+    uri = mongo_uri()
+    wrong = uri.replace("mongodb://", f"mongodb://nobody:{SECRET}@")
+    another = uri.replace("127.0.0.1", "localhost")
+
+    made, refused, same = [
+        await api.put(f"/v2/pools/p{number}", {"uri": each, "weight": 1})
+        for number, each in enumerate((uri, wrong, another))
+    ]
+
+    assert made.status == 201
+    assert (refused.status, refused.title) == (409, "Resource conflict")
+    assert (same.status, same.title) == (409, "Resource conflict")
+
+
 async def test_a_mongodb_pool_with_a_wrong_password(api: Api) -> None:
     uri = mongo_uri().replace("mongodb://", f"mongodb://nobody:{SECRET}@")
 
     reply = await api.put("/v2/pools/p1", {"uri": uri, "weight": 1})
 
     assert (reply.status, reply.title) == (400, "Invalid request body")
+    assert "refuses the account" in reply.json["description"]
     assert SECRET not in reply.body.decode()
 
 
@@ -321,7 +373,7 @@ async def test_passwords_are_shown_nowhere(
     api: Api, caplog: pytest.LogCaptureFixture, pool: Callable[..., Body]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    uri = f"mongodb://user:{SECRET}@host/db?tlsCertificateKeyFilePassword={SECRET}"
+    uri = f"away://user:{SECRET}@host/db?tlsCertificateKeyFilePassword={SECRET}"
     await keep(
         api.service.storage, "p1", uri, options={"password": SECRET, "uri": f"x://u:{SECRET}@h"}
     )
@@ -335,7 +387,7 @@ async def test_passwords_are_shown_nowhere(
         await api.put("/v2/pools/p1", {"uri": shown, "weight": 8}),
     ]
 
-    assert shown == f"mongodb://user:{MASK}@host/db?tlsCertificateKeyFilePassword={MASK}"
+    assert shown == f"away://user:{MASK}@host/db?tlsCertificateKeyFilePassword={MASK}"
     assert [each.status for each in replies] == [200, 200, 200, 409, 201]
     assert not any(SECRET in each.body.decode() for each in replies)
     kept = (await api.service.storage.control.pools.read()).pools["p1"]

@@ -142,7 +142,7 @@ async def furnished(api: Api, owner: Headers) -> Place:
     await api.post(
         "/v2/topics/q/subscriptions", {"subscriber": "https://example.org/topic"}, headers=owner
     )
-    await keep(api.service.storage, "db1", "mongodb://host/db1")
+    await keep(api.service.storage, "db1", "away://host/db1")
     await make_flavor(api.service.storage, FlavorRef(PROJECT, "gold"), ["db1"])
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
     names = {

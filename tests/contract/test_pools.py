@@ -22,7 +22,7 @@ GOLD = FlavorRef("p1", "gold")
 
 
 def pool(name: str, *, key: str = "hidden", weight: int = 1) -> Pool:
-    uri = f"mongodb://user:{key}@host/{name}"
+    uri = f"away://user:{key}@host/{name}"
     return Pool(name, uri, weight, {"Größe": [1, 2.5, None]}, GOLD, START, f"store of {name}")
 
 
@@ -85,7 +85,7 @@ async def test_uris_and_options_are_encrypted(reopen: Reopen) -> None:
     stored = await whole_store(storage)
 
     assert b"hidden" not in stored
-    assert b"mongodb://user" not in stored
+    assert b"away://user" not in stored
     assert await key_ids(storage.control.encrypted) == ["k1"]
     storage = await reopen(K2_AND_K1)
     assert await storage.control.pools.read() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from zaqar_notify.rules.uris import MASK, masked
+from zaqar_notify.rules.uris import MASK, hidden, masked
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ from zaqar_notify.rules.uris import MASK, masked
 def test_what_is_secret_is_masked(uri: str, shown: str) -> None:
     assert masked(uri) == shown
     assert masked(shown) == shown
+
+
+def test_a_sentence_shows_neither_the_uri_nor_its_password() -> None:
+    uri = "mongodb://user:pa:ss@host/db"
+
+    assert (
+        hidden(f"{uri} refuses user with pa:ss", uri) == f"{masked(uri)} refuses user with {MASK}"
+    )
+    assert hidden("the host is away", "mongodb://host/db") == "the host is away"
+    assert hidden("a sentence", "mongodb://user:a@host") == "a sentence"

@@ -14,6 +14,7 @@ from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.rules.uris import masked
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.driver import NEEDED, Driver
+from zaqar_notify.storage.open_pools import refusal
 from zaqar_notify.storage.registry import driver_of
 
 CONNECT_SECONDS = 15.0
@@ -52,7 +53,7 @@ async def identity_of(uri: str, settings: Settings, keys: Keyring) -> str:
     except TimeoutError as error:
         raise PoolUnreachable(masked(uri), f"no answer in {CONNECT_SECONDS:g} s") from error
     except (StartRefused, StorageUnavailable) as error:
-        raise PoolUnreachable(masked(uri), _reason(error, uri)) from error
+        raise PoolUnreachable(masked(uri), refusal(error, uri)) from error
 
 
 def _driver_for(uri: str) -> Driver:
@@ -63,9 +64,3 @@ def _driver_for(uri: str) -> Driver:
             f"uri {masked(uri)} names no store for which there is a driver; use mongodb://HOSTS/DATABASE or "
             "sqlite:///PATH, or install a driver's package"
         ) from error
-
-
-def _reason(error: Exception, uri: str) -> str:
-    """The sentence of a start that is refused, about this URI."""
-    about_settings = str(error).removeprefix("ZAQAR_STORE_URI: ")
-    return about_settings.replace("ZAQAR_STORE_URI", "the URI").replace(uri, masked(uri))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -16,11 +16,12 @@ from zaqar_notify.errors import (
     PoolExists,
     PoolInUse,
     PoolRefused,
+    StorageUnavailable,
     ValidationFailed,
 )
 from zaqar_notify.models import FlavorRef, JsonObject, Pool, undisclosed
 from zaqar_notify.pools.agreement import are_alike, of_flavor, refuse_same_store, refuse_taken
-from zaqar_notify.pools.connecting import identity_of, is_cluster
+from zaqar_notify.pools.connecting import identity_of
 from zaqar_notify.pools.usage import refuse_in_use
 from zaqar_notify.rules.names import check_flavor_name, check_pool_name
 from zaqar_notify.rules.uris import MASK, masked
@@ -31,10 +32,6 @@ from zaqar_notify.storage.pools import Registered
 
 MOST_POOLS = 500
 """They are one document, which every process reads now and then."""
-
-
-KNOWN_SECONDS = 10.0
-"""After which every process knows of a change, or places no queue."""
 
 
 class AskedPool(msgspec.Struct, frozen=True):
@@ -111,41 +108,54 @@ async def change_pool(storage: Storage, settings: Settings, name: str, change: P
         values = {each: value for each, value in asdict(change).items() if value is not UNSET}
         if isinstance(change.uri, str):
             values["uri"] = _meant_uri(change.uri, former)
-        return _with(before, replace(former, **values))
+        return _with(before, replace(former, is_leaving=False, **values))
 
     return await _put(storage, settings, name, changed)
 
 
-async def remove_pool(storage: Storage, settings: Settings, name: str) -> None:
-    """Remove the pool; no error when there is none. In a cluster it takes `KNOWN_SECONDS`, in which the pool takes no
-    new queues.
+async def remove_pool(storage: Storage, name: str, *, by_force: bool = False) -> None:
+    """Remove the pool; no error when there is none. Its store stays as it is.
+
+    Args:
+        by_force: Also with queues, whose messages are lost to the service, and if its store is away.
 
     Raises:
         PoolInUse: It has queues, or jobs that are not done; or it is the last one of its flavor.
+        StorageUnavailable: A store gave no answer, so it is not known whether the pool has any.
     """
-    pool = (await storage.control.pools.read()).pools.get(name)
-    if pool is None:
+    registered = await storage.control.pools.read()
+    if name not in registered.pools:
         return
-    _refuse_last(await storage.control.pools.read(), pool)
-    await refuse_in_use(storage, name)
-    if is_cluster(settings):
-        await _retire(storage, pool)
+    _refuse_last(registered, registered.pools[name])
+    if not by_force:
+        await refuse_in_use(storage, name)
+        await _retire(storage, name)
     await storage.control.pools.change(lambda before: _without(before, name))
+    await _look(storage)
 
 
-async def _retire(storage: Storage, pool: Pool) -> None:
-    """Have no process place a queue on the pool from now on."""
+async def _retire(storage: Storage, name: str) -> None:
+    """Have no process place a queue on the pool from now on (see `Places.confirm`)."""
 
-    def weighing(weight: int) -> Callable[[Registered], Registered]:
-        return lambda before: _with(before, replace(_found(before, pool.name), weight=weight))
+    def leaving(is_leaving: bool) -> Callable[[Registered], Registered]:
+        def change(before: Registered) -> Registered:
+            pool = replace(_found(before, name), is_leaving=is_leaving)
+            return replace(before, pools={**before.pools, name: pool})
 
-    await storage.control.pools.change(weighing(0))
-    await asyncio.sleep(KNOWN_SECONDS)
+        return change
+
+    await storage.control.pools.change(leaving(True))
     try:
-        await refuse_in_use(storage, pool.name)
-    except PoolInUse:
-        await storage.control.pools.change(weighing(pool.weight))
+        await refuse_in_use(storage, name)
+    except BaseException:
+        await storage.control.pools.change(leaving(False))
         raise
+
+
+async def _look(storage: Storage) -> None:
+    """Have this process know of the change now. Others, and this one if that fails, know within some seconds."""
+    with suppress(StorageUnavailable):
+        await storage.open_pools.look()
 
 
 def _without(before: Registered, name: str) -> Registered:
@@ -184,26 +194,37 @@ async def _put(
     """Make the change, once the pool's store was opened if it is another one. A refused change opens none."""
     before = await storage.control.pools.read()
     wanted, former = change(before).pools[name], before.pools.get(name)
-    if wanted.uri is None or (former is not None and former.uri == wanted.uri):
-        return (await storage.control.pools.change(change)).pools[name]
-    identity = await identity_of(wanted.uri, settings, storage.keys)
-    if identity == await storage.store.identity():
-        raise PoolExists(DEFAULT_POOL)
-    if former is not None and former.identity != identity:
-        await _refuse_another_store(storage, name)
+    if wanted.uri is not None and (former is None or former.uri != wanted.uri):
+        identity = await identity_of(wanted.uri, settings, storage.keys)
+        await _refuse_another_store(storage, former, identity)
+        change = _identified(change, name, identity)
+    after = await storage.control.pools.change(change)
+    await _look(storage)
+    return after.pools[name]
 
-    def identified(latest: Registered) -> Registered:
-        after = change(latest)
+
+def _identified(
+    change: Callable[[Registered], Registered], name: str, identity: str
+) -> Callable[[Registered], Registered]:
+    """The change, with the identity of the pool's new store, which must be no other pool's."""
+
+    def identified(before: Registered) -> Registered:
+        after = change(before)
         refuse_same_store(after, name, identity)
         pool = replace(after.pools[name], identity=identity)
         return replace(after, pools={**after.pools, name: pool})
 
-    return (await storage.control.pools.change(identified)).pools[name]
+    return identified
 
 
-async def _refuse_another_store(storage: Storage, name: str) -> None:
+async def _refuse_another_store(storage: Storage, former: Pool | None, identity: str) -> None:
+    """Refuse the service's own store, and one that is not the store of the pool's queues."""
+    if identity == await storage.store.identity():
+        raise PoolExists(DEFAULT_POOL)
+    if former is None or former.identity == identity:
+        return
     try:
-        await refuse_in_use(storage, name)
+        await refuse_in_use(storage, former.name)
     except PoolInUse as error:
         raise Conflict(
             f"The URI names another store than the one that the pool is on. {error} Register the other store as a "

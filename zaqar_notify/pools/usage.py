@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from zaqar_notify.errors import PoolInUse
+from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.internal import OUTBOX_PREFIX, PREFIXES_OF_SUBSCRIPTIONS, RETRY_PREFIX
 from zaqar_notify.storage.planes import Storage
 
 COUNTED = 100
 """Queues are counted up to so many."""
+READ_TOGETHER = 100
 
 
-async def refuse_in_use(storage: Storage, name: str) -> None:
-    """Refuse to give up a pool that has queues.
+async def refuse_in_use(storage: Storage, pool: str) -> None:
+    """Refuse to give up a pool that has queues, or jobs and deliveries that are owed.
 
     Raises:
-        PoolInUse: It has; the sentence says how many.
+        PoolInUse: It has; the sentence says what.
+        StorageUnavailable: A store gave no answer, so it is not known.
     """
-    found = await storage.control.catalogue.of_pool(name, after=None, limit=COUNTED)
+    found = [ref async for ref in _queues_on(storage, pool)]
     if found:
         more = " or more" if len(found) == COUNTED else ""
         number = "1 queue" if len(found) == 1 else f"{len(found)} queues{more}"
         raise PoolInUse(
             f"The pool has {number}, such as {found[0].name!r} of the project {found[0].project!r}: move them to "
-            "another pool, or delete them. Queues that were deleted count for a day."
+            "another pool, or delete them."
         )
+    heads = storage.pools[pool].heads
+    prefixes = (OUTBOX_PREFIX, RETRY_PREFIX, *PREFIXES_OF_SUBSCRIPTIONS)
+    owed = sum([await heads.count_internal(prefix=prefix) for prefix in prefixes])
+    if owed:
+        raise PoolInUse(
+            f"The pool has {owed} jobs and deliveries that are not done: repeat the request when the workers have done "
+            "them."
+        )
+
+
+async def _queues_on(storage: Storage, pool: str) -> AsyncIterator[QueueRef]:
+    """Up to `COUNTED` queues that there are on the pool; the catalogue also has those that were deleted."""
+    after, count = None, 0
+    while True:
+        refs = await storage.control.catalogue.of_pool(pool, after=after, limit=READ_TOGETHER)
+        for ref in refs:
+            if count < COUNTED and await _exists(storage, ref):
+                count += 1
+                yield ref
+        if len(refs) < READ_TOGETHER or count == COUNTED:
+            return
+        after = refs[-1]
+
+
+async def _exists(storage: Storage, ref: QueueRef) -> bool:
+    control = storage.control
+    return (
+        await control.records.get(ref) is not None
+        or await control.subscriptions.longest(ref) is not None
+    )

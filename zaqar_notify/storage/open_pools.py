@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import FlavorRef, Pool
+from zaqar_notify.rules.uris import hidden
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.pools import Pools, Registered
@@ -72,6 +73,12 @@ class OpenPools:
         """Whether there is such a pool, by the list that was read last."""
         return pool == DEFAULT_POOL or pool in self.registered.pools
 
+    def keeps(self, pool: str) -> bool:
+        """Whether there is such a pool, and it is not about to be removed, by the list that was read last."""
+        return pool == DEFAULT_POOL or (
+            self.has(pool) and not self.registered.pools[pool].is_leaving
+        )
+
     async def begin(self) -> None:
         """Read the list, and follow it until `close`.
 
@@ -127,6 +134,7 @@ class OpenPools:
             for pool in self.registered.pools.values()
             if pool.flavor == flavor
             and pool.weight
+            and not pool.is_leaving
             and pool.registered_at <= since
             and pool.name in self.stores
         ]
@@ -185,7 +193,7 @@ class _KeptPool:
             try:
                 store = await self._ask()
             except Exception as error:  # Of a driver that we need not know: the other pools go on.
-                self._miss(str(error) or "its store gives no answer")
+                self._miss(refusal(error, self.pool.uri or "") or "its store gives no answer")
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 self._found(store)
@@ -219,6 +227,12 @@ class _KeptPool:
                 "A pool's store gives no answer: its queues are answered 503",
                 extra={"action": "pool_away", "pool": self.pool.name, "error": reason},
             )
+
+
+def refusal(error: Exception, uri: str) -> str:
+    """The sentence of a store that can't be opened, for a pool's URI instead of the setting's, without its password."""
+    sentence = str(error).removeprefix("ZAQAR_STORE_URI: ").replace("ZAQAR_STORE_URI", "the URI")
+    return hidden(sentence, uri)
 
 
 def _differs(pool: Pool, registered: Registered) -> bool:

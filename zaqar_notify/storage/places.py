@@ -131,16 +131,19 @@ class Places:
             self._remember(ref, stored)
 
     async def confirm(self, ref: QueueRef) -> None:
-        """After the record of a new queue was made: its pool is still registered.
+        """After the record of a new queue was made: its pool is still registered, and not about to be removed.
+
+        A removal first says that the pool is leaving, and then looks for records. So it finds this one, or this one
+        finds the removal.
 
         Raises:
-            StorageUnavailable: It was removed meanwhile, or the control store gave no answer.
+            StorageUnavailable: It is not, or the control store gave no answer.
         """
         pool = self.pool_of(ref)
         if pool != DEFAULT_POOL:
             await self._pools.look()
         self._pools.check_fresh()
-        if not self._pools.has(pool):
+        if not self._pools.keeps(pool):
             raise StorageUnavailable(f"Pool {pool} was removed while it was given a queue")
 
     async def doubt(self, ref: QueueRef, *, now: datetime) -> None:

@@ -86,7 +86,13 @@ class Pools(ABC):
                 secret = _sealed(name, present, self._keys)
             pools.append(
                 _StoredPool(
-                    name, secret, pool.weight, pool.flavor, pool.registered_at, pool.identity
+                    name,
+                    secret,
+                    pool.weight,
+                    pool.flavor,
+                    pool.registered_at,
+                    pool.identity,
+                    pool.is_leaving,
                 )
             )
         return _Stored(pools, sorted(after.flavors))
@@ -138,6 +144,7 @@ class _StoredPool(msgspec.Struct, frozen=True):
     flavor: FlavorRef | None
     registered_at: datetime
     identity: str = ""
+    is_leaving: bool = False
 
     @property
     def key_id(self) -> str | None:
@@ -181,6 +188,7 @@ def _opened(stored: _StoredPool, keys: Keyring) -> Pool:
         stored.flavor,
         stored.registered_at,
         stored.identity,
+        stored.is_leaving,
     )
 
 
