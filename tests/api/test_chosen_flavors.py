@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.api.conftest import PROJECT, Api, Reply, StartApi
@@ -92,3 +94,39 @@ async def test_a_queue_that_was_moved_may_name_the_flavor_of_its_new_pool(api: A
     removed = await patch(api, "remove")
 
     assert [named.status, kept.status, removed.status] == [200, 200, 200]
+
+
+async def test_a_new_queue_is_on_a_pool_of_its_flavor_at_once(
+    start_api: StartApi, tmp_path: Path
+) -> None:
+    api = await start_api(admin_mode=True)
+    for name in ("p1", "p2"):
+        await api.put(f"/v2/pools/{name}", {"uri": f"sqlite://{tmp_path}/{name}.db", "weight": 1})
+    await api.put("/v2/flavors/gold", {"pool_list": ["p2"]})
+
+    for number in range(5):
+        assert (await api.put(f"/v2/queues/gold{number}", {"_flavor": "gold"})).status == 201
+        assert (await api.put(f"/v2/queues/free{number}")).status == 201
+        await api.post_bodies(f"gold{number}", number)
+
+    places = {
+        name: api.service.storage.pool_of(QueueRef(PROJECT, name))
+        for name in (f"{kind}{number}" for kind in ("gold", "free") for number in range(5))
+    }
+    assert {place for name, place in places.items() if name.startswith("gold")} == {"p2"}
+    assert {place for name, place in places.items() if name.startswith("free")} == {"p1"}
+
+
+async def test_a_flavor_without_pools_that_take_queues_is_tried_again_later(
+    start_api: StartApi, tmp_path: Path
+) -> None:
+    api = await start_api(admin_mode=True)
+    await api.put("/v2/pools/p1", {"uri": f"sqlite://{tmp_path}/p1.db", "weight": 0})
+    await api.put("/v2/flavors/gold", {"pool_list": ["p1"]})
+
+    refused = await api.put("/v2/queues/q", {"_flavor": "gold"})
+    await api.patch("/v2/pools/p1", {"weight": 1})
+    made = await api.put("/v2/queues/q", {"_flavor": "gold"})
+
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+    assert made.status == 201

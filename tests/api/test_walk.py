@@ -129,6 +129,8 @@ async def place(start_api: StartApi) -> Place:
 
 async def furnished(api: Api, owner: Headers) -> Place:
     """The API, when the owner of the project has one thing of each sort; a topic has the queue's name."""
+    await keep(api.service.storage, "db1", "away://host/db1")
+    await make_flavor(api.service.storage, FlavorRef(PROJECT, "gold"), ["db1"])
     queue = "/v2/queues/q"
     await api.put(queue, {"_default_message_ttl": 600}, headers=owner)
     posted = await api.post(
@@ -142,8 +144,6 @@ async def furnished(api: Api, owner: Headers) -> Place:
     await api.post(
         "/v2/topics/q/subscriptions", {"subscriber": "https://example.org/topic"}, headers=owner
     )
-    await keep(api.service.storage, "db1", "away://host/db1")
-    await make_flavor(api.service.storage, FlavorRef(PROJECT, "gold"), ["db1"])
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
     names = {
         "project_id": PROJECT,

@@ -39,7 +39,7 @@ HEADERS = {
 calls = requests.Session()
 
 
-class ClientOfVersion2(http.Client):
+class ClientOfVersion2(http.Client):  # type: ignore[misc]
     """Pools are the same in version 1.1, which is served without them."""
 
     def set_base_url(self, base_url: str) -> None:

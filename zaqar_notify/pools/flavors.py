@@ -15,6 +15,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.models import FlavorRef
 from zaqar_notify.pools.agreement import are_alike, capabilities_of, of_flavor
+from zaqar_notify.pools.registering import change_registered
 from zaqar_notify.rules.names import check_flavor_name
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.pools import Registered
@@ -44,7 +45,7 @@ async def make_flavor(storage: Storage, ref: FlavorRef, pools: Sequence[str]) ->
             raise ValidationFailed(f"There are {MOST_FLAVORS} flavors, the most that are allowed")
         return _with_pools(before, ref, pools, FlavorRefused)
 
-    await storage.control.pools.change(made)
+    await change_registered(storage, made)
 
 
 async def change_flavor(storage: Storage, ref: FlavorRef, pools: Sequence[str]) -> FlavorView:
@@ -60,7 +61,7 @@ async def change_flavor(storage: Storage, ref: FlavorRef, pools: Sequence[str]) 
         _check_exists(before, ref)
         return _with_pools(before, ref, pools, FlavorNotChanged if pools else FlavorRefused)
 
-    return _view(await storage.control.pools.change(changed), ref)
+    return _view(await change_registered(storage, changed), ref)
 
 
 async def remove_flavor(storage: Storage, ref: FlavorRef) -> None:
@@ -71,7 +72,7 @@ async def remove_flavor(storage: Storage, ref: FlavorRef) -> None:
             return before
         return replace(_without_pools(before, ref), flavors=before.flavors - {ref})
 
-    await storage.control.pools.change(removed)
+    await change_registered(storage, removed)
 
 
 async def flavor_of(storage: Storage, ref: FlavorRef) -> FlavorView:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -16,12 +15,12 @@ from zaqar_notify.errors import (
     PoolExists,
     PoolInUse,
     PoolRefused,
-    StorageUnavailable,
     ValidationFailed,
 )
 from zaqar_notify.models import FlavorRef, JsonObject, Pool, undisclosed
 from zaqar_notify.pools.agreement import are_alike, of_flavor, refuse_same_store, refuse_taken
 from zaqar_notify.pools.connecting import identity_of
+from zaqar_notify.pools.registering import change_registered
 from zaqar_notify.pools.usage import refuse_in_use
 from zaqar_notify.rules.names import check_flavor_name, check_pool_name
 from zaqar_notify.rules.uris import MASK, masked
@@ -130,8 +129,7 @@ async def remove_pool(storage: Storage, name: str, *, by_force: bool = False) ->
     if not by_force:
         await refuse_in_use(storage, name)
         await _retire(storage, name)
-    await storage.control.pools.change(lambda before: _without(before, name))
-    await _look(storage)
+    await change_registered(storage, lambda before: _without(before, name))
 
 
 async def _retire(storage: Storage, name: str) -> None:
@@ -144,18 +142,12 @@ async def _retire(storage: Storage, name: str) -> None:
 
         return change
 
-    await storage.control.pools.change(leaving(True))
+    await change_registered(storage, leaving(True))
     try:
         await refuse_in_use(storage, name)
     except BaseException:
-        await storage.control.pools.change(leaving(False))
+        await change_registered(storage, leaving(False))
         raise
-
-
-async def _look(storage: Storage) -> None:
-    """Have this process know of the change now. Others, and this one if that fails, know within some seconds."""
-    with suppress(StorageUnavailable):
-        await storage.open_pools.look()
 
 
 def _without(before: Registered, name: str) -> Registered:
@@ -198,9 +190,7 @@ async def _put(
         identity = await identity_of(wanted.uri, settings, storage.keys)
         await _refuse_another_store(storage, former, identity)
         change = _identified(change, name, identity)
-    after = await storage.control.pools.change(change)
-    await _look(storage)
-    return after.pools[name]
+    return (await change_registered(storage, change)).pools[name]
 
 
 def _identified(

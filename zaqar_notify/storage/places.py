@@ -17,7 +17,7 @@ from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.storage.base import MessageStore, Watch
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
-from zaqar_notify.storage.open_pools import OpenPools
+from zaqar_notify.storage.open_pools import NoPoolFits, OpenPools
 from zaqar_notify.storage.place import Place
 
 REMEMBERED = 65_536
@@ -123,12 +123,19 @@ class Places:
             self._remember(ref, DEFAULT_POOL)
             return
         moves, catalogue = self._moves, self._control.catalogue
-        pool = await self._read(ref) or self._pools.choose(flavor, now=now)
+        pool = await self._read(ref) or await self._choose(flavor, now)
         stored = await catalogue.place(ref, pool, now=now)
         if not self._pools.has(stored) and await catalogue.move(ref, stored, pool):
             stored = pool  # Its pool was removed when there was no such queue.
         if moves == self._moves:
             self._remember(ref, stored)
+
+    async def _choose(self, flavor: FlavorRef | None, now: datetime) -> str:
+        try:
+            return self._pools.choose(flavor, now=now)
+        except NoPoolFits:
+            await self._pools.look()  # The flavor may be new.
+            return self._pools.choose(flavor, now=now)
 
     async def confirm(self, ref: QueueRef) -> None:
         """After the record of a new queue was made: its pool is still registered, and not about to be removed.
