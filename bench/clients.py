@@ -1,4 +1,4 @@
-"""The cost of many clients at once: of connections that do nothing, of long polls, and of posting clients.
+"""The cost of many clients at once: of connections that do nothing, of long polls, of event streams, and of posting clients.
 
 `zaqar-notify up` with its default settings, a new one for each line. 5,000 connections are opened, each for
 one request, and then they are idle, or each has a long poll that is asked again when it is answered. The
@@ -22,7 +22,7 @@ import uvloop
 
 WAIT_SECONDS = 20
 SPREAD = 50
-"""Long polls at each queue."""
+"""Long polls or event streams at each queue."""
 OPENED_AT_ONCE = 50
 SETTLE_SECONDS = 2
 PAGE = resource.getpagesize()
@@ -42,6 +42,8 @@ class Line:
     """Its connections have long polls, and are not idle."""
     connected: bool = True
     tls: bool = False
+    follows: bool = False
+    """Its connections are event streams."""
 
 
 LINES = (
@@ -49,6 +51,7 @@ LINES = (
     Line("idle"),
     Line("idle, HTTPS", tls=True),
     Line("long polls", waits=True),
+    Line("event streams", follows=True),
 )
 
 
@@ -118,6 +121,9 @@ async def _measure(a: argparse.Namespace, line: Line, server: servers.Server) ->
 def _requests(line: Line, number: int) -> list[bytes]:
     """The first request of a connection, and the following ones; first polls differ in length."""
     head = f"Host: bench\r\nClient-ID: {uuid.uuid4()}\r\nX-Project-ID: waiting\r\n"
+    if line.follows:
+        path = f"/v2/queues/wait-{number // SPREAD}/messages"
+        return [f"GET {path} HTTP/1.1\r\n{head}Accept: text/event-stream\r\n\r\n".encode()]
     if not line.waits:
         return [f"GET /v2/ping HTTP/1.1\r\n{head}\r\n".encode()]
     path = f"/v2/queues/wait-{number // SPREAD}/claims?wait="
