@@ -15,15 +15,13 @@ from api.requests import Call
 from api.resources import Handler, Lasting, Operation, Resource
 from api.surfaces import Surface
 from api.turns import Line, Metered, Turns
-from zaqar_notify.auth import Caller, Policy, Target
-from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.auth import Caller, Policy, Target, check_right
 from zaqar_notify.delivery.installation import has_proof, installation_mark, is_own_delivery
 from zaqar_notify.errors import (
     NotifyError,
     Overloaded,
     OwnDelivery,
     RateExceeded,
-    RuleNotPermitted,
     SignatureRefused,
 )
 from zaqar_notify.service import Service
@@ -83,6 +81,7 @@ class Gate:
             call.admitted.end()
 
     async def _admitted_answer(self, surface: Surface, resource: Resource, call: Call) -> Answer:
+        call.policy = self._policy
         operation = resource.by_method.get(call.method)
         if operation is not None and operation.events is not None:
             call.is_stream = prefers_events(call.headers.get(b"accept", b""))
@@ -147,7 +146,4 @@ class Gate:
 
     def _check_rule(self, rule: str, call: Call) -> None:
         project = call.names.get("project_id", call.project)
-        target = Target(project, call.queue_name)
-        if not self._policy.permits(call.caller, rule, target):
-            raise RuleNotPermitted(rule, call.caller.roles)
-        check_queue(call.caller, target.queue_name)
+        check_right(self._policy, call.caller, rule, Target(project, call.queue_name))

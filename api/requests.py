@@ -18,7 +18,7 @@ from api.headers import merged
 from api.in_flight import Admitted
 from api.refusals import HeaderInvalid
 from api.turns import Turn
-from zaqar_notify.auth import Caller
+from zaqar_notify.auth import Caller, Policy, Target, check_right
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import TOPIC_MARK, QueueRef
 from zaqar_notify.waiting import Wait
@@ -35,7 +35,7 @@ class CallerGone(Exception):
 class Call:
     """One request to a resource.
 
-    When the resource requires identity, the gate sets `caller`, and the surface sets `project` and
+    The gate sets `policy`. When the resource requires identity, it sets `caller`, and the surface sets `project` and
     `client_id`, and `ref` if the path names a queue. `wire` is the prefix of the surface. `names`
     are the path's parameters. `path` lacks the prefix of the public URL; links have it. `fault` is an error in the headers
     that refuses the request on every path. `turn` is the turn of a reading request. `is_waiting`:
@@ -46,6 +46,7 @@ class Call:
 
     admitted: Admitted
     caller: Caller
+    policy: Policy
     project: str
     client_id: str
     ref: QueueRef
@@ -113,6 +114,11 @@ class Call:
         """Tell the client that a part of its request has no effect; `MAX_WARNINGS` at most."""
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings = (*self.warnings, sentence)
+
+    def check_post(self, ref: QueueRef) -> None:
+        """Refuse a queue to which the caller may not post."""
+        target = Target(ref.project, ref.public_name)
+        check_right(self.policy, self.caller, "messages:create", target)
 
     def header(self, name: bytes) -> str | None:
         """The header's value, read as Latin-1, because Latin-1 can read any bytes."""

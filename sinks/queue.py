@@ -5,14 +5,22 @@ from __future__ import annotations
 from zaqar_notify.delivery import too_many_hops
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.delivery.subscribers import subscribed_queue
-from zaqar_notify.errors import QUEUE_NAME_RULE, QuotaExceeded, StorageUnavailable, ValidationFailed
+from zaqar_notify.errors import (
+    QUEUE_NAME_RULE,
+    FilterFailed,
+    NotPermitted,
+    QuotaExceeded,
+    StorageUnavailable,
+    ValidationFailed,
+)
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
 from zaqar_notify.rules.names import is_queue_name
 from zaqar_notify.rules.schedules import SNS_MANAGED
 from zaqar_notify.settings import Settings
 
-NO_ROOM_PAUSE_SECONDS = 30
-"""After which a queue is tried again whose project has as many messages or queues as it may."""
+OURS_PAUSE_SECONDS = 30
+"""After which a queue is tried again whose project has as many messages or queues as it may, or whose post a message
+filter failed at."""
 
 
 class QueueKind(Kind):
@@ -57,13 +65,13 @@ class QueueSink(Sink):
                 hops=delivery.hops + 1,
                 request_id=delivery.request_id,
             )
-        except ValidationFailed as error:
-            return Outcome(Verdict.REFUSED, detail=str(error))
-        except QuotaExceeded as error:
-            # The project makes room, or is given more: until then its messages wait.
+        except (QuotaExceeded, FilterFailed) as error:
+            # The project makes room, or is given more; or the filter is mended: until then its messages wait.
             return Outcome(
-                Verdict.POSTPONED, detail=str(error), retry_after_seconds=NO_ROOM_PAUSE_SECONDS
+                Verdict.POSTPONED, detail=str(error), retry_after_seconds=OURS_PAUSE_SECONDS
             )
+        except (ValidationFailed, NotPermitted) as error:
+            return Outcome(Verdict.REFUSED, detail=str(error))
         except StorageUnavailable as error:
             # Ours, and so for all: it costs no try.
             return Outcome(Verdict.POSTPONED, detail=error.for_clients)

@@ -6,6 +6,7 @@ NotifyError
 │   │   └── PoolUnreachable     no store can be used at its URI            400
 │   ├── QueueNameInvalid, TopicNameInvalid                                 400
 │   ├── ProjectInvalid          its name is too long                       400
+│   ├── PostRefused             a message filter refuses the post          400
 │   ├── ClaimNotHeld            delete with a dead or foreign claim        400
 │   ├── PoolRefused             it is not like the others of its flavor    400
 │   └── FlavorRefused, FlavorNotChanged    its pools are none, or not alike   400
@@ -15,6 +16,7 @@ NotifyError
 │   ├── QuotaExceeded           the project has as much as it may          403
 │   ├── ProjectNotPermitted     the token is another project's             403
 │   ├── QueueNotPermitted       the token is confined to other queues      403
+│   ├── PostNotPermitted        a message filter does not permit the post  403
 │   ├── MessageIsClaimed        delete without the claim that holds it     403
 │   ├── PoolInUse               it has queues, or is its flavor's last      403
 │   ├── ConfirmationNotSigned   to confirm is the subscriber's to do       403
@@ -29,6 +31,7 @@ NotifyError
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   ├── IdempotencyKeyReused    same key, another body
 │   └── PoolExists              another pool has the URI
+├── FilterFailed                a message filter failed                    500
 ├── CannotDecrypt               an encryption key is missing, or damage    503
 ├── RateExceeded                the project does more at once than it may  503
 ├── Overloaded                  the process has too much under way         503
@@ -107,6 +110,10 @@ class ProjectInvalid(ValidationFailed):
         super().__init__(f"The project has {characters} characters; at most {most} are allowed")
 
 
+class PostRefused(ValidationFailed):
+    """A message filter refuses the post. The sentence is the filter's, for the client."""
+
+
 class ClaimNotHeld(ValidationFailed):
     def __init__(self, claim_id: str, message_id: str) -> None:
         super().__init__(
@@ -180,6 +187,10 @@ class QueueNotPermitted(NotPermitted):
         super().__init__(
             f"The token or signature is confined to queues that match {pattern!r}; name such a queue"
         )
+
+
+class PostNotPermitted(NotPermitted):
+    """A message filter does not permit the post. The sentence is the filter's, for the client."""
 
 
 class MessageIsClaimed(NotPermitted):
@@ -282,6 +293,16 @@ class IdempotencyKeyReused(Conflict):
 class PoolExists(Conflict):
     def __init__(self, name: str) -> None:
         super().__init__(f"The database URI is in use by another pool: {name}")
+
+
+class FilterFailed(NotifyError):
+    """A message filter failed, so nothing was stored."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The message filter {name!r} of this service failed, so nothing was stored; its operator finds the reason in "
+            "the log"
+        )
 
 
 class CannotDecrypt(NotifyError):

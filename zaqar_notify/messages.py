@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
 
-from zaqar_notify.delivery.posts import ClientPost, PostedMessage, QueuePost, RelayedPost
-from zaqar_notify.errors import MessageDoesNotExist, ValidationFailed
+from zaqar_notify.delivery.filters import Body, Filters, Permits
+from zaqar_notify.delivery.posts import (
+    RELAY_CLIENT,
+    ClientPost,
+    PostedMessage,
+    QueuePost,
+    RelayedPost,
+)
+from zaqar_notify.errors import MessageDoesNotExist, NotifyError, NotPermitted, ValidationFailed
 from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.quotas import Storing
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
@@ -17,14 +25,20 @@ from zaqar_notify.storage.base import IdempotencyKey, Watch
 from zaqar_notify.waiting import Wait, first_found
 
 
+def anywhere(_ref: QueueRef) -> None:
+    """Permits every queue of the project."""
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """The result of a post.
 
-    `ids` are its messages' ids in order; `never_seen` those messages that expire before they are due.
+    `ids` are its messages' ids in order; `never_seen` those messages that expire before they are due; `ref` is the
+    queue that has them, which a filter may have chosen.
     """
 
     ids: list[str]
     never_seen: list[NewMessage]
+    ref: QueueRef
 
 
 async def post(
@@ -37,6 +51,7 @@ async def post(
     idempotency_key: IdempotencyKey | None = None,
     request_id: str = "",
     hops: int = 0,
+    permits: Permits = anywhere,
 ) -> Receipt:
     """Store the messages; all of them or none.
 
@@ -46,6 +61,7 @@ async def post(
             as the first.
         hops: Queues that the messages have crossed, this one included, when a webhook of a queue's
             subscription brings them. A loop of webhooks would multiply them for ever.
+        permits: Refuses queues to which a filter may not route them for this caller.
 
     Raises:
         RateExceeded: The project posts too many.
@@ -58,20 +74,73 @@ async def post(
             "are allowed; do queues notify each other in a loop?"
         )
     service.quotas.admit_messages(ref.project, len(messages))
+    filtered = _Filtered(ref, messages, size, idempotency_key)
+    if service.filters is not None:
+        filtered = await _filtered(
+            service.filters, filtered, client_id=client_id, request_id=request_id, permits=permits
+        )
+    ref = filtered.ref
     post = ClientPost(
         ref,
-        messages,
-        size=size,
+        filtered.messages,
+        size=filtered.size,
         client_id=client_id,
-        idempotency_key=idempotency_key,
+        idempotency_key=filtered.idempotency_key,
         request_id=request_id,
         hops=hops,
         settings=settings,
     )
+    post.must_encrypt, post.refusal = filtered.must_encrypt, filtered.refusal
     posted = await _store(service, ref, post, service.quotas.new_bytes)
     service.metrics.posts += 1
     service.metrics.messages_posted += len(posted.ids)
-    return Receipt(posted.ids, post.never_seen)
+    return Receipt(posted.ids, post.never_seen, ref)
+
+
+@dataclass(slots=True)
+class _Filtered:
+    """A client's post on its way to the store."""
+
+    ref: QueueRef
+    messages: Sequence[PostedMessage]
+    size: int
+    idempotency_key: IdempotencyKey | None
+    must_encrypt: bool = False
+    refusal: NotifyError | None = None
+
+
+async def _filtered(
+    filters: Filters, post: _Filtered, *, client_id: str, request_id: str, permits: Permits
+) -> _Filtered:
+    """The post as the filters leave it. One that they refuse is answered all the same if it repeats one that was
+    stored: its key knows the client's post, and not what filters make of it."""
+    key = post.idempotency_key
+    given = tuple(Body(bytes(one.body), _set(one.ttl), _set(one.delay)) for one in post.messages)
+    try:
+        passed = await filters.passed(
+            post.ref, given, client_id=client_id, request_id=request_id, permits=permits
+        )
+    except (ValidationFailed, NotPermitted) as refusal:
+        if key is None:
+            raise
+        post.refusal = refusal
+        return post
+    if key is not None and passed.ref != post.ref:
+        key = key.of(post.ref.name)
+    grown = sum(len(body.text) for body in passed.messages) - sum(len(body.text) for body in given)
+    messages = [
+        PostedMessage(msgspec.Raw(body.text), _or_unset(body.ttl), _or_unset(body.delay))
+        for body in passed.messages
+    ]
+    return _Filtered(passed.ref, messages, post.size + grown, key, passed.must_encrypt)
+
+
+def _set(seconds: int | msgspec.UnsetType) -> int | None:
+    return None if seconds is msgspec.UNSET else seconds
+
+
+def _or_unset(seconds: int | None) -> int | msgspec.UnsetType:
+    return msgspec.UNSET if seconds is None else seconds
 
 
 async def relay(
@@ -87,9 +156,24 @@ async def relay(
     """Store a message that a subscription of another queue sends to this one; once for each `origin`.
 
     Raises:
-        ValidationFailed: The queue does not take it.
+        ValidationFailed, NotPermitted: The queue, or a filter, does not take it.
         QuotaExceeded: The project has no room for it.
+        FilterFailed: A filter failed.
     """
+    sent, must_encrypt = message.body, False
+    if service.filters is not None:
+        passed = await service.filters.passed(
+            ref,
+            (Body(sent, message.ttl),),
+            client_id=RELAY_CLIENT,
+            request_id=request_id,
+            permits=anywhere,
+            is_relayed=True,
+        )
+        [body] = passed.messages
+        ref, must_encrypt = passed.ref, passed.must_encrypt
+        ttl = message.ttl if body.ttl is None else body.ttl
+        message = msgspec.structs.replace(message, body=body.text, ttl=ttl)
     relayed = RelayedPost(
         ref,
         message,
@@ -98,7 +182,9 @@ async def relay(
         hops=hops,
         request_id=request_id,
         settings=service.settings,
+        sent_body=sent,
     )
+    relayed.must_encrypt = must_encrypt
     await _store(service, ref, relayed, service.quotas.relayed_bytes)
 
 
@@ -106,7 +192,8 @@ async def _store(
     service: Service, ref: QueueRef, post: QueuePost, room: Callable[[str, int], Storing[str]]
 ) -> Posted:
     quotas, project = service.quotas, ref.project
-    async with room(project, post.size) as post.refusal:
+    async with room(project, post.size) as refusal:
+        post.refusal = post.refusal or refusal
         posted = await service.storage.post(
             ref, post, now=service.clock.now(), admit=partial(quotas.new_queue, project)
         )

@@ -178,6 +178,8 @@ class Metrics:
             connections=0, idle=0, buffers=0, requests=0, bodies=0, callers=0
         )
         """Connections and requests that were refused or ended because the process had too many."""
+        self.filtered: Counter[tuple[str, str]] = Counter()
+        """Posts by message filter and by what it did."""
         self.event_streams = 0
         """Those that are open."""
         self.in_flight: Callable[[], int] = lambda: 0

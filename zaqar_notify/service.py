@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.filters import Filters, load_filters
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.trusts import Delegations
 from zaqar_notify.health import Health
 from zaqar_notify.metrics import DeliveryCounts, Metrics
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import JsonObject, QueueRef
 from zaqar_notify.ports import Doorbell
 from zaqar_notify.quotas import Quotas, Rates
 from zaqar_notify.settings import Settings
@@ -50,6 +51,8 @@ class Service:
     rates: Rates = field(default_factory=Rates)
     """Shared by the processes of an API."""
     quotas: Quotas = field(init=False)
+    filters: Filters | None = field(init=False)
+    """None: the settings name none."""
 
     def __post_init__(self) -> None:
         quotas = Quotas(
@@ -60,7 +63,17 @@ class Service:
             refusals=self.metrics.quota_refusals,
         )
         object.__setattr__(self, "quotas", quotas)
+        object.__setattr__(self, "filters", self._filters())
         self.storage.when_dropped(partial(note_dropped, self.metrics.deliveries))
+
+    def _filters(self) -> Filters | None:
+        """Raises StartRefused: a filter is unknown, or can't be used."""
+        filters = load_filters(self.settings)
+        return Filters(filters, self._metadata_of, self.metrics.filtered) if filters else None
+
+    async def _metadata_of(self, ref: QueueRef) -> JsonObject:
+        queue = await self.storage.queues.get(ref)
+        return {} if queue is None else queue.metadata
 
     def partition_of(self, ref: QueueRef) -> Partition:
         """In which the deliveries of a client's queue are owed, in the queue's pool."""

@@ -38,6 +38,10 @@ async def delete_several(service: Service, call: Call) -> Answer:
     return await messages.delete_several(service, call, query, claim_ids=claim_ids)
 
 
+LISTING = messages.browsing(
+    "/v2", browse, Parameter("include_delayed", "Include messages still delayed.", bool, False)
+)
+
 RESOURCES = messages.resources(
     "/v2",
     post=messages.posting(
@@ -46,13 +50,7 @@ RESOURCES = messages.resources(
         "`ttl` and `delay` are seconds; pages and claims hide a message until its delay is over.",
         Body(schemas.Post([schemas.NewMessage({"event": "hello"}, ttl=300, delay=0)])),
     ),
-    browse=with_events(
-        messages.browsing(
-            "/v2",
-            browse,
-            Parameter("include_delayed", "Include messages still delayed.", bool, False),
-        )
-    ),
+    browse=with_events(LISTING),
     delete_several=messages.deleting_several(
         delete_several,
         Parameter(

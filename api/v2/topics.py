@@ -87,6 +87,9 @@ _DIFFERENT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("GET", "/{topic_name}/messages"): {
         "description": "A topic keeps no messages, so a page is empty.",
         "replies": {200: Reply("An empty page", MessagePage([], []))},
+        "query": messages.LISTING.query,
+        "headers": messages.LISTING.headers,
+        "events": None,
         "refuses": (MessageDoesNotExist(TOPIC_MARK + "demo", MESSAGE_ID),),
     },
     ("DELETE", "/{topic_name}/messages"): {

@@ -51,7 +51,10 @@ async def store(
         idempotency_key=_idempotency_key(call, body, service.settings),
         request_id=call.request_id.decode("ascii"),
         hops=_hops(call),
+        permits=call.check_post,
     )
+    # Links lead to the messages, which a filter may have put on another queue.
+    call.ref = posted.ref
     if posted.never_seen:
         _warn_of_never_seen(posted.never_seen, call.warn)
     return posted.ids

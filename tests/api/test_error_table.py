@@ -21,7 +21,7 @@ KINDS = [
 def test_every_error_has_an_answer_that_clients_know(kind: type[NotifyError]) -> None:
     status, title = response_for(kind)
 
-    assert status in {400, 401, 403, 404, 409, 415, 503}
+    assert status in {400, 401, 403, 404, 409, 415, 500, 503}
     assert title
 
 

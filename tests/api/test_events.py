@@ -218,7 +218,9 @@ async def test_only_a_client_that_names_events_gets_a_stream(
             assert (answer.status, answer.content_type) == (200, kind)
 
 
-@pytest.mark.parametrize("path", ["/v2/queues", "/v2/queues/q", "/v1.1/queues/q/messages"])
+@pytest.mark.parametrize(
+    "path", ["/v2/queues", "/v2/queues/q", "/v1.1/queues/q/messages", "/v2/topics/t/messages"]
+)
 async def test_other_resources_have_no_stream(api: Api, path: str) -> None:
     assert (await api.get(path, headers=HEADERS)).status == 406
 

@@ -57,6 +57,7 @@ async def shown(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
     service = Service(storage, Settings(), SystemClock(), CountingDoorbell(), KINDS)
     service.metrics.requests.note("/", "GET", 200, 0.1)
     service.metrics.sockets.expect(["queue_list"])
+    service.metrics.filtered["cards", "changed"] += 1
     service.metrics.engine = Engine()
     service.metrics.broker = Bell()
     service.metrics.certificate = Certificate()

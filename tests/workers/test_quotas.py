@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sinks.queue import NO_ROOM_PAUSE_SECONDS
+from sinks.queue import OURS_PAUSE_SECONDS
 from tests.clock import ManualClock
 from tests.workers.office import QUEUE, Hanging, Office
 from tests.workers.test_queue_loops import relaying
@@ -57,7 +57,7 @@ async def test_a_copy_for_a_queue_waits_while_its_project_has_no_room_and_is_not
         waiting = await office.owed_deliveries()
 
     await office.storage.messages.delete_many(QUEUE, posted, claim_ids=None, now=clock.now())
-    clock.advance(seconds=NO_ROOM_PAUSE_SECONDS)
+    clock.advance(seconds=OURS_PAUSE_SECONDS)
     async with relaying(office, clock):
         await office.settled()
 

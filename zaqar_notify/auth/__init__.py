@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zaqar_notify.auth.callers import Caller, How
 from zaqar_notify.auth.known_tokens import KnownTokens
-from zaqar_notify.auth.policies import Policy, Target, following, load_policy
+from zaqar_notify.auth.policies import Policy, Target, check_right, following, load_policy
 from zaqar_notify.auth.remembered import Remembered
 from zaqar_notify.auth.revocations import Revocations
 from zaqar_notify.auth.tokens import is_operator
@@ -17,6 +17,7 @@ __all__ = [
     "Remembered",
     "Revocations",
     "Target",
+    "check_right",
     "following",
     "is_operator",
     "load_policy",

@@ -12,8 +12,9 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from zaqar_notify.auth.callers import Caller, How
+from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.auth.rules import ADMIN_OR_OWNER, EVERYONE, RULES, Scope
-from zaqar_notify.errors import StartRefused
+from zaqar_notify.errors import RuleNotPermitted, StartRefused
 from zaqar_notify.settings import Settings
 
 _SCOPES = {scope.role: scope for scope in Scope}
@@ -73,6 +74,18 @@ async def following(policy: Policy) -> AsyncIterator[None]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def check_right(policy: Policy, caller: Caller, rule: str, target: Target) -> None:
+    """Refuse an operation that the caller has no right to.
+
+    Raises:
+        RuleNotPermitted: The policy does not permit it.
+        QueueNotPermitted: The caller's token is confined to other queues.
+    """
+    if not policy.permits(caller, rule, target):
+        raise RuleNotPermitted(rule, caller.roles)
+    check_queue(caller, target.queue_name)
 
 
 class ShippedPolicy:

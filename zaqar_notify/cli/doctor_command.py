@@ -84,9 +84,24 @@ def _findings(data: Path | None) -> list[Finding]:
     return [
         *asyncio.run(examine(settings, directory, kinds, running)),
         ok("callers", _believed(settings)),
+        *asyncio.run(_filters(settings)),
         *asyncio.run(diagnose(settings)),
         *_policy(settings),
     ]
+
+
+async def _filters(settings: Settings) -> list[Finding]:
+    """The findings about message filters, if the settings name any."""
+    from zaqar_notify.delivery.filters import load_filters
+
+    try:
+        filters = load_filters(settings)
+    except StartRefused as error:
+        return [problem("filters", str(error), "No process starts with these settings")]
+    if not filters:
+        return []
+    own = [found for one in filters.values() for found in await one.diagnose(settings)]
+    return [ok("filters", f"Posts pass {', '.join(filters)}"), *own]
 
 
 def _believed(settings: Settings) -> str:

@@ -15,6 +15,7 @@ from zaqar_notify.errors import (
     BodyInvalid,
     EncryptionImpossible,
     NotifyError,
+    PostNotPermitted,
     ValidationFailed,
     called,
 )
@@ -62,6 +63,8 @@ class QueuePost(Post):
         self._request_id = request_id
         self._settings = settings
         self.size = size
+        self.must_encrypt = False
+        """It was routed from a queue that encrypts its messages, so one that does not can't have them."""
         self.refusal: NotifyError | None = None
         """The error that refuses to store more. A repeated post is answered in spite of it."""
 
@@ -75,6 +78,10 @@ class QueuePost(Post):
         """
         if self.refusal is not None:
             raise self.refusal
+        if self.must_encrypt and not rules.get(ENCRYPT):
+            raise PostNotPermitted(
+                f"The messages are routed to {called(self._ref.name)}, which does not encrypt them as their own queue does"
+            )
         if rules.get(ENCRYPT) and not self._settings.encryption_keys:
             facts = {"project": self._ref.project, "queue": self._ref.name}
             logger.error(
@@ -173,7 +180,9 @@ class RelayedPost(QueuePost):
         hops: int,
         request_id: str,
         settings: Settings,
+        sent_body: bytes | None = None,
     ) -> None:
+        """`sent_body` is the body before filters changed it, by which a repetition is known."""
         super().__init__(
             ref,
             size=len(message.body),
@@ -185,7 +194,7 @@ class RelayedPost(QueuePost):
         )
         self.idempotency_key = IdempotencyKey(
             origin,
-            hashlib.sha256(message.body).digest(),
+            hashlib.sha256(message.body if sent_body is None else sent_body).digest(),
             settings.idempotency_keep_seconds,
         )
         self._message = message

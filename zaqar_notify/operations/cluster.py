@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from zaqar_notify.delivery.filters import load_filters
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import broker_uri
 from zaqar_notify.settings import Settings
@@ -18,7 +19,8 @@ def cluster_settings(settings: Settings) -> Settings:
     Raises:
         StartRefused: No store or broker is named, or the broker's URI can't be read, or the library
             that speaks to such a broker is missing; subscribers are
-            to confirm, and no key signs the confirmation; posts may be larger than the store takes.
+            to confirm, and no key signs the confirmation; posts may be larger than the store takes; a message filter
+            is unknown.
     """
     if not settings.store_uri:
         raise StartRefused(
@@ -35,6 +37,7 @@ def cluster_settings(settings: Settings) -> Settings:
             "ZAQAR_REQUIRE_CONFIRMATION needs ZAQAR_SIGNED_URL_SECRETS: without it the service can't tell the "
             "subscriber's confirmation from another client's"
         )
+    load_filters(settings)
     driver = driver_of(settings.store_uri)
     most = driver.most_post_bytes
     if most is not None and settings.max_messages_post_size > most:

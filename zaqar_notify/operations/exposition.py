@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -80,14 +81,12 @@ class _Counts(Collector):
             "Event streams that are open.",
             value=metrics.event_streams,
         )
-        overloads = CounterMetricFamily(
-            "zaqar_notify_overloads",
+        yield _by(
+            "reason",
+            "overloads",
             "Connections and requests refused or ended because the process had too many.",
-            labels=["reason"],
+            metrics.overloads,
         )
-        for reason, count in list(metrics.overloads.items()):
-            overloads.add_metric([reason], count)
-        yield overloads
         for name, sentence, count in (
             ("posts", "Posts that were acknowledged.", metrics.posts),
             ("messages_posted", "Messages in those posts.", metrics.messages_posted),
@@ -100,8 +99,24 @@ class _Counts(Collector):
             ),
         ):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
-        yield _refusals(metrics.quota_refusals)
-        yield _dropped(metrics.deliveries.dropped)
+        yield _by(
+            "quota",
+            "quota_refusals",
+            "Requests and deliveries that a quota of their project held back.",
+            metrics.quota_refusals,
+        )
+        yield _counted(
+            "filtered_posts",
+            "Posts that message filters did not let pass unchanged.",
+            ["filter", "result"],
+            metrics.filtered,
+        )
+        yield _by(
+            "reason",
+            "deliveries_dropped",
+            "Deliveries whose subscription is gone or not confirmed any more, and requests to confirm that came too late.",
+            metrics.deliveries.dropped,
+        )
         if metrics.certificate is not None:
             yield GaugeMetricFamily(
                 "zaqar_notify_certificate_expires_at_seconds",
@@ -162,15 +177,19 @@ def _requests(requests: Requests) -> Iterator[Metric]:
     yield took
 
 
-def _refusals(refusals: Mapping[str, int]) -> Metric:
-    refused = CounterMetricFamily(
-        "zaqar_notify_quota_refusals",
-        "Requests and deliveries that a quota of their project held back.",
-        labels=["quota"],
+def _by(label: str, name: str, sentence: str, counts: Mapping[str, int]) -> Metric:
+    """A counter with one label."""
+    return _counted(
+        name, sentence, [label], {(value,): count for value, count in list(counts.items())}
     )
-    for name, count in list(refusals.items()):
-        refused.add_metric([name], count)
-    return refused
+
+
+def _counted(name: str, sentence: str, labels: Sequence[str], counts: Mapping[Any, int]) -> Metric:
+    """A counter; its keys are the labels' values."""
+    counted = CounterMetricFamily(f"zaqar_notify_{name}", sentence, labels=labels)
+    for values, count in list(counts.items()):
+        counted.add_metric(values, count)
+    return counted
 
 
 def _cumulated(counts: Iterable[int], bounds: Iterable[float]) -> list[tuple[str, float]]:
@@ -209,17 +228,6 @@ def _deliveries(deliveries: DeliveryCounts, schemes: Words) -> Iterator[Metric]:
     for queue, count in list(deliveries.written.items()):
         written.add_metric([queue], count)
     yield written
-
-
-def _dropped(counts: Mapping[str, int]) -> Metric:
-    dropped = CounterMetricFamily(
-        "zaqar_notify_deliveries_dropped",
-        "Deliveries whose subscription is gone or not confirmed any more, and requests to confirm that came too late.",
-        labels=["reason"],
-    )
-    for reason, count in list(counts.items()):
-        dropped.add_metric([reason], count)
-    return dropped
 
 
 def _engine(engine: EngineState) -> Iterator[Metric]:

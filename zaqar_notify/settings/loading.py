@@ -28,6 +28,7 @@ from zaqar_notify.settings.quotas import QuotaSettings
 from zaqar_notify.settings.section import Section
 from zaqar_notify.settings.service import (
     BrokerSettings,
+    FilterSettings,
     LimitSettings,
     LogSettings,
     ServiceSettings,
@@ -63,6 +64,7 @@ class Settings(
     ServiceSettings,
     EdgeSettings,
     PushSettings,
+    FilterSettings,
     LogSettings,
 ):
     """Every setting, checked. Built from its arguments alone: only `load_settings` looks around."""

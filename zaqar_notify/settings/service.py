@@ -180,6 +180,17 @@ class ServiceSettings(Section):
         return value
 
 
+class FilterSettings(Section):
+    """Message filters of other packages see each post before it is stored, and may change, refuse or route it."""
+
+    title = "Message filters"
+
+    filters: Words = Field(
+        (),
+        description="Names of the filters in their order, comma separated; each is installed as an entry point of zaqar_notify.filters.",
+    )
+
+
 class LogSettings(Section):
     """The output of a process for its operator."""
 

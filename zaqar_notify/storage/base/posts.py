@@ -10,6 +10,9 @@ import msgspec
 from zaqar_notify.errors import IdempotencyKeyReused
 from zaqar_notify.models import JsonObject, NewMessage, QueueRef
 
+_OF_QUEUE = " "
+"""Clients' keys have no blanks."""
+
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
     """A client's name for one post, with a digest of the posted messages; `former` are digests of the same
@@ -20,6 +23,10 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     keep_seconds: int
     former: tuple[bytes, ...] = ()
 
+    def of(self, queue: str) -> IdempotencyKey:
+        """The key where a post for this queue is stored on another one, which may have the same key of its own."""
+        return msgspec.structs.replace(self, key=f"{queue}{_OF_QUEUE}{self.key}")
+
     def check(self, stored: bytes) -> None:
         """Compare the post with the one that was stored under the key.
 
@@ -27,7 +34,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
             IdempotencyKeyReused: That was another post.
         """
         if stored != self.fingerprint and stored not in self.former:
-            raise IdempotencyKeyReused(self.key)
+            raise IdempotencyKeyReused(self.key.rpartition(_OF_QUEUE)[2])
 
 
 class Post(ABC):
