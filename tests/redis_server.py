@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -89,6 +90,10 @@ class RedisServer:
         stats = self.client.info("commandstats")
         return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
+    def command(self, *words: str | int) -> Any:
+        """The answer to a command."""
+        return self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+
     def _answers(self) -> bool:
         try:
             return bool(self.client.ping())
@@ -102,6 +107,9 @@ def require_redis() -> None:
         do_without(ABSENT)
 
 
+SLOTS = 16384
+"""Of every Redis Cluster."""
+
 DURABLE = ("--appendfsync", "always")
 """The options of a server that keeps what it acknowledged; the rest is as a start asks."""
 
@@ -111,11 +119,36 @@ def redis_uri(_: object = None) -> str:
     return f"{_shared_server()}?prefix=test-{new_id()}"
 
 
+def cluster_uri(_: object = None) -> str:
+    """The URI of such a store, with four hash tags, on a Redis Cluster of one node."""
+    return f"{_shared_cluster()}?prefix=test-{new_id()}&tags=4"
+
+
 @functools.cache
 def _shared_server() -> str:
+    return _durable_server().uri
+
+
+@functools.cache
+def _shared_cluster() -> str:
+    server = _durable_server("--cluster-enabled", "yes")
+    server.command("CLUSTER ADDSLOTS", *range(SLOTS))
+    deadline = time.monotonic() + START_SECONDS
+    while server.command("CLUSTER INFO")["cluster_state"] != "ok":
+        assert time.monotonic() < deadline, "the cluster is not ready"
+        time.sleep(0.05)
+    return server.uri
+
+
+def _durable_server(*options: str) -> RedisServer:
+    """A server that runs until this process ends."""
     require_redis()
-    directory = Path(tempfile.mkdtemp(prefix="zaqar-redis-"))
-    server = RedisServer(directory, options=DURABLE)
+    # Tests of what outlives a crash of the host have servers of their own.
+    memory = Path("/dev/shm")
+    directory = Path(
+        tempfile.mkdtemp(prefix="zaqar-redis-", dir=memory if memory.is_dir() else None)
+    )
+    server = RedisServer(directory, options=(*DURABLE, *options))
 
     def stop() -> None:
         server.kill()
@@ -123,4 +156,4 @@ def _shared_server() -> str:
 
     atexit.register(stop)
     server.start()
-    return server.uri
+    return server

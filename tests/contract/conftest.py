@@ -10,6 +10,7 @@ import pytest
 from tests.mongod import mongo_uri
 from tests.mongodb.commands import Commands
 from tests.mongodb.routing import goes_astray
+from tests.redis_server import redis_uri
 from zaqar_notify.clock import new_id
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
@@ -23,6 +24,7 @@ def sqlite_uri(directory: Path) -> str:
 DRIVERS: dict[str, Callable[[Path], str]] = {
     "sqlite": sqlite_uri,
     "mongodb": mongo_uri,
+    "redis": redis_uri,
 }
 
 

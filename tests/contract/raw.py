@@ -92,7 +92,9 @@ async def change_bodies(storage: Storage, change: Change) -> None:
         case RedisStore() as store:
             async for key, records in _records(store):
                 for position, record in records.items():
-                    changed = packed(record._replace(body=change(record.body)))
+                    body = change(record.body)
+                    size = max(0, record.clear_size + len(body) - len(record.body))
+                    changed = packed(record._replace(body=body, clear_size=size))
                     await store.connection.call("HSET", key, position, changed)
         case other:
             raise AssertionError(f"How are the bodies of {other} changed?")

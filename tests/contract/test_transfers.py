@@ -39,7 +39,8 @@ from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of
 
 DAY = 86_400_000
-PAIRS = list(product(DRIVERS, DRIVERS))
+MOVABLE = [driver for driver in DRIVERS if driver != "redis"]
+PAIRS = list(product(MOVABLE, MOVABLE))
 
 
 @pytest.fixture(params=PAIRS, ids="-".join, scope="module")

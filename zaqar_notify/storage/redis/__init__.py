@@ -10,6 +10,7 @@ tag and `q` for `T:q:PROJECT/NAME`:
     T:clients T:internal sorted sets: the names of the queues that have a head
     T:due                sorted set: queues by the next instant at which the sweep has something to do there
     T:sealed             sorted set: queues with encrypted messages
+    T:parcels T:parcelled T:received    messages on their way to another tag (`parcels.py`)
     T:duties             hash: until when each periodic duty is taken
     T:proof T:probe      of proofs that writes are taken
     q:head               hash: rules, revision, until, turn, salt, ms and count of the last position, freed (a count
@@ -35,6 +36,7 @@ A change of a queue is published on the channel `q`: "SENDER VISIBLE HELD_UNTIL"
     batches.py        operations of many callers, run together
     records.py        messages in scripts' answers, and ours
     heads.py posting.py messages.py claims.py    the message store
+    parcels.py        messages that go to a queue of another tag
     scanning.py       where looks for visible messages begin
     watches.py listening.py    callers that wait for a queue
     encrypted.py      what is encrypted, by its keys

@@ -32,7 +32,8 @@ NO_ROOM = "The Redis has no memory left (maxmemory); raise it, or let messages b
 class Batch:
     """Operations of one tag in the making: the queues and the records that they name by number."""
 
-    def __init__(self, tag_key: str) -> None:
+    def __init__(self, tag: int, tag_key: str) -> None:
+        self.tag = tag
         self.records: list[bytes] = []
         self.keys: dict[str, int] = {tag_key: 0}
 
@@ -91,7 +92,7 @@ class Batches:
         await self._reads.close()
 
     async def _run(self, tag: int, items: Sequence[BatchItem[Build, bytes]]) -> None:
-        batch = Batch(self.keys.of_tag(tag))
+        batch = Batch(tag, self.keys.of_tag(tag))
         operations, asked = [], []
         for item in items:
             try:

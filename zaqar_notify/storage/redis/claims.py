@@ -19,6 +19,7 @@ from zaqar_notify.storage.base import (
 from zaqar_notify.storage.ids import new_salt
 from zaqar_notify.storage.redis.batches import Batch, Batches, Operation
 from zaqar_notify.storage.redis.heads import HeadState, KnownHeads
+from zaqar_notify.storage.redis.parcels import Parcels
 from zaqar_notify.storage.redis.posting import Posting
 from zaqar_notify.storage.redis.records import (
     Row,
@@ -42,6 +43,7 @@ class RedisClaims(Claims):
         batches: Batches,
         known: KnownHeads,
         posting: Posting,
+        parcels: Parcels,
         watches: RedisWatches,
         scanning: Scanning,
         sealing: Sealing,
@@ -49,6 +51,7 @@ class RedisClaims(Claims):
         self._batches = batches
         self._known = known
         self._posting = posting
+        self._parcels = parcels
         self._watches = watches
         self._scanning = scanning
         self._sealing = sealing
@@ -69,21 +72,27 @@ class RedisClaims(Claims):
         now_ms = to_ms(now)
         ends, kept = now_ms + ttl * 1000, now_ms + (ttl + grace) * 1000
         scan = self._scanning.begin(ref, without_clients)
+        lease, moves = (claim_id, ttl, ends, kept, limit), False
         while (head := await self._known.get(ref)) is not None:
             rule = dead_letter(head.rules) if dead_letter is not None else None
-            carrier = carry(rule) if rule is not None else None
-            lease = (claim_id, ttl, ends, kept, limit)
-            build = self._building(ref, head, lease, scan, rule, carrier, now_ms)
+            build = self._building(ref, head, lease, scan, rule if moves else None, rule, now_ms)
             tag, _ = self._batches.keys.queue(ref)
+            if rule is not None and moves:
+                await self._refuse_missing(ref, rule.queue)
             word, last, rows, salt, fresh = await self._batches.write(tag, build, ClaimAnswer)
+            if rule is not None and moves and self._batches.keys.tag_of(rule.queue) != tag:
+                await self._parcels.forward_if_possible(tag)
             if word == "stale":
                 self._known.learn(ref, fresh)
             elif word == "missing" and rule is not None:
                 raise HeadMissing(rule.queue)
-            elif word == "exhausted" and carrier is not None:
-                await self._put_away(ref, rows, salt, carrier, scan, now_ms)
-            elif word == "again":
-                scan.after = last
+            elif word == "exhausted" and rule is not None:
+                carrier = carry(rule)
+                if carrier is not None:
+                    await self._carry_off(ref, rows, salt, carrier, scan, now_ms)
+                moves = carrier is None
+            elif word in ("again", "passed"):
+                scan.goes_on(last, word)
             elif rows:
                 held = await self._readable(ref, claim_id, rows, scan, now_ms)
                 if held:
@@ -96,8 +105,21 @@ class RedisClaims(Claims):
                     ]
                     return Claim(claim_id, ttl, from_ms(ends), messages)
             elif not scan.goes_on_from_the_head():
+                self._watches.saw(ref, fresh)
                 return None
         return None
+
+    async def _refuse_missing(self, source: QueueRef, target: QueueRef) -> None:
+        """Refuse to send messages to a queue of another tag that has no head; the script looks at those of its own.
+
+        Raises:
+            HeadMissing: It has none.
+        """
+        tag_of = self._batches.keys.tag_of
+        if target.project == INTERNAL_PROJECT or tag_of(target) == tag_of(source):
+            return
+        if await self._known.read(target) is None:
+            raise HeadMissing(target)
 
     def _building(
         self,
@@ -105,20 +127,21 @@ class RedisClaims(Claims):
         head: HeadState,
         lease: tuple[str, int, int, int, int],
         scan: Scan,
+        moving: DeadLetter | None,
         rule: DeadLetter | None,
-        carrier: Carrier | None,
         now: int,
     ) -> Callable[[Batch], Operation]:
+        """A claim that tells of dead letters, or moves them if `moving` says where to."""
         tag, queue = self._batches.keys.queue(ref)
 
         def build(batch: Batch) -> Operation:
             target: tuple[object, ...] = (0, False, "", 0)
-            if rule is not None and carrier is None:
-                to_tag, to = self._batches.keys.queue(rule.queue)
-                if to_tag == tag:
-                    internal = rule.queue.project == INTERNAL_PROJECT and rule.queue.name
-                    target = (batch.queue(to), internal, new_salt().hex(), rule.ttl or 0)
-            most = rule.max_claim_count if rule is not None else 0
+            if moving is not None:
+                to_tag, to = self._batches.keys.queue(moving.queue)
+                internal = moving.queue.project == INTERNAL_PROJECT and moving.queue.name
+                place = batch.queue(to) if to_tag == tag else to
+                target = (place, internal, new_salt().hex(), moving.ttl or 0)
+            most = rule.max_claim_count if rule is not None else -1
             return (
                 *("claim", batch.queue(queue), now, head.turn),
                 *lease,
@@ -129,7 +152,7 @@ class RedisClaims(Claims):
 
         return build
 
-    async def _put_away(
+    async def _carry_off(
         self,
         ref: QueueRef,
         rows: Sequence[Row],
@@ -158,6 +181,8 @@ class RedisClaims(Claims):
 
         if await self._batches.write(tag, build, int):
             self._watches.came(carrier.outbox, jobs, now)
+            if self._batches.keys.tag_of(carrier.outbox) != tag:
+                await self._parcels.forward_if_possible(tag)
 
     async def _readable(
         self, ref: QueueRef, claim_id: str, rows: Sequence[Row], scan: Scan, now: int

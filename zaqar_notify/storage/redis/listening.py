@@ -24,7 +24,8 @@ class Listening:
 
     Args:
         heard: Told of the channel, how many messages became visible, and until when others are held (0: none are).
-        began: Told of a channel from which on nothing is missed. What happened before may have been.
+        began: Told of a channel from which on nothing is missed, and whether it was heard before, and something
+            may have been missed since.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Listening:
         client: Redis,
         sender: str,
         heard: Callable[[str, int, int], None],
-        began: Callable[[str], None],
+        began: Callable[[str, bool], None],
     ) -> None:
         self._client = client
         self._sender = sender
@@ -41,6 +42,7 @@ class Listening:
         self._wanted: dict[str, float | None] = {}
         """Since when a channel is of no use; None: it is of use."""
         self._confirmed: set[str] = set()
+        self._broken: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
 
@@ -69,6 +71,7 @@ class Listening:
             with contextlib.suppress(RedisError, OSError):
                 async with self._client.pubsub() as channels:
                     await self._listen(channels)
+            self._broken |= self._confirmed
             self._confirmed.clear()
             await asyncio.sleep(PAUSE_SECONDS)
 
@@ -87,7 +90,8 @@ class Listening:
                 elif message["type"] == "subscribe":
                     channel = message["channel"].decode()
                     self._confirmed.add(channel)
-                    self._began(channel)
+                    self._began(channel, channel in self._broken)
+                    self._broken.discard(channel)
                 elif message["type"] == "message":
                     self._hear(message["channel"].decode(), message["data"].decode())
             await changing

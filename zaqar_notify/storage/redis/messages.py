@@ -29,7 +29,7 @@ from zaqar_notify.storage.redis.records import (
     stored,
     to_message,
 )
-from zaqar_notify.storage.redis.scanning import Scanning
+from zaqar_notify.storage.redis.scanning import Scan, Scanning
 from zaqar_notify.storage.redis.watches import RedisWatches
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import from_ms, to_ms
@@ -77,17 +77,20 @@ class RedisMessages(Messages):
         position: str | bool = ""
         if marker is not None:
             position = to_position(marker) is not None and marker[:16]
-        now_ms, found, salt = to_ms(now), list[StoredMessage](), ""
+        now_ms, found, salt, state = to_ms(now), list[StoredMessage](), "", list[int]()
         word, marked = "again", marker or ""
         while word != "done" and len(found) < limit:
             wanted = limit - len(found)
             rest = (without_client or "", include_claimed, include_delayed)
             arguments = (now_ms, position, marked, wanted, *rest)
-            word, last, rows, salt = await self._batches.ask(ref, "page", *arguments, type_=Rows)
+            word, last, rows, salt, state = await self._batches.ask(
+                ref, "page", *arguments, type_=tuple[str, str, list[Row], str, list[int]]
+            )
             clear = (opened(one, ref, self._sealing) for one in map(stored, rows))
             found += [one for one in clear if one is not None]
             if word == "more":
                 position, marked = last, ""
+        self._watches.saw(ref, state)
         messages = [to_message(one, salt, now_ms) for one in found]
         return Page(messages, found[-1].position + salt if found else None)
 
@@ -141,18 +144,30 @@ class RedisMessages(Messages):
     async def pop(self, ref: QueueRef, *, limit: int, now: datetime) -> list[Message]:
         now_ms, scan = to_ms(now), self._scanning.begin(ref, ())
         while True:
-            # A message that can't be read stays on the queue: so each is leased before it is removed.
             arguments = (now_ms, limit, scan.after, self._scanning.key_ids, scan.skipped)
             word, last, rows, salt = await self._batches.tell(ref, "pop", *arguments, type_=Rows)
             popped = [stored(row) for row in rows]
-            if word == "again":
-                scan.after = last
+            if word == "sealed":
+                popped = await self._take_readable(ref, popped, scan, now_ms)
+                if not popped:
+                    continue
+            if word in ("again", "passed"):
+                scan.goes_on(last, word)
             elif popped:
                 scan.end(popped[0].position)
-                clear = [opened_or_refused(one, ref, self._sealing) for one in popped]
-                return [to_message(one, salt, now_ms) for one in clear]
+                return [to_message(one, salt, now_ms) for one in popped]
             elif not scan.goes_on_from_the_head():
                 return []
+
+    async def _take_readable(
+        self, ref: QueueRef, found: Sequence[StoredMessage], scan: Scan, now: int
+    ) -> list[StoredMessage]:
+        """Remove those that can be read, unless others took them meanwhile; the rest stay, and are passed over."""
+        clear = {one.position: opened(one, ref, self._sealing) for one in found}
+        scan.skipped += [position for position, one in clear.items() if one is None]
+        readable = {position: one for position, one in clear.items() if one is not None}
+        taken = await self._batches.tell(ref, "take", now, [*readable])
+        return [readable[position] for position in taken]
 
     async def purge(self, ref: QueueRef, *, now: datetime) -> None:
         await self._batches.tell(ref, "purge", to_ms(now), new_salt().hex())

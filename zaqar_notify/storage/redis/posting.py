@@ -16,6 +16,7 @@ from zaqar_notify.storage.base import HeadMissing, IdempotencyKey, Post
 from zaqar_notify.storage.ids import POSITIONS_PER_MS, new_salt, to_id
 from zaqar_notify.storage.redis.batches import Batch, Batches, Operation
 from zaqar_notify.storage.redis.heads import HeadState, KnownHeads
+from zaqar_notify.storage.redis.parcels import Parcels
 from zaqar_notify.storage.redis.records import to_record
 from zaqar_notify.storage.redis.watches import RedisWatches
 from zaqar_notify.storage.sealing import Sealing
@@ -24,9 +25,15 @@ from zaqar_notify.storage.values import to_ms
 
 class Posting:
     def __init__(
-        self, batches: Batches, known: KnownHeads, watches: RedisWatches, sealing: Sealing
+        self,
+        batches: Batches,
+        known: KnownHeads,
+        parcels: Parcels,
+        watches: RedisWatches,
+        sealing: Sealing,
     ) -> None:
         self._batches = batches
+        self._parcels = parcels
         self._known = known
         self._watches = watches
         self._sealing = sealing
@@ -88,6 +95,8 @@ class Posting:
     async def _store(self, one: OnePost) -> list[Any]:
         tag, _ = self._batches.keys.queue(one.ref)
         answer: list[Any] = await self._batches.write(tag, one.build)
+        if any(self._batches.keys.tag_of(outbox) != tag for outbox, _ in one.jobs):
+            await self._parcels.forward_if_possible(tag)
         return answer
 
     def _posted(self, one: OnePost, answer: Sequence[Any]) -> Posted:
@@ -110,10 +119,11 @@ class Posting:
     def appended(
         self, batch: Batch, ref: QueueRef, message: NewMessage, client: str, now: int
     ) -> Operation:
-        """A message that another operation appends to an internal queue of its tag."""
-        _, queue = self._batches.keys.queue(ref)
+        """A message that an operation appends to an internal queue, or sends there."""
+        tag, queue = self._batches.keys.queue(ref)
         record = batch.record(to_record(ref, message, client, now))
-        return (batch.queue(queue), ref.name, new_salt().hex(), _lives([message]), record)
+        fixed = (ref.name, new_salt().hex(), _lives([message]), record)
+        return (batch.queue(queue), *fixed) if tag == batch.tag else (0, *fixed, queue)
 
     def queue_key(self, ref: QueueRef) -> str:
         return self._batches.keys.queue(ref)[1]

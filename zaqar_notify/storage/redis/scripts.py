@@ -8,7 +8,7 @@ from importlib import resources
 
 from zaqar_notify.storage.redis import lua
 
-PARTS = ("common", "post", "claim", "delete", "head", "read", "sweep", "commit")
+PARTS = ("common", "parcel", "post", "claim", "delete", "head", "read", "sweep", "commit")
 """In the order in which they use each other; the last one runs the operations."""
 
 

@@ -23,6 +23,7 @@ from zaqar_notify.storage.redis.founding import founded
 from zaqar_notify.storage.redis.heads import KnownHeads, RedisHeads
 from zaqar_notify.storage.redis.keys import Keys
 from zaqar_notify.storage.redis.messages import RedisMessages
+from zaqar_notify.storage.redis.parcels import Parcels
 from zaqar_notify.storage.redis.posting import Posting
 from zaqar_notify.storage.redis.scanning import Scanning
 from zaqar_notify.storage.redis.watches import RedisWatches
@@ -44,14 +45,17 @@ class RedisStore(MessageStore):
         self._batches = Batches(connection, keys)
         self._watches = RedisWatches(self._batches, connection.listener, lambda: self.clock.now())
         known = KnownHeads(self._batches)
-        posting = Posting(self._batches, known, self._watches, sealing)
+        self._parcels = Parcels(self._batches)
+        posting = Posting(self._batches, known, self._parcels, self._watches, sealing)
         scanning = Scanning(sealing)
         self._heads = RedisHeads(self._batches, known)
         self.heads = self._heads
         self.messages = RedisMessages(
             self._batches, self._heads, known, posting, self._watches, scanning, sealing
         )
-        self.claims = RedisClaims(self._batches, known, posting, self._watches, scanning, sealing)
+        self.claims = RedisClaims(
+            self._batches, known, posting, self._parcels, self._watches, scanning, sealing
+        )
         self.encrypted = EncryptedMessages(self._batches, keyring)
         self.control = RedisControl(connection, keys.prefix, keyring, close_store=self.close)
         self._closed = False
@@ -83,8 +87,8 @@ class RedisStore(MessageStore):
             raise
 
     async def identity(self) -> str:
-        identity: bytes = await self.connection.call("HGET", self.keys.store, "identity")
-        return identity.decode()
+        identity: bytes | None = await self.connection.call("HGET", self.keys.store, "identity")
+        return "" if identity is None else identity.decode()
 
     async def ping(self) -> None:
         await self.connection.call("PING")
@@ -136,6 +140,7 @@ class RedisStore(MessageStore):
                 return ("sweep", 0, to_ms(now), rest)
 
             removed += await self._batches.write(tag, build, int)
+            await self._parcels.forward(tag)
         return removed
 
     def stop_waiting(self) -> None:

@@ -44,8 +44,10 @@ class RedisWatches(Watches["_Watched"]):
 
     def came(self, ref: QueueRef, messages: Sequence[NewMessage], now: int) -> None:
         """This process has stored messages at `now`."""
-        if ref not in self._watched:
+        watched = self._watched.get(ref)
+        if watched is None:
             return
+        watched.seen = None
         delays = [message.delay for message in messages if message.delay]
         if len(delays) < len(messages):
             self.visible(ref, len(messages) - len(delays))
@@ -56,7 +58,19 @@ class RedisWatches(Watches["_Watched"]):
         """`count` messages of the queue have become visible."""
         watched = self._watched.get(ref)
         if watched is not None and count:
+            watched.seen = None
             watched.wake(count)
+
+    def saw(self, ref: QueueRef, state: Sequence[int]) -> None:
+        """A caller has looked at the queue, which was in this state."""
+        watched = self._watched.get(ref)
+        if watched is None or not state:
+            return
+        if watched.seen is None:
+            watched.seen = (*state,)
+        elif any(one < other for one, other in zip(state, watched.seen, strict=True)):
+            # The caller looked before a look of ours that it may go by.
+            watched.wake(1)
 
     def held(self, ref: QueueRef, until: int) -> None:
         """Messages of the queue are held until that millisecond."""
@@ -90,6 +104,8 @@ class RedisWatches(Watches["_Watched"]):
         channel = self._batches.keys.queue(ref)[1]
         self._by_channel[channel] = watched
         self._listening.want(channel)
+        if not self._listening.is_heard(channel):
+            self._ask(watched)
         return watched
 
     def _begin(self, watched: _Watched) -> None:
@@ -103,15 +119,20 @@ class RedisWatches(Watches["_Watched"]):
         watched = self._by_channel.get(channel)
         if watched is None:
             return
+        watched.seen = None
         if visible:
             watched.wake(visible)
         if until:
             self._set_timer(watched, until)
 
-    def _began(self, channel: str) -> None:
+    def _began(self, channel: str, may_have_missed: bool) -> None:
         watched = self._by_channel.get(channel)
-        if watched is not None:
+        if watched is None:
+            return
+        if may_have_missed:
             watched.wake(len(watched.watches))
+        else:
+            self._ask(watched)
 
     def _ask(self, watched: _Watched) -> None:
         task = asyncio.get_running_loop().create_task(self._look(watched))
@@ -132,11 +153,11 @@ class RedisWatches(Watches["_Watched"]):
     async def _look(self, watched: _Watched) -> None:
         """Read how far the queue is, wake the watches if that has changed, and set the timer."""
         try:
-            freed, ms, count, due_at = await self._batches.ask(watched.ref, "look")
+            state, due_at = await self._batches.ask(watched.ref, "look")
         except StorageUnavailable:
             # Waiting callers find out when they look themselves; this goes on trying.
             return
-        seen, watched.seen = watched.seen, (freed, ms, count)
+        seen, watched.seen = watched.seen, (*state,)
         if seen is not None and seen != watched.seen:
             watched.wake(1)
         if due_at and not self.stopped and watched.watches:
@@ -164,7 +185,7 @@ class RedisWatches(Watches["_Watched"]):
 class _Watched(Watched):
     def __init__(self, ref: QueueRef) -> None:
         super().__init__(ref)
-        self.seen: tuple[int, int, int] | None = None
-        """How far the queue was at the last look."""
+        self.seen: tuple[int, ...] | None = None
+        """How far the queue was at the last look; None: changes since then have woken somebody."""
         self.is_known = False
         """Whether a look has told when its next message falls due."""

@@ -7,7 +7,7 @@ local function names_of(list)
 end
 
 -- The first `limit` visible messages behind `after`. Set apart are those that expired and those that were
--- claimed `most` times (0: any). Passed over are messages of clients in `without`, under keys that are not in
+-- claimed `most` times (-1: any). Passed over are messages of clients in `without`, under keys that are not in
 -- `keys`, and at the positions in `skipped`.
 local function scan(q, now, limit, after, most, without, keys, skipped)
   local found = {taken = {}, exhausted = {}, expired = {}, is_cut = false, passed = 0}
@@ -25,7 +25,7 @@ local function scan(q, now, limit, after, most, without, keys, skipped)
         found.expired[#found.expired + 1] = at
       elseif (key ~= '' and not keys[key]) or skipped[at] or without[client_of(record)] then
         found.passed = found.passed + 1
-      elseif most > 0 and count >= most then
+      elseif most >= 0 and count >= most then
         found.exhausted[#found.exhausted + 1] = {at, tonumber(expiries[i]), 0, states[i] or '', record}
       elseif #found.taken < limit then
         found.taken[#found.taken + 1] = {at, tonumber(expiries[i]), 0, states[i] or '', record}
@@ -33,7 +33,7 @@ local function scan(q, now, limit, after, most, without, keys, skipped)
     end
     from, wanted = '(' .. positions[#positions], wanted * 2
     if #found.expired + #found.exhausted + found.passed >= MOST then
-      found.is_cut = #found.taken == 0
+      found.is_cut = #found.taken == 0 and (found.passed >= MOST and 'passed' or 'again')
       found.last = positions[#positions]
       break
     end
@@ -60,8 +60,8 @@ local function keep(q, rows, kept)
   many('ZADD', q .. ':expiring', longer, 2)
 end
 
--- Moves messages to another queue of the tag, free and uncounted, under the ids they have.
-local function move(q, salt, rows, target, ttl, now)
+-- Moves messages to another queue, free and uncounted, under the ids they have.
+local function move(q, salt, rows, target, internal, ttl, now)
   local records, lives = {}, {}
   for i, row in ipairs(rows) do
     local record = row[5]
@@ -70,13 +70,14 @@ local function move(q, salt, rows, target, ttl, now)
     lives[2 * i - 1], lives[2 * i] = ttl_of(records[i]) * 1000, 0
   end
   remove(q, positions_of(rows))
-  append(target, records, lives, now)
+  if target:sub(1, #T) == T then return append(target, records, lives, now) end
+  for i, record in ipairs(records) do send(target, internal, {lives[2 * i - 1], 0}, now, record) end
 end
 
--- {'claim', queue, now, turn, claim, ttl, end, kept until, limit, after, most counts, target queue (0: another
---  tag, or a carrier), target's internal name or false, fresh salt, target's ttl, clients, keys, skipped}
--- Returns {word, last position, messages, salt, head}: 'claimed'; 'again' behind the last position; 'exhausted'
--- with messages for another tag or a carrier; 'stale' with the head; 'missing' when the target has no head.
+-- {'claim', queue, now, turn, claim, ttl, end, kept until, limit, after, most counts, target (0: tell of the
+--  messages; the key of a queue of another tag), target's internal name or false, fresh salt, target's ttl, clients, keys, skipped}
+-- Returns {word, last position, messages, salt, more}: 'claimed', with the queue's state if that is nothing; 'again'
+-- behind the last position, and 'passed' if many were passed over; 'exhausted' with messages for a carrier; 'stale' with the head; 'missing' when the target has no head.
 ops.claim = function(q, op)
   local now, turn, claim, ttl, ends, kept = op[3], op[4], op[5], op[6], op[7], op[8]
   local limit, after, most = op[9], op[10], op[11]
@@ -86,11 +87,11 @@ ops.claim = function(q, op)
   local found = scan(q, now, limit, after, most, names_of(op[16]), names_of(op[17]), names_of(op[18]))
   if #found.exhausted > 0 then
     if op[12] == 0 then return {'exhausted', after, found.exhausted, head[2], {}} end
-    local target = KEYS[op[12] + 1]
-    if not salt_of(target, op[13], op[14]) then return {'missing', '', {}, '', {}} end
-    move(q, head[2], found.exhausted, target, op[15], now)
+    local target = tonumber(op[12]) and KEYS[op[12] + 1]
+    if target and not salt_of(target, op[13], op[14]) then return {'missing', '', {}, '', {}} end
+    move(q, head[2], found.exhausted, target or op[12], op[13], op[15], now)
   end
-  if #found.taken == 0 then return {found.is_cut and 'again' or 'claimed', found.last or '', {}, '', {}} end
+  if #found.taken == 0 then return {found.is_cut or 'claimed', found.last or '', {}, '', state_of(q)} end
   local claimed, held, states, positions = {}, {}, {}, {}
   for i, row in ipairs(found.taken) do
     local at, count = row[1], parsed(row[4]) + 1
@@ -114,16 +115,31 @@ ops.claim = function(q, op)
   return {'claimed', '', found.taken, head[2], {}}
 end
 
--- {'pop', queue, now, limit, after, keys, skipped}: {'popped' or 'again', last position, messages, salt}
+-- {'pop', queue, now, limit, after, keys, skipped}: {word, last position, messages, salt}: 'popped'; 'sealed' with
+-- messages that the caller takes once it has decrypted them; 'passed' or 'again' behind the last position
 ops.pop = function(q, op)
   local now = op[3]
   local salt = call('HGET', q .. ':head', 'salt')
   if not salt then return {'popped', '', {}, ''} end
   if not free_due(q, now) then return {'again', op[5], {}, ''} end
-  local found = scan(q, now, op[4], op[5], 0, {}, names_of(op[6]), names_of(op[7]))
-  if #found.taken == 0 then return {found.is_cut and 'again' or 'popped', found.last or '', {}, salt} end
+  local found = scan(q, now, op[4], op[5], -1, {}, names_of(op[6]), names_of(op[7]))
+  if #found.taken == 0 then return {found.is_cut or 'popped', found.last or '', {}, salt} end
+  for _, row in ipairs(found.taken) do
+    if is_sealed(row[5]) then return {'sealed', '', found.taken, salt} end
+  end
   remove(q, positions_of(found.taken))
   return {'popped', '', found.taken, salt}
+end
+
+-- {'take', queue, now, positions}: those of the messages that were visible still, and are removed
+ops.take = function(q, op)
+  local taken = {}
+  for _, at in ipairs(op[4]) do
+    local expiry = call('ZSCORE', q .. ':expiring', at)
+    if expiry and tonumber(expiry) > op[3] and call('ZSCORE', q .. ':free', at) then taken[#taken + 1] = at end
+  end
+  remove(q, taken)
+  return taken
 end
 
 -- The claim's ttl, end and positions, if it is live.
@@ -243,16 +259,14 @@ ops.unlease = function(q, op)
   return #given
 end
 
--- {'carry', queue, now, positions, jobs}: a job in the place of each message that is still free; jobs as of posts
+-- {'carry', queue, now, positions, jobs}: a job in the place of each message that is still free; jobs as in
+-- parcel.lua
 ops.carry = function(q, op)
   local gone = {}
   for i, at in ipairs(op[4]) do
     if call('ZSCORE', q .. ':free', at) then
       gone[#gone + 1] = at
-      local job = op[5][i]
-      local outbox = KEYS[job[1] + 1]
-      salt_of(outbox, job[2], job[3])
-      append(outbox, blobs(job[5], 1), job[4], op[3])
+      append_job(op[5][i], op[3])
     end
   end
   remove(q, gone)

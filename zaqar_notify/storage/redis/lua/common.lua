@@ -76,6 +76,12 @@ local function moved_of(record)
   return record:sub(22 + client + key, 21 + client + key + moved)
 end
 
+-- Whether the caller must decrypt the body: a key's id stands beside it, or it begins as an envelope does.
+local function is_sealed(record)
+  local client, key, moved = header(record)
+  return key > 0 or record:byte(22 + client + key + moved + record:byte(21)) == 1
+end
+
 -- The record of a message that leaves: under the id it has, with another ttl (0: its own).
 local function moved_record(record, id, ttl)
   local client, key, moved, size, own = header(record)
@@ -160,6 +166,12 @@ local function append(q, records, lives, now, ms, count)
   due(q, first_expiry)
   wake(q, #free / 2, first_held)
   return ms, count
+end
+
+-- How far the queue is: whoever compares two of these notes what happened in between.
+local function state_of(q)
+  local head = call('HMGET', q .. ':head', 'freed', 'ms', 'count')
+  return {tonumber(head[1] or 0), tonumber(head[2] or 0), tonumber(head[3] or 0)}
 end
 
 -- Frees up to MOST held messages that are due, and forgets claims that are over. False: there are more.

@@ -31,7 +31,7 @@ local function blobs(first, count)
 end
 
 -- {'post', queue, now, internal name or false, turn, salt, ms or false, count, lives, first record, key or false,
---  fingerprint, keep ms, jobs, whether messages are kept}; a job: {queue, internal name, fresh salt, lives, record}
+--  fingerprint, keep ms, jobs, whether messages are kept}; jobs as in parcel.lua
 -- Returns {'posted', ms, count}, or why not: 'remembered', 'stale', 'behind', 'full'.
 ops.post = function(q, op, full)
   local now, internal, turn, salt, ms, count = op[3], op[4], op[5], op[6], op[7], op[8]
@@ -56,11 +56,7 @@ ops.post = function(q, op, full)
   else
     ms, count = take(q, #lives / 2, ms, count)
   end
-  for _, job in ipairs(jobs) do
-    local outbox = KEYS[job[1] + 1]
-    salt_of(outbox, job[2], job[3])
-    append(outbox, blobs(job[5], 1), job[4], now)
-  end
+  for _, job in ipairs(jobs) do append_job(job, now) end
   if key then
     local expiry = now + op[13]
     local answer = table.concat({expiry, op[12], position(ms, count), #lives / 2, salt}, ' ')

@@ -1,14 +1,15 @@
 -- Reads. The keys are those of common.lua.
 
 -- {'page', queue, now, position or false, id or '', limit, client or '', claimed too, delayed too}
--- Returns {word, last position looked at, messages, salt}: 'done', 'more' behind it, or 'again'.
+-- Returns {word, last position looked at, messages, salt, state}: 'done', 'more' behind it, or 'again'.
 ops.page = function(q, op)
   local now, marker, limit, client = op[3], op[4], op[6], op[7]
   local salt = call('HGET', q .. ':head', 'salt')
-  if not salt then return {'done', '', {}, ''} end
-  if not free_due(q, now) then return {'again', '', {}, salt} end
+  if not salt then return {'done', '', {}, '', {}} end
+  if not free_due(q, now) then return {'again', '', {}, salt, {}} end
+  local state = state_of(q)
   if op[5] ~= '' then marker = call('HGET', q .. ':moved', 'i' .. op[5]) or marker end
-  if not marker then return {'done', '', {}, salt} end
+  if not marker then return {'done', '', {}, salt, state} end
   local from = marker == '' and '-' or '(' .. marker
   local sources = {q .. ':free'}
   if op[8] then sources[#sources + 1] = q .. ':claimed' end
@@ -21,7 +22,7 @@ ops.page = function(q, op)
         positions[#positions + 1] = at
       end
     end
-    if #positions == 0 then return {'done', last, taken, salt} end
+    if #positions == 0 then return {'done', last, taken, salt, state} end
     if #sources > 1 then table.sort(positions) end
     while #positions > wanted do positions[#positions] = nil end
     for _, row in ipairs(rows_of(q, positions)) do
@@ -35,7 +36,7 @@ ops.page = function(q, op)
     looked, from = looked + #positions, '(' .. positions[#positions]
     wanted = math.min(2 * wanted, MOST)
   end
-  return {'more', last, taken, salt}
+  return {'more', last, taken, salt, state}
 end
 
 -- {'get', queue, now, ids}: {messages, salt}
@@ -113,11 +114,9 @@ ops.counts = function(_, op)
   return sum
 end
 
--- {'look', queue}: {freed, ms, count, next due or 0}
+-- {'look', queue}: {state, next due or 0}
 ops.look = function(q)
-  local head = call('HMGET', q .. ':head', 'freed', 'ms', 'count')
-  local first = call('ZRANGE', q .. ':held', 0, 0, 'WITHSCORES')
-  return {tonumber(head[1] or 0), tonumber(head[2] or 0), tonumber(head[3] or 0), tonumber(first[2] or 0)}
+  return {state_of(q), tonumber(call('ZRANGE', q .. ':held', 0, 0, 'WITHSCORES')[2] or 0)}
 end
 
 -- {'keyed', 0, key}: the next id of a key behind this one, in any queue; or ''
