@@ -14,9 +14,11 @@ from zaqar_notify.cli import (
     client_commands,
     config_command,
     doctor_command,
+    flavor_command,
     import_command,
     poison_command,
     policy_command,
+    pool_command,
     queue_commands,
     quota_command,
     rekey_command,
@@ -46,9 +48,11 @@ share_command.register(app)
 subscription_commands.register(app)
 config_command.register(app)
 doctor_command.register(app)
+flavor_command.register(app)
 import_command.register(app)
 poison_command.register(app)
 policy_command.register(app)
+pool_command.register(app)
 quota_command.register(app)
 rekey_command.register(app)
 restored_command.register(app)

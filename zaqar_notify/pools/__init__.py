@@ -26,6 +26,7 @@ from zaqar_notify.pools.pools import (
     remove_pool,
     shown_uri,
 )
+from zaqar_notify.pools.usage import queues_on
 
 __all__ = [
     "AskedPool",
@@ -40,6 +41,7 @@ __all__ = [
     "make_flavor",
     "pool_of",
     "pools_after",
+    "queues_on",
     "register_pool",
     "remove_flavor",
     "remove_pool",

@@ -21,7 +21,7 @@ async def refuse_in_use(storage: Storage, pool: str) -> None:
         PoolInUse: It has; the sentence says what.
         StorageUnavailable: A store gave no answer, so it is not known.
     """
-    found = [ref async for ref in _queues_on(storage, pool)]
+    found = [ref async for ref in queues_on(storage, pool)]
     if found:
         more = " or more" if len(found) == COUNTED else ""
         number = "1 queue" if len(found) == 1 else f"{len(found)} queues{more}"
@@ -39,7 +39,7 @@ async def refuse_in_use(storage: Storage, pool: str) -> None:
         )
 
 
-async def _queues_on(storage: Storage, pool: str) -> AsyncIterator[QueueRef]:
+async def queues_on(storage: Storage, pool: str) -> AsyncIterator[QueueRef]:
     """Up to `COUNTED` queues that there are on the pool; the catalogue also has those that were deleted."""
     after, count = None, 0
     while True:
