@@ -45,7 +45,7 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
     if answer is not None:
         return answer
     path = directory / DATABASE
-    if not path.exists():
+    if not settings.store_uri and not path.exists():
         where = f"There is no {DATABASE} in {directory}"
         if data is None:
             where = f"ZAQAR_STORE_URI is not set, and there is no {path}"

@@ -1,4 +1,4 @@
-"""`zaqar-notify up`: API, delivery engine and SQLite store in one process.
+"""`zaqar-notify up`: API and delivery engine in one process, with a SQLite store unless the settings name another.
 
 The one place that puts all packages together.
 """
@@ -35,14 +35,16 @@ from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
 from zaqar_notify.operations.believing import is_loopback, with_authentication
 from zaqar_notify.operations.certificate import Certificate, certificate_of
+from zaqar_notify.operations.cluster import refuse_large_posts
 from zaqar_notify.operations.single import (
     DATABASE,
     KEYS,
+    own_store,
     single_process,
     with_keys,
 )
 from zaqar_notify.service import Service
-from zaqar_notify.settings import AUTH_NONE, Settings
+from zaqar_notify.settings import AUTH_NONE, Settings, shown
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -55,11 +57,12 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     Raises:
         StartRefused: The data directory, the address or the policy file can't be used.
     """
-    is_made_anew = (data / KEYS).exists() and not (data / DATABASE).exists()
+    had_keys = (data / KEYS).exists()
     settings = single_process(_with_keys(settings, data), data)
+    refuse_large_posts(settings)
     certificate = certificate_of(settings)
     logs.configure(settings.log_level, settings.log_format)
-    if is_made_anew:
+    if had_keys and settings.store_uri == own_store(data) and not (data / DATABASE).exists():
         logger.warning(
             "There are keys and no database: a new, empty database is made",
             extra={"action": "database_made", "path": str(data / DATABASE)},
@@ -79,7 +82,9 @@ async def _serve(
     certificate: Certificate | None,
 ) -> None:
     kinds = load_kinds(settings)
-    storage = await open_storage(settings.store_uri, keys=settings.keyring)
+    storage = await open_storage(
+        settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
+    )
     try:
         async with asked_keystone(settings) as keystone:
             doorbell, clock = LocalDoorbell(), storage.clock
@@ -127,7 +132,10 @@ def _welcome(
     url = url_of(listener, settings)
     allowed = ", ".join(str(network) for network in settings.delivery_allow) or "no address"
     needs_token = settings.auth != AUTH_NONE
-    lines = [f"zaqar-notify serves {url} (API: {url}/docs), data in {data.resolve()}", ""]
+    place = f"data in {data.resolve()}"
+    if settings.store_uri != own_store(data):
+        place = f"data in {shown(settings.store_uri)}, keys in {data.resolve()}"
+    lines = [f"zaqar-notify serves {url} (API: {url}/docs), {place}", ""]
     if needs_token:
         lines.append(f"{needs_token_of(settings.auth)}.")
     else:

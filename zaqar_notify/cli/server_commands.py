@@ -31,7 +31,10 @@ def up(
         "data"
     ),
 ) -> None:
-    """Serve in one process: API, delivery engine and SQLite store, until Ctrl-C or SIGTERM."""
+    """Serve in one process: API, delivery engine and store, until Ctrl-C or SIGTERM.
+
+    The store is a SQLite file in the directory of the data, unless ZAQAR_STORE_URI names another.
+    """
     settings = load_settings()
 
     from zaqar_notify.cli import serve

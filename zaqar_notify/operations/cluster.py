@@ -38,6 +38,12 @@ def cluster_settings(settings: Settings) -> Settings:
             "subscriber's confirmation from another client's"
         )
     load_filters(settings)
+    refuse_large_posts(settings)
+    return settings
+
+
+def refuse_large_posts(settings: Settings) -> None:
+    """Raise StartRefused if posts may be larger than the store takes."""
     driver = driver_of(settings.store_uri)
     most = driver.most_post_bytes
     if most is not None and settings.max_messages_post_size > most:
@@ -45,7 +51,6 @@ def cluster_settings(settings: Settings) -> Settings:
             f"ZAQAR_MAX_MESSAGES_POST_SIZE is {settings.max_messages_post_size}; on {driver.about} it may "
             f"be {most} at most"
         )
-    return settings
 
 
 def refuse_several_processes(settings: Settings, remedy: str) -> None:

@@ -20,7 +20,14 @@ from zaqar_notify.files import attainable_files
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.operations import broker_diagnosis
 from zaqar_notify.operations.certificate import certificate_of
-from zaqar_notify.operations.single import DATABASE, KEY_NAMES, KEYS, read_keys, single_process
+from zaqar_notify.operations.single import (
+    DATABASE,
+    KEY_NAMES,
+    KEYS,
+    own_store,
+    read_keys,
+    single_process,
+)
 from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of, open_storage
@@ -154,7 +161,7 @@ def _keys(settings: Settings, data: Path) -> list[Finding]:
             warning("keys", f"{path} can be read by others (mode {mode:o})", f"chmod 600 {path}")
         ]
     findings = [ok("keys", f"{path} holds the keys; a backup needs it beside the database")]
-    if not database.exists():
+    if settings.store_uri == own_store(data) and not database.exists():
         findings.append(
             warning(
                 "store",

@@ -22,11 +22,16 @@ LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 """Allowed beside public addresses, unless ZAQAR_DELIVERY_ALLOW is set."""
 
 
+def own_store(data: Path) -> str:
+    """The URI of the database in a data directory, which is the store unless the settings name one."""
+    return f"sqlite://{(data / DATABASE).resolve()}"
+
+
 def single_process(settings: Settings, data: Path) -> Settings:
     """The settings of a single process on this data directory, without the keys that it makes there."""
     return _with_all_versions(with_set_quotas_only(settings)).model_copy(
         update={
-            "store_uri": f"sqlite://{(data / DATABASE).resolve()}",
+            "store_uri": settings.store_uri or own_store(data),
             "broker_uri": "",
             "delivery_allow": _allowed_networks(settings),
         }

@@ -25,7 +25,7 @@ class StorageSettings(Section):
 
     store_uri: str = Field(
         "",
-        description="Where messages live: sqlite:///PATH or mongodb://HOSTS/?replicaSet=NAME; packages can add drivers.",
+        description="Where messages live: sqlite:///PATH, mongodb://HOSTS/?replicaSet=NAME or redis://HOST:PORT/N; packages can add drivers. With `up`, a file in its directory unless this is set.",
     )
     unreliable: bool = Field(
         False,
