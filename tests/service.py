@@ -33,6 +33,7 @@ class Service:
         host: str = "127.0.0.1",
         port: int | None = None,
         environ: Mapping[str, str] | None = None,
+        python: str | Path = sys.executable,
     ) -> None:
         self.data = data
         self._host = host
@@ -41,6 +42,7 @@ class Service:
         self.log = data.with_name(data.name + ".log")
         self.process: subprocess.Popen[bytes] | None = None
         self._environ = outside_environ() | dict(environ or {})
+        self._python = str(python)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -49,6 +51,7 @@ class Service:
                 command(
                     *("up", "--host", self._host, "--port", str(self.port)),
                     *("--data", str(self.data)),
+                    python=self._python,
                 ),
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -93,9 +96,9 @@ class Service:
         return self.process
 
 
-def command(*arguments: str) -> list[str]:
-    """The command line of `zaqar-notify` with these arguments, in this Python."""
-    return [sys.executable, "-m", "zaqar_notify", *arguments]
+def command(*arguments: str, python: str | Path = sys.executable) -> list[str]:
+    """The command line of `zaqar-notify` with these arguments, in this Python or another one."""
+    return [str(python), "-m", "zaqar_notify", *arguments]
 
 
 def outside_environ() -> dict[str, str]:

@@ -530,3 +530,15 @@ def test_without_a_directory_the_settings_say_which_shape_it_is(
     assert f"{tmp_path}/data/{DATABASE} is not there yet" in single.stdout
     assert f"{tmp_path}/cluster.db is not there yet" in cluster.stdout
     assert (single.exit_code, cluster.exit_code) == (0, 1)
+
+
+def test_a_message_filter_that_is_not_installed_is_a_problem(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAQAR_FILTERS", "cuts")
+
+    result = run("--data", str(data))
+
+    assert result.exit_code == 1
+    [line] = [line for line in result.output.splitlines() if line.startswith("problem")]
+    assert "ZAQAR_FILTERS names 'cuts', and there is no such filter" in line
