@@ -106,3 +106,28 @@ async def test_queues_of_a_pool_are_listed_in_order(storage: Storage, queue: Que
     assert await catalogue.of_pool("pool", after=None, limit=3) == refs[:3]
     assert await catalogue.of_pool("pool", after=refs[2], limit=3) == refs[3:]
     assert await catalogue.of_pool("none", after=None, limit=3) == []
+
+
+async def test_of_two_attempts_to_move_a_queue_only_the_one_that_is_let_can(
+    storage: Storage, queue: QueueRef
+) -> None:
+    catalogue = storage.control.catalogue
+    await catalogue.place(queue, "a", now=START)
+    assert not await catalogue.let(queue, "b", "first")
+    assert await catalogue.let(queue, "a", "first")
+    assert await catalogue.let(queue, "a", "second")
+
+    assert not await catalogue.move(queue, "a", "b", attempt="first")
+    assert await catalogue.move(queue, "a", "b", attempt="second")
+    assert not await catalogue.let(queue, "a", "")
+    assert not await catalogue.move(queue, "b", "a", attempt="second")
+    assert await catalogue.get(queue) == "b"
+
+
+async def test_no_attempt_is_let_after_it_was_given_up(storage: Storage, queue: QueueRef) -> None:
+    catalogue = storage.control.catalogue
+    await catalogue.place(queue, "a", now=START)
+    await catalogue.let(queue, "a", "first")
+    await catalogue.let(queue, "a", "")
+
+    assert not await catalogue.move(queue, "a", "b", attempt="first")

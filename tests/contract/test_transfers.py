@@ -363,6 +363,22 @@ async def test_each_step_may_be_repeated(source: Storage, target: Storage, queue
     assert await target.claims.get(queue, held.id, now=START) is not None
 
 
+async def test_what_was_discarded_is_not_activated(
+    source: Storage, target: Storage, queue: QueueRef
+) -> None:
+    moving = Moving(source, target, queue)
+    await post(source, queue, bodies=["a"])
+    await moving.begin()
+    await moving.copy()
+    await moving.target.discard(moving.name, queue)
+
+    with pytest.raises(ChangesLost):
+        await moving.finish()
+
+    assert bodies(await everything(source, queue)) == ["a"]
+    assert await target.heads.get(queue) is None
+
+
 async def test_a_process_that_slept_through_a_move_does_no_harm(
     source: Storage, target: Storage, queue: QueueRef
 ) -> None:
@@ -375,7 +391,10 @@ async def test_a_process_that_slept_through_a_move_does_no_harm(
     await move(target, source, queue)
     await post(source, queue, bodies=["b"], key=idempotency_key())
 
-    await moving.write(head, Part())
+    with pytest.raises(ChangesLost):
+        await moving.write(Part())
+    with pytest.raises(ChangesLost):
+        await moving.target.activate(moving.name, queue, head)
     await moving.source.drop(queue, head.life)
     await moving.target.discard(moving.name, queue)
 

@@ -48,23 +48,21 @@ class Moving:
         cursor = await self.source.begin(self.queue)
         assert cursor is not None
         self.cursor = cursor
+        await self.target.prepare(self.name, self.queue, (await self.head()).salt)
 
     async def copy(self) -> None:
-        head = await self.head()
-        await self.write(head, Part())
         after = None
         while True:
             page = await self.source.read(self.queue, after=after, limit=SMALL)
-            await self.write(head, page.part)
+            await self.write(page.part)
             after = page.next
             if after is None:
                 return
 
     async def catch_up(self) -> None:
-        head = await self.head()
         while True:
             changes = await self.source.changes(self.queue, self.cursor, limit=SMALL)
-            await self.write(head, changes.part)
+            await self.write(changes.part)
             self.cursor = changes.cursor
             if changes.is_all:
                 return
@@ -81,8 +79,8 @@ class Moving:
         assert head is not None
         return head
 
-    async def write(self, head: StoredHead, part: Part) -> None:
-        await self.target.write(self.name, self.queue, head.salt, part)
+    async def write(self, part: Part) -> None:
+        await self.target.write(self.name, self.queue, part)
 
 
 async def move(

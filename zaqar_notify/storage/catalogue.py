@@ -36,8 +36,19 @@ class Catalogue(ABC):
         until its queue is found."""
 
     @abstractmethod
-    async def move(self, ref: QueueRef, source: str, target: str) -> bool:
-        """Let the queue be on `target` if it is on `source`; whether it was."""
+    async def move(
+        self, ref: QueueRef, source: str, target: str, *, attempt: str | None = None
+    ) -> bool:
+        """Let the queue be on `target` if it is on `source`; whether it was.
+
+        Args:
+            attempt: The attempt that must be let now, see `let`; None: any, or none.
+        """
+
+    @abstractmethod
+    async def let(self, ref: QueueRef, pool: str, attempt: str) -> bool:
+        """Let this attempt of a move, and no other, bring the queue to another pool; with "" none may. Nothing
+        changes when the queue is not on `pool`; whether it was."""
 
     @abstractmethod
     async def doubt(self, ref: QueueRef, *, now: datetime) -> None:

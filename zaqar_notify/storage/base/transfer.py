@@ -3,7 +3,7 @@
 A move copies a queue while it is in use. So the store that it leaves notes which parts change meanwhile:
 
     begin ─► read, page by page ─► changes, again and again ─► the queue is frozen ─► head, changes ─► drop
-    write ─► write …                                                                  activate
+    prepare ─► write ─► write …                                                       activate
 
 Until `activate`, no method of the store that the queue comes to shows what was written there. Each method may
 be repeated after a crash. A process that slept through the end of its move does no harm: the store that is left
@@ -165,16 +165,26 @@ class Transfer(ABC):
     # Of the store that it comes to.
 
     @abstractmethod
-    async def write(self, move: str, ref: QueueRef, salt: bytes, part: Part) -> None:
+    async def prepare(self, move: str, ref: QueueRef, salt: bytes) -> None:
+        """Let this move write a queue with this salt. What it has written with another salt is discarded."""
+
+    @abstractmethod
+    async def write(self, move: str, ref: QueueRef, part: Part) -> None:
         """Store a part of the queue for this move, over what is there of it; unseen until `activate`.
 
-        What was written with another salt is discarded. Nothing happens when the move was activated.
+        Nothing happens when the move was activated.
+
+        Raises:
+            ChangesLost: What the move has written is discarded.
         """
 
     @abstractmethod
     async def activate(self, move: str, ref: QueueRef, head: StoredHead) -> None:
-        """Let the queue be here, with all that this move has written. Nothing happens when it has written
-        nothing, not even an empty part, or was activated before."""
+        """Let the queue be here, with all that this move has written. Nothing happens when it was activated before.
+
+        Raises:
+            ChangesLost: What the move has written is discarded.
+        """
 
     @abstractmethod
     async def discard(self, move: str, ref: QueueRef) -> None:

@@ -66,6 +66,7 @@ Collection `queues`; one document a queue, kept a day after the queue's deletion
     dropped           former values of `queue`, whose messages are to be removed
     unused_since      since when there is no such queue
     came_by           the move that brought the queue from another store
+    awaits            the move that is about to bring it
 
     _id               get, reserve; internal queues by range
     dropped           (sparse) the sweep
@@ -143,6 +144,7 @@ Collection `catalogue`: one document for each queue that was placed while pools 
     _id               project, NUL, name
     pool              its name
     doubted_at        since when there may be no such queue
+    attempt           of a move, that may change the pool
 
     _id               get, place
     pool, _id         the queues of a pool

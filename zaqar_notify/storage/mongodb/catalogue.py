@@ -47,11 +47,20 @@ class MongoCatalogue(Catalogue):
             if stored is not None:
                 return str(stored["pool"])
 
-    async def move(self, ref: QueueRef, source: str, target: str) -> bool:
+    async def move(
+        self, ref: QueueRef, source: str, target: str, *, attempt: str | None = None
+    ) -> bool:
+        on_source = {"_id": queue_key(ref), "pool": source}
+        wanted = on_source if attempt is None else {**on_source, "attempt": attempt}
+        return await self._change(wanted, {"$set": {"pool": target}, "$unset": {"attempt": ""}})
+
+    async def let(self, ref: QueueRef, pool: str, attempt: str) -> bool:
+        wanted = {"_id": queue_key(ref), "pool": pool}
+        return await self._change(wanted, {"$set": {"attempt": attempt}})
+
+    async def _change(self, wanted: Document, change: Document) -> bool:
         with storage_errors():
-            result = await self._entries.update_one(
-                {"_id": queue_key(ref), "pool": source}, {"$set": {"pool": target}}, hint=BY_ID
-            )
+            result = await self._entries.update_one(wanted, change, hint=BY_ID)
         return result.matched_count == 1
 
     async def doubt(self, ref: QueueRef, *, now: datetime) -> None:

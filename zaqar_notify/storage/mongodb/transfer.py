@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 import msgspec
 from bson import Int64
-from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base.transfer import (
@@ -32,8 +30,10 @@ from zaqar_notify.storage.mongodb.blocks import Blocks, BlockState
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     FREE,
+    HAS_HEAD,
     QUEUE_ID_BYTES,
     key_shard,
+    new_queue_id,
     place,
     position_at,
     queue_key,
@@ -218,47 +218,68 @@ class MongoTransfer(Transfer):
 
     # The store that it comes to
 
-    async def write(self, move: str, ref: QueueRef, salt: bytes, part: Part) -> None:
+    async def prepare(self, move: str, ref: QueueRef, salt: bytes) -> None:
+        key = _stand_in(move, ref)
         with storage_errors():
-            queue = await self._arriving(move, ref, salt)
+            stored = await self._queues.find_one({"_id": key}, {"queue": 1}, hint=BY_ID)
+            if stored is not None and salt_of(stored["queue"]) != salt:
+                await self.discard(move, ref)
+            if await self._has_come(move, ref):
+                return
+            queue = salt + secrets.token_bytes(QUEUE_ID_BYTES - SALT_BYTES)
+            await self._queues.update_one(
+                {"_id": key}, {"$setOnInsert": {"queue": queue}}, upsert=True, hint=BY_ID
+            )
+            # Only the move that is awaited is activated: see `activate`.
+            await self._queues.update_one(
+                {"_id": queue_key(ref)},
+                {"$set": {"awaits": move}, "$setOnInsert": {"queue": new_queue_id()}},
+                upsert=True,
+                hint=BY_ID,
+            )
+
+    async def write(self, move: str, ref: QueueRef, part: Part) -> None:
+        with storage_errors():
+            queue = await self._arriving(move, ref)
             if queue is None:
                 return
             for statements in statements_of(ref, queue, part):
                 if statements:
                     await rerun(partial(self._messages.bulk_write, statements, ordered=False))
 
-    async def _arriving(self, move: str, ref: QueueRef, salt: bytes) -> bytes | None:
-        """The id of the queue that is about to come; None: it has come by this move."""
-        key = _stand_in(move, ref)
-        came = {"_id": queue_key(ref), "came_by": move}
-        while True:
-            stored = await self._queues.find_one({"_id": key}, {"queue": 1}, hint=BY_ID)
-            if stored is not None and salt_of(stored["queue"]) == salt:
-                queue: bytes = stored["queue"]
-                return queue
-            if stored is not None:
-                await self.discard(move, ref)
-            elif await self._queues.find_one(came, {"_id": 1}, hint=BY_ID) is not None:
-                return None
-            queue = salt + secrets.token_bytes(QUEUE_ID_BYTES - SALT_BYTES)
-            await self._queues.update_one(
-                {"_id": key}, {"$setOnInsert": {"queue": queue}}, upsert=True, hint=BY_ID
-            )
+    async def _arriving(self, move: str, ref: QueueRef) -> bytes | None:
+        """The id of the queue that is about to come; None: it has come by this move.
+
+        Raises:
+            ChangesLost: It was discarded.
+        """
+        stand_in = {"_id": _stand_in(move, ref)}
+        stored = await self._queues.find_one(stand_in, {"queue": 1}, hint=BY_ID)
+        if stored is not None:
+            queue: bytes = stored["queue"]
+            return queue
+        if await self._has_come(move, ref):
+            return None
+        raise ChangesLost
+
+    async def _has_come(self, move: str, ref: QueueRef) -> bool:
+        came = {"_id": queue_key(ref), "came_by": move, **HAS_HEAD}
+        return await self._queues.find_one(came, {"_id": 1}, hint=BY_ID) is not None
 
     async def activate(self, move: str, ref: QueueRef, head: StoredHead) -> None:
-        key = _stand_in(move, ref)
         with storage_errors():
-            stored = await self._queues.find_one({"_id": key}, {"queue": 1}, hint=BY_ID)
-            if stored is None:
+            queue = await self._arriving(move, ref)
+            if queue is None:
                 return
-            queue = stored["queue"]
-            elsewhere = {"_id": queue_key(ref), "queue": {"$ne": queue}}
-            # Refused: it was activated before the process ended.
-            with suppress(DuplicateKeyError):
-                await self._queues.update_one(
-                    elsewhere, _activated(head, queue, move), upsert=True, hint=BY_ID
-                )
-            await self._queues.delete_one({"_id": key, "queue": queue}, hint=BY_ID)
+            # A process that slept before this finds that another move is awaited, or none.
+            awaited = {"_id": queue_key(ref), "awaits": move}
+            activated = await self._queues.update_one(
+                awaited, _activated(head, queue, move), hint=BY_ID
+            )
+            if not activated.matched_count and not await self._has_come(move, ref):
+                raise ChangesLost
+            stand_in = {"_id": _stand_in(move, ref), "queue": queue}
+            await self._queues.delete_one(stand_in, hint=BY_ID)
             await self._states.get(ref)
 
     async def discard(self, move: str, ref: QueueRef) -> None:
@@ -273,7 +294,15 @@ class MongoTransfer(Transfer):
             await self._remove_all({"queue": queue, "due": None})
             if present is None or present.rules is None:
                 await self._remove_all({"queue": key_shard(ref), "due": None})
+            await self._queues.update_one(
+                {"_id": queue_key(ref), "awaits": move},
+                [{"$set": {"awaits": "$$REMOVE", "unused_since": _UNUSED}}],
+                hint=BY_ID,
+            )
             await self._queues.delete_one({"_id": key, "queue": queue}, hint=BY_ID)
+
+
+_UNUSED: Document = {"$cond": [{"$eq": [{"$ifNull": ["$rules", None]}, None]}, "$$NOW", "$$REMOVE"]}
 
 
 def _stand_in(move: str, ref: QueueRef) -> str:
@@ -293,6 +322,7 @@ def _activated(head: StoredHead, queue: bytes, move: str) -> list[Document]:
                 },
                 "queue": {"$literal": queue},
                 "came_by": {"$literal": move},
+                "awaits": "$$REMOVE",
                 "rules": None if head.rules is None else {"$literal": to_json(head.rules)},
                 "unused_since": "$$NOW" if head.rules is None else "$$REMOVE",
                 "revision": head.revision,

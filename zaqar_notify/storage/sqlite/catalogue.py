@@ -45,11 +45,24 @@ class SQLiteCatalogue(Catalogue):
 
         return await self._database.write(write, grows=Grows.CLIENTS)
 
-    async def move(self, ref: QueueRef, source: str, target: str) -> bool:
+    async def move(
+        self, ref: QueueRef, source: str, target: str, *, attempt: str | None = None
+    ) -> bool:
+        return await self._change("pool = ?, attempt = ''", target, ref, source, attempt)
+
+    async def let(self, ref: QueueRef, pool: str, attempt: str) -> bool:
+        return await self._change("attempt = ?", attempt, ref, pool, None)
+
+    async def _change(
+        self, changes: str, value: str, ref: QueueRef, pool: str, attempt: str | None
+    ) -> bool:
+        """Make the changes, with this value, if the queue is on the pool; whether it was."""
+
         def write(db: apsw.Connection) -> bool:
             db.execute(
-                "UPDATE catalogue SET pool = ? WHERE project = ? AND queue = ? AND pool = ?",
-                (target, ref.project, ref.name, source),
+                f"UPDATE catalogue SET {changes} "
+                "WHERE project = ? AND queue = ? AND pool = ? AND attempt = coalesce(?, attempt)",
+                (value, ref.project, ref.name, pool, attempt),
             )
             return bool(db.changes())
 

@@ -65,8 +65,11 @@ class SQLiteTransfer(Transfer):
     async def end(self, ref: QueueRef) -> None:
         await self._noting.end(ref)
 
-    async def write(self, move: str, ref: QueueRef, salt: bytes, part: Part) -> None:
-        await self._arrivals.write(move, ref, salt, part)
+    async def prepare(self, move: str, ref: QueueRef, salt: bytes) -> None:
+        await self._arrivals.prepare(move, ref, salt)
+
+    async def write(self, move: str, ref: QueueRef, part: Part) -> None:
+        await self._arrivals.write(move, ref, part)
 
     async def activate(self, move: str, ref: QueueRef, head: StoredHead) -> None:
         await self._arrivals.activate(move, ref, head)

@@ -9,7 +9,7 @@ from functools import partial
 import apsw
 
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base.transfer import Part, StoredHead, arriving
+from zaqar_notify.storage.base.transfer import ChangesLost, Part, StoredHead, arriving
 from zaqar_notify.storage.internal import internal_ref
 from zaqar_notify.storage.sqlite.database import Database
 from zaqar_notify.storage.sqlite.heads import forget, remember
@@ -47,14 +47,27 @@ class Arrivals:
         self._watches = watches
         self._now_ms = now_ms
 
-    async def write(self, move: str, ref: QueueRef, salt: bytes, part: Part) -> None:
+    async def prepare(self, move: str, ref: QueueRef, salt: bytes) -> None:
+        name = internal_ref(arriving(move, ref))
+
+        def write(db: apsw.Connection) -> None:
+            stand_in = self._rows.find(db, name)
+            if stand_in is not None and stand_in.salt != salt:
+                self._discard(db, ref, stand_in)
+                stand_in = None
+            if stand_in is None and not self._has_come(db, move, ref):
+                self._rows.insert(db, QueueRow(name, 0, salt, {}, 0, 0, 0))
+
+        await self._database.write(write, grows=Grows.CLIENTS)
+
+    async def write(self, move: str, ref: QueueRef, part: Part) -> None:
         """The part is small: its statements run on the event loop."""
 
         def write(db: apsw.Connection) -> None:
-            present = self._rows.find(db, ref)
-            if present is not None and present.came_by == move:
+            stand_in = self._stand_in(db, move, ref)
+            if stand_in is None:
                 return
-            number = self._arriving(db, move, ref, salt).number
+            number = stand_in.number
             take_out(db, _serials(db, SERIAL_AT, [(number, position) for position in part.gone]))
             moved = [
                 (number, one.moved_id, one.position)
@@ -83,18 +96,24 @@ class Arrivals:
         for (claim, ttl), serials in held.items():
             write_claim(db, number, claim, ttl, serials)
 
-    def _arriving(self, db: apsw.Connection, move: str, ref: QueueRef, salt: bytes) -> QueueRow:
-        """The internal queue that stands for the queue until it is activated."""
-        stand_in = internal_ref(arriving(move, ref))
-        queue = self._rows.find(db, stand_in)
-        if queue is not None and queue.salt != salt:
-            self._discard(db, ref, queue)
-            queue = None
-        return queue or self._rows.insert(db, QueueRow(stand_in, 0, salt, {}, 0, 0, 0))
+    def _stand_in(self, db: apsw.Connection, move: str, ref: QueueRef) -> QueueRow | None:
+        """The internal queue that stands for the queue until it is activated; None: it was.
+
+        Raises:
+            ChangesLost: It was discarded.
+        """
+        stand_in = self._rows.find(db, internal_ref(arriving(move, ref)))
+        if stand_in is None and not self._has_come(db, move, ref):
+            raise ChangesLost
+        return stand_in
+
+    def _has_come(self, db: apsw.Connection, move: str, ref: QueueRef) -> bool:
+        present = self._rows.find(db, ref)
+        return present is not None and present.came_by == move
 
     async def activate(self, move: str, ref: QueueRef, head: StoredHead) -> None:
         def write(db: apsw.Connection) -> None:
-            stand_in = self._rows.find(db, internal_ref(arriving(move, ref)))
+            stand_in = self._stand_in(db, move, ref)
             if stand_in is None:
                 return
             present = self._rows.find(db, ref)
