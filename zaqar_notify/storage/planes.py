@@ -42,6 +42,7 @@ from zaqar_notify.storage.base import (
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.letters import Letters
+from zaqar_notify.storage.moving.gates import Gates, OwnGates
 from zaqar_notify.storage.open_pools import OpenPools
 from zaqar_notify.storage.places import Places
 from zaqar_notify.storage.queues import Queues
@@ -71,6 +72,8 @@ class Storage:
         self.pools = open_pools.stores
         """The message stores that answer, by the names of their pools."""
         self.places = Places(control, open_pools)
+        self.gates: Gates = OwnGates(self.places)
+        """By which a move lets a queue stand still."""
         self.at = self.places.at
         self.watch = self.places.watch
         self.pool_of = self.places.pool_of

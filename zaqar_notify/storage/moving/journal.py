@@ -80,8 +80,8 @@ async def end(
     text = msgspec.json.encode(Ended(move, progress))
     if move.id not in {one.move.id for one in await ended(store, now=now)}:
         await _post(store, MOVED_REF, text, SHOWN_SECONDS, now)
-    await store.messages.delete_many(MOVES_REF, [message_id], claim_ids=None, now=now)
     await store.heads.drop_internal([moving_ref(move.id)])
+    await store.messages.delete_many(MOVES_REF, [message_id], claim_ids=None, now=now)
 
 
 def is_readable(message: Message) -> bool:

@@ -14,20 +14,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.base.transfer import ChangesLost
-from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.moving import copying, journal
 from zaqar_notify.storage.moving.copying import Stores
-from zaqar_notify.storage.moving.gates import Gates, NotStill
+from zaqar_notify.storage.moving.gates import NotStill
 from zaqar_notify.storage.moving.records import Move, Progress, State
+from zaqar_notify.storage.planes import Storage
 
 NOTED_EVERY_SECONDS = 1.0
 """How often it is noted how far a copy is, and looked whether the move is cancelled."""
@@ -59,11 +58,7 @@ class Mover:
 
     def __init__(
         self,
-        control: ControlStore,
-        pools: Mapping[str, MessageStore],
-        journal_store: MessageStore,
-        places: Places,
-        gates: Gates,
+        storage: Storage,
         move: Move,
         progress: Progress,
         *,
@@ -72,11 +67,12 @@ class Mover:
     ) -> None:
         """`is_ours`: whether no other process can have begun with the move by now."""
         self.progress = progress
-        self._control = control
-        self._pools = pools
-        self._journal = journal_store
-        self._places = places
-        self._gates = gates
+        self._control = storage.control
+        self._pools = storage.pools
+        self._has_pool = storage.open_pools.has
+        self._journal = storage.store
+        self._find = storage.places.find
+        self._gates = storage.gates
         self._move = move
         self._ref = move.ref
         self._now = now
@@ -92,8 +88,9 @@ class Mover:
         try:
             await self._move_it()
         except GivenUp as given_up:
-            await self._withdraw()
-            await self._take_back()
+            if self.progress.parts:
+                await self._withdraw()
+                await self._take_back()
             self.progress.state, self.progress.reason = given_up.state, str(given_up)
 
     async def _move_it(self) -> None:
@@ -101,7 +98,7 @@ class Mover:
         while (pool := await self._pool()) != self._move.target:
             if self.progress.source != pool:
                 self.progress.source = pool
-                await self._note()
+            await self._note()
             await self._withdraw()
             try:
                 await self._copy()
@@ -120,9 +117,11 @@ class Mover:
         Raises:
             GivenUp: There is no such queue.
         """
-        pool = (await self._places.find(self._ref)).pool
+        pool = (await self._find(self._ref)).pool
         if pool != self._move.target and await self._control.records.get(self._ref) is None:
             raise GivenUp(State.FAILED, "There is no such queue")
+        if not self._has_pool(self._move.target):
+            raise GivenUp(State.FAILED, f"There is no pool {self._move.target}")
         return pool
 
     @property
@@ -280,8 +279,6 @@ class Mover:
         This process makes sure that the move is its own after it has learnt which stay that is. So if it sleeps
         before the removal, another process's stay at the target is another one.
         """
-        if not self.progress.source:
-            return
         target, is_any = self._stores.target, False
         for ref in await self._refs():
             head = await target.head(ref)
@@ -307,8 +304,6 @@ class Mover:
 
     async def _take_back(self) -> None:
         """The queue stays at the source: remove what was written to the target."""
-        if not self.progress.source:
-            return
         stores, name = self._stores, self._name
         for part in self.progress.parts:
             await stores.source.end(part.ref)
