@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sinks.registry import Sinks as RealSinks
-from workers import leftovers, trusts
+from workers import leftovers, queue_moves, trusts
 from workers.attempts import Attempts
 from workers.consumers import Consumers
 from workers.dispatcher import Dispatcher
@@ -96,6 +96,7 @@ def assemble(
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
         partial(trusts.delete_regularly, service.delegations, storage, clock=clock, stop=stop),
+        partial(queue_moves.carry_out_regularly, storage, clock=clock, stop=stop),
     )
     return Engine(
         service,

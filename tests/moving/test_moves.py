@@ -23,6 +23,7 @@ from tests.contract.steps import (
     subscribe,
 )
 from tests.contract.transfers import uris_of
+from tests.moving.steps import TARGET, ask, ends_of, messages_of, pool_of
 from tests.pools import open_pooled
 from tests.workers.office import until
 from zaqar_notify.clock import new_id
@@ -30,13 +31,12 @@ from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.base import ReadyPost
 from zaqar_notify.storage.internal import MOVES_REF, held_ref, parked_ref
 from zaqar_notify.storage.moving import journal
-from zaqar_notify.storage.moving.records import Move, State
+from zaqar_notify.storage.moving.records import State
 from zaqar_notify.storage.moving.runner import carry_out_next
 from zaqar_notify.storage.place import Place
 from zaqar_notify.storage.planes import Storage
 
 PAIRS = [pair for pair in product(DRIVERS, DRIVERS) if "sqlite" in pair]
-TARGET = "other"
 
 
 @pytest.fixture(params=PAIRS, ids="-".join, scope="module")
@@ -56,30 +56,6 @@ async def storage(uris: Sequence[str]) -> AsyncIterator[Storage]:
 @pytest.fixture
 def queue() -> QueueRef:
     return QueueRef(new_id(), "orders")
-
-
-async def ask(storage: Storage, queue: QueueRef, target: str = TARGET) -> Move:
-    move = Move(new_id(), queue.project, queue.name, target, START)
-    await journal.ask(storage.store, move, now=START)
-    return move
-
-
-async def messages_of(storage: Storage, queue: QueueRef) -> list[Message]:
-    async with storage.at(queue) as store:
-        found = await store.messages.page(
-            queue, marker=None, limit=1000, now=START, include_claimed=True, include_delayed=True
-        )
-    return found.messages
-
-
-async def ends_of(storage: Storage, queue: QueueRef) -> list[journal.Ended]:
-    """The moves of the project's queues that are over."""
-    found = await journal.ended(storage.store, now=START)
-    return [one for one in found if one.move.project == queue.project]
-
-
-async def pool_of(storage: Storage, queue: QueueRef) -> str | None:
-    return await storage.control.catalogue.get(queue)
 
 
 async def test_a_queue_moves_with_what_is_owed_to_its_subscriptions(

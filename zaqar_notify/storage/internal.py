@@ -48,16 +48,13 @@ MEMBERS_REF = internal_ref("members")
 """The processes that use queues of a pool, on its store, while queues can move."""
 NOTICES_REF = internal_ref("notices")
 """What moves tell these processes, there, too."""
+ANSWERS_REF = internal_ref("answers")
+"""What they answer, there, too."""
 
 
 def moving_ref(move_id: str) -> QueueRef:
     """What was done of a move, on the message store of the default pool: the last message counts."""
     return internal_ref(f"moving.{move_id}")
-
-
-def answers_ref(attempt: str) -> QueueRef:
-    """Answers of processes to an attempt to move a queue, on the store that it leaves."""
-    return internal_ref(f"answers.{attempt}")
 
 
 def outbox_ref(partition: Partition) -> QueueRef:

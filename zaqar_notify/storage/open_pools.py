@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from zaqar_notify.clock import running_seconds
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.models import FlavorRef, Pool
 from zaqar_notify.rules.uris import hidden
@@ -59,8 +60,10 @@ class OpenPools:
         registered, when one goes, and from time to time."""
         self._pools = pools
         self._open = open_
-        self._is_shared = is_shared
+        self.is_shared = is_shared
         self._read_at = self._believed_since = time.monotonic()
+        self.without_pools_until = 0.0
+        """By `running_seconds`: for so long it is known that no pool is registered that takes queues."""
         self._kept: dict[str, _KeptPool] = {}
         self._following: asyncio.Task[None] | None = None
 
@@ -97,6 +100,10 @@ class OpenPools:
         began = time.monotonic()
         registered = await self._pools.read()
         before, self.registered, self._read_at = self.registered, registered, began
+        if not registered.pools:
+            self.without_pools_until = (
+                running_seconds() - (time.monotonic() - began) + FRESH_SECONDS
+            )
         gone = [name for name, kept in self._kept.items() if _differs(kept.pool, registered)]
         for name in gone:
             await self._kept.pop(name).close()
@@ -117,7 +124,7 @@ class OpenPools:
     def check_fresh(self) -> None:
         """Raise StorageUnavailable if there may be pools of which this process does not know."""
         age = time.monotonic() - self._read_at
-        if self._is_shared and age > FRESH_SECONDS:
+        if self.is_shared and age > FRESH_SECONDS:
             raise StorageUnavailable(
                 f"The list of pools was read {age:.0f} s ago: no new queues until the control store answers"
             )
@@ -128,7 +135,7 @@ class OpenPools:
         Raises:
             StorageUnavailable: No pool of the flavor takes queues.
         """
-        since = now - TAKES_QUEUES_AFTER if self._is_shared else now
+        since = now - TAKES_QUEUES_AFTER if self.is_shared else now
         fit = [
             pool
             for pool in self.registered.pools.values()

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.membership import Membership
+
+LONGEST_WAIT_SECONDS = 10.0
+"""An operation waits for a queue that moves: less than a second as a rule, longer while stores give no answer."""
 
 
 class Follower(Protocol):
@@ -23,14 +28,26 @@ class Place:
     An operation must not enter its queue's place a second time: the gate may be closed meanwhile.
     """
 
-    __slots__ = ("_opened", "_quiet", "_stores", "pool", "round", "under_way", "watches")
+    __slots__ = (
+        "_membership",
+        "_opened",
+        "_quiet",
+        "_stores",
+        "pool",
+        "round",
+        "under_way",
+        "watches",
+    )
 
-    def __init__(self, stores: Mapping[str, MessageStore], pool: str) -> None:
+    def __init__(
+        self, stores: Mapping[str, MessageStore], pool: str, membership: Membership
+    ) -> None:
         self.pool = pool
         self.round = 0
         self.under_way = 0
         self.watches: set[Follower] = set()
         self._stores = stores
+        self._membership = membership
         self._opened: asyncio.Event | None = None
         """Of a closed gate: set when it is opened."""
         self._quiet: asyncio.Event | None = None
@@ -48,15 +65,13 @@ class Place:
         return bool(self.under_way or self.watches or self._opened is not None)
 
     async def __aenter__(self) -> MessageStore:
-        while self._opened is not None:
-            await self._opened.wait()
+        return self.enter()
+
+    def enter(self) -> MessageStore:
+        """As the context, of an operation that does not wait: the gate is open."""
         store = self._stores[self.pool]
         self.under_way += 1
         return store
-
-    def enter(self) -> None:
-        """As the context, of an operation that does not wait: the gate is open."""
-        self.under_way += 1
 
     async def __aexit__(
         self,
@@ -65,6 +80,10 @@ class Place:
         traceback: TracebackType | None,
     ) -> None:
         self.leave()
+        if error is None and not self._membership.may_use(self.pool):
+            raise StorageUnavailable(
+                "This process was held up for long: the queue may be on another pool by now"
+            )
 
     def leave(self) -> None:
         """An operation has ended."""
@@ -72,14 +91,31 @@ class Place:
         if self._quiet is not None and not self.under_way:
             self._quiet.set()
 
-    async def close(self) -> None:
-        """Have operations wait from now on, and return when those under way have ended."""
+    def close(self) -> None:
+        """Have operations wait from now on."""
         if self._opened is None:
             self._opened = asyncio.Event()
+
+    async def quiet(self) -> None:
+        """Wait until the operations under way have ended."""
         while self.under_way:
             self._quiet = self._quiet or asyncio.Event()
             await self._quiet.wait()
             self._quiet = None
+
+    async def until_open(self) -> None:
+        """Wait while the gate is closed.
+
+        Raises:
+            StorageUnavailable: It stays so.
+        """
+        if self._opened is None:
+            return
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+                await self._opened.wait()
+        except TimeoutError:
+            raise StorageUnavailable("The queue moves to another pool, which takes long") from None
 
     def open(self, pool: str) -> None:
         """Let operations go on, on the pool that has the queue now."""

@@ -17,6 +17,7 @@ from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.storage.base import MessageStore, Watch
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.membership import Membership
 from zaqar_notify.storage.open_pools import NoPoolFits, OpenPools
 from zaqar_notify.storage.place import Place
 
@@ -26,16 +27,20 @@ LOOK_SECONDS = 1.0
 """How often a caller that waits for a queue looks whether another process has made it."""
 
 
+_DISTRUSTED = -1
+"""The round of a place that is used only after it was read again."""
+
+
 class _Search:
-    """An operation on a queue of which this process does not know where it is."""
+    """An operation on a queue of which this process does not know where it is, or that it may not use yet."""
 
     def __init__(self, places: Places, ref: QueueRef) -> None:
         self._places = places
         self._ref = ref
 
     async def __aenter__(self) -> MessageStore:
-        self._place = await self._places.find(self._ref)
-        return await self._place.__aenter__()
+        self._place = await self._places.usable(self._ref)
+        return self._place.enter()
 
     async def __aexit__(
         self,
@@ -53,8 +58,9 @@ class Places:
     control store is away, it is believed.
     """
 
-    def __init__(self, control: ControlStore, pools: OpenPools) -> None:
+    def __init__(self, control: ControlStore, pools: OpenPools, membership: Membership) -> None:
         self._control = control
+        self._membership = membership
         self._pools = pools
         self._stores = pools.stores
         self._known: OrderedDict[QueueRef, Place] = OrderedDict()
@@ -70,11 +76,26 @@ class Places:
         """An operation on a client's queue, or on what is owed to its subscriptions: `async with` gives the message
         store that has them, and may wait a moment while the queue moves."""
         place = self.known(ref)
-        if place is not None:
+        if place is None and not self._pools.is_any:
+            place = self._remember(ref, DEFAULT_POOL)
+        if place is not None and place.is_open and self._membership.may_use(place.pool):
             return place
-        if not self._pools.is_any:
-            return self._remember(ref, DEFAULT_POOL)
         return _Search(self, ref)
+
+    async def usable(self, ref: QueueRef) -> Place:
+        """The queue's place, once its gate is open and this process has the right to use its pool.
+
+        Raises:
+            StorageUnavailable: A store gave no answer, or the queue moves for long.
+        """
+        while True:
+            place = self.known(ref) or await self.find(ref)
+            if not place.is_open:
+                await place.until_open()
+            elif not self._membership.may_use(place.pool):
+                await self._membership.join(place.pool)
+            else:
+                return place
 
     def known(self, ref: QueueRef) -> Place | None:
         """The queue's place, if it need not be searched for."""
@@ -110,7 +131,11 @@ class Places:
             pool = await self._read(ref)
             if moves != self._moves:
                 continue  # This queue may have moved meanwhile.
-            return Place(self._stores, DEFAULT_POOL) if pool is None else self._remember(ref, pool)
+            return self._nowhere() if pool is None else self._remember(ref, pool)
+
+    def _nowhere(self) -> Place:
+        """The place of a queue that there is not."""
+        return Place(self._stores, DEFAULT_POOL, self._membership)
 
     async def place(self, ref: QueueRef, *, flavor: FlavorRef | None = None, now: datetime) -> None:
         """Choose a pool for the queue, unless it has one. Its record is made after this.
@@ -158,14 +183,19 @@ class Places:
         if self._pools.is_any:
             await self._control.catalogue.doubt(ref, now=now)
 
+    def close(self, ref: QueueRef, pool: str) -> Place:
+        """Have operations on a queue of this pool wait; `Place.quiet` waits for those under way."""
+        self._moves += 1
+        place = self._known.get(ref) or self._remember(ref, pool)
+        place.close()
+        return place
+
     async def freeze(self, ref: QueueRef, pool: str) -> None:
         """Have operations on a queue of this pool wait, and return when those under way have ended.
 
         Cancelled, it leaves the queue frozen: `thaw` must follow in any case.
         """
-        self._moves += 1
-        place = self._known.get(ref) or self._remember(ref, pool)
-        await place.close()
+        await self.close(ref, pool).quiet()
 
     def thaw(self, ref: QueueRef, pool: str) -> None:
         """Let operations go on, on the pool that has the queue now."""
@@ -175,8 +205,14 @@ class Places:
             place.open(pool)
 
     def read_again(self) -> None:
-        """Have each place read from the catalogue before it is used again."""
+        """Have each place read from the catalogue before it is used again; if that can't be read, it is believed."""
         self._round += 1
+
+    def distrust(self, pool: str) -> None:
+        """Queues that were on this pool may have moved: no place there is believed before it was read again."""
+        for place in self._known.values():
+            if place.pool == pool:
+                place.round = _DISTRUSTED
 
     def stop_waiting(self) -> None:
         """Wake the watches of queues that there are not, for good."""
@@ -206,7 +242,7 @@ class Places:
                 return await self._control.catalogue.place(ref, DEFAULT_POOL, now=now)
         except StorageUnavailable:
             known = self._known.get(ref)
-            if known is None:
+            if known is None or known.round == _DISTRUSTED:
                 raise
             return known.pool
         return None
@@ -222,7 +258,7 @@ class Places:
     def _remember(self, ref: QueueRef, pool: str) -> Place:
         place = self._known.get(ref)
         if place is None:
-            place = self._known[ref] = Place(self._stores, pool)
+            place = self._known[ref] = Place(self._stores, pool, self._membership)
             self._make_room()
         elif place.is_open and place.pool != pool:
             place.open(pool)

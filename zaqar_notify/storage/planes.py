@@ -42,7 +42,9 @@ from zaqar_notify.storage.base import (
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.letters import Letters
-from zaqar_notify.storage.moving.gates import Gates, OwnGates
+from zaqar_notify.storage.membership import Alone, Membership
+from zaqar_notify.storage.moving.gates import Gates, OwnGates, SharedGates
+from zaqar_notify.storage.moving.members import Members
 from zaqar_notify.storage.open_pools import OpenPools
 from zaqar_notify.storage.places import Places
 from zaqar_notify.storage.queues import Queues
@@ -71,9 +73,14 @@ class Storage:
         self.open_pools = open_pools
         self.pools = open_pools.stores
         """The message stores that answer, by the names of their pools."""
-        self.places = Places(control, open_pools)
+        members = Members(control, open_pools) if open_pools.is_shared else None
+        self.membership: Membership = members or Alone()
+        self.places = Places(control, open_pools, self.membership)
         self.gates: Gates = OwnGates(self.places)
         """By which a move lets a queue stand still."""
+        if members is not None:
+            members.places = self.places
+            self.gates = SharedGates(self.pools)
         self.at = self.places.at
         self.watch = self.places.watch
         self.pool_of = self.places.pool_of
@@ -240,6 +247,7 @@ class Storage:
 
     async def close(self) -> None:
         """Finish the writes under way, then let go of all stores. Idempotent."""
+        await self.membership.close()
         await self.open_pools.close()
         await self.store.close()
         await self.control.close()

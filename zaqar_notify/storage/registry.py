@@ -102,4 +102,6 @@ async def open_storage(
         except StorageUnavailable as error:
             raise StartRefused(str(error)) from error
         refused.pop_all()
-    return Storage(controlling.control, store, open_pools=pools, keys=keys)
+    storage = Storage(controlling.control, store, open_pools=pools, keys=keys)
+    storage.membership.begin()
+    return storage

@@ -98,14 +98,15 @@ class MongoTransfer(Transfer):
         if after is not None:
             at = msgspec.json.decode(after, type=_Place)
         with storage_errors():
-            found = await self._page(state, at, limit)
+            found, is_end = await self._page(state, at, limit)
             part = await self._part(ref, state, found)
-            if found:
+            if not is_end:
                 return CopiedPage(part, str(_Place(at.of, found[-1]["_id"])))
             following = await self._following(ref, state, at.of)
         return CopiedPage(part, None if following is None else str(_Place(following, b"")))
 
-    async def _page(self, state: QueueState, at: _Place, limit: int) -> list[Document]:
+    async def _page(self, state: QueueState, at: _Place, limit: int) -> tuple[list[Document], bool]:
+        """Documents in order, and whether they were the last ones; later ones are changes."""
         wanted: Document = {"queue": at.of, "_id": {"$gt": at.after}}
         hint = BY_ID
         if at.of == state.id:
@@ -125,8 +126,8 @@ class MongoTransfer(Transfer):
                 some.append(stored)
                 size += len(stored.get("body", b""))
                 if size >= TRANSFERRED_BYTES:
-                    break
-        return some
+                    return some, False
+        return some, len(some) < limit
 
     async def _following(self, ref: QueueRef, state: QueueState, of: bytes) -> bytes | None:
         """The `queue` of the documents to be read behind those of another one: after the messages come keys and

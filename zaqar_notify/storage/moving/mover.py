@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import StorageUnavailable
@@ -25,7 +25,7 @@ from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.moving import copying, journal
 from zaqar_notify.storage.moving.copying import Stores
 from zaqar_notify.storage.moving.gates import NotStill
-from zaqar_notify.storage.moving.records import Move, Progress, State
+from zaqar_notify.storage.moving.records import Copied, Move, Progress, State
 from zaqar_notify.storage.planes import Storage
 
 NOTED_EVERY_SECONDS = 1.0
@@ -40,7 +40,11 @@ NEXT_ATTEMPT_SECONDS = 1.0
 """After an attempt that took too long; it grows, up to LONGEST_PAUSE_SECONDS."""
 LONGEST_PAUSE_SECONDS = 30.0
 SUBSCRIPTIONS_AT_ONCE = 100
+PARTS_AT_ONCE = 16
+"""Queues of a client's queue and its subscriptions that are brought at the same time."""
 DECIDE_AGAIN_SECONDS = 0.1
+KNOWN_AFTER = timedelta(seconds=15)
+"""After the registration of a pool each process knows that there are pools, or has joined the default one."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ class Mover:
         self.progress = progress
         self._control = storage.control
         self._pools = storage.pools
+        self._open_pools = storage.open_pools
         self._has_pool = storage.open_pools.has
         self._journal = storage.store
         self._find = storage.places.find
@@ -78,6 +83,7 @@ class Mover:
         self._now = now
         self._is_ours = is_ours
         self._noted_at = 0.0
+        self._at_once = asyncio.Semaphore(PARTS_AT_ONCE)
 
     async def run(self) -> None:
         """Move the queue; `progress` says how it ended.
@@ -122,7 +128,17 @@ class Mover:
             raise GivenUp(State.FAILED, "There is no such queue")
         if not self._has_pool(self._move.target):
             raise GivenUp(State.FAILED, f"There is no pool {self._move.target}")
+        self._check_known()
         return pool
+
+    def _check_known(self) -> None:
+        """Raise StorageUnavailable while some processes may not know yet that there are pools."""
+        registered = self._open_pools.registered.pools.values()
+        since = min((pool.registered_at for pool in registered), default=self._now())
+        if self._open_pools.is_shared and self._now() - since < KNOWN_AFTER:
+            raise StorageUnavailable(
+                "The pool was registered just now: moves begin in some seconds"
+            )
 
     @property
     def _stores(self) -> Stores:
@@ -156,17 +172,19 @@ class Mover:
         Raises:
             ChangesLost: The queue must be copied anew.
         """
-        count = 0
-        for part in list(self.progress.parts):
-            try:
-                count += await copying.catch_up(self._stores, self._name, part)
-            except ChangesLost:
-                if part.ref == self._ref:
-                    raise
-                # The subscription is gone, or its queue is another one.
-                await self._stores.target.discard(self._name, part.ref)
-                self.progress.parts.remove(part)
-        return count
+        return sum(await asyncio.gather(*map(self._catch_up_part, self.progress.parts.copy())))
+
+    async def _catch_up_part(self, part: Copied) -> int:
+        try:
+            async with self._at_once:
+                return await copying.catch_up(self._stores, self._name, part)
+        except ChangesLost:
+            if part.ref == self._ref:
+                raise
+            # The subscription is gone, or its queue is another one.
+            await self._stores.target.discard(self._name, part.ref)
+            self.progress.parts.remove(part)
+            return 0
 
     async def _tell(self, count: int) -> None:
         self.progress.copied += count
@@ -246,14 +264,17 @@ class Mover:
             raise NotStill
         known = {part.ref for part in self.progress.parts}
         new = [await copying.finish_at_once(stores, name, ref) for ref in refs if ref not in known]
-        for part in self.progress.parts:
-            await copying.finish(stores, name, part)
+        await asyncio.gather(*map(self._finish_part, self.progress.parts))
         if not any(part.ref == self._ref for part in self.progress.parts):
             await self._bring_dropped_head()
         added = [part for part in new if part is not None]
         if added:
             self.progress.parts += added
             await self._save()
+
+    async def _finish_part(self, part: Copied) -> None:
+        async with self._at_once:
+            await copying.finish(self._stores, self._name, part)
 
     async def _bring_dropped_head(self) -> None:
         """The queue has no messages, and perhaps never had."""
@@ -295,12 +316,22 @@ class Mover:
         """The queue is on the target: remove it from the source."""
         self.progress.state = State.REMOVING
         await self._note()
-        source = self._pools[self.progress.source].transfer if self.progress.source else None
-        if source is None:
+        if not self.progress.source:
             return
+        await self._tell_all()
+        source = self._stores.source
         for part in self.progress.parts:
             await source.end(part.ref)
             await source.drop(part.ref, part.life)
+
+    async def _tell_all(self) -> None:
+        """Every process knows where the queue is, also if the one that moved it ended before it said so."""
+        source, again = self.progress.source, new_id()
+        await self._gates.open(self._ref, source, self._move.target, again)
+        try:
+            await self._gates.until_open(source, again)
+        except NotStill:
+            raise StorageUnavailable("A process does not answer that it knows the move") from None
 
     async def _take_back(self) -> None:
         """The queue stays at the source: remove what was written to the target."""

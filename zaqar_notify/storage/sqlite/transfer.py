@@ -91,12 +91,13 @@ class SQLiteTransfer(Transfer):
     def _messages(self, queue: QueueRow, after: int, limit: int) -> CopiedPage:
         bindings = {"queue": queue.number, "after": after}
         with self._database.errors:
-            rows = _some(self._database.read(ALL_IN_ORDER, bindings), limit)
+            rows, is_end = _some(self._database.read(ALL_IN_ORDER, bindings), limit)
         there = [row for row in rows if row[SERIAL] not in self._removals.removed]
         with self._database.errors:
             ttls = claim_ttls(self._database.read, there)
         part = Part([to_stored(row, queue.salt, ttls) for row in there])
-        return CopiedPage(part, str(rows[-1][POSITION]) if rows else _FROM_KEYS)
+        # Later ones are changes.
+        return CopiedPage(part, _FROM_KEYS if is_end else str(rows[-1][POSITION]))
 
     def _keys(self, ref: QueueRef, after: str, limit: int) -> CopiedPage:
         with self._database.errors:
@@ -142,14 +143,14 @@ class SQLiteTransfer(Transfer):
         await self._database.write(write)
 
 
-def _some(rows: apsw.Cursor, limit: int) -> list[Row]:
-    """As many of the rows as are read at once."""
+def _some(rows: apsw.Cursor, limit: int) -> tuple[list[Row], bool]:
+    """As many of the rows as are read at once, and whether these are all."""
     some: list[Row] = []
     size = 0
     for row in rows:
         some.append(row)
         size += len(row[BODY])
         if len(some) == limit or size >= TRANSFERRED_BYTES:
-            break
-    rows.close()
-    return some
+            rows.close()
+            return some, False
+    return some, True
