@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -66,7 +67,7 @@ async def test_posts_of_all_processes_go_on_while_a_queue_moves_to_and_fro(
     for target in (TARGET, "default"):
         await move(mover, queue, target, clock)
         wanted = max(map(len, posted)) + 1
-        await until(lambda wanted=wanted: all(len(own) >= wanted for own in posted))
+        await until(partial(all_have, wanted, posted))
         assert await pool_of(mover, queue) == target
     is_over = True
     await asyncio.gather(*producing)
@@ -75,6 +76,10 @@ async def test_posts_of_all_processes_go_on_while_a_queue_moves_to_and_fro(
     for own in posted:
         assert [body for body in found if body in set(own)] == own
     assert len(found) == sum(map(len, posted))
+
+
+def all_have(count: int, posted: list[list[str]]) -> bool:
+    return all(len(own) >= count for own in posted)
 
 
 async def test_an_operation_that_lasts_has_the_attempt_given_up(

@@ -14,10 +14,11 @@ from zaqar_notify.storage.values import from_ms, to_ms
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):
-    """`doubted_at` in ms."""
+    """`doubted_at` in ms; `attempt` of a move that may change the pool."""
 
     pool: str
     doubted_at: int | None
+    attempt: str = ""
 
 
 class RedisCatalogue(Catalogue):
@@ -32,23 +33,45 @@ class RedisCatalogue(Catalogue):
 
     async def place(self, ref: QueueRef, pool: str, *, now: datetime) -> str:
         placed = await self._change(
-            ref, lambda found: Stored(pool if found is None else found.pool, to_ms(now))
+            ref, lambda found: _doubted(Stored(pool, None) if found is None else found, now)
         )
         return pool if placed is None else placed.pool
 
-    async def move(self, ref: QueueRef, source: str, target: str) -> bool:
-        is_moved = False
+    async def move(
+        self, ref: QueueRef, source: str, target: str, *, attempt: str | None = None
+    ) -> bool:
+        return await self._change_on(
+            ref,
+            lambda found: found.pool == source and attempt in {None, found.attempt},
+            lambda found: Stored(target, found.doubted_at),
+        )
 
-        def moved(found: Stored | None) -> Stored | None:
-            nonlocal is_moved
-            is_moved = found is not None and found.pool == source
-            return Stored(target, found.doubted_at) if found is not None and is_moved else found
+    async def let(self, ref: QueueRef, pool: str, attempt: str) -> bool:
+        return await self._change_on(
+            ref,
+            lambda found: found.pool == pool,
+            lambda found: msgspec.structs.replace(found, attempt=attempt),
+        )
 
-        await self._change(ref, moved)
-        return is_moved
+    async def _change_on(
+        self,
+        ref: QueueRef,
+        condition: Callable[[Stored], bool],
+        change: Callable[[Stored], Stored],
+    ) -> bool:
+        """Change an entry that fulfils the condition; whether it did."""
+        does = False
+
+        def changed(found: Stored | None) -> Stored | None:
+            nonlocal does
+            does = found is not None and condition(found)
+            return change(found) if found is not None and does else found
+
+        await self._change(ref, changed)
+        return does
 
     async def doubt(self, ref: QueueRef, *, now: datetime) -> None:
-        await self._change(ref, lambda found: found and Stored(found.pool, to_ms(now)))
+        await self._change(ref, lambda found: found and _doubted(found, now))
 
     async def doubted(self, *, before: datetime, limit: int) -> Sequence[Entry]:
         names = await self._writing.due(self._doubted, to_ms(before) - 1, limit)
@@ -60,7 +83,7 @@ class RedisCatalogue(Catalogue):
         ]
 
     async def believe(self, entry: Entry) -> None:
-        await self._end(entry, lambda found: Stored(found.pool, None))
+        await self._end(entry, lambda found: _doubted(found, None))
 
     async def remove(self, entry: Entry) -> None:
         await self._end(entry, lambda _: None)
@@ -108,6 +131,10 @@ class RedisCatalogue(Catalogue):
 
     def _of(self, pool: str) -> str:
         return self._writing.key("pool", pool)
+
+
+def _doubted(stored: Stored, now: datetime | None) -> Stored:
+    return msgspec.structs.replace(stored, doubted_at=None if now is None else to_ms(now))
 
 
 _decode = msgspec.msgpack.Decoder(Stored).decode
