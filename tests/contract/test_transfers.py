@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from tests.clock import START
-from tests.contract.conftest import DRIVERS
 from tests.contract.steps import (
     after,
     bodies,
@@ -24,7 +23,7 @@ from tests.contract.steps import (
     post,
     post_one,
 )
-from tests.contract.transfers import Moving, move, transfer, uris_of
+from tests.contract.transfers import MOVABLE, Moving, move, transfer, uris_of
 from tests.keys import K1
 from tests.pools import without_pools
 from zaqar_notify.clock import new_id
@@ -39,7 +38,6 @@ from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import driver_of
 
 DAY = 86_400_000
-MOVABLE = [driver for driver in DRIVERS if driver != "redis"]
 PAIRS = list(product(MOVABLE, MOVABLE))
 
 

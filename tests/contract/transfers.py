@@ -12,6 +12,9 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base.transfer import Part, StoredHead, Transfer
 from zaqar_notify.storage.planes import Storage
 
+MOVABLE = [driver for driver in DRIVERS if driver != "redis"]
+"""The drivers whose queues can move to other stores."""
+
 
 def uris_of(drivers: Sequence[str], directory: Path) -> list[str]:
     """The URIs of empty stores of these drivers, which may be of one kind."""

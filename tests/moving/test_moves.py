@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.clock import START, ManualClock
-from tests.contract.conftest import DRIVERS
 from tests.contract.steps import (
     bodies,
     first,
@@ -22,7 +21,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
-from tests.contract.transfers import uris_of
+from tests.contract.transfers import MOVABLE, uris_of
 from tests.moving.steps import TARGET, ask, ends_of, messages_of, pool_of
 from tests.pools import open_pooled
 from tests.workers.office import until
@@ -36,7 +35,7 @@ from zaqar_notify.storage.moving.runner import carry_out_next
 from zaqar_notify.storage.place import Place
 from zaqar_notify.storage.planes import Storage
 
-PAIRS = [pair for pair in product(DRIVERS, DRIVERS) if "sqlite" in pair]
+PAIRS = [pair for pair in product(MOVABLE, MOVABLE) if "sqlite" in pair]
 
 
 @pytest.fixture(params=PAIRS, ids="-".join, scope="module")
