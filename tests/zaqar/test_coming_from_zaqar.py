@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import uuid
@@ -13,21 +14,24 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from typer.testing import CliRunner
 
 from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
-from tests.service import Service, command, outside_environ
+from tests.service import Service, command, has_ended, outside_environ
 from tests.zaqar import peer
 from tests.zaqar.peer import ROOT, Zaqar
+from zaqar_notify.cli import app
 from zaqar_notify.cli.commands import REFUSED
-from zaqar_notify.client import Client
+from zaqar_notify.client import Client, Message
 from zaqar_notify.clock import new_id
 from zaqar_notify.operations.zaqar.conf import Option, read_zaqar_conf
 from zaqar_notify.operations.zaqar.options import is_used, reason_of
 from zaqar_notify.operations.zaqar.translation import translated
 
 HOOK = "http://127.0.0.1:9/hook"
-QUEUES = ("orders", "other.queue", "secret", "open")
+QUEUES = ("orders", "other.queue", "secret", "open", "wrong")
+KEY = "one:" + base64.b64encode(b"k" * 32).decode()
 
 Options: TypeAlias = Mapping[str, Mapping[str, object]]
 
@@ -109,25 +113,21 @@ def service(zaqar: Zaqar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     directory = tmp_path_factory.mktemp("service")
     file = directory / "zaqar.env"
     file.write_text(translated(read_zaqar_conf(zaqar.conf)))
-    service = Service(directory / "data", environ={"ZAQAR_CONFIG_FILE": str(file)})
+    environ = {"ZAQAR_CONFIG_FILE": str(file), "ZAQAR_ENCRYPTION_KEYS": KEY}
+    service = Service(directory / "data", environ=environ)
     service.start()
     yield service
     assert service.stop() == 0
 
 
+def import_words(zaqar: Zaqar, service: Service, *options: str) -> list[str]:
+    return ["import", "--from", str(zaqar.conf), "--data", str(service.data), *options]
+
+
 def imported(zaqar: Zaqar, service: Service, *options: str, exit_code: int = 0) -> Any:
     """The report of an import into a service that runs."""
-    done = subprocess.run(
-        command(
-            "import", "--from", str(zaqar.conf), "--data", str(service.data), "--json", *options
-        ),
-        capture_output=True,
-        env=outside_environ(),
-        timeout=60,
-        check=False,
-        text=True,
-    )
-    assert done.returncode == exit_code, done.stderr
+    done = CliRunner().invoke(app, import_words(zaqar, service, "--json", *options))
+    assert done.exit_code == exit_code, done.output
     return json.loads(done.stdout)
 
 
@@ -206,8 +206,8 @@ def test_what_the_service_would_refuse_is_left_out_and_told(
     zaqar: Zaqar, service: Service, project: str
 ) -> None:
     with Client(zaqar.url, project) as there:
-        there.create_queue("secret", {"_enable_encrypt_messages": True})
-        there.subscribe("secret", HOOK, ttl=7000)
+        there.create_queue("wrong", {"_dead_letter_queue": "no name!"})
+        there.subscribe("wrong", HOOK, ttl=7000)
         there.subscribe("open", "http://user:word@192.0.2.1/path", ttl=7000)
 
     report = imported(zaqar, service, exit_code=REFUSED)
@@ -216,10 +216,87 @@ def test_what_the_service_would_refuse_is_left_out_and_told(
         (each["what"], each["name"].partition("/")[0]): each["reason"]
         for each in report["left_out"]
     }
-    assert "ZAQAR_ENCRYPTION_KEYS" in reasons["queue", "secret"]
-    assert reasons["subscription", "secret"] == "its queue is left out"
+    assert "_dead_letter_queue must be a queue name" in reasons["queue", "wrong"]
+    assert reasons["subscription", "wrong"] == "its queue is left out"
     assert "deliveries may not reach 192.0.2.1" in reasons["subscription", "open"]
     assert "word" not in json.dumps(report)
+
+
+def test_messages_come_in_order_with_what_is_left_of_their_lives(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    producer = str(uuid.uuid4())
+    with Client(zaqar.url, project, producer) as there:
+        there.create_queue("orders", {"_default_message_delay": 1})
+        for number in range(24):
+            there.post("orders", number, ttl=100 + number, delay=600 if number == 3 else 0)
+        there.claim("orders", ttl=300, limit=2)
+
+    report = imported(zaqar, service, "--messages", zaqar.url)
+    again = imported(zaqar, service, "--messages", zaqar.url)
+
+    with Client(service.url, project, producer) as here:
+        found = pages(here, "orders")
+        assert [message.body for message in found] == [each for each in range(24) if each != 3]
+        # Zaqar lengthens the lives of messages that it claims.
+        for message in found[2:]:
+            assert 40 + message.body < message.ttl <= 100 + message.body
+        assert here.stats("orders").free == 24
+        assert here.messages("orders", echo=False).messages == []
+    assert report["messages"] == again["messages"]
+    assert report["messages"]["copied"] == 24
+    assert report["messages"]["claimed"] > 0
+
+
+def test_messages_that_zaqar_encrypted_are_copied_clear(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("secret", {"_enable_encrypt_messages": True})
+        there.post("secret", "word")
+
+    imported(zaqar, service, "--messages", zaqar.url)
+
+    with Client(service.url, project) as here:
+        assert [message.body for message in pages(here, "secret")] == ["word"]
+
+
+def test_a_kill_in_the_middle_loses_and_doubles_no_message(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("orders")
+        for start in range(0, 100, 20):
+            there.post("orders", *range(start, start + 20))
+    breaking_off = subprocess.Popen(
+        command(*import_words(zaqar, service, "--messages", zaqar.url, "--rate", "50")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=outside_environ(),
+    )
+    with Client(service.url, project) as here:
+        while here.stats("orders").total < 20:
+            assert not has_ended(breaking_off)
+        consumed = [message.body for message in here.pop("orders", 5)]
+    service.kill()
+    assert breaking_off.wait(10) != 0
+    service.start()
+
+    imported(zaqar, service, "--messages", zaqar.url)
+
+    with Client(service.url, project) as here:
+        left = [message.body for message in pages(here, "orders")]
+    assert consumed + left == list(range(100))
+
+
+def pages(client: Client, queue: str) -> list[Message]:
+    """All messages that can be seen."""
+    found: list[Message] = []
+    page = client.messages(queue, echo=True, limit=20)
+    while page.messages:
+        found += page.messages
+        page = client.messages(queue, echo=True, limit=20, marker=page.marker)
+    return found
 
 
 def confirm(zaqar: Zaqar, project: str, queue: str, subscription_id: str) -> None:

@@ -1,42 +1,37 @@
-"""`zaqar-notify import`: copies queues and subscriptions of a Zaqar into our store."""
+"""`zaqar-notify import`: copies queues, subscriptions and messages of a Zaqar into our store."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 import typer
 
 from zaqar_notify.cli.administration import Data, perform
 from zaqar_notify.cli.commands import REFUSED, Json
 from zaqar_notify.cli.output import Progress, print_json, printable
+from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations.admin import Command, Site, Tell
-from zaqar_notify.operations.zaqar.importing.addresses import Addresses, addresses_of
+from zaqar_notify.operations.zaqar.importing.addresses import addresses_of
 from zaqar_notify.operations.zaqar.importing.report import Report
-
-
-class Wish(msgspec.Struct):
-    """Asks for an import; with `is_dry` only for its report."""
-
-    addresses: Addresses
-    is_dry: bool
+from zaqar_notify.operations.zaqar.importing.wish import Api, Wish
 
 
 async def take_over(site: Site, wish: Wish, tell: Tell) -> Report:
-    """Copy what Zaqar's databases have."""
+    """Copy what a Zaqar has."""
+    # Imported late, as the drivers of stores are.
     from sinks.registry import load_kinds
     from zaqar_notify.operations.zaqar.importing.copying import copied
 
-    progress = Progress("{} queues and subscriptions seen so far …", tell)
     kinds = load_kinds(site.settings)
-    return await copied(site, kinds, wish.addresses, is_dry=wish.is_dry, progress=progress)
+    return await copied(site, kinds, wish, lambda sentence: Progress(sentence, tell))
 
 
-def _audited(wish: Wish) -> dict[str, object]:
-    return {"rule": "import", "dry_run": wish.is_dry}
+def audited(wish: Wish) -> dict[str, object]:
+    """The facts for the audit."""
+    return {"rule": "import", "project": wish.only_project, "dry_run": wish.is_dry}
 
 
-IMPORT = Command("import", Wish, Report, take_over, _audited)
+IMPORT = Command("import", Wish, Report, take_over, audited)
 
 
 def register(app: typer.Typer) -> None:
@@ -52,18 +47,47 @@ def import_(
             show_default=False,
         ),
     ],
+    messages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Copy messages, too; the URL is that of Zaqar's API, as in http://HOST:8888.",
+            show_default=False,
+        ),
+    ] = None,
+    token: Annotated[
+        str,
+        typer.Option(
+            envvar="OS_TOKEN",
+            help="Keystone's token for Zaqar's API; with it, --only-project names the token's project.",
+            show_default=False,
+        ),
+    ] = "",
+    only_project: Annotated[
+        str | None, typer.Option(help="Only what this project has.", show_default=False)
+    ] = None,
+    rate: Annotated[
+        int, typer.Option(min=1, help="Most messages a second, to spare Zaqar and the store.")
+    ] = 1000,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing, and report what would be imported.")
     ] = False,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Copy queues with their metadata, and subscriptions, from the databases of a Zaqar 23.
+    """Copy queues with their metadata, subscriptions and messages of a Zaqar 23.
 
-    Nothing that is here is replaced. Zaqar and the service may run meanwhile. If it is interrupted, run it again.
-    Exit code 1 if something was left out, or differs from what is here.
+    Queues and subscriptions come from Zaqar's databases. Nothing that is here is replaced. Zaqar and the service may
+    run meanwhile. If it is interrupted, run it again. Exit code 1 if something was left out, or differs from
+    what is here.
     """
-    report = perform(IMPORT, Wish(addresses_of(source), dry_run), data)
+    if messages and token and only_project is None:
+        raise StartRefused(
+            "A token shows one project's messages: name the project by --only-project"
+        )
+    api = Api(messages, token) if messages else None
+    wish = Wish(addresses_of(source), api, only_project, rate, dry_run)
+    report = perform(IMPORT, wish, data)
     if as_json:
         print_json(report)
     else:

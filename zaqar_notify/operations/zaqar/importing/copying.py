@@ -1,70 +1,124 @@
-"""An import, step by step: queues, then the subscriptions of all message stores."""
+"""An import, step by step: queues, the subscriptions of all message stores, and their messages."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, closing
+from typing import TypeAlias, TypeVar
 
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.models import Subscription
 from zaqar_notify.operations.admin import Site
-from zaqar_notify.operations.zaqar.importing.addresses import Address, Addresses, address_of
-from zaqar_notify.operations.zaqar.importing.found import FoundPool, Odd
+from zaqar_notify.operations.zaqar.importing.addresses import Address, address_of
+from zaqar_notify.operations.zaqar.importing.api import ZaqarApi
+from zaqar_notify.operations.zaqar.importing.found import FoundPool, FoundQueue, Odd
+from zaqar_notify.operations.zaqar.importing.messages import Copying
 from zaqar_notify.operations.zaqar.importing.report import Report
 from zaqar_notify.operations.zaqar.importing.sources import Store, open_store
+from zaqar_notify.operations.zaqar.importing.wish import Api, Wish
 from zaqar_notify.operations.zaqar.importing.writing import Writing
 
+Progress: TypeAlias = Callable[[str], Callable[[int], None]]
+"""Of a sentence with `{}` for a number, makes what is told the number now and then."""
+Found = TypeVar("Found", FoundQueue, Subscription)
 
-async def copied(
-    site: Site,
-    kinds: Kinds,
-    addresses: Addresses,
-    *,
-    is_dry: bool,
-    progress: Callable[[int], None],
-) -> Report:
-    """Copy what Zaqar's databases have into our store; with `is_dry` only say what would be copied.
 
-    Args:
-        progress: Told how many things were seen so far.
+async def copied(site: Site, kinds: Kinds, wish: Wish, progress: Progress) -> Report:
+    """Copy what a Zaqar has into our store.
 
     Raises:
-        StartRefused: Zaqar's databases can't be read.
+        StartRefused: Zaqar's databases can't be read, or its API gives no answer.
         StorageUnavailable: Our own store is away.
     """
-    report = Report(is_dry)
-    writing = Writing(site.storage, site.settings, kinds, site.clock, report, progress)
-    async with _opened(addresses.management) as management:
-        await management.check(has_queues=True)
-        async with _opened(addresses.messages) as messages:
-            await messages.check(has_queues=False)
-            await writing.queues(management.queues())
-            await writing.subscriptions(messages.subscriptions(now=site.clock.now()))
+    async with AsyncExitStack() as stack:
+        return await _Import(site, kinds, wish, progress, stack).run()
+
+
+class _Import:
+    def __init__(
+        self, site: Site, kinds: Kinds, wish: Wish, progress: Progress, stack: AsyncExitStack
+    ) -> None:
+        self._site = site
+        self._wish = wish
+        self._stack = stack
+        self._report = Report(wish.is_dry)
+        self._progress = progress
+        self._writing = Writing(
+            site.storage,
+            site.settings,
+            kinds,
+            site.clock,
+            self._report,
+            progress("{} queues and subscriptions seen so far …"),
+        )
+
+    async def run(self) -> Report:
+        """All of it, in an order in which nothing is made before what it needs."""
+        management = await self._open(self._wish.addresses.management, has_queues=True)
+        stores = [await self._open(self._wish.addresses.messages)]
+        stores += await self._open_pools(management)
+        await self._writing.queues(self._of_project(management.queues()))
+        for store in stores:
+            found = store.subscriptions(now=self._site.clock.now())
+            await self._writing.subscriptions(self._of_project(found))
+        if self._wish.api is not None:
+            await self._messages(self._wish.api, management, stores)
+        return self._report
+
+    async def _messages(self, api: Api, management: Store, stores: Sequence[Store]) -> None:
+        """Each queue of each store: a queue that Zaqar placed anew may have left messages in another one."""
+        with closing(ZaqarApi(api)) as zaqar:
+            copying = Copying(
+                self._site,
+                zaqar,
+                self._report,
+                rate=self._wish.rate,
+                is_dry=self._wish.is_dry,
+                progress=self._progress("{} messages copied so far …"),
+            )
+            async for found in self._of_project(management.queues()):
+                if isinstance(found, FoundQueue) and not self._writing.is_refused(found.ref):
+                    for store in stores:
+                        await copying.queue(found.ref, store)
+
+    async def _open(
+        self, address: Address, *, has_queues: bool = False, may_be_empty: bool = False
+    ) -> Store:
+        store = open_store(address)
+        self._stack.push_async_callback(store.close)
+        await store.check(has_queues=has_queues, may_be_empty=may_be_empty)
+        return store
+
+    async def _open_pools(self, management: Store) -> list[Store]:
+        """The stores of pools; one that can't be read is told."""
+        stores = []
         async for pool in management.pools():
             if isinstance(pool, Odd):
-                report.note_left_out(pool)
-            else:
-                await _subscriptions_of(pool, addresses, writing, report, site)
-    return report
+                self._report.note_left_out(pool)
+                continue
+            try:
+                stores.append(await self._open(self._address_of(pool), may_be_empty=True))
+            except StartRefused as error:
+                reason = f"its subscriptions and messages can't be read: {error}"
+                self._report.note_left_out(Odd("pool", "", pool.name, reason))
+        return stores
+
+    def _address_of(self, pool: FoundPool) -> Address:
+        """The pool's options win over those of the configuration."""
+        default = self._wish.addresses.messages
+        database = pool.options.get("database") or default.database
+        return address_of(pool.uri, database=database, tls=default.tls)
+
+    async def _of_project(self, found: AsyncIterator[Found | Odd]) -> AsyncIterator[Found | Odd]:
+        """Those of the project that is wished for."""
+        only = self._wish.only_project
+        async for each in found:
+            if only is None or _project_of(each) == only:
+                yield each
 
 
-async def _subscriptions_of(
-    pool: FoundPool, addresses: Addresses, writing: Writing, report: Report, site: Site
-) -> None:
-    database = pool.options.get("database") or addresses.messages.database
-    try:
-        address = address_of(pool.uri, database=database, tls=addresses.messages.tls)
-        async with _opened(address) as store:
-            await writing.subscriptions(store.subscriptions(now=site.clock.now()))
-    except StartRefused as error:
-        reason = f"its subscriptions can't be read: {error}"
-        report.note_left_out(Odd("pool", "", pool.name, reason))
-
-
-@asynccontextmanager
-async def _opened(address: Address) -> AsyncIterator[Store]:
-    store = open_store(address)
-    try:
-        yield store
-    finally:
-        await store.close()
+def _project_of(found: FoundQueue | Subscription | Odd) -> str:
+    if isinstance(found, Odd):
+        return found.project
+    return found.ref.project if isinstance(found, FoundQueue) else found.queue.project

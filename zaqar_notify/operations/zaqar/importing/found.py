@@ -11,7 +11,7 @@ import msgspec
 
 from zaqar_notify.models import FlavorRef, JsonObject, QueueRef, Subscription, undisclosed
 
-What: TypeAlias = Literal["queue", "subscription", "pool", "flavor", "topic", "messages"]
+What: TypeAlias = Literal["queue", "subscription", "pool", "flavor", "topic", "message"]
 
 
 class Odd(msgspec.Struct, frozen=True):
@@ -36,6 +36,15 @@ class FoundPool(msgspec.Struct, frozen=True):
     options: JsonObject
 
     __repr__ = undisclosed
+
+
+class FoundMessage(msgspec.Struct, frozen=True):
+    """Where a message stands; its body is read through Zaqar's API. `delay` is in seconds from its post."""
+
+    id: str
+    client_id: str
+    delay: int
+    is_claimed: bool
 
 
 FoundSubscription: TypeAlias = Subscription

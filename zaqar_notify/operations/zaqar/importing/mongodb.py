@@ -12,13 +12,17 @@ NAME_subscriptions.subscriptions  of a message store. s: queue, p: project, u: s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from bson.binary import Binary
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.errors import BSONError
+from bson.objectid import ObjectId
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     ConfigurationError,
@@ -31,6 +35,7 @@ from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.operations.zaqar.importing.addresses import Address
 from zaqar_notify.operations.zaqar.importing.found import (
     FoundFlavor,
+    FoundMessage,
     FoundPool,
     FoundQueue,
     FoundSubscription,
@@ -56,6 +61,7 @@ Found = TypeVar("Found")
 class MongoStore(Store):
     def __init__(self, address: Address) -> None:
         self.address = address
+        self._databases: Sequence[str] | None = None
         options: dict[str, Any] = {"serverSelectionTimeoutMS": ANSWER_SECONDS * 1000, **address.tls}
         try:
             self._client: AsyncMongoClient[Record] = AsyncMongoClient(address.uri, **options)
@@ -63,17 +69,18 @@ class MongoStore(Store):
             # The library's sentence may have a part of the URI.
             raise unreadable(address, "the URI or a file that it names can't be used") from error
 
-    async def check(self, *, has_queues: bool) -> None:
-        name = f"{self.address.database}_{'queues' if has_queues else 'subscriptions'}"
-        collection = "queues" if has_queues else "subscriptions"
+    async def check(self, *, has_queues: bool, may_be_empty: bool = False) -> None:
+        kind = "queues" if has_queues else "subscriptions"
+        name = f"{self.address.database}_{kind}"
         with self._errors():
-            collections = await self._client[name].list_collection_names()
-        if collection not in collections:
-            raise unreadable(
-                self.address,
-                f"it has no database {name} with a collection {collection}, as Zaqar has; name Zaqar's database "
-                "as in mongodb://HOSTS/NAME",
-            )
+            has_kind = kind in await self._client[name].list_collection_names()
+            if has_kind or may_be_empty or (not has_queues and await self._message_databases()):
+                return
+        raise unreadable(
+            self.address,
+            f"it has no database {name} with a collection {kind}, as Zaqar has; name Zaqar's database as in "
+            "mongodb://HOSTS/NAME",
+        )
 
     async def queues(self) -> AsyncIterator[FoundQueue | Odd]:
         def read(record: Record) -> FoundQueue:
@@ -117,6 +124,31 @@ class MongoStore(Store):
             # The server removes what has expired within a minute.
             if isinstance(found, Odd) or found.expires_at > now:
                 yield found
+
+    async def messages(self, ref: QueueRef, *, now: datetime) -> AsyncIterator[FoundMessage]:
+        mine = {"p_q": f"{ref.project}/{ref.name}", "tx": None}
+        with self._errors():
+            for database in await self._message_databases():
+                found = self._client[database].messages.find(mine, batch_size=AT_ONCE)
+                async for record in found.sort("k"):
+                    yield _message(record, now)
+
+    async def still_there(self, ids: Sequence[str], *, now: datetime) -> int:
+        these = {"_id": {"$in": [ObjectId(each) for each in ids]}, "e": {"$gt": now}}
+        with self._errors():
+            return sum(
+                [
+                    await self._client[database].messages.count_documents(these)
+                    for database in await self._message_databases()
+                ]
+            )
+
+    async def _message_databases(self) -> Sequence[str]:
+        if self._databases is None:
+            pattern = re.compile(rf"{re.escape(self.address.database)}_messages_(fifo_)?p\d+")
+            names = await self._client.list_database_names()
+            self._databases = [name for name in names if pattern.fullmatch(name)]
+        return self._databases
 
     async def close(self) -> None:
         await self._client.close()
@@ -162,6 +194,23 @@ class MongoStore(Store):
 def _ref(scoped: str) -> QueueRef:
     project, _, name = scoped.rpartition("/")
     return QueueRef(project, name)
+
+
+def _message(record: Record, now: datetime) -> FoundMessage:
+    posted_at, claim = int(record["_id"].generation_time.timestamp()), record.get("c") or {}
+    return FoundMessage(
+        str(record["_id"]),
+        _client_id(record.get("u")),
+        max(0, int(record.get("d", 0)) - posted_at),
+        is_claimed=bool(claim.get("id")) and claim.get("e", 0) > now.timestamp(),
+    )
+
+
+def _client_id(stored: Any) -> str:
+    """A UUID is stored as one."""
+    if isinstance(stored, Binary):
+        return str(uuid.UUID(bytes=bytes(stored)))
+    return str(stored)
 
 
 def _instant(end: Any) -> datetime:

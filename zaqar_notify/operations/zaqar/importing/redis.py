@@ -29,6 +29,7 @@ from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.operations.zaqar.importing.addresses import Address
 from zaqar_notify.operations.zaqar.importing.found import (
     FoundFlavor,
+    FoundMessage,
     FoundPool,
     FoundQueue,
     FoundSubscription,
@@ -43,7 +44,8 @@ from zaqar_notify.operations.zaqar.importing.sources import ANSWER_SECONDS, Stor
 AT_ONCE = 500
 RETRIES = 2
 PORT, SENTINEL_PORT = 6379, 26379
-QUEUES, SUBSCRIPTIONS, POOLS, FLAVORS = ".queues_set", ".subscriptions", "pools", "flavors"
+QUEUES, SUBSCRIPTIONS, MESSAGES = ".queues_set", ".subscriptions", ".messages"
+POOLS, FLAVORS = "pools", "flavors"
 
 Fields = dict[str, bytes | None]
 Found = TypeVar("Found")
@@ -57,16 +59,17 @@ class RedisStore(Store):
         except ValueError as error:
             raise unreadable(address, "the URI can't be used") from error
 
-    async def check(self, *, has_queues: bool) -> None:
+    async def check(self, *, has_queues: bool, may_be_empty: bool = False) -> None:
         with self._errors():
             await self._redis.ping()
-            async for _ in self._sets(QUEUES if has_queues else SUBSCRIPTIONS):
+            if not has_queues:
+                return  # It may have none of Zaqar's keys while no message waits.
+            async for _ in self._sets(QUEUES):
                 return
-        if has_queues:
-            raise unreadable(
-                self.address,
-                "it has no queue of Zaqar's; the URI names the database as Zaqar does, by ?dbid=N",
-            )
+        raise unreadable(
+            self.address,
+            "it has no queue of Zaqar's; the URI names the database as Zaqar does, by ?dbid=N",
+        )
 
     async def queues(self) -> AsyncIterator[FoundQueue | Odd]:
         with self._errors():
@@ -105,6 +108,29 @@ class RedisStore(Store):
                     if isinstance(found, Odd) or found.expires_at > now:
                         yield found
 
+    async def messages(self, ref: QueueRef, *, now: datetime) -> AsyncIterator[FoundMessage]:
+        key, after, claimed_from = f"{ref.project}.{ref.name}{MESSAGES}", "-inf", now.timestamp()
+        with self._errors():
+            while page := await self._redis.zrangebyscore(
+                key, after, "+inf", start=0, num=AT_ONCE, withscores=True
+            ):
+                placed = cast("list[tuple[bytes, float]]", page)
+                ids = [each for each, _ in placed]
+                async for member, fields in self._fields(ids, ("u", "cr", "d", "c.e")):
+                    # An id stays in the set when its hash has expired.
+                    if fields["cr"] is not None:
+                        yield FoundMessage(
+                            member,
+                            _text(fields, "u"),
+                            max(0, int(fields["d"] or 0) - int(fields["cr"])),
+                            is_claimed=int(fields["c.e"] or 0) > claimed_from,
+                        )
+                after = f"({placed[-1][1]!r}"
+
+    async def still_there(self, ids: Sequence[str], *, now: datetime) -> int:
+        with self._errors():
+            return int(await self._redis.exists(*ids))
+
     async def close(self) -> None:
         await self._redis.aclose()
 
@@ -133,14 +159,21 @@ class RedisStore(Store):
             members = cast("list[bytes]", page)
             if not members:
                 return
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for member in members:
-                    pipe.hmget(member, list(names))
-                answers = await pipe.execute(raise_on_error=False)
-            for member, values in zip(members, answers, strict=True):
-                known = values if isinstance(values, list) else [None] * len(names)
-                yield member.decode(), dict(zip(names, known, strict=True))
+            async for each in self._fields(members, names):
+                yield each
             last = b"(" + members[-1]
+
+    async def _fields(
+        self, keys: Sequence[bytes], names: Sequence[str]
+    ) -> AsyncIterator[tuple[str, Fields]]:
+        """Each key with these fields of its hash; none where it has no hash."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hmget(key, list(names))
+            answers = await pipe.execute(raise_on_error=False)
+        for key, values in zip(keys, answers, strict=True):
+            known = values if isinstance(values, list) else [None] * len(names)
+            yield key.decode(), dict(zip(names, known, strict=True))
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -20,6 +20,15 @@ class Count(msgspec.Struct):
     present: int = 0
 
 
+class Messages(msgspec.Struct):
+    """`copied` are here now, by this run or a former one; of these so many were `claimed` in Zaqar. Those that were
+    `gone` expired, or were deleted in Zaqar meanwhile."""
+
+    copied: int = 0
+    claimed: int = 0
+    gone: int = 0
+
+
 class Report(msgspec.Struct):
     """`kept` are things of Zaqar's that differ from one here, which stays; `left_out` are those that were refused."""
 
@@ -28,11 +37,11 @@ class Report(msgspec.Struct):
     flavors: Count = msgspec.field(default_factory=Count)
     queues: Count = msgspec.field(default_factory=Count)
     subscriptions: Count = msgspec.field(default_factory=Count)
+    messages: Messages = msgspec.field(default_factory=Messages)
     kept: list[Odd] = []
     left_out: list[Odd] = []
     untold: int = 0
     """How many more there are of the last two."""
-    hints: list[str] = []
 
     def note_kept(self, odd: Odd) -> None:
         self._note(self.kept, odd)
@@ -51,11 +60,18 @@ class Report(msgspec.Struct):
         for name, count in self._counts():
             if count.imported or count.present:
                 yield f"{name}: {count.imported} {verb}, {count.present} were here already."
+        messages = self.messages
+        if messages.copied or messages.gone:
+            yield f"Messages: {messages.copied} {'would be' if self.is_dry else 'are'} here, {messages.gone} were gone."
+        if messages.claimed:
+            yield (
+                f"{messages.claimed} of the messages were claimed in Zaqar, and are free here: another consumer may get "
+                "them as well."
+            )
         yield from _lines("kept as it is here", self.kept)
         yield from _lines("left out", self.left_out)
         if self.untold:
             yield f"{self.untold} more were kept or left out."
-        yield from self.hints
 
     def _counts(self) -> Iterator[tuple[str, Count]]:
         yield "Pools", self.pools

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from zaqar_notify.errors import StartRefused
+from zaqar_notify.models import QueueRef
 from zaqar_notify.operations.zaqar.importing.addresses import REDIS, Address
 from zaqar_notify.operations.zaqar.importing.found import (
     FoundFlavor,
+    FoundMessage,
     FoundPool,
     FoundQueue,
     FoundSubscription,
@@ -28,11 +30,12 @@ class Store(ABC):
     address: Address
 
     @abstractmethod
-    async def check(self, *, has_queues: bool) -> None:
+    async def check(self, *, has_queues: bool, may_be_empty: bool = False) -> None:
         """Refuse a store that is not Zaqar's.
 
         Args:
-            has_queues: It is to have Zaqar's queues; else its subscriptions.
+            has_queues: It is to have Zaqar's queues; else its subscriptions and messages.
+            may_be_empty: A pool may have had no queue yet.
 
         Raises:
             StartRefused: It gives no answer, refuses the account, or has nothing of Zaqar's.
@@ -53,6 +56,14 @@ class Store(ABC):
     @abstractmethod
     def subscriptions(self, *, now: datetime) -> AsyncIterator[FoundSubscription | Odd]:
         """All subscriptions that live at `now`, of a message store."""
+
+    @abstractmethod
+    def messages(self, ref: QueueRef, *, now: datetime) -> AsyncIterator[FoundMessage]:
+        """The messages of a queue in their order, claimed and delayed ones too, of a message store."""
+
+    @abstractmethod
+    async def still_there(self, ids: Sequence[str], *, now: datetime) -> int:
+        """How many of these messages of one queue live at `now`."""
 
     @abstractmethod
     async def close(self) -> None:

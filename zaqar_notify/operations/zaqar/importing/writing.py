@@ -57,6 +57,10 @@ class Writing:
         self._refused: set[QueueRef] = set()
         """Queues that were left out. Their subscriptions would make them, without their metadata."""
 
+    def is_refused(self, ref: QueueRef) -> bool:
+        """Whether the queue was left out."""
+        return ref in self._refused
+
     async def queues(self, found: AsyncIterator[FoundQueue | Odd]) -> None:
         await self._each(found, self._queue)
 

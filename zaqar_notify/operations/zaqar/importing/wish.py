@@ -1,0 +1,34 @@
+"""What an operator asks of an import."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zaqar_notify.models import undisclosed
+from zaqar_notify.operations.zaqar.importing.addresses import Addresses
+
+
+class Api(msgspec.Struct, frozen=True):
+    """Where it is. With a token of Keystone's it shows the token's project only."""
+
+    url: str
+    token: str = ""
+
+    __repr__ = undisclosed
+
+
+class Wish(msgspec.Struct):
+    """Asks for an import.
+
+    Args:
+        api: Zaqar's API; None: no messages are copied.
+        only_project: None: all projects.
+        rate: Most messages a second.
+        is_dry: Write nothing, and report what would be imported.
+    """
+
+    addresses: Addresses
+    api: Api | None = None
+    only_project: str | None = None
+    rate: int = 1000
+    is_dry: bool = False
