@@ -67,6 +67,25 @@ def mongodb(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[st
     return "\n\n".join(text), results
 
 
+def stores(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """Our cluster on MongoDB, and on Redis."""
+    a = _many_at_a_time(a, OF_ONE_MONGODB)
+    with contextlib.ExitStack() as stack:
+        mongod = stack.enter_context(servers.mongod(directory / "mongod"))
+        redis = stack.enter_context(servers.redis_store(directory / "redis"))
+        running = [
+            stack.enter_context(servers.cluster(directory / f"on-{label}", store, label=label))
+            for label, store in (("MongoDB", mongod), ("Redis", redis))
+        ]
+        results = uvloop.run(_measure(a, running, deadline))
+    text = [
+        _facts_of_cluster(a, results),
+        report.change_table(results, *(each.label for each in running)),
+        report.parts_table(results, running),
+    ]
+    return "\n\n".join(text), results
+
+
 def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
     """Our cluster with more API processes and more workers, beside Zaqar on the same MongoDB."""
     a = _many_at_a_time(a, OF_PROCESSES)

@@ -40,6 +40,8 @@ MONGOD_OPTIONS = (
     *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
 )
 
+STORE_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+
 
 @dataclass(frozen=True)
 class Server:
@@ -57,11 +59,24 @@ class Mongod:
 
     pid: int
     address: str
+    part: str = "mongod"
 
     def uri(self, database: str = "", options: str = "") -> str:
         """Its URI; `options` are further ones, as in `w=majority&journal=true`."""
         more = f"&{options}" if options else ""
         return f"mongodb://{self.address}/{database}?replicaSet={SET_NAME}{more}"
+
+
+@dataclass(frozen=True)
+class RedisStore:
+    """A Redis that keeps messages, as a start of ours asks."""
+
+    pid: int
+    address: str
+    part: str = "Redis store"
+
+    def uri(self, database: str = "") -> str:
+        return f"redis://{self.address}/0?prefix={database}"
 
 
 @contextlib.contextmanager
@@ -90,7 +105,7 @@ def zaqar_notify(
 @contextlib.contextmanager
 def cluster(
     directory: Path,
-    store: Mongod,
+    store: Mongod | RedisStore,
     *,
     label: str = OURS,
     database: str = "zaqar_notify",
@@ -124,7 +139,7 @@ def cluster(
         yield Server(
             label,
             api.url,
-            {**api.parts, "worker": started, "Redis": [broker], "mongod": [store.pid]},
+            {**api.parts, "worker": started, "Redis": [broker], store.part: [store.pid]},
         )
 
 
@@ -191,8 +206,15 @@ def mongod(directory: Path) -> Iterator[Mongod]:
 
 
 @contextlib.contextmanager
-def _redis(directory: Path) -> Iterator[tuple[int, int]]:
-    """A broker as `make cluster` has it: its pid and port."""
+def redis_store(directory: Path) -> Iterator[RedisStore]:
+    """A Redis for messages on an empty `directory`, on disk."""
+    with _redis(directory, STORE_OPTIONS) as (pid, port):
+        yield RedisStore(pid, f"{HOST}:{port}")
+
+
+@contextlib.contextmanager
+def _redis(directory: Path, options: Sequence[str] = REDIS_OPTIONS) -> Iterator[tuple[int, int]]:
+    """A Redis, by default a broker as `make cluster` has it: its pid and port."""
     directory.mkdir()
     (port,) = _free_ports(1)
     program = programs.redis_server()
@@ -201,7 +223,7 @@ def _redis(directory: Path) -> Iterator[tuple[int, int]]:
             f"there is no redis-server: install {programs.REDIS_PACKAGE}, or name one with "
             f"{programs.REDIS_VARIABLE}"
         )
-    command = [program, *REDIS_OPTIONS, "--bind", HOST, "--port", port, "--dir", directory]
+    command = [program, *options, "--bind", HOST, "--port", port, "--dir", directory]
     with _process(command, directory / "log", lambda: _redis_answers(port)) as process:
         yield process.pid, port
 

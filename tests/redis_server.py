@@ -107,6 +107,8 @@ def require_redis() -> None:
         do_without(ABSENT)
 
 
+BUS_OFFSET = 10_000
+"""The nodes of a cluster talk on a port so much above their own."""
 SLOTS = 16384
 """Of every Redis Cluster."""
 
@@ -131,7 +133,7 @@ def _shared_server() -> str:
 
 @functools.cache
 def _shared_cluster() -> str:
-    server = _durable_server("--cluster-enabled", "yes")
+    server = _durable_server("--cluster-enabled", "yes", port=free_port(and_also=BUS_OFFSET))
     server.command("CLUSTER ADDSLOTS", *range(SLOTS))
     deadline = time.monotonic() + START_SECONDS
     while server.command("CLUSTER INFO")["cluster_state"] != "ok":
@@ -140,7 +142,7 @@ def _shared_cluster() -> str:
     return server.uri
 
 
-def _durable_server(*options: str) -> RedisServer:
+def _durable_server(*options: str, port: int | None = None) -> RedisServer:
     """A server that runs until this process ends."""
     require_redis()
     # Tests of what outlives a crash of the host have servers of their own.
@@ -148,7 +150,7 @@ def _durable_server(*options: str) -> RedisServer:
     directory = Path(
         tempfile.mkdtemp(prefix="zaqar-redis-", dir=memory if memory.is_dir() else None)
     )
-    server = RedisServer(directory, options=(*DURABLE, *options))
+    server = RedisServer(directory, options=(*DURABLE, *options), port=port)
 
     def stop() -> None:
         server.kill()
