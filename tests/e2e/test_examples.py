@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.processes import Process
 from tests.redis_server import RedisServer, require_redis
-from tests.service import Service, command, free_port, outside_environ
+from tests.service import Service, command, outside_environ
 from tests.workers.office import until
 from zaqar_notify.client import BadRequest, Client
 
@@ -132,33 +131,21 @@ async def test_the_driver_keeps_a_backup_from_which_a_lost_store_is_restored(
 ) -> None:
     database, backup = tmp_path / "zaqar.db", tmp_path / "backups" / "zaqar.db"
     backup.parent.mkdir()
-    port = free_port()
-    process = Process(
-        command("api", "--host", "127.0.0.1", "--port", str(port), python=python),
-        environ={
-            "ZAQAR_STORE_URI": f"sqlite-backed://{database}?backup={backup}&every=1",
-            "ZAQAR_BROKER_URI": "redis://127.0.0.1:1/0",
-        },
-        log=tmp_path / "api.log",
-    )
-    with Client(f"http://127.0.0.1:{port}", project="demo") as client:
-        start(process, times=1)
+    uri = f"sqlite-backed://{database}?backup={backup}&every=1"
+    service = Service(tmp_path / "data", environ={"ZAQAR_STORE_URI": uri}, python=python)
+    service.start()
+    with Client(service.url, project="demo") as client:
         client.post("orders", "kept")
         for _ in range(2):  # The first one may have begun before the post.
             await until(newer_than(backup, stamp(backup)))
-        process.kill()
+        service.kill()
         restore(database, backup)
 
-        start(process, times=2)
+        service.start()
         try:
             assert bodies(client, "orders") == ["kept"]
         finally:
-            process.kill()
-
-
-def start(process: Process, *, times: int) -> None:
-    process.launch()
-    process.wait_until(lambda: process.printed().count("zaqar-notify serves") == times)
+            assert service.stop() == 0
 
 
 def newer_than(file: Path, instant: float) -> Callable[[], bool]:
