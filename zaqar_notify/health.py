@@ -1,7 +1,7 @@
 """Whether this process and its store work.
 
-A request for the health starts a probe of the store, with writes of its own, at most every
-`PROBE_SECONDS`. The answer is the result of the last probe.
+A request for the health starts a probe of each store, with writes of its own, at most every
+`PROBE_SECONDS`, and a count of its messages. The answer is the result of the last ones.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import msgspec
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.errors import NotifyError, StorageUnavailable
-from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.models import NewMessage, QueueRef, QueueStats
 from zaqar_notify.readiness import Readiness
-from zaqar_notify.storage.internal import probe_ref
+from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.internal import DEFAULT_POOL, probe_ref
 from zaqar_notify.storage.planes import Storage
 
 PROBE_SECONDS = 10.0
@@ -35,6 +36,11 @@ OPERATION_SECONDS = 10.0
 
 PROBE_TTL_SECONDS = 60
 """Life of a probe's messages and claim, so that a broken-off probe leaves nothing for long."""
+
+COUNT_SECONDS = 60.0
+"""After which a count of the messages is given up."""
+PAUSE_PER_COUNT = 20
+"""The pause between two counts is so many times as long as the last one took, at least."""
 
 LOG_PAUSE_SECONDS = 1.0
 """Between records of a store that fails: with a full disk each write is one more."""
@@ -80,6 +86,14 @@ class OutageLog:
             )
 
 
+class StoreReport(msgspec.Struct, frozen=True):
+    """How one store is doing. `volume` is None until the messages were counted."""
+
+    is_reachable: bool
+    operations: Mapping[str, ProbeResult]
+    volume: QueueStats | None
+
+
 class Health:
     """Of one process. `is_draining` is set once it is about to stop."""
 
@@ -87,32 +101,85 @@ class Health:
         self.is_draining = False
         self.outage = OutageLog()
         self.readiness = Readiness()
-        self._queue = probe_ref(new_id())
-        self._operations: dict[str, ProbeResult] = {}
-        self._probed_at = -math.inf
-        self._probing: asyncio.Task[None] | None = None
+        self._trials: dict[str, _Trial] = {}
 
-    async def operations(self, storage: Storage, clock: Clock) -> dict[str, ProbeResult]:
-        """The results of the last probe, by the contract's names.
+    async def reports(self, storage: Storage, clock: Clock) -> dict[str, StoreReport]:
+        """Of the store of each pool, by its name; the default pool first."""
+        pools = [DEFAULT_POOL, *sorted(storage.open_pools.registered.pools)]
+        self._trials = {pool: self._trials.get(pool) or _Trial() for pool in pools}
+        reports = await asyncio.gather(*(self._report(storage, pool, clock) for pool in pools))
+        return dict(zip(pools, reports, strict=True))
 
-        The caller waits for a probe only when there is none yet or the last one was long ago.
-        """
-        age = time.monotonic() - self._probed_at
-        if self._probing is None and age >= PROBE_SECONDS:
-            self._probing = asyncio.create_task(self._probe(storage, clock))
-        if self._probing is not None and age >= STALE_SECONDS:
-            await asyncio.shield(self._probing)
-        return self._operations
-
-    async def _probe(self, storage: Storage, clock: Clock) -> None:
+    async def is_catalog_reachable(self, storage: Storage) -> bool:
+        """Whether the control store answers."""
         try:
-            self._operations = await probe(storage, self._queue, clock)
+            async with asyncio.timeout(OPERATION_SECONDS):
+                await storage.control.ping()
+        except (StorageUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def _report(self, storage: Storage, pool: str, clock: Clock) -> StoreReport:
+        if pool not in storage.pools:
+            return StoreReport(False, {}, None)
+        trial = self._trials[pool]
+        await trial.renew(storage.pools[pool], clock)
+        is_able = pool != DEFAULT_POOL or await self.readiness.is_able(storage)
+        return StoreReport(is_able, trial.operations, trial.volume)
+
+
+class _Trial:
+    """The last results of trying out one store, and of counting its messages."""
+
+    def __init__(self) -> None:
+        self.operations: Mapping[str, ProbeResult] = {}
+        self.volume: QueueStats | None = None
+        self._queue = probe_ref(new_id())
+        self._probed_at = self._counted_at = -math.inf
+        self._count_again_at = -math.inf
+        self._probing: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
+
+    async def renew(self, store: MessageStore, clock: Clock) -> None:
+        """Begin what is due. The caller waits for it only when there is no result yet or the last one is from long ago."""
+        now = time.monotonic()
+        if self._probing is None and now >= self._probed_at + PROBE_SECONDS:
+            self._probing = asyncio.create_task(self._probe(store, clock))
+        if self._counting is None and now >= self._count_again_at:
+            self._counting = asyncio.create_task(self._count(store, clock))
+        awaited = [
+            task
+            for task, done_at in (
+                (self._probing, self._probed_at),
+                (self._counting, self._counted_at),
+            )
+            if task is not None and now >= done_at + STALE_SECONDS
+        ]
+        if awaited:
+            await asyncio.wait(awaited, timeout=OPERATION_SECONDS)
+
+    async def _probe(self, store: MessageStore, clock: Clock) -> None:
+        try:
+            self.operations = await probe(store, self._queue, clock)
         finally:
             self._probed_at = time.monotonic()
             self._probing = None
 
+    async def _count(self, store: MessageStore, clock: Clock) -> None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(COUNT_SECONDS):
+                self.volume = await store.volume(now=clock.now())
+        except (NotifyError, TimeoutError):
+            self.volume = None
+        finally:
+            self._counted_at = time.monotonic()
+            pause = max(PROBE_SECONDS, PAUSE_PER_COUNT * (self._counted_at - began))
+            self._count_again_at = self._counted_at + pause
+            self._counting = None
 
-async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, ProbeResult]:
+
+async def probe(store: MessageStore, queue: QueueRef, clock: Clock) -> dict[str, ProbeResult]:
     """Try each operation on a queue of our own; the first that fails is the last of them."""
     now = clock.now()
     results: dict[str, ProbeResult] = {}
@@ -120,14 +187,14 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Pr
     messages = [NewMessage(b"{}", PROBE_TTL_SECONDS), NewMessage(b"{}", PROBE_TTL_SECONDS)]
 
     async def claim() -> None:
-        await storage.claim(
+        await store.claims.create(
             queue, claim_id=claim_id, ttl=PROBE_TTL_SECONDS, grace=0, limit=1, now=now
         )
 
     async def delete_all() -> None:
-        page = await storage.messages.page(queue, marker=None, limit=2, now=now)
+        page = await store.messages.page(queue, marker=None, limit=2, now=now)
         ids = [message.id for message in page.messages]
-        await storage.messages.delete_many(queue, ids, claim_ids=None, now=now)
+        await store.messages.delete_many(queue, ids, claim_ids=None, now=now)
 
     async def step(name: str, work: Awaitable[object]) -> None:
         results[name] = await _timed(name, work)
@@ -135,16 +202,14 @@ async def probe(storage: Storage, queue: QueueRef, clock: Clock) -> dict[str, Pr
             raise _Failed
 
     try:
-        await step("create_queue", storage.heads.put(queue, {}, revision=1, subscribed_until=None))
-        posted = storage.post(queue, InternalPost(messages), now=now)
-        await step("post_messages", posted)
+        await step("create_queue", store.heads.put(queue, {}, revision=1, subscribed_until=None))
+        await step("post_messages", store.messages.post(queue, InternalPost(messages), now=now))
         await step("claim_messages", claim())
-        await step("list_messages", storage.messages.page(queue, marker=None, limit=2, now=now))
-        await step("delete_claim", storage.claims.release(queue, claim_id, now=now))
-        popped = storage.messages.pop(queue, limit=1, now=now)
-        await step("delete_messages", popped)
+        await step("list_messages", store.messages.page(queue, marker=None, limit=2, now=now))
+        await step("delete_claim", store.claims.release(queue, claim_id, now=now))
+        await step("delete_messages", store.messages.pop(queue, limit=1, now=now))
         await step("bulk_delete_messages", delete_all())
-        await step("delete_queue", storage.heads.drop_internal([queue]))
+        await step("delete_queue", store.heads.drop_internal([queue]))
     except _Failed:
         return results
     return results

@@ -11,7 +11,10 @@ from api.requests import Call
 from api.resources import Operation, Reply, Resource
 from api.zaqar import schemas
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.health import StoreReport
+from zaqar_notify.models import JsonObject
 from zaqar_notify.service import Service
+from zaqar_notify.storage.internal import DEFAULT_POOL
 
 
 async def ping(service: Service, call: Call) -> Answer:
@@ -28,15 +31,26 @@ async def is_running(service: Service, call: Call) -> Answer:
 
 
 async def health(service: Service, call: Call) -> Answer:
-    operations = await service.health.operations(service.storage, service.clock)
-    return document(
-        {
-            "storage_reachable": await service.health.readiness.is_able(service.storage),
-            "operation_status": {
-                name: msgspec.structs.asdict(operation) for name, operation in operations.items()
-            },
-        }
-    )
+    reports = await service.health.reports(service.storage, service.clock)
+    shown = {pool: _shown(report) for pool, report in reports.items()}
+    if len(shown) == 1:
+        return document(shown[DEFAULT_POOL])
+    is_reachable = await service.health.is_catalog_reachable(service.storage)
+    return document({**shown, "catalog_reachable": is_reachable})
+
+
+def _shown(report: StoreReport) -> JsonObject:
+    shown: JsonObject = {
+        "storage_reachable": report.is_reachable,
+        "operation_status": {
+            name: msgspec.structs.asdict(operation) for name, operation in report.operations.items()
+        },
+    }
+    volume = report.volume
+    if volume is None:
+        return shown
+    counts = {"free": volume.free, "claimed": volume.claimed, "total": volume.total}
+    return shown | {"message_volume": counts}
 
 
 _SUCCEEDED = schemas.OperationStatus(succeeded=True, seconds=0.0021, ref=None)
@@ -74,10 +88,13 @@ def health_resource(wire: str) -> Resource:
                                 "create_queue": _SUCCEEDED,
                                 "post_messages": _SUCCEEDED,
                             },
+                            message_volume=schemas.MessageVolume(free=10, claimed=2, total=12),
                         ),
                     )
                 },
-                description="The store is tried out every ten seconds at most, not by each request. "
+                description="The store is tried out every ten seconds at most, not by each request; messages are "
+                "counted more seldom where that takes long. Where pools are registered, the answer has "
+                "`catalog_reachable`, and such an object for the store of each pool, by its name. "
                 "Served with the setting ZAQAR_ADMIN_MODE.",
             )
         },

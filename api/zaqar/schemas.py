@@ -145,11 +145,21 @@ class OperationStatus(Exact):
     ref: str | None
 
 
-class HealthReport(Exact):
-    """The results of the last trial of the store."""
+class MessageVolume(Exact):
+    """How many messages are on all queues of a store."""
 
-    storage_reachable: bool
-    operation_status: dict[str, OperationStatus]
+    free: Count
+    claimed: Count
+    total: Count
+
+
+class HealthReport(Struct, omit_defaults=True):
+    """The results of the last trial of the store. Where pools are registered, these are fields of each pool's object."""
+
+    storage_reachable: bool | UnsetType = UNSET
+    operation_status: dict[str, OperationStatus] | UnsetType = UNSET
+    message_volume: MessageVolume | UnsetType = UNSET
+    catalog_reachable: bool | UnsetType = UNSET
 
 
 class Hints(Struct, omit_defaults=True, rename={"accept_post": "accept-post"}):

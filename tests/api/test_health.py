@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
 from tests.api.conftest import Api, StartApi
+from tests.pools import keep
 from zaqar_notify import health as health_module
 from zaqar_notify import readiness
 from zaqar_notify.errors import StorageLeaderless, StorageUnavailable
@@ -233,3 +235,71 @@ async def test_a_store_that_is_away_is_said_to_be(start_api: StartApi) -> None:
     assert shown.status == 200
     assert shown.json["storage_reachable"] is False
     assert shown.json["operation_status"]["create_queue"]["succeeded"] is False
+
+
+async def test_health_counts_the_messages_of_all_queues(start_api: StartApi) -> None:
+    """As Zaqar's own test of it."""
+    api = await start_api(admin_mode=True)
+    await api.post_bodies("q", 239, {"key": "value"})
+    await api.post("/v2/queues/q/claims", {"ttl": 100, "grace": 300})
+    await api.post_bodies("other", 1)
+
+    shown = (await api.get("/v2/health")).json
+
+    assert shown["message_volume"] == {"free": 1, "claimed": 2, "total": 3}
+
+
+async def test_messages_are_counted_again_after_many_times_as_long_as_a_count_takes(
+    start_api: StartApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_module, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(health_module, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(health_module, "PAUSE_PER_COUNT", 0.0)
+    api = await start_api(admin_mode=True)
+
+    before = (await api.get("/v2/health")).json["message_volume"]["total"]
+    await api.post_bodies("q", 1)
+    monkeypatch.setattr(health_module, "PAUSE_PER_COUNT", 1e9)
+    counted = (await api.get("/v2/health")).json["message_volume"]["total"]
+    await api.post_bodies("q", 2)
+    kept = (await api.get("/v2/health")).json["message_volume"]["total"]
+
+    assert (before, counted, kept) == (0, 1, 1)
+
+
+async def test_health_shows_each_pool_and_which_is_away(
+    start_api: StartApi, tmp_path: Path
+) -> None:
+    api = await start_api(admin_mode=True)
+    uri = f"sqlite://{tmp_path}/p1.db"
+    await api.put("/v2/pools/p1", {"uri": uri, "weight": 1})
+    await keep(api.service.storage, "p2", "mysql://host/db", weight=0)
+    await api.post_bodies("q", 1)
+    await api.service.storage.open_pools.look()
+
+    shown = (await api.get("/v2/health")).json
+
+    assert set(shown) == {"catalog_reachable", "default", "p1", "p2"}
+    assert shown["catalog_reachable"] is True
+    assert {name: shown[name]["storage_reachable"] for name in ("default", "p1", "p2")} == {
+        "default": True,
+        "p1": True,
+        "p2": False,
+    }
+    assert list(shown["p1"]["operation_status"]) == OPERATIONS
+    assert all(one["succeeded"] for one in shown["p1"]["operation_status"].values())
+    assert shown["p1"]["message_volume"] == {"free": 1, "claimed": 0, "total": 1}
+    assert shown["default"]["message_volume"]["total"] == 0
+    assert shown["p2"]["operation_status"] == {}
+
+
+async def test_a_catalog_that_is_away_is_said_to_be(start_api: StartApi, tmp_path: Path) -> None:
+    api = await start_api(admin_mode=True)
+    await api.put("/v2/pools/p1", {"uri": f"sqlite://{tmp_path}/p1.db", "weight": 1})
+    await api.service.storage.control.close()
+
+    shown = await api.get("/v2/health")
+
+    assert shown.status == 200
+    assert shown.json["catalog_reachable"] is False
+    assert shown.json["p1"]["storage_reachable"] is True

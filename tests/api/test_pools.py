@@ -359,7 +359,7 @@ async def test_bad_changes(api: Api) -> None:
     assert (await api.get("/v2/pools/p1?detailed=1")).json == before
 
 
-NO_NAMES = ("default", "a%20b", "p" * 65, "%E6%B1%89", "..", "a%2Fb", "a%00")
+NO_NAMES = ("default", "catalog_reachable", "a%20b", "p" * 65, "%E6%B1%89", "..", "a%2Fb", "a%00")
 
 
 async def test_names_that_no_pool_has(api: Api, pool: Callable[..., Body]) -> None:

@@ -76,7 +76,10 @@ def test_wrong_words_are_refused_with_a_sentence(service: Service) -> None:
     away = f"mongodb://user:{SECRET}@127.0.0.1:1/db?timeoutMS=300&serverSelectionTimeoutMS=300"
     for words, sentence in (
         (("pool", "set", "new"), "Pool new does not exist"),
-        (("pool", "set", "default", "--uri", "sqlite:///x.db"), "The name default is"),
+        (
+            ("pool", "set", "default", "--uri", "sqlite:///x.db"),
+            "The name default is that of the store",
+        ),
         (("pool", "set", "new", "--uri", away), f"user:{MASK}@127.0.0.1:1/db"),
         (("flavor", "set", "shop", "new", "none"), "Pool none does not exist"),
     ):

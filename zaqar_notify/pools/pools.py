@@ -29,6 +29,11 @@ from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.pools import Registered
 
+RESERVED = {
+    DEFAULT_POOL: "that of the store of ZAQAR_STORE_URI",
+    "catalog_reachable": "a field of the answer to /v2/health",
+}
+"""Names that no pool can have, with the reason."""
 MOST_POOLS = 500
 """They are one document, which every process reads now and then."""
 
@@ -72,10 +77,8 @@ async def register_pool(
         PoolUnreachable: The store can't be opened.
     """
     check_pool_name(name)
-    if name == DEFAULT_POOL:
-        raise ValidationFailed(
-            f"The name {DEFAULT_POOL} is that of the store of ZAQAR_STORE_URI; choose another name"
-        )
+    if name in RESERVED:
+        raise ValidationFailed(f"The name {name} is {RESERVED[name]}; choose another name")
 
     def registered(before: Registered) -> Registered:
         former = before.pools.get(name)

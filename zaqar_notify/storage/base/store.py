@@ -7,12 +7,15 @@ from datetime import datetime
 
 from zaqar_notify.clock import Clock, SystemClock
 from zaqar_notify.findings import Finding
+from zaqar_notify.models import QueueStats
 from zaqar_notify.storage.base.claims import Claims
 from zaqar_notify.storage.base.heads import Heads
 from zaqar_notify.storage.base.messages import Messages
 from zaqar_notify.storage.base.transfer import Transfer
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.rekeying import Encrypted
+
+COUNTED_TOGETHER = 500
 
 
 class MessageStore(ABC):
@@ -78,6 +81,23 @@ class MessageStore(ABC):
             StorageUnavailable: It gave no answer; some queues may be left.
         """
         return 0
+
+    async def volume(self, *, now: datetime) -> QueueStats:
+        """Count the messages on clients' queues; those that have expired and are not swept yet may count.
+
+        It asks for each queue, beside other requests: it takes long, and is called seldom. A driver that can
+        count all queues together replaces this.
+
+        Raises:
+            StorageUnavailable: It gave no answer.
+        """
+        claimed, free, after = 0, 0, None
+        while refs := await self.heads.of_clients(after=after, limit=COUNTED_TOGETHER):
+            for ref in refs:
+                stats = await self.messages.stats(ref, now=now)
+                claimed, free = claimed + stats.claimed, free + stats.free
+            after = refs[-1]
+        return QueueStats(claimed, free)
 
     @abstractmethod
     async def identity(self) -> str:

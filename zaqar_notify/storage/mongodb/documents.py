@@ -36,6 +36,9 @@ SERVER_POSITION = {"$multiply": [{"$toLong": "$$NOW"}, Int64(POSITIONS_PER_MS)]}
 that comes back has new ones. On one queue positions only grow, even if the clock goes back."""
 HAS_HEAD: Document = {"rules": {"$ne": None}}
 """Of the documents of queues: those that are there."""
+BEHIND_INTERNAL = f"{INTERNAL_PROJECT}\x01"
+BEHIND_ALL = "\U0010ffff"
+"""Keys behind those of internal queues, and behind those of all queues."""
 QUEUE_ID_BYTES = 12
 
 # A type, a name, a length where it is known, and a subtype: https://bsonspec.org/spec.html

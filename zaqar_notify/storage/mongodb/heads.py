@@ -15,6 +15,8 @@ from zaqar_notify.storage.base import Head, Heads
 from zaqar_notify.storage.mongodb.cancelling import Cancelling, leave_messages_behind
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
+    BEHIND_ALL,
+    BEHIND_INTERNAL,
     HAS_HEAD,
     new_queue_id,
     queue_key,
@@ -28,9 +30,6 @@ from zaqar_notify.storage.mongodb.stats import count_all
 from zaqar_notify.storage.values import to_json
 
 LISTED_AT_ONCE = 1000
-BEHIND_INTERNAL = f"{INTERNAL_PROJECT}\x01"
-BEHIND_ALL = "\U0010ffff"
-"""Keys behind those of internal queues, and behind those of all queues."""
 
 
 class MongoHeads(Heads):

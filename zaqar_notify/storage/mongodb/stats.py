@@ -11,7 +11,15 @@ import pymongo
 from zaqar_notify.models import INTERNAL_PROJECT, OldestNewest, QueueStats
 from zaqar_notify.storage.internal import internal_ref
 from zaqar_notify.storage.mongodb.connection import Collection, Collections, Document
-from zaqar_notify.storage.mongodb.documents import FREE, HAS_HEAD, id_of, place, queue_key
+from zaqar_notify.storage.mongodb.documents import (
+    BEHIND_ALL,
+    BEHIND_INTERNAL,
+    FREE,
+    HAS_HEAD,
+    id_of,
+    place,
+    queue_key,
+)
 from zaqar_notify.storage.mongodb.indexes import BY_CLAIM, BY_DUE, BY_EXPIRY, BY_ID
 from zaqar_notify.storage.sealing import OVERHEAD_BYTES
 from zaqar_notify.storage.values import to_ms
@@ -40,6 +48,27 @@ async def count(messages: Collection, queue: bytes, now: datetime) -> QueueStats
     # A claim never outlives its messages, so an expired message is under no live one.
     free = max(total - claimed - expired, 0)
     return QueueStats(claimed=claimed, free=free, oldest=oldest, newest=newest)
+
+
+async def count_of_clients(collections: Collections, now: datetime) -> QueueStats:
+    """The messages on clients' queues; read for as long as that takes."""
+    total = claimed = 0
+    of_clients = {"_id": {"$gt": BEHIND_INTERNAL, "$lt": BEHIND_ALL}, **HAS_HEAD}
+    messages = collections.messages
+    with pymongo.timeout(LONGEST_COUNT_SECONDS):
+        found = collections.queues.find(of_clients, {"queue": 1}, hint=BY_ID)
+        while together := await found.to_list(QUEUES_PER_COUNT):
+            queues = [one["queue"] for one in together]
+            total += await count_all(messages, queues)
+            claimed += await messages.count_documents(
+                {
+                    "queue": {"$in": queues},
+                    "claim": {"$exists": True},
+                    "held_until": {"$gt": to_ms(now)},
+                },
+                hint=BY_CLAIM,
+            )
+    return QueueStats(claimed, max(total - claimed, 0))
 
 
 async def count_all(messages: Collection, queues: Sequence[bytes]) -> int:

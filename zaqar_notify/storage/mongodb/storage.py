@@ -10,7 +10,7 @@ from bson import Int64
 from pymongo.errors import DuplicateKeyError
 
 from zaqar_notify.findings import Finding
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import QueueRef, QueueStats
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.batch_delay import BatchDelay
@@ -30,6 +30,7 @@ from zaqar_notify.storage.mongodb.messages import MongoMessages
 from zaqar_notify.storage.mongodb.migrations import MARK
 from zaqar_notify.storage.mongodb.posting import Posting
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
+from zaqar_notify.storage.mongodb.stats import count_of_clients
 from zaqar_notify.storage.mongodb.transfer import MongoTransfer
 from zaqar_notify.storage.mongodb.watches import MongoWatches
 from zaqar_notify.storage.sealing import Sealing
@@ -96,6 +97,10 @@ class MongoStore(MessageStore):
             StartRefused: It can't be used; the sentence gives the reason.
         """
         return cls(await Collections.open(uri, unreliable=unreliable, prepare=prepare), keys)
+
+    async def volume(self, *, now: datetime) -> QueueStats:
+        with storage_errors():
+            return await count_of_clients(self.collections, now)
 
     async def identity(self) -> str:
         with storage_errors():

@@ -26,6 +26,21 @@ COUNTS_BY_PREFIX = (
 """Free and held messages, and those of them that are deleted and not taken out yet."""
 
 
+_OF_CLIENTS = "WHERE q.project > :internal AND q.dropped_at IS NULL"
+COUNTS_OF_CLIENTS = (
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY free_messages "
+    f"ON m.queue = q.id AND m.held_until IS NULL {_OF_CLIENTS}",
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY held_messages "
+    f"ON m.queue = q.id AND m.held_until IS NOT NULL {_OF_CLIENTS}",
+    "SELECT count(*) FROM removals r CROSS JOIN messages m USING (serial) "
+    f"CROSS JOIN queues q ON q.id = m.queue {_OF_CLIENTS}",
+    "SELECT count(*) FROM queues q CROSS JOIN messages m INDEXED BY held_messages "
+    f"ON m.queue = q.id AND m.held_until > :now AND m.claim IS NOT NULL {_OF_CLIENTS} "
+    "AND m.serial NOT IN (SELECT serial FROM removals)",
+)
+"""Free and held messages, those of them that are deleted and not taken out yet, and those under a live claim."""
+
+
 _CLEAR_BYTES = (
     f"max(0, length(b.body) - iif(m.key_id IS NULL, 0, {OVERHEAD_BYTES} + length(m.key_id) "
     "+ length(CAST(q.project AS BLOB))))"
@@ -72,6 +87,14 @@ def count_internal(db: apsw.Connection, prefix: str) -> int:
     free, held, removed = (first_value(db, each, bindings) for each in COUNTS_BY_PREFIX)
     remaining: int = free + held - removed
     return remaining
+
+
+def count_of_clients(db: apsw.Connection, now: int) -> QueueStats:
+    """The messages on clients' queues, from the indexes alone."""
+    db.execute("BEGIN")  # One snapshot; the connection is closed after this.
+    bindings = {"internal": INTERNAL_PROJECT, "now": now}
+    free, held, removed, claimed = (first_value(db, each, bindings) for each in COUNTS_OF_CLIENTS)
+    return QueueStats(claimed, free + held - removed - claimed)
 
 
 def count(db: apsw.Connection, queue: QueueRow, now: int) -> QueueStats:

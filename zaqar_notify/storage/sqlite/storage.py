@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.models import INTERNAL_PROJECT, QueueStats
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.sealing import Sealing
@@ -25,6 +26,7 @@ from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queue_rows import QueueRows
 from zaqar_notify.storage.sqlite.removals import Removals, take_out
 from zaqar_notify.storage.sqlite.scanning import Scanning
+from zaqar_notify.storage.sqlite.stats import count_of_clients
 from zaqar_notify.storage.sqlite.timekeeping import Timekeeping
 from zaqar_notify.storage.sqlite.transfer import SQLiteTransfer
 from zaqar_notify.storage.sqlite.watches import SQLiteWatches
@@ -102,6 +104,11 @@ class SQLiteStore(MessageStore):
         except StorageUnavailable as error:
             await database.close()
             raise StartRefused(str(error)) from error
+
+    async def volume(self, *, now: datetime) -> QueueStats:
+        return await self.database.read_slowly(
+            INTERNAL_PROJECT, lambda db: count_of_clients(db, to_ms(now))
+        )
 
     async def identity(self) -> str:
         return str(self.database.read_value("SELECT id FROM identity"))
