@@ -139,6 +139,9 @@ class Socket(WebSocketsSansIOProtocol):
             proof.set_result(None)
 
     async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        if self.close_sent and self.handshake_complete:
+            raise ClientDisconnected
         await super().send(message)
         if self._early and self.handshake_complete:
             early, self._early = bytes(self._early), bytearray()

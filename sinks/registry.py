@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from sinks.email import MailKind
+from sinks.push import PushKind
 from sinks.queue import QueueKind
 from sinks.trust import TrustKind
 from sinks.webhook import WebhookKind
@@ -12,7 +13,7 @@ from zaqar_notify.delivery.kinds import Kind, Kinds, Relay, Sink, scheme_of
 from zaqar_notify.extensions import load
 from zaqar_notify.settings import Settings
 
-OURS: tuple[type[Kind], ...] = (WebhookKind, MailKind, QueueKind, TrustKind)
+OURS: tuple[type[Kind], ...] = (WebhookKind, MailKind, QueueKind, TrustKind, PushKind)
 
 ENTRY_POINTS = "zaqar_notify.sinks"
 """The group in which a package names its kind, by scheme: `lines = "my_package.lines:LinesKind"`."""

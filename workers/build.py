@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sinks.registry import Sinks as RealSinks
-from workers import leftovers, queue_moves, trusts
+from workers import leftovers, queue_moves, trusts, wills
 from workers.attempts import Attempts
 from workers.consumers import Consumers
 from workers.dispatcher import Dispatcher
@@ -23,6 +23,7 @@ from workers.periodic import follow_regularly, renew_regularly, sweep_regularly,
 from workers.receivers import Receivers
 from workers.recorder import Recorder
 from workers.redelivery import Redeliveries
+from workers.relay import ServiceRelay
 from workers.replay import Replays
 from workers.replay_jobs import ReplayJobs
 from workers.retries import Retries
@@ -30,7 +31,6 @@ from workers.slots import Slots
 from workers.sorting import Sorting
 from workers.store import RetryingStore
 from workers.untried import Untried
-from zaqar_notify import messages
 from zaqar_notify.service import Service
 
 
@@ -43,7 +43,7 @@ def build_engine(service: Service, doorbell: LocalDoorbell) -> Engine:
     engine = assemble(
         service,
         doorbell,
-        RealSinks(service.kinds, service.settings, partial(messages.relay, service)),
+        RealSinks(service.kinds, service.settings, ServiceRelay(service)),
     )
     service.metrics.engine = engine
     return engine
@@ -95,6 +95,7 @@ def assemble(
         partial(follow_regularly, limits),
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),
+        partial(wills.carry_out_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(trusts.delete_regularly, service.delegations, storage, clock=clock, stop=stop),
         partial(queue_moves.carry_out_regularly, storage, clock=clock, stop=stop),
     )

@@ -129,6 +129,10 @@ class SocketCounts:
         self.open = 0
         self.frames: Counter[tuple[str, int]] = Counter()
         """Frames of clients, by action and status."""
+        self.notifications = 0
+        """Notifications that have arrived."""
+        self.unproven = 0
+        """Notifications that were sent, or wait for a slow client, and have not arrived yet."""
 
     def expect(self, actions: Iterable[str]) -> None:
         """Show the alarming answers to these actions from the start, as 0."""

@@ -11,8 +11,10 @@ from api.push.actions import AUTHENTICATE, Action
 from api.push.calls import CLIENT_ID, FrameCall
 from api.push.exchange import UNKNOWN, FrameExchange
 from api.push.frames import Data, FrameInvalid
+from api.push.holdings import Holdings
 from api.push.identity import Identity
 from api.push.limits import SocketLimits, TooManySockets
+from api.push.subscribing import Subscribing
 from api.push.surface import (
     ACTIONS,
     AUTHENTICATED,
@@ -39,6 +41,7 @@ class Parts(NamedTuple):
     gate: Gate
     turns: Turns
     limits: SocketLimits
+    holdings: Holdings
     request_ids: Iterator[bytes]
 
 
@@ -56,10 +59,17 @@ class Answering:
         count: Told the project of each frame, and of the caller; it may refuse with `TooManySockets`.
     """
 
-    def __init__(self, parts: Parts, identity: Identity, count: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        identity: Identity,
+        subscribing: Subscribing,
+        count: Callable[[str], None],
+    ) -> None:
         self._service, self._surface, self._gate = parts.service, parts.surface, parts.gate
         self._request_ids = parts.request_ids
         self._identity = identity
+        self._subscribing = subscribing
         self._count = count
 
     async def answer(self, data: Data) -> Reply:
@@ -120,6 +130,7 @@ class Answering:
             text=text,
         )
         call.named_project, call.needs_client_id = named, action.needs_client_id
+        call.subscribing, call.is_binary = self._subscribing, exchange.is_binary
         call.when_admitted = self._count
         return call
 

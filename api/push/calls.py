@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from api.push.frames import FrameInvalid
+from api.push.subscribing import Subscribing
 from api.refusals import HeaderInvalid
 from api.requests import LARGE_BODY_BYTES, Call
 from api.zaqar.admission import read_client_id, set_project, without_client_id
@@ -30,6 +31,9 @@ class FrameCall(Call):
     """The project that the frame names."""
     needs_client_id: bool = False
     """Whether the client's id must be well-formed."""
+    subscribing: Subscribing | None = None
+    """The subscriptions of the socket."""
+    is_binary: bool = False
     when_admitted: Callable[[str], None] | None = None
     """Told the project before the request is judged by the policy; it may refuse."""
 

@@ -29,6 +29,10 @@ class FrameExchange:
         self.headers: dict[str, msgspec.Raw] = {}
         self.request_id = request_id
 
+    @property
+    def is_binary(self) -> bool:
+        return isinstance(self._data, bytes)
+
     def read(self) -> None:
         """Read the frame, as far as it can be read: an answer to a bad frame repeats that much.
 
@@ -54,7 +58,7 @@ class FrameExchange:
             status=status,
             content=content or b"{}",
         )
-        return frames.written(text, is_binary=isinstance(self._data, bytes))
+        return frames.written(text, is_binary=self.is_binary)
 
     def log(self, action: str, status: int) -> None:
         if logger.isEnabledFor(logging.DEBUG):

@@ -13,6 +13,7 @@ from api.credentials import with_query
 from api.gate import Gate
 from api.headers import merged
 from api.push.answering import Parts
+from api.push.holdings import Holdings
 from api.push.limits import SocketLimits
 from api.push.session import Session
 from api.push.surface import ACTIONS, surface
@@ -38,7 +39,9 @@ def routes(
         return []
     service.metrics.sockets.expect(ACTIONS)
     limits = SocketLimits(settings.websocket_max_per_project)
-    parts = Parts(service, surface(authenticator), gate, turns, limits, request_ids)
+    parts = Parts(
+        service, surface(authenticator), gate, turns, limits, Holdings(service), request_ids
+    )
 
     async def serve(socket: WebSocket) -> None:
         try:

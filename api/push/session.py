@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from api.push.answering import EXPIRED, Answering, Parts
 from api.push.frames import Data
 from api.push.identity import Identity
+from api.push.subscribing import Subscribing
+from api.sockets import PROOF
 from api.turns import LARGE_BYTES, READ
 from zaqar_notify.auth import Caller
 
@@ -29,7 +31,14 @@ class Session:
         self._service, self._turns, self._limits = parts.service, parts.turns, parts.limits
         self._settings = settings = parts.service.settings
         self._identity = Identity(headers, settings)
-        self._answering = Answering(parts, self._identity, self._count_for)
+        self._subscribing = Subscribing(
+            parts.service,
+            parts.holdings,
+            send=self._push,
+            prove=socket.scope.get("extensions", {}).get(PROOF, _prove_nothing),
+            close=self._close,
+        )
+        self._answering = Answering(parts, self._identity, self._subscribing, self._count_for)
         self._now = asyncio.get_running_loop().time
         self._began = self._last_frame = self._now()
         self._project: str | None = None
@@ -43,10 +52,11 @@ class Session:
         try:
             ending = await self._answer_frames()
             if ending is not None:
-                await self._socket.close(*ending)
+                await self._close(*ending)
         except WebSocketDisconnect:
             pass  # The client went while its answer was sent.
         finally:
+            await self._subscribing.end()
             counts.open -= 1
             if self._project is not None:
                 self._limits.leave(self._project)
@@ -69,6 +79,7 @@ class Session:
             reply = await self._answering.answer(event["bytes"] if text is None else text)
             if reply.frame is not None:
                 await self._send(reply.frame)
+            self._subscribing.answered()
             if reply.ending is not None:
                 return reply.ending
 
@@ -80,6 +91,15 @@ class Session:
         size, scope = len(data), self._socket.scope
         if size > LARGE_BYTES and READ in scope and self._project is not None:
             await self._turns.of(self._project).unread(size, scope[READ])
+
+    async def _push(self, data: Data) -> None:
+        if self._socket.application_state is not WebSocketState.CONNECTED:
+            raise WebSocketDisconnect
+        await self._send(data)
+
+    async def _close(self, code: int, reason: str) -> None:
+        if self._socket.application_state is WebSocketState.CONNECTED:
+            await self._socket.close(code, reason)
 
     def _count_for(self, project: str) -> None:
         """Count the socket for the first project that it works for.
@@ -112,6 +132,11 @@ class Session:
         if self._identity.needs_frame:
             return NOT_IN_TIME
         idle_seconds = self._settings.websocket_idle_seconds
-        if idle_seconds and self._now() - self._last_frame >= idle_seconds:
+        is_idle = not self._subscribing.is_any
+        if is_idle and idle_seconds and self._now() - self._last_frame >= idle_seconds:
             return IDLE
         return None if await self._answering.is_known() else EXPIRED
+
+
+async def _prove_nothing() -> None:
+    """For servers that send no pings: a frame that was sent counts as arrived."""

@@ -6,18 +6,22 @@ from http import HTTPStatus
 
 from api.answers import Answer, document
 from api.credentials import asker_of
+from api.headers import canonical_uuid
 from api.push.actions import action
 from api.push.calls import FrameCall
 from api.push.queues import QueueFields
+from api.refusals import HeaderInvalid
 from api.v2.shapes import subscription
 from api.v2.subscriptions import MAX_SUBSCRIPTION_BODY, confirmation_path
 from zaqar_notify import subscriptions
 from zaqar_notify.auth.confinement import check_queue
 from zaqar_notify.delivery.subscribers import check_ttl, subscribed_queue
 from zaqar_notify.errors import SubscriptionExists, ValidationFailed
-from zaqar_notify.models import JsonObject
+from zaqar_notify.models import JsonObject, Subscription
 from zaqar_notify.rules.limits import MIN_SECONDS
 from zaqar_notify.service import Service
+
+MAX_CLIENT_ID_BYTES = 255
 
 
 class CreateFields(QueueFields):
@@ -37,25 +41,51 @@ class SubscriptionFields(QueueFields):
 
 async def create(service: Service, call: FrameCall, fields: CreateFields) -> Answer:
     await call.body(MAX_SUBSCRIPTION_BODY)
-    if not fields.subscriber:
-        raise ValidationFailed("Missing parameter subscriber in the body: the URI to notify")
-    check_queue(call.caller, subscribed_queue(fields.subscriber))
     name = call.ref.name
     try:
-        created = await subscriptions.create(
-            service,
-            call.ref,
-            subscriber=fields.subscriber,
-            ttl=_ttl(service, fields),
-            options=fields.options,
-            confirm_at=confirmation_path,
-            asker=asker_of(call),
-            renews=False,
-        )
+        created = await _create(service, call, fields)
     except SubscriptionExists:
         return document(f"Subscription {name} not created.", HTTPStatus.CONFLICT)
     told = {"subscription_id": created.id, "message": f"Subscription {name} created."}
     return document(told, HTTPStatus.CREATED)
+
+
+async def _create(service: Service, call: FrameCall, fields: CreateFields) -> Subscription:
+    """Subscribe the subscriber, or the socket itself."""
+    subscriber = fields.subscriber
+    if not subscriber and call.subscribing is not None:
+        return await call.subscribing.subscribe(
+            call.ref,
+            _client_id(call),
+            ttl=fields.ttl,
+            options=fields.options,
+            is_binary=call.is_binary,
+        )
+    subscriber = subscriber or ""
+    check_queue(call.caller, subscribed_queue(subscriber))
+    return await subscriptions.create(
+        service,
+        call.ref,
+        subscriber=subscriber,
+        ttl=_ttl(service, fields),
+        options=fields.options,
+        confirm_at=confirmation_path,
+        asker=asker_of(call),
+        renews=False,
+    )
+
+
+def _client_id(call: FrameCall) -> str:
+    """The client's id in one form, by which it is known again on its next connection."""
+    client_id = call.headers[b"client-id"]
+    if not 0 < len(client_id) <= MAX_CLIENT_ID_BYTES:
+        raise ValidationFailed(
+            f"A subscription without a subscriber needs a Client-ID of 1 to {MAX_CLIENT_ID_BYTES} bytes"
+        )
+    try:
+        return canonical_uuid(client_id)
+    except HeaderInvalid:
+        return call.client_id
 
 
 def _ttl(service: Service, fields: CreateFields) -> int | None:
@@ -78,6 +108,8 @@ async def show(service: Service, call: FrameCall, fields: SubscriptionFields) ->
 
 async def delete(service: Service, call: FrameCall, fields: SubscriptionFields) -> Answer:
     await subscriptions.delete(service, call.ref, fields.subscription_id)
+    if call.subscribing is not None:
+        call.subscribing.forget(fields.subscription_id)
     return document(f"Subscription {fields.subscription_id} removed.", HTTPStatus.NO_CONTENT)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
@@ -14,7 +15,13 @@ import msgspec
 import pytest
 import uvloop
 
-from tests.api.conftest import CLIENT_ID, PROJECT, Api, StartApi, api, start_api
+from tests.api.conftest import CLIENT_ID, PROJECT, Api, StartApi, api, running, start_api
+from tests.kinds import KINDS
+from workers.build import build_engine
+from workers.doorbell import LocalDoorbell
+from zaqar_notify.service import Service
+from zaqar_notify.settings import Settings
+from zaqar_notify.storage.registry import open_storage
 
 __all__ = ["api", "start_api"]
 
@@ -34,6 +41,8 @@ class Reply:
 class Client:
     """One WebSocket. Frames name the tests' project, unless `headers` say otherwise."""
 
+    client_id = CLIENT_ID
+
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
 
@@ -46,7 +55,7 @@ class Client:
         **body: Any,
     ) -> Reply:
         """Send a frame, and take the answer; a header of None is left out."""
-        sent = {"Client-ID": CLIENT_ID, "X-Project-ID": PROJECT, **(headers or {})}
+        sent = {"Client-ID": self.client_id, "X-Project-ID": PROJECT, **(headers or {})}
         named = {name: value for name, value in sent.items() if value is not None}
         return await self.send({"action": action, "headers": named, "body": body}, is_binary)
 
@@ -65,7 +74,11 @@ class Client:
 
     async def frame(self) -> Any:
         """The next frame of the server."""
-        received = await self.socket.receive(timeout=10)
+        return self.read(await self.socket.receive(timeout=10))
+
+    @staticmethod
+    def read(received: aiohttp.WSMessage) -> Any:
+        """The content of a frame."""
         if received.type is aiohttp.WSMsgType.BINARY:
             return msgspec.msgpack.decode(received.data)
         assert received.type is aiohttp.WSMsgType.TEXT, received
@@ -107,6 +120,41 @@ async def connect() -> AsyncIterator[Connect]:
 async def client(api: Api, connect: Connect) -> Client:
     """A WebSocket to an API with the default settings."""
     return await connect(api)
+
+
+class Whole:
+    """An API with its engine, on a store that outlives both."""
+
+    def __init__(self, uri: str, connect: Connect) -> None:
+        self._uri = uri
+        self._connect = connect
+
+    @asynccontextmanager
+    async def running(self, **settings: Any) -> AsyncIterator[Api]:
+        wanted = Settings(**{"auth": "none", **settings})
+        storage = await open_storage(self._uri, keys=wanted.keyring)
+        doorbell = LocalDoorbell()
+        service = Service(storage, wanted, storage.clock, doorbell, KINDS)
+        engine = build_engine(service, doorbell)
+        delivering = asyncio.create_task(engine.run())
+        try:
+            async with running(service) as api:
+                yield api
+        finally:
+            await engine.drain(5)
+            await delivering
+            await storage.close()
+
+    async def connect(self, api: Api, client_id: str = CLIENT_ID) -> Client:
+        """A client with an id of its own."""
+        client = await self._connect(api)
+        client.client_id = client_id
+        return client
+
+
+@pytest.fixture
+def whole(tmp_path: Path, connect: Connect) -> Whole:
+    return Whole(f"sqlite://{tmp_path}/zaqar.db", connect)
 
 
 Start = Callable[..., Awaitable[Client]]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import struct
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,70 +13,14 @@ import pytest
 from api import sockets
 from tests.api.conftest import CLIENT_ID, PROJECT, Api, StartApi
 from tests.push.conftest import Client, Connect, Start
+from tests.push.raw import HANDSHAKE, PING, PONG, TEXT, Raw, raw
 
-HANDSHAKE = (
-    b"Host: localhost\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-)
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 LISTING = json.dumps(
     {
         "action": "queue_list",
         "headers": {"Client-ID": CLIENT_ID, "X-Project-ID": PROJECT},
     }
 ).encode()
-
-
-class Raw:
-    """A WebSocket, byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    def send(
-        self, opcode: int, payload: bytes, *, is_last: bool = True, size: int | None = None
-    ) -> None:
-        """Send a frame; `size` is the length that it claims."""
-        mask = os.urandom(4)
-        masked = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
-        length = struct.pack("!BQ", 0x80 | 127, len(payload) if size is None else size)
-        self.writer.write(bytes([0x80 * is_last | opcode]) + length + mask + masked)
-
-    async def receive(self) -> tuple[int, bytes]:
-        """The opcode and the payload of the next frame."""
-        async with asyncio.timeout(10):
-            opcode, length = await self.reader.readexactly(2)
-            if length == 126:
-                [length] = struct.unpack("!H", await self.reader.readexactly(2))
-            elif length == 127:
-                [length] = struct.unpack("!Q", await self.reader.readexactly(8))
-            return opcode & 15, await self.reader.readexactly(length)
-
-    async def end(self) -> int:
-        """The code with which the server closes."""
-        while True:
-            opcode, payload = await self.receive()
-            if opcode == CLOSE:
-                return int.from_bytes(payload[:2], "big")
-
-    async def status(self) -> int:
-        """The status of the next answer."""
-        opcode, payload = await self.receive()
-        assert opcode == TEXT
-        status: int = json.loads(payload)["headers"]["status"]
-        return status
-
-
-@asynccontextmanager
-async def raw(api: Api) -> AsyncIterator[Raw]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-    try:
-        writer.write(b"GET / HTTP/1.1\r\n" + HANDSHAKE + b"\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 ")
-        yield Raw(reader, writer)
-    finally:
-        writer.close()
 
 
 async def test_a_handshake_may_follow_requests_on_its_connection(api: Api) -> None:
@@ -209,8 +150,7 @@ async def test_a_client_that_does_not_read_loses_its_socket_and_stops_nobody(
         "body": {"queue_name": "q", "echo": True, "limit": 20},
     }
     async with raw(api) as lazy:
-        lazy.writer.get_extra_info("socket").setsockopt(1, 8, 4096)
-        lazy.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        lazy.stop_reading()
         for _ in range(100):
             lazy.send(TEXT, json.dumps(page).encode())
         other = await connect(api)

@@ -7,6 +7,8 @@
 | `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it |
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
 | `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
+| `pushed.<subscription id>` | a notification that waits for the WebSocket of its subscription |
+| `wills` | the subscriptions of WebSockets that end if the process that holds them does not come back |
 | `poison` | a job or delivery that no worker could finish |
 | `later.<version>` | a job or delivery as a later release wrote it, put there by a worker that could not read it |
 
@@ -47,6 +49,7 @@ from zaqar_notify.delivery.results import (
     held_record,
     later_record,
     parked_record,
+    pushed_record,
     retry_record,
     undelivered_record,
 )
@@ -81,6 +84,7 @@ __all__ = [
     "notification",
     "outgoing_messages",
     "parked_record",
+    "pushed_record",
     "read_undelivered",
     "read_work",
     "replay_job",

@@ -69,6 +69,13 @@ class Relay(Protocol):
             StorageUnavailable: No answer came; it may be stored.
         """
 
+    async def leave(self, ref: QueueRef, internal: QueueRef, record: NewMessage) -> None:
+        """Store a record on an internal queue of one of the subscriptions of `ref`.
+
+        Raises:
+            StorageUnavailable: No answer came; it may be stored.
+        """
+
 
 class Kind(ABC):
     """One kind of subscriber. It has no state; each process makes one of each kind."""

@@ -14,16 +14,18 @@ from zaqar_notify.delivery.records import (
     UNDELIVERED_TTL_SECONDS,
     InternalMessage,
     OwedDelivery,
+    OwedMessage,
     Undelivered,
     encode,
     internal_message,
 )
-from zaqar_notify.models import NewMessage, Outcome, Subscription
+from zaqar_notify.models import Delivery, NewMessage, Outcome, Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import (
     held_ref,
     later_ref,
     parked_ref,
+    pushed_ref,
     retry_ref,
     undelivered_ref,
 )
@@ -60,6 +62,24 @@ def held_record(
     # Its age is counted from the replay on, too.
     delivery = _delivery(msgspec.structs.replace(outgoing, since=None), subscription, attempt=1)
     return held_ref(subscription.id), NewMessage(body=encode(delivery), ttl=ttl)
+
+
+def pushed_record(delivery: Delivery) -> InternalMessage:
+    """A delivery that waits for the WebSocket of its subscription: the body of its message is the payload."""
+    subscription = delivery.subscription
+    payload = OwedMessage(
+        id=delivery.message_id, ttl=delivery.message.ttl, body=msgspec.Raw(delivery.payload)
+    )
+    record = OwedDelivery(
+        version=PLAIN,
+        project=subscription.queue.project,
+        queue=subscription.queue.name,
+        subscription_id=subscription.id,
+        message=payload,
+        request_id=delivery.request_id,
+        kind=delivery.kind,
+    )
+    return pushed_ref(subscription.id), NewMessage(body=encode(record), ttl=OWED_TTL_SECONDS)
 
 
 def later_record(body: bytes, version: int) -> InternalMessage:

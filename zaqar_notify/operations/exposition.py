@@ -149,6 +149,16 @@ def _sockets(sockets: SocketCounts) -> Iterator[Metric]:
     for (action, status), count in list(sockets.frames.items()):
         frames.add_metric([action, str(status)], count)
     yield frames
+    yield CounterMetricFamily(
+        "zaqar_notify_socket_notifications",
+        "Notifications that clients of WebSockets have received.",
+        value=sockets.notifications,
+    )
+    yield GaugeMetricFamily(
+        "zaqar_notify_socket_notifications_unproven",
+        "Notifications under way to clients of WebSockets.",
+        value=sockets.unproven,
+    )
 
 
 def _requests(requests: Requests) -> Iterator[Metric]:

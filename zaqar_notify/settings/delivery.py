@@ -33,7 +33,7 @@ class SubscriptionSettings(Section):
         3600, description="Life of a subscription made without ttl, seconds."
     )
     subscriber_types: Words = Field(
-        ("http", "https", "mailto", "queue", "trust+http", "trust+https"),
+        ("http", "https", "mailto", "queue", "trust+http", "trust+https", "websocket"),
         description="URI schemes that a subscriber may have, comma separated; packages can add kinds of subscribers.",
     )
     require_confirmation: bool = Field(

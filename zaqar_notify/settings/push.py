@@ -25,6 +25,10 @@ class PushSettings(Section):
         3600,
         description="A connection without frames and without subscriptions is closed after this time, seconds; 0: never.",
     )
+    websocket_grace_seconds: Count = Field(
+        30,
+        description="For so long the subscription of a connection that is gone waits for its client, seconds; then it ends.",
+    )
     websocket_ping_seconds: Annotated[float, Field(gt=0)] = Field(
         20,
         description="Pause between pings, and the time for each answer; without it the connection is closed, seconds.",

@@ -27,7 +27,8 @@ RETRY_PREFIX = "retry."
 PARKED_PREFIX = "parked."
 HELD_PREFIX = "held."
 UNDELIVERED_PREFIX = "undelivered."
-PREFIXES_OF_SUBSCRIPTIONS = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX)
+PUSHED_PREFIX = "pushed."
+PREFIXES_OF_SUBSCRIPTIONS = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX, PUSHED_PREFIX)
 """The beginnings of the names of a subscription's own queues; its id follows."""
 
 
@@ -38,6 +39,8 @@ def internal_ref(name: str) -> QueueRef:
 POISON_REF = internal_ref("poison")
 TRUSTS_REF = internal_ref("trusts")
 """The trusts of users that were made for subscriptions, on the message store of the default pool."""
+WILLS_REF = internal_ref("wills")
+"""The wills of processes that hold WebSockets, on the message store of the default pool."""
 
 
 MOVES_REF = internal_ref("moves")
@@ -85,6 +88,10 @@ def held_ref(subscription_id: str) -> QueueRef:
 
 def undelivered_ref(subscription_id: str) -> QueueRef:
     return internal_ref(f"{UNDELIVERED_PREFIX}{subscription_id}")
+
+
+def pushed_ref(subscription_id: str) -> QueueRef:
+    return internal_ref(f"{PUSHED_PREFIX}{subscription_id}")
 
 
 def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:

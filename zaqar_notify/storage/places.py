@@ -110,12 +110,18 @@ class Places:
         place = self._known.get(ref)
         return DEFAULT_POOL if place is None else place.pool
 
-    def watch(self, ref: QueueRef, *, exclusive: bool = False) -> Watch:
-        """As `Messages.watch` of the store that has the queue, wherever it moves; a move wakes it."""
+    def watch(
+        self, ref: QueueRef, *, exclusive: bool = False, internal: QueueRef | None = None
+    ) -> Watch:
+        """As `Messages.watch` of the store that has the queue, wherever it moves; a move wakes it.
+
+        Args:
+            internal: Watch this queue of one of its subscriptions instead, which is on the same store.
+        """
         place = self._known.get(ref)
         if place is None and not self._pools.is_any:
             place = self._remember(ref, DEFAULT_POOL)
-        watch = FollowingWatch(self, ref, place, exclusive=exclusive)
+        watch = FollowingWatch(self, ref, place, internal or ref, exclusive=exclusive)
         if place is None:
             self._watches_of_none.setdefault(ref, set()).add(watch)
         return watch
@@ -280,10 +286,18 @@ class FollowingWatch(Watch):
     """A watch of a queue on the store that has it; of a queue that there is not yet, it looks for it."""
 
     def __init__(
-        self, places: Places, ref: QueueRef, place: Place | None, *, exclusive: bool
+        self,
+        places: Places,
+        ref: QueueRef,
+        place: Place | None,
+        watched: QueueRef,
+        *,
+        exclusive: bool,
     ) -> None:
+        """`watched` is the queue itself, or one of its subscriptions'."""
         self._places = places
         self._ref = ref
+        self._watched = watched
         self._exclusive = exclusive
         self._place: Place | None = None
         self._present: Watch | None = None
@@ -343,4 +357,4 @@ class FollowingWatch(Watch):
         place.watches.add(self)
 
     def _open(self, place: Place) -> Watch:
-        return place.store.messages.watch(self._ref, exclusive=self._exclusive)
+        return place.store.messages.watch(self._watched, exclusive=self._exclusive)

@@ -12,7 +12,7 @@ from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import Head, Heads, MessageStore
 from zaqar_notify.storage.control import ControlStore, QueueRecord
-from zaqar_notify.storage.internal import held_ref, parked_ref, queues_of_subscription
+from zaqar_notify.storage.internal import held_ref, parked_ref, pushed_ref, queues_of_subscription
 from zaqar_notify.storage.places import Places
 from zaqar_notify.storage.stores import Stores
 
@@ -156,11 +156,12 @@ class Planes:
                     self.tell_dropped(each.queue, each.id, count)
 
     async def _waiting_for(self, subscription: Subscription) -> int:
-        """How many deliveries are parked or held for it."""
+        """How many deliveries are parked or held for it, or wait for its WebSocket."""
         count = 0
         for pool, store in self.pools.items():
             with self.pools.tolerated(pool):
-                for ref in (parked_ref(subscription.id), held_ref(subscription.id)):
+                for make in (parked_ref, held_ref, pushed_ref):
+                    ref = make(subscription.id)
                     if await store.heads.get(ref) is not None:
                         count += await store.heads.count_internal(prefix=ref.name)
         return count

@@ -80,7 +80,7 @@ async def create(
     )
     check_use(wanted.subscriber, wanted.options, service.kinds)
     wanted = await _with_trust(service, wanted, asker)
-    subscription = await _store(service, wanted, now, renewal(wanted) if renews else refusal)
+    subscription = await store(service, wanted, now, renewal(wanted) if renews else refusal)
     if subscription.id != wanted.id:
         await _send(service, ref, replay_job(subscription, settings))
     if asks_to_confirm(settings):
@@ -89,9 +89,10 @@ async def create(
     return subscription
 
 
-async def _store(
+async def store(
     service: Service, wanted: Subscription, now: datetime, renew: Renew
 ) -> Subscription:
+    """Store a subscription within the project's quotas, or the new state of one of the same subscriber."""
     ref, subscriptions, quotas = wanted.queue, service.storage.subscriptions, service.quotas
 
     async def is_new() -> bool:

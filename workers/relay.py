@@ -1,0 +1,42 @@
+"""How the sinks reach queues: those of clients, and those of the subscriptions themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zaqar_notify import messages
+from zaqar_notify.delivery import InternalPost
+from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.service import Service
+
+
+class ServiceRelay:
+    """Posts to the queues of this service; see `zaqar_notify.delivery.kinds.Relay`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(
+        self,
+        ref: QueueRef,
+        message: NewMessage,
+        *,
+        origin: str,
+        visited: Sequence[str],
+        hops: int,
+        request_id: str,
+    ) -> None:
+        await messages.relay(
+            self._service,
+            ref,
+            message,
+            origin=origin,
+            visited=visited,
+            hops=hops,
+            request_id=request_id,
+        )
+
+    async def leave(self, ref: QueueRef, internal: QueueRef, record: NewMessage) -> None:
+        post = InternalPost([record], project=ref.project)
+        async with self._service.storage.at(ref) as store:
+            await store.messages.post(internal, post, now=self._service.clock.now())
