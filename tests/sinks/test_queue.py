@@ -23,6 +23,7 @@ from zaqar_notify.models import MessageType, NewMessage, Outcome, QueueRef, Verd
 class RecordingRelay:
     error: NotifyError | None = None
     posts: list[tuple[QueueRef, NewMessage, str, int]] = field(default_factory=list)
+    left: list[tuple[QueueRef, QueueRef, NewMessage]] = field(default_factory=list)
 
     async def __call__(
         self,
@@ -37,6 +38,11 @@ class RecordingRelay:
         if self.error:
             raise self.error
         self.posts.append((ref, message, origin, hops))
+
+    async def leave(self, ref: QueueRef, internal: QueueRef, record: NewMessage) -> None:
+        if self.error:
+            raise self.error
+        self.left.append((ref, internal, record))
 
 
 @pytest.fixture
