@@ -44,7 +44,7 @@ settings: $(VENV)/.developing ## write docs/settings.md and settings.example.env
 	$(BIN)/zaqar-notify config --markdown >docs/settings.md
 	$(BIN)/zaqar-notify config --example >settings.example.env
 
-bench: $(VENV)/.developing ## beside a real Zaqar, 55 minutes; writes the tables in docs/performance.md
+bench: $(VENV)/.developing ## beside a real Zaqar, 60 minutes; writes the tables in docs/performance.md
 	$(BIN)/python bench/run.py $(ARGS)
 
 lock: $(VENV)/.developing ## renew lock/ after a change of pyproject.toml; ARGS=--upgrade takes the newest of everything
