@@ -85,7 +85,10 @@ _DIFFERENT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "so a message that was published can't be read or withdrawn. All messages are accepted, or none.",
     },
     ("GET", "/{topic_name}/messages"): {
-        "description": "A topic keeps no messages, so a page is empty.",
+        "description": "A topic keeps no messages, so a page is empty, and there is no stream of events.",
+        "query": messages.LISTING.query,
+        "headers": messages.LISTING.headers,
+        "events": None,
         "replies": {200: Reply("An empty page", MessagePage([], []))},
         "query": messages.LISTING.query,
         "headers": messages.LISTING.headers,

@@ -166,6 +166,12 @@ async def test_a_topic_has_neither_claims_nor_pops(api: Api) -> None:
     assert (await api.delete("/v2/topics/t/messages")).status == 400
 
 
+async def test_a_topic_has_no_stream_of_events(api: Api) -> None:
+    refused = await api.get("/v2/topics/t/messages", headers={"Accept": "text/event-stream"})
+
+    assert refused.status == 406
+
+
 async def test_errors_name_the_topic(api: Api) -> None:
     patched = await api.patch(
         "/v2/topics/t",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.clock import ManualClock
+from tests.contract.conftest import DRIVERS
 from tests.contract.raw import whole_store
 from tests.keys import K1, K2, K2_AND_K1, reopening
-from tests.mongod import mongo_uri
 from tests.workers.office import (
     AT_ONCE,
     GONE,
@@ -44,9 +44,9 @@ WORDS = b"clear text"
 Reopen = Callable[[Keyring], Awaitable[Office]]
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+@pytest.fixture(params=DRIVERS)
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return mongo_uri() if request.param == "mongodb" else f"sqlite:///{tmp_path}/store.db"
+    return DRIVERS[request.param](tmp_path)
 
 
 @pytest.fixture

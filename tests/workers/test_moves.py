@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.conftest import DRIVERS
 from tests.contract.raw import stored_bodies
 from tests.mongod import mongo_uri
 from tests.mongodb.opened import store_of
@@ -35,10 +36,10 @@ def sqlite_store(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/one.db"
 
 
-@pytest.fixture(params=["sqlite", "mongodb"])
+@pytest.fixture(params=DRIVERS)
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A store of each driver."""
-    return mongo_uri() if request.param == "mongodb" else f"sqlite:///{tmp_path}/two.db"
+    return DRIVERS[request.param](tmp_path)
 
 
 @pytest.fixture(params=["from it", "to it"])
