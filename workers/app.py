@@ -37,7 +37,7 @@ from zaqar_notify.operations.cluster import (
 )
 from zaqar_notify.settings import Settings, load_settings
 from zaqar_notify.storage.internal import DEFAULT_POOL, Partition
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import open_storage_of
 
 PULSE_SECONDS = 1.0
 
@@ -209,9 +209,7 @@ def _configure_logging(**_: object) -> None:
 
 async def _try_store(settings: Settings) -> None:
     try:
-        storage = await open_storage(
-            settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
-        )
+        storage = await open_storage_of(settings)
     except StorageUnavailable:
         return  # It answered, and then it did not: the engine tries again.
     await storage.close()

@@ -26,7 +26,7 @@ from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.clock import store_clock
 from zaqar_notify.storage.internal import Partition
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import open_storage_of
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +95,7 @@ class EngineHost:
             StorageUnavailable: It gave no answer.
         """
         kinds = load_kinds(self._settings)
-        storage = await open_storage(
-            self._settings.store_uri,
-            unreliable=self._settings.unreliable,
-            keys=self._settings.keyring,
-        )
+        storage = await open_storage_of(self._settings)
         try:
             async with (
                 store_clock(storage) as clock,

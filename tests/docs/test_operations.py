@@ -17,6 +17,7 @@ from tests.api.conftest import CountingDoorbell
 from tests.deploy.webhooks import Webhooks, receiving
 from tests.docs.pages import ROOT, named, read, rows, section
 from tests.kinds import KINDS
+from tests.pools import open_pooled
 from tests.service import Service as Process
 from zaqar_notify.client import Client
 from zaqar_notify.clock import SystemClock
@@ -24,7 +25,6 @@ from zaqar_notify.operations.exposition import exposition
 from zaqar_notify.operations.single import DATABASE, KEYS
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.registry import open_storage
 
 MONITORING = read("monitoring.md")
 TROUBLESHOOTING = read("troubleshooting.md")
@@ -53,7 +53,9 @@ class Bell:
 @pytest.fixture
 async def shown(tmp_path: Path) -> AsyncIterator[dict[str, set[str]]]:
     """Every metric of ours with its labels, as a process of all kinds at once shows them."""
-    storage = await open_storage(f"sqlite://{tmp_path}/zaqar.db")
+    storage = await open_pooled(
+        f"sqlite://{tmp_path}/zaqar.db", {"p1": f"sqlite://{tmp_path}/p1.db"}
+    )
     service = Service(storage, Settings(), SystemClock(), CountingDoorbell(), KINDS)
     service.metrics.requests.note("/", "GET", 200, 0.1)
     service.metrics.sockets.expect(["queue_list"])

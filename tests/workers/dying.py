@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from tests.clock import ManualClock
 from tests.workers.office import GONE, TRY_LATER, Office, always
 from workers.ledger import Ledger
+from workers.store import Asked
 from zaqar_notify.delivery import InternalMessage
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
@@ -30,20 +31,20 @@ async def die(uri: str, kind: str) -> None:
     for number in range(POSTS):
         await office.post(b"%d" % number)
 
-    write = Ledger.write
+    write = Ledger._write
 
     async def write_too_late(
-        self: Ledger, pool: str, records: Iterable[InternalMessage], *, project: str
+        self: Ledger, asked: Asked, records: Iterable[InternalMessage], project: str
     ) -> None:
         records = list(records)
         is_own = any(ref.name.startswith(kind) for ref, _ in records)
         if is_own:
             await storage.subscriptions.delete(subscription.queue, subscription.id)
-        await write(self, pool, records, project=project)
+        await write(self, asked, records, project)
         if is_own:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    setattr(Ledger, "write", write_too_late)  # noqa: B010 - mypy knows it for a method
+    setattr(Ledger, "_write", write_too_late)  # noqa: B010 - mypy knows it for a method
     async with office.open():
         await asyncio.sleep(60)
 

@@ -40,7 +40,7 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
         logs.configure(settings.log_level, settings.log_format)
     directory = directory_of(data, settings)
     if directory is None:
-        return asyncio.run(run_on_store(settings.store_uri, settings, command, given, tell))
+        return asyncio.run(run_on_store(settings, command, given, tell))
     answer = ask(directory, command, given, tell)
     if answer is not None:
         return answer
@@ -51,7 +51,7 @@ def perform(command: Command[Given, Result], given: Given, data: Path | None) ->
             where = f"ZAQAR_STORE_URI is not set, and there is no {path}"
         raise StartRefused(f"{where}: name the store, or say --data DIR")
     settings = single_process(settings, directory)
-    return asyncio.run(run_on_store(settings.store_uri, settings, command, given, tell))
+    return asyncio.run(run_on_store(settings, command, given, tell))
 
 
 def directory_of(data: Path | None, settings: Settings) -> Path | None:

@@ -44,7 +44,7 @@ from zaqar_notify.quotas import Rates
 from zaqar_notify.service import Service
 from zaqar_notify.settings import AUTH_NONE, Settings
 from zaqar_notify.storage.clock import store_clock
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import open_storage_of
 
 
 def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
@@ -144,9 +144,7 @@ async def _serve(
 ) -> None:
     """`rates` are those of all processes, if there are several."""
     kinds = load_kinds(settings)
-    storage = await open_storage(
-        settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
-    )
+    storage = await open_storage_of(settings)
     doorbell = BrokerDoorbell(celery_application(lambda: settings), processes=processes)
     try:
         async with store_clock(storage) as clock, asked_keystone(settings) as keystone:

@@ -37,12 +37,12 @@ class Found(msgspec.Struct):
 
 
 async def find(site: Site, which: Which, tell: Tell) -> Found:
-    return Found([job async for _, job, _ in _put_aside(site, which)])
+    return Found([job async for _, job, _ in _put_aside(site, which, tell)])
 
 
 async def give_back(site: Site, which: Which, tell: Tell) -> Found:
     found = Found([])
-    async for store, job, message in _put_aside(site, which):
+    async for store, job, message in _put_aside(site, which, tell):
         found.jobs.append(job)
         found.is_done &= await poison.give_back(
             store, job, message, settings=site.settings, now=site.clock.now()
@@ -52,16 +52,18 @@ async def give_back(site: Site, which: Which, tell: Tell) -> Found:
 
 async def remove(site: Site, which: Which, tell: Tell) -> Found:
     found = Found([])
-    async for store, job, message in _put_aside(site, which):
+    async for store, job, message in _put_aside(site, which, tell):
         found.jobs.append(job)
         await poison.drop(store, message, now=site.clock.now())
     return found
 
 
 async def _put_aside(
-    site: Site, which: Which
+    site: Site, which: Which, tell: Tell
 ) -> AsyncIterator[tuple[MessageStore, poison.PutAside, Message]]:
-    """The jobs of all pools, each with its store."""
+    """The jobs of all pools that answer, each with its store."""
+    for pool, reason in site.storage.pools.away.items():
+        tell(f"Pool {pool} is left out: {reason}")
     for store in site.storage.pools.values():
         now = site.clock.now()
         async for job, message in poison.put_aside(store, job=which.job, now=now):

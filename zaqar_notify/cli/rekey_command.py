@@ -22,6 +22,7 @@ async def change_keys(site: Site, wish: Wish, tell: Tell) -> Rekeyed:
     storage = site.storage
     if not storage.keys:
         raise StartRefused("ZAQAR_ENCRYPTION_KEYS is not set: there is no key to encrypt with")
+    storage.pools.check_all()
     progress = Progress("{} encrypted so far …", tell)
     return await rekey(storage.encrypted, storage.keys, progress=progress)
 

@@ -41,11 +41,9 @@ def restored() -> None:
 
 
 async def _run(settings: Settings) -> Restored:
-    from zaqar_notify.storage.registry import open_storage
+    from zaqar_notify.storage.registry import open_storage_of
 
-    storage = await open_storage(
-        settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
-    )
+    storage = await open_storage_of(settings)
     try:
         return await storage.restored(
             now=storage.clock.now(), progress=Progress("{} queues compared so far …")

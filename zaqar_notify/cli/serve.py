@@ -46,7 +46,7 @@ from zaqar_notify.operations.single import (
 from zaqar_notify.service import Service
 from zaqar_notify.settings import AUTH_NONE, Settings, shown
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.registry import open_storage_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +82,7 @@ async def _serve(
     certificate: Certificate | None,
 ) -> None:
     kinds = load_kinds(settings)
-    storage = await open_storage(
-        settings.store_uri, unreliable=settings.unreliable, keys=settings.keyring
-    )
+    storage = await open_storage_of(settings)
     try:
         async with asked_keystone(settings) as keystone:
             doorbell, clock = LocalDoorbell(), storage.clock

@@ -106,7 +106,8 @@ def _log_failure(error: str) -> None:
 
 
 async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Backlog:
-    """Count jobs and deliveries of each partition, and those that subscriptions keep for themselves.
+    """Count jobs and deliveries of each partition, and those that subscriptions keep for themselves, in all pools
+    that answer.
 
     Raises:
         StorageUnavailable: No answer came.
@@ -114,6 +115,7 @@ async def count_owed(storage: Storage, settings: Settings, now: datetime) -> Bac
     owed = [
         await _backlog_of(storage.pools[partition.pool], ref, queue, partition, now)
         for partition in await partitions_in_use(storage, settings)
+        if not storage.pools.is_away(partition.pool)
         for queue, ref in (("outbox", outbox_ref(partition)), ("retry", retry_ref(partition)))
     ]
     stores = storage.pools.values()

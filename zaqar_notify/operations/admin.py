@@ -94,9 +94,9 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 
 async def run_on_store(
-    uri: str, settings: Settings, command: Command[Given, Result], given: Given, tell: Tell
+    settings: Settings, command: Command[Given, Result], given: Given, tell: Tell
 ) -> Result:
-    """Open the store and run the command on it.
+    """Open the store of the settings and run the command on it.
 
     Raises:
         StartRefused: The store can't be used, or the command refuses.
@@ -104,9 +104,9 @@ async def run_on_store(
     """
     # Imported late, because drivers take a while to import.
     from zaqar_notify.storage.clock import store_clock
-    from zaqar_notify.storage.registry import open_storage
+    from zaqar_notify.storage.registry import open_storage_of
 
-    storage = await open_storage(uri, unreliable=settings.unreliable, keys=settings.keyring)
+    storage = await open_storage_of(settings)
     try:
         async with store_clock(storage) as clock:
             return await command.perform(Site(storage, settings, clock), given, tell)

@@ -55,11 +55,12 @@ def refuse_large_posts(settings: Settings) -> None:
 
 def refuse_several_processes(settings: Settings, remedy: str) -> None:
     """Raise StartRefused if only one process can use the store."""
-    driver = driver_of(settings.store_uri)
-    if not driver.is_shared:
-        raise StartRefused(
-            f"ZAQAR_STORE_URI names {driver.about}, which one process can use: {remedy}"
-        )
+    uris = {"ZAQAR_STORE_URI": settings.store_uri, "ZAQAR_CONTROL_URI": settings.control_uri}
+    for setting, uri in uris.items():
+        if uri and not (driver := driver_of(uri)).is_shared:
+            raise StartRefused(
+                f"{setting} names {driver.about}, which one process can use: {remedy}"
+            )
 
 
 def _refuse_missing_library(uri: str) -> None:

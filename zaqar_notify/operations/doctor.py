@@ -30,7 +30,7 @@ from zaqar_notify.operations.single import (
 )
 from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import driver_of, open_storage
+from zaqar_notify.storage.registry import driver_of, open_storage_of
 
 WORRYING_SKEW_SECONDS = 1.0
 
@@ -89,9 +89,7 @@ async def _store(settings: Settings) -> list[Finding]:
         if findings is not None:
             return findings
         async with asyncio.timeout(4 * ANSWER_SECONDS):
-            storage = await open_storage(
-                uri, unreliable=settings.unreliable, prepare=False, keys=settings.keyring
-            )
+            storage = await open_storage_of(settings, prepare=False)
             try:
                 return await answers(storage, uri)
             finally:

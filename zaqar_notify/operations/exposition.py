@@ -32,6 +32,7 @@ from zaqar_notify.metrics import (
     Tally,
 )
 from zaqar_notify.models import Verdict
+from zaqar_notify.operations.pool_metrics import PoolStates
 from zaqar_notify.service import Service
 from zaqar_notify.settings.section import Words
 
@@ -51,6 +52,7 @@ async def exposition(service: Service) -> bytes:
     registry.register(
         _Counts(service.metrics, is_store_up, backlog, service.settings.subscriber_types)
     )
+    registry.register(PoolStates(service.storage))
     ProcessCollector(registry=registry)
     return generate_latest(registry)
 

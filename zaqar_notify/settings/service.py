@@ -27,6 +27,10 @@ class StorageSettings(Section):
         "",
         description="Where messages live: sqlite:///PATH, mongodb://HOSTS/?replicaSet=NAME or redis://HOST:PORT/N; packages can add drivers. With `up`, a file in its directory unless this is set.",
     )
+    control_uri: str = Field(
+        "",
+        description="Where queues' metadata, subscriptions, tokens, quotas, pools and the catalogue live; empty: beside the messages of ZAQAR_STORE_URI.",
+    )
     unreliable: bool = Field(
         False,
         description="Accept a store that can lose acknowledged writes: a standalone MongoDB, one older than 6.0, or a weak write concern in its URI.",

@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from zaqar_notify.clock import running_seconds
@@ -65,6 +66,9 @@ class OpenPools:
         self.without_pools_until = 0.0
         """By `running_seconds`: for so long it is known that no pool is registered that takes queues."""
         self._kept: dict[str, _KeptPool] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        """Of stores whose pools are gone."""
+        self._looking = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
 
     @property
@@ -97,6 +101,14 @@ class OpenPools:
         Raises:
             StorageUnavailable: The control store gave no answer.
         """
+        async with self._looking:
+            await self._look()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ATTEMPT_SECONDS):
+                for kept in list(self._kept.values()):
+                    await kept.attempted.wait()
+
+    async def _look(self) -> None:
         began = time.monotonic()
         registered = await self._pools.read()
         before, self.registered, self._read_at = self.registered, registered, began
@@ -105,11 +117,13 @@ class OpenPools:
                 running_seconds() - (time.monotonic() - began) + FRESH_SECONDS
             )
         gone = [name for name, kept in self._kept.items() if _differs(kept.pool, registered)]
-        for name in gone:
-            await self._kept.pop(name).close()
-        added = [name for name in registered.pools if name not in self._kept]
-        for name in added:
-            self._kept[name] = _KeptPool(registered.pools[name], self.stores, self._open)
+        # Not waited for: a store that is away takes its time.
+        closing = {name: self._kept.pop(name).end() for name in gone}
+        for name, pool in registered.pools.items():
+            if name not in self._kept:
+                former = closing.get(name)
+                self._kept[name] = _KeptPool(pool, self.stores, self._open, after=former)
+        self._closing = {task for task in self._closing if not task.done()} | {*closing.values()}
         if (
             bool(before.pools) < self.is_any
             or gone
@@ -117,9 +131,6 @@ class OpenPools:
         ):
             self._believed_since = began
             self.on_doubt()
-        if added:
-            attempts = [self._kept[name].attempted.wait() for name in added]
-            await asyncio.wait(map(asyncio.ensure_future, attempts), timeout=FIRST_ATTEMPT_SECONDS)
 
     def check_fresh(self) -> None:
         """Raise StorageUnavailable if there may be pools of which this process does not know."""
@@ -157,9 +168,9 @@ class OpenPools:
         if self._following is not None:
             self._following.cancel()
             await asyncio.wait([self._following])
-        for kept in self._kept.values():
-            await kept.close()
+        ending = [kept.end() for kept in self._kept.values()]
         self._kept.clear()
+        await asyncio.gather(*ending, *self._closing)
 
     async def _follow(self) -> None:
         while True:
@@ -176,31 +187,48 @@ class OpenPools:
 class _KeptPool:
     """The store of one pool: a task opens it, and asks it from time to time."""
 
-    def __init__(self, pool: Pool, stores: Stores, open_: Open) -> None:
+    def __init__(
+        self, pool: Pool, stores: Stores, open_: Open, *, after: asyncio.Task[None] | None
+    ) -> None:
+        """`after` closes the store that the pool had before, which may be the same one."""
         self.pool = pool
         self.attempted = asyncio.Event()
         self._stores = stores
         self._open = open_
         self._store: MessageStore | None = None
         self._is_away = False
+        self._is_over = False
         stores.miss(pool.name, "its store is not open yet")
-        self._keeping = asyncio.create_task(self._keep())
+        self._keeping = asyncio.create_task(self._keep(after))
 
-    async def close(self) -> None:
-        self._keeping.cancel()
-        await asyncio.wait([self._keeping])
+    def end(self) -> asyncio.Task[None]:
+        """Give the store to nobody any more, and close it in the task that this returns."""
+        self._is_over = True
         self._stores.forget(self.pool.name)
+        self._keeping.cancel()
+        self.attempted.set()
+        return asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
+        await asyncio.wait([self._keeping])
         if self._store is not None:
             self._store.stop_waiting()
             await self._store.close()
 
-    async def _keep(self) -> None:
+    async def _keep(self, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.wait([after])
         pause = LOOK_SECONDS
         while True:
+            store, failure = None, ""
             try:
                 store = await self._ask()
             except Exception as error:  # Of a driver that we need not know: the other pools go on.
-                self._miss(refusal(error, self.pool.uri or "") or "its store gives no answer")
+                failure = refusal(error, self.pool.uri or "") or "its store gives no answer"
+            if self._is_over:
+                return  # A library may take the cancellation for a failed connection.
+            if store is None:
+                self._miss(failure)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
                 self._found(store)

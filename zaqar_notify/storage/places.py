@@ -13,7 +13,7 @@ from datetime import datetime
 from types import TracebackType
 
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import FlavorRef, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, FlavorRef, QueueRef
 from zaqar_notify.storage.base import MessageStore, Watch
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
@@ -76,7 +76,7 @@ class Places:
         """An operation on a client's queue, or on what is owed to its subscriptions: `async with` gives the message
         store that has them, and may wait a moment while the queue moves."""
         place = self.known(ref)
-        if place is None and not self._pools.is_any:
+        if place is None and (not self._pools.is_any or ref.project == INTERNAL_PROJECT):
             place = self._remember(ref, DEFAULT_POOL)
         if place is not None and place.is_open and self._membership.may_use(place.pool):
             return place

@@ -51,6 +51,7 @@ from zaqar_notify.storage.queues import Queues
 from zaqar_notify.storage.rekeying import Encrypted, findings, key_ids
 from zaqar_notify.storage.restoring import Restored, agree, diagnose
 from zaqar_notify.storage.steps import Admission, Dropped, Planes
+from zaqar_notify.storage.stores import diagnose_pools
 from zaqar_notify.storage.subscriptions import Subscriptions
 
 SUBSCRIPTIONS_PER_COUNT = 1000
@@ -193,7 +194,8 @@ class Storage:
             StorageUnavailable: One gave none.
         """
         await self.store.ping()
-        await self.control.ping()
+        if self.control is not self.store.control:
+            await self.control.ping()
 
     async def prove(self) -> None:
         """As `MessageStore.prove`, of the default pool, and ask the control store for an answer.
@@ -201,7 +203,8 @@ class Storage:
         A pool that is away makes its own queues unavailable, and no others.
         """
         await self.store.prove()
-        await self.control.ping()
+        if self.control is not self.store.control:
+            await self.control.ping()
 
     async def restored(
         self, *, now: datetime, progress: Callable[[int], None] = lambda compared: None
@@ -211,14 +214,15 @@ class Storage:
         It may be broken off, repeated, and run beside other callers. `progress` is told now and then
         how many queues were compared.
         """
+        self.pools.check_all()
         ahead = sum([await store.restored() for store in self.pools.values()])
         return await agree(self._planes, ahead=ahead, now=now, progress=progress)
 
     async def diagnose(self) -> list[Finding]:
         """Findings of all stores, and of whether they belong together, for an operator."""
-        of_stores = [finding for store in self.pools.values() for finding in await store.diagnose()]
         return [
-            *of_stores,
+            *await self.store.diagnose(),
+            *await diagnose_pools(self.pools),
             *await self.control.diagnose(),
             *await diagnose(self._planes),
             *findings(await key_ids(self.encrypted), self.keys),
@@ -226,7 +230,7 @@ class Storage:
 
     @property
     def encrypted(self) -> Sequence[Encrypted]:
-        """The encrypted things of all stores, by kind."""
+        """The encrypted things of all stores that answer, by kind."""
         return [*(store.encrypted for store in self.pools.values()), *self.control.encrypted]
 
     async def sweep(self, *, now: datetime, limit: int) -> int:

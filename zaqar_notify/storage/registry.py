@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from urllib.parse import urlsplit
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.extensions import load
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring
-from zaqar_notify.settings import shown
+from zaqar_notify.settings import Settings, shown
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.driver import NEEDED, Driver
 from zaqar_notify.storage.open_pools import OpenPools
@@ -48,6 +49,26 @@ def driver_of(uri: str) -> Driver:
     )
 
 
+@contextmanager
+def _said_of(setting: str) -> Iterator[None]:
+    """Drivers speak of ZAQAR_STORE_URI; here the URI is another setting's."""
+    try:
+        yield
+    except StartRefused as error:
+        raise StartRefused(str(error).replace("ZAQAR_STORE_URI", setting)) from error
+
+
+async def open_storage_of(settings: Settings, *, prepare: bool = True) -> Storage:
+    """As `open_storage`, of the stores that the settings name."""
+    return await open_storage(
+        settings.store_uri,
+        control_uri=settings.control_uri or None,
+        unreliable=settings.unreliable,
+        prepare=prepare,
+        keys=settings.keyring,
+    )
+
+
 async def open_storage(
     uri: str,
     *,
@@ -77,15 +98,16 @@ async def open_storage(
         refused.push_async_callback(store.close)
         controlling = store
         if control_uri is not None:
-            controlling = await driver_of(control_uri).open(
-                control_uri, unreliable=unreliable, prepare=prepare, keys=keys
-            )
+            with _said_of("ZAQAR_CONTROL_URI"):
+                controlling = await driver_of(control_uri).open(
+                    control_uri, unreliable=unreliable, prepare=prepare, keys=keys
+                )
             refused.push_async_callback(controlling.close)
         if controlling.control is None:
             raise StartRefused(
-                f"{shown(control_uri or uri)} can't keep queues' records and subscriptions"
+                f"{shown(control_uri or uri)} can't keep queues' records, subscriptions and pools: set ZAQAR_CONTROL_URI "
+                "to a store that can, as mongodb://HOSTS/DATABASE?replicaSet=NAME"
             )
-        control_driver = driver if control_uri is None else driver_of(control_uri)
 
         async def open_pool(uri: str) -> MessageStore:
             return await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare, keys=keys)
@@ -94,7 +116,7 @@ async def open_storage(
             controlling.control.pools,
             Stores(store),
             open_pool,
-            is_shared=control_driver.is_shared,
+            is_shared=driver.is_shared,
         )
         refused.push_async_callback(pools.close)
         try:

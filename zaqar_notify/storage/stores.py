@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
+from msgspec.structs import replace
+
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.findings import Finding, ok, problem
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
 
@@ -47,6 +50,11 @@ class Stores(Mapping[str, MessageStore]):
         """An operation on internal queues of the pool: its context gives the pool's store."""
         return nullcontext(self[pool])
 
+    def check_all(self) -> None:
+        """Raise StorageUnavailable if a pool is away, for work that is of no use unless it is done on all."""
+        for pool, reason in self.away.items():
+            raise StorageUnavailable(f"Pool {pool} gives no answer ({reason}): do it when it does")
+
     @contextmanager
     def tolerated(self, pool: str) -> Iterator[None]:
         """Work on all pools, in which one that gives no answer is passed over; not so the default one."""
@@ -71,3 +79,22 @@ class Stores(Mapping[str, MessageStore]):
         """There is no such pool any more."""
         self._present.pop(pool, None)
         self.away.pop(pool, None)
+
+
+async def diagnose_pools(stores: Stores) -> list[Finding]:
+    """Findings about the registered pools, for an operator."""
+    findings = [
+        problem(
+            f"pool {pool}",
+            f"Its store can't be used: {reason}",
+            "Start it, or correct the pool's URI; its queues are answered 503 until then",
+        )
+        for pool, reason in sorted(stores.away.items())
+    ]
+    for pool, store in stores.items():
+        if pool != DEFAULT_POOL:
+            with stores.tolerated(pool):
+                found = await store.diagnose()
+                findings.append(ok(f"pool {pool}", "Its store answers"))
+                findings += [replace(each, check=f"pool {pool}") for each in found]
+    return findings
