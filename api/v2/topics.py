@@ -86,9 +86,6 @@ _DIFFERENT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     ("GET", "/{topic_name}/messages"): {
         "description": "A topic keeps no messages, so a page is empty, and there is no stream of events.",
-        "query": messages.LISTING.query,
-        "headers": messages.LISTING.headers,
-        "events": None,
         "replies": {200: Reply("An empty page", MessagePage([], []))},
         "query": messages.LISTING.query,
         "headers": messages.LISTING.headers,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import requests
 from tests.cluster.cluster import Cluster, empty_cluster
 from tests.cluster.processes import API_HEADERS, PATIENCE_SECONDS, Api, Hook, subscribe
 from tests.redis_server import DURABLE, RedisServer, require_redis
-from tests.service import Service
+from tests.service import Service, command, outside_environ
 
 AFTER_EACH = 15
 """So many posts are acknowledged between two kills."""
@@ -117,7 +119,7 @@ async def consumed(session: aiohttp.ClientSession, api: Api, queue: str) -> list
                 assert deleted.status == 204
 
 
-def test_a_single_process_goes_on_with_its_redis_after_a_crash(
+def test_a_single_process_goes_on_with_its_redis_after_a_crash_and_is_looked_at(
     server: RedisServer, tmp_path: Path
 ) -> None:
     server.start()
@@ -135,7 +137,16 @@ def test_a_single_process_goes_on_with_its_redis_after_a_crash(
 
     service.kill()
     service.start()
+    told = subprocess.run(
+        command("doctor", "--data", str(tmp_path / "data"), "--json"),
+        env=outside_environ() | environ,
+        capture_output=True,
+        check=False,
+    )
 
+    assert told.returncode == 0
+    checks = [finding["check"] for finding in json.loads(told.stdout)]
+    assert checks.count("clock") == 1
     assert posted.status_code == 201
     assert call("GET", queue).json()["owner"] == "shop"
     copies = call("GET", f"{service.url}/v2/queues/copies/messages?echo=true&wait=20").json()
@@ -145,15 +156,3 @@ def test_a_single_process_goes_on_with_its_redis_after_a_crash(
     assert not (tmp_path / "data" / "zaqar-notify.db").exists()
     assert service.stop() == 0
     assert "Traceback" not in service.log.read_text()
-
-
-def test_a_redis_that_can_lose_acknowledged_messages_is_refused(tmp_path: Path) -> None:
-    require_redis()
-    forgetful = RedisServer()
-    forgetful.start()
-    service = Service(tmp_path / "data", environ={"ZAQAR_STORE_URI": store_of(forgetful)})
-
-    with pytest.raises(AssertionError, match="can lose acknowledged messages"):
-        service.start()
-
-    forgetful.kill()

@@ -18,6 +18,7 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.findings import Finding, Level, ok, problem
 from zaqar_notify.operations.admin import Command, Site, Tell, ask
 from zaqar_notify.settings import AUTH_NONE, AUTH_TOKEN, Settings, load_settings
+from zaqar_notify.storage.registry import driver_of
 
 
 class Question(msgspec.Struct):
@@ -80,7 +81,7 @@ def _findings(data: Path | None) -> list[Finding]:
     except StartRefused as error:
         return [problem("sinks", str(error), "No process starts with these settings")]
     directory = directory_of(data, settings)
-    running = [] if directory is None else _running(directory)
+    running = [] if directory is None or _is_shared(settings) else _running(directory)
     return [
         *asyncio.run(examine(settings, directory, kinds, running)),
         ok("callers", _believed(settings)),
@@ -124,6 +125,14 @@ def _policy(settings: Settings) -> list[Finding]:
     except StartRefused as error:
         return [problem("policy", str(error), "No API process starts with it")]
     return [ok("policy", f"The rules of {settings.policy_file} can be used")]
+
+
+def _is_shared(settings: Settings) -> bool:
+    """Whether the store is asked beside the `up` that has it open."""
+    try:
+        return bool(settings.store_uri) and driver_of(settings.store_uri).is_shared
+    except StartRefused:  # The check of the store says so.
+        return True
 
 
 def _running(directory: Path) -> list[Finding]:
