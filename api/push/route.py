@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from starlette.routing import WebSocketRoute
+from starlette.routing import Match, WebSocketRoute
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from api.authentication import Authenticator
@@ -55,7 +56,22 @@ def routes(
         else:
             await socket.close()  # Before the handshake is answered: it is refused with 403.
 
-    return [WebSocketRoute(path, serve, name=f"websocket{path}") for path in PATHS]
+    at_paths = [WebSocketRoute(path, serve, name=f"websocket{path}") for path in PATHS]
+    return [OwnPort(settings.websocket_port, serve), *at_paths]
+
+
+class OwnPort(WebSocketRoute):
+    """Any path at the port that is the WebSocket's own."""
+
+    def __init__(self, port: int, serve: Callable[[WebSocket], Awaitable[None]]) -> None:
+        super().__init__("/", serve, name="websocket")
+        self._port = port
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        server = scope.get("server")
+        if scope["type"] == "websocket" and server is not None and server[1] == self._port:
+            return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
+        return Match.NONE, {}
 
 
 def is_permitted(headers: Mapping[bytes, bytes], settings: Settings) -> bool:

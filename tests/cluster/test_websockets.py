@@ -11,16 +11,20 @@ import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.processes import API_HEADERS, PATIENCE_SECONDS, Api, post
+from tests.service import free_port
 from zaqar_notify.client import Client
 
 GRACE = {"ZAQAR_WEBSOCKET_GRACE_SECONDS": "2"}
 
 
+WEBSOCKET_PORT = free_port()
+
+
 @pytest.fixture(scope="module")
 def other(cluster: Cluster) -> Api:
-    """An API that lives on, and whose worker runs."""
+    """An API of two processes that lives on, with a port for WebSockets, and whose worker runs."""
     cluster.worker(environ=GRACE)
-    return cluster.api(environ=GRACE)
+    return cluster.api(processes=2, environ={**GRACE, "ZAQAR_WEBSOCKET_PORT": str(WEBSOCKET_PORT)})
 
 
 @pytest.fixture
@@ -29,9 +33,9 @@ def killed(cluster: Cluster) -> Api:
     return cluster.api(environ=GRACE)
 
 
-async def subscribed(session: aiohttp.ClientSession, api: Api, queue: str) -> Any:
+async def subscribed(session: aiohttp.ClientSession, url: str, queue: str) -> Any:
     """A WebSocket that is subscribed to the queue, and the subscription's id."""
-    socket = await session.ws_connect(api.url, autoclose=False)
+    socket = await session.ws_connect(url, autoclose=False)
     await socket.send_json(
         {"action": "subscription_create", "headers": API_HEADERS, "body": {"queue_name": queue}}
     )
@@ -43,14 +47,14 @@ async def subscribed(session: aiohttp.ClientSession, api: Api, queue: str) -> An
 async def test_a_client_of_a_killed_process_goes_on_at_another(
     killed: Api, other: Api, session: aiohttp.ClientSession
 ) -> None:
-    socket, subscription_id = await subscribed(session, killed, "taken-over")
+    socket, subscription_id = await subscribed(session, killed.url, "taken-over")
     await post(session, other, "taken-over", "before")
     assert (await socket.receive_json(timeout=10))["body"] == "before"
 
     killed.kill()
     for number in range(5):
         await post(session, other, "taken-over", number)
-    again, resumed = await subscribed(session, other, "taken-over")
+    again, resumed = await subscribed(session, f"ws://127.0.0.1:{WEBSOCKET_PORT}/any", "taken-over")
 
     assert resumed == subscription_id
     received = [(await again.receive_json(timeout=10))["body"] for _ in range(5)]
@@ -63,7 +67,7 @@ async def test_a_client_of_a_killed_process_goes_on_at_another(
 async def test_subscriptions_of_a_killed_process_end(
     killed: Api, other: Api, session: aiohttp.ClientSession
 ) -> None:
-    await subscribed(session, killed, "left-behind")
+    await subscribed(session, killed.url, "left-behind")
 
     killed.kill()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import msgspec
 import pytest
@@ -325,6 +326,7 @@ def test_a_confirmation_carries_what_confirms_it(
     assert path == CONFIRM
     assert payload == {
         "WSGISubscribeURL": f"https://host/prefix{path}",
+        "WebSocketSubscribeURL": f"wss://host/prefix{path}",
         "Message_Type": kind.value,
         "Message": sentence,
         "URL-Methods": "PUT",
@@ -356,3 +358,24 @@ def test_a_confirmation_without_public_url_has_no_link() -> None:
     _, record = confirmation_job(SUBSCRIPTION, kind, path=CONFIRM, settings=settings, now=NOW)
 
     assert b"WSGISubscribeURL" not in record.body
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"public_url": "http://host:8888/"}, f"ws://host:8888{CONFIRM}"),
+        ({"public_url": "https://host", "websocket_url": "ws://h:9000"}, f"ws://h:9000{CONFIRM}"),
+        ({"websocket_url": "wss://host:9000/"}, f"wss://host:9000{CONFIRM}"),
+        ({"public_url": "https://host", "websocket": False}, None),
+    ],
+)
+def test_a_confirmation_names_the_address_of_the_websocket(
+    fields: dict[str, object], url: str | None
+) -> None:
+    settings = Settings.model_validate({"signed_url_secrets": "key", **fields})
+
+    kind = MessageType.SUBSCRIPTION_CONFIRMATION
+    _, record = confirmation_job(SUBSCRIPTION, kind, path=CONFIRM, settings=settings, now=NOW)
+
+    [parcel] = outgoing_messages(cast(OwedDelivery, read_work(record.body)))
+    assert json.loads(parcel.payload).get("WebSocketSubscribeURL") == url

@@ -6,11 +6,11 @@ and keeps them open: connections that come while a process is being started agai
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 import uvloop
 
@@ -21,16 +21,17 @@ from zaqar_notify.auth import Policy, following, load_policy
 from zaqar_notify.auth.keystone import asked_keystone, delegations_of
 from zaqar_notify.cli.serving import (
     Server,
-    listen,
+    announcing,
     listen_for_each,
-    port_of,
+    listening,
+    ports_of,
     serve_until_stopped,
     url_of,
     url_to_try,
 )
 from zaqar_notify.cli.supervisor import Supervisor, tell_ready
 from zaqar_notify.cli.welcome import client, needs_token_of, some_token
-from zaqar_notify.delivery.installation import announced, installation_mark
+from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.believing import with_authentication
 from zaqar_notify.operations.broker import celery_application
@@ -62,47 +63,47 @@ def api(settings: Settings, *, host: str, port: int, processes: int) -> None:
     mark = installation_mark(settings)
     policy = load_policy(settings)
     if processes > 1:
-        listeners = listen_for_each(host, port, processes)
-        settings = with_authentication(settings, listeners)
+        ports = ports_of(port, settings)
+        each = list(zip(*(listen_for_each(host, one, processes) for one in ports), strict=True))
+        settings = with_authentication(settings, each[0])
         # Announced by the parent, for all of its processes.
-        with announced(port_of(listeners[0]), mark):
-            _serve_in_many(settings, policy, listeners, certificate)
+        with announcing(each[0], mark):
+            _serve_in_many(settings, policy, each, certificate)
         return
-    with contextlib.closing(listen(host, port)) as listener:
-        settings = with_authentication(settings, [listener])
-        on_started = partial(print, _welcome(listener, settings), flush=True)
-        with announced(port_of(listener), mark):
+    with listening(host, port, settings) as listeners:
+        settings = with_authentication(settings, listeners)
+        on_started = partial(print, _welcome(listeners[0], settings), flush=True)
+        with announcing(listeners, mark):
             uvloop.run(
-                _serve(settings, policy, listener, certificate, processes=1, on_started=on_started)
+                _serve(settings, policy, listeners, certificate, processes=1, on_started=on_started)
             )
 
 
 def _serve_in_many(
     settings: Settings,
     policy: Policy,
-    listeners: Sequence[socket.socket],
+    each: Sequence[Sequence[socket.socket]],
     certificate: Certificate | None,
 ) -> None:
-    sentence = _welcome(listeners[0], settings, f" in {len(listeners)} processes")
+    """`each`: the sockets of each process."""
+    sentence = _welcome(each[0][0], settings, f" in {len(each)} processes")
     rates = Rates()
 
     def close_listeners() -> None:
-        for listener in listeners:
+        for listener in chain(*each):
             listener.close()
 
     def work(place: int) -> None:
         # Another's socket would go on taking connections when that one has closed it.
-        for number, listener in enumerate(listeners):
-            if number != place:
-                listener.close()
-        count = len(listeners)
+        for listener in chain(*each[:place], *each[place + 1 :]):
+            listener.close()
         uvloop.run(
             _serve(
                 settings,
                 policy,
-                listeners[place],
+                each[place],
                 certificate,
-                processes=count,
+                processes=len(each),
                 on_started=tell_ready,
                 rates=rates,
             )
@@ -112,7 +113,7 @@ def _serve_in_many(
     gc.freeze()
     Supervisor(
         work,
-        count=len(listeners),
+        count=len(each),
         stop_seconds=settings.shutdown_seconds,
         on_ready=lambda: print(sentence, flush=True),
         on_stop=close_listeners,
@@ -135,7 +136,7 @@ def _welcome(listener: socket.socket, settings: Settings, how: str = "") -> str:
 async def _serve(
     settings: Settings,
     policy: Policy,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     certificate: Certificate | None,
     *,
     processes: int,
@@ -161,7 +162,7 @@ async def _serve(
             app = create_app(service, policy, keystone)
             server = Server(app, service, certificate=certificate, on_started=on_started)
             async with following(policy):
-                await serve_until_stopped(server, service, listener)
+                await serve_until_stopped(server, service, listeners)
     finally:
         doorbell.close()
         await storage.close()

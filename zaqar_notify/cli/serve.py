@@ -5,9 +5,9 @@ The one place that puts all packages together.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -22,14 +22,14 @@ from zaqar_notify.auth.tokens import AskedToken, create
 from zaqar_notify.cli.admin_commands import COMMANDS
 from zaqar_notify.cli.serving import (
     Server,
-    listen,
-    port_of,
+    announcing,
+    listening,
     serve_until_stopped,
     url_of,
     url_to_try,
 )
 from zaqar_notify.cli.welcome import make_token, needs_token_of, some_token, things_to_try
-from zaqar_notify.delivery.installation import announced, installation_mark
+from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
 from zaqar_notify.operations.admin import Site, serving_commands
@@ -68,16 +68,16 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
             extra={"action": "database_made", "path": str(data / DATABASE)},
         )
     policy = load_policy(settings)
-    with contextlib.closing(listen(host, port)) as listener:
-        settings = with_authentication(settings, [listener])
-        with announced(port_of(listener), installation_mark(settings)):
-            uvloop.run(_serve(settings, policy, listener, data, certificate))
+    with listening(host, port, settings) as listeners:
+        settings = with_authentication(settings, listeners)
+        with announcing(listeners, installation_mark(settings)):
+            uvloop.run(_serve(settings, policy, listeners, data, certificate))
 
 
 async def _serve(
     settings: Settings,
     policy: Policy,
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     data: Path,
     certificate: Certificate | None,
 ) -> None:
@@ -89,16 +89,16 @@ async def _serve(
             delegations = delegations_of(keystone, storage, clock)
             service = Service(storage, settings, clock, doorbell, kinds, delegations)
             engine = build_engine(service, doorbell)
-            first_token = await _first_token(storage, settings, listener)
+            first_token = await _first_token(storage, settings, listeners[0])
             server = Server(
                 create_app(service, policy, keystone),
                 service,
                 certificate=certificate,
-                on_started=lambda: _welcome(listener, settings, data, first_token),
+                on_started=lambda: _welcome(listeners[0], settings, data, first_token),
             )
             site = Site(storage, settings, clock)
             async with serving_commands(site, COMMANDS, data), following(policy):
-                await serve_until_stopped(server, service, listener, engine)
+                await serve_until_stopped(server, service, listeners, engine)
     finally:
         await storage.close()
 

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, cast
 
@@ -17,6 +17,7 @@ from api.connection import Connection
 from api.connection_limits import connection_limits
 from api.sockets import Socket
 from api.tls import Handshake
+from zaqar_notify.delivery.installation import announced
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.operations.certificate import RELOAD, Certificate
@@ -83,7 +84,10 @@ class Server(EmbeddedServer):
 
 
 async def serve_until_stopped(
-    server: Server, service: Service, listener: socket.socket, companion: Companion | None = None
+    server: Server,
+    service: Service,
+    listeners: Sequence[socket.socket],
+    companion: Companion | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests and deliveries under way.
 
@@ -110,7 +114,7 @@ async def serve_until_stopped(
         server.certificate.reload()
     _collect_rarely()
     async with serving_metrics(service):
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        serving = asyncio.create_task(server.serve(sockets=list(listeners)))
         serving.add_done_callback(lambda _: stop())
         if companion is None:
             await serving
@@ -152,8 +156,47 @@ def listen(host: str, port: int) -> socket.socket:
         return bound(host, port)
     except OSError as error:
         raise StartRefused(
-            f"Can't listen on {host} port {port}: {error.strerror or error}; choose another --port"
+            f"Can't listen on {host} port {port}: {error.strerror or error}; choose another port"
         ) from error
+
+
+def ports_of(port: int, settings: Settings) -> list[int]:
+    """The ports on which a process listens: the API's own, and the one of the WebSocket if it has one.
+
+    Raises:
+        StartRefused: They are one and the same.
+    """
+    if not settings.websocket_port:
+        return [port]
+    if settings.websocket_port == port:
+        raise StartRefused(
+            f"ZAQAR_WEBSOCKET_PORT is {port}, the port of the API itself, which serves WebSockets at / and /v2: "
+            "choose another port, or leave ZAQAR_WEBSOCKET_PORT out"
+        )
+    return [port, settings.websocket_port]
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, settings: Settings) -> Iterator[list[socket.socket]]:
+    """Sockets of one process, for each of its ports; they do not listen yet.
+
+    Raises:
+        StartRefused: An address can't be used.
+    """
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(contextlib.closing(listen(host, each)))
+            for each in ports_of(port, settings)
+        ]
+
+
+@contextlib.contextmanager
+def announcing(listeners: Iterable[socket.socket], mark: str) -> Iterator[None]:
+    """As `announced`, for each of these sockets."""
+    with contextlib.ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(announced(port_of(listener), mark))
+        yield
 
 
 def listen_for_each(host: str, port: int, count: int) -> list[socket.socket]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -23,6 +24,7 @@ from zaqar_notify.rules.signing import sign_url
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import outbox_ref
 
+_SCHEME = re.compile("^http")
 _EXPIRES_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -88,9 +90,12 @@ def _confirmation(
         project=queue.project,
         expires=expires_at,
     )
-    link = {"WSGISubscribeURL": settings.public_url.rstrip("/") + path}
+    links = {
+        "WSGISubscribeURL": settings.public_url,
+        "WebSocketSubscribeURL": _websocket_url(settings),
+    }
     payload = {
-        **(link if settings.public_url else {}),
+        **{name: url.rstrip("/") + path for name, url in links.items() if url},
         "Message_Type": kind.value,
         "Message": sentence,
         "URL-Signature": signature,
@@ -103,3 +108,10 @@ def _confirmation(
         "queue_name": queue.public_name,
     }
     return json.dumps(payload).encode()
+
+
+def _websocket_url(settings: Settings) -> str:
+    """The address of the WebSocket API as clients see it; empty: it is not known, or not served."""
+    if not settings.websocket:
+        return ""
+    return settings.websocket_url or _SCHEME.sub("ws", settings.public_url)
