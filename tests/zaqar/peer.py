@@ -67,6 +67,7 @@ class Zaqar:
         self.conf = directory / ".zaqar" / "zaqar.conf"
         self.conf.parent.mkdir(parents=True)
         self.conf.write_text(_conf(options))
+        self.options = options
         self._python = python
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,7 +79,8 @@ class Zaqar:
             self._process = subprocess.Popen(
                 [
                     *(self._python, "-W", "ignore", "-m", "gunicorn"),
-                    *("--bind", f"127.0.0.1:{self.port}", "zaqar.transport.wsgi.app:app"),
+                    *("--graceful-timeout", "1", "--bind", f"127.0.0.1:{self.port}"),
+                    "zaqar.transport.wsgi.app:app",
                 ],
                 env=outside_environ() | {"HOME": str(self._directory)},
                 cwd=self._directory,

@@ -81,9 +81,12 @@ def on_redis() -> Iterator[Options]:
 
 @contextmanager
 def on_mongodb() -> Iterator[Options]:
+    """With pools; queues without a flavor are on the store of the configuration all the same."""
     uri = mongo_uri()
     database = urlsplit(uri).path.strip("/")
     yield {
+        "DEFAULT": {**OPTIONS["DEFAULT"], "pooling": True},
+        "pooling:catalog": {"enable_virtual_pool": True},
         "drivers": {"message_store": "mongodb", "management_store": "mongodb"},
         "drivers:message_store:mongodb": {"uri": uri, "database": f"{database}_m"},
         "drivers:management_store:mongodb": {"uri": uri, "database": database},
@@ -287,6 +290,58 @@ def test_a_kill_in_the_middle_loses_and_doubles_no_message(
     with Client(service.url, project) as here:
         left = [message.body for message in pages(here, "orders")]
     assert consumed + left == list(range(100))
+
+
+def test_a_queue_is_on_the_pool_that_it_was_on_in_zaqar(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    if "pooling:catalog" not in zaqar.options:
+        pytest.skip("Zaqar's own driver for Redis can't make pools")
+    uri, pool = zaqar.options["drivers:message_store:mongodb"]["uri"], f"pool-{new_id()[:8]}"
+    database = f"{zaqar.options['drivers:management_store:mongodb']['database']}_pool"
+    put(zaqar, project, f"pools/{pool}", uri=f"{uri}&w=1", weight=7, options={"database": database})
+    put(zaqar, project, "flavors/gold", pool_list=[pool])
+    with Client(zaqar.url, project) as there:
+        there.create_queue("orders", {"_flavor": "gold"})
+        there.create_queue("other.queue")
+        there.subscribe("orders", HOOK, ttl=7000)
+        there.post("orders", "in the pool")
+
+    report = imported(zaqar, service, "--messages", zaqar.url)
+    again = imported(zaqar, service, "--messages", zaqar.url)
+
+    shown = json.loads(
+        CliRunner()
+        .invoke(app, ["pool", "show", pool, "--json", "--data", str(service.data)])
+        .stdout
+    )
+    assert (shown["weight"], shown["project"], shown["flavor"]) == (7, project, "gold")
+    assert shown["queues"] == 1
+    with Client(service.url, project) as here:
+        assert [message.body for message in pages(here, "orders")] == ["in the pool"]
+        assert [each.subscriber for each in here.subscriptions("orders")] == [HOOK]
+    assert report["pools"]["imported"] == report["flavors"]["imported"] == 1
+    assert again["pools"]["present"] == again["flavors"]["present"] == 1
+
+
+def test_an_address_that_is_not_zaqar_s_api_loses_nothing_without_a_word(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("orders")
+        there.post("orders", 1, 2)
+
+    report = imported(zaqar, service, "--messages", service.url, exit_code=REFUSED)
+
+    left_out = [each for each in report["left_out"] if each["what"] == "message"]
+    assert len(left_out) == 2
+    assert report["messages"]["copied"] == report["messages"]["gone"] == 0
+
+
+def put(zaqar: Zaqar, project: str, path: str, **body: object) -> None:
+    headers = {"Client-ID": str(uuid.uuid4()), "X-Project-ID": project}
+    done = requests.put(f"{zaqar.url}/v2/{path}", json=body, headers=headers, timeout=30)
+    assert done.status_code == 201, done.text
 
 
 def pages(client: Client, queue: str) -> list[Message]:

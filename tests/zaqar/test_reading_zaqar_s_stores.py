@@ -19,9 +19,11 @@ from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import QueueRef
-from zaqar_notify.operations.zaqar.importing import sources
+from zaqar_notify.operations.zaqar.importing import api, sources
 from zaqar_notify.operations.zaqar.importing.addresses import Address, address_of
-from zaqar_notify.operations.zaqar.importing.found import FoundPool, FoundQueue, Odd
+from zaqar_notify.operations.zaqar.importing.found import FoundMessage, FoundPool, FoundQueue, Odd
+from zaqar_notify.operations.zaqar.importing.pooling import pool_uri
+from zaqar_notify.operations.zaqar.importing.wish import Api
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)
@@ -143,6 +145,29 @@ def test_pools_on_redis_are_read(on_redis: RedisServer) -> None:
     assert read(on_redis.uri, "pools") == [FoundPool("one", "redis://h", 7, "gold", {"a": 1})]
 
 
+def test_the_pools_of_queues_on_redis_are_read(on_redis: RedisServer) -> None:
+    client = on_redis.client
+    client.zadd("a.b.catalogue", {"a.b.q.1": 1, "a.b.gone": 1})
+    client.hset("a.b.q.1.catalogue", mapping={"p": "a.b", "p_q": "q.1", "p_p": "one"})
+
+    assert read(on_redis.uri, "catalogue") == [(QueueRef("a.b", "q.1"), "one")]
+
+
+def test_messages_on_redis_are_in_order_and_expired_ones_are_left_out(
+    on_redis: RedisServer,
+) -> None:
+    client: Any = on_redis.client
+    now = int(NOW.timestamp())
+    client.zadd("p.q.messages", {"second": 20, "first": 3, "expired": 4})
+    client.hset("first", mapping={"u": "c", "cr": now - 5, "d": now + 5, "c.e": now + 9})
+    client.hset("second", mapping={"u": "c", "cr": now, "d": now, "c.e": now})
+
+    assert read(on_redis.uri, "messages", ref=QueueRef("p", "q"), now=NOW) == [
+        FoundMessage("first", "c", 10, is_claimed=True),
+        FoundMessage("second", "c", 0, is_claimed=False),
+    ]
+
+
 def test_more_queues_than_one_page_are_all_read(on_redis: RedisServer) -> None:
     names = [f"q{number:04}" for number in range(1100)]
     on_redis.client.zadd("p.queues_set", {f"p.{name}": 1 for name in names})
@@ -243,6 +268,33 @@ def test_a_server_without_an_answer_is_told_without_the_password(
         assert "answer" in told
         assert "secret" not in told
     gc.collect()
+
+
+@pytest.mark.parametrize(
+    ("uri", "ours"),
+    [
+        (
+            "mongodb.fifo://h1,h2/?replicaSet=rs&w=majority",
+            "mongodb://h1,h2/zaqar_notify_a_b?replicaSet=rs",
+        ),
+        ("redis://:pw@h:1?dbid=3&socket_timeout=1", "redis://:pw@h:1/3"),
+    ],
+)
+def test_a_pool_of_ours_is_beside_zaqar_s(uri: str, ours: str) -> None:
+    assert pool_uri(FoundPool("a.b", uri, 1, None, {}), address_of("redis://h")) == ours
+
+
+async def test_an_api_without_an_answer_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "PAUSES_SECONDS", (0,))
+    zaqar = api.ZaqarApi(Api(f"http://u:secret@127.0.0.1:{free_port()}"))
+
+    with pytest.raises(StartRefused, match="gives no answer") as refused:
+        await zaqar.messages(QueueRef("p", "q"), ["id"])
+    zaqar.close()
+
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("uri", ["mysql://h/zaqar", "mongodb://u:p@", "redis://h:port"])

@@ -1,4 +1,4 @@
-"""`zaqar-notify import`: copies queues, subscriptions and messages of a Zaqar into our store."""
+"""`zaqar-notify import`: copies what a Zaqar has into our store."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def import_(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Copy queues with their metadata, subscriptions and messages of a Zaqar 23.
+    """Copy pools, flavors, queues with their metadata, subscriptions and messages of a Zaqar 23.
 
-    Queues and subscriptions come from Zaqar's databases. Nothing that is here is replaced. Zaqar and the service may
+    All but messages come from Zaqar's databases. Nothing that is here is replaced. Zaqar and the service may
     run meanwhile. If it is interrupted, run it again. Exit code 1 if something was left out, or differs from
     what is here.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from zaqar_notify.operations.zaqar.conf import ZaqarConf
@@ -42,6 +42,22 @@ def _mongodb(conf: ZaqarConf) -> Iterator[Line]:
         yield Note(f"[{section}] uri is not set: for a cluster set ZAQAR_STORE_URI yourself")
         return
     yield Note(f"The database {OUR_DATABASE} beside Zaqar's own: both can run at the same time.")
+    uri = our_uri(given, OUR_DATABASE, dict(_tls(conf, section)))
+    yield Setting("store_uri", uri)
+    if conf.get(section, "ssl_keyfile"):
+        yield Note(
+            "MongoDB's client takes one file with certificate and key: join the files of ssl_certfile and ssl_keyfile, "
+            "and add tlsCertificateKeyFile=FILE to ZAQAR_STORE_URI"
+        )
+    if "replicaset=" not in uri.lower():
+        yield Note(
+            "ZAQAR_STORE_URI must name a replica set (replicaSet=NAME) or a mongos; with one server alone it needs "
+            "ZAQAR_UNRELIABLE=true"
+        )
+
+
+def our_uri(given: str, database: str, tls: Mapping[str, str]) -> str:
+    """The URI of a database of ours on a MongoDB of Zaqar's; `tls` has options for a URI that asks for TLS."""
     parts = urlsplit(f"mongodb://{given.rpartition('://')[2]}")
     former = parts.path.strip("/")
     options = [
@@ -53,20 +69,9 @@ def _mongodb(conf: ZaqarConf) -> Iterator[Line]:
     if "@" in parts.netloc and "authsource" not in names:
         options.append(("authSource", former or "admin"))
     if "tls" in names:
-        options += _tls(conf, section)
+        options += tls.items()
     query = urlencode(options, quote_via=quote, safe="/:,")
-    uri = parts._replace(path=f"/{OUR_DATABASE}", query=query).geturl()
-    yield Setting("store_uri", uri)
-    if conf.get(section, "ssl_keyfile"):
-        yield Note(
-            "MongoDB's client takes one file with certificate and key: join the files of ssl_certfile and ssl_keyfile, "
-            "and add tlsCertificateKeyFile=FILE to ZAQAR_STORE_URI"
-        )
-    if "replicaset" not in names:
-        yield Note(
-            "ZAQAR_STORE_URI must name a replica set (replicaSet=NAME) or a mongos; with one server alone it needs "
-            "ZAQAR_UNRELIABLE=true"
-        )
+    return parts._replace(path=f"/{database}", query=query).geturl()
 
 
 def _tls(conf: ZaqarConf, section: str) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""An import, step by step: queues, the subscriptions of all message stores, and their messages."""
+"""An import, step by step: pools and flavors, queues, the subscriptions of all message stores, and their messages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TypeAlias, TypeVar
 
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.models import Subscription
+from zaqar_notify.models import FlavorRef, QueueRef, Subscription
 from zaqar_notify.operations.admin import Site
 from zaqar_notify.operations.zaqar.importing.addresses import Address, address_of
 from zaqar_notify.operations.zaqar.importing.api import ZaqarApi
 from zaqar_notify.operations.zaqar.importing.found import FoundPool, FoundQueue, Odd
 from zaqar_notify.operations.zaqar.importing.messages import Copying
+from zaqar_notify.operations.zaqar.importing.pooling import Pooling
 from zaqar_notify.operations.zaqar.importing.report import Report
 from zaqar_notify.operations.zaqar.importing.sources import Store, open_store
 from zaqar_notify.operations.zaqar.importing.wish import Api, Wish
@@ -21,6 +22,7 @@ from zaqar_notify.operations.zaqar.importing.writing import Writing
 
 Progress: TypeAlias = Callable[[str], Callable[[int], None]]
 """Of a sentence with `{}` for a number, makes what is told the number now and then."""
+Thing = TypeVar("Thing", FoundPool, FlavorRef)
 Found = TypeVar("Found", FoundQueue, Subscription)
 
 
@@ -44,20 +46,23 @@ class _Import:
         self._stack = stack
         self._report = Report(wish.is_dry)
         self._progress = progress
+        self._pooling = Pooling(site, self._report)
+        self._places: dict[QueueRef, str] = {}
         self._writing = Writing(
-            site.storage,
-            site.settings,
+            site,
             kinds,
-            site.clock,
             self._report,
             progress("{} queues and subscriptions seen so far …"),
+            pool_of=self._places.get,
         )
 
     async def run(self) -> Report:
         """All of it, in an order in which nothing is made before what it needs."""
         management = await self._open(self._wish.addresses.management, has_queues=True)
         stores = [await self._open(self._wish.addresses.messages)]
-        stores += await self._open_pools(management)
+        pools = await self._all(management.pools())
+        stores += await self._open_pools(pools)
+        await self._take_pools(management, pools)
         await self._writing.queues(self._of_project(management.queues()))
         for store in stores:
             found = store.subscriptions(now=self._site.clock.now())
@@ -90,13 +95,30 @@ class _Import:
         await store.check(has_queues=has_queues, may_be_empty=may_be_empty)
         return store
 
-    async def _open_pools(self, management: Store) -> list[Store]:
+    async def _take_pools(self, management: Store, pools: Sequence[FoundPool]) -> None:
+        """Pools, flavors, and the places of queues: they are of all projects."""
+        if not pools:
+            return
+        flavors = await self._all(management.flavors())
+        await self._pooling.take(pools, flavors, self._wish.addresses.messages)
+        async for ref, pool in management.catalogue():
+            if self._pooling.has(pool):
+                self._places[ref] = pool
+
+    async def _all(self, found: AsyncIterator[Thing | Odd]) -> list[Thing]:
+        """All that can be read; what can't is told."""
+        things = []
+        async for each in found:
+            if isinstance(each, Odd):
+                self._report.note_left_out(each)
+            else:
+                things.append(each)
+        return things
+
+    async def _open_pools(self, pools: Sequence[FoundPool]) -> list[Store]:
         """The stores of pools; one that can't be read is told."""
         stores = []
-        async for pool in management.pools():
-            if isinstance(pool, Odd):
-                self._report.note_left_out(pool)
-                continue
+        for pool in pools:
             try:
                 stores.append(await self._open(self._address_of(pool), may_be_empty=True))
             except StartRefused as error:

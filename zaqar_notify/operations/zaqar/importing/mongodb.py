@@ -107,6 +107,14 @@ class MongoStore(Store):
         async for found in self._all("", "flavors", "flavor", read):
             yield found
 
+    async def catalogue(self) -> AsyncIterator[tuple[QueueRef, str]]:
+        def read(record: Record) -> tuple[QueueRef, str]:
+            return _ref(record["p_q"]), str(record["s"])
+
+        async for found in self._all("", "catalogue", "queue", read):
+            if not isinstance(found, Odd):
+                yield found
+
     async def subscriptions(self, *, now: datetime) -> AsyncIterator[FoundSubscription | Odd]:
         def read(record: Record) -> FoundSubscription:
             return subscription_of(

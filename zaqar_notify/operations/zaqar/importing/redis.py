@@ -45,7 +45,7 @@ AT_ONCE = 500
 RETRIES = 2
 PORT, SENTINEL_PORT = 6379, 26379
 QUEUES, SUBSCRIPTIONS, MESSAGES = ".queues_set", ".subscriptions", ".messages"
-POOLS, FLAVORS = "pools", "flavors"
+POOLS, FLAVORS, CATALOGUE = "pools", "flavors", ".catalogue"
 
 Fields = dict[str, bytes | None]
 Found = TypeVar("Found")
@@ -100,6 +100,19 @@ class RedisStore(Store):
         with self._errors():
             async for member, fields in self._hashes(FLAVORS, ("f", "p")):
                 yield _read("flavor", "", member.removesuffix(".flavors"), read, fields)
+
+    async def catalogue(self) -> AsyncIterator[tuple[QueueRef, str]]:
+        with self._errors():
+            async for key in self._sets(CATALOGUE):
+                project = key.removesuffix(CATALOGUE)
+                queues = [each async for each, _ in self._hashes(key, ("m",))]
+                entries = [f"{queue}{CATALOGUE}".encode() for queue in queues]
+                for queue, (_, fields) in zip(
+                    queues, [each async for each in self._fields(entries, ("p_p",))], strict=True
+                ):
+                    if fields["p_p"]:
+                        name = queue.removeprefix(f"{project}.")
+                        yield QueueRef(project, name), _text(fields, "p_p")
 
     async def subscriptions(self, *, now: datetime) -> AsyncIterator[FoundSubscription | Odd]:
         with self._errors():

@@ -54,6 +54,10 @@ class Store(ABC):
         """All flavors, of a management store."""
 
     @abstractmethod
+    def catalogue(self) -> AsyncIterator[tuple[QueueRef, str]]:
+        """The queues that have a pool, each with its pool's name, of a management store."""
+
+    @abstractmethod
     def subscriptions(self, *, now: datetime) -> AsyncIterator[FoundSubscription | Odd]:
         """All subscriptions that live at `now`, of a message store."""
 

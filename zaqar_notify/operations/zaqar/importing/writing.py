@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import orjson
 
-from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.subscribers import (
     check_options,
@@ -23,11 +22,10 @@ from zaqar_notify.delivery.subscribers import (
 from zaqar_notify.errors import NotifyError, SubscriptionExists, ValidationFailed
 from zaqar_notify.metadata import checked
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.operations.admin import Site
 from zaqar_notify.operations.zaqar.importing.found import FoundQueue, Odd
 from zaqar_notify.operations.zaqar.importing.report import Report
 from zaqar_notify.rules.names import check_new_project, queue_ref
-from zaqar_notify.settings import Settings
-from zaqar_notify.storage.planes import Storage
 
 AT_ONCE = 64
 """Writes under way at the same time: the store writes them together."""
@@ -40,17 +38,19 @@ class Writing:
 
     def __init__(
         self,
-        storage: Storage,
-        settings: Settings,
+        site: Site,
         kinds: Kinds,
-        clock: Clock,
         report: Report,
         progress: Callable[[int], None],
+        *,
+        pool_of: Callable[[QueueRef], str | None],
     ) -> None:
-        self._storage = storage
-        self._settings = settings
+        """`pool_of` names the pool for a new queue; None: it is placed as any other."""
+        self._storage = site.storage
+        self._settings = site.settings
         self._kinds = kinds
-        self._clock = clock
+        self._clock = site.clock
+        self._pool_of = pool_of
         self._report = report
         self._progress = progress
         self._done = 0
@@ -97,11 +97,14 @@ class Writing:
             check_new_project(queue_ref(ref.project, ref.name).project)
             self._check_size(len(orjson.dumps(checked(metadata, self._settings))))
         except NotifyError as error:
-            self._refused.add(ref)
-            self._report.note_left_out(Odd("queue", ref.project, ref.name, str(error)))
+            self._refuse(ref, error)
             return
-        if await self._is_new(found):
-            self._report.queues.imported += 1
+        try:
+            if await self._is_new(found):
+                self._report.queues.imported += 1
+                return
+        except ValidationFailed as error:  # As of a flavor that there is not.
+            self._refuse(ref, error)
             return
         present = await self._storage.queues.get(ref)
         if present is None or present.metadata == metadata:
@@ -110,10 +113,16 @@ class Writing:
         reason = "its metadata here differs from Zaqar's"
         self._report.note_kept(Odd("queue", ref.project, ref.name, reason))
 
+    def _refuse(self, ref: QueueRef, error: NotifyError) -> None:
+        self._refused.add(ref)
+        self._report.note_left_out(Odd("queue", ref.project, ref.name, str(error)))
+
     async def _is_new(self, found: FoundQueue) -> bool:
-        queues = self._storage.queues
+        queues, ref = self._storage.queues, found.ref
         if self._report.is_dry:
-            return await queues.get(found.ref) is None
+            return await queues.get(ref) is None
+        if (pool := self._pool_of(ref)) is not None and await queues.get(ref) is None:
+            await self._storage.control.catalogue.place(ref, pool, now=self._clock.now())
         return await queues.create(found.ref, metadata=found.metadata, now=self._clock.now())
 
     def _check_size(self, size: int) -> None:
