@@ -23,13 +23,14 @@ NotifyError
 │   └── OwnDelivery             a webhook of ours that leads back to us    403
 ├── DoesNotExist                                                           404
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
-│   │   SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist
+│   │   SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist, MoveDoesNotExist
 │   ├── WebhooksNotSigned       there is no secret to show or rotate
 │   └── SignatureRefused        a pre-signed request that does not verify  404
 ├── Conflict                                                               409
 │   ├── MetadataConflict        JSON patch names an absent key
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   ├── IdempotencyKeyReused    same key, another body
+│   ├── QueueMoves              it moves to another pool just now
 │   └── PoolExists              another pool has the URI
 ├── FilterFailed                a message filter failed                    500
 ├── CannotDecrypt               an encryption key is missing, or damage    503
@@ -257,6 +258,11 @@ class FlavorDoesNotExist(DoesNotExist):
         super().__init__(f"Flavor {name[:255]} does not exist")
 
 
+class MoveDoesNotExist(DoesNotExist):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no move {name[:80]!r}")
+
+
 class WebhooksNotSigned(DoesNotExist):
     def __init__(self) -> None:
         super().__init__("Webhooks are not signed here: ZAQAR_WEBHOOK_SECRET is not set")
@@ -288,6 +294,13 @@ class SubscriptionExists(Conflict):
 class IdempotencyKeyReused(Conflict):
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key[:80]!r} was used on this queue with another body")
+
+
+class QueueMoves(Conflict):
+    def __init__(self, name: str, pool: str) -> None:
+        super().__init__(
+            f"Queue {name!r} moves to pool {pool} just now: cancel that move first, or wait until it is over"
+        )
 
 
 class PoolExists(Conflict):

@@ -7,6 +7,7 @@ from api.v2 import (
     discovery,
     flavors,
     messages,
+    moves,
     pools,
     queues,
     quotas,
@@ -34,5 +35,10 @@ RESOURCES: tuple[Resource, ...] = (
 )
 """The resources that are served by default, in the order of the documentation."""
 
-OF_OPERATORS = (*pools.RESOURCES, *flavors.RESOURCES, health.health_resource(PREFIX))
+OF_OPERATORS = (
+    *pools.RESOURCES,
+    *flavors.RESOURCES,
+    *moves.RESOURCES,
+    health.health_resource(PREFIX),
+)
 """The resources that are served with `ZAQAR_ADMIN_MODE`, too."""

@@ -41,6 +41,7 @@ DOCUMENTED = Documented(
             "subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID
         ),
         "pool_name": Parameter("pool_name", POOL_NAME_RULE, str, "db2"),
+        "move_id": Parameter("move_id", "Id of a move.", str, "6e8f5c2b4a3d4f0e9b7a1c2d3e4f5a6b"),
         "flavor_name": Parameter("flavor_name", FLAVOR_NAME_RULE, str, "durable"),
     },
     refuses=(ParameterInvalid("limit must be from 1 to 20, not 21"), NotAcceptable()),

@@ -22,12 +22,16 @@ from api.app import create_app
 from api.resources import Operation
 from api.routing import FaultRoute, SurfaceRoute
 from tests.api.conftest import PROJECT, Api, Reply, StartApi, make_token
+from tests.clock import START
 from tests.pools import keep
 from zaqar_notify.auth.rules import RULES, Scope
+from zaqar_notify.clock import new_id
 from zaqar_notify.models import FlavorRef
 from zaqar_notify.pools import make_flavor
 from zaqar_notify.rules.signing import sign_url, wire_instant
 from zaqar_notify.settings import VERSIONS
+from zaqar_notify.storage.moving import journal
+from zaqar_notify.storage.moving.records import Move
 
 PUBLIC = {
     "/",
@@ -51,6 +55,7 @@ ABSENT = {
     "token_id": "3123f4a0b1c2d3e4f5a6b7c8",
     "pool_name": "nopool",
     "flavor_name": "noflavor",
+    "move_id": "nomove",
 }
 """Names of nothing, for each parameter of a path but the project."""
 
@@ -144,6 +149,8 @@ async def furnished(api: Api, owner: Headers) -> Place:
     await api.post(
         "/v2/topics/q/subscriptions", {"subscriber": "https://example.org/topic"}, headers=owner
     )
+    moving = Move(new_id(), PROJECT, "q", "db1", START)
+    await journal.ask(api.service.storage.store, moving, now=api.service.clock.now())
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
     names = {
         "project_id": PROJECT,
@@ -154,6 +161,7 @@ async def furnished(api: Api, owner: Headers) -> Place:
         "subscription_id": subscribed.json["subscription_id"],
         "token_id": made[0].id if made else ABSENT["token_id"],
         "pool_name": "db1",
+        "move_id": moving.id,
         "flavor_name": "gold",
     }
     return Place(api, names)

@@ -64,7 +64,7 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("noun", "verbs"),
     [
-        ("queue", ["list", "stats"]),
+        ("queue", ["list", "stats", "move", "moves"]),
         ("subscription", ["list", "delete"]),
         ("poison", ["list", "retry", "drop"]),
         ("policy", ["list"]),

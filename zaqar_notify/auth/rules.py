@@ -90,6 +90,8 @@ RULES: Mapping[str, Rule] = {
         *_rules("ping", Scope.READ, "get"),
         *_rules("health", Scope.OPERATE, "get", ADMIN),
         *_rules("pools", Scope.OPERATE, "get_all create get update delete", ADMIN),
+        *_rules("moves", Scope.OPERATE, "get_all get", "rule:pools:get"),
+        *_rules("moves", Scope.OPERATE, "create delete", "rule:pools:update"),
         *_rules("flavors", Scope.READ, "get_all get"),
         *_rules("flavors", Scope.OPERATE, "create update delete", ADMIN),
         *_rules("tokens", Scope.ADMINISTER, "get_all create delete", ADMIN),

@@ -16,6 +16,7 @@ from zaqar_notify.cli import (
     doctor_command,
     flavor_command,
     import_command,
+    move_command,
     poison_command,
     policy_command,
     pool_command,
@@ -50,6 +51,7 @@ config_command.register(app)
 doctor_command.register(app)
 flavor_command.register(app)
 import_command.register(app)
+move_command.register(app)
 poison_command.register(app)
 policy_command.register(app)
 pool_command.register(app)

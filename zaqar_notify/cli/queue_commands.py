@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import typer
 
+from zaqar_notify.cli import move_command
 from zaqar_notify.cli.commands import Json, Queue, add_group, open_client
 from zaqar_notify.cli.output import print_json, print_table
 from zaqar_notify.client import QueueEnd
 
 
 def register(app: typer.Typer) -> None:
-    add_group(app, "queue", "Queues of the project.", (list_, stats))
+    add_group(
+        app,
+        "queue",
+        "Queues of the project.",
+        (list_, stats, move_command.move, move_command.moves_),
+    )
 
 
 def list_(context: typer.Context, as_json: Json = False) -> None:

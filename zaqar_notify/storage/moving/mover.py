@@ -154,6 +154,10 @@ class Mover:
     async def _copy(self) -> None:
         """Copy what there is, until few things change meanwhile."""
         self.progress.state = State.COPYING
+        if not self.progress.parts:
+            messages = self._pools[self.progress.source].messages
+            self.progress.copied = 0
+            self.progress.total = (await messages.stats(self._ref, now=self._now())).total
         known = {part.ref for part in self.progress.parts}
         for ref in await self._refs():
             if ref not in known:

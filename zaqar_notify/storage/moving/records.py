@@ -65,7 +65,7 @@ class Copied(msgspec.Struct):
 class Progress(msgspec.Struct):
     """How far a move is.
 
-    `round` counts the copies that were begun anew. `held_up_ms` are the times for which writes waited, one for each
+    `round` counts the copies that were begun anew; `total` the messages at their begin. `held_up_ms` are the times for which writes waited, one for each
     attempt to switch.
     """
 
@@ -74,6 +74,7 @@ class Progress(msgspec.Struct):
     round: int = 0
     parts: list[Copied] = []
     copied: int = 0
+    total: int = 0
     held_up_ms: list[int] = []
     reason: str = ""
     """Why it waits, has failed or was cancelled."""
