@@ -23,6 +23,8 @@ FrameHandler: TypeAlias = Callable[[Service, FrameCall, Fields], Awaitable[Answe
 AUTHENTICATE = "authenticate"
 """The action that is answered before the gate."""
 
+SUBSCRIBE = "subscription_create"
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -76,8 +78,10 @@ def action(
     handler: FrameHandler[Fields],
     *,
     needs_client_id: bool = False,
+    is_signable: bool = False,
 ) -> Action:
-    """The action that stands for an operation of version 2."""
+    """The action that stands for an operation of version 2. Those of messages, and others that are `is_signable`, may be
+    asked for by a signature."""
     operation = _OPERATIONS[method, f"{v2.PREFIX}/queues{path}"]
 
     async def answer(service: Service, call: Call) -> Answer:
@@ -87,8 +91,7 @@ def action(
     resource = Resource(
         f"{v2.PREFIX}/queues{path}",
         {method: Operation(answer, operation.rule, operation.summary, {})},
-        # Zaqar's shares are of messages only.
-        is_signable="/messages" in path,
+        is_signable=is_signable or "/messages" in path,
     )
     return Action(name, kind, resource, method, needs_client_id)
 

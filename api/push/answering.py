@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from api.answers import Answer
 from api.gate import Gate
-from api.push.actions import AUTHENTICATE, Action
+from api.push.actions import AUTHENTICATE, SUBSCRIBE, Action
 from api.push.calls import CLIENT_ID, FrameCall
 from api.push.exchange import UNKNOWN, FrameExchange
 from api.push.frames import Data, FrameInvalid
@@ -26,7 +26,9 @@ from api.records import WRITING, audit, note_failure, note_success
 from api.refusals import Unauthorized
 from api.surfaces import Surface
 from api.turns import Turns
-from zaqar_notify.errors import NotifyError
+from zaqar_notify.auth import Caller
+from zaqar_notify.errors import NotifyError, SignatureRefused
+from zaqar_notify.models import QueueRef
 from zaqar_notify.service import Service
 
 EXPIRED = (4003, "Authentication expired.")
@@ -71,6 +73,8 @@ class Answering:
         self._identity = identity
         self._subscribing = subscribing
         self._count = count
+        self._signed: dict[QueueRef, FrameCall] = {}
+        """The requests whose signatures subscribed the socket to queues."""
 
     async def answer(self, data: Data) -> Reply:
         """The answer to one frame."""
@@ -87,13 +91,20 @@ class Answering:
         self._note(exchange, answer.status)
         return Reply(exchange.answer(status=answer.status, content=answer.whole), ending)
 
+    def callers(self) -> list[Caller]:
+        """The callers with whose right the socket goes on without being asked anything."""
+        own = self._identity.caller
+        return [*([] if own is None else [own]), *(call.caller for call in self._signed.values())]
+
     async def is_known(self) -> bool:
         """Whether the caller of the socket may still be believed; True when that can't be found out now."""
-        if self._identity.caller is None:
-            return True
+        proofs: list[FrameCall] = list(self._signed.values())
+        if self._identity.caller is not None:
+            proofs.append(self._probe(self._identity.probe()))
         try:
-            await self._gate.caller(self._surface, self._probe(self._identity.probe()))
-        except Unauthorized:
+            for proof in proofs:
+                await self._gate.caller(self._surface, proof)
+        except (Unauthorized, SignatureRefused):
             return False
         except NotifyError:
             return True
@@ -111,6 +122,9 @@ class Answering:
             return NOT_AUTHENTICATED
         answer = await self._gate.answer(self._surface, action.resource, call)
         note_success(call, self._service, exchange.facts)
+        if call.caller.how == "signature" and exchange.action == SUBSCRIBE:
+            call.text = b""
+            self._signed[call.ref] = call
         return answer
 
     def _call(self, action: Action, exchange: FrameExchange) -> FrameCall:

@@ -115,21 +115,26 @@ class Session:
 
     def _look_at(self) -> float:
         """The instant, by the event loop's clock, at which it is seen whether the socket may stay."""
-        if self._identity.needs_frame:
+        if self._is_unproven():
             return self._began + self._settings.websocket_authentication_seconds
         until = self._now() + KNOWN_SECONDS
-        caller = self._identity.caller
-        if caller is None or caller.expires_at is None:
-            return until
-        return min(until, self._now() + self._seconds_to(caller.expires_at, caller))
+        ends = [
+            self._now() + self._seconds_to(caller.expires_at, caller)
+            for caller in self._answering.callers()
+            if caller.expires_at is not None
+        ]
+        return min([until, *ends])
 
     def _seconds_to(self, end: datetime, caller: Caller) -> float:
         """Tenant tokens end by the store's clock, others by this host's."""
         now = self._service.clock.now() if caller.how == "token" else datetime.now(UTC)
         return (end - now).total_seconds()
 
+    def _is_unproven(self) -> bool:
+        return self._identity.needs_frame and not self._answering.callers()
+
     async def _reason_to_end(self) -> tuple[int, str] | None:
-        if self._identity.needs_frame:
+        if self._is_unproven():
             return NOT_IN_TIME
         idle_seconds = self._settings.websocket_idle_seconds
         is_idle = not self._subscribing.is_any

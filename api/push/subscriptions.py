@@ -7,7 +7,7 @@ from http import HTTPStatus
 from api.answers import Answer, document
 from api.credentials import asker_of
 from api.headers import canonical_uuid
-from api.push.actions import action
+from api.push.actions import SUBSCRIBE, action
 from api.push.calls import FrameCall
 from api.push.queues import QueueFields
 from api.refusals import HeaderInvalid
@@ -117,7 +117,7 @@ _MANY = "/{queue_name}/subscriptions"
 _ONE = "/{queue_name}/subscriptions/{subscription_id}"
 
 ACTIONS = (
-    action("subscription_create", "POST", _MANY, CreateFields, create),
+    action(SUBSCRIBE, "POST", _MANY, CreateFields, create, is_signable=True),
     action("subscription_list", "GET", _MANY, PageFields, list_subscriptions),
     action("subscription_get", "GET", _ONE, SubscriptionFields, show),
     action("subscription_delete", "DELETE", _ONE, SubscriptionFields, delete),

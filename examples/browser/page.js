@@ -1,4 +1,5 @@
 import { SignedQueue, newClient } from "./queue.js";
+import { SocketQueue } from "./socket.js";
 
 const $ = (id) => document.getElementById(id);
 let queue;
@@ -10,7 +11,6 @@ function say(text) {
 
 function show(message) {
   const item = document.createElement("li");
-  item.id = message.id;
   item.textContent = JSON.stringify(message.body);
   $("messages").append(item);
 }
@@ -18,7 +18,8 @@ function show(message) {
 function follow() {
   stop();
   $("messages").replaceChildren();
-  queue = new SignedQueue($("service").value, JSON.parse($("share").value), newClient());
+  const Queue = $("over").value === "websocket" ? SocketQueue : SignedQueue;
+  queue = new Queue($("service").value, JSON.parse($("share").value), newClient());
   stop = queue.follow(show, say);
   say("following");
 }

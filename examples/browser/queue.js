@@ -14,8 +14,7 @@ export class SignedQueue {
    * @param {string} client The page's Client-ID, a UUID.
    */
   constructor(service, share, client) {
-    const path = share.paths.find((each) => each.endsWith("/messages"));
-    this.#url = new URL(path, service);
+    this.#url = queueUrl(service, share);
     this.#share = share;
     this.#client = client;
   }
@@ -83,11 +82,7 @@ export class SignedQueue {
     url.search = new URLSearchParams({
       echo: "true",
       client_id: this.#client,
-      project_id: this.#share.project,
-      url_signature: this.#share.signature,
-      url_paths: this.#share.paths.join(","),
-      url_methods: this.#share.methods.join(","),
-      url_expires: this.#share.expires,
+      ...credentials(this.#share),
       ...(marker && { marker }),
     });
     return url;
@@ -96,6 +91,22 @@ export class SignedQueue {
   #hasExpired() {
     return new Date(`${this.#share.expires}Z`) <= new Date();
   }
+}
+
+/** The address of the queue's messages. */
+export function queueUrl(service, share) {
+  return new URL(share.paths.find((each) => each.endsWith("/messages")), service);
+}
+
+/** The share as parameters of a query. */
+export function credentials(share) {
+  return {
+    project_id: share.project,
+    url_signature: share.signature,
+    url_paths: share.paths.join(","),
+    url_methods: share.methods.join(","),
+    url_expires: share.expires,
+  };
 }
 
 /** A new UUID; `crypto.randomUUID` is there on https and localhost only. */

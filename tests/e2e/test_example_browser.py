@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,11 +17,12 @@ import pytest
 from tests.e2e.browser import Page, opened
 from tests.programs import program
 from tests.service import Service, free_port
+from tests.workers.office import until
 from zaqar_notify.client import Client
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "browser"
 CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"
-SHOWN = "[...document.querySelectorAll('#messages li')].map(each => JSON.parse(each.textContent)).join()"
+SHOWN = "[...document.querySelectorAll('#messages li')].map(each => JSON.parse(each.textContent))"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -57,31 +58,61 @@ def service(tmp_path_factory: pytest.TempPathFactory, page_port: int) -> Iterato
 
 
 async def shows(page: Page, *bodies: str) -> None:
-    await page.until(f"{SHOWN} === {','.join(bodies)!r}")
+    await page.until(f"{SHOWN}.join() === {','.join(bodies)!r}")
+
+
+async def shows_at_least_once(page: Page, *bodies: str) -> None:
+    await page.until(f"[...new Set({SHOWN})].join() === {','.join(bodies)!r}")
+
+
+@asynccontextmanager
+async def following(
+    client: Client, service: Service, page_port: int, profile: Path, queue: str, over: str
+) -> AsyncIterator[Page]:
+    """The example's page while it follows a queue, by a URL that the test signed for it."""
+    share = client.share(queue, paths=["messages", "subscriptions"], methods=["GET", "POST"])
+    with serving_example(page_port) as url:
+        async with opened(url, profile) as page:
+            await page.fill("#service", service.url)
+            await page.fill("#share", json.dumps(msgspec.to_builtins(share)))
+            await page.fill("#over", over)
+            await page.submit("#open")
+            yield page
+    assert share.signature not in service.log.read_text()
+
+
+async def post(page: Page, body: str) -> None:
+    await page.fill("#body", body)
+    await page.submit("#post")
 
 
 async def test_a_page_follows_and_posts_without_a_gap_over_a_restart(
     service: Service, page_port: int, tmp_path: Path
 ) -> None:
     with Client(service.url, project="demo") as client:
-        share = msgspec.to_builtins(client.share("chat", methods=["GET", "POST"]))
         client.post("chat", "one")
-        with serving_example(page_port) as url:
-            async with opened(url, tmp_path / "profile") as page:
-                await page.fill("#service", service.url)
-                await page.fill("#share", json.dumps(share))
-                await page.submit("#open")
-                await shows(page, "one")
+        async with following(client, service, page_port, tmp_path, "chat", "events") as page:
+            await shows(page, "one")
+            await post(page, "two")
+            await shows(page, "one", "two")
 
-                await page.fill("#body", "two")
-                await page.submit("#post")
-                await shows(page, "one", "two")
+            service.restart()
+            client.post("chat", "three")
+            await shows(page, "one", "two", "three")
 
-                service.restart()
-                client.post("chat", "three")
-                await shows(page, "one", "two", "three")
 
-    assert share["signature"] not in service.log.read_text()
+async def test_a_page_follows_and_posts_over_a_websocket_without_a_gap_over_a_restart(
+    service: Service, page_port: int, tmp_path: Path
+) -> None:
+    with Client(service.url, project="demo") as client:
+        async with following(client, service, page_port, tmp_path, "talk", "websocket") as page:
+            await until(lambda: any(client.subscriptions("talk")))
+            await post(page, "one")
+            await shows_at_least_once(page, "one")
+
+            service.restart()
+            client.post("talk", "two")
+            await shows_at_least_once(page, "one", "two")
 
 
 def test_curl_reads_the_stream_as_it_comes(service: Service) -> None:

@@ -205,6 +205,37 @@ async def test_a_signature_opens_the_messages_of_its_queue_alone(
         assert (reply.status, reply.body) == (403, DENIED), (made, action, queue)
 
 
+async def test_a_signature_subscribes_a_socket_until_it_expires(
+    start_api: StartApi, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "KNOWN_SECONDS", 0.05)
+    clock = ManualClock()
+    api = await start_api(auth="token", signed_url_secrets="secret", clock=clock)
+    client = await connect(api)
+    headers = signed(api, "POST", below="subscriptions")
+
+    other = await client.ask("subscription_create", headers=headers, queue_name="other")
+    subscribed = await client.ask("subscription_create", headers=headers, queue_name="q")
+    clock.advance(seconds=60)
+
+    assert [other.status, subscribed.status] == [403, 201]
+    assert await client.end() == (4003, "Authentication expired.")
+
+
+async def test_a_revoked_signature_ends_the_socket_that_it_subscribed(
+    start_api: StartApi, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "KNOWN_SECONDS", 0.05)
+    api = await start_api(auth="none", signed_url_secrets="secret")
+    client = await connect(api)
+    headers = signed(api, "POST", below="subscriptions")
+    await client.ask("subscription_create", headers=headers, queue_name="q")
+
+    await api.delete("/v2/queues/q/share")
+
+    assert await client.end() == (4003, "Authentication expired.")
+
+
 async def test_a_proxy_names_the_project_at_the_handshake(
     start_api: StartApi, connect: Connect
 ) -> None:
