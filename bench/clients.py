@@ -1,9 +1,11 @@
-"""The cost of many clients at once: of connections that do nothing, of long polls, of event streams, and of posting clients.
+"""The cost of many clients at once: of connections that do nothing, of long polls, of event streams, of WebSockets, and of
+posting clients.
 
 `zaqar-notify up` with its default settings, a new one for each line. 5,000 connections are opened, each for
 one request, and then they are idle, or each has a long poll that is asked again when it is answered. The
 memory is that of the process (resident) when all are there; its CPU is read while nothing else is done.
-Then 100 clients post, each its next message when the last one is answered.
+Then 100 clients post, each its next message when the last one is answered. With WebSockets, each subscribed to a queue,
+messages are posted before that, one at a time, and the time is noted from each post to its arrival at each of the queue's sockets.
 """
 
 import argparse
@@ -11,6 +13,7 @@ import asyncio
 import resource
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +22,19 @@ import load
 import report
 import servers
 import uvloop
+from orjson import dumps, loads
+from websockets.client import ClientProtocol
+from websockets.frames import Opcode
+from websockets.http11 import Response
+from websockets.uri import parse_uri
 
 WAIT_SECONDS = 20
 SPREAD = 50
 """Long polls or event streams at each queue."""
 OPENED_AT_ONCE = 50
+NOTIFIED = 40
+"""Messages, each to a queue with so many sockets as SPREAD says."""
+NOTIFY_EVERY_SECONDS = 0.25
 SETTLE_SECONDS = 2
 PAGE = resource.getpagesize()
 
@@ -44,6 +55,8 @@ class Line:
     tls: bool = False
     follows: bool = False
     """Its connections are event streams."""
+    sockets: bool = False
+    """Its connections are WebSockets, each subscribed to a queue."""
 
 
 LINES = (
@@ -52,6 +65,7 @@ LINES = (
     Line("idle, HTTPS", tls=True),
     Line("long polls", waits=True),
     Line("event streams", follows=True),
+    Line("WebSockets", sockets=True),
 )
 
 
@@ -62,11 +76,12 @@ def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[st
     results = {}
     for line in LINES:
         settings = _certificate(directory) if line.tls else {}
+        settings["ZAQAR_WEBSOCKET_MAX_PER_PROJECT"] = str(a.connections)
         where = directory / line.title.replace(" ", "-")
         with servers.zaqar_notify(where, settings=settings) as server:
             results[line.title] = uvloop.run(_measure(a, line, server))
         print(_row(line.title, results[line.title]), file=sys.stderr, flush=True)
-    text = [report.facts(report.machine(), report.up()), _table(results)]
+    text = [report.facts(report.machine(), report.up()), _table(results), _notified(results)]
     return "\n\n".join(text), results
 
 
@@ -98,7 +113,7 @@ async def _measure(a: argparse.Namespace, line: Line, server: servers.Server) ->
     (pid,) = server.parts["API"]
     count = a.connections if line.connected else 0
     before = _memory(pid)
-    clients = [_Client(*_requests(line, number)) for number in range(count)]
+    clients = [_client(line, number) for number in range(count)]
     await _open(server.url, clients, line)
     await asyncio.sleep(SETTLE_SECONDS)
     there = _memory(pid)
@@ -111,11 +126,71 @@ async def _measure(a: argparse.Namespace, line: Line, server: servers.Server) ->
         "each_bytes": (there - before) / count if count else None,
         "idle_cpu": cpu[load.PART_SHARE + "API"],
     }
+    if line.sockets:
+        figures["notified_ms"] = await _notify(server.url, clients)
     if not line.tls:
         figures |= await _post(a, ctx)
         figures["memory_after_bytes"] = _memory(pid)
     figures["lost"] = sum(not each.is_open for each in clients)
     return figures
+
+
+def _client(line: Line, number: int) -> _Client:
+    return _Socket(number) if line.sockets else _Client(*_requests(line, number))
+
+
+class _Socket(_Client):
+    """A WebSocket that subscribes to a queue, answers pings, and notes when notifications come."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(b"")
+        self._protocol = ClientProtocol(parse_uri("ws://bench/"))
+        self._subscription = {
+            "action": "subscription_create",
+            "headers": {"Client-ID": str(uuid.uuid4()), "X-Project-ID": "waiting"},
+            "body": {"queue_name": f"wait-{number // SPREAD}"},
+        }
+        self.arrivals: list[float] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport, self.is_open = transport, True
+        self._protocol.send_request(self._protocol.connect())
+        self._write()
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Response):
+                self._protocol.send_text(dumps(self._subscription))
+            elif event.opcode is Opcode.TEXT and b"Message_Type" in event.data:
+                self.arrivals.append(time.perf_counter())
+            elif event.opcode is Opcode.TEXT:
+                self.is_open = loads(event.data)["headers"]["status"] == 201
+                self.is_answered.set()
+        self._write()
+
+    def _write(self) -> None:
+        self._transport.writelines(self._protocol.data_to_send())
+
+
+async def _notify(url: str, clients: list[_Socket]) -> list[float]:
+    """Post one message after the other, each to another queue; the times to each arrival, ms."""
+    took = []
+    groups = [clients[begin : begin + SPREAD] for begin in range(0, len(clients), SPREAD)]
+    body = load.message_body([1], 1000)
+    headers = {
+        "Client-ID": str(uuid.uuid4()),
+        "X-Project-ID": "waiting",
+        "Content-Type": "application/json",
+    }
+    async with load.RawClient(url, headers) as http:
+        for number, group in enumerate(groups[:NOTIFIED]):
+            began = time.perf_counter()
+            path = f"/v2/queues/wait-{number}/messages"
+            await http.request("POST", path, body)
+            await asyncio.sleep(NOTIFY_EVERY_SECONDS)
+            took += [1000 * (each.arrivals[0] - began) for each in group if each.arrivals]
+    return sorted(took)
 
 
 def _requests(line: Line, number: int) -> list[bytes]:
@@ -187,6 +262,15 @@ def _table(results: dict[str, dict]) -> str:
     posts = ("posts/s beside", "p50 ms", "p99 ms", "MB then")
     rows = [report.row(*head, *posts), report.row(*["---"] * 8)]
     return "\n".join([*rows, *(_row(title, line) for title, line in results.items())])
+
+
+def _notified(results: dict[str, dict]) -> str:
+    took = results["WebSockets"]["notified_ms"]
+    middle, late = (took[int(len(took) * part)] for part in (0.5, 0.99)) if took else (0, 0)
+    return (
+        f"From a post to its arrival at each of the {SPREAD} WebSockets of its queue, {len(took):,} arrivals: "
+        f"{report.number(middle)} ms (p50), {report.number(late)} ms (p99)."
+    )
 
 
 def _row(title: str, line: dict) -> str:

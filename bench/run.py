@@ -13,7 +13,7 @@ Sections:
   processes   the same in other sizes: one and two API processes, one and two workers
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
   pollers     a thousand long polls that wait: their cost, and how soon they are answered
-  clients     5,000 idle connections, 5,000 long polls, 100 clients that post: memory, CPU, latencies
+  clients     5,000 idle connections, 5,000 long polls, 5,000 WebSockets, 100 clients that post: memory, CPU, latencies
   tenants     `zaqar-notify up`: the cost of one project for the others, and of bad receivers for good ones
   broker      our cluster with Redis, and with a Redis that was killed
 
