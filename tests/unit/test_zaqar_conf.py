@@ -52,11 +52,40 @@ def test_an_empty_file_means_zaqar_s_defaults(path: Path) -> None:
 
 def test_options_of_the_same_name_are_kept(path: Path) -> None:
     settings = settings_for(
-        path, "[DEFAULT]\nadmin_mode = yes\n[transport]\nsubscriber_types = http, https\n"
+        path, "[DEFAULT]\nadmin_mode = yes\n[transport]\nmax_queues_per_page = 7\n"
     )
 
     assert settings.admin_mode
-    assert settings.subscriber_types == ("http", "https")
+    assert settings.max_queues_per_page == 7
+
+
+def test_subscribers_of_the_websocket_stay_permitted(path: Path) -> None:
+    settings = settings_for(path, "[transport]\nsubscriber_types = http, https\n")
+
+    assert settings.subscriber_types == ("http", "https", "websocket")
+
+
+@pytest.mark.parametrize(
+    ("conf", "port"),
+    [
+        ("", 0),
+        ("[drivers]\ntransport = websocket\n", 9000),
+        ("[drivers:transport:websocket]\nport = 9100\nexternal-port = 443\n", 9100),
+    ],
+)
+def test_the_websocket_s_own_port_is_kept(path: Path, conf: str, port: int) -> None:
+    assert settings_for(path, conf).websocket_port == port
+
+
+def test_a_management_store_of_its_own_becomes_the_control_store(path: Path) -> None:
+    settings = settings_for(
+        path,
+        "[drivers:message_store:mongodb]\nuri = mongodb://m/?replicaSet=a\n"
+        "[drivers:management_store:mongodb]\nuri = mongodb://c/?replicaSet=b\n",
+    )
+
+    assert settings.store_uri == "mongodb://m/zaqar_notify?replicaSet=a"
+    assert settings.control_uri == "mongodb://c/zaqar_notify?replicaSet=b"
 
 
 def test_options_of_the_same_name_are_settings() -> None:
@@ -83,9 +112,14 @@ def test_options_of_the_same_name_are_settings() -> None:
 def test_the_store_is_a_database_of_its_own_on_zaqar_s_mongodb(
     path: Path, uri: str, ours: str
 ) -> None:
-    conf = f"[drivers:message_store:mongodb]\nuri = {uri}\nssl_ca_certs = /ca.pem\n"
+    options = f"uri = {uri}\nssl_ca_certs = /ca.pem\n"
+    conf = "".join(
+        f"[drivers:{plane}_store:mongodb]\n{options}" for plane in ("message", "management")
+    )
 
-    assert settings_for(path, conf).store_uri == ours
+    settings = settings_for(path, conf)
+
+    assert (settings.store_uri, settings.control_uri) == (ours, "")
 
 
 def test_zaqar_s_redis_can_be_the_broker(path: Path) -> None:

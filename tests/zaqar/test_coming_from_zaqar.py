@@ -16,7 +16,7 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from tests.mongod import mongo_uri
+from tests.mongod import DATABASE_PREFIX, mongo_uri
 from tests.redis_server import RedisServer, require_redis
 from tests.service import Service, command, has_ended, outside_environ
 from tests.zaqar import peer
@@ -115,7 +115,9 @@ def service(zaqar: Zaqar, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Started with the settings for Zaqar's configuration."""
     directory = tmp_path_factory.mktemp("service")
     file = directory / "zaqar.env"
-    file.write_text(translated(read_zaqar_conf(zaqar.conf)))
+    text = translated(read_zaqar_conf(zaqar.conf))
+    # A database of a test has a name by which it is removed.
+    file.write_text(text.replace("/zaqar_notify?", f"/{DATABASE_PREFIX}{new_id()}?"))
     environ = {"ZAQAR_CONFIG_FILE": str(file), "ZAQAR_ENCRYPTION_KEYS": KEY}
     service = Service(directory / "data", environ=environ)
     service.start()

@@ -30,7 +30,6 @@ _TRANSPORT = (
     "max_message_delay",
     "max_claim_ttl",
     "max_claim_grace",
-    "subscriber_types",
     "client_id_uuid_safe",
     "min_length_client_id",
     "max_length_client_id",
@@ -52,6 +51,8 @@ _READ = {
     **dict.fromkeys(REDIS_STORES, ("uri",)),
     SQL_STORE: ("uri",),
     WSGI: ("bind", "port"),
+    WEBSOCKET: ("port", "external_port"),
+    "transport": ("subscriber_types",),
     "signed_url": ("secret_key",),
     "storage": ("message_pipeline",),
     "notification": (
@@ -83,7 +84,7 @@ _OF_LOGS = re.compile(
 
 _LOGS = "logs go to standard error, a line for each event (ZAQAR_LOG_LEVEL, ZAQAR_LOG_FORMAT)"
 _RECONNECTS = "the service connects again by itself, and answers 503 meanwhile"
-_PIPELINE = "the service has no such pipeline"
+_PIPELINE = "the service has filters of messages only (ZAQAR_FILTERS, docs/add-a-filter.md)"
 _TEMPLATE = "confirmation mails have a text of the service's own"
 
 REASONS = {
@@ -145,7 +146,7 @@ REASONS = {
 """Reasons why options have no counterpart."""
 
 SECTION_REASONS = {
-    WEBSOCKET: "the WebSocket is on the same port as the API",
+    WEBSOCKET: "the WebSocket is on the API's own address, and notifications need no port",
     SWIFT_STORE: "Swift can't be a store: name MongoDB, or use `zaqar-notify up`",
     "cache": "each process remembers validated tokens itself (ZAQAR_KEYSTONE_CACHE_SECONDS)",
     "oslo_middleware": "ZAQAR_PUBLIC_URL is the address behind a proxy",

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from zaqar_notify.operations.zaqar.conf import ZaqarConf
 from zaqar_notify.operations.zaqar.lines import Line, Note, Setting
+from zaqar_notify.settings import variable
 
 OUR_DATABASE = "zaqar_notify"
 _CONCERNS = frozenset({"w", "j", "journal", "fsync", "wtimeout", "wtimeoutms"})
@@ -14,20 +15,22 @@ _CONCERNS = frozenset({"w", "j", "journal", "fsync", "wtimeout", "wtimeoutms"})
 
 
 def store(conf: ZaqarConf) -> Iterator[Line]:
-    """The store and the broker."""
-    yield Note("`zaqar-notify up` keeps everything in DIR of --data, and reads neither of these.")
-    if conf.message_store.startswith("mongodb"):
-        yield from _mongodb(conf)
-    else:
+    """The stores and the broker."""
+    if not conf.message_store.startswith("mongodb"):
         yield Note(
-            f"[drivers] message_store is {conf.message_store}: for a cluster set ZAQAR_STORE_URI yourself, as in "
-            "mongodb://HOSTS/?replicaSet=NAME"
+            f"[drivers] message_store is {conf.message_store}: `zaqar-notify up` keeps everything in DIR of --data. A "
+            "cluster needs ZAQAR_STORE_URI: mongodb://HOSTS/?replicaSet=NAME, or a Redis with appendfsync always, "
+            "redis://HOST:PORT/N (docs/deploy.md)"
         )
+    else:
+        yield from _mongodb(conf, "message", "store_uri")
     if conf.management_store != conf.message_store:
         yield Note(
-            f"[drivers] management_store is {conf.management_store}: the service keeps queues, pools and flavors in "
-            "the same store as messages"
+            f"[drivers] management_store is {conf.management_store}: the service keeps queues, pools and flavors "
+            "beside messages, unless ZAQAR_CONTROL_URI names a store for them"
         )
+    elif _hosts(_uri_of(conf, "management")) != _hosts(_uri_of(conf, "message")):
+        yield from _mongodb(conf, "management", "control_uri")
     uri = next((uri for uri in _redis_uris(conf) if uri), "")
     if uri:
         yield from _broker(uri)
@@ -35,23 +38,34 @@ def store(conf: ZaqarConf) -> Iterator[Line]:
         yield Note("A cluster needs ZAQAR_BROKER_URI as well, as in redis://HOST:6379/0")
 
 
-def _mongodb(conf: ZaqarConf) -> Iterator[Line]:
-    section = "drivers:message_store:mongodb"
-    given = conf.get(section, "uri")
+def _uri_of(conf: ZaqarConf, plane: str) -> str:
+    """The URI of the MongoDB of one plane; empty: it is none, or not named."""
+    return conf.get(f"drivers:{plane}_store:mongodb", "uri")
+
+
+def _hosts(uri: str) -> str:
+    return urlsplit(uri).netloc.rpartition("@")[2]
+
+
+def _mongodb(conf: ZaqarConf, plane: str, setting: str) -> Iterator[Line]:
+    section, given = f"drivers:{plane}_store:mongodb", _uri_of(conf, plane)
     if not given:
-        yield Note(f"[{section}] uri is not set: for a cluster set ZAQAR_STORE_URI yourself")
+        yield Note(
+            f"[{section}] uri is not set: for a cluster set {variable(setting)} yourself, as in "
+            "mongodb://HOSTS/?replicaSet=NAME"
+        )
         return
     yield Note(f"The database {OUR_DATABASE} beside Zaqar's own: both can run at the same time.")
     uri = our_uri(given, OUR_DATABASE, dict(_tls(conf, section)))
-    yield Setting("store_uri", uri)
+    yield Setting(setting, uri)
     if conf.get(section, "ssl_keyfile"):
         yield Note(
             "MongoDB's client takes one file with certificate and key: join the files of ssl_certfile and ssl_keyfile, "
-            "and add tlsCertificateKeyFile=FILE to ZAQAR_STORE_URI"
+            f"and add tlsCertificateKeyFile=FILE to {variable(setting)}"
         )
     if "replicaset=" not in uri.lower():
         yield Note(
-            "ZAQAR_STORE_URI must name a replica set (replicaSet=NAME) or a mongos; with one server alone it needs "
+            f"{variable(setting)} must name a replica set (replicaSet=NAME) or a mongos; with one server alone it needs "
             "ZAQAR_UNRELIABLE=true"
         )
 

@@ -9,9 +9,10 @@ from zaqar_notify.auth.keystone.account import read_account
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations.zaqar.conf import DEFAULT, ZaqarConf
 from zaqar_notify.operations.zaqar.lines import Line, Note, Setting
-from zaqar_notify.operations.zaqar.options import KEYSTONE, SAME
+from zaqar_notify.operations.zaqar.options import KEYSTONE, SAME, WEBSOCKET
 from zaqar_notify.settings import Settings
 
+WEBSOCKET_KIND = "websocket"
 NOTIFIER = "zaqar.notification.notifier"
 _ACCOUNT = (
     "auth_url",
@@ -91,6 +92,28 @@ def signed_urls(conf: ZaqarConf) -> Iterator[Line]:
         )
     else:
         yield Setting("signed_url_secrets", key)
+
+
+def subscribers(conf: ZaqarConf) -> Iterator[Line]:
+    """The permitted kinds. Those of the WebSocket are always permitted in Zaqar."""
+    kinds = conf.words("transport", "subscriber_types")
+    if kinds:
+        yield Setting("subscriber_types", ",".join([*kinds, WEBSOCKET_KIND]))
+        yield Note(
+            f"{WEBSOCKET_KIND} is for subscriptions of WebSocket clients; queue would be for other queues."
+        )
+
+
+def websocket(conf: ZaqarConf) -> Iterator[Line]:
+    """Zaqar's WebSocket is a server of its own."""
+    port = conf.get(WEBSOCKET, "port")
+    if port or conf.get("drivers", "transport") == "websocket":
+        yield Setting("websocket_port", port or "9000")
+        yield Note("Without it, the WebSocket is on the API's port alone.")
+    if conf.get(WEBSOCKET, "external_port"):
+        yield Note(
+            "external-port: ZAQAR_WEBSOCKET_URL is the WebSocket's address as clients see it"
+        )
 
 
 def notifications(conf: ZaqarConf) -> Iterator[Line]:

@@ -21,7 +21,9 @@ from zaqar_notify.operations.zaqar.topics import (
     quotas,
     same,
     signed_urls,
+    subscribers,
     versions,
+    websocket,
 )
 from zaqar_notify.settings import Settings, load_settings, variable
 
@@ -32,6 +34,8 @@ TOPICS: Sequence[tuple[str, Topic]] = (
     ("Pre-signed URLs", signed_urls),
     ("Limits and API", same),
     ("Versions", versions),
+    ("WebSocket", websocket),
+    ("Subscribers", subscribers),
     ("Notifications", notifications),
     ("Mail", mails),
     ("Browsers", browsers),

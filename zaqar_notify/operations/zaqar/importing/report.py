@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from zaqar_notify.operations.zaqar.importing.found import Odd, What
 
+MOST_SHOWN = 10
+"""Things with the same reason that are named to a person."""
 MOST_TOLD = 1000
 """Things that a report names; those beyond are counted."""
 
@@ -68,8 +70,8 @@ class Report(msgspec.Struct):
                 f"{messages.claimed} of the messages were claimed in Zaqar, and are free here: another consumer may get "
                 "them as well."
             )
-        yield from _lines("kept as it is here", self.kept)
-        yield from _lines("left out", self.left_out)
+        yield from _lines("Kept as they are here", self.kept)
+        yield from _lines("Left out", self.left_out)
         if self.untold:
             yield f"{self.untold} more were kept or left out."
 
@@ -86,10 +88,15 @@ class Report(msgspec.Struct):
             self.untold += 1
 
 
-def _lines(fate: str, odd: list[Odd]) -> Iterator[str]:
-    """A line for each, and how many there are for each reason."""
-    numbers: Counter[tuple[What, str]] = Counter((each.what, each.reason) for each in odd)
-    for (what, reason), number in numbers.most_common():
-        yield f"{number} of {what}s {fate}: {reason}"
+def _lines(fate: str, odd: Sequence[Odd]) -> Iterator[str]:
+    """For each reason the number of things, and some of them."""
+    of_reason = defaultdict[tuple[What, str], list[Odd]](list)
     for each in odd:
-        yield f"  {each.what} {each.project or '-'} {each.name}: {fate}, since {each.reason}"
+        of_reason[each.what, each.reason].append(each)
+    for (what, reason), things in of_reason.items():
+        plural = "" if len(things) == 1 else "s"
+        yield f"{fate}: {len(things)} {what}{plural}: {reason}."
+        for each in things[:MOST_SHOWN]:
+            yield f"  {f'{each.project} ' if each.project else ''}{each.name}"
+        if len(things) > MOST_SHOWN:
+            yield f"  and {len(things) - MOST_SHOWN} more, which --json names"
