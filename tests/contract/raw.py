@@ -39,7 +39,7 @@ async def stored_bodies(of: MessageStore) -> list[bytes]:
             return [stored["body"] async for stored in found]
         case RedisStore() as store:
             records = [one async for _, found in _records(store) for one in found.items()]
-            return [record.body for _, record in sorted(records)]
+            return [record.body for _, record in sorted(records, key=lambda one: one[0])]
         case other:
             raise AssertionError(f"How are the bodies of {other} read?")
 

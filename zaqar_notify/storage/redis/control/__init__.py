@@ -23,7 +23,8 @@ A change reads, decides, and writes by one script, which does nothing unless wha
 one script at a time, and has it on the disk before it answers.
 
     writing.py write.lua    the script
-    records.py subscriptions.py stored_subscriptions.py tokens.py quotas.py shares.py pools.py catalogue.py    the parts
+    records.py subscriptions.py tokens.py quotas.py shares.py pools.py catalogue.py    the parts
+    subscription_table.py stored_subscriptions.py    a subscription as it is stored
     encrypted.py            which subscriptions are encrypted
     store.py                the control store put together
 """

@@ -14,23 +14,23 @@ from zaqar_notify.storage.redis.control.stored_subscriptions import (
     subscriber_fields,
     subscriber_of,
 )
-from zaqar_notify.storage.redis.control.subscriptions import Found, RedisSubscriptions
+from zaqar_notify.storage.redis.control.subscription_table import Found, SubscriptionTable
 from zaqar_notify.storage.rekeying import Encrypted, Step
 from zaqar_notify.storage.sealed_subscriptions import resealed
 
 
 class EncryptedSubscriptions(Encrypted):
-    def __init__(self, subscriptions: RedisSubscriptions, keys: Keyring) -> None:
-        self._subscriptions = subscriptions
+    def __init__(self, table: SubscriptionTable, keys: Keyring) -> None:
+        self._table = table
         self._keys = keys
 
     async def key_ids(self) -> Sequence[str]:
-        return await self._subscriptions.key_ids()
+        return await self._table.key_ids()
 
     async def reseal(self, key_id: str, *, after: Any | None, limit: int) -> Step:
-        names = await self._subscriptions.names_under(key_id, after=after or "", limit=limit)
+        names = await self._table.names_under(key_id, after=after or "", limit=limit)
         done = locked = 0
-        for found in await self._subscriptions.read(names):
+        for found in await self._table.read(names):
             try:
                 done += await self._reseal(found)
             except SubscriptionLocked:
@@ -43,4 +43,4 @@ class EncryptedSubscriptions(Encrypted):
         anew = subscriber_fields(resealed(ref, subscriber_of(found.stored), self._keys))
         fields = dict(zip(("subscriber", "options", "key_id"), anew, strict=True))
         stored = msgspec.structs.replace(found.stored, **fields)
-        return await self._subscriptions.replace(found.name, found, stored)
+        return await self._table.replace(found.name, found, stored)

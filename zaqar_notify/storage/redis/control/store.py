@@ -41,7 +41,7 @@ class RedisControl(ControlStore):
         self.pools = RedisPools(writing, keys)
         self.catalogue = RedisCatalogue(writing)
         self.encrypted = (
-            EncryptedSubscriptions(subscriptions, keys),
+            EncryptedSubscriptions(subscriptions.table, keys),
             EncryptedPools(self.pools, keys),
         )
 
