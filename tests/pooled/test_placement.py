@@ -16,9 +16,11 @@ from tests.pools import open_pooled, register, unregister
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.storage import open_pools
+from zaqar_notify.storage.catalogue import Entry
 from zaqar_notify.storage.open_pools import TAKES_QUEUES_AFTER
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
+from zaqar_notify.storage.restoring import Difference
 from zaqar_notify.storage.steps import UNUSED_KEPT
 
 QUEUE = QueueRef("project1", "orders")
@@ -273,3 +275,27 @@ async def test_a_process_that_may_have_missed_a_pool_makes_no_new_queues(
     await post(storage, QUEUE, bodies=["b"])
     with pytest.raises(StorageUnavailable, match="no new queues"):
         await post(storage, QueueRef("project1", "new"), bodies=["a"])
+
+
+async def test_queues_whose_entries_a_restored_control_store_lacks_are_found_again(
+    storage: Storage, tmp_path: Path
+) -> None:
+    await register(storage, "p1", uri(tmp_path, "p1"))
+    other = QueueRef("project1", "bills")
+    for ref in (QUEUE, other):
+        await post(storage, ref, bodies=["a"])
+    catalogue = storage.control.catalogue
+    await catalogue.remove(Entry(QUEUE, "p1", START))
+    assert await catalogue.move(other, "p1", "default")
+    storage.places.read_again()
+    [finding] = [each for each in await storage.diagnose() if "catalogue" in each.sentence]
+    assert "2 on a pool that the catalogue does not name" in finding.sentence
+
+    done = await storage.restored(now=START)
+
+    assert done.mended == Counter({Difference.PLACE: 2})
+    for ref in (QUEUE, other):
+        async with storage.at(ref) as store:
+            page = await store.messages.page(ref, marker=None, limit=10, now=START)
+        assert bodies(page.messages) == ["a"]
+    assert not (await storage.restored(now=START)).mended.total()

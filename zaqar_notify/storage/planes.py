@@ -22,7 +22,6 @@ not acknowledged yet.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from datetime import datetime
@@ -168,7 +167,12 @@ class Storage:
         )
 
     async def message_bytes(self, project: str, *, now: datetime) -> int:
-        """As `Messages.stored_bytes`, in all pools."""
+        """As `Messages.stored_bytes`, in all pools.
+
+        Raises:
+            StorageUnavailable: Some gave no answer, or is away.
+        """
+        self.pools.check_all()
         stores = self.pools.values()
         return sum([await store.messages.stored_bytes(project, now=now) for store in stores])
 
@@ -176,16 +180,13 @@ class Storage:
         """The bytes on the internal queues that the project's subscriptions have for themselves."""
         ids, total, last = self.control.subscriptions.ids, 0, None
         while True:
-            places = await ids(project, after=last, limit=SUBSCRIPTIONS_PER_COUNT)
-            names = defaultdict[str, list[str]](list)
-            for queue, subscription_id in places:
-                refs = queues_of_subscription(subscription_id)
-                names[self.pool_of(QueueRef(project, queue))] += [ref.name for ref in refs]
-            for pool, of_pool in names.items():
-                total += await self.pools[pool].messages.internal_bytes(of_pool, now=now)
-            if len(places) < SUBSCRIPTIONS_PER_COUNT:
+            found = await ids(project, after=last, limit=SUBSCRIPTIONS_PER_COUNT)
+            names = [ref.name for _, each in found for ref in queues_of_subscription(each)]
+            for store in self.pools.values() if names else ():
+                total += await store.messages.internal_bytes(names, now=now)
+            if len(found) < SUBSCRIPTIONS_PER_COUNT:
                 return total
-            last = places[-1]
+            last = found[-1]
 
     async def ping(self) -> None:
         """Ask the control store and the default pool for an answer.

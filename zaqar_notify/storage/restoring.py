@@ -28,6 +28,7 @@ COMPARED_BY_DOCTOR = 500
 class Difference(Enum):
     """Of a queue's head from the control store; the value goes on after a number of queues."""
 
+    PLACE = "on a pool that the catalogue does not name"
     RECORD = "without a record"
     RULES = "with other rules than the metadata that they show"
     SUBSCRIPTIONS = "with subscriptions that posts do not notify"
@@ -49,11 +50,14 @@ class Restored(msgspec.Struct):
 async def agree(
     planes: Planes, *, ahead: int, now: datetime, progress: Callable[[int], None]
 ) -> Restored:
-    """Give each head a record, the rules of its record, and the life of its longest subscription."""
+    """Give each head an entry in the catalogue, a record, the rules of its record, and the life of its longest
+    subscription."""
     done = Restored(ahead=ahead, compared=0, mended=Counter())
-    for store in planes.pools.values():
+    for pool, store in planes.pools.items():
         after: QueueRef | None = None
         while refs := await store.heads.of_clients(after=after, limit=COMPARED_AT_ONCE):
+            named = await asyncio.gather(*(planes.name_pool(ref, pool, now) for ref in refs))
+            done.mended.update(Difference.PLACE for is_mended in named if is_mended)
             for mended in await asyncio.gather(*(_mend(planes, ref, now) for ref in refs)):
                 done.mended.update(mended)
             done.compared += len(refs)
@@ -64,16 +68,18 @@ async def agree(
 
 async def diagnose(planes: Planes) -> list[Finding]:
     """The differences of the first queues. Nothing is changed."""
-    refs = [
-        ref
-        for store in planes.pools.values()
+    pools = {
+        ref: pool
+        for pool, store in planes.pools.items()
         for ref in await store.heads.of_clients(after=None, limit=COMPARED_BY_DOCTOR)
-    ]
+    }
+    refs = list(pools)
     suspects = [each.ref for each in await _compare_all(planes, refs) if each.differences]
     # A change that was under way at the first look is applied at the second.
     differing = await _compare_all(planes, suspects)
     counts = Counter(difference for each in differing for difference in each.differences)
-    if not counts:
+    counts[Difference.PLACE] = sum([await planes.is_elsewhere(*each) for each in pools.items()])
+    if not counts.total():
         return []
     return [
         problem(

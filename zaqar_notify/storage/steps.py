@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
@@ -12,13 +13,21 @@ from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import Head, Heads, MessageStore
 from zaqar_notify.storage.control import ControlStore, QueueRecord
-from zaqar_notify.storage.internal import held_ref, parked_ref, pushed_ref, queues_of_subscription
+from zaqar_notify.storage.internal import (
+    DEFAULT_POOL,
+    held_ref,
+    parked_ref,
+    pushed_ref,
+    queues_of_subscription,
+)
 from zaqar_notify.storage.places import Places
 from zaqar_notify.storage.stores import Stores
 
 Admission: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 """Is entered while the record of a new queue is made; raises the error that refuses the queue."""
 
+
+logger = logging.getLogger(__name__)
 
 UNUSED_KEPT = timedelta(days=1)
 """So long a queue that is gone has an entry in the catalogue: longer than a process believes that it knows it."""
@@ -62,6 +71,26 @@ class Planes:
             await self.places.place(ref, now=now)
         if self.places.pool_of(ref) == self.places.pool_of(source):
             await self.make_head(ref, now, nullcontext)
+
+    async def is_elsewhere(self, ref: QueueRef, pool: str) -> bool:
+        """Whether the catalogue does not name the pool of a queue that has a head there."""
+        named = None if pool == DEFAULT_POOL else await self.control.catalogue.get(ref)
+        return pool != DEFAULT_POOL and named != pool
+
+    async def name_pool(self, ref: QueueRef, pool: str, now: datetime) -> bool:
+        """Let the catalogue name the pool of a queue that has a head there, unless the queue has another one where the
+        catalogue says; whether that was lacking."""
+        if not await self.is_elsewhere(ref, pool):
+            return False
+        named = await self.control.catalogue.place(ref, pool, now=now)
+        if named != pool:
+            other = self.pools.present(named)
+            if other is not None and await other.heads.get(ref) is not None:
+                _log_twice(ref, pool, named)
+                return False
+            await self.control.catalogue.move(ref, named, pool)
+        self.places.read_again()
+        return True
 
     async def make_record(self, ref: QueueRef, head: Head, now: datetime) -> None:
         """Let a queue that has this head have a record; the rest of its metadata is not known."""
@@ -165,6 +194,19 @@ class Planes:
                     if await store.heads.get(ref) is not None:
                         count += await store.heads.count_internal(prefix=ref.name)
         return count
+
+
+def _log_twice(ref: QueueRef, pool: str, named: str) -> None:
+    logger.error(
+        "A queue is on two pools: only what is on the one that the catalogue names is read",
+        extra={
+            "action": "queue_on_two_pools",
+            "project": ref.project,
+            "queue": ref.name,
+            "pool": named,
+            "unread": pool,
+        },
+    )
 
 
 def _untold(queue: QueueRef, subscription_id: str, count: int) -> None:
