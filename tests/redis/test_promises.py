@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.clock import START
-from tests.contract.steps import OUTBOX, bodies, claim, hold, page, post, post_one
+from tests.contract.steps import OUTBOX, bodies, claim, hold, page, post, post_one, subscribe
 from tests.redis.servers import opened, own_server
 from tests.redis_server import RedisServer
 from zaqar_notify.errors import (
@@ -111,6 +112,25 @@ async def test_a_full_redis_refuses_posts_of_clients_and_nothing_else(
         assert bodies(await page(storage, queue)) == ["b", "c"]
 
 
+async def test_a_full_redis_takes_no_new_subscription_and_ends_and_changes_those_that_are_there(
+    server: RedisServer, queue: QueueRef
+) -> None:
+    async with opened(server) as storage:
+        first, second = [await subscribe(storage, queue, f"http://{number}") for number in (1, 2)]
+        server.client.config_set("maxmemory", "1mb")
+
+        with pytest.raises(StorageFull):
+            await subscribe(storage, queue, "http://3")
+        disabled = await storage.subscriptions.update(
+            queue, first.id, lambda one: msgspec.structs.replace(one, disabled_at=START), now=START
+        )
+        await storage.subscriptions.delete(queue, second.id)
+
+        assert await storage.subscriptions.list(queue, marker=None, limit=9, now=START) == [
+            disabled
+        ]
+
+
 async def test_a_post_waits_for_the_next_primary_a_moment(
     server: RedisServer, queue: QueueRef
 ) -> None:
@@ -140,6 +160,8 @@ async def test_a_replica_is_not_asked_in_a_primarys_place(
             await page(storage, queue)
         with pytest.raises(StorageLeaderless):
             await claim(storage, queue)
+        with pytest.raises(StorageLeaderless):
+            await storage.queues.get(queue)
 
 
 async def test_scripts_that_the_server_forgot_are_sent_again(

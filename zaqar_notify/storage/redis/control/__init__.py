@@ -22,7 +22,7 @@ those that are sorted have the score 0, so that their order is that of the names
 A change reads, decides, and writes by one script, which does nothing unless what was read is still there. Redis runs
 one script at a time, and has it on the disk before it answers.
 
-    writing.py write.lua    the script
+    writing.py read.lua write.lua    the scripts
     records.py subscriptions.py tokens.py quotas.py shares.py pools.py catalogue.py    the parts
     subscription_table.py stored_subscriptions.py    a subscription as it is stored
     encrypted.py            which subscriptions are encrypted

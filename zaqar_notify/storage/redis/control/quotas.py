@@ -44,12 +44,8 @@ class RedisQuotaRecords(QuotaRecords):
         return int(await self._writing.get(self._quotas, CHANGES) or 0)
 
     async def all(self) -> Mapping[str, Values]:
-        found: Mapping[bytes, bytes] = await self._writing.ask("HGETALL", self._quotas)
-        return {
-            project.decode(): _decode(values)
-            for project, values in found.items()
-            if project.decode() != CHANGES
-        }
+        found = await self._writing.get_all(self._quotas)
+        return {project: _decode(values) for project, values in found.items() if project != CHANGES}
 
 
 _decode = msgspec.msgpack.Decoder(dict[str, int]).decode

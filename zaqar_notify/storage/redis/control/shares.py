@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 
 from zaqar_notify.models import QueueRef
@@ -35,10 +34,10 @@ class RedisShares(Shares):
     async def _replace_many(self, shares: str) -> None:
         """Let one record for all queues take the place of too many."""
         while int(await self._writing.ask("HLEN", shares)) > MOST_RECORDS:
-            records: Mapping[bytes, bytes] = await self._writing.ask("HGETALL", shares)
+            records = await self._writing.get_all(shares)
             latest = max(map(int, records.values())) + 1
             # A record that was made or raised meanwhile lies below this one, or stays: those that were read go.
-            checks = [Check(shares, name.decode(), value) for name, value in records.items()]
+            checks = [Check(shares, name, value) for name, value in records.items()]
             commands: list[Command] = [("HDEL", shares, *(each.field for each in checks))]
             commands.append(("HSET", shares, ALL_QUEUES, latest))
             if await self._writing.write(checks, commands):

@@ -1,4 +1,4 @@
-"""Reads of the control store, and its writes: each is one script, done if what was read is still there."""
+"""Reads and writes of the control store. A write is done if what was read is still there."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Writing:
         Raises:
             StorageUnavailable: There was none.
         """
-        return await self._connection.call(command, key, *arguments)
+        return await self._connection.call("EVAL", script("read"), 1, key, command, *arguments)
 
     async def get(self, key: str, field: str) -> bytes | None:
         """A field of a hash."""
@@ -52,10 +52,15 @@ class Writing:
 
     async def get_many(self, key: str, fields: Sequence[str]) -> list[bytes | None]:
         """Fields of a hash."""
-        if not fields:
-            return []
-        found: list[bytes | None] = await self.ask("HMGET", key, *fields)
+        found: list[bytes | None] = []
+        for first in range(0, len(fields), AT_ONCE):
+            found += await self.ask("HMGET", key, *fields[first : first + AT_ONCE])
         return found
+
+    async def get_all(self, key: str) -> dict[str, bytes]:
+        """The fields of a hash that has few."""
+        found: list[bytes] = await self.ask("HGETALL", key)
+        return {field.decode(): value for field, value in zip(found[::2], found[1::2], strict=True)}
 
     async def names(self, key: str, after: str, before: str | None, limit: int) -> list[str]:
         """Up to `limit` names of a sorted set between these two, both excluded; None: there is no end."""
@@ -84,13 +89,14 @@ class Writing:
             arguments += (number(key), field, int(value is not None), value or b"")
         for name, changed, *rest in commands:
             arguments += (len(rest) + 2, name, number(str(changed)), *rest)
-        answer = await self._connection.call("EVAL", script(), len(keys), *keys, *arguments)
+        answer = await self._connection.call("EVAL", script("write"), len(keys), *keys, *arguments)
         return bool(answer)
 
 
 @functools.cache
-def script() -> bytes:
-    return resources.files(__package__).joinpath("write.lua").read_bytes()
+def script(name: str) -> bytes:
+    """The text of a script beside this module."""
+    return resources.files(__package__).joinpath(f"{name}.lua").read_bytes()
 
 
 def name_of(ref: QueueRef) -> str:
