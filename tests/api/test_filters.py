@@ -130,6 +130,22 @@ async def test_filters_take_turns_in_the_order_of_the_setting(start_api: StartAp
     assert await stored(api) == [[["sent", 2], 1]]
 
 
+async def spoiling(posting: Posting) -> Posting:
+    posting.metadata["mask"].append("spoilt")
+    return posting
+
+
+async def test_a_filter_that_changes_metadata_in_its_hands_changes_no_queue(api: Api) -> None:
+    await api.put("/v2/queues/q", {"mask": []})
+    First.act = spoiling
+
+    await post(api)
+    await post(api)
+
+    assert (await api.get("/v2/queues/q")).json["mask"] == []
+    assert First.seen[1].metadata == {"mask": ["spoilt"]}
+
+
 # What a filter may do
 
 
