@@ -14,6 +14,6 @@ def surfaces_with(settings: Settings) -> tuple[Surface, ...]:
 
 RESOURCES = tuple(
     resource
-    for surface in surfaces_with(Settings(versions=VERSIONS))
+    for surface in surfaces_with(Settings(versions=VERSIONS, admin_mode=True))
     for resource in surface.resources
 )

@@ -21,7 +21,8 @@ from tests.api.surfaces import RESOURCES
 from tests.clock import ManualClock
 from tests.doorbell import SilentDoorbell
 from tests.kinds import KINDS
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import FlavorRef, QueueRef
+from zaqar_notify.pools import AskedPool, make_flavor, register_pool, remove_flavor
 from zaqar_notify.service import Service
 from zaqar_notify.settings import VERSIONS, Settings
 from zaqar_notify.storage.registry import open_storage
@@ -44,6 +45,15 @@ words = st.sampled_from(
         "methods",
         "expires",
         "resource_types",
+        "uri",
+        "weight",
+        "flavor",
+        "pool_list",
+        "capabilities",
+        "_flavor",
+        "p1",
+        "f",
+        "mysql://user:pw@host/db",
         "op",
         "path",
         "value",
@@ -181,7 +191,11 @@ class Fuzzed:
         given: dict[bytes, bytes],
         body: bytes,
     ) -> None:
-        project = f"p{next(self._projects)}"
+        number = next(self._projects)
+        project = f"p{number}"
+        # The pool is of a flavor of this project alone, so it can't be deleted.
+        await make_flavor(self.service.storage, FlavorRef(project, "f"), ["p1"])
+        await remove_flavor(self.service.storage, FlavorRef(f"p{number - 1}", "f"))
         known = await self._furnish(project)
         before = await self._contents(project)
         path = template.format(**{name: word or one for name, one in known.items()})
@@ -215,11 +229,14 @@ class Fuzzed:
             "subscription_id": json.loads(subscribed)["subscription_id"],
             "project_id": project,
             "token_id": "0" * 32,
+            "pool_name": "p1",
+            "flavor_name": "f",
         }
 
     async def _contents(self, project: str) -> list[object]:
         storage, now = self.service.storage, self.service.clock.now()
         contents: list[object] = [
+            await storage.control.pools.read(),
             await storage.queues.list(project, marker=None, limit=100),
             await storage.queues.list(project, marker=None, limit=100, topics=True),
         ]
@@ -296,11 +313,14 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
                 require_confirmation=True,
                 enable_checksum=True,
                 versions=VERSIONS,
+                admin_mode=True,
             ),
             clock=ManualClock(),
             doorbell=SilentDoorbell(),
             kinds=KINDS,
         )
+        pool = AskedPool(f"sqlite://{path}.pool", weight=0)
+        runner.run(register_pool(storage, service.settings, "p1", pool, now=service.clock.now()))
         yield Fuzzed(runner, service)
         runner.run(storage.close())
 
