@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import servers
 import uvloop
 
 OF_ONE_MONGODB = ("post1", "post10", "list", "consume", "mixed", "fanout", "fanout_paced")
+OF_POOLS = ("post1", "list", "consume", "fanout")
 OF_PROCESSES = ("post1", "post10", "list", "consume", "fanout")
 SIZES = ((1, 1), (1, 2), (2, 1), (2, 2))
 """API processes and workers of our cluster."""
@@ -84,6 +86,40 @@ def stores(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str
         report.parts_table(results, running),
     ]
     return "\n\n".join(text), results
+
+
+def pools(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
+    """Our service with all queues in the store of its settings, and with all on a pool: `up`, and a cluster."""
+    a = _many_at_a_time(a, OF_POOLS)
+    plain, pooled = "no pools", "on a pool"
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(servers.mongod(directory / "mongod"))
+        ups = [
+            stack.enter_context(servers.zaqar_notify(directory / label, label=label))
+            for label in (plain, pooled)
+        ]
+        clusters = [
+            stack.enter_context(
+                servers.cluster(
+                    directory / f"cluster-{number}", store, label=label, database=f"cluster{number}"
+                )
+            )
+            for number, label in enumerate((plain, pooled))
+        ]
+        servers.add_pool(f"sqlite://{directory}/pool.db", data=directory / pooled)
+        servers.add_pool(store.uri("pool"), store_uri=store.uri("cluster1"))
+        halves = time.perf_counter() + (deadline - time.perf_counter()) / 2
+        of_up = uvloop.run(_measure(a, ups, halves))
+        of_cluster = uvloop.run(_measure(a, clusters, deadline))
+        servers.check_in_use(data=directory / pooled)
+        servers.check_in_use(store_uri=store.uri("cluster1"))
+    text = [
+        report.facts(report.machine(), report.up(), report.trials(a, of_up)),
+        report.change_table(of_up, plain, pooled),
+        _facts_of_cluster(a, of_cluster),
+        report.change_table(of_cluster, plain, pooled),
+    ]
+    return "\n\n".join(text), {"up": of_up, "cluster": of_cluster}
 
 
 def processes(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:

@@ -10,6 +10,7 @@ Sections:
   sqlite      `zaqar-notify up` on SQLite, beside Zaqar on Redis
   mongodb     our cluster, one API process and one worker, beside Zaqar on the same MongoDB and on Redis
   stores      our cluster on MongoDB, and on Redis as its message and control store
+  pools       `up` and our cluster, with queues in the store of the settings, and on a pool
   processes   the same in other sizes: one and two API processes, one and two workers
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
   pollers     a thousand long polls that wait: their cost, and how soon they are answered
@@ -19,7 +20,7 @@ Sections:
 
 Zaqar is installed from PyPI at the first run; `mongod` and `redis-server` are those that the tests
 use. Results go to --out: `results.md` and, with every trial, `results.json`. The scenarios of the first
-three sections and of the last are those of `load.py`.
+four sections and of the last are those of `load.py`.
 """
 
 import argparse
@@ -85,6 +86,7 @@ SECTIONS = {
     "sqlite": Section(comparison.sqlite, 8),
     "mongodb": Section(comparison.mongodb, 13),
     "stores": Section(comparison.stores, 6),
+    "pools": Section(comparison.pools, 5),
     "processes": Section(comparison.processes, 14),
     "depth": Section(depth.compare, 6),
     "pollers": Section(pollers.compare, 3),

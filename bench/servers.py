@@ -1,6 +1,7 @@
 """The servers under test: each is started here, on free loopback ports, and stopped at the end."""
 
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -141,6 +142,31 @@ def cluster(
             api.url,
             {**api.parts, "worker": started, "Redis": [broker], store.part: [store.pid]},
         )
+
+
+POOL = "pool"
+TAKES_QUEUES_AFTER_SECONDS = 13
+"""From its registration on: each process knows of a pool then."""
+
+
+def add_pool(uri: str, *, data: Path | None = None, store_uri: str = "") -> None:
+    """Register a pool of the `up` on this directory, or of the cluster on this store, and wait until it takes queues."""
+    _pool("set", "--uri", uri, data=data, store_uri=store_uri)
+    time.sleep(0 if data else TAKES_QUEUES_AFTER_SECONDS)
+
+
+def check_in_use(*, data: Path | None = None, store_uri: str = "") -> None:
+    """Stop the run if no queue is on the pool: what was measured is something else then."""
+    shown = json.loads(_pool("show", data=data, store_uri=store_uri))
+    if not shown["queues"]:
+        raise SystemExit("no queue was on the pool")
+
+
+def _pool(verb: str, *options: str, data: Path | None, store_uri: str) -> str:
+    where = ["--data", str(data)] if data else []
+    command = [sys.executable, "-m", "zaqar_notify", "pool", verb, POOL, *options, *where, "--json"]
+    environ = _outside_environ() | ({"ZAQAR_STORE_URI": store_uri} if store_uri else {})
+    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.zaqar.home import ENTRIES, QUEUE, entry, resources
+from api.zaqar.home import ENTRIES, QUEUE, entry, of_one_address, resources
 
 _SUBSCRIPTION = QUEUE | {"subscriptions_id": "subscriptions_id"}
 _SUBSCRIPTIONS_PAGE = QUEUE | {"marker": "marker", "limit": "subscription_limit"}
@@ -39,4 +39,19 @@ ALL_ENTRIES |= {
     ),
 }
 
-RESOURCES = resources("/v2", ALL_ENTRIES)
+_PAGE = {"detailed": "detailed", "marker": "marker"}
+
+OF_OPERATORS = {
+    "pools": entry("/pools{?detailed,limit,marker}", _PAGE | {"limit": "pool_limit"}, "GET"),
+    "pool": entry(
+        "/pools/{pool_name}", {"pool_name": "pool_name"}, "GET", "PUT", "PATCH", "DELETE"
+    ),
+    "flavors": entry("/flavors{?detailed,limit,marker}", _PAGE | {"limit": "flavor_limit"}, "GET"),
+    "flavor": entry(
+        "/flavors/{flavor_name}", {"flavor_name": "flavor_name"}, "GET", "PUT", "PATCH", "DELETE"
+    ),
+    "health": of_one_address("/health", "GET"),
+}
+"""The relations that version 2 has with `ZAQAR_ADMIN_MODE`, too."""
+
+RESOURCES = resources("/v2", ALL_ENTRIES, OF_OPERATORS)

@@ -15,6 +15,7 @@ from api.zaqar import schemas
 from zaqar_notify.models import JsonObject
 from zaqar_notify.service import Service
 
+NO_ENTRIES: Mapping[str, JsonObject] = {}
 QUEUE = {"queue_name": "queue_name"}
 QUEUES_PAGE = {"marker": "marker", "limit": "queue_limit", "detailed": "detailed"}
 MESSAGES_PAGE = QUEUE | {
@@ -35,21 +36,36 @@ def entry(template: str, variables: dict[str, str], *allow: str, posts: bool = F
     return entry
 
 
+def of_one_address(path: str, *allow: str) -> JsonObject:
+    """An entry without variables, as Zaqar has it for the health."""
+    return {"href": path, "hints": {"allow": list(allow), "formats": {"application/json": {}}}}
+
+
 def home(prefix: str, wire: str, entries: Mapping[str, JsonObject]) -> JsonObject:
     """The home document; every link begins with `prefix`, and then with the version's `wire`."""
     found = {}
     for name, each in entries.items():
-        found[f"rel/{name}"] = each | {"href-template": f"{prefix}{wire}{each['href-template']}"}
+        link = "href" if "href" in each else "href-template"
+        found[f"rel/{name}"] = each | {link: f"{prefix}{wire}{each[link]}"}
     return {"resources": found}
 
 
-def resources(wire: str, entries: Mapping[str, JsonObject]) -> tuple[Resource, ...]:
-    """The resources of a version with this prefix, and with these relations."""
+def resources(
+    wire: str,
+    entries: Mapping[str, JsonObject],
+    of_operators: Mapping[str, JsonObject] = NO_ENTRIES,
+) -> tuple[Resource, ...]:
+    """The resources of a version with this prefix, and with these relations.
+
+    Args:
+        of_operators: The relations that are there with `ZAQAR_ADMIN_MODE`, too.
+    """
 
     async def show(service: Service, call: Call) -> Answer:
+        shown = {**entries, **of_operators} if service.settings.admin_mode else entries
         return Answer(
             HTTPStatus.OK,
-            orjson.dumps(home(call.prefix, wire, entries)),
+            orjson.dumps(home(call.prefix, wire, shown)),
             ((b"Cache-Control", b"max-age=86400"),),
             content_type=b"application/json-home",
         )

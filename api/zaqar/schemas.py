@@ -175,10 +175,11 @@ class HomeEntry(
     omit_defaults=True,
     rename={"href_template": "href-template", "href_vars": "href-vars"},
 ):
-    """Where a resource is, as a URI template."""
+    """Where a resource is, as a URI template, or as a URI."""
 
-    href_template: str
     hints: Hints
+    href: str | UnsetType = UNSET
+    href_template: str | UnsetType = UNSET
     href_vars: dict[str, str] | UnsetType = UNSET
 
 

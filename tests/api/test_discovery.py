@@ -6,7 +6,7 @@ import pytest
 
 from api.v2.discovery import ALL_ENTRIES
 from api.zaqar.home import home
-from tests.api.conftest import Api
+from tests.api.conftest import Api, StartApi
 
 NOBODY = {"Client-ID": None, "X-Project-ID": None}
 
@@ -40,6 +40,24 @@ async def test_the_home_document_is_json_home(api: Api, path: str) -> None:
         "href-vars": {"queue_name": "param/queue_name"},
         "hints": {"allow": ["GET", "PUT", "DELETE", "PATCH"], "formats": {"application/json": {}}},
     }
+
+
+async def test_operators_find_pools_flavors_and_the_health(start_api: StartApi) -> None:
+    api = await start_api(admin_mode=True)
+
+    found = (await api.get("/v2/")).json["resources"]
+
+    added = {
+        name: found[name]
+        for name in found.keys() - home("", "/v2", ALL_ENTRIES)["resources"].keys()
+    }
+    assert set(added) == {
+        f"rel/{name}" for name in ("pools", "pool", "flavors", "flavor", "health")
+    }
+    assert added["rel/pools"]["href-template"] == "/v2/pools{?detailed,limit,marker}"
+    assert added["rel/flavors"]["href-vars"]["limit"] == "param/flavor_limit"
+    assert added["rel/pool"]["hints"]["allow"] == ["GET", "PUT", "PATCH", "DELETE"]
+    assert added["rel/health"]["href"] == "/v2/health"
 
 
 async def test_the_home_document_names_what_accepts_a_post() -> None:

@@ -231,6 +231,7 @@ class Fuzzed:
             "token_id": "0" * 32,
             "pool_name": "p1",
             "flavor_name": "f",
+            "move_id": "0" * 32,
         }
 
     async def _contents(self, project: str) -> list[object]:

@@ -27,7 +27,9 @@ from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.metadata import KNOWN_KEYS
 from zaqar_notify.settings import VERSIONS, Settings
 
-DOCUMENT = document_of(surfaces_with(Settings(versions=VERSIONS)))
+NEEDS_STORES = re.compile(r"/v2/(pools/|flavors/|moves)")
+"""Their examples name pools that there are not here; tests of their own ask them."""
+DOCUMENT = document_of(surfaces_with(Settings(versions=VERSIONS, admin_mode=True)))
 
 # The part of the OpenAPI 3.1 specification that we use, strictly.
 SCHEMA = {
@@ -194,6 +196,7 @@ async def test_what_the_page_shows_works_as_it_stands(start_api: StartApi) -> No
         (method.upper(), path, operation)
         for path, method, operation in operations()
         if "_id}" not in path and not (method == "delete" and NEEDS_IDS.fullmatch(path))
+        if not NEEDS_STORES.match(path)
     ]
     # A reader that begins with the last operation finds nothing to delete, which works, too.
     for method, path, operation in sorted(tried, key=lambda one: one[0] == "DELETE"):
@@ -216,7 +219,7 @@ async def test_what_the_page_shows_works_as_it_stands(start_api: StartApi) -> No
     [
         (path, method, next(iter(operation["requestBody"]["content"].items())))
         for path, method, operation in operations()
-        if "requestBody" in operation
+        if "requestBody" in operation and not NEEDS_STORES.match(path)
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -266,7 +269,7 @@ def test_the_documented_fields_are_those_that_are_read() -> None:
 
 
 async def test_the_document_and_its_page_are_served(start_api: StartApi) -> None:
-    api = await start_api(versions=VERSIONS)
+    api = await start_api(versions=VERSIONS, admin_mode=True)
     document = await api.get("/openapi.json", headers={"Client-ID": None, "X-Project-ID": None})
     page = await api.get("/docs", headers={"Client-ID": None, "X-Project-ID": None})
 
