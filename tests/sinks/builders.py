@@ -32,10 +32,11 @@ def delivery_to(
     secrets: Sequence[str] = (),
     hops: int = 0,
     project: str = "project1",
+    queue: str = "q1",
 ) -> Delivery:
     subscription = Subscription(
         id="subscription1",
-        queue=QueueRef(project, "q1"),
+        queue=QueueRef(project, queue),
         subscriber=subscriber,
         ttl=3600,
         options=options or {},

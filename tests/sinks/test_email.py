@@ -263,6 +263,19 @@ async def test_a_confirmation_mail_has_a_link_to_the_operators_page(
     )
 
 
+async def test_a_confirmation_mail_of_a_topic_says_so(relay: MailRelay, mailers: Mailers) -> None:
+    mailer = mailers.to(relay, external_confirmation_url="https://page.example/confirm")
+    kind, payload = MessageType.SUBSCRIPTION_CONFIRMATION, json.dumps(CONFIRMATION).encode()
+
+    await mailer.deliver(delivery_to("mailto:a@b", queue="~q1", kind=kind, payload=payload))
+
+    content = relay.mails[0].content
+    assert content["Zaqar-Queue"] == "q1"
+    assert content.get_content().startswith(
+        "You have chosen to subscribe to the topic: q1. This topic belongs to project: project1."
+    )
+
+
 async def test_a_confirmation_mail_has_no_free_text_of_the_tenants(
     relay: MailRelay, mailers: Mailers
 ) -> None:
