@@ -16,6 +16,7 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
+from tests.docs.pages import blocks, read
 from tests.mongod import DATABASE_PREFIX, mongo_uri
 from tests.redis_server import RedisServer, require_redis
 from tests.service import Service, command, has_ended, outside_environ
@@ -264,6 +265,38 @@ def test_messages_that_zaqar_encrypted_are_copied_clear(
 
     with Client(service.url, project) as here:
         assert [message.body for message in pages(here, "secret")] == ["word"]
+
+
+def test_a_message_that_zaqar_can_not_show_is_named_and_holds_up_no_other(
+    zaqar: Zaqar, service: Service, project: str
+) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("secret", {"_enable_encrypt_messages": True})
+        # Zaqar takes it for a pickle.
+        there.post("secret", "(", "a", "b", "c")
+
+    report = imported(zaqar, service, "--messages", zaqar.url, exit_code=REFUSED)
+
+    with Client(service.url, project) as here:
+        assert [message.body for message in pages(here, "secret")] == ["a", "b", "c"]
+    assert [each["what"] for each in report["left_out"]] == ["message"]
+
+
+def test_the_commands_of_the_page_can_be_run(zaqar: Zaqar, service: Service, project: str) -> None:
+    with Client(zaqar.url, project) as there:
+        there.create_queue("orders")
+    page = read("coming-from-zaqar.md")
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    commands = [
+        line.partition(">")[0].split()[1:] for line in lines if line.startswith("zaqar-notify")
+    ]
+    places = {"/etc/zaqar/zaqar.conf": str(zaqar.conf), "http://127.0.0.1:8888": zaqar.url}
+
+    for words in commands:
+        data = ["--data", str(service.data)] if words[0] == "import" else []
+        done = CliRunner().invoke(app, [*(places.get(word, word) for word in words), *data])
+        assert done.exit_code == 0, done.output
+    assert len(commands) == 4
 
 
 def test_a_kill_in_the_middle_loses_and_doubles_no_message(

@@ -18,7 +18,7 @@ from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.operations.zaqar.importing import api, sources
 from zaqar_notify.operations.zaqar.importing.addresses import Address, address_of
 from zaqar_notify.operations.zaqar.importing.found import FoundMessage, FoundPool, FoundQueue, Odd
@@ -224,6 +224,35 @@ def test_ends_of_subscriptions_on_mongodb_may_be_seconds(
     assert living.expires_at == LATER.replace(microsecond=living.expires_at.microsecond)
     assert living.confirmed
     assert half.reason == "its record lacks 'u'"
+
+
+def test_half_written_pools_and_flavors_on_mongodb_are_told(on_mongodb: Databases) -> None:
+    on_mongodb.add(
+        "", "pools", {"n": "one", "u": None, "w": 1}, {"n": "two", "u": "redis://h", "w": 1}
+    )
+    on_mongodb.add("", "flavors", {"n": "gold", "p": None}, {"n": "gold", "p": "p"})
+
+    odd, pool = read(on_mongodb.uri, "pools")
+    odd_flavor, flavor = read(on_mongodb.uri, "flavors")
+
+    assert (odd.name, odd.reason) == ("one", "its URI is no text")
+    assert pool == FoundPool("two", "redis://h", 1, None, {})
+    assert (odd_flavor.reason, flavor) == ("its project is no text", FlavorRef("p", "gold"))
+
+
+def test_half_written_messages_on_mongodb_are_asked_for_all_the_same(
+    on_mongodb: Databases,
+) -> None:
+    whole = {"p_q": "p/q", "k": 1, "u": "c", "d": 0, "c": {"id": None, "e": 0}, "e": LATER}
+    on_mongodb.add("_messages_p1", "messages", whole, {"p_q": "p/q", "k": 2, "d": "x", "c": 7})
+    on_mongodb.add("_messages_p0", "messages", {**whole, "p_q": "p/other"})
+
+    found = read(on_mongodb.uri, "messages", ref=QueueRef("p", "q"), now=NOW)
+
+    assert [(each.client_id, each.delay, each.is_claimed) for each in found] == [
+        ("c", 0, False),
+        ("", 0, False),
+    ]
 
 
 def test_a_subscription_that_ends_after_the_last_year_ends_with_it(on_mongodb: Databases) -> None:

@@ -54,51 +54,58 @@ class ZaqarApi:
         self._session.headers["Client-ID"] = str(uuid.uuid4())
         if api.token:
             self._session.headers["X-Auth-Token"] = api.token
-        self._ids_at_once = IDS_AT_ONCE
 
     async def messages(self, ref: QueueRef, ids: Sequence[str]) -> Mapping[str, ShownMessage]:
-        """Those of the messages that are still there, by id.
+        """Those of the messages that Zaqar shows, by id.
 
         Raises:
-            StartRefused: Zaqar gives no answer, or refuses to show them.
+            StartRefused: Zaqar gives no answer, or refuses to show any.
         """
         found: dict[str, ShownMessage] = {}
-        start = 0
-        while start < len(ids):
-            part = ids[start : start + self._ids_at_once]
-            answer = await self._get(ref, part)
-            if answer.status_code == 400 and len(part) > 1:
-                # Its `max_messages_per_page` is lower.
-                self._ids_at_once = len(part) // 2
-                continue
-            found |= {each.id: each for each in self._read(answer)}
-            start += len(part)
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            found |= await self._some(ref, ids[start : start + IDS_AT_ONCE])
         return found
 
     def close(self) -> None:
         self._session.close()
 
-    async def _get(self, ref: QueueRef, ids: Sequence[str]) -> requests.Response:
+    async def _some(self, ref: QueueRef, ids: Sequence[str]) -> dict[str, ShownMessage]:
+        """Ask for all at once. Where Zaqar can't, ask for halves: its `max_messages_per_page` is lower, or one of
+        them is damaged, which has it show none."""
+        answer = await self._get(ref, f"queues/{quote(ref.name, safe='')}/messages", ids)
+        can_not = answer.status_code == 400 or answer.status_code >= 500
+        if can_not and len(ids) > 1:
+            middle = len(ids) // 2
+            return await self._some(ref, ids[:middle]) | await self._some(ref, ids[middle:])
+        if answer.status_code >= 500:
+            return {}
+        return {each.id: each for each in self._read(answer)}
+
+    async def _get(self, ref: QueueRef, path: str, ids: Sequence[str]) -> requests.Response:
+        """The answer; an error of the server is an answer only if Zaqar is well."""
         for pause in (*PAUSES_SECONDS, None):
             try:
-                answer = await asyncio.to_thread(self._ask, ref, ids)
-            except requests.RequestException as error:
-                reason = type(error).__name__
-            else:
-                if answer.status_code < 500:
+                answer = await asyncio.to_thread(self._ask, ref, path, ids)
+                if answer.status_code < 500 or await self._is_well(ref):
                     return answer
                 reason = f"status {answer.status_code}"
+            except requests.RequestException as error:
+                reason = type(error).__name__
             if pause is not None:
                 await asyncio.sleep(pause)
         raise StartRefused(
             f"Zaqar at {shown(self._url)} gives no answer ({reason}); run this again"
         )
 
-    def _ask(self, ref: QueueRef, ids: Sequence[str]) -> requests.Response:
+    async def _is_well(self, ref: QueueRef) -> bool:
+        answer = await asyncio.to_thread(self._ask, ref, "ping")
+        return answer.status_code == 204
+
+    def _ask(self, ref: QueueRef, path: str, ids: Sequence[str] = ()) -> requests.Response:
         # Zaqar takes a comma that is escaped for a part of an id.
-        listed = ",".join(quote(each, safe="") for each in ids)
+        query = f"?ids={','.join(quote(each, safe='') for each in ids)}" if ids else ""
         return self._session.get(
-            f"{self._url}/v2/queues/{quote(ref.name, safe='')}/messages?ids={listed}",
+            f"{self._url}/v2/{path}{query}",
             headers={"X-Project-ID": ref.project.encode("latin-1")},
             timeout=TIMEOUT_SECONDS,
             allow_redirects=False,

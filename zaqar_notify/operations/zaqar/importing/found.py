@@ -71,12 +71,12 @@ def subscription_of(
     Raises:
         ValueError: A value has another type than Zaqar's.
     """
-    if not isinstance(subscriber, str) or not _ID.fullmatch(subscription_id):
-        raise ValueError("its subscriber or its id is no text")
+    if not _ID.fullmatch(subscription_id):
+        raise ValueError("its id has another form than Zaqar's")
     return Subscription(
         id=subscription_id,
         queue=ref,
-        subscriber=subscriber,
+        subscriber=text_of(subscriber, "subscriber"),
         ttl=int(ttl),
         options=plain_object(options, "options"),
         created_at=created_at,
@@ -91,6 +91,17 @@ def instant(seconds: float) -> datetime:
         return min(_EPOCH + timedelta(seconds=seconds), _LAST_INSTANT)
     except OverflowError:
         return _LAST_INSTANT
+
+
+def text_of(value: Any, what: str) -> str:
+    """The value, if it is a text.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"its {what} is no text")
+    return value
 
 
 def plain(value: Any) -> Any:

@@ -44,6 +44,7 @@ from zaqar_notify.operations.zaqar.importing.found import (
     instant,
     plain_object,
     subscription_of,
+    text_of,
 )
 from zaqar_notify.operations.zaqar.importing.sources import ANSWER_SECONDS, Store, unreadable
 
@@ -95,14 +96,21 @@ class MongoStore(Store):
     async def pools(self) -> AsyncIterator[FoundPool | Odd]:
         def read(record: Record) -> FoundPool:
             options = plain_object(record.get("o"), "options")
-            return FoundPool(record["n"], record["u"], int(record["w"]), record.get("f"), options)
+            flavor = record.get("f")
+            return FoundPool(
+                text_of(record["n"], "name"),
+                text_of(record["u"], "URI"),
+                int(record["w"]),
+                None if flavor is None else text_of(flavor, "flavor"),
+                options,
+            )
 
         async for found in self._all("", "pools", "pool", read):
             yield found
 
     async def flavors(self) -> AsyncIterator[FoundFlavor | Odd]:
         def read(record: Record) -> FlavorRef:
-            return FlavorRef(record["p"], record["n"])
+            return FlavorRef(text_of(record["p"], "project"), text_of(record["n"], "name"))
 
         async for found in self._all("", "flavors", "flavor", read):
             yield found
@@ -118,7 +126,7 @@ class MongoStore(Store):
     async def subscriptions(self, *, now: datetime) -> AsyncIterator[FoundSubscription | Odd]:
         def read(record: Record) -> FoundSubscription:
             return subscription_of(
-                QueueRef(record["p"] or "", record["s"]),
+                QueueRef(text_of(record["p"], "project"), text_of(record["s"], "queue")),
                 str(record["_id"]),
                 subscriber=record["u"],
                 ttl=record["t"],
@@ -205,12 +213,14 @@ def _ref(scoped: str) -> QueueRef:
 
 
 def _message(record: Record, now: datetime) -> FoundMessage:
-    posted_at, claim = int(record["_id"].generation_time.timestamp()), record.get("c") or {}
+    """Values of another form count as none: its body may be shown all the same."""
+    posted_at, claim = record["_id"].generation_time.timestamp(), record.get("c")
+    end, delay_end = claim.get("e") if isinstance(claim, dict) else None, record.get("d")
     return FoundMessage(
         str(record["_id"]),
         _client_id(record.get("u")),
-        max(0, int(record.get("d", 0)) - posted_at),
-        is_claimed=bool(claim.get("id")) and claim.get("e", 0) > now.timestamp(),
+        max(0, int(delay_end - posted_at)) if isinstance(delay_end, int) else 0,
+        is_claimed=isinstance(end, int) and end > now.timestamp(),
     )
 
 
@@ -218,7 +228,7 @@ def _client_id(stored: Any) -> str:
     """A UUID is stored as one."""
     if isinstance(stored, Binary):
         return str(uuid.UUID(bytes=bytes(stored)))
-    return str(stored)
+    return "" if stored is None else str(stored)
 
 
 def _instant(end: Any) -> datetime:

@@ -17,12 +17,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-from redis.asyncio import Redis, Sentinel
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from zaqar_notify.models import FlavorRef, QueueRef
@@ -39,11 +35,10 @@ from zaqar_notify.operations.zaqar.importing.found import (
     plain_object,
     subscription_of,
 )
-from zaqar_notify.operations.zaqar.importing.sources import ANSWER_SECONDS, Store, unreadable
+from zaqar_notify.operations.zaqar.importing.redis_uri import client_of
+from zaqar_notify.operations.zaqar.importing.sources import Store, unreadable
 
 AT_ONCE = 500
-RETRIES = 2
-PORT, SENTINEL_PORT = 6379, 26379
 QUEUES, SUBSCRIPTIONS, MESSAGES = ".queues_set", ".subscriptions", ".messages"
 POOLS, FLAVORS, CATALOGUE = "pools", "flavors", ".catalogue"
 
@@ -55,7 +50,7 @@ class RedisStore(Store):
     def __init__(self, address: Address) -> None:
         self.address = address
         try:
-            self._redis = _client(address.uri)
+            self._redis = client_of(address.uri)
         except ValueError as error:
             raise unreadable(address, "the URI can't be used") from error
 
@@ -122,7 +117,7 @@ class RedisStore(Store):
                         yield found
 
     async def messages(self, ref: QueueRef, *, now: datetime) -> AsyncIterator[FoundMessage]:
-        key, after, claimed_from = f"{ref.project}.{ref.name}{MESSAGES}", "-inf", now.timestamp()
+        key, after = f"{ref.project}.{ref.name}{MESSAGES}", "-inf"
         with self._errors():
             while page := await self._redis.zrangebyscore(
                 key, after, "+inf", start=0, num=AT_ONCE, withscores=True
@@ -131,13 +126,8 @@ class RedisStore(Store):
                 ids = [each for each, _ in placed]
                 async for member, fields in self._fields(ids, ("u", "cr", "d", "c.e")):
                     # An id stays in the set when its hash has expired.
-                    if fields["cr"] is not None:
-                        yield FoundMessage(
-                            member,
-                            _text(fields, "u"),
-                            max(0, int(fields["d"] or 0) - int(fields["cr"])),
-                            is_claimed=int(fields["c.e"] or 0) > claimed_from,
-                        )
+                    if any(value is not None for value in fields.values()):
+                        yield _message(member, fields, now)
                 after = f"({placed[-1][1]!r}"
 
     async def still_there(self, ids: Sequence[str], *, now: datetime) -> int:
@@ -227,6 +217,21 @@ def _subscription_of(scoped: str, subscription_id: str) -> Callable[[Fields], Fo
     return read
 
 
+def _message(message_id: str, fields: Fields, now: datetime) -> FoundMessage:
+    """Values of another form count as none: its body may be shown all the same."""
+    posted_at, delay_end, claim_end = (_number(fields[name]) for name in ("cr", "d", "c.e"))
+    return FoundMessage(
+        message_id,
+        (fields["u"] or b"").decode(errors="replace"),
+        max(0, delay_end - posted_at) if posted_at else 0,
+        is_claimed=claim_end > now.timestamp(),
+    )
+
+
+def _number(value: bytes | None) -> int:
+    return int(value) if value is not None and value.isdigit() else 0
+
+
 def _read(
     what: What, project: str, name: str, read: Callable[[Fields], Found], fields: Fields
 ) -> Found | Odd:
@@ -247,45 +252,3 @@ def _object(packed: bytes | None, what: str) -> dict[str, Any]:
     if packed is None:
         raise ValueError(f"its record lacks the {what}")
     return plain_object(msgspec.msgpack.decode(packed), what)
-
-
-def _client(uri: str) -> Redis:
-    """A client for a URI of Zaqar's form, which differs from the library's.
-
-    Raises:
-        ValueError: It can't be read.
-    """
-    parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query))
-    path = parts.path.strip("/")
-    database = options.get("dbid") or (path if path.isdecimal() else "0")
-    account: dict[str, Any] = {
-        # Zaqar takes them as they stand.
-        "username": parts.username or None,
-        "password": parts.password or None,
-        "db": int(database),
-        "socket_timeout": ANSWER_SECONDS,
-        "retry": Retry(ExponentialBackoff(cap=1, base=0.1), RETRIES),
-        "socket_connect_timeout": ANSWER_SECONDS,
-    }
-    hosts = parts.netloc.rpartition("@")[2]
-    if not hosts:
-        return Redis(unix_socket_path=parts.path, **account)
-    if "master" in options:
-        sentinels = [_host_and_port(each, SENTINEL_PORT) for each in hosts.split(",")]
-        own = {
-            "username": options.get("sentinel_username"),
-            "password": options.get("sentinel_password"),
-        }
-        sentinel = Sentinel(sentinels, sentinel_kwargs=own, **account)  # type: ignore[no-untyped-call]
-        master: Redis = sentinel.master_for(options["master"])
-        return master
-    host, port = _host_and_port(hosts, PORT)
-    return Redis(host=host, port=port, ssl=parts.scheme == "rediss", **account)
-
-
-def _host_and_port(text: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError("it has no host")
-    return parts.hostname, parts.port or port
