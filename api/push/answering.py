@@ -114,9 +114,10 @@ class Answering:
         exchange.read()
         if exchange.action == AUTHENTICATE:
             return await self._authenticate(exchange)
-        action = ACTIONS.get(exchange.action)
+        name = exchange.action or ""
+        action = ACTIONS.get(name)
         if action is None:
-            raise FrameInvalid(f"{exchange.action[:80]} is not a valid action")
+            raise FrameInvalid(f"{name[:80]} is not a valid action")
         call = exchange.call = self._call(action, exchange)
         if self._identity.needs_frame and b"url-signature" not in call.headers:
             return NOT_AUTHENTICATED
@@ -173,8 +174,10 @@ class Answering:
         )
 
     def _note(self, exchange: FrameExchange, status: int) -> None:
-        action, call = ACTIONS.get(exchange.action), exchange.call
-        name = exchange.action if action or exchange.action == AUTHENTICATE else UNKNOWN
+        name, call = exchange.action or UNKNOWN, exchange.call
+        action = ACTIONS.get(name)
+        if action is None and name != AUTHENTICATE:
+            name = UNKNOWN
         self._service.metrics.sockets.frames[name, status] += 1
         exchange.log(name, status)
         if action and call and self._service.settings.audit and call.method in WRITING:

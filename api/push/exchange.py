@@ -20,7 +20,7 @@ class FrameExchange:
     """A frame that is being answered. `call` is its request, once the frame was read."""
 
     call: FrameCall | None = None
-    action = ""
+    action: str | None = None
     body = frames.EMPTY
 
     def __init__(self, data: frames.Data, request_id: bytes) -> None:

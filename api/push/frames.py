@@ -126,7 +126,7 @@ def read_headers(request: Request) -> dict[str, msgspec.Raw]:
 
 def answer(
     *,
-    action: str,
+    action: str | None,
     headers: Mapping[str, msgspec.Raw],
     body: msgspec.Raw,
     status: int,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from api.answers import Answer, document
 from api.authentication import Authenticator
 from api.errors import response_for
@@ -15,6 +17,9 @@ from api.surfaces import Surface
 from zaqar_notify.errors import NotifyError, SignatureRefused
 
 ACTIONS = by_name((*queues.ACTIONS, *messages.ACTIONS, *claims.ACTIONS, *subscriptions.ACTIONS))
+
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_WRONG_TYPE = re.compile(r"Expected `(int)[^`]*`, got `\w+` - at `\$.*\.(\w+)`")
 
 NOT_AUTHENTICATED = document({"error": "Not authentified."}, 403)
 AUTHENTICATED = document({"message": "Authentified."})
@@ -35,6 +40,18 @@ def error_answer(error: Exception, call: Call | None) -> Answer:
         return document({"error": str(error)}, 400)
     if isinstance(error, NotifyError):
         status, title = response_for(type(error))
-        return document({"error": error.for_clients or str(error), "exception": title}, status)
+        sentence = error.for_clients or str(error)
+        return document(
+            {"error": sentence, "exception": _in_zaqar_s_words(sentence, title)}, status
+        )
     request_id = "" if call is None else call.request_id.decode()
     return document({"error": "Unexpected error.", "exception": request_id}, 500)
+
+
+def _in_zaqar_s_words(sentence: str, title: str) -> str:
+    """What Zaqar says of a missing field and of a wrong type, which its tests compare; else the title."""
+    if missing := _MISSING.search(sentence):
+        return f'Bad request. Missing "{missing[1]}" field.'
+    if wrong := _WRONG_TYPE.search(sentence):
+        return f'Bad request. The value of the "{wrong[2]}" field must be a {wrong[1]}.'
+    return title

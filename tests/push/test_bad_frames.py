@@ -28,7 +28,7 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.storage.registry import open_storage
 
 HEADERS = {"Client-ID": CLIENT_ID, "X-Project-ID": PROJECT}
-EMPTY = {"action": "", "body": {}, "headers": {}, "api": "v2"}
+EMPTY: dict[str, object] = {"action": None, "body": {}, "headers": {}, "api": "v2"}
 SCHEMA_ONLY = ("get_home_doc", "check_node_health", "pool_list", "flavor_create")
 
 
