@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from api.answers import Answer
@@ -96,6 +97,12 @@ class Answering:
         own = self._identity.caller
         return [*([] if own is None else [own]), *(call.caller for call in self._signed.values())]
 
+    async def prove_handshake(self) -> None:
+        """Find the caller whose token came with the handshake."""
+        with suppress(NotifyError):
+            probe = self._probe(self._identity.probe())
+            self._identity.note(await self._gate.caller(self._surface, probe))
+
     async def is_known(self) -> bool:
         """Whether the caller of the socket may still be believed; True when that can't be found out now."""
         proofs: list[FrameCall] = list(self._signed.values())
@@ -122,6 +129,7 @@ class Answering:
         if self._identity.needs_frame and b"url-signature" not in call.headers:
             return NOT_AUTHENTICATED
         answer = await self._gate.answer(self._surface, action.resource, call)
+        self._identity.note(call.caller)
         note_success(call, self._service, exchange.facts)
         if call.caller.how == "signature" and exchange.action == SUBSCRIBE:
             call.text = b""

@@ -48,11 +48,20 @@ class Identity:
             credentials[b"x-project-id"] = handshake[b"x-project-id"]
         self._credentials: dict[bytes, bytes] = credentials
         self.caller: Caller | None = None
-        """The caller that `authenticate` found."""
+        """The caller, once a token has proved one."""
+        self.is_proved = self._is_open
+        """Whether a caller was proved, perhaps by a signed frame, which stands for itself alone."""
 
     @property
     def asks_for_tokens(self) -> bool:
         return not self._is_open
+
+    @property
+    def has_token(self) -> bool:
+        """Whether a token came with the handshake, and is asked for."""
+        tokens = {b"authorization", b"x-auth-token"}
+        is_signed = b"url-signature" in self._credentials
+        return not self._is_open and not is_signed and bool(tokens & self._credentials.keys())
 
     @property
     def needs_frame(self) -> bool:
@@ -89,9 +98,15 @@ class Identity:
                 headers[name.lower().encode()] = value
         return headers
 
+    def note(self, caller: Caller) -> None:
+        """A frame of this caller was let through."""
+        self.is_proved = True
+        if self._credentials and self.caller is None and caller.how != "signature":
+            self.caller = caller
+
     def become(self, caller: Caller, proof: Mapping[bytes, bytes]) -> None:
         """From now on, frames are of this caller."""
-        self.caller = caller
+        self.caller, self.is_proved = caller, True
         self._credentials = {name: value for name, value in proof.items() if name not in self._base}
 
     def probe(self) -> dict[bytes, bytes]:

@@ -50,6 +50,8 @@ class Session:
         counts = self._service.metrics.sockets
         counts.open += 1
         try:
+            if self._identity.has_token:
+                await self._answering.prove_handshake()
             ending = await self._answer_frames()
             if ending is not None:
                 await self._close(*ending)
@@ -115,7 +117,7 @@ class Session:
 
     def _look_at(self) -> float:
         """The instant, by the event loop's clock, at which it is seen whether the socket may stay."""
-        if self._is_unproven():
+        if not self._identity.is_proved:
             return self._began + self._settings.websocket_authentication_seconds
         until = self._now() + KNOWN_SECONDS
         ends = [
@@ -130,11 +132,8 @@ class Session:
         now = self._service.clock.now() if caller.how == "token" else datetime.now(UTC)
         return (end - now).total_seconds()
 
-    def _is_unproven(self) -> bool:
-        return self._identity.needs_frame and not self._answering.callers()
-
     async def _reason_to_end(self) -> tuple[int, str] | None:
-        if self._is_unproven():
+        if not self._identity.is_proved:
             return NOT_IN_TIME
         idle_seconds = self._settings.websocket_idle_seconds
         is_idle = not self._subscribing.is_any

@@ -14,12 +14,16 @@ from api.push.frames import Data, written
 from api.push.holdings import Holdings
 from zaqar_notify.clock import new_id
 from zaqar_notify.delivery.wills import Held, subscriber_of
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import hold
 
 TAKEN_OVER = (4009, "Another connection of this client has taken the subscription over.")
 FAILED = (1011, "Notifications can't be sent.")
+
+MOST = 500
+"""Subscriptions of one connection: each has a task of its own."""
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +72,8 @@ class Subscribing:
 
         Notifications come after the answer, in frames of the request's kind.
         """
+        if len(self._held) >= MOST:
+            raise ValidationFailed(f"A connection has at most {MOST} subscriptions of its own")
         held = Held(ref.project, ref.name, subscriber_of(client_id), self._connection_id)
         await self._holdings.begin(held)
         try:

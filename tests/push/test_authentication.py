@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -132,6 +133,49 @@ async def test_a_socket_that_does_not_authenticate_is_closed(
     await client.ask("queue_list")
 
     assert (await client.end())[0] == 1008
+
+
+async def test_a_bad_token_in_the_handshake_proves_nothing(
+    start_api: StartApi, connect: Connect
+) -> None:
+    api = await start_api(auth="token", websocket_authentication_seconds=0.2)
+    client = await connect(api, headers={"X-Auth-Token": "zqn_no"})
+
+    assert (await client.end())[0] == 1008
+
+
+async def test_the_end_of_a_token_in_the_handshake_closes_the_socket(
+    start_api: StartApi, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "KNOWN_SECONDS", 0.05)
+    clock = ManualClock()
+    api = await start_api(auth="token", clock=clock, websocket_authentication_seconds=0.2)
+    token = await make_token(api, ttl=60)
+    client = await connect(api, headers={"X-Auth-Token": token})
+    await _is_silent(client, 0.4)  # The handshake has proved its caller.
+
+    clock.advance(seconds=60)
+
+    assert await client.end() == (4003, "Authentication expired.")
+
+
+async def test_signed_frames_keep_their_socket_open(start_api: StartApi, connect: Connect) -> None:
+    api = await start_api(
+        auth="token", signed_url_secrets="secret", websocket_authentication_seconds=0.3
+    )
+    client = await connect(api)
+    await client.ask("message_list", headers=signed(api, "GET"), queue_name="q")
+
+    await _is_silent(client, 0.6)
+
+    again = await client.ask("message_list", headers=signed(api, "GET"), queue_name="q")
+    assert again.status == 200
+
+
+async def _is_silent(client: Client, seconds: float) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await client.socket.receive()
 
 
 async def test_a_silent_socket_is_closed(
