@@ -23,9 +23,10 @@ cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers o
 test: $(VENV)/.developing ## every test, three files at a time: most of them wait
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-faults: $(VENV)/.developing ## the crash tests: the cluster's for ZAQAR_TEST_FAULT_SECONDS (default 900), the process's for a sixth of that
+faults: $(VENV)/.developing ## the crash tests: the cluster's for ZAQAR_TEST_FAULT_SECONDS (default 900), the process's and those of moves for a sixth of that
 	@seconds=$${ZAQAR_TEST_FAULT_SECONDS:-900}; set -ex; \
 	ZAQAR_TEST_FAULT_SECONDS=$$((seconds / 6)) $(BIN)/python -m pytest -s tests/faults/test_crash.py $(ARGS); \
+	ZAQAR_TEST_FAULT_SECONDS=$$((seconds / 6)) $(BIN)/python -m pytest -s tests/faults/test_moves.py $(ARGS); \
 	ZAQAR_TEST_FAULT_SECONDS=$$seconds $(BIN)/python -m pytest -s tests/faults/test_cluster.py $(ARGS)
 
 check: $(VENV)/.developing ## lint, format, types, layers

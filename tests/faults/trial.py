@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -55,6 +56,9 @@ class Trial:
         print(f"\nseed {seed}, {seconds:g} s under load", flush=True)
         self._seed = seed
         is_long = seconds >= LONG_SECONDS
+        self.project = f"project-{new_id()}"
+        self.operator = str(uuid.uuid4())
+        """The id of a client that is none of the workload's."""
         self.history = History()
         self.chance = random.Random(seed)
         self.seconds = seconds
@@ -137,12 +141,11 @@ class Trial:
 
     def _wires(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> list[Wire]:
         """Clients, spread over the addresses."""
-        project = f"project-{new_id()}"
         return [
             Wire(
                 session,
                 [*urls[number % len(urls) :], *urls[: number % len(urls)]],
-                project,
+                self.project,
                 timeout_seconds=self._timeout_seconds,
             )
             for number in range(10)
