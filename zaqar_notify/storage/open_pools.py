@@ -29,6 +29,9 @@ LOOK_SECONDS = 3.0
 """Between two looks at the list, and between two questions to a pool's store whether it answers."""
 FRESH_SECONDS = 8.0
 """A process with an older list makes no new queues."""
+WITHOUT_POOLS_SECONDS = 45.0
+"""A process that found no pool registered uses the default one for so long without a look: an election of MongoDB may take
+some seconds. Moves begin later than that after the first registration."""
 TAKES_QUEUES_AFTER = timedelta(seconds=10)
 """From its registration on: longer than a list counts as fresh."""
 ANSWER_SECONDS = 3.0
@@ -64,7 +67,7 @@ class OpenPools:
         self.is_shared = is_shared
         self._read_at = self._believed_since = time.monotonic()
         self.without_pools_until = 0.0
-        """By `running_seconds`: for so long it is known that no pool is registered that takes queues."""
+        """By `running_seconds`: for so long it is known that no queue leaves the default pool."""
         self._kept: dict[str, _KeptPool] = {}
         self._closing: set[asyncio.Task[None]] = set()
         """Of stores whose pools are gone."""
@@ -113,9 +116,8 @@ class OpenPools:
         registered = await self._pools.read()
         before, self.registered, self._read_at = self.registered, registered, began
         if not registered.pools:
-            self.without_pools_until = (
-                running_seconds() - (time.monotonic() - began) + FRESH_SECONDS
-            )
+            self.without_pools_until = running_seconds() - (time.monotonic() - began)
+            self.without_pools_until += WITHOUT_POOLS_SECONDS
         gone = [name for name, kept in self._kept.items() if _differs(kept.pool, registered)]
         # Not waited for: a store that is away takes its time.
         closing = {name: self._kept.pop(name).end() for name in gone}

@@ -13,7 +13,7 @@ from zaqar_notify.storage.moving import notices
 from zaqar_notify.storage.moving.notices import Kind, Notice
 from zaqar_notify.storage.places import Places
 
-STILL_SECONDS = 0.3
+STILL_SECONDS = 0.45
 """Within which operations under way must have ended, in every process."""
 
 
@@ -97,7 +97,7 @@ class SharedGates(Gates):
                     if kind is not Kind.STILL:
                         waited_for &= await notices.members(store)
         except TimeoutError:
-            raise NotStill from None
+            raise NotStill(f"Not every process has answered that it is {kind.value}") from None
 
 
 class OwnGates(Gates):
@@ -114,7 +114,7 @@ class OwnGates(Gates):
             async with asyncio.timeout(STILL_SECONDS):
                 await self._places.freeze(ref, pool)
         except TimeoutError:
-            raise NotStill from None
+            raise NotStill("An operation on the queue lasts long") from None
 
     async def open(self, ref: QueueRef, former: str, pool: str, attempt: str) -> None:
         self._places.thaw(ref, pool)

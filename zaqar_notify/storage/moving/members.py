@@ -33,7 +33,7 @@ LOOK_SECONDS = 1.0
 ATTENTIVE_LOOK_SECONDS = 0.02
 ATTENTIVE_SECONDS = 5.0
 """For so long after an announcement, notices are looked for that often."""
-JOINED_BEFORE_SECONDS = 3.0
+JOINED_BEFORE_SECONDS = 10.0
 """So long before its list of pools is too old, a process joins the default pool."""
 KNOWN_FOR_SECONDS = 5.0
 """So long after that, no queue has moved yet: see `mover.KNOWN_AFTER`."""

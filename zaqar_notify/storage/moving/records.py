@@ -31,6 +31,14 @@ class State(StrEnum):
         return self in {State.DONE, State.CANCELLED, State.FAILED}
 
 
+class GivenUp(Exception):
+    """The move can't be made, or is to be cancelled; the sentence says why."""
+
+    def __init__(self, state: State, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
 class Move(msgspec.Struct, frozen=True):
     """A queue is to be on the pool `target`."""
 
