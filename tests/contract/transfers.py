@@ -12,7 +12,7 @@ from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base.transfer import Part, StoredHead, Transfer
 from zaqar_notify.storage.planes import Storage
 
-MOVABLE = [driver for driver in DRIVERS if driver != "redis"]
+MOVABLE = list(DRIVERS)
 """The drivers whose queues can move to other stores."""
 
 

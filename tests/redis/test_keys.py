@@ -24,7 +24,8 @@ from tests.contract.steps import (
 )
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.models import DeadLetter, QueueRef
-from zaqar_notify.storage.internal import Partition, outbox_ref, retry_ref
+from zaqar_notify.storage.base.transfer import arriving
+from zaqar_notify.storage.internal import Partition, internal_ref, outbox_ref, retry_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.redis.keys import Keys
 
@@ -42,6 +43,14 @@ def test_a_queue_shares_its_tag_with_the_outbox_and_the_retry_queue_of_its_parti
             partition = partition_of(queue, partitions)
             assert keys.tag_of(queue) == keys.tag_of(outbox_ref(partition))
             assert keys.tag_of(queue) == keys.tag_of(retry_ref(partition))
+
+
+def test_a_queue_that_arrives_from_another_store_has_its_tag_before_it_is_activated() -> None:
+    keys = Keys("prefix", 16)
+    strange = [QueueRef("a.b.3.", "c.d"), QueueRef("", "held.1"), QueueRef("7.x", "y")]
+
+    for queue in [*queues(50), *strange]:
+        assert keys.tag_of(internal_ref(arriving("move", queue))) == keys.tag_of(queue)
 
 
 def test_outboxes_are_spread_over_all_tags() -> None:

@@ -23,6 +23,7 @@ tag and `q` for `T:q:PROJECT/NAME`:
     q:sealed             sorted set: "KEY:POSITION" of encrypted messages
     q:answers q:answering    hash and sorted set: answers by idempotency key; keys by their ends
     q:cancelled          sorted set: what was deleted before it was due, by when
+    q:changes            sorted set: what changes while the queue is being moved
 
 A change of a queue is published on the channel `q`: "SENDER VISIBLE HELD_UNTIL".
 
@@ -39,6 +40,7 @@ A change of a queue is published on the channel `q`: "SENDER VISIBLE HELD_UNTIL"
     parcels.py        messages that go to a queue of another tag
     scanning.py       where looks for visible messages begin
     watches.py listening.py    callers that wait for a queue
+    transfer.py transfer_parts.py    moves of whole queues to other stores
     encrypted.py      what is encrypted, by its keys
     storage.py        the message store put together; the sweep
     control/          the control store

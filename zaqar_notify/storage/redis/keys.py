@@ -12,6 +12,7 @@ from functools import lru_cache
 from zlib import crc32
 
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
+from zaqar_notify.storage.base.transfer import ARRIVING_PREFIX
 from zaqar_notify.storage.internal import OUTBOX_PREFIX, RETRY_PREFIX
 
 PREFIX = "zaqar"
@@ -46,6 +47,8 @@ class Keys:
                 number = ref.name.removeprefix(prefix)
                 if number != ref.name and number.isdecimal():
                     return int(number) % self.tags
+            if ref.name.startswith(ARRIVING_PREFIX):
+                return self.tag_of(_of_arriving(ref.name))
         return crc32(f"{ref.project}\n{ref.name}".encode()) % self.tags
 
     def _queue(self, ref: QueueRef) -> tuple[int, str]:
@@ -57,6 +60,13 @@ class Keys:
 def member_of(ref: QueueRef) -> str:
     """A client's queue in the sorted names of queues: by project, then by name."""
     return f"{ref.project}\0{ref.name}"
+
+
+def _of_arriving(name: str) -> QueueRef:
+    """The queue for which an internal queue of `base.transfer.arriving` stands."""
+    _, _, length, rest = name.split(".", 3)
+    project, queue = rest[: int(length)], rest[int(length) + 1 :]
+    return QueueRef(project, queue)
 
 
 def ref_of(member: str) -> QueueRef:

@@ -13,6 +13,7 @@ from typing import Any
 
 from zaqar_notify.models import INTERNAL_PROJECT, NewMessage, Posted, QueueRef
 from zaqar_notify.storage.base import HeadMissing, IdempotencyKey, Post
+from zaqar_notify.storage.base.transfer import digest_of_key
 from zaqar_notify.storage.ids import POSITIONS_PER_MS, new_salt, to_id
 from zaqar_notify.storage.redis.batches import Batch, Batches, Operation
 from zaqar_notify.storage.redis.heads import HeadState, KnownHeads
@@ -89,7 +90,7 @@ class Posting:
         key = post.idempotency_key
         if key is None:
             return None
-        answer = await self._batches.ask(ref, "remembered", now, key.key)
+        answer = await self._batches.ask(ref, "remembered", now, digest_of_key(ref, key.key).hex())
         return _remembered(key, answer) if answer[0] == "remembered" else None
 
     async def _store(self, one: OnePost) -> list[Any]:
@@ -174,7 +175,7 @@ class OnePost:
             first % POSITIONS_PER_MS,
             _lives(self.messages),
             at,
-            key.key if key else False,
+            digest_of_key(ref, key.key).hex() if key else False,
             key.fingerprint.hex() if key else "",
             key.keep_seconds * 1000 if key else 0,
             jobs,

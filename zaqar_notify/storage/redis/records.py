@@ -44,10 +44,7 @@ def to_record(ref: QueueRef, message: NewMessage, client: str, now: int) -> byte
     posted_at, former = now, ""
     if message.origin is not None:
         posted_at, former = to_ms(message.origin.posted_at), message.origin.id
-    size = len(message.body)
-    if message.key_id is not None:
-        overhead = OVERHEAD_BYTES + len(message.key_id) + len(ref.project.encode())
-        size = max(0, size - overhead)
+    size = clear_size(ref, message.body, message.key_id)
     return packed(
         Record(
             client,
@@ -60,6 +57,13 @@ def to_record(ref: QueueRef, message: NewMessage, client: str, now: int) -> byte
             message.body,
         )
     )
+
+
+def clear_size(ref: QueueRef, body: bytes, key_id: str | None) -> int:
+    """The size of the clear body of a message on the queue."""
+    if key_id is None:
+        return len(body)
+    return max(0, len(body) - OVERHEAD_BYTES - len(key_id) - len(ref.project.encode()))
 
 
 def packed(record: Record) -> bytes:

@@ -8,7 +8,18 @@ from importlib import resources
 
 from zaqar_notify.storage.redis import lua
 
-PARTS = ("common", "parcel", "post", "claim", "delete", "head", "read", "sweep", "commit")
+PARTS = (
+    "common",
+    "parcel",
+    "post",
+    "claim",
+    "delete",
+    "head",
+    "read",
+    "sweep",
+    "transfer",
+    "commit",
+)
 """In the order in which they use each other; the last one runs the operations."""
 
 

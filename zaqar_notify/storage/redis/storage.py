@@ -26,6 +26,7 @@ from zaqar_notify.storage.redis.messages import RedisMessages
 from zaqar_notify.storage.redis.parcels import Parcels
 from zaqar_notify.storage.redis.posting import Posting
 from zaqar_notify.storage.redis.scanning import Scanning
+from zaqar_notify.storage.redis.transfer import RedisTransfer
 from zaqar_notify.storage.redis.watches import RedisWatches
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import to_ms
@@ -56,6 +57,7 @@ class RedisStore(MessageStore):
         self.claims = RedisClaims(
             self._batches, known, posting, self._parcels, self._watches, scanning, sealing
         )
+        self.transfer = RedisTransfer(self._batches, known, self._watches)
         self.encrypted = EncryptedMessages(self._batches, keyring)
         self.control = RedisControl(connection, keys.prefix, keyring, close_store=self.close)
         self._closed = False

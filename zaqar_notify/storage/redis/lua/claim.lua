@@ -102,6 +102,7 @@ ops.claim = function(q, op)
     states[2 * i - 1], states[2 * i] = at, row[4]
   end
   keep(q, found.taken, kept)
+  note(q, 'm', positions)
   many('HSET', q .. ':states', states, 2)
   if ttl > 0 then
     many('ZREM', q .. ':free', positions)
@@ -189,6 +190,7 @@ ops.renew = function(q, op)
       for i, row in ipairs(rows) do held[2 * i - 1], held[2 * i] = ends, row[1] end
       many('ZADD', q .. ':held', held, 2)
       keep(q, rows, op[6])
+      note(q, 'm', positions_of(rows))
       store_claim(q, claim, ttl, ends, positions)
       renewed[#renewed + 1] = claim
     end
@@ -206,6 +208,7 @@ ops.renew_message = function(q, op)
   local rows = held_by(q, claim, {at}, now)
   if #rows == 0 then return {false} end
   keep(q, rows, op[6])
+  note(q, 'm', {at})
   if ttl > 0 then
     call('ZADD', q .. ':held', ends, at)
   else
@@ -234,6 +237,7 @@ ops.release = function(q, op)
     released[i], free[2 * i - 1], free[2 * i] = row[1], 0, row[1]
     states[2 * i - 1], states[2 * i] = row[1], (parsed(row[4]) - op[5]) .. ' '
   end
+  note(q, 'm', released)
   many('ZREM', q .. ':held', released)
   many('ZREM', q .. ':claimed', released)
   many('ZADD', q .. ':free', free, 2)
@@ -252,6 +256,7 @@ ops.unlease = function(q, op)
     given[i], free[2 * i - 1], free[2 * i] = row[1], 0, row[1]
     states[2 * i - 1], states[2 * i] = row[1], (parsed(row[4]) - 1) .. ' '
   end
+  note(q, 'm', given)
   many('ZREM', q .. ':held', given)
   many('ZREM', q .. ':claimed', given)
   many('ZADD', q .. ':free', free, 2)

@@ -1,6 +1,6 @@
 -- What all operations share. Of a queue `q` (its base key) this touches:
---   q:head       hash: rules, revision, until, turn, salt (while the queue lives), the last position
---                (ms, count), freed, dropped_at
+--   q:head       hash: rules, revision, until, turn, salt, life (while the queue lives), the last position
+--                (ms, count), freed, dropped_at; noting, changes, move as transfer.lua says
 --   q:records    hash: the record of each message, by position (records.py has the form)
 --   q:states     hash: claim count and claim of each message that was claimed: "COUNT CLAIM"
 --   q:free q:claimed q:delayed    sorted sets by position: a message is in one of them
@@ -50,6 +50,18 @@ end
 -- The sweep has something to do with the queue at this instant.
 local function due(q, instant)
   call('ZADD', T .. ':due', 'LT', instant, q)
+end
+
+-- Notes which things of the queue changed, while it is being moved (transfer.lua).
+local noting = {}
+local function note(q, kind, names)
+  if noting[q] == nil then noting[q] = call('HEXISTS', q .. ':head', 'noting') == 1 end
+  if not noting[q] or #names == 0 then return end
+  local last, changed = call('HINCRBY', q .. ':head', 'changes', #names), {}
+  for i, name in ipairs(names) do
+    changed[2 * i - 1], changed[2 * i] = last - #names + i, kind .. name
+  end
+  many('ZADD', q .. ':changes', changed, 2)
 end
 
 -- Tells other processes that messages became visible, or are held until an instant.
@@ -106,7 +118,8 @@ local function salt_of(q, internal, fresh)
   local salt = call('HGET', q .. ':head', 'salt')
   if not salt and internal then
     salt = fresh
-    call('HSET', q .. ':head', 'salt', salt, 'rules', '{}', 'revision', 0, 'until', 0, 'turn', 0)
+    call('HSET', q .. ':head', 'salt', salt, 'rules', '{}', 'revision', 0, 'until', 0, 'turn', 0,
+      'life', salt)
     call('HDEL', q .. ':head', 'dropped_at')
     call('ZADD', T .. ':internal', 0, internal)
   end
@@ -131,8 +144,10 @@ local function append(q, records, lives, now, ms, count)
   ms, count = take(q, #records, ms, count)
   local stored, expiring, free, delayed, held, sealed, moved = {}, {}, {}, {}, {}, {}, {}
   local first_expiry, first_held = nil, nil
+  local positions = {}
   for i, record in ipairs(records) do
     local at, ttl, delay = position(ms, count + i - 1), lives[2 * i - 1], lives[2 * i]
+    positions[i] = at
     stored[2 * i - 1], stored[2 * i] = at, record
     expiring[2 * i - 1], expiring[2 * i] = now + ttl, at
     if not first_expiry or now + ttl < first_expiry then first_expiry = now + ttl end
@@ -163,6 +178,7 @@ local function append(q, records, lives, now, ms, count)
     many('ZADD', q .. ':sealed', sealed, 2)
     call('ZADD', T .. ':sealed', 0, q)
   end
+  note(q, 'm', positions)
   due(q, first_expiry)
   wake(q, #free / 2, first_held)
   return ms, count
@@ -185,6 +201,7 @@ local function free_due(q, now)
   for i, at in ipairs(fallen) do free[2 * i - 1], free[2 * i] = 0, at end
   call('ZADD', q .. ':free', unpack(free))
   call('HINCRBY', q .. ':head', 'freed', 1)
+  note(q, 'm', fallen)
   -- The caller's own process looks at its watches, too: it takes one of them at most.
   if #fallen > 1 then wake(q, #fallen - 1, nil, '-') end
   return #fallen < MOST
@@ -193,6 +210,7 @@ end
 -- Removes messages by their positions, wherever they are.
 local function remove(q, gone)
   if #gone == 0 then return end
+  note(q, 'm', gone)
   if call('EXISTS', q .. ':sealed') == 1 then
     local records, sealed = read_many('HMGET', q .. ':records', gone), {}
     for i, at in ipairs(gone) do

@@ -12,6 +12,7 @@ local function cancel(q, now, what)
   for first = 1, #notes, 2000 do
     call('ZADD', q .. ':cancelled', 'NX', unpack(notes, first, math.min(first + 1999, #notes)))
   end
+  note(q, 'c', what)
   due(q, now + KEPT_MS)
 end
 
@@ -61,12 +62,19 @@ ops.delete = function(q, op)
   return {'done'}
 end
 
+-- Removes all messages and claims; changes that were noted are lost.
+local function unlink(q)
+  call('UNLINK', q .. ':records', q .. ':states', q .. ':free', q .. ':claimed', q .. ':delayed', q .. ':held',
+    q .. ':expiring', q .. ':claims', q .. ':leases', q .. ':moved', q .. ':sealed', q .. ':changes')
+  call('HDEL', q .. ':head', 'noting', 'changes')
+  noting[q] = false
+  call('ZREM', T .. ':sealed', q)
+end
+
 local function clear(q, now)
   local salt = call('HGET', q .. ':head', 'salt')
   if salt and call('ZCOUNT', q .. ':held', '(' .. now, '+inf') > 0 then cancel(q, now, {salt}) end
-  call('UNLINK', q .. ':records', q .. ':states', q .. ':free', q .. ':claimed', q .. ':delayed', q .. ':held',
-    q .. ':expiring', q .. ':claims', q .. ':leases', q .. ':moved', q .. ':sealed')
-  call('ZREM', T .. ':sealed', q)
+  unlink(q)
 end
 
 -- {'purge', queue, now, fresh salt}
@@ -82,7 +90,7 @@ ops.drop = function(q, op)
   local now = op[3]
   local known = tonumber(call('HGET', q .. ':head', 'revision') or 0)
   clear(q, now)
-  call('HDEL', q .. ':head', 'salt', 'rules', 'until', 'turn', 'freed')
+  call('HDEL', q .. ':head', 'salt', 'rules', 'until', 'turn', 'freed', 'life', 'move')
   call('HSET', q .. ':head', 'revision', math.max(known, op[5]), 'dropped_at', now)
   call('ZREM', T .. ':clients', op[4])
   due(q, now + DROPPED_KEPT_MS)
@@ -93,7 +101,7 @@ end
 ops.drop_internal = function(q, op)
   clear(q, present)
   -- The last position stays, so that a marker of before hides nothing.
-  call('HDEL', q .. ':head', 'salt', 'rules', 'revision', 'until', 'turn', 'freed')
+  call('HDEL', q .. ':head', 'salt', 'rules', 'revision', 'until', 'turn', 'freed', 'life', 'move')
   if call('EXISTS', q .. ':head') == 1 then
     call('HSET', q .. ':head', 'dropped_at', present)
     due(q, present + DROPPED_KEPT_MS)

@@ -18,7 +18,8 @@ ops.put = function(q, op, full)
   if not head[2] then
     if op[4] <= known then return {false} end
     if full then return {'full'} end
-    call('HSET', q .. ':head', 'rules', op[3], 'revision', op[4], 'until', op[5], 'turn', op[6], 'salt', op[7])
+    call('HSET', q .. ':head', 'rules', op[3], 'revision', op[4], 'until', op[5], 'turn', op[6], 'salt', op[7],
+      'life', op[7])
     call('HDEL', q .. ':head', 'dropped_at')
     call('ZADD', T .. ':clients', 0, op[8])
   elseif op[4] > known then

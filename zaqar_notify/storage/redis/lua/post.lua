@@ -1,6 +1,6 @@
 -- Posts. Beside what common.lua names, this touches
 --   q:answers q:answering   hash and sorted set (by expiry): "EXPIRY FINGERPRINT FIRST COUNT SALT" by
---                           idempotency key
+--                           digest of the idempotency key
 
 -- The head, for a process that knew another: {'stale', rules, revision, until, turn, salt, freed, ms, count}
 local function head_of(q, word)
@@ -62,6 +62,7 @@ ops.post = function(q, op, full)
     local answer = table.concat({expiry, op[12], position(ms, count), #lives / 2, salt}, ' ')
     call('HSET', q .. ':answers', key, answer)
     call('ZADD', q .. ':answering', expiry, key)
+    note(q, 'k', {key})
     due(q, expiry)
   end
   return {'posted', ms, count, salt}

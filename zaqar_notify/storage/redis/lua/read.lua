@@ -159,6 +159,7 @@ ops.reseal = function(q, op)
   local at, former, record = op[3], ARGV[3 + op[4]], ARGV[3 + op[5]]
   if call('HGET', q .. ':records', at) ~= former then return {false} end
   call('HSET', q .. ':records', at, record)
+  note(q, 'm', {at})
   call('ZREM', q .. ':sealed', key_of(former) .. ':' .. at)
   call('ZADD', q .. ':sealed', 0, key_of(record) .. ':' .. at)
   return {true}
