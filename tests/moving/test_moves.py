@@ -35,7 +35,9 @@ from zaqar_notify.storage.moving.runner import carry_out_next
 from zaqar_notify.storage.place import Place
 from zaqar_notify.storage.planes import Storage
 
-PAIRS = [pair for pair in product(MOVABLE, MOVABLE) if "sqlite" in pair]
+PAIRS = [
+    pair for pair in product(MOVABLE, MOVABLE) if "sqlite" in pair and pair != ("sqlite", "redis")
+]
 
 
 @pytest.fixture(params=PAIRS, ids="-".join, scope="module")
@@ -139,7 +141,7 @@ async def test_a_move_that_is_broken_off_at_any_step_goes_on(
         await store.messages.post(held_ref(owner.id), owed, now=START)
     life, posted, target = Life(storage, monkeypatch), ["a"], TARGET
 
-    stride = 5 if "mongodb" in request.node.callspec.id else 1
+    stride = 1 if request.node.callspec.id == "sqlite-sqlite" else 7
 
     for steps in itertools.count(1, stride):
         await ask(storage, queue, target)

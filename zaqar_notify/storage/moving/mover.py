@@ -115,7 +115,9 @@ class Mover:
         Raises:
             GivenUp: There is no such queue.
         """
-        pool = (await self._find(self._ref)).pool
+        place = await self._find(self._ref)
+        # The entry counts: while the gate of this process is closed, its place is that of before.
+        pool = await self._control.catalogue.get(self._ref) or place.pool
         if pool != self._move.target and await self._control.records.get(self._ref) is None:
             raise GivenUp(State.FAILED, "There is no such queue")
         if not self._has_pool(self._move.target):

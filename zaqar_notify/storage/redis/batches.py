@@ -25,6 +25,8 @@ MOST = 64
 Operation: TypeAlias = Sequence[Any]
 """Its name, the number of its queue, and what else it needs, as lua/*.lua say."""
 FULL = b"\x91\xa4full"
+_encoder = msgspec.msgpack.Encoder(enc_hook=int)
+"""Numbers that come from other stores may be of types of their own."""
 _ERROR = b"\x92\xa5error"
 NO_ROOM = "The Redis has no memory left (maxmemory); raise it, or let messages be consumed"
 
@@ -102,7 +104,7 @@ class Batches:
                 item.fail(refusal)
         if not asked:
             return
-        arguments = (self.sender.encode(), msgspec.msgpack.encode(operations), *batch.records)
+        arguments = (self.sender.encode(), _encoder.encode(operations), *batch.records)
         answer = await self.connection.run([*batch.keys], arguments)
         present, results = _answers().decode(answer)
         self._ahead_ms = present - running_seconds() * 1000
