@@ -61,6 +61,6 @@ def _driver_for(uri: str) -> Driver:
         return driver_of(uri)
     except (StartRefused, ValueError) as error:
         raise BodyInvalid(
-            f"uri {masked(uri)} names no store for which there is a driver; use mongodb://HOSTS/DATABASE or "
+            f"uri {masked(uri)} names no store for which there is a driver; use mongodb://HOSTS/DATABASE, redis://HOST or "
             "sqlite:///PATH, or install a driver's package"
         ) from error

@@ -114,6 +114,8 @@ class OpenPools:
     async def _look(self) -> None:
         began = time.monotonic()
         registered = await self._pools.read()
+        if began < self._read_at:
+            return  # A look that began later was answered before, and knows more.
         before, self.registered, self._read_at = self.registered, registered, began
         if not registered.pools:
             self.without_pools_until = running_seconds() - (time.monotonic() - began)
