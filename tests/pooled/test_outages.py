@@ -11,7 +11,14 @@ from tests.clock import START, ManualClock
 from tests.contract.steps import bodies, claim, post
 from tests.mongod import Mongod
 from tests.pools import open_pooled, put_on, register, unregister
-from tests.workers.office import ClientPost, Office, until, until_stored
+from tests.workers.office import (
+    TRY_LATER,
+    ClientPost,
+    Hanging,
+    Office,
+    until,
+    until_stored,
+)
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.findings import Level
 from zaqar_notify.models import NewMessage, QueueRef
@@ -39,14 +46,20 @@ async def storage(tmp_path: Path, other_uri: str, other_server: Mongod) -> Async
     await storage.close()
 
 
-async def lose(storage: Storage, server: Mongod) -> None:
-    """Kill the pool's server, and wait until the process has noticed."""
-    server.kill()
+async def lose(storage: Storage, server: Mongod, *, hangs: bool = False) -> None:
+    """Kill or halt the pool's server, and wait until the process has noticed."""
+    if hangs:
+        server.pause()
+    else:
+        server.kill()
     await until(lambda: storage.pools.is_away(POOL))
 
 
 async def find(storage: Storage, server: Mongod) -> None:
-    server.start()
+    if server.process is None:
+        server.start()
+    else:
+        server.go_on()
     await until(lambda: not storage.pools.is_away(POOL))
 
 
@@ -112,8 +125,9 @@ async def test_a_pool_that_is_down_at_the_start_is_opened_when_it_answers(
     await storage.close()
 
 
+@pytest.mark.parametrize("does", ["die", "hang"])
 async def test_deliveries_of_other_pools_go_on_and_those_of_the_pool_follow(
-    storage: Storage, other_server: Mongod
+    storage: Storage, other_server: Mongod, does: str
 ) -> None:
     office = Office(storage, ManualClock(), Settings(retry_jitter=0))
     for ref in (HERE, THERE):
@@ -126,13 +140,36 @@ async def test_deliveries_of_other_pools_go_on_and_those_of_the_pool_follow(
     async with office.open():
         await send(THERE, b"1")
         await until(lambda: office.sink.bodies("http://there") == [b"1"])
-        await lose(storage, other_server)
+        await lose(storage, other_server, hangs=does == "hang")
         for number in range(20):
             await send(HERE, b"%d" % number)
         await until(lambda: len(office.sink.bodies("http://here")) == 20)
         await find(storage, other_server)
         await send(THERE, b"2")
         await until(lambda: b"2" in office.sink.bodies("http://there"))
+
+
+async def test_attempts_whose_results_a_pool_does_not_take_leave_their_slots_to_others(
+    storage: Storage, other_server: Mongod
+) -> None:
+    settings = Settings(retry_jitter=0, delivery_concurrency=4, delivery_concurrency_per_endpoint=4)
+    office = Office(storage, ManualClock(), settings)
+    failing = Hanging(TRY_LATER)
+    office.sink.answers["http://there"] = failing
+    for ref in (HERE, THERE):
+        await office.subscribe(f"http://{ref.name}", queue=ref)
+
+    async with office.open(drain_seconds=1):
+        for number in range(8):
+            sent = ClientPost([NewMessage(b"%d" % number, ttl=3600)], settings, THERE)
+            await storage.post(THERE, sent, now=office.clock.now())
+        await office.sink.received(3)
+        await lose(storage, other_server)
+        failing.let_go.set()
+        sent = ClientPost([NewMessage(b"1", ttl=3600)], settings, HERE)
+        await storage.post(HERE, sent, now=office.clock.now())
+
+        await until(lambda: office.sink.bodies("http://here") == [b"1"])
 
 
 async def test_an_engine_takes_on_a_new_pool_and_leaves_one_that_goes(

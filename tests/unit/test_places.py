@@ -11,8 +11,10 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import post
 from tests.pools import open_pooled, put_on
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage import places
+from zaqar_notify.storage.base import Carrier, HeadMissing
+from zaqar_notify.storage.letters import Letters
 from zaqar_notify.storage.planes import Storage
 
 QUEUE = QueueRef("project1", "orders")
@@ -96,3 +98,57 @@ async def test_places_are_bounded_and_those_in_use_stay(
                 pass
 
         assert storage.places.known(QUEUE) is in_use
+
+
+DEAD = QueueRef("project1", "dead")
+
+
+def to_dead() -> DeadLetter:
+    return DeadLetter(DEAD, max_claim_count=1, ttl=None)
+
+
+async def test_a_dead_letter_queue_does_not_move_while_a_claim_of_its_store_moves_letters_there(
+    storage: Storage,
+) -> None:
+    await put_on(storage, DEAD, "default")
+    for ref in (QUEUE, DEAD):
+        await storage.places.find(ref)
+
+    with Letters(storage.places, QUEUE, carried_away) as letters:
+        assert letters.carry(to_dead()) is None
+        freezing = asyncio.create_task(storage.places.freeze(DEAD, "default"))
+        await asyncio.sleep(0)
+        assert not freezing.done()
+
+    await asyncio.wait_for(freezing, timeout=10)
+
+
+async def test_where_dead_letters_go_is_asked_again_while_their_queue_moves(
+    storage: Storage,
+) -> None:
+    await storage.places.find(QUEUE)
+    with (
+        Letters(storage.places, QUEUE, carried_away) as letters,
+        pytest.raises(HeadMissing),
+    ):
+        letters.carry(to_dead())  # It is not known where that is.
+    await put_on(storage, DEAD, "default")
+    await storage.places.find(DEAD)
+    await storage.places.freeze(DEAD, "default")
+    with (
+        Letters(storage.places, QUEUE, carried_away) as letters,
+        pytest.raises(HeadMissing),
+    ):
+        letters.carry(to_dead())
+
+    storage.places.thaw(DEAD, "other")
+
+    with Letters(storage.places, QUEUE, carried_away) as letters:
+        assert letters.carry(to_dead()) is CARRIER
+
+
+CARRIER = Carrier(DEAD, lambda leaving: leaving.message)
+
+
+def carried_away(to: DeadLetter) -> Carrier:
+    return CARRIER
