@@ -54,6 +54,8 @@ def test_a_setting_that_is_missing_is_named(what: tuple[str, ...]) -> None:
 )
 def test_a_file_is_refused_as_the_store_of_several_processes(what: tuple[str, ...]) -> None:
     assert "SQLite" in refusal(what, FILE | BROKER)
+    control = {"ZAQAR_STORE_URI": "mongodb://127.0.0.1:1/", "ZAQAR_CONTROL_URI": "sqlite:///c.db"}
+    assert "ZAQAR_CONTROL_URI names a SQLite file" in refusal(what, control | BROKER)
 
 
 @pytest.fixture(scope="module")

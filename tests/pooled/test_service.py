@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 import requests
 
@@ -118,3 +119,24 @@ def test_messages_claims_copies_and_dead_letters_survive_a_kill_wherever_they_ar
         assert caller.bodies(f"{kind}-orders") == ["4"]
     listed = caller.call("GET", "/queues?limit=20")["queues"]
     assert len(listed) == 8
+
+
+def test_records_are_in_a_database_of_their_own(tmp_path: Path) -> None:
+    control_uri = mongo_uri()
+    service = Service(tmp_path / "data", environ={"ZAQAR_CONTROL_URI": control_uri})
+    service.start()
+    caller = Caller(service)
+    caller.make("orders", colour="red")
+    caller.post("orders", "1")
+
+    service.kill()
+    service.start()
+
+    assert caller.call("GET", "/queues/orders")["colour"] == "red"
+    assert caller.bodies("orders") == ["1"]
+    caller.close()
+    assert service.stop() == 0
+    with pymongo.MongoClient[dict[str, Any]](control_uri) as client:
+        database = client.get_default_database()
+        assert [record["metadata"] for record in database.records.find()] == ['{"colour":"red"}']
+        assert not list(database.messages.find({"body": {"$exists": True}}))

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.kinds import KINDS
+from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port, outside_environ
 from tests.sinks.certificates import made
@@ -542,3 +543,17 @@ def test_a_message_filter_that_is_not_installed_is_a_problem(
     assert result.exit_code == 1
     [line] = [line for line in result.output.splitlines() if line.startswith("problem")]
     assert "ZAQAR_FILTERS names 'cuts', and there is no such filter" in line
+
+
+async def test_a_control_store_in_another_database_is_looked_at(data: Path) -> None:
+    there = Settings(control_uri=mongo_uri())
+    gone = Settings(control_uri="mongodb://127.0.0.1:1/c?timeoutMS=300")
+
+    found = await examine(there, data, KINDS)
+    lost = await examine(gone, data, KINDS)
+
+    assert [each.level for each in found if each.check == "control store"] == [OK]
+    [problem] = [each for each in lost if each.check == "control store"]
+    assert "can't be used: " in problem.sentence
+    assert not problem.sentence.endswith(": ")
+    assert problem.level is PROBLEM

@@ -30,7 +30,7 @@ from zaqar_notify.operations.single import (
 )
 from zaqar_notify.settings import Settings, shown, sources, variable
 from zaqar_notify.storage.planes import Storage
-from zaqar_notify.storage.registry import driver_of, open_storage_of
+from zaqar_notify.storage.registry import driver_of, open_control, open_storage_of
 
 WORRYING_SKEW_SECONDS = 1.0
 
@@ -87,7 +87,7 @@ async def _store(settings: Settings) -> list[Finding]:
     try:
         findings = await driver_of(uri).diagnose(uri, settings.keyring)
         if findings is not None:
-            return findings
+            return [*findings, *await _control(settings)]
         async with asyncio.timeout(4 * ANSWER_SECONDS):
             storage = await open_storage_of(settings, prepare=False)
             try:
@@ -100,8 +100,33 @@ async def _store(settings: Settings) -> list[Finding]:
         return [
             problem(
                 "store",
-                f"{shown(uri)} can't be used: {error or 'it gives no answer in time'}",
+                f"{shown(uri)} can't be used: {str(error) or 'it gives no answer in time'}",
                 "Start it, or correct ZAQAR_STORE_URI; posts and claims are answered 503 until then",
+            )
+        ]
+
+
+async def _control(settings: Settings) -> list[Finding]:
+    """The findings about a control store in another database, beside a message store that is looked at from outside."""
+    uri = settings.control_uri
+    if not uri or not driver_of(uri).is_shared:
+        return []
+    try:
+        async with asyncio.timeout(2 * ANSWER_SECONDS):
+            store = await open_control(
+                uri, unreliable=settings.unreliable, prepare=False, keys=settings.keyring
+            )
+            try:
+                await store.ping()
+                return [ok("control store", f"{shown(uri)} answers"), *await store.diagnose()]
+            finally:
+                await store.close()
+    except (StartRefused, StorageUnavailable, TimeoutError) as error:
+        return [
+            problem(
+                "control store",
+                f"{shown(uri)} can't be used: {str(error) or 'it gives no answer in time'}",
+                "Start it, or correct ZAQAR_CONTROL_URI; new queues are answered 503 until then",
             )
         ]
 

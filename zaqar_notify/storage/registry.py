@@ -58,6 +58,12 @@ def _said_of(setting: str) -> Iterator[None]:
         raise StartRefused(str(error).replace("ZAQAR_STORE_URI", setting)) from error
 
 
+async def open_control(uri: str, *, unreliable: bool, prepare: bool, keys: Keyring) -> MessageStore:
+    """The store of ZAQAR_CONTROL_URI; its `control` is used, and no more of it. As `Driver.open`."""
+    with _said_of("ZAQAR_CONTROL_URI"):
+        return await driver_of(uri).open(uri, unreliable=unreliable, prepare=prepare, keys=keys)
+
+
 async def open_storage_of(settings: Settings, *, prepare: bool = True) -> Storage:
     """As `open_storage`, of the stores that the settings name."""
     return await open_storage(
@@ -98,10 +104,9 @@ async def open_storage(
         refused.push_async_callback(store.close)
         controlling = store
         if control_uri is not None:
-            with _said_of("ZAQAR_CONTROL_URI"):
-                controlling = await driver_of(control_uri).open(
-                    control_uri, unreliable=unreliable, prepare=prepare, keys=keys
-                )
+            controlling = await open_control(
+                control_uri, unreliable=unreliable, prepare=prepare, keys=keys
+            )
             refused.push_async_callback(controlling.close)
         if controlling.control is None:
             raise StartRefused(
