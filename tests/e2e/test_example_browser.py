@@ -11,9 +11,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from tests.docs.pages import blocks
 from tests.e2e.browser import Page, opened
 from tests.programs import program
 from tests.service import Service, free_port
@@ -67,18 +67,27 @@ async def shows_at_least_once(page: Page, *bodies: str) -> None:
 
 @asynccontextmanager
 async def following(
-    client: Client, service: Service, page_port: int, profile: Path, queue: str, over: str
+    service: Service, page_port: int, profile: Path, queue: str, over: str
 ) -> AsyncIterator[Page]:
-    """The example's page while it follows a queue, by a URL that the test signed for it."""
-    share = client.share(queue, paths=["messages", "subscriptions"], methods=["GET", "POST"])
+    """The example's page while it follows a queue, by a URL that the command of its README signs."""
+    share = share_of(service, queue)
     with serving_example(page_port) as url:
         async with opened(url, profile) as page:
             await page.fill("#service", service.url)
-            await page.fill("#share", json.dumps(msgspec.to_builtins(share)))
+            await page.fill("#share", share)
             await page.fill("#over", over)
             await page.submit("#open")
             yield page
-    assert share.signature not in service.log.read_text()
+    assert json.loads(share)["signature"] not in service.log.read_text()
+
+
+def share_of(service: Service, queue: str) -> str:
+    [command] = [
+        block for block in blocks((EXAMPLE / "README.md").read_text(), "sh") if "/share" in block
+    ]
+    command = command.replace("http://127.0.0.1:8888", service.url).replace("/chat/", f"/{queue}/")
+    answer = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, text=True, check=True)
+    return answer.stdout
 
 
 async def post(page: Page, body: str) -> None:
@@ -91,7 +100,7 @@ async def test_a_page_follows_and_posts_without_a_gap_over_a_restart(
 ) -> None:
     with Client(service.url, project="demo") as client:
         client.post("chat", "one")
-        async with following(client, service, page_port, tmp_path, "chat", "events") as page:
+        async with following(service, page_port, tmp_path, "chat", "events") as page:
             await shows(page, "one")
             await post(page, "two")
             await shows(page, "one", "two")
@@ -105,7 +114,7 @@ async def test_a_page_follows_and_posts_over_a_websocket_without_a_gap_over_a_re
     service: Service, page_port: int, tmp_path: Path
 ) -> None:
     with Client(service.url, project="demo") as client:
-        async with following(client, service, page_port, tmp_path, "talk", "websocket") as page:
+        async with following(service, page_port, tmp_path, "talk", "websocket") as page:
             await until(lambda: any(client.subscriptions("talk")))
             await post(page, "one")
             await shows_at_least_once(page, "one")
