@@ -16,8 +16,9 @@ from api.push.calls import (
 from zaqar_notify.auth import Caller
 from zaqar_notify.settings import AUTH_NONE, Settings
 
+_OF_PROJECT = frozenset({b"x-project-id", b"x-tenant-id"})
 _ALWAYS = frozenset({b"host"})
-_OF_PROXY = frozenset({b"x-project-id", b"x-tenant-id", b"x-roles", b"x-user-id"})
+_OF_PROXY = frozenset({b"x-roles", b"x-user-id"}) | _OF_PROJECT
 _CREDENTIALS = frozenset(
     {
         b"authorization",
@@ -34,15 +35,18 @@ _TOKEN = "X-Auth-Token"  # noqa: S105 - the name of a header
 class Identity:
     """The headers with which each frame of a socket is judged.
 
-    A frame adds its `Client-ID`, and its project where nothing else names one. A proxy that is trusted
-    names the project, the user and the roles at the handshake, since it can't see into frames.
+    A frame adds its `Client-ID`, and its project where nothing else names one. Without tokens a project that the
+    handshake names is that of all frames: a proxy may have put it there, which can't see into frames. A proxy that is
+    trusted names the user and the roles, too, and no frame names a project.
     """
 
     def __init__(self, handshake: Mapping[bytes, bytes], settings: Settings) -> None:
-        kept = _ALWAYS | (_OF_PROXY if settings.trust_proxy else frozenset())
-        self._base = {name: value for name, value in handshake.items() if name in kept}
         self._is_open = settings.auth == AUTH_NONE
-        self._has_proxy = settings.trust_proxy
+        kept = _ALWAYS
+        if self._is_open:
+            kept |= _OF_PROXY if settings.trust_proxy else _OF_PROJECT
+        self._base = {name: value for name, value in handshake.items() if name in kept}
+        self._is_bound = settings.trust_proxy or bool(_OF_PROJECT & self._base.keys())
         credentials = {n: v for n, v in handshake.items() if n in _CREDENTIALS}
         if credentials and b"x-project-id" in handshake:
             credentials[b"x-project-id"] = handshake[b"x-project-id"]
@@ -85,7 +89,7 @@ class Identity:
         is_signed = SIGNATURE[0] in given and not self._credentials
         if is_signed:
             headers |= signature_headers(given)
-        if project is not None and (is_signed or not self._has_proxy):
+        if project is not None and (is_signed or not self._is_bound):
             headers[b"x-project-id"] = project
         return headers, project.decode("latin-1") if project else None
 

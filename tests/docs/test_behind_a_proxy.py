@@ -7,12 +7,14 @@ import re
 import socket
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
+import aiohttp
 import pytest
 import requests
 from cryptography import x509
@@ -262,3 +264,27 @@ def test_who_hangs_up_while_waiting_is_noticed(site: Site) -> None:
 
 def _claims_answered(site: Site) -> int:
     return site.service.log.read_text().count("route=/v2/queues/{queue_name}/claims ")
+
+
+async def test_a_websocket_is_of_the_project_that_the_proxy_names(site: Site) -> None:
+    frame = {"action": "queue_get", "headers": VICTIM, "body": {"queue_name": "socket"}}
+    password = b64encode(":".join(DEMO).encode()).decode()
+
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Basic {password}"}) as http,
+        http.ws_connect(f"{site.root}v2", ssl=site.context or True) as client,
+    ):
+        await client.send_json(frame)
+        stranger = await client.receive_json(timeout=10)
+        await client.send_json(frame | {"headers": CLIENT})
+        own = await client.receive_json(timeout=10)
+
+    assert (stranger["headers"], own["headers"]) == ({"status": 403}, {"status": 200})
+
+
+async def test_a_websocket_needs_the_password(site: Site) -> None:
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await http.ws_connect(f"{site.root}v2", ssl=site.context or True)
+
+    assert refused.value.status == 401

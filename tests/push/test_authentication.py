@@ -296,6 +296,19 @@ async def test_a_proxy_names_the_project_at_the_handshake(
     assert [own.status, other.status, roles.status] == [201, 403, 403]
 
 
+@pytest.mark.parametrize("name", ["X-Project-ID", "X-Tenant-Id"])
+async def test_a_project_that_a_proxy_put_into_the_handshake_is_that_of_all_frames(
+    start_api: StartApi, connect: Connect, name: str
+) -> None:
+    client = await connect(await start_api(), headers={name: PROJECT})
+
+    own = await client.ask("queue_create", queue_name="q")
+    unnamed = await client.ask("queue_create", queue_name="q", headers={"X-Project-ID": None})
+    other = await client.ask("queue_create", queue_name="q", headers={"X-Project-ID": "victim"})
+
+    assert [own.status, unnamed.status, other.status] == [201, 204, 403]
+
+
 async def test_without_a_project_from_the_proxy_no_frame_can_name_one(
     start_api: StartApi, connect: Connect
 ) -> None:
