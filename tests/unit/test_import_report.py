@@ -35,7 +35,7 @@ def test_a_trial_says_what_would_be() -> None:
     told.messages.copied = 2
 
     assert list(told.lines()) == [
-        "Queues: 3 would be imported, 0 were here already.",
+        "Queues and topics: 3 would be imported, 0 were here already.",
         "Messages: 2 would be here, 0 were gone.",
     ]
     assert told.is_complete

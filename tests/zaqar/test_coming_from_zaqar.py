@@ -327,7 +327,7 @@ def test_a_kill_in_the_middle_loses_and_doubles_no_message(
     assert consumed + left == list(range(100))
 
 
-def test_a_queue_is_on_the_pool_that_it_was_on_in_zaqar(
+def test_pools_topics_and_the_places_of_queues_are_as_they_were_in_zaqar(
     zaqar: Zaqar, service: Service, project: str
 ) -> None:
     if "pooling:catalog" not in zaqar.options:
@@ -336,6 +336,7 @@ def test_a_queue_is_on_the_pool_that_it_was_on_in_zaqar(
     database = f"{zaqar.options['drivers:management_store:mongodb']['database']}_pool"
     put(zaqar, project, f"pools/{pool}", uri=f"{uri}&w=1", weight=7, options={"database": database})
     put(zaqar, project, "flavors/gold", pool_list=[pool])
+    put(zaqar, project, "topics/news", owner="x")
     with Client(zaqar.url, project) as there:
         there.create_queue("orders", {"_flavor": "gold"})
         there.create_queue("other.queue")
@@ -355,6 +356,7 @@ def test_a_queue_is_on_the_pool_that_it_was_on_in_zaqar(
     with Client(service.url, project) as here:
         assert [message.body for message in pages(here, "orders")] == ["in the pool"]
         assert [each.subscriber for each in here.subscriptions("orders")] == [HOOK]
+    assert get(service, project, "topics/news")["owner"] == "x"
     assert report["pools"]["imported"] == report["flavors"]["imported"] == 1
     assert again["pools"]["present"] == again["flavors"]["present"] == 1
 
@@ -371,6 +373,11 @@ def test_an_address_that_is_not_zaqar_s_api_loses_nothing_without_a_word(
     left_out = [each for each in report["left_out"] if each["what"] == "message"]
     assert len(left_out) == 2
     assert report["messages"]["copied"] == report["messages"]["gone"] == 0
+
+
+def get(service: Service, project: str, path: str) -> Any:
+    headers = {"Client-ID": str(uuid.uuid4()), "X-Project-ID": project}
+    return requests.get(f"{service.url}/v2/{path}", headers=headers, timeout=30).json()
 
 
 def put(zaqar: Zaqar, project: str, path: str, **body: object) -> None:

@@ -24,6 +24,7 @@ from zaqar_notify.operations.zaqar.importing.addresses import Address, address_o
 from zaqar_notify.operations.zaqar.importing.found import FoundMessage, FoundPool, FoundQueue, Odd
 from zaqar_notify.operations.zaqar.importing.pooling import pool_uri
 from zaqar_notify.operations.zaqar.importing.wish import Api
+from zaqar_notify.rules.names import topic_ref
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(hours=1)
@@ -188,19 +189,17 @@ def test_queues_on_mongodb_are_read_and_half_written_ones_are_told(on_mongodb: D
         {"p_q": "a/odd", "m": {"x": b"bytes"}},
         {"m": {}},
     )
-    on_mongodb.add("_topics", "topics", {"p_t": "a/topic", "m": {}})
+    on_mongodb.add("_topics", "topics", {"p_t": "a/news", "m": {"b": 1}})
 
     found = read(on_mongodb.uri, "queues")
 
     assert [each for each in found if isinstance(each, FoundQueue)] == [
         FoundQueue(QueueRef("a/b", "good"), {"x": 1 << 40}),
         FoundQueue(QueueRef("a", "none"), {}),
+        FoundQueue(topic_ref("a", "news"), {"b": 1}),
     ]
     reasons = [(each.what, each.reason) for each in found if isinstance(each, Odd)]
-    assert reasons[1:] == [
-        ("queue", "its record lacks 'p_q'"),
-        ("topic", "topics are not imported"),
-    ]
+    assert reasons[1:] == [("queue", "its record lacks 'p_q'")]
     assert "bytes" in reasons[0][1]
 
 

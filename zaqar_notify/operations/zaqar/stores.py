@@ -19,8 +19,8 @@ def store(conf: ZaqarConf) -> Iterator[Line]:
     if not conf.message_store.startswith("mongodb"):
         yield Note(
             f"[drivers] message_store is {conf.message_store}: `zaqar-notify up` keeps everything in DIR of --data. A "
-            "cluster needs ZAQAR_STORE_URI: mongodb://HOSTS/?replicaSet=NAME, or a Redis with appendfsync always, "
-            "redis://HOST:PORT/N (docs/deploy.md)"
+            "cluster needs ZAQAR_STORE_URI: mongodb://HOSTS/?replicaSet=NAME, or redis://HOST:PORT/N of a Redis with "
+            "appendonly yes and appendfsync always, which Zaqar's own can be, with another N (docs/deploy.md)"
         )
     else:
         yield from _mongodb(conf, "message", "store_uri")

@@ -83,7 +83,7 @@ class _Import:
                 progress=self._progress("{} messages copied so far …"),
             )
             async for found in self._of_project(management.queues()):
-                if isinstance(found, FoundQueue) and not self._writing.is_refused(found.ref):
+                if isinstance(found, FoundQueue) and self._writing.has_messages(found.ref):
                     for store in stores:
                         await copying.queue(found.ref, store)
 

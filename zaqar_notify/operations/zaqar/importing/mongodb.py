@@ -31,7 +31,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from zaqar_notify.models import FlavorRef, QueueRef
+from zaqar_notify.models import TOPIC_MARK, FlavorRef, QueueRef
 from zaqar_notify.operations.zaqar.importing.addresses import Address
 from zaqar_notify.operations.zaqar.importing.found import (
     FoundFlavor,
@@ -169,10 +169,11 @@ class MongoStore(Store):
     async def close(self) -> None:
         await self._client.close()
 
-    async def _topics(self) -> AsyncIterator[Odd]:
-        def read(record: Record) -> Odd:
+    async def _topics(self) -> AsyncIterator[FoundQueue | Odd]:
+        def read(record: Record) -> FoundQueue:
             ref = _ref(record["p_t"])
-            return Odd("topic", ref.project, ref.name, "topics are not imported")
+            topic = QueueRef(ref.project, f"{TOPIC_MARK}{ref.name}")
+            return FoundQueue(topic, plain_object(record.get("m"), "metadata"))
 
         async for found in self._all("_topics", "topics", "topic", read):
             yield found

@@ -78,7 +78,7 @@ class Report(msgspec.Struct):
     def _counts(self) -> Iterator[tuple[str, Count]]:
         yield "Pools", self.pools
         yield "Flavors", self.flavors
-        yield "Queues", self.queues
+        yield "Queues and topics", self.queues
         yield "Subscriptions", self.subscriptions
 
     def _note(self, told: list[Odd], odd: Odd) -> None:

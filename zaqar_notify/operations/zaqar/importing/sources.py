@@ -43,7 +43,7 @@ class Store(ABC):
 
     @abstractmethod
     def queues(self) -> AsyncIterator[FoundQueue | Odd]:
-        """All queues, of a management store."""
+        """All queues and topics, of a management store."""
 
     @abstractmethod
     def pools(self) -> AsyncIterator[FoundPool | Odd]:

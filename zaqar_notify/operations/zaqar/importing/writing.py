@@ -23,9 +23,9 @@ from zaqar_notify.errors import NotifyError, SubscriptionExists, ValidationFaile
 from zaqar_notify.metadata import checked
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.operations.admin import Site
-from zaqar_notify.operations.zaqar.importing.found import FoundQueue, Odd
+from zaqar_notify.operations.zaqar.importing.found import FoundQueue, Odd, What
 from zaqar_notify.operations.zaqar.importing.report import Report
-from zaqar_notify.rules.names import check_new_project, queue_ref
+from zaqar_notify.rules.names import check_new_project, queue_ref, topic_ref
 
 AT_ONCE = 64
 """Writes under way at the same time: the store writes them together."""
@@ -57,9 +57,9 @@ class Writing:
         self._refused: set[QueueRef] = set()
         """Queues that were left out. Their subscriptions would make them, without their metadata."""
 
-    def is_refused(self, ref: QueueRef) -> bool:
-        """Whether the queue was left out."""
-        return ref in self._refused
+    def has_messages(self, ref: QueueRef) -> bool:
+        """Whether the queue is to get messages: it was not left out, and is no topic."""
+        return ref not in self._refused and not ref.is_topic
 
     async def queues(self, found: AsyncIterator[FoundQueue | Odd]) -> None:
         await self._each(found, self._queue)
@@ -94,7 +94,7 @@ class Writing:
     async def _queue(self, found: FoundQueue) -> None:
         ref, metadata = found.ref, found.metadata
         try:
-            check_new_project(queue_ref(ref.project, ref.name).project)
+            _check_name(ref)
             self._check_size(len(orjson.dumps(checked(metadata, self._settings))))
         except NotifyError as error:
             self._refuse(ref, error)
@@ -111,11 +111,11 @@ class Writing:
             self._report.queues.present += 1
             return
         reason = "its metadata here differs from Zaqar's"
-        self._report.note_kept(Odd("queue", ref.project, ref.name, reason))
+        self._report.note_kept(_odd(ref, reason))
 
     def _refuse(self, ref: QueueRef, error: NotifyError) -> None:
         self._refused.add(ref)
-        self._report.note_left_out(Odd("queue", ref.project, ref.name, str(error)))
+        self._report.note_left_out(_odd(ref, str(error)))
 
     async def _is_new(self, found: FoundQueue) -> bool:
         queues, ref = self._storage.queues, found.ref
@@ -151,7 +151,7 @@ class Writing:
     def _check(self, found: Subscription) -> None:
         if found.queue in self._refused:
             raise ValidationFailed("its queue is left out")
-        check_new_project(queue_ref(found.queue.project, found.queue.name).project)
+        _check_name(found.queue)
         check_subscriber(found.subscriber, self._settings, self._kinds)
         check_options(found.options, self._kinds)
         check_use(found.subscriber, found.options, self._kinds)
@@ -170,3 +170,16 @@ class Writing:
         except SubscriptionExists:
             return False
         return True
+
+
+def _check_name(ref: QueueRef) -> None:
+    if ref.is_topic:
+        topic_ref(ref.project, ref.public_name)
+    else:
+        queue_ref(ref.project, ref.name)
+    check_new_project(ref.project)
+
+
+def _odd(ref: QueueRef, reason: str) -> Odd:
+    what: What = "topic" if ref.is_topic else "queue"
+    return Odd(what, ref.project, ref.public_name, reason)
