@@ -11,7 +11,7 @@ import pytest
 
 from tests.clock import START
 from tests.contract.steps import after, bodies, post
-from tests.mongod import mongo_uri
+from tests.mongod import beside, mongo_uri
 from tests.pools import open_pooled, register, unregister
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import FlavorRef, QueueRef
@@ -209,7 +209,8 @@ async def test_a_wait_for_a_queue_that_there_is_not_yet_ends_with_its_first_post
 async def processes() -> AsyncIterator[list[Storage]]:
     """Storages of several processes on one control store, with two pools."""
     control_uri = mongo_uri()
-    processes = [await open_pooled(control_uri, {"p1": mongo_uri(), "p2": mongo_uri()})]
+    pools = {name: beside(control_uri) for name in ("p1", "p2")}
+    processes = [await open_pooled(control_uri, pools)]
     processes += [await open_storage(control_uri) for _ in range(2)]
     for name in ("p1", "p2"):
         await weigh(processes, name, 1)
@@ -219,10 +220,13 @@ async def processes() -> AsyncIterator[list[Storage]]:
 
 
 async def weigh(processes: list[Storage], name: str, weight: int) -> None:
-    pool = (await processes[0].control.pools.read()).pools[name]
-    assert pool.uri is not None
+    pool_uri = await uri_of(processes[0], name)
     for storage in processes:
-        await register(storage, name, pool.uri, weight=weight)
+        await register(storage, name, pool_uri, weight=weight)
+
+
+async def uri_of(storage: Storage, name: str) -> str:
+    return (await storage.control.pools.read()).pools[name].uri or ""
 
 
 async def test_processes_that_make_a_queue_at_once_agree_on_its_pool(
@@ -257,7 +261,7 @@ async def test_a_pool_takes_queues_when_all_processes_know_it(processes: list[St
     [storage, *_] = processes
     await weigh(processes, "p1", 0)
     await weigh(processes, "p2", 0)
-    await register(storage, "young", mongo_uri(), at=START)
+    await register(storage, "young", beside(await uri_of(storage, "p1")), at=START)
 
     assert await make(storage, "early") == "default"
     later = START + TAKES_QUEUES_AFTER
