@@ -99,6 +99,15 @@ _DIFFERENT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "description": "",
         "query": (IDS,),
     },
+    ("GET", "/{topic_name}/messages/{message_id}"): {
+        "description": "A topic keeps no messages, so there is none to show.",
+    },
+    ("DELETE", "/{topic_name}/messages/{message_id}"): {
+        "replies": {204: Reply("There was none")},
+        "query": (),
+        "refuses": (),
+    },
+    ("GET", "/{topic_name}/stats"): {"description": "A topic keeps no messages: all counts are 0."},
 }
 """The operations that are others than those of queues, and how."""
 
@@ -150,7 +159,7 @@ def _refused(error: NotifyError) -> NotifyError:
 
 def _said(text: str) -> str:
     """A sentence about queues, about topics; `queue:` is a kind of subscriber."""
-    return re.sub(r"\bqueue(?!:)", "topic", text)
+    return re.sub(r"\bqueue(?!:)", "topic", text).replace("Queue", "Topic")
 
 
 def _linked(text: str) -> str:
