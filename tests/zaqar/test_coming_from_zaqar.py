@@ -307,7 +307,7 @@ def test_a_kill_in_the_middle_loses_and_doubles_no_message(
         for start in range(0, 100, 20):
             there.post("orders", *range(start, start + 20))
     breaking_off = subprocess.Popen(
-        command(*import_words(zaqar, service, "--messages", zaqar.url, "--rate", "50")),
+        command(*import_words(zaqar, service, "--messages", zaqar.url, "--rate", "20")),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=outside_environ(),

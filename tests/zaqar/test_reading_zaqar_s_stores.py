@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +21,12 @@ from tests.service import free_port
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.operations.zaqar.importing import api, sources
-from zaqar_notify.operations.zaqar.importing.addresses import Address, address_of
+from zaqar_notify.operations.zaqar.importing.addresses import (
+    Address,
+    Addresses,
+    address_of,
+    addresses_of,
+)
 from zaqar_notify.operations.zaqar.importing.found import FoundMessage, FoundPool, FoundQueue, Odd
 from zaqar_notify.operations.zaqar.importing.pooling import pool_uri
 from zaqar_notify.operations.zaqar.importing.wish import Api
@@ -264,6 +270,30 @@ def test_a_subscription_that_ends_after_the_last_year_ends_with_it(on_mongodb: D
     assert found.expires_at.year == 9999
 
 
+def test_a_zaqar_conf_names_the_stores(tmp_path: Path) -> None:
+    conf = tmp_path / "zaqar.conf"
+    conf.write_text(
+        "[drivers]\nmessage_store = redis\n[drivers:message_store:redis]\nuri = redis://r\n"
+        "[drivers:management_store:mongodb]\nuri = mongodb://m\ndatabase = mine\nssl_ca_certs = ca.pem\n"
+    )
+
+    assert addresses_of(str(conf)) == Addresses(
+        management=Address("mongodb://m", "mine", {"tlsCAFile": str(tmp_path / "ca.pem")}),
+        messages=Address("redis://r"),
+    )
+
+
+@pytest.mark.parametrize(("plane", "driver"), [("management", "sqlalchemy"), ("message", "swift")])
+def test_a_zaqar_conf_with_another_kind_of_store_is_refused(
+    tmp_path: Path, plane: str, driver: str
+) -> None:
+    conf = tmp_path / "zaqar.conf"
+    conf.write_text(f"[drivers]\n{plane}_store = {driver}\n")
+
+    with pytest.raises(StartRefused, match=f"{plane}_store .* is {driver}; only mongodb and redis"):
+        addresses_of(str(conf))
+
+
 def test_a_database_that_is_not_zaqar_s_is_refused(
     on_redis: RedisServer, on_mongodb: Databases
 ) -> None:
@@ -278,6 +308,13 @@ def test_a_wrong_password_is_told_and_not_shown(on_redis: RedisServer) -> None:
     on_redis.client.acl_setuser("zaqar", enabled=True, passwords=["+right"])
 
     told = refusal(f"redis://zaqar:wrong@127.0.0.1:{on_redis.port}")
+
+    assert "refuses the user or the password" in told
+    assert "wrong" not in told
+
+
+def test_a_wrong_password_of_mongodb_is_told_and_not_shown(on_mongodb: Databases) -> None:
+    told = refusal(on_mongodb.uri.replace("://", "://zaqar:wrong@"))
 
     assert "refuses the user or the password" in told
     assert "wrong" not in told
