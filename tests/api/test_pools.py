@@ -393,3 +393,17 @@ async def test_passwords_are_shown_nowhere(
     kept = (await api.service.storage.control.pools.read()).pools["p1"]
     assert (kept.uri, kept.weight) == (uri, 8)
     assert not any(SECRET in str(vars(record)) for record in caplog.records)
+
+
+async def test_a_pool_to_which_a_queue_is_to_move_is_not_deleted(
+    api: Api, pool: Callable[..., Body]
+) -> None:
+    await api.post_bodies("orders", 1)
+    await api.put("/v2/pools/p1", pool())
+    asked = await api.post("/v2/moves", {"project": PROJECT, "queue": "orders", "pool": "p1"})
+
+    refused = await api.delete("/v2/pools/p1")
+
+    assert asked.status < 300
+    assert (refused.status, refused.title) == (403, "Unable to delete")
+    assert "is being moved to or from the pool" in refused.json["description"]

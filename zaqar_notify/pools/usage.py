@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from zaqar_notify.errors import PoolInUse
 from zaqar_notify.models import QueueRef
+from zaqar_notify.pools.moves import moves
 from zaqar_notify.storage.internal import OUTBOX_PREFIX, PREFIXES_OF_SUBSCRIPTIONS, RETRY_PREFIX
 from zaqar_notify.storage.planes import Storage
 
@@ -15,7 +16,7 @@ READ_TOGETHER = 100
 
 
 async def refuse_in_use(storage: Storage, pool: str) -> None:
-    """Refuse to give up a pool that has queues, or jobs and deliveries that are owed.
+    """Refuse to give up a pool that has queues, or is to have one, or has jobs and deliveries that are owed.
 
     Raises:
         PoolInUse: It has; the sentence says what.
@@ -29,6 +30,12 @@ async def refuse_in_use(storage: Storage, pool: str) -> None:
             f"The pool has {number}, such as {found[0].name!r} of the project {found[0].project!r}: move them to "
             "another pool, or delete them."
         )
+    for move in await moves(storage, now=storage.clock.now()):
+        if not move.state.is_over and pool in (move.pool, move.source):
+            raise PoolInUse(
+                f"The queue {move.queue!r} of the project {move.project!r} is being moved to or from the pool: repeat "
+                "the request when it is there, or cancel the move."
+            )
     heads = storage.pools[pool].heads
     prefixes = (OUTBOX_PREFIX, RETRY_PREFIX, *PREFIXES_OF_SUBSCRIPTIONS)
     owed = sum([await heads.count_internal(prefix=prefix) for prefix in prefixes])

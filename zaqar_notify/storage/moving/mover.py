@@ -63,7 +63,6 @@ class Mover:
         self._control = storage.control
         self._pools = storage.pools
         self._open_pools = storage.open_pools
-        self._has_pool = storage.open_pools.has
         self._journal = storage.store
         self._find = storage.places.find
         self._gates = storage.gates
@@ -120,7 +119,9 @@ class Mover:
         pool = await self._control.catalogue.get(self._ref) or place.pool
         if pool != self._move.target and await self._control.records.get(self._ref) is None:
             raise GivenUp(State.FAILED, "There is no such queue")
-        if not self._has_pool(self._move.target):
+        # A pool that is to be removed says so before it looks for moves (`zaqar_notify.pools.remove_pool`).
+        await self._open_pools.look()
+        if not self._open_pools.keeps(self._move.target):
             raise GivenUp(State.FAILED, f"There is no pool {self._move.target}")
         self._check_known()
         return pool
