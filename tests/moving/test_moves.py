@@ -30,6 +30,7 @@ from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.base import ReadyPost
 from zaqar_notify.storage.internal import MOVES_REF, held_ref, parked_ref
 from zaqar_notify.storage.moving import journal
+from zaqar_notify.storage.moving.gates import NotStill
 from zaqar_notify.storage.moving.records import State
 from zaqar_notify.storage.moving.runner import carry_out_next
 from zaqar_notify.storage.place import Place
@@ -270,6 +271,37 @@ async def test_subscriptions_that_come_and_go_meanwhile(
     head = await there.get(queue)
     assert head is not None
     assert head.subscribed_until is not None
+    assert await leftovers(storage) == []
+
+
+async def test_an_attempt_that_is_given_up_late_leaves_nothing_behind(
+    storage: Storage, queue: QueueRef, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = await subscribe(storage, queue)
+    await post(storage, queue, bodies=["a"])
+
+    async def owe_meanwhile() -> None:
+        await owe(storage, queue, held_ref(owner.id))
+
+    given_up = asyncio.Event()
+
+    async def give_up() -> None:
+        given_up.set()
+        raise NotStill("for the test")
+
+    await ask(storage, queue)
+    first(monkeypatch, storage.gates, "announce", owe_meanwhile)
+    first(monkeypatch, storage.pools[TARGET].transfer, "activate", give_up)
+    moving = asyncio.create_task(carry_out_next(storage, clock))
+    await given_up.wait()
+    await owe(storage, queue, held_ref(owner.id))
+    await post(storage, queue, bodies=["b"])
+    await moving
+
+    assert await pool_of(storage, queue) == TARGET
+    assert bodies(await messages_of(storage, queue)) == ["a", "b"]
+    heads = storage.pools[TARGET].heads
+    assert await heads.count_internal(prefix=f"held.{owner.id}") == 2
     assert await leftovers(storage) == []
 
 

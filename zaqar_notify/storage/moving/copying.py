@@ -31,8 +31,10 @@ Tell = Callable[[int], Awaitable[None]]
 async def begin(stores: Stores, name: str, ref: QueueRef) -> Copied | None:
     """Note the changes of the queue from now on; None: there is nothing of it to copy."""
     head = await stores.source.head(ref)
+    if head is None or head.rules is None:
+        return None
     cursor = await stores.source.begin(ref)
-    if head is None or head.rules is None or cursor is None:
+    if cursor is None:
         return None
     await stores.target.prepare(name, ref, head.salt)
     return Copied(ref.project, ref.name, cursor, head.life, head.salt, FIRST_PAGE)
@@ -55,6 +57,8 @@ async def catch_up(stores: Stores, name: str, copied: Copied) -> int:
     Raises:
         ChangesLost: The queue must be copied anew.
     """
+    if not copied.cursor:
+        raise ChangesLost  # It was copied while it stood still, and has gone on since.
     count = 0
     while True:
         changes = await stores.source.changes(copied.ref, copied.cursor, limit=PAGE)
@@ -66,8 +70,8 @@ async def catch_up(stores: Stores, name: str, copied: Copied) -> int:
             return count
 
 
-async def finish(stores: Stores, name: str, copied: Copied) -> None:
-    """Copy the rest of a queue that stands still, and let it be at the target.
+async def copy_rest(stores: Stores, name: str, copied: Copied) -> StoredHead:
+    """Copy the rest of a queue that stands still; its head.
 
     Raises:
         ChangesLost: The queue must be copied anew.
@@ -76,24 +80,18 @@ async def finish(stores: Stores, name: str, copied: Copied) -> None:
     if head is None or head.life != copied.life or copied.after is not None:
         raise ChangesLost
     await catch_up(stores, name, copied)
-    await stores.target.activate(name, copied.ref, head)
+    return head
 
 
-async def finish_at_once(stores: Stores, name: str, ref: QueueRef) -> Copied | None:
-    """Bring a queue that stands still, and of which nothing was copied yet; None: there is nothing of it."""
-    copied = await begin(stores, name, ref)
-    if copied is None:
+async def copy_whole(stores: Stores, name: str, ref: QueueRef) -> tuple[Copied, StoredHead] | None:
+    """Copy a queue that stands still, and of which nothing was copied yet; None: there is none."""
+    head = await stores.source.head(ref)
+    if head is None or head.rules is None:
         return None
-    await copy(stores, name, copied, _untold)
-    await finish(stores, name, copied)
-    return copied
-
-
-async def bring_dropped_head(stores: Stores, name: str, ref: QueueRef, head: StoredHead) -> None:
-    """Bring what is known of a queue without a head: at which revision that was dropped."""
     await stores.target.prepare(name, ref, head.salt)
-    await stores.target.activate(name, ref, head)
-
-
-async def _untold(count: int) -> None:
-    """Tells nobody."""
+    copied = Copied(ref.project, ref.name, "", head.life, head.salt, FIRST_PAGE)
+    while copied.after is not None:
+        page = await stores.source.read(ref, after=copied.after or None, limit=PAGE)
+        await stores.target.write(name, ref, page.part)
+        copied.after = page.next
+    return copied, head

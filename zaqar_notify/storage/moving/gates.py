@@ -13,7 +13,7 @@ from zaqar_notify.storage.moving import notices
 from zaqar_notify.storage.moving.notices import Kind, Notice
 from zaqar_notify.storage.places import Places
 
-STILL_SECONDS = 0.45
+STILL_SECONDS = 0.4
 """Within which operations under way must have ended, in every process."""
 
 

@@ -157,8 +157,8 @@ class Member:
                     while True:
                         now = running_seconds()
                         if now >= renew_at:
-                            renew_at = now + RENEWED_EVERY_SECONDS
                             await self._renew(now)
+                            renew_at = now + RENEWED_EVERY_SECONDS
                         async with self._joining:
                             await self._look()
                         await watch.changed(timeout_seconds=self._pause())

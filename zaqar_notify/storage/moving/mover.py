@@ -30,10 +30,10 @@ NOTED_EVERY_SECONDS = 1.0
 """How often it is noted how far a copy is, and looked whether the move is cancelled."""
 FEW = 200
 """So few changes are copied while the queue stands still."""
-COPIED_WITHIN_SECONDS = 0.6
+COPIED_WITHIN_SECONDS = 0.5
 """A queue that stands still is let be at the target within this time, or not in this attempt."""
-STILL_AT_MOST_SECONDS = 0.85
-"""For so long a queue stands still."""
+STILL_AT_MOST_SECONDS = 0.7
+"""For so long a queue stands still; then the gates are opened, which takes two more writes."""
 NEXT_ATTEMPT_SECONDS = 1.0
 """After an attempt that took too long; it grows, up to LONGEST_PAUSE_SECONDS."""
 LONGEST_PAUSE_SECONDS = 10.0
@@ -207,35 +207,42 @@ class Mover:
         self._check_ours()
         if not await self._control.catalogue.let(self._ref, source, attempt):
             return
-        began = time.monotonic()
+        began, has_moved = time.monotonic(), False
         try:
             async with asyncio.timeout(STILL_AT_MOST_SECONDS):
                 await self._gates.close(self._ref, source, attempt)
-                await self._parts.catch_up()
+                known = len(self.progress.parts)
+                heads = await self._parts.copy_rest()
                 if time.monotonic() - began > COPIED_WITHIN_SECONDS:
                     raise NotStill("The rest took too long to copy")
-                if await self._parts.finish():
-                    await self._save()
-                await self._control.catalogue.move(
+                if len(self.progress.parts) > known:
+                    await self._save()  # The next process must remove these, too.
+                await self._parts.activate(heads)
+                has_moved = await self._control.catalogue.move(
                     self._ref, source, self._move.target, attempt=attempt
                 )
         except TimeoutError:
             raise NotStill("The stores took too long") from None
         finally:
             # Also when this task is cancelled: the gate does not stay closed.
-            await asyncio.shield(self._decide(source, attempt, began))
+            pool = self._move.target if has_moved else None
+            await asyncio.shield(self._open(source, pool, attempt, began))
 
-    async def _decide(self, source: str, attempt: str, began: float) -> None:
-        """Learn whether the queue has moved, let none of this attempt's writes move it later, and open the gates."""
+    async def _open(self, source: str, pool: str | None, attempt: str, began: float) -> None:
+        """Open the gates, once it is known which pool has the queue."""
+        pool = pool or await self._decide(source)
+        await self._gates.open(self._ref, source, pool, attempt)
+        self.progress.held_up_ms.append(round((time.monotonic() - began) * 1000))
+
+    async def _decide(self, source: str) -> str:
+        """The pool that has the queue; no write of this attempt moves it later."""
         while True:
             try:
                 is_on_source = await self._control.catalogue.let(self._ref, source, "")
-                break
             except StorageUnavailable:
                 await asyncio.sleep(DECIDE_AGAIN_SECONDS)
-        pool = source if is_on_source else self._move.target
-        await self._gates.open(self._ref, source, pool, attempt)
-        self.progress.held_up_ms.append(round((time.monotonic() - began) * 1000))
+            else:
+                return source if is_on_source else self._move.target
 
     # The end
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from zaqar_notify.models import QueueRef
-from zaqar_notify.storage.base.transfer import ChangesLost
+from zaqar_notify.storage.base.transfer import ChangesLost, StoredHead
 from zaqar_notify.storage.internal import queues_of_subscription
 from zaqar_notify.storage.moving import copying
 from zaqar_notify.storage.moving.copying import Stores, Tell
@@ -75,38 +75,56 @@ class Parts:
             async with self._at_once:
                 return await copying.catch_up(self.stores, self._name, part)
         except ChangesLost:
-            if part.ref == self._ref:
-                raise
-            # The subscription is gone, or its queue is another one.
-            await self.stores.target.discard(self._name, part.ref)
-            self._progress.parts.remove(part)
+            await self._lose(part)
             return 0
 
-    async def finish(self) -> bool:
-        """Let all parts be at the target, those that came by now too; whether some came.
+    async def _lose(self, part: Copied) -> None:
+        """The subscription is gone, or its queue is another one.
+
+        Raises:
+            ChangesLost: It is the client's queue.
+        """
+        if part.ref == self._ref:
+            raise ChangesLost
+        await self.stores.target.discard(self._name, part.ref)
+        self._progress.parts.remove(part)
+
+    async def copy_rest(self) -> Sequence[tuple[QueueRef, StoredHead]]:
+        """Copy the rest of all parts, which stand still, those that came by now too; their heads.
 
         Raises:
             ChangesLost: The queue must be copied anew.
         """
-        name, stores, known = self._name, self.stores, self._known
-        refs = [ref for ref in await self._refs() if ref not in known]
-        new = [await copying.finish_at_once(stores, name, ref) for ref in refs]
-        await asyncio.gather(*map(self._finish_part, self._progress.parts))
-        if self._ref not in known:
-            await self._bring_dropped_head()
-        added = [part for part in new if part is not None]
-        self._progress.parts += added
-        return bool(added)
+        rests = await asyncio.gather(*map(self._copy_rest, self._progress.parts.copy()))
+        refs = [ref for ref in await self._refs() if ref not in self._known]
+        wholes = await asyncio.gather(*map(self._copy_whole, refs))
+        return [one for one in (*rests, *wholes) if one is not None]
 
-    async def _finish_part(self, part: Copied) -> None:
+    async def _copy_rest(self, part: Copied) -> tuple[QueueRef, StoredHead] | None:
+        try:
+            async with self._at_once:
+                return part.ref, await copying.copy_rest(self.stores, self._name, part)
+        except ChangesLost:
+            await self._lose(part)
+            return None
+
+    async def _copy_whole(self, ref: QueueRef) -> tuple[QueueRef, StoredHead] | None:
         async with self._at_once:
-            await copying.finish(self.stores, self._name, part)
+            whole = await copying.copy_whole(self.stores, self._name, ref)
+        if whole is not None:
+            self._progress.parts.append(whole[0])
+            return ref, whole[1]
+        head = await self.stores.source.head(ref) if ref == self._ref else None
+        if head is None:
+            return None
+        # The queue has no messages, and perhaps never had: at which revision its head was dropped.
+        await self.stores.target.prepare(self._name, ref, head.salt)
+        return ref, head
 
-    async def _bring_dropped_head(self) -> None:
-        """The queue has no messages, and perhaps never had."""
-        head = await self.stores.source.head(self._ref)
-        if head is not None:
-            await copying.bring_dropped_head(self.stores, self._name, self._ref, head)
+    async def activate(self, heads: Sequence[tuple[QueueRef, StoredHead]]) -> None:
+        """Let the parts be at the target."""
+        target = self.stores.target
+        await asyncio.gather(*(target.activate(self._name, *one) for one in heads))
 
     async def withdraw(self) -> bool:
         """Of an attempt that let the queue be at the target and could not switch: remove it there. Whether there was one.
