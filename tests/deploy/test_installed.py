@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typer.main import get_group
 
+import zaqar_notify
 from tests.cluster.processes import Process
 from tests.deploy import image
 from tests.deploy.terminals import Terminals, things_to_try
@@ -145,6 +146,23 @@ def test_it_is_the_wheel_that_runs(scripts: Path, alone: Installed) -> None:
 
     assert Path(where).is_relative_to(scripts.parent)
     assert alone.run("--version") == f"zaqar-notify {__version__}\n"
+
+
+def test_files_that_are_no_python_come_along(scripts: Path) -> None:
+    """Statements, scripts and the like, which the code reads when it needs them."""
+    source = Path(zaqar_notify.__file__).parent
+    wanted = {
+        str(path.relative_to(source))
+        for path in source.rglob("*")
+        if path.suffix in {".lua", ".sql"}
+    }
+    code = "import pathlib, zaqar_notify as it; print(pathlib.Path(it.__file__).parent)"
+    installed = Path(
+        subprocess.check_output([scripts / "python", "-c", code], env=_outside(), text=True).strip()
+    )
+
+    assert wanted
+    assert {name for name in wanted if not (installed / name).exists()} == set()
 
 
 def test_up_delivers_and_every_command_of_a_client_works(
