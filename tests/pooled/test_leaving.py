@@ -14,7 +14,8 @@ from tests.contract.steps import bodies, post
 from tests.pools import register
 from zaqar_notify.errors import PoolInUse, StorageUnavailable
 from zaqar_notify.models import QueueRef
-from zaqar_notify.pools import remove_pool
+from zaqar_notify.pools import PoolChange, change_pool, remove_pool, usage
+from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.pools import Registered
 from zaqar_notify.storage.registry import open_storage
@@ -100,3 +101,41 @@ async def test_of_a_removal_and_new_queues_at_the_same_time_nothing_is_lost(
             await storage.queues.delete(ref, now=START)
 
     assert removed, "no removal came first"
+
+
+async def test_a_pool_that_is_registered_anew_while_it_is_removed_stays(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse, calls = usage.refuse_in_use, 0
+
+    async def register_before_the_second_look(storage: Storage, name: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await register(storage, "p1", f"sqlite:///{tmp_path}/p1.db", weight=7)
+        await refuse(storage, name)
+
+    monkeypatch.setattr("zaqar_notify.pools.leaving.refuse_in_use", register_before_the_second_look)
+
+    with pytest.raises(PoolInUse, match="was changed while it was removed"):
+        await remove_pool(storage, "p1")
+
+    pool = (await storage.control.pools.read()).pools["p1"]
+    assert (pool.weight, pool.is_leaving) == (7, False)
+
+
+async def test_a_pool_that_gets_another_store_gets_no_queue_meanwhile(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def look(storage: Storage, name: str) -> None:
+        seen.append((await storage.control.pools.read()).pools[name].is_leaving)
+
+    monkeypatch.setattr("zaqar_notify.pools.leaving.refuse_in_use", look)
+    change = PoolChange(uri=f"sqlite:///{tmp_path}/other.db")
+
+    changed = await change_pool(storage, Settings(), "p1", change)
+
+    assert seen == [False, True]
+    assert (changed.uri, changed.is_leaving) == (change.uri, False)

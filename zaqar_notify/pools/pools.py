@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 import msgspec
@@ -20,8 +21,8 @@ from zaqar_notify.errors import (
 from zaqar_notify.models import FlavorRef, JsonObject, Pool, undisclosed
 from zaqar_notify.pools.agreement import are_alike, of_flavor, refuse_same_store, refuse_taken
 from zaqar_notify.pools.connecting import identity_of
+from zaqar_notify.pools.leaving import leaving
 from zaqar_notify.pools.registering import change_registered
-from zaqar_notify.pools.usage import refuse_in_use
 from zaqar_notify.rules.names import check_flavor_name, check_pool_name
 from zaqar_notify.rules.uris import MASK, masked
 from zaqar_notify.settings import Settings
@@ -129,28 +130,17 @@ async def remove_pool(storage: Storage, name: str, *, by_force: bool = False) ->
     if name not in registered.pools:
         return
     _refuse_last(registered, registered.pools[name])
-    if not by_force:
-        await refuse_in_use(storage, name)
-        await _retire(storage, name)
-    await change_registered(storage, lambda before: _without(before, name))
+    if by_force:
+        await change_registered(storage, lambda before: _without(before, name))
+        return
+    async with leaving(storage, name):
+        await change_registered(storage, lambda before: _without_leaving(before, name))
 
 
-async def _retire(storage: Storage, name: str) -> None:
-    """Have no process place a queue on the pool from now on (see `Places.confirm`)."""
-
-    def leaving(is_leaving: bool) -> Callable[[Registered], Registered]:
-        def change(before: Registered) -> Registered:
-            pool = replace(_found(before, name), is_leaving=is_leaving)
-            return replace(before, pools={**before.pools, name: pool})
-
-        return change
-
-    await change_registered(storage, leaving(True))
-    try:
-        await refuse_in_use(storage, name)
-    except BaseException:
-        await change_registered(storage, leaving(False))
-        raise
+def _without_leaving(before: Registered, name: str) -> Registered:
+    if name in before.pools and not before.pools[name].is_leaving:
+        raise PoolInUse("The pool was changed while it was removed: repeat the request.")
+    return _without(before, name)
 
 
 def _without(before: Registered, name: str) -> Registered:
@@ -191,8 +181,12 @@ async def _put(
     wanted, former = change(before).pools[name], before.pools.get(name)
     if wanted.uri is not None and (former is None or former.uri != wanted.uri):
         identity = await identity_of(wanted.uri, settings, storage.keys)
-        await _refuse_another_store(storage, former, identity)
+        if identity == await storage.store.identity():
+            raise PoolExists(DEFAULT_POOL)
         change = _identified(change, name, identity)
+        if former is not None and former.identity != identity:
+            async with _without_queues(storage, name):
+                return (await change_registered(storage, change)).pools[name]
     return (await change_registered(storage, change)).pools[name]
 
 
@@ -210,14 +204,12 @@ def _identified(
     return identified
 
 
-async def _refuse_another_store(storage: Storage, former: Pool | None, identity: str) -> None:
-    """Refuse the service's own store, and one that is not the store of the pool's queues."""
-    if identity == await storage.store.identity():
-        raise PoolExists(DEFAULT_POOL)
-    if former is None or former.identity == identity:
-        return
+@asynccontextmanager
+async def _without_queues(storage: Storage, name: str) -> AsyncIterator[None]:
+    """As `leaving`, for a pool that gets another store."""
     try:
-        await refuse_in_use(storage, former.name)
+        async with leaving(storage, name):
+            yield
     except PoolInUse as error:
         raise Conflict(
             f"The URI names another store than the one that the pool is on. {error} Register the other store as a "
