@@ -28,7 +28,7 @@ def other_set() -> Iterator[ReplicaSet]:
 def other_uri(other_set: ReplicaSet) -> str:
     """An empty database on it."""
     uri = other_set.uri(f"test_{new_id()}")
-    return f"{uri}&serverSelectionTimeoutMS={SELECTION_MS}&timeoutMS={3 * SELECTION_MS}"
+    return f"{uri}&serverSelectionTimeoutMS={SELECTION_MS}&timeoutMS={10 * SELECTION_MS}"
 
 
 @pytest.fixture

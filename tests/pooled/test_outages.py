@@ -96,6 +96,24 @@ async def test_only_the_queues_of_a_pool_that_is_down_are_unavailable(
     assert await all_of(storage, THERE) == ["a", "b"]
 
 
+async def test_a_change_that_a_pool_did_not_get_stops_no_sweep_and_is_applied_later(
+    storage: Storage, other_server: Mongod
+) -> None:
+    await post(storage, THERE, bodies=["a"])
+    await lose(storage, other_server)
+    with pytest.raises(StorageUnavailable):
+        await storage.queues.update(THERE, lambda _: {"_default_message_ttl": 77})
+
+    await storage.sweep(now=START, limit=10)
+    await find(storage, other_server)
+    await storage.sweep(now=START, limit=10)
+
+    async with storage.at(THERE) as store:
+        head = await store.heads.get(THERE)
+    assert head is not None
+    assert head.rules == {"_default_message_ttl": 77}
+
+
 async def test_new_queues_are_made_on_pools_that_answer(
     storage: Storage, other_server: Mongod, other_uri: str, tmp_path: Path
 ) -> None:

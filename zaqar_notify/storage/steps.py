@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.base import Head, Heads, MessageStore
@@ -138,11 +139,17 @@ class Planes:
         return True
 
     async def apply_left(self, limit: int) -> int:
-        """Apply changes of records that their processes did not; how many."""
-        left = await self.control.records.unapplied(limit=limit)
-        for record in left:
-            await self.apply_change(record)
-        return len(left)
+        """Apply changes of records that their processes did not, but for those of queues whose pool is away; how many."""
+        applied = 0
+        for record in await self.control.records.unapplied(limit=limit):
+            try:
+                await self.apply_change(record)
+            except StorageUnavailable:
+                if not self.pools.is_away(self.places.pool_of(record.queue.ref)):
+                    raise
+            else:
+                applied += 1
+        return applied
 
     async def raise_subscribed(self, ref: QueueRef, until: datetime) -> None:
         """As `Heads.raise_subscribed`."""
