@@ -7,6 +7,7 @@ reads have batches apart, since a write waits for the disk.
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -21,6 +22,8 @@ from zaqar_notify.storage.redis.keys import Keys
 
 MOST = 64
 """Operations of one script; no other command is served while it runs."""
+MOST_BYTES = 4 << 20
+"""Of the records that a script is sent; the last operation's may be more."""
 
 Operation: TypeAlias = Sequence[Any]
 """Its name, the number of its queue, and what else it needs, as lua/*.lua say."""
@@ -36,6 +39,7 @@ class Batch:
 
     def __init__(self, tag: int, tag_key: str) -> None:
         self.tag = tag
+        self.size = 0
         self.records: list[bytes] = []
         self.keys: dict[str, int] = {tag_key: 0}
 
@@ -44,6 +48,7 @@ class Batch:
 
     def record(self, *records: bytes) -> int:
         """The number of the first of these records."""
+        self.size += sum(map(len, records))
         self.records += records
         return len(self.records) - len(records)
 
@@ -94,9 +99,16 @@ class Batches:
         await self._reads.close()
 
     async def _run(self, tag: int, items: Sequence[BatchItem[Build, bytes]]) -> None:
+        waiting = deque(items)
+        while waiting:
+            await self._run_some(tag, waiting)
+
+    async def _run_some(self, tag: int, waiting: deque[BatchItem[Build, bytes]]) -> None:
+        """Run as many of the first operations as make a batch."""
         batch = Batch(tag, self.keys.of_tag(tag))
         operations, asked = [], []
-        for item in items:
+        while waiting and batch.size < MOST_BYTES:
+            item = waiting.popleft()
             try:
                 operations.append(item.request(batch))
                 asked.append(item)

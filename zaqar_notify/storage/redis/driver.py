@@ -12,7 +12,7 @@ class RedisDriver(Driver):
     about = "a Redis database"
     capabilities = frozenset(Capability)
     # No other command is served while a script stores a post.
-    most_post_bytes = 64 << 20
+    most_post_bytes = 16 << 20
 
     async def open(
         self, uri: str, *, unreliable: bool, prepare: bool, keys: Keyring
