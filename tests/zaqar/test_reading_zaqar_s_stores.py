@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +15,13 @@ import pymongo
 import pytest
 from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
+from typer.testing import CliRunner
 
 from tests.mongod import mongo_uri
 from tests.redis_server import RedisServer, require_redis
 from tests.service import free_port
+from zaqar_notify.cli import app
+from zaqar_notify.cli.commands import REFUSED
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.models import FlavorRef, QueueRef
 from zaqar_notify.operations.zaqar.importing import api, sources
@@ -268,6 +272,33 @@ def test_a_subscription_that_ends_after_the_last_year_ends_with_it(on_mongodb: D
     [found] = read(on_mongodb.uri, "subscriptions", now=NOW)
 
     assert found.expires_at.year == 9999
+
+
+def test_a_pool_that_can_t_be_used_is_left_out_with_what_needs_it(
+    on_mongodb: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAQAR_STORE_URI", f"sqlite://{tmp_path}/store.db")
+    on_mongodb.add(
+        "", "pools", {"n": "bad", "u": f"redis://127.0.0.1:{free_port()}", "w": 1, "f": "f"}
+    )
+    on_mongodb.add("", "flavors", {"n": "f", "p": "p"})
+    on_mongodb.add(
+        "_queues", "queues", {"p_q": "p/a", "m": {"_flavor": "f"}}, {"p_q": "p/b", "m": {}}
+    )
+    on_mongodb.add("_subscriptions", "subscriptions", {"s": "b"})
+    run("pool", "set", "ours", "--uri", f"sqlite://{tmp_path}/pool.db")
+
+    report = json.loads(run("import", "--from", on_mongodb.uri, "--json", exit_code=REFUSED))
+
+    assert report["queues"]["imported"] == 1
+    left_out = {(each["what"], each["name"]) for each in report["left_out"]}
+    assert left_out >= {("pool", "bad"), ("flavor", "f"), ("queue", "a")}
+
+
+def run(*words: str, exit_code: int = 0) -> str:
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == exit_code, done.output
+    return done.stdout
 
 
 def test_a_zaqar_conf_names_the_stores(tmp_path: Path) -> None:

@@ -19,13 +19,15 @@ from zaqar_notify.delivery.subscribers import (
     check_use,
     shown_subscriber,
 )
-from zaqar_notify.errors import NotifyError, SubscriptionExists, ValidationFailed
+from zaqar_notify.errors import SubscriptionExists, ValidationFailed
 from zaqar_notify.metadata import checked
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.operations.admin import Site
 from zaqar_notify.operations.zaqar.importing.found import FoundQueue, Odd, What
 from zaqar_notify.operations.zaqar.importing.report import Report
+from zaqar_notify.pools import check_new_flavor
 from zaqar_notify.rules.names import check_new_project, queue_ref, topic_ref
+from zaqar_notify.storage.open_pools import NoPoolFits
 
 AT_ONCE = 64
 """Writes under way at the same time: the store writes them together."""
@@ -96,15 +98,13 @@ class Writing:
         try:
             _check_name(ref)
             self._check_size(len(orjson.dumps(checked(metadata, self._settings))))
-        except NotifyError as error:
-            self._refuse(ref, error)
+            is_new = await self._is_new(found)
+        except (ValidationFailed, NoPoolFits) as error:
+            self._refused.add(ref)
+            self._report.note_left_out(_odd(ref, str(error)))
             return
-        try:
-            if await self._is_new(found):
-                self._report.queues.imported += 1
-                return
-        except ValidationFailed as error:  # As of a flavor that there is not.
-            self._refuse(ref, error)
+        if is_new:
+            self._report.queues.imported += 1
             return
         present = await self._storage.queues.get(ref)
         if present is None or present.metadata == metadata:
@@ -113,14 +113,11 @@ class Writing:
         reason = "its metadata here differs from Zaqar's"
         self._report.note_kept(_odd(ref, reason))
 
-    def _refuse(self, ref: QueueRef, error: NotifyError) -> None:
-        self._refused.add(ref)
-        self._report.note_left_out(_odd(ref, str(error)))
-
     async def _is_new(self, found: FoundQueue) -> bool:
         queues, ref = self._storage.queues, found.ref
         if self._report.is_dry:
             return await queues.get(ref) is None
+        await check_new_flavor(self._storage, ref, found.metadata)
         if (pool := self._pool_of(ref)) is not None and await queues.get(ref) is None:
             await self._storage.control.catalogue.place(ref, pool, now=self._clock.now())
         return await queues.create(found.ref, metadata=found.metadata, now=self._clock.now())
@@ -135,7 +132,7 @@ class Writing:
         name = f"{ref.name}/{found.id} ({shown_subscriber(found.subscriber)})"
         try:
             self._check(found)
-        except NotifyError as error:
+        except ValidationFailed as error:
             self._report.note_left_out(Odd("subscription", ref.project, name, str(error)))
             return
         subscriptions, now = self._storage.subscriptions, self._clock.now()
