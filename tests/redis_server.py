@@ -122,8 +122,8 @@ def redis_uri(_: object = None) -> str:
 
 
 def cluster_uri(_: object = None) -> str:
-    """The URI of such a store, with four hash tags, on a Redis Cluster of one node."""
-    return f"{_shared_cluster()}?prefix=test-{new_id()}&tags=4"
+    """The URI of such a store, with four hash tags, on a Redis Cluster of two nodes."""
+    return f"{cluster_nodes()[0]}?prefix=test-{new_id()}&tags=4"
 
 
 @functools.cache
@@ -132,14 +132,26 @@ def _shared_server() -> str:
 
 
 @functools.cache
-def _shared_cluster() -> str:
-    server = _durable_server("--cluster-enabled", "yes", port=free_port(and_also=BUS_OFFSET))
-    server.command("CLUSTER ADDSLOTS", *range(SLOTS))
+def cluster_nodes() -> Sequence[str]:
+    """The URIs of both nodes."""
+    one, other = (
+        _durable_server("--cluster-enabled", "yes", port=free_port(and_also=BUS_OFFSET))
+        for _ in range(2)
+    )
+    one.command("CLUSTER ADDSLOTS", *range(SLOTS // 2))
+    other.command("CLUSTER ADDSLOTS", *range(SLOTS // 2, SLOTS))
+    one.command("CLUSTER MEET", "127.0.0.1", other.port)
     deadline = time.monotonic() + START_SECONDS
-    while server.command("CLUSTER INFO")["cluster_state"] != "ok":
+    while not all(_knows_two(server) for server in (one, other)):
         assert time.monotonic() < deadline, "the cluster is not ready"
         time.sleep(0.05)
-    return server.uri
+    return one.uri, other.uri
+
+
+def _knows_two(server: RedisServer) -> bool:
+    """Whether the node has met the other one, and all slots are served."""
+    info = server.command("CLUSTER INFO")
+    return (info["cluster_state"], info["cluster_known_nodes"]) == ("ok", "2")
 
 
 def _durable_server(*options: str, port: int | None = None) -> RedisServer:

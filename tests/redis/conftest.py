@@ -1,4 +1,4 @@
-"""Stores on a Redis Cluster of one node, with several hash tags."""
+"""Stores on a Redis Cluster of two nodes, with several hash tags."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 
 import redis
 from redis.asyncio import Redis
@@ -22,6 +23,7 @@ from tests.contract.steps import (
     post,
     subscribe,
 )
+from tests.redis_server import cluster_nodes
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.models import DeadLetter, QueueRef
 from zaqar_notify.storage.base.transfer import arriving
@@ -59,21 +61,18 @@ def test_outboxes_are_spread_over_all_tags() -> None:
     assert {keys.tag_of(outbox_ref(Partition("default", n))) for n in range(16)} == {0, 1, 2, 3}
 
 
-async def test_all_keys_of_a_script_are_in_one_slot(storage: Storage, store_uri: str) -> None:
-    """Those that the server says it was asked for, by scripts and by commands."""
-    watched = Redis.from_url(store_uri.partition("?")[0])
-    monitor = redis.Redis.from_url(store_uri.partition("?")[0])
-    by_caller: dict[str, set[int]] = defaultdict(set)
-    seen = await _commands_during(watched, _use_everything(storage))
-    for caller, words in seen:
-        keys = {word for word in words if OF_OURS.match(word)}
-        slots = {int(monitor.cluster("KEYSLOT", key)) for key in keys}
-        assert len(slots) <= 1, words
-        by_caller[caller] |= slots
-    monitor.close()
-    await watched.aclose()
+async def test_all_keys_of_a_script_are_in_one_slot(storage: Storage) -> None:
+    """Those that the nodes say they were asked for, by scripts and by commands."""
+    seen = await _commands_during(_use_everything(storage))
+    slots: dict[str, set[int]] = defaultdict(set)
+    with redis.Redis.from_url(cluster_nodes()[0]) as node:
+        for caller, words in seen:
+            keys = {word for word in words if OF_OURS.match(word)}
+            of_these = {int(node.cluster("KEYSLOT", key)) for key in keys}
+            assert len(of_these) <= 1, words
+            slots[caller] |= of_these
 
-    assert len(by_caller["lua"]) == 4
+    assert len(slots["lua"]) == 4
 
 
 async def _use_everything(storage: Storage) -> None:
@@ -94,21 +93,25 @@ async def _use_everything(storage: Storage) -> None:
     await storage.sweep(now=START, limit=100)
 
 
-async def _commands_during(
-    watched: Redis, use: Coroutine[object, object, None]
-) -> list[tuple[str, list[str]]]:
-    """The words of each command that the server is sent meanwhile, and the kind of its sender."""
+async def _commands_during(use: Coroutine[object, object, None]) -> list[tuple[str, list[str]]]:
+    """The words of each command that a node is sent meanwhile, and the kind of its sender."""
     found: list[tuple[str, list[str]]] = []
-    async with watched.monitor() as monitor:
-        using = asyncio.create_task(_then(use, watched))
-        while "the-end" not in (one := await monitor.next_command())["command"]:
-            found.append((one["client_type"], one["command"].split(" ")))
+    nodes = [Redis.from_url(uri) for uri in cluster_nodes()]
+    async with AsyncExitStack() as ends:
+        monitors = [await ends.enter_async_context(node.monitor()) for node in nodes]
+        using = asyncio.create_task(_then(use, nodes))
+        for monitor in monitors:
+            while "the-end" not in (one := await monitor.next_command())["command"]:
+                found.append((one["client_type"], one["command"].split(" ")))
         await using
+    for node in nodes:
+        await node.aclose()
     return found
 
 
-async def _then(use: Coroutine[object, object, None], watched: Redis) -> None:
+async def _then(use: Coroutine[object, object, None], nodes: Sequence[Redis]) -> None:
     try:
         await use
     finally:
-        await watched.echo("the-end")
+        for node in nodes:
+            await node.echo("the-end")
