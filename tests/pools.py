@@ -70,9 +70,10 @@ async def register(
     weight: int = 1,
     flavor: FlavorRef | None = None,
     at: datetime = LONG_AGO,
+    identity: str = "",
 ) -> None:
     """Register the pool, or change it."""
-    pool = Pool(name, uri, weight, {}, flavor, at)
+    pool = Pool(name, uri, weight, {}, flavor, at, identity)
     await storage.control.pools.change(
         lambda before: msgspec.structs.replace(before, pools={**before.pools, name: pool})
     )

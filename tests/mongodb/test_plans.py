@@ -35,7 +35,7 @@ from zaqar_notify.subscriptions import renewal
 WAITING = 3000
 HELD = 500
 EXPLAINED = {
-    "find": ("queues", "messages", "subscriptions"),
+    "find": ("queues", "messages", "subscriptions", "catalogue"),
     "update": ("messages",),
     "delete": ("messages",),
 }
@@ -265,3 +265,20 @@ async def test_what_falls_due_next_is_found_in_one_step(
         assert await store_of(storage)._next_due(full_queue) is not None
 
     assert_cheap(plans, examined=1)
+
+
+async def test_the_catalogue_is_read_by_its_indexes(
+    storage: Storage, commands: Commands, queue: QueueRef
+) -> None:
+    catalogue = storage.control.catalogue
+    for number in range(20):
+        await catalogue.place(QueueRef(queue.project, f"{number}"), f"p{number % 4}", now=START)
+    [*_, last] = await catalogue.doubted(before=after(1), limit=20)
+    await catalogue.doubt(last.ref, now=after(-9))
+    async with explained(storage, commands) as plans:
+        assert await catalogue.get(last.ref)
+        assert len(await catalogue.of_pool("p1", after=None, limit=10)) == 5
+        assert await catalogue.doubted(before=START, limit=10)
+
+    assert len(plans) == 3
+    assert_cheap(plans, examined=5)

@@ -143,6 +143,22 @@ async def test_a_pool_that_is_down_at_the_start_is_opened_when_it_answers(
     await storage.close()
 
 
+@pytest.mark.parametrize("is_the_same", [True, False])
+async def test_another_store_in_the_place_of_a_pool_s_is_not_taken_for_it(
+    storage: Storage, tmp_path: Path, is_the_same: bool
+) -> None:
+    uri = f"sqlite:///{tmp_path}/third.db"
+    await register(storage, "third", uri)
+    identity = await storage.pools["third"].identity()
+    await unregister(storage, "third")
+
+    present = uri if is_the_same else f"sqlite:///{tmp_path}/fourth.db"
+    await register(storage, "third", present, identity=identity)
+
+    assert storage.pools.is_away("third") is not is_the_same
+    assert is_the_same or "another store" in storage.pools.away["third"]
+
+
 @pytest.mark.parametrize("does", ["die", "hang"])
 async def test_deliveries_of_other_pools_go_on_and_those_of_the_pool_follow(
     storage: Storage, other_server: Mongod, does: str

@@ -13,8 +13,10 @@ from tests.clock import START
 from tests.contract.steps import after, bodies, post
 from tests.mongod import beside, mongo_uri
 from tests.pools import open_pooled, register, unregister
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import PoolExists, StorageUnavailable
 from zaqar_notify.models import FlavorRef, QueueRef
+from zaqar_notify.pools import AskedPool, register_pool
+from zaqar_notify.settings import Settings
 from zaqar_notify.storage import open_pools
 from zaqar_notify.storage.catalogue import Entry
 from zaqar_notify.storage.open_pools import TAKES_QUEUES_AFTER
@@ -303,3 +305,15 @@ async def test_queues_whose_entries_a_restored_control_store_lacks_are_found_aga
             page = await store.messages.page(ref, marker=None, limit=10, now=START)
         assert bodies(page.messages) == ["a"]
     assert not (await storage.restored(now=START)).mended.total()
+
+
+async def test_the_control_store_s_database_is_no_pool(tmp_path: Path) -> None:
+    control_uri = mongo_uri()
+    storage = await open_storage(uri(tmp_path, "store"), control_uri=control_uri)
+    by_another_name = AskedPool(control_uri.replace("127.0.0.1", "localhost"), 1)
+
+    with pytest.raises(PoolExists):
+        await register_pool(storage, Settings(), "p1", by_another_name, now=START)
+
+    assert not (await storage.control.pools.read()).pools
+    await storage.close()

@@ -10,6 +10,7 @@ import pytest
 from tests.sqlite.opened import opened
 from zaqar_notify.storage.sqlite import (
     cancelling,
+    catalogue,
     encrypted,
     heads,
     records,
@@ -55,6 +56,9 @@ STATEMENTS = {
     "page of a project's tokens": tokens.TOKENS_OF_PROJECT,
     "count of a project's tokens": tokens.COUNT,
     "tokens that have expired": tokens.EXPIRED,
+    "pool of a queue": catalogue.POOL,
+    "queues of a pool": catalogue.OF_POOL,
+    "doubted entries of the catalogue": catalogue.DOUBTED,
     "generation of a queue's shares": shares.GENERATION,
     "shares of a project": shares.OF_PROJECT,
     "keys of messages": encrypted.NEXT_KEY,

@@ -181,7 +181,7 @@ async def _put(
     wanted, former = change(before).pools[name], before.pools.get(name)
     if wanted.uri is not None and (former is None or former.uri != wanted.uri):
         identity = await identity_of(wanted.uri, settings, storage.keys)
-        if identity == await storage.store.identity():
+        if identity in storage.own_identities:
             raise PoolExists(DEFAULT_POOL)
         change = _identified(change, name, identity)
         if former is not None and former.identity != identity:

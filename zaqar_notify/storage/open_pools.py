@@ -244,10 +244,24 @@ class _KeptPool:
         if self._store is None:
             if self.pool.uri is None:
                 raise StartRefused("its URI is encrypted under a key that the settings lack")
-            self._store = await self._open(self.pool.uri)
+            self._store = await self._opened(self.pool.uri)
         async with asyncio.timeout(ANSWER_SECONDS):
             await self._store.ping()
         return self._store
+
+    async def _opened(self, uri: str) -> MessageStore:
+        """The store, if it is the one that was registered: an empty one in its place would seem to have lost everything."""
+        store = await self._open(uri)
+        try:
+            if self.pool.identity not in ("", await store.identity()):
+                raise StartRefused(
+                    "another store than the registered one is at its URI: restore that one, or register this one "
+                    "under another name"
+                )
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     def _found(self, store: MessageStore) -> None:
         self._stores.put(self.pool.name, store)

@@ -22,7 +22,7 @@ not acknowledged yet.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from contextlib import nullcontext
 from datetime import datetime
 
@@ -66,8 +66,11 @@ class Storage:
         *,
         open_pools: OpenPools,
         keys: Keyring = NO_KEYS,
+        own_identities: Set[str] = frozenset(),
     ) -> None:
         """`store` is the message store of the default pool; `open_pools` has those of all."""
+        self.own_identities = own_identities
+        """Of the stores that the settings name: they can't be registered as pools."""
         self.control = control
         self.store = store
         self.open_pools = open_pools

@@ -126,9 +126,10 @@ async def open_storage(
         refused.push_async_callback(pools.close)
         try:
             await pools.begin()
+            own = frozenset([await store.identity(), await controlling.identity()])
         except StorageUnavailable as error:
             raise StartRefused(str(error)) from error
         refused.pop_all()
-    storage = Storage(controlling.control, store, open_pools=pools, keys=keys)
+    storage = Storage(controlling.control, store, open_pools=pools, keys=keys, own_identities=own)
     storage.membership.begin()
     return storage
