@@ -11,7 +11,9 @@ import pytest
 from tests.api.conftest import CLIENT_ID, OTHER_CLIENT_ID, Api
 from tests.push.conftest import Client, Whole
 from tests.push.raw import PING, TEXT, raw
+from zaqar_notify.delivery.wills import read_will
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.internal import WILLS_REF
 
 SUBSCRIPTION = b"""{"action": "subscription_create", "headers": {"Client-ID": "%b", "X-Project-ID": "p1"},
  "body": {"queue_name": "q"}}"""
@@ -173,6 +175,21 @@ async def test_the_subscription_of_a_living_socket_outlives_the_grace(whole: Who
         assert await bodies(client, 1) == [1]
 
 
+async def test_a_process_replaces_its_will_and_a_socket_that_is_gone_stands_in_a_last_one(
+    whole: Whole,
+) -> None:
+    async with whole.running(websocket_grace_seconds=2) as api:
+        client = await whole.connect(api)
+        await subscribed(client)
+        [first] = await _wills(api)
+
+        [second] = await _wills_without(api, first)
+        await client.socket.close()
+        await _wills_without(api, second)
+
+        await _until_gone(api)
+
+
 async def test_a_client_that_came_back_is_not_ended_by_the_will_of_its_former_connection(
     whole: Whole,
 ) -> None:
@@ -293,6 +310,24 @@ async def test_the_operator_may_permit_no_such_subscribers(whole: Whole) -> None
 
     assert reply.status == 400
     assert "must be supported in the list" in reply.body["error"]
+
+
+async def _wills(api: Api) -> list[str]:
+    """The ids of the wills in the store. Each names the subscription to q."""
+    page = await api.service.storage.messages.page(
+        WILLS_REF, marker=None, limit=10, now=api.service.clock.now(), include_delayed=True
+    )
+    for message in page.messages:
+        assert [held.queue for held in read_will(message.body).held] == ["q"]
+    return [message.id for message in page.messages]
+
+
+async def _wills_without(api: Api, former: str) -> list[str]:
+    """The ids of the wills, once this one is replaced."""
+    async with asyncio.timeout(10):
+        while former in (left := await _wills(api)) or not left:
+            await asyncio.sleep(0.02)
+    return left
 
 
 async def _until_gone(api: Api) -> None:

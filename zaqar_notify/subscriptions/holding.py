@@ -103,7 +103,7 @@ async def end_if_held(storage: Storage, held: Held, *, now: datetime) -> bool:
         return replace(subscription, expires_at=now)
 
     found = await storage.subscriptions.of_subscriber(held.ref, held.subscriber, now=now)
-    if found is None or not held.is_holder(found):
+    if found is None:
         return False
     with suppress(SubscriptionDoesNotExist, _TakenOver):
         await storage.subscriptions.update(held.ref, found.id, over, now=now)
