@@ -325,7 +325,7 @@ async def _wills(api: Api) -> list[str]:
 async def _wills_without(api: Api, former: str) -> list[str]:
     """The ids of the wills, once this one is replaced."""
     async with asyncio.timeout(10):
-        while former in (left := await _wills(api)) or not left:
+        while former in (left := await _wills(api)) or not left:  # noqa: ASYNC110 - a store tells nobody
             await asyncio.sleep(0.02)
     return left
 
