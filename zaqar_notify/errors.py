@@ -398,6 +398,14 @@ class StorageLeaderless(StorageUnavailable):
     )
 
 
+class PoolAway(StorageUnavailable):
+    for_clients = "The store of this queue's pool gives no answer. Please retry in a moment."
+
+
+class NoPoolFits(StorageUnavailable):
+    for_clients = "No pool of the queue's flavor takes new queues now. Please retry in a moment."
+
+
 class KeyMissing(StorageUnavailable):
     """A key of encryption is missing, or what it encrypted is damaged. This is no outage of the store."""
 

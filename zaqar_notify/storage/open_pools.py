@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from zaqar_notify.clock import running_seconds
-from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.errors import NoPoolFits, StartRefused, StorageUnavailable
 from zaqar_notify.models import FlavorRef, Pool
 from zaqar_notify.rules.uris import hidden
 from zaqar_notify.storage.base import MessageStore
@@ -44,12 +44,6 @@ BELIEVED_SECONDS = 4 * 3600.0
 
 Open = Callable[[str], Awaitable[MessageStore]]
 """Opens the store that a pool's URI names; raises StartRefused if that can't be used."""
-
-
-class NoPoolFits(StorageUnavailable):
-    """A new queue of a flavor none of whose pools takes new queues now."""
-
-    for_clients = "No pool of the queue's flavor takes new queues now. Please retry in a moment."
 
 
 class OpenPools:

@@ -11,14 +11,14 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
 
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import NoPoolFits, StorageUnavailable
 from zaqar_notify.models import INTERNAL_PROJECT, FlavorRef, QueueRef
 from zaqar_notify.storage.base import MessageStore, Watch
 from zaqar_notify.storage.control import ControlStore
 from zaqar_notify.storage.following import FollowingWatch
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.membership import Membership
-from zaqar_notify.storage.open_pools import NoPoolFits, OpenPools
+from zaqar_notify.storage.open_pools import OpenPools
 from zaqar_notify.storage.place import Place
 
 REMEMBERED = 65_536

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 from msgspec.structs import replace
 
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import PoolAway, StorageUnavailable
 from zaqar_notify.findings import Finding, ok, problem
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
@@ -27,7 +27,7 @@ class Stores(Mapping[str, MessageStore]):
             return self._present[pool]
         except KeyError:
             reason = self.away.get(pool, "it is not known to this process")
-            raise StorageUnavailable(f"Pool {pool}: {reason}") from None
+            raise PoolAway(f"Pool {pool}: {reason}") from None
 
     def __contains__(self, pool: object) -> bool:
         return pool in self._present
@@ -53,7 +53,7 @@ class Stores(Mapping[str, MessageStore]):
     def check_all(self) -> None:
         """Raise StorageUnavailable if a pool is away, for work that is of no use unless it is done on all."""
         for pool, reason in self.away.items():
-            raise StorageUnavailable(f"Pool {pool} gives no answer ({reason}): do it when it does")
+            raise PoolAway(f"Pool {pool} gives no answer ({reason}): do it when it does")
 
     @contextmanager
     def tolerated(self, pool: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ from zaqar_notify.delivery.subscribers import (
     check_use,
     shown_subscriber,
 )
-from zaqar_notify.errors import SubscriptionExists, ValidationFailed
+from zaqar_notify.errors import NoPoolFits, SubscriptionExists, ValidationFailed
 from zaqar_notify.metadata import checked
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.operations.admin import Site
@@ -27,7 +27,6 @@ from zaqar_notify.operations.zaqar.importing.found import FoundQueue, Odd, What
 from zaqar_notify.operations.zaqar.importing.report import Report
 from zaqar_notify.pools import check_new_flavor
 from zaqar_notify.rules.names import check_new_project, queue_ref, topic_ref
-from zaqar_notify.storage.open_pools import NoPoolFits
 
 AT_ONCE = 64
 """Writes under way at the same time: the store writes them together."""
