@@ -103,7 +103,6 @@ def test_queues_are_balanced_by_weight(service: Service) -> None:
     assert {one["queue"] for one in proposed} >= {"a", "b", "c"}
     assert {one["pool"] for one in proposed} == {"more"}
     assert made == proposed
-    assert told(service.data, "rebalance") == []
     with Client(service.url, "balance") as client:
         assert [bodies(client, name) for name in "abc"] == [["a"], ["b"], ["c"]]
 

@@ -31,7 +31,7 @@ from tests.service import Service
 from zaqar_notify.storage.registry import open_storage
 
 IS_LONG = "ZAQAR_TEST_FAULT_SECONDS" in os.environ
-SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "6"))
+SECONDS = float(os.environ.get("ZAQAR_TEST_FAULT_SECONDS", "5"))
 SEED = int(os.environ.get("ZAQAR_TEST_FAULT_SEED") or secrets.randbits(32))
 PAIRS = list(product(MOVABLE, MOVABLE)) if IS_LONG else [("sqlite", "mongodb")]
 UPTIMES = (2.0, 6.0)
