@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.api.conftest import Api, CountingDoorbell, make_token, running
+from tests.api.conftest import PROJECT, Api, CountingDoorbell, make_token, running
 from tests.cloud import Cloud
 from tests.kinds import KINDS
+from tests.push.conftest import Client
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -76,3 +78,26 @@ async def test_with_keystone_stuck_known_tokens_and_those_of_tenants_go_on(
         assert [(await api.get("/v2/queues", headers=each)).status for each in seen] == [200, 200]
     finally:
         cloud.keystone.go_on()
+
+
+async def test_a_websocket_believes_tokens_of_both_kinds_and_no_project_of_a_frame(
+    api: Api, cloud: Cloud
+) -> None:
+    user = cloud.keystone.user("member")
+    of_keystone, of_tenant = cloud.keystone.token(user), await make_token(api)
+
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"ws://127.0.0.1:{api.port}/") as socket,
+    ):
+        client = Client(socket)
+        for token, project in ((of_keystone, user.project), (of_tenant, PROJECT)):
+            proof = {"X-Auth-Token": token, "X-Project-ID": project}
+            known = await client.ask("authenticate", headers=proof)
+            own = await client.ask("queue_get", queue_name="q", headers={"X-Project-ID": project})
+            other = await client.ask("queue_get", queue_name="q", headers={"X-Project-ID": "other"})
+
+            assert [known.status, own.status, other.status] == [200, 200, 403]
+        forged = await client.ask("authenticate", headers={"X-Auth-Token": "unknown"})
+
+    assert (forged.status, forged.body) == (401, {"error": "Authentication failed."})
