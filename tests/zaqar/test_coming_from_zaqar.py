@@ -72,12 +72,14 @@ def on_redis() -> Iterator[Options]:
     server = RedisServer()
     server.start()
     uri = f"redis://127.0.0.1:{server.port}?dbid=1&socket_timeout=30"
-    yield {
-        "drivers": {"message_store": "redis", "management_store": "redis"},
-        "drivers:message_store:redis": {"uri": uri},
-        "drivers:management_store:redis": {"uri": uri},
-    }
-    server.kill()
+    try:
+        yield {
+            "drivers": {"message_store": "redis", "management_store": "redis"},
+            "drivers:message_store:redis": {"uri": uri},
+            "drivers:management_store:redis": {"uri": uri},
+        }
+    finally:
+        server.kill()
 
 
 @contextmanager
@@ -191,7 +193,7 @@ def test_an_import_can_be_tried_out_and_repeated(
 ) -> None:
     with Client(zaqar.url, project) as there:
         there.create_queue("orders", {"a": 1})
-        there.subscribe("orders", HOOK, ttl=7000)
+        subscription = there.subscribe("orders", HOOK, ttl=7000)
 
     with Client(service.url, project) as here:
         tried = imported(zaqar, service, "--dry-run")
@@ -201,11 +203,18 @@ def test_an_import_can_be_tried_out_and_repeated(
         again = imported(zaqar, service, exit_code=REFUSED)
 
         assert here.queue("orders")["a"] == 2
+        confirm(zaqar, project, "orders", subscription)
+        differing = imported(zaqar, service, exit_code=REFUSED)
+        replaced = imported(zaqar, service, "--replace")
+        assert here.queue("orders")["a"] == 1
+        assert here.subscription("orders", subscription).confirmed
     assert tried["queues"] == done["queues"]
     assert tried["subscriptions"] == done["subscriptions"]
     assert again["queues"]["imported"] == again["subscriptions"]["imported"] == 0
     assert again["subscriptions"]["present"] == done["subscriptions"]["imported"]
     assert [(each["project"], each["name"]) for each in again["kept"]] == [(project, "orders")]
+    assert {each["what"] for each in differing["kept"]} == {"queue", "subscription"}
+    assert replaced["queues"]["replaced"] == replaced["subscriptions"]["replaced"] == 1
 
 
 def test_what_the_service_would_refuse_is_left_out_and_told(

@@ -28,7 +28,12 @@ async def take_over(site: Site, wish: Wish, tell: Tell) -> Report:
 
 def audited(wish: Wish) -> dict[str, object]:
     """The facts for the audit."""
-    return {"rule": "import", "project": wish.only_project, "dry_run": wish.is_dry}
+    return {
+        "rule": "import",
+        "project": wish.only_project,
+        "dry_run": wish.is_dry,
+        "replace": wish.replaces,
+    }
 
 
 IMPORT = Command("import", Wish, Report, take_over, audited)
@@ -69,6 +74,13 @@ def import_(
     rate: Annotated[
         int, typer.Option(min=1, help="Most messages a second, to spare Zaqar and the store.")
     ] = 1000,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace",
+            help="Queues' metadata and subscriptions that differ here become as they are in Zaqar.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write nothing, and report what would be imported.")
     ] = False,
@@ -77,7 +89,7 @@ def import_(
 ) -> None:
     """Copy pools, flavors, queues with their metadata, subscriptions and messages of a Zaqar 23.
 
-    All but messages come from Zaqar's databases. Nothing that is here is replaced. Zaqar and the service may
+    All but messages come from Zaqar's databases. Nothing that is here is replaced without --replace. Zaqar and the service may
     run meanwhile. If it is interrupted, run it again. Exit code 1 if something was left out, or differs from
     what is here.
     """
@@ -86,7 +98,7 @@ def import_(
             "A token shows one project's messages: name the project by --only-project"
         )
     api = Api(messages, token) if messages else None
-    wish = Wish(addresses_of(source), api, only_project, rate, dry_run)
+    wish = Wish(addresses_of(source), api, only_project, rate, dry_run, replace)
     report = perform(IMPORT, wish, data)
     if as_json:
         print_json(report)

@@ -44,7 +44,7 @@ class _Import:
         self._site = site
         self._wish = wish
         self._stack = stack
-        self._report = Report(wish.is_dry)
+        self._report = Report(wish.is_dry, wish.replaces)
         self._progress = progress
         self._pooling = Pooling(site, self._report)
         self._places: dict[QueueRef, str] = {}

@@ -16,10 +16,12 @@ MOST_TOLD = 1000
 
 
 class Count(msgspec.Struct):
-    """Of one kind of things: `imported` now, and `present` here before, as they are in Zaqar."""
+    """Of one kind of things: `imported` now, `present` here before as they are in Zaqar, and `replaced`, which
+    differed."""
 
     imported: int = 0
     present: int = 0
+    replaced: int = 0
 
 
 class Messages(msgspec.Struct):
@@ -35,6 +37,8 @@ class Report(msgspec.Struct):
     """`kept` are things of Zaqar's that differ from one here, which stays; `left_out` are those that were refused."""
 
     is_dry: bool
+    replaces: bool = False
+    """Whether what differs here becomes as it is in Zaqar."""
     pools: Count = msgspec.field(default_factory=Count)
     flavors: Count = msgspec.field(default_factory=Count)
     queues: Count = msgspec.field(default_factory=Count)
@@ -60,8 +64,9 @@ class Report(msgspec.Struct):
         """The lines that tell an operator."""
         verb = "would be imported" if self.is_dry else "imported"
         for name, count in self._counts():
-            if count.imported or count.present:
-                yield f"{name}: {count.imported} {verb}, {count.present} were here already."
+            if count != Count():
+                replaced = f", {count.replaced} replaced" if self.replaces else ""
+                yield f"{name}: {count.imported} {verb}{replaced}, {count.present} were here already."
         messages = self.messages
         if messages.copied or messages.gone:
             yield f"Messages: {messages.copied} {'would be' if self.is_dry else 'are'} here, {messages.gone} were gone."

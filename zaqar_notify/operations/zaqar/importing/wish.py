@@ -24,6 +24,7 @@ class Wish(msgspec.Struct):
         api: Zaqar's API; None: no messages are copied.
         only_project: None: all projects.
         rate: Most messages a second.
+        replaces: Queues' metadata and subscriptions that differ here become as they are in Zaqar.
         is_dry: Write nothing, and report what would be imported.
     """
 
@@ -32,3 +33,4 @@ class Wish(msgspec.Struct):
     only_project: str | None = None
     rate: int = 1000
     is_dry: bool = False
+    replaces: bool = False

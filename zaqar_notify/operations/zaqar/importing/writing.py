@@ -1,6 +1,6 @@
 """Writes into our store what was found in Zaqar's.
 
-Nothing here is replaced, and everything has the same name or id as before. So an import may be broken off and run
+Nothing here is replaced unasked, and everything has the same name or id as before. So an import may be broken off and run
 again: what is here already is counted, and the rest follows.
 """
 
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 import orjson
+from msgspec.structs import replace
 
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.subscribers import (
@@ -30,6 +32,10 @@ from zaqar_notify.rules.names import check_new_project, queue_ref, topic_ref
 
 AT_ONCE = 64
 """Writes under way at the same time: the store writes them together."""
+
+LEAST_DIFFERENCE = timedelta(seconds=1)
+"""Zaqar's stores and ours keep instants with different precision."""
+REMEDY = "; --replace takes Zaqar's"
 
 Found = TypeVar("Found")
 
@@ -108,9 +114,12 @@ class Writing:
         present = await self._storage.queues.get(ref)
         if present is None or present.metadata == metadata:
             self._report.queues.present += 1
-            return
-        reason = "its metadata here differs from Zaqar's"
-        self._report.note_kept(_odd(ref, reason))
+        elif not self._report.replaces:
+            self._report.note_kept(_odd(ref, f"its metadata here differs from Zaqar's{REMEDY}"))
+        else:
+            if not self._report.is_dry:
+                await self._storage.queues.update(ref, lambda _: metadata)
+            self._report.queues.replaced += 1
 
     async def _is_new(self, found: FoundQueue) -> bool:
         queues, ref = self._storage.queues, found.ref
@@ -134,15 +143,20 @@ class Writing:
         except ValidationFailed as error:
             self._report.note_left_out(Odd("subscription", ref.project, name, str(error)))
             return
-        subscriptions, now = self._storage.subscriptions, self._clock.now()
-        if await subscriptions.get(ref, found.id, now=now) is not None:
+        now = self._clock.now()
+        present = await self._storage.subscriptions.get(ref, found.id, now=now)
+        if present is not None and _is_same(present, found):
             self._report.subscriptions.present += 1
-            return
-        if not await self._is_stored(found):
+        elif present is not None and not self._report.replaces:
+            reason = f"it differs here from Zaqar's{REMEDY}"
+            self._report.note_kept(Odd("subscription", ref.project, name, reason))
+        elif not await self._is_stored(found, present):
             reason = "the queue has another subscription of this subscriber here"
             self._report.note_kept(Odd("subscription", ref.project, name, reason))
-            return
-        self._report.subscriptions.imported += 1
+        elif present is not None:
+            self._report.subscriptions.replaced += 1
+        else:
+            self._report.subscriptions.imported += 1
 
     def _check(self, found: Subscription) -> None:
         if found.queue in self._refused:
@@ -152,20 +166,45 @@ class Writing:
         check_options(found.options, self._kinds)
         check_use(found.subscriber, found.options, self._kinds)
 
-    async def _is_stored(self, found: Subscription) -> bool:
-        """Store it, unless the queue has one of this subscriber; whether that is so."""
+    async def _is_stored(self, found: Subscription, present: Subscription | None) -> bool:
+        """Store it, in place of the present one of its id, unless the queue has another one of this subscriber;
+        whether that is so."""
 
-        def keep(present: Subscription) -> Subscription:
-            raise SubscriptionExists(present.queue.name, present.subscriber)
+        def keep(other: Subscription) -> Subscription:
+            raise SubscriptionExists(other.queue.name, other.subscriber)
 
-        subscriptions, now = self._storage.subscriptions, self._clock.now()
+        subscriptions, now, ref = self._storage.subscriptions, self._clock.now(), found.queue
         if self._report.is_dry:
-            return await subscriptions.of_subscriber(found.queue, found.subscriber, now=now) is None
+            other = await subscriptions.of_subscriber(ref, found.subscriber, now=now)
+            return other is None or other.id == found.id
         try:
-            await subscriptions.create(found, renew=keep, now=now)
+            if present is None:
+                await subscriptions.create(found, renew=keep, now=now)
+            else:
+                await subscriptions.update(
+                    ref, found.id, lambda here: _changed(here, found), now=now
+                )
         except SubscriptionExists:
             return False
         return True
+
+
+def _changed(here: Subscription, found: Subscription) -> Subscription:
+    """What a client can change is Zaqar's."""
+    return replace(
+        here,
+        subscriber=found.subscriber,
+        ttl=found.ttl,
+        options=found.options,
+        confirmed=found.confirmed,
+        expires_at=found.expires_at,
+    )
+
+
+def _is_same(here: Subscription, found: Subscription) -> bool:
+    if abs(here.expires_at - found.expires_at) > LEAST_DIFFERENCE:
+        return False
+    return _changed(here, found) == replace(here, expires_at=found.expires_at)
 
 
 def _check_name(ref: QueueRef) -> None:
