@@ -77,7 +77,7 @@ async def test_owed_deliveries_are_removed_with_their_subscription(
 
 
 @pytest.mark.parametrize("ends", [deleted, purged, expired, replaced, taken_over])
-async def test_the_number_of_parked_and_held_deliveries_that_are_removed_is_told(
+async def test_the_number_of_waiting_deliveries_that_are_removed_is_told(
     storage: Storage,
     queue: QueueRef,
     ends: Callable[[Storage, Subscription], Awaitable[None]],
@@ -91,7 +91,7 @@ async def test_the_number_of_parked_and_held_deliveries_that_are_removed_is_told
 
     await ends(storage, subscription)
 
-    assert told == [(queue, subscription.id, 3)]
+    assert told == [(queue, subscription.id, 4)]
 
 
 async def test_an_id_of_another_queue_removes_nothing(

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import msgspec
+
 import api
 import sinks
 import workers
@@ -21,6 +23,8 @@ SECRET = "open-sesame"
 HOLDS_SECRET = re.compile(r"(.*_)?(token|secrets?|password|login|authorization|uri)")
 """Names of fields."""
 PROGRAMS = ("zaqar_notify.__main__", "workers.app")
+OF_ANSWERS = "Shown"
+"""The types of what a caller may see anyway."""
 OF_CLIENTS = "zaqar_notify.client."
 """A client's own secrets are of the program that uses it."""
 
@@ -32,7 +36,7 @@ def types_with_secrets() -> Iterator[tuple[type, frozenset[str]]]:
                 continue
             for kind in vars(import_module(found.name)).values():
                 names = frozenset(filter(HOLDS_SECRET.fullmatch, fields(kind)))
-                if names and kind.__module__ == found.name:
+                if names and kind.__module__ == found.name and OF_ANSWERS not in kind.__name__:
                     yield kind, names
 
 
@@ -41,7 +45,9 @@ def fields(kind: Any) -> tuple[str, ...]:
         return ()
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
-    return tuple(getattr(kind, "__struct_fields__", getattr(kind, "_fields", ())))
+    if issubclass(kind, msgspec.Struct):
+        return kind.__struct_fields__
+    return getattr(kind, "_fields", ()) if issubclass(kind, tuple) else ()
 
 
 def shown(kind: Any, secret: frozenset[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from zaqar_notify.errors import CannotDecrypt
-from zaqar_notify.models import INTERNAL_PROJECT, FlavorRef, Pool
+from zaqar_notify.models import INTERNAL_PROJECT, FlavorRef, Pool, undisclosed
 from zaqar_notify.rules.encryption import NO_KEYS, Keyring, Kind, is_envelope, read_envelope
 from zaqar_notify.storage.rekeying import Encrypted, Step
 from zaqar_notify.storage.sealing import say_locked
@@ -145,6 +145,8 @@ class _StoredPool(msgspec.Struct, frozen=True):
     registered_at: datetime
     identity: str = ""
     is_leaving: bool = False
+
+    __repr__ = undisclosed
 
     @property
     def key_id(self) -> str | None:

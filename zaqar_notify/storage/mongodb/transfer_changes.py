@@ -37,7 +37,7 @@ class Cursor(msgspec.Struct, frozen=True):
     """A life of a queue, and the token behind the last change that is known."""
 
     queue: bytes
-    token: dict[str, Any]
+    resume_after: dict[str, Any]
 
     def __str__(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -70,7 +70,7 @@ class ChangeStream:
         try:
             async with await self._durable.watch(
                 _pipeline(ref, cursor.queue),
-                resume_after=cursor.token,
+                resume_after=cursor.resume_after,
                 max_await_time_ms=_AWAIT_MS,
                 batch_size=limit,
             ) as stream:
@@ -81,7 +81,7 @@ class ChangeStream:
                     changed[at] = None
                     if len(changed) >= limit:
                         break
-                token = dict(stream.resume_token or cursor.token)
+                token = dict(stream.resume_token or cursor.resume_after)
         except OperationFailure as error:
             if error.code in HISTORY_LOST:
                 raise ChangesLost from error

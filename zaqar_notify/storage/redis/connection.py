@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import NoScriptError, RedisError
 
 from zaqar_notify.errors import StartRefused, StorageUnavailable
+from zaqar_notify.models import undisclosed
 from zaqar_notify.storage.redis.failures import is_refused_for_now, named, storage_errors
 from zaqar_notify.storage.redis.keys import MOST_TAGS, PREFIX
 from zaqar_notify.storage.redis.scripts import digest, script
@@ -40,6 +41,8 @@ class Place(NamedTuple):
     uri: str
     prefix: str
     tags: int | None
+
+    __repr__ = undisclosed
 
 
 def place_of(uri: str) -> Place:
