@@ -11,9 +11,11 @@ import pytest
 from tests.clock import START
 from tests.contract.steps import post
 from tests.pools import open_pooled, put_on
-from zaqar_notify.models import DeadLetter, QueueRef
+from zaqar_notify.delivery import InternalPost
+from zaqar_notify.models import DeadLetter, NewMessage, QueueRef
 from zaqar_notify.storage import places
 from zaqar_notify.storage.base import Carrier, HeadMissing
+from zaqar_notify.storage.internal import pushed_ref
 from zaqar_notify.storage.letters import Letters
 from zaqar_notify.storage.planes import Storage
 
@@ -83,6 +85,23 @@ async def test_a_watch_follows_a_queue_that_moves(storage: Storage, exclusive: b
         waiting = asyncio.create_task(watch.changed(timeout_seconds=10))
         await asyncio.sleep(0)
         await post(storage, QUEUE, bodies=["a"])
+        assert await waiting
+
+
+async def test_a_watch_of_a_subscription_s_own_queue_follows_the_queue(storage: Storage) -> None:
+    own = pushed_ref("s1")
+    with storage.watch(QUEUE, internal=own) as watch:
+        await storage.places.freeze(QUEUE, "default")
+        await thaw_on_other(storage)
+        while await watch.changed(timeout_seconds=0.01):
+            pass  # The wakes of the move.
+
+        waiting = asyncio.create_task(watch.changed(timeout_seconds=10))
+        await asyncio.sleep(0)
+        record = InternalPost([NewMessage(body=b"{}", ttl=60)])
+        async with storage.at(QUEUE) as store:
+            await store.messages.post(own, record, now=START)
+
         assert await waiting
 
 
