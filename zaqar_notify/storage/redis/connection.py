@@ -42,7 +42,8 @@ class Place(NamedTuple):
     prefix: str
     tags: int | None
 
-    __repr__ = undisclosed
+    def __repr__(self) -> str:
+        return undisclosed(self)
 
 
 def place_of(uri: str) -> Place:
