@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.conftest import PROJECT, Api, StartApi
-from tests.mongod import mongo_uri
+from tests.contract.conftest import DRIVERS
 from tests.pools import install_away, keep
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules.uris import MASK
@@ -265,28 +265,37 @@ async def test_a_store_that_cannot_be_used_is_no_pool(api: Api, tmp_path: Path) 
     assert (await api.get("/v2/pools")).json["pools"] == []
 
 
-async def test_a_mongodb_database_is_one_pool_whatever_its_uri(api: Api) -> None:
-    uri = mongo_uri()
-    wrong = uri.replace("mongodb://", f"mongodb://nobody:{SECRET}@")
+@pytest.mark.parametrize("driver", ["mongodb", "redis"])
+async def test_a_database_is_one_pool_whatever_its_uri(
+    api: Api, tmp_path: Path, driver: str
+) -> None:
+    uri = DRIVERS[driver](tmp_path)
+    with_an_account = uri.replace("://", f"://nobody:{SECRET}@")
     another = uri.replace("127.0.0.1", "localhost")
 
-    made, refused, same = [
+    made, same, known = [
         await api.put(f"/v2/pools/p{number}", {"uri": each, "weight": 1})
-        for number, each in enumerate((uri, wrong, another))
+        for number, each in enumerate((uri, with_an_account, another))
     ]
+    queue = await api.put("/v2/queues/q")
+    posted = await api.post_bodies("q", 1)
 
-    assert made.status == 201
-    assert (refused.status, refused.title) == (409, "Resource conflict")
-    assert (same.status, same.title) == (409, "Resource conflict")
+    assert (made.status, queue.status, len(posted)) == (201, 201, 1)
+    assert api.service.storage.pool_of(QueueRef(PROJECT, "q")) == "p0"
+    for refused in (same, known):
+        assert (refused.status, refused.title) == (409, "Resource conflict")
 
 
-async def test_a_mongodb_pool_with_a_wrong_password(api: Api) -> None:
-    uri = mongo_uri().replace("mongodb://", f"mongodb://nobody:{SECRET}@")
+@pytest.mark.parametrize("driver", ["mongodb", "redis"])
+async def test_a_wrong_password_is_refused_and_not_repeated(
+    api: Api, tmp_path: Path, driver: str
+) -> None:
+    uri = DRIVERS[driver](tmp_path).replace("://", f"://nobody:{SECRET}@")
 
     reply = await api.put("/v2/pools/p1", {"uri": uri, "weight": 1})
 
     assert (reply.status, reply.title) == (400, "Invalid request body")
-    assert "refuses the account" in reply.json["description"]
+    assert "cannot connect to" in reply.json["description"]
     assert SECRET not in reply.body.decode()
 
 
