@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
-from tests.service import Service, command, outside_environ
+from tests.service import Service
+from zaqar_notify.cli import app
 from zaqar_notify.client import Client
 from zaqar_notify.rules.uris import MASK
 
@@ -26,19 +27,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     assert service.stop() == 0
 
 
-def run(
-    data: Path, *arguments: str, given: str = "", exit_code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command(*arguments, "--data", str(data)),
-        input=given,
-        capture_output=True,
-        env=outside_environ(),
-        timeout=60,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == exit_code, done
+def run(data: Path, *arguments: str, given: str = "", exit_code: int = 0) -> Result:
+    """The command, in this process: a process of its own would need a second to start."""
+    done = CliRunner().invoke(app, [*arguments, "--data", str(data)], input=given)
+    assert done.exit_code == exit_code, done.output
     return done
 
 
