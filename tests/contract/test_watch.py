@@ -454,3 +454,19 @@ async def test_closing_a_watch_twice_is_no_error(storage: Storage, queue: QueueR
         closed.close()
         await post(storage, queue, bodies=["a"], now=now())
         assert await woken(watch) is True
+
+
+async def test_a_consumer_that_looks_again_and_again_leaves_a_store_that_closes_its_time(
+    storage: Storage, queue: QueueRef
+) -> None:
+    async def look() -> None:
+        with storage.messages.watch(queue) as watch:
+            for _ in range(1000):
+                await watch.changed(timeout_seconds=LONG_SECONDS)
+
+    storage.stop_waiting()
+    looking = asyncio.create_task(look())
+    await asyncio.sleep(0)
+
+    assert not looking.done()
+    looking.cancel()

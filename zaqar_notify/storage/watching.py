@@ -18,6 +18,10 @@ SOONEST_SECONDS = 0.02
 """The shortest wait. A message may stay due without being claimable; its watchers must not spin."""
 
 
+STOPPED_SECONDS = 0.05
+"""A wait on a store that is closing: who looks again and again leaves the event loop to others meanwhile."""
+
+
 class Watched:
     """One queue's watches, and the timer of its next due message.
 
@@ -127,7 +131,9 @@ class QueueWatch(Watch):
         return self._waiter is not None
 
     async def changed(self, *, timeout_seconds: float) -> bool:
-        if not self.is_woken and not self._all.stopped:
+        if self._all.stopped:
+            await asyncio.sleep(STOPPED_SECONDS)
+        elif not self.is_woken:
             await self._wait(timeout_seconds)
         woken, self.is_woken = self.is_woken, False
         self._was_woken = self._was_woken or woken
