@@ -41,6 +41,10 @@ class Keys:
         """The beginning of the keys that a tag has for all its queues."""
         return f"{self.prefix}{{{tag}}}"
 
+    def of_process(self, process_id: str) -> str:
+        """A channel of one process."""
+        return f"{self.of_tag(0)}:process:{process_id}"
+
     def tag_of(self, ref: QueueRef) -> int:
         if ref.project == INTERNAL_PROJECT:
             for prefix in (OUTBOX_PREFIX, RETRY_PREFIX):

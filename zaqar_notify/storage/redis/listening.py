@@ -17,12 +17,14 @@ from redis.exceptions import RedisError
 LINGER_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 CHECK_SECONDS = 15.0
+CANCEL_SECONDS = 0.1
 
 
 class Listening:
     """The subscribed channels of this process.
 
     Args:
+        own: A channel of this process, on which nothing is published.
         heard: Told of the channel, how many messages became visible, and until when others are held (0: none are).
         began: Told of a channel from which on nothing is missed, and whether it was heard before, and something
             may have been missed since.
@@ -32,11 +34,13 @@ class Listening:
         self,
         client: Redis,
         sender: str,
+        own: str,
         heard: Callable[[str, int, int], None],
         began: Callable[[str, bool], None],
     ) -> None:
         self._client = client
         self._sender = sender
+        self._own = own
         self._heard = heard
         self._began = began
         self._wanted: dict[str, float | None] = {}
@@ -63,8 +67,7 @@ class Listening:
 
     async def close(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            await _end(self._task)
 
     async def _listen_always(self) -> None:
         while True:
@@ -78,12 +81,11 @@ class Listening:
     async def _listen(self, channels: PubSub) -> None:
         """Until the connection breaks."""
         asked: set[str] = set()
+        # The library reads only while a channel is subscribed: this one always is.
+        await channels.subscribe(self._own)
         changing = asyncio.create_task(self._change(channels, asked))
         try:
             while not changing.done():
-                if not channels.subscribed:
-                    await asyncio.wait((changing,), timeout=0.01)
-                    continue
                 message = await channels.get_message(timeout=CHECK_SECONDS)
                 if message is None:
                     await channels.ping()
@@ -96,8 +98,7 @@ class Listening:
                     self._hear(message["channel"].decode(), message["data"].decode())
             await changing
         finally:
-            changing.cancel()
-            await asyncio.wait((changing,))
+            await _end(changing)
 
     def _hear(self, channel: str, text: str) -> None:
         sender, visible, until = text.split(" ")
@@ -123,4 +124,12 @@ class Listening:
                 asked.difference_update(unused)
                 await channels.unsubscribe(*unused)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LINGER_SECONDS)
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._news.wait()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel it, again and again: the library may swallow one, while it connects."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=CANCEL_SECONDS)

@@ -38,7 +38,10 @@ class RedisWatches(Watches["_Watched"]):
         self._batches = batches
         self._now = now
         self._by_channel: dict[str, _Watched] = {}
-        self._listening = Listening(listener, batches.sender, self._heard, self._began)
+        self._listening = Listening(
+            *(listener, batches.sender, batches.keys.of_process(batches.sender)),
+            *(self._heard, self._began),
+        )
         self._looking: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
 
