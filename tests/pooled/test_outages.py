@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,11 @@ from tests.contract.steps import bodies, claim, post
 from tests.mongod import Mongod
 from tests.pools import open_pooled, put_on, register, unregister
 from tests.workers.office import (
+    DEADLINE_SECONDS,
     TRY_LATER,
     ClientPost,
     Hanging,
     Office,
-    until,
     until_stored,
 )
 from zaqar_notify.errors import StorageUnavailable
@@ -44,6 +45,13 @@ async def storage(tmp_path: Path, other_uri: str, other_server: Mongod) -> Async
     await put_on(storage, THERE, POOL)
     yield storage
     await storage.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop run until the condition holds. A server's end and start take a while."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.01)
 
 
 async def lose(storage: Storage, server: Mongod, *, hangs: bool = False) -> None:
