@@ -91,6 +91,7 @@ class Members(Membership):
         members, self._members = self._members, {}
         if self._tending is not None:
             self._tending.cancel()
+            await asyncio.wait([self._tending])
         await asyncio.gather(*(member.close() for member in members.values()))
 
 

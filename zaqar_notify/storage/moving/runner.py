@@ -106,6 +106,7 @@ async def _claimed(
         raise
     finally:
         renewing.cancel()
+        await asyncio.wait([renewing])
 
 
 async def _refuse_second(storage: Storage, clock: Clock, move: Move) -> None:
