@@ -8,8 +8,9 @@ COMPILE = $(BIN)/uv --quiet pip compile --universal --python-version 3.11 --gene
 DATA ?= data
 HOST ?= 127.0.0.1
 PORT ?= 8888
+NOTES = build/operations.json
 
-.PHONY: help up cluster test faults check format settings bench lock pin clean
+.PHONY: help up cluster test faults check format settings compatibility bench lock pin clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -21,7 +22,7 @@ cluster: $(VENV)/.developing ## 3 mongod, Redis, 2 API processes and 2 workers o
 	@exec $(BIN)/python -m deploy.local_cluster --port $(PORT) $(ARGS)
 
 test: $(VENV)/.developing ## every test, three files at a time: most of them wait
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --note-operations $(NOTES) $(ARGS)
 
 faults: $(VENV)/.developing ## the crash tests: the cluster's for ZAQAR_TEST_FAULT_SECONDS (default 900), the process's and those of moves for a sixth of that
 	@seconds=$${ZAQAR_TEST_FAULT_SECONDS:-900}; set -ex; \
@@ -44,6 +45,9 @@ format: $(VENV)/.developing ## let ruff put right what it can
 settings: $(VENV)/.developing ## write docs/settings.md and settings.example.env
 	$(BIN)/zaqar-notify config --markdown >docs/settings.md
 	$(BIN)/zaqar-notify config --example >settings.example.env
+
+compatibility: $(VENV)/.developing ## write docs/compatibility.md from the last `make test`; ARGS=--check only compares
+	$(BIN)/python -m tests.compatibility $(ARGS) $(NOTES)
 
 bench: $(VENV)/.developing ## beside a real Zaqar, 60 minutes; writes the tables in docs/performance.md
 	$(BIN)/python bench/run.py $(ARGS)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.clock import ManualClock
 
+pytest_plugins = ["tests.compatibility.plugin"]
+
 
 def pytest_configure() -> None:
     """Forget the shell's settings, and whether it ignores Ctrl-C.

@@ -16,6 +16,7 @@ PACKAGES = {
     "caddy": "caddy",
     "chromium": "chromium",
     "curl": "curl",
+    "go": "golang-go",
     "haproxy": "haproxy",
     "nginx": "nginx",
     "promtool": "prometheus",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tests.compatibility.notes import FOLLOWED
 from zaqar_notify.client import Client, ServiceUnavailable, ServiceUnreachable, Unauthorized
 
 START_SECONDS = 30
@@ -62,10 +63,12 @@ class Service:
         except BaseException:
             self.kill()
             raise
+        FOLLOWED.start(self.url)
 
     def stop(self) -> int:
         """Ask it to stop, and wait; its exit code."""
         process = self._running()
+        FOLLOWED.end(self.url)
         process.terminate()
         try:
             return process.wait(STOP_SECONDS)

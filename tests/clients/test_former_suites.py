@@ -23,6 +23,8 @@ SOCKETS = Path(__file__).with_name("socket_suite.py")
 TOPICS = Path(__file__).with_name("topic_suite.py")
 IMPORTED = ("pymongo", "redis", "ddt", "testtools", "fixtures", "jsonschema", "requests")
 
+pytestmark = pytest.mark.client("Zaqar's tests")
+
 ASKS_FOR_405 = "test_check_queue_exists"
 """We answer HEAD as GET, also in version 1.1."""
 ASK_FOR_MONGODB = [

@@ -18,6 +18,9 @@ VERSIONS = ["1", "1.1"]
 CALLS = re.findall(r"@call\n(?: {4})?def (\w+)", SCRIPT.read_text())
 
 
+pytestmark = pytest.mark.client("zaqarclient 1.13")
+
+
 @pytest.fixture(scope="session")
 def former_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has the former client."""

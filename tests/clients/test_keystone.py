@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from zaqarclient.transport import errors
 
 from tests.cloud import Cloud
 from tests.keystone import DOMAIN, PASSWORD, REGION, User
+from tests.programs import do_without, program
 from tests.service import Service
 from zaqar_notify.client import Client
 from zaqar_notify.clock import new_id
@@ -29,6 +31,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),
 ]
+
+CALLS = Path(__file__).with_name("gophercloud") / "main.go"
+GOCODE = Path("/usr/share/gocode")
+GOPHERCLOUD = GOCODE / "src/github.com/gophercloud/gophercloud/openstack/messaging/v2"
+"""Where Debian has it."""
 
 # The shell of these commands takes quotes away twice.
 COMMANDS = """
@@ -126,11 +133,10 @@ def test_the_openstack_messaging_commands_work_with_keystone(
     service: Service, cloud: Cloud, user: User, tmp_path: Path
 ) -> None:
     given = {f"OS_{name.upper()}": value for name, value in options(cloud, user).items()}
-    program = Path(sys.executable).with_name("openstack")
 
     # One process for all of them: each would need seconds to load its libraries.
     ended = subprocess.run(
-        [program],
+        [Path(sys.executable).with_name("openstack")],
         input=COMMANDS.format(client_id=new_id()),
         env=os.environ | given | {"OS_IDENTITY_API_VERSION": "3", "HOME": str(tmp_path)},
         capture_output=True,
@@ -143,6 +149,45 @@ def test_the_openstack_messaging_commands_work_with_keystone(
     assert sum("first" in line for line in lines) == 2
     assert "http://example.org/hook" in lines
     assert any(line.startswith("jobs") for line in lines)
+
+
+@pytest.mark.client("gophercloud")
+def test_every_call_of_gophercloud_works_with_keystone(
+    service: Service, cloud: Cloud, user: User, tmp_path: Path
+) -> None:
+    caller = gophercloud(tmp_path)
+    given = {f"OS_{name.upper()}": value for name, value in options(cloud, user).items()}
+    environ = os.environ | given | {"OS_DOMAIN_ID": DOMAIN, "OS_REGION_NAME": REGION}
+
+    ended = subprocess.run([caller], env=environ, capture_output=True, text=True, timeout=60)
+
+    assert (ended.stderr, ended.returncode) == ("", 0)
+    assert set(ended.stdout.split()) == functions_of_gophercloud()
+
+
+def gophercloud(directory: Path) -> Path:
+    """The program that calls it."""
+    go = program("go")
+    if not GOPHERCLOUD.exists():
+        do_without("no gophercloud. Install golang-github-gophercloud-gophercloud-dev")
+    made = directory / "gophercloud"
+    environ = {
+        "CGO_ENABLED": "0",
+        "GO111MODULE": "off",
+        "GOPATH": str(GOCODE),
+        "GOCACHE": str(directory / "cache"),
+    }
+    subprocess.run([go, "build", "-o", made, CALLS], env=os.environ | environ, check=True)
+    return made
+
+
+def functions_of_gophercloud() -> set[str]:
+    """Each function that sends a request, with its package."""
+    return {
+        f"{file.parent.name}.{name}"
+        for file in GOPHERCLOUD.glob("*/requests.go")
+        for name in re.findall(r"^func ([A-Z]\w+)", file.read_text(), re.M)
+    }
 
 
 def test_our_own_client_sends_a_token_of_keystone(

@@ -15,6 +15,7 @@ from openstack.message.v2 import claim as sdk_claim
 from tests.clients.caller import Caller
 
 pytestmark = [
+    pytest.mark.client("openstacksdk"),
     # The SDK warns of its own use of functions that it deprecates.
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK50Warning"),
     pytest.mark.filterwarnings("ignore::openstack.warnings.RemovedInSDK60Warning"),

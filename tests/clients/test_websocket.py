@@ -14,7 +14,10 @@ from tests.service import Service, free_port
 from zaqar_notify.client import Client
 from zaqar_notify.clock import new_id
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.client("zaqarclient 4"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ RESERVED_DEFAULTS = {
 }
 
 pytestmark = [
+    pytest.mark.client("zaqarclient 4"),
     # The library never closes its `requests` sessions.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

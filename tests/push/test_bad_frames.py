@@ -29,7 +29,11 @@ from zaqar_notify.storage.registry import open_storage
 
 HEADERS = {"Client-ID": CLIENT_ID, "X-Project-ID": PROJECT}
 EMPTY: dict[str, object] = {"action": None, "body": {}, "headers": {}, "api": "v2"}
-SCHEMA_ONLY = ("get_home_doc", "check_node_health", "pool_list", "flavor_create")
+VERBS = ("list", "create", "update", "get", "delete")
+SCHEMA_ONLY = (
+    *("get_home_doc", "check_node_health", "ping_node"),
+    *(f"{thing}_{verb}" for thing in ("pool", "flavor") for verb in VERBS),
+)
 
 
 NOT_JSON = (
