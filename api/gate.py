@@ -111,6 +111,10 @@ class Gate:
             return await self._in_turn(self._turns.taking(call.project), operation.handler, call)
         return await operation.handler(self._service, call)
 
+    async def turn_of_large(self, project: str | None) -> None:
+        """Wait until a large frame may be read, whose project may not be known yet."""
+        await self._in_flight.large_bodies.turn(project or "")
+
     async def _check_caller(self, surface: Surface, operation: Operation, call: Call) -> None:
         """Raise an error if the request would now be refused for its caller."""
         call.caller = await self.caller(surface, call)

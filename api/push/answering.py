@@ -25,6 +25,7 @@ from api.push.surface import (
 )
 from api.records import WRITING, audit, note_failure, note_success
 from api.refusals import Unauthorized
+from api.requests import LARGE_BODY_BYTES
 from api.surfaces import Surface
 from api.turns import Turns
 from zaqar_notify.auth import Caller
@@ -118,6 +119,9 @@ class Answering:
         return True
 
     async def _judge(self, exchange: FrameExchange) -> Answer:
+        if exchange.size > LARGE_BODY_BYTES:
+            caller = self._identity.caller
+            await self._gate.turn_of_large(None if caller is None else caller.project)
         exchange.read()
         if exchange.action == AUTHENTICATE:
             return await self._authenticate(exchange)

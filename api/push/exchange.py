@@ -33,6 +33,10 @@ class FrameExchange:
     def is_binary(self) -> bool:
         return isinstance(self._data, bytes)
 
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
     def read(self) -> None:
         """Read the frame, as far as it can be read: an answer to a bad frame repeats that much.
 

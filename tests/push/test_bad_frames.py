@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from api.app import create_app
+from api.push.frames import FrameInvalid, read
 from api.push.surface import ACTIONS
 from tests.api.conftest import CLIENT_ID, PROJECT, Api
 from tests.clock import ManualClock
@@ -81,6 +83,45 @@ async def test_a_binary_frame_must_be_messagepack_that_json_can_express(client: 
 
         assert (reply.status, reply.request) == (400, EMPTY), packed[:20]
         assert reply.body["error"].startswith("Can't decode binary (MessagePack) request. ")
+
+
+async def test_values_that_look_like_nan_in_messagepack_are_read(client: Client) -> None:
+    values = [0xCA7FFF80, 0xCB7FF000, 3.0e38, -1.7e308]
+
+    posted = await client.ask(
+        "message_post", is_binary=True, queue_name="q", messages=[{"body": values}]
+    )
+    found = await client.ask("message_list", is_binary=True, queue_name="q", echo=True)
+
+    assert posted.status == 201
+    assert [each["body"] for each in found.body["messages"]] == [values]
+
+
+def test_a_binary_frame_of_many_values_runs_no_python_code_for_each() -> None:
+    many = 100_000
+    packed = b"\xdd" + struct.pack("!I", many) + b"\x90" * many
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        with pytest.raises(FrameInvalid):
+            read(packed)
+    finally:
+        sys.setprofile(None)
+
+    assert calls < 1000
+
+
+async def test_headers_of_a_frame_are_bounded(client: Client) -> None:
+    headers = {f"X-{number}": "x" for number in range(9000)}
+
+    reply = await client.send({"action": "queue_list", "headers": headers, "body": {}})
+
+    assert (reply.status, reply.body["error"]) == (400, "headers must have at most 65536 bytes")
 
 
 @pytest.mark.parametrize("is_binary", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ class House:
     async def lives(self, held: Held = OURS) -> bool:
         subscriptions, now = self.service.storage.subscriptions, self.clock.now()
         return await subscriptions.of_subscriber(held.ref, held.subscriber, now=now) is not None
+
+
+class Hurried(ManualClock):
+    """A second passes at each look."""
+
+    def now(self) -> datetime:
+        self.advance(seconds=1)
+        return super().now()
 
 
 @pytest.fixture
@@ -108,6 +117,19 @@ async def test_a_subscription_that_is_no_socket_s_any_more_is_not_meant(house: H
         house.clock.advance(seconds=seconds)
         assert await house.carry_out()
 
+    assert not await house.carry_out()
+
+
+async def test_a_will_is_done_with_although_its_claim_has_run_out_meanwhile(house: House) -> None:
+    held = [Held("p1", f"q{number}", "websocket:me", "gone") for number in range(40)]
+    await house.leave(*held)
+    house.clock.advance(seconds=TIMES.due_after)
+    await house.carry_out()
+    house.clock.advance(seconds=TIMES.doubted_for)
+
+    await carry_out(house.service.storage, clock=Hurried(house.clock.now()), times=TIMES)
+
+    house.clock.advance(seconds=3600)
     assert not await house.carry_out()
 
 
