@@ -267,3 +267,25 @@ async def test_a_pre_signed_url_of_a_topic_publishes_to_it_alone(start_api: Star
     ]
     refused = await api.post("/v2/topics/t/share", {"paths": ["claims"]})
     assert refused.status == 400
+
+
+async def test_a_subscription_of_a_topic_is_managed_as_that_of_a_queue(start_api: StartApi) -> None:
+    api = await start_api(webhook_secret="master")
+    made = await api.subscribe("t", HOOK, kind="topics")
+    path = f"/v2/topics/t/subscriptions/{made}"
+
+    changed = await api.patch(path, {"ttl": 600})
+    confirmed = await api.put(f"{path}/confirm", {"confirmed": True})
+    first = (await api.get(f"{path}/secret")).json
+    second = (await api.post(f"{path}/secret")).json
+
+    assert (changed.status, confirmed.status) == (204, 204)
+    shown = (await api.get(path)).json
+    assert (shown["source"], shown["ttl"], shown["confirmed"]) == ("t", 600, True)
+    assert second["former_secrets"] == [first["secret"]]
+    assert (await api.get(f"{path}/undelivered")).json["undelivered"] == []
+    assert [
+        each["id"] for each in (await api.get("/v2/topics/t/subscriptions")).json["subscriptions"]
+    ] == [made]
+    assert (await api.delete(path)).status == 204
+    assert (await api.get(path)).status == 404

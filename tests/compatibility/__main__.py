@@ -24,9 +24,8 @@ def main() -> int:
     if not given.check:
         PAGE.write_text(render(clients_of(notes)))
     found = faults(PAGE.read_text(), notes)
-    print(
-        *(f"docs/compatibility.md: {fault}" for fault in found), sep="\n", file=sys.stderr, end=""
-    )
+    for fault in found:
+        print(f"docs/compatibility.md: {fault}", file=sys.stderr)
     return 1 if found else 0
 
 

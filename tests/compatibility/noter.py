@@ -75,4 +75,4 @@ def _client_of(item: pytest.Item) -> str | None:
     mark = item.get_closest_marker("client")
     if mark is None or "caller" in getattr(item, "fixturenames", ()):
         return None
-    return str(mark.args[0]) if mark.args else ""
+    return str(mark.args[0])

@@ -50,6 +50,7 @@ class Added(msgspec.Struct):
 
 class Data(msgspec.Struct):
     added: Added
+    refused: dict[str, int]
     differs: list[Difference]
     absent: list[Absent]
 
@@ -66,12 +67,13 @@ def named_tests() -> set[str]:
 
 @cache
 def served() -> dict[str, frozenset[int]]:
-    """Each operation, with its successes."""
+    """Each operation, with its successes; of one that can't succeed the refusal."""
     found = {
         f"{method} {resource.path}": frozenset(int(one) for one in operation.replies if one < 400)
         for resource in RESOURCES
         for method, operation in resource.operations.items()
     }
+    found |= {name: frozenset({status}) for name, status in data().refused.items()}
     return found | {f"{WEBSOCKET} {name}": frozenset[int]() for name in (AUTHENTICATE, *ACTIONS)}
 
 
@@ -83,8 +85,9 @@ def proved(notes: Notes) -> set[str]:
     """The operations whose successes all were seen."""
     seen: dict[str, set[int]] = {}
     for _, method, path, status in notes.answers:
-        if status < 400:
-            seen.setdefault(f"{method} {path}", set()).add(status)
+        operation = f"{method} {path}"
+        if status < 400 or operation in data().refused:
+            seen.setdefault(operation, set()).add(status)
     return {name for name, wanted in served().items() if name in seen and wanted <= seen[name]}
 
 

@@ -49,7 +49,6 @@ def bodies(client: Client, queue: str) -> list[Any]:
             return found
 
 
-@pytest.mark.client
 def test_a_queue_moves_by_a_command_and_back_over_http(service: Service) -> None:
     with Client(service.url, PROJECT) as client:
         client.post("orders", "first")
