@@ -79,6 +79,7 @@ class Service:
     def kill(self) -> None:
         """End it as a crash would, with SIGKILL."""
         process = self._running()
+        FOLLOWED.forget(self.url)
         process.kill()
         process.wait()
 

@@ -81,9 +81,13 @@ class Followed:
             self._grown(url, "")
 
     def end(self, url: str) -> None:
-        """The service is about to stop, or is gone."""
+        """The service is about to stop."""
         if self._client is not None:
             self._answers |= self._grown(url, self._client)
+        self.forget(url)
+
+    def forget(self, url: str) -> None:
+        """The service is gone."""
         self._counts.pop(url, None)
 
     def begin(self, client: str | None) -> None:

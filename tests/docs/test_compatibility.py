@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,43 @@ def test_an_operation_that_is_in_no_row_is_a_fault() -> None:
     page = re.sub(r"^\| `WebSocket claim_get`.*\n", "", PAGE.read_text(), flags=re.M)
 
     assert faults(page, COMPLETE) == ["The page is not what `make compatibility` writes"]
+
+
+def test_a_run_notes_the_calls_of_tests_that_pass(tmp_path: Path) -> None:
+    (tmp_path / "test_two.py").write_text(TWO_TESTS)
+    file = tmp_path / "notes.json"
+
+    # One process that tests, and one that brings notes together.
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-n", "1", "-p", "tests.compatibility.plugin"),
+            *("-c", ROOT / "pyproject.toml", "--rootdir", tmp_path),
+            *("--note-operations", file, tmp_path),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert "1 failed, 1 passed" in ended.stdout, ended.stdout
+    assert read_notes([file]).answers == {
+        noted("PUT /v2/queues/{queue_name}", 201),
+        noted("GET /v2/queues", 200),
+    }
+
+
+TWO_TESTS = """
+from tests.api.conftest import api, start_api
+from tests.conftest import clock
+
+async def test_passes(api):
+    await api.put("/v2/queues/q")
+    await api.get("/v2/queues")
+
+async def test_fails(api):
+    await api.delete("/v2/queues/q")
+    assert False
+"""
 
 
 def test_notes_of_several_runs_come_together(tmp_path: Path) -> None:
