@@ -100,9 +100,11 @@ def test_a_pool_that_is_lost_is_removed_by_force(tmp_path: Path) -> None:
     service.start()
     with Client(service.url, "shop") as client:
         client.post("orders", "found")
+        told(data, "pool", "set", "lost", "--uri", f"sqlite://{tmp_path / 'new.db'}")
+        client.post("orders", "with pools again")
         found = [message.body for message in client.messages("orders", echo=True).messages]
 
     assert [(each["name"], each["state"]) for each in away] == [("lost", "away")]
     assert "1 queue, such as 'orders'" in refused.stderr
-    assert found == ["found"]
+    assert found == ["found", "with pools again"], "what was posted without pools stays in sight"
     assert service.stop() == 0

@@ -139,3 +139,17 @@ async def test_a_pool_that_gets_another_store_gets_no_queue_meanwhile(
 
     assert seen == [False, True]
     assert (changed.uri, changed.is_leaving) == (change.uri, False)
+
+
+async def test_what_was_posted_without_pools_stays_in_sight_when_there_are_pools_again(
+    storage: Storage, tmp_path: Path
+) -> None:
+    """The catalogue remembers a deleted queue for a while."""
+    await post(storage, QUEUE, bodies=["former"])
+    await storage.queues.delete(QUEUE, now=START)
+    await remove_pool(storage, "p1")
+
+    await post(storage, QUEUE, bodies=["without pools"])
+    await register(storage, "p1", f"sqlite:///{tmp_path}/p2.db")
+
+    assert await bodies_on(storage, QUEUE) == ["without pools"]

@@ -37,6 +37,8 @@ RESERVED = {
 """Names that no pool can have, with the reason."""
 MOST_POOLS = 500
 """They are one document, which every process reads now and then."""
+ENTRIES_AT_ONCE = 500
+"""So many entries of the catalogue are read together."""
 
 
 class AskedPool(msgspec.Struct, frozen=True):
@@ -127,14 +129,28 @@ async def remove_pool(storage: Storage, name: str, *, by_force: bool = False) ->
         StorageUnavailable: A store gave no answer, so it is not known whether the pool has any.
     """
     registered = await storage.control.pools.read()
-    if name not in registered.pools:
-        return
-    _refuse_last(registered, registered.pools[name])
-    if by_force:
-        await change_registered(storage, lambda before: _without(before, name))
-        return
-    async with leaving(storage, name):
-        await change_registered(storage, lambda before: _without_leaving(before, name))
+    if name in registered.pools:
+        _refuse_last(registered, registered.pools[name])
+        if by_force:
+            await change_registered(storage, lambda before: _without(before, name))
+        else:
+            async with leaving(storage, name):
+                await change_registered(storage, lambda before: _without_leaving(before, name))
+    await _give_to_default(storage, name)
+
+
+async def _give_to_default(storage: Storage, name: str) -> None:
+    """Without pools all queues are on the default pool, and the catalogue says so before there are pools again.
+
+    Otherwise what is posted meanwhile would be hidden then. The removal is repeated if this breaks off.
+    """
+    if name == DEFAULT_POOL or (await storage.control.pools.read()).pools:
+        return  # With other pools, the next post chooses one.
+    catalogue, after = storage.control.catalogue, None
+    while refs := await catalogue.of_pool(name, after=after, limit=ENTRIES_AT_ONCE):
+        for ref in refs:
+            await catalogue.move(ref, name, DEFAULT_POOL)
+        after = refs[-1]
 
 
 def _without_leaving(before: Registered, name: str) -> Registered:
