@@ -97,7 +97,7 @@ async def test_a_file_in_use_is_not_migrated(path: Path, monkeypatch: pytest.Mon
     storage = await open_storage(f"sqlite://{path}")
     add_steps(monkeypatch, adds("never"))
 
-    with pytest.raises(StartRefused, match="in use by another process"):
+    with pytest.raises(StartRefused, match="is open in this process already"):
         await open_storage(f"sqlite://{path}")
 
     assert "never" not in version_and_columns(path)[1]

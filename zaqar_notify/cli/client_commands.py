@@ -212,7 +212,7 @@ def _body(content: str, is_text: bool, where: str) -> RawJson:
         return RawJson(content)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(
-            f"{where} is not JSON ({error}); use --text to post it as plain text"
+            f"{where} is not JSON ({error}); --text posts it as plain text, --lines each line as a message"
         ) from error
 
 

@@ -166,6 +166,9 @@ def rebalance(
     if as_json:
         print_json(proposed)
         return
+    if not proposed:
+        typer.echo("Each pool has its part of the queues: there is nothing to move", err=True)
+        return
     rows = [(each.queue, each.project, each.source, each.pool) for each in proposed]
     print_table(("QUEUE", "PROJECT", "FROM", "TO"), rows)
 

@@ -24,7 +24,9 @@ async def diagnose(settings: Settings, *, is_needed: bool) -> list[Finding]:
             return []
         return [
             problem(
-                "broker", "ZAQAR_BROKER_URI is not set", "Name the broker that wakes the workers"
+                "broker",
+                "ZAQAR_BROKER_URI is not set",
+                "Name the broker that wakes the workers; for `up`, which needs none, run the doctor with --data DIR",
             )
         ]
     try:

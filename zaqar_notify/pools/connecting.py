@@ -40,8 +40,8 @@ async def identity_of(uri: str, settings: Settings, keys: Keyring) -> str:
         )
     if is_cluster(settings) and not driver.is_shared:
         raise BodyInvalid(
-            f"uri names {driver.about}, which one process alone can use; the processes of a cluster share their "
-            "pools: use another kind of store"
+            f"uri names {driver.about}, which one process alone can use. It can be a pool only of `up` whose own store "
+            "is such a file; use another kind of store"
         )
     try:
         async with asyncio.timeout(CONNECT_SECONDS):

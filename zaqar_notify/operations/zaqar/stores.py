@@ -20,7 +20,7 @@ def store(conf: ZaqarConf) -> Iterator[Line]:
         yield Note(
             f"[drivers] message_store is {conf.message_store}: `zaqar-notify up` keeps everything in DIR of --data. A "
             "cluster needs ZAQAR_STORE_URI: mongodb://HOSTS/?replicaSet=NAME, or redis://HOST:PORT/N of a Redis with "
-            "appendonly yes and appendfsync always, which Zaqar's own can be, with another N (docs/deploy.md)"
+            "appendonly yes and appendfsync always, which Zaqar's own can be, with another N (docs/cluster.md)"
         )
     else:
         yield from _mongodb(conf, "message", "store_uri")

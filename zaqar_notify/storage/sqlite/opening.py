@@ -226,6 +226,10 @@ def _lock(path: Path) -> int:
     except OSError:
         owner = os.pread(descriptor, 20, 0).decode() or "unknown"
         os.close(descriptor)
+        if owner == str(os.getpid()):
+            raise StartRefused(
+                f"{path} is open in this process already; name another file"
+            ) from None
         raise StartRefused(
             f"{path} is in use by another process (pid {owner}); stop that one, or choose another data directory"
         ) from None
