@@ -64,7 +64,7 @@ def up(settings: Settings, *, host: str, port: int, data: Path) -> None:
     logs.configure(settings.log_level, settings.log_format)
     if had_keys and settings.store_uri == own_store(data) and not (data / DATABASE).exists():
         logger.warning(
-            "There are keys and no database: a new, empty database is made",
+            "There are keys and no database, and the settings name no store: a new, empty database is made",
             extra={"action": "database_made", "path": str(data / DATABASE)},
         )
     policy = load_policy(settings)

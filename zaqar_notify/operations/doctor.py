@@ -189,7 +189,8 @@ def _keys(settings: Settings, data: Path) -> list[Finding]:
             warning(
                 "store",
                 f"{path} is there, and the database {database} is not: a start makes an empty one",
-                "Restore the database from the backup, unless it is meant to begin with nothing",
+                "Set ZAQAR_STORE_URI if the store is another one, or restore the database from the backup, unless it "
+                "is meant to begin with nothing",
             )
         )
     return findings
