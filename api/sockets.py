@@ -48,6 +48,8 @@ class Socket(WebSocketsSansIOProtocol):
         self._fragments = bytearray()
         self._arrival: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._waiting_bytes = 0
+        """Of frames that are sent when the client has read those before."""
         self._pings = 0
         self._proofs: dict[bytes, asyncio.Future[None]] = {}
 
@@ -139,7 +141,8 @@ class Socket(WebSocketsSansIOProtocol):
             proof.set_result(None)
 
     async def send(self, message: Any) -> None:
-        await self.writable.wait()
+        if not self.writable.is_set():
+            await self._wait_with(len(message.get("text") or message.get("bytes") or b""))
         if self.close_sent and self.handshake_complete:
             raise ClientDisconnected
         await super().send(message)
@@ -198,12 +201,22 @@ class Socket(WebSocketsSansIOProtocol):
         self.loop.call_soon(self.transport.abort)
 
     def buffered_bytes(self) -> int:
-        return self.transport.get_write_buffer_size() + self._arrived_bytes()
+        unsent = self.transport.get_write_buffer_size() + self._waiting_bytes
+        return unsent + self._arrived_bytes()
 
     def _arrived_bytes(self) -> int:
         return len(self._fragments) + len(self.conn.reader.buffer)
 
     # Slow clients.
+
+    async def _wait_with(self, size: int) -> None:
+        """Wait until the client has read nearly all; the next frame, of `size`, counts meanwhile, too."""
+        self._waiting_bytes += size
+        self._note_buffered()
+        try:
+            await self.writable.wait()
+        finally:
+            self._waiting_bytes -= size
 
     def _watch_arrival(self) -> None:
         if not self._arrived_bytes():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 from api.answers import Answer
@@ -98,11 +97,18 @@ class Answering:
         own = self._identity.caller
         return [*([] if own is None else [own]), *(call.caller for call in self._signed.values())]
 
-    async def prove_handshake(self) -> None:
-        """Find the caller whose token came with the handshake."""
-        with suppress(NotifyError):
-            probe = self._probe(self._identity.probe())
-            self._identity.note(await self._gate.caller(self._surface, probe))
+    async def prove_handshake(self) -> tuple[int, str] | None:
+        """Find the caller whose token came with the handshake; how the socket ends, if the caller has too many."""
+        try:
+            caller = await self._gate.caller(self._surface, self._probe(self._identity.probe()))
+            if caller.project is not None:
+                self._count(caller.project)
+        except TooManySockets:
+            return TOO_MANY
+        except NotifyError:
+            return None
+        self._identity.note(caller)
+        return None
 
     async def is_known(self) -> bool:
         """Whether the caller of the socket may still be believed; True when that can't be found out now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from zaqar_notify.delivery import OwedDelivery, read_work
@@ -46,13 +46,16 @@ class Feeder:
         *,
         send: Send,
         prove: Callable[[], Awaitable[None]],
+        turns: asyncio.Semaphore,
     ) -> None:
+        """`turns` are those of the subscriptions of one socket: they keep a page in memory while it is sent."""
         self._service = service
         self._held = held
         self._subscription_id = subscription_id
         self._ref = pushed_ref(subscription_id)
         self._send = send
         self._prove = prove
+        self._turns = turns
         self._counts = service.metrics.sockets
 
     async def run(self) -> bool:
@@ -84,27 +87,36 @@ class Feeder:
 
     async def _send_some(self) -> bool:
         """Send the notifications that wait, as far as they are sent at once; whether there were any."""
+        service, ids = self._service, list[str]()
+        try:
+            async with self._turns:
+                await self._send_page(ids)
+            if not ids:
+                return False
+            await self._prove()
+        finally:
+            self._counts.unproven -= len(ids)
+        async with service.storage.at(self._held.ref) as store:
+            await store.messages.delete_many(
+                self._ref, ids, claim_ids=None, now=service.clock.now()
+            )
+        self._counts.notifications += len(ids)
+        return True
+
+    async def _send_page(self, ids: list[str]) -> None:
+        """Send the notifications that wait, and note their ids in `ids`."""
+        for message in await self._page():
+            self._counts.unproven += 1
+            ids.append(message.id)
+            await self._send(_payload(message))
+
+    async def _page(self) -> Sequence[Message]:
         service = self._service
         async with service.storage.at(self._held.ref) as store:
             page = await store.messages.page(
                 self._ref, marker=None, limit=AT_ONCE, now=service.clock.now()
             )
-        if not page.messages:
-            return False
-        self._counts.unproven += len(page.messages)
-        try:
-            for message in page.messages:
-                await self._send(_payload(message))
-            await self._prove()
-        finally:
-            self._counts.unproven -= len(page.messages)
-        ids = [message.id for message in page.messages]
-        async with service.storage.at(self._held.ref) as store:
-            await store.messages.delete_many(
-                self._ref, ids, claim_ids=None, now=service.clock.now()
-            )
-        self._counts.notifications += len(page.messages)
-        return True
+        return page.messages
 
 
 def _payload(message: Message) -> bytes:

@@ -50,9 +50,11 @@ class Session:
         counts = self._service.metrics.sockets
         counts.open += 1
         try:
+            ending = None
             if self._identity.has_token:
-                await self._answering.prove_handshake()
-            ending = await self._answer_frames()
+                ending = await self._answering.prove_handshake()
+            if ending is None:
+                ending = await self._answer_frames()
             if ending is not None:
                 await self._close(*ending)
         except WebSocketDisconnect:

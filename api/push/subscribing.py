@@ -25,6 +25,9 @@ FAILED = (1011, "Notifications can't be sent.")
 MOST = 500
 """Subscriptions of one connection: each has a task of its own."""
 
+MOST_SENDING = 4
+"""Subscriptions of one connection that send at once; a client that reads slowly holds up that many pages of notifications."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +53,7 @@ class Subscribing:
         self._holdings = holdings
         self._send, self._prove, self._close = send, prove, close
         self._connection_id = new_id()
+        self._turns = asyncio.Semaphore(MOST_SENDING)
         self._feeders: dict[str, asyncio.Task[None]] = {}
         self._held: dict[str, Held] = {}
         self._unfed: dict[str, Feeder] = {}
@@ -89,6 +93,7 @@ class Subscribing:
             subscription.id,
             send=partial(self._send_payload, is_binary),
             prove=self._prove,
+            turns=self._turns,
         )
         return subscription
 

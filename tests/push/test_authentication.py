@@ -332,6 +332,20 @@ async def test_a_project_has_so_many_sockets(start_api: StartApi, connect: Conne
     assert (await (await connect(api)).ask("queue_list")).status == 200
 
 
+async def test_a_silent_socket_whose_handshake_has_a_token_counts_for_its_project(
+    start_api: StartApi, connect: Connect
+) -> None:
+    api = await start_api(auth="token", websocket_max_per_project=1)
+    token = {"X-Auth-Token": await make_token(api)}
+    first = await connect(api, headers=token)
+    await _is_silent(first, 0.2)
+
+    second = await connect(api, headers=token)
+
+    assert await second.end() == (1008, "Too many connections.")
+    assert (await first.ask("queue_list")).status == 200
+
+
 ORIGINS = [
     (None, 101),
     ("http://127.0.0.1:{port}", 101),

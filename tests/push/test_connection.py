@@ -15,6 +15,13 @@ from tests.api.conftest import CLIENT_ID, PROJECT, Api, StartApi
 from tests.push.conftest import Client, Connect, Start
 from tests.push.raw import HANDSHAKE, PING, PONG, TEXT, Raw, raw
 
+PAGE = json.dumps(
+    {
+        "action": "message_list",
+        "headers": {"Client-ID": CLIENT_ID, "X-Project-ID": PROJECT},
+        "body": {"queue_name": "q", "echo": True, "limit": 20},
+    }
+).encode()
 LISTING = json.dumps(
     {
         "action": "queue_list",
@@ -144,19 +151,30 @@ async def test_a_client_that_does_not_read_loses_its_socket_and_stops_nobody(
     monkeypatch.setattr(sockets, "UNREAD_SECONDS", 0.2)
     api = await start_api()
     await api.post_bodies("q", *["x" * 12000] * 20)
-    page = {
-        "action": "message_list",
-        "headers": {"Client-ID": CLIENT_ID, "X-Project-ID": PROJECT},
-        "body": {"queue_name": "q", "echo": True, "limit": 20},
-    }
     async with raw(api) as lazy:
         lazy.stop_reading()
         for _ in range(100):
-            lazy.send(TEXT, json.dumps(page).encode())
+            lazy.send(TEXT, PAGE)
         other = await connect(api)
         assert (await other.ask("queue_list")).status == 200
 
         await _until(lambda: api.service.metrics.sockets.open == 1)
+
+
+async def test_the_next_answer_for_a_client_that_does_not_read_counts_as_unread(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(max_buffered_bytes=4_500_000)
+    for _ in range(20):
+        await api.post_bodies("q", "x" * 250_000)
+    async with raw(api) as lazy:
+        lazy.stop_reading()
+        for _ in range(2):
+            lazy.send(TEXT, PAGE)
+
+        await _until(lambda: api.service.metrics.overloads["buffers"] == 1)
+
+    await _until(lambda: api.service.metrics.sockets.open == 0)
 
 
 async def test_a_client_that_answers_no_ping_loses_its_socket(start_api: StartApi) -> None:

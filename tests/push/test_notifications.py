@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
+from api.push.feeding import Feeder
+from api.push.subscribing import MOST_SENDING
+from api.sockets import Socket
 from tests.api.conftest import CLIENT_ID, OTHER_CLIENT_ID, Api
 from tests.push.conftest import Client, Whole
 from tests.push.raw import PING, TEXT, raw
 from zaqar_notify.delivery.wills import read_will
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import Message, QueueRef
 from zaqar_notify.storage.internal import WILLS_REF
 
 SUBSCRIPTION = b"""{"action": "subscription_create", "headers": {"Client-ID": "%b", "X-Project-ID": "p1"},
  "body": {"queue_name": "q"}}"""
+
+LISTING = b"""{"action": "message_list", "headers": {"Client-ID": "%b", "X-Project-ID": "p1"},
+ "body": {"queue_name": "large", "echo": true, "limit": 20}}"""
 
 
 @pytest.fixture
@@ -285,6 +292,45 @@ async def test_a_client_that_does_not_read_holds_up_no_other_and_loses_nothing(
         await subscribed(again)
         missed = [int(body.split()[0]) for body in await bodies(again, 30)]
         assert missed == list(range(30))
+
+
+async def test_few_pages_of_notifications_wait_in_memory_for_a_client_that_does_not_read(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: Counter[str] = Counter()
+    is_full = asyncio.Event()
+    read, pause = Feeder._page, Socket.pause_writing
+
+    async def counted(feeder: Feeder) -> Sequence[Message]:
+        page = await read(feeder)
+        pages[feeder._held.subscriber] += bool(page)
+        return page
+
+    def paused(socket: Socket) -> None:
+        pause(socket)
+        is_full.set()
+
+    monkeypatch.setattr(Feeder, "_page", counted)
+    monkeypatch.setattr(Socket, "pause_writing", paused)
+    queues = [f"q{number}" for number in range(2 * MOST_SENDING)]
+    async with whole.running() as api, raw(api) as lazy:
+        reader = await whole.connect(api)
+        for queue in queues:
+            lazy.send(TEXT, SUBSCRIPTION.replace(b'"q"', b'"%b"' % queue.encode()) % b"lazy")
+            assert await lazy.status() == 201
+            await subscribed(reader, queue)
+        for _ in range(20):
+            await api.post_bodies("large", "x" * 250_000)
+        lazy.stop_reading()
+        lazy.send(TEXT, LISTING % CLIENT_ID.encode())
+        await is_full.wait()
+
+        for queue in queues:
+            await api.post_bodies(queue, 1)
+        await bodies(reader, len(queues))
+
+        await _until(lambda: pages["websocket:lazy"] >= MOST_SENDING)
+        assert pages["websocket:lazy"] == MOST_SENDING
 
 
 async def test_only_a_socket_makes_such_a_subscription(whole: Whole, served: Api) -> None:
