@@ -80,12 +80,17 @@ class Session:
                 return None
             self._last_frame = self._now()
             text: Data | None = event.get("text")
-            reply = await self._answering.answer(event["bytes"] if text is None else text)
-            if reply.frame is not None:
-                await self._send(reply.frame)
-            self._subscribing.answered()
-            if reply.ending is not None:
-                return reply.ending
+            ending = await self._answer(event["bytes"] if text is None else text)
+            if ending is not None:
+                return ending
+
+    async def _answer(self, data: Data) -> tuple[int, str] | None:
+        """Answer a frame. The answer is kept no longer: the next one may wait until this one is read."""
+        reply = await self._answering.answer(data)
+        if reply.frame is not None:
+            await self._send(reply.frame)
+        self._subscribing.answered()
+        return reply.ending
 
     async def _send(self, data: Data) -> None:
         if isinstance(data, str):
