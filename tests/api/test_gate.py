@@ -47,6 +47,7 @@ def test_claims_and_pops_take_turns_as_reads_do() -> None:
     assert answered == {
         *((f"{prefix}/{queue}/claims", "POST") for prefix in ("/v1.1", "/v2")),
         *((f"{prefix}/{queue}/messages", "DELETE") for prefix in ("/v1.1", "/v2")),
+        ("/v2/topics/{topic_name}/messages", "DELETE"),
     }
 
 

@@ -109,6 +109,9 @@ EVERY_METHOD: dict[str, Call] = {
     "control.records.count": lambda storage, queue, message_id: storage.control.records.count(
         queue.project
     ),
+    "control.records.count_all": lambda storage, queue, message_id: (
+        storage.control.records.count_all(queue.project)
+    ),
     "control.subscriptions.create": lambda storage, queue, message_id: subscribe(storage, queue),
     "control.subscriptions.get": lambda storage, queue, message_id: (
         storage.control.subscriptions.get(queue, "subscription", now=START)
@@ -181,6 +184,9 @@ EVERY_METHOD: dict[str, Call] = {
     ),
     "control.catalogue.move": lambda storage, queue, message_id: storage.control.catalogue.move(
         queue, "pool", "other"
+    ),
+    "control.catalogue.let": lambda storage, queue, message_id: storage.control.catalogue.let(
+        queue, "pool", "attempt"
     ),
     "control.catalogue.doubt": lambda storage, queue, message_id: storage.control.catalogue.doubt(
         queue, now=START
