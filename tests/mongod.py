@@ -225,6 +225,16 @@ def mongo_uri(_: object = None) -> str:
     return _with_database(base, f"{DATABASE_PREFIX}{new_id()}")
 
 
+def emptied_mongo_uri(_: object = None) -> str:
+    """As `mongo_uri`; the collections and indexes may be there already, since it costs much to make them."""
+    base = _with_database(mongo_uri(), EMPTIED_DATABASE)
+    database = _admin(base).get_database(EMPTIED_DATABASE)
+    for name in database.list_collection_names():
+        if name != "schema":
+            database[name].delete_many({})
+    return base
+
+
 def beside(uri: str) -> str:
     """The URI of another empty database on the same server."""
     return _with_database(uri, f"{DATABASE_PREFIX}{new_id()}")
@@ -232,6 +242,8 @@ def beside(uri: str) -> str:
 
 DATABASE_PREFIX = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'only')}_"
 """Tests may run in several processes; each removes its own."""
+
+EMPTIED_DATABASE = DATABASE_PREFIX.replace("_", "-").removesuffix("-")
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mongod import mongo_uri
+from tests.mongod import emptied_mongo_uri
 from tests.mongodb.commands import Commands
 from tests.mongodb.routing import goes_astray
 from tests.redis_server import redis_uri
@@ -23,7 +23,7 @@ def sqlite_uri(directory: Path) -> str:
 
 DRIVERS: dict[str, Callable[[Path], str]] = {
     "sqlite": sqlite_uri,
-    "mongodb": mongo_uri,
+    "mongodb": emptied_mongo_uri,
     "redis": redis_uri,
 }
 
