@@ -254,7 +254,7 @@ async def test_a_store_that_cannot_be_used_is_no_pool(api: Api, tmp_path: Path) 
         "": "no store for which there is a driver",
         f"sqlite://{tmp_path}/foreign.db": "cannot connect to",
         f"mongodb://user:{SECRET}@127.0.0.1:1/db?w=0": "cannot connect to",
-        f"sqlite://{tmp_path}/zaqar.db": "is in use",
+        f"sqlite://{tmp_path}/zaqar.db": "is open in this process already",
     }
     for uri, why in refused.items():
         reply = await api.put("/v2/pools/p1", {"uri": uri, "weight": 1})

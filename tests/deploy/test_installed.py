@@ -51,7 +51,7 @@ TO_A_DIRECTORY = [
 TO_A_CLUSTER = [["doctor"], ["restored"]]
 OTHERS = [
     *(["up"], ["api"], ["worker"], ["receive"], ["config", "--example"], ["policy", "list"]),
-    *(["rekey"], ["token", "list"], ["token", "revoke"]),
+    *(["rekey"], ["token", "list"], ["token", "revoke"], ["import"]),
 ]
 """Run in tests of their own."""
 

@@ -11,7 +11,11 @@ from zaqar_notify.cli.admin_commands import COMMANDS
 from zaqar_notify.client import Client
 from zaqar_notify.operations.log_rate import PER_PROJECT
 
-LOOKING = {"doctor", "poison list", "quota show", "token list"}
+LOOKING = {
+    "doctor",
+    *("flavor list", "flavor show", "pool list", "pool show"),
+    *("poison list", "queue moves", "quota show", "token list"),
+}
 SETTINGS = {"ZAQAR_AUDIT": "true", "ZAQAR_LOG_FORMAT": "json", "ZAQAR_LOG_LEVEL": "error"}
 
 

@@ -86,7 +86,7 @@ def test_commands_for_collections_are_a_singular_noun_with_verbs(
     [
         (["post"], "Missing argument 'queue'"),
         (["post", "q", "hello"], "BODY is not JSON"),
-        (["post", "q", "hello"], "use --text"),
+        (["post", "q", "hello"], "--text posts it as plain text"),
         (["post", "q", "NaN"], "NaN is not JSON"),
         (["post", "q", '"\udcff"'], "BODY is not JSON"),
         (["post", "q", "[" * 100_000], "BODY is not JSON"),

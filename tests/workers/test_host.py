@@ -130,7 +130,7 @@ async def test_it_waits_for_a_store_that_can_not_be_opened(
     with caplog.at_level(logging.ERROR):
         host.start()
         await until(lambda: "The engine can't run" in caplog.text)
-        assert "in use" in str(caplog.records[0].__dict__["error"])
+        assert "is open in this process already" in str(caplog.records[0].__dict__["error"])
 
         await storage.close()
 
