@@ -51,7 +51,9 @@ TO_A_DIRECTORY = [
 TO_A_CLUSTER = [["doctor"], ["restored"]]
 OTHERS = [
     *(["up"], ["api"], ["worker"], ["receive"], ["config", "--example"], ["policy", "list"]),
-    *(["rekey"], ["token", "list"], ["token", "revoke"], ["import"]),
+    *(["rekey"], ["token", "list"], ["token", "revoke"], ["import"], ["rebalance"]),
+    *(["queue", "move"], ["queue", "moves"]),
+    *([noun, verb] for noun in ("pool", "flavor") for verb in ("list", "show", "set", "delete")),
 ]
 """Run in tests of their own."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from zaqar_notify.clock import StoreClock
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.storage.ending import end
 from zaqar_notify.storage.planes import Storage
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ async def store_clock(
     try:
         yield clock
     finally:
-        following.cancel()
-        await asyncio.wait([following])
+        await end(following)
 
 
 async def _follow(storage: Storage, clock: StoreClock, read_seconds: float) -> None:

@@ -19,6 +19,7 @@ from zaqar_notify.errors import NoPoolFits, StartRefused, StorageUnavailable
 from zaqar_notify.models import FlavorRef, Pool
 from zaqar_notify.rules.uris import hidden
 from zaqar_notify.storage.base import MessageStore
+from zaqar_notify.storage.ending import end
 from zaqar_notify.storage.internal import DEFAULT_POOL
 from zaqar_notify.storage.pools import Pools, Registered
 from zaqar_notify.storage.stores import Stores
@@ -164,8 +165,7 @@ class OpenPools:
     async def close(self) -> None:
         """Close the stores of all pools but the default one."""
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait([self._following])
+            await end(self._following)
         ending = [kept.end() for kept in self._kept.values()]
         self._kept.clear()
         await asyncio.gather(*ending, *self._closing)

@@ -17,6 +17,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.control import ControlStore
+from zaqar_notify.storage.ending import end
 from zaqar_notify.storage.internal import DEFAULT_POOL, NOTICES_REF
 from zaqar_notify.storage.membership import Membership
 from zaqar_notify.storage.moving import notices
@@ -90,8 +91,7 @@ class Members(Membership):
     async def close(self) -> None:
         members, self._members = self._members, {}
         if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.wait([self._tending])
+            await end(self._tending)
         await asyncio.gather(*(member.close() for member in members.values()))
 
 
@@ -142,9 +142,7 @@ class Member:
 
     async def close(self) -> None:
         tasks = [*self._standing.values(), *([self.following] if self.following else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
         self.leased_until = 0.0
         with suppress(StorageUnavailable):
             await notices.live(self._store, self.name, lives=False)
@@ -225,8 +223,7 @@ class Member:
     async def _stop(self, ref: QueueRef) -> None:
         standing = self._standing.pop(ref, None)
         if standing is not None:
-            standing.cancel()
-            await asyncio.wait([standing])
+            await end(standing)
 
     async def _answer(self, notice: Notice) -> None:
         await notices.answer(self._store, notice, self.name)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 from zaqar_notify.clock import Clock, new_id, running_seconds
 from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.storage.ending import end
 from zaqar_notify.storage.internal import MOVES_REF
 from zaqar_notify.storage.moving import journal
 from zaqar_notify.storage.moving.mover import Mover
@@ -105,8 +106,7 @@ async def _claimed(
             await lease.release()
         raise
     finally:
-        renewing.cancel()
-        await asyncio.wait([renewing])
+        await end(renewing)
 
 
 async def _refuse_second(storage: Storage, clock: Clock, move: Move) -> None:

@@ -14,10 +14,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from zaqar_notify.storage.ending import end
+
 LINGER_SECONDS = 60.0
 PAUSE_SECONDS = 1.0
 CHECK_SECONDS = 15.0
-CANCEL_SECONDS = 0.1
 
 
 class Listening:
@@ -67,7 +68,7 @@ class Listening:
 
     async def close(self) -> None:
         if self._task is not None:
-            await _end(self._task)
+            await end(self._task)
 
     async def _listen_always(self) -> None:
         while True:
@@ -98,7 +99,7 @@ class Listening:
                     self._hear(message["channel"].decode(), message["data"].decode())
             await changing
         finally:
-            await _end(changing)
+            await end(changing)
 
     def _hear(self, channel: str, text: str) -> None:
         sender, visible, until = text.split(" ")
@@ -126,10 +127,3 @@ class Listening:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_SECONDS):
                     await self._news.wait()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel it, again and again: the library may swallow one, while it connects."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=CANCEL_SECONDS)

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.storage.ending import end
 from zaqar_notify.storage.redis.batches import Batches
 from zaqar_notify.storage.redis.listening import Listening
 from zaqar_notify.storage.values import from_ms
@@ -90,10 +91,7 @@ class RedisWatches(Watches["_Watched"]):
         self.stop()
         await self._listening.close()
         tasks = [*self._asking, *([self._looking] if self._looking is not None else [])]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end(*tasks)
 
     def forget(self, watched: Watched) -> None:
         super().forget(watched)
