@@ -156,7 +156,7 @@ def add_pool(uri: str, *, data: Path | None = None, store_uri: str = "") -> None
 
 
 def check_in_use(*, data: Path | None = None, store_uri: str = "") -> None:
-    """Stop the run if no queue is on the pool: what was measured is something else then."""
+    """Stop the run if no queue is on the pool: then it has not measured pooled queues."""
     shown = json.loads(_pool("show", data=data, store_uri=store_uri))
     if not shown["queues"]:
         raise SystemExit("no queue was on the pool")

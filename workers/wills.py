@@ -67,7 +67,7 @@ async def _carry_out(storage: Storage, claim: Claim, clock: Clock) -> None:
         for held in read_will(message.body).held:
             if await end_if_held(storage, held, now=clock.now()):
                 _log_end(held)
-        # Whoever claims it by now: to end many subscriptions may take longer than the claim lasts.
+        # Under any claim, since that of this worker may be over: to end many subscriptions may take longer than the claim lasts.
         await storage.messages.delete_many(WILLS_REF, [message.id], claim_ids=None, now=clock.now())
 
 

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 class Holdings:
     """Keeps a will in the store, by which these subscriptions end if this process does not come back.
 
-    A subscription is in a will before it is stored. The will is replaced by a new one again and again, before it is
-    due. What a socket that is gone has held stands in a last will, which is not replaced.
+    A subscription is in a will before it is stored. Each will is replaced by a new one before it is due, as long as
+    the process lives. The subscriptions of a socket that is gone are in a last will, which is not replaced.
     """
 
     def __init__(self, service: Service) -> None:

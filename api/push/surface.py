@@ -49,7 +49,7 @@ def error_answer(error: Exception, call: Call | None) -> Answer:
 
 
 def _in_zaqar_s_words(sentence: str, title: str) -> str:
-    """What Zaqar says of a missing field and of a wrong type, which its tests compare; else the title."""
+    """Zaqar's sentence about a missing field or a wrong type, which its clients' tests compare; else the title."""
     if missing := _MISSING.search(sentence):
         return f'Bad request. Missing "{missing[1]}" field.'
     if wrong := _WRONG_TYPE.search(sentence):

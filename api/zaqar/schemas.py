@@ -175,7 +175,7 @@ class HomeEntry(
     omit_defaults=True,
     rename={"href_template": "href-template", "href_vars": "href-vars"},
 ):
-    """Where a resource is, as a URI template, or as a URI."""
+    """The place of a resource, as a URI template, or as a URI."""
 
     hints: Hints
     href: str | UnsetType = UNSET

@@ -1,4 +1,4 @@
-"""What an operation costs the server does not depend on how many messages wait, are claimed, or expired (G7)."""
+"""The cost of an operation for the server does not depend on how many messages wait, are claimed, or expired (G7)."""
 
 from __future__ import annotations
 

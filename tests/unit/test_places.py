@@ -1,4 +1,4 @@
-"""Where a process finds a queue, and how it follows one that moves."""
+"""A process finds each queue, and follows one that moves."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MOST_SECONDS = 10.0
 """After which a filter has failed: the client waits meanwhile."""
 
 RESULTS = ("changed", "routed", "refused", "failed")
-"""What a filter does to a post, beside letting it pass."""
+"""The effects of a filter on a post, beside none."""
 
 Permits = Callable[[QueueRef], None]
 """Raises the error by which the caller may not post to the queue."""

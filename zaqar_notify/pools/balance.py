@@ -52,7 +52,7 @@ def _balanced(
     if not whole:
         return []
     parts = {name: total * weight // whole for name, weight in weights.items()}
-    # What rounding leaves stays where it is, if it is on a pool that takes queues.
+    # A queue that rounding leaves stays where it is, if it is on a pool that takes queues.
     spare = total - sum(parts.values())
     for name in sorted(parts, key=lambda each: parts[each] - len(found[each])):
         if spare and weights[name]:

@@ -1,4 +1,4 @@
-"""What needs a pool, so that it can't be removed."""
+"""Uses of a pool, for which it can't be removed."""
 
 from __future__ import annotations
 

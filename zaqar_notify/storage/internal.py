@@ -50,13 +50,13 @@ MOVED_REF = internal_ref("moved")
 MEMBERS_REF = internal_ref("members")
 """The processes that use queues of a pool, on its store, while queues can move."""
 NOTICES_REF = internal_ref("notices")
-"""What moves tell these processes, there, too."""
+"""Notices of moves to these processes, there, too."""
 ANSWERS_REF = internal_ref("answers")
-"""What they answer, there, too."""
+"""Their answers, there, too."""
 
 
 def moving_ref(move_id: str) -> QueueRef:
-    """What was done of a move, on the message store of the default pool: the last message counts."""
+    """The progress of a move, on the message store of the default pool: the last message counts."""
     return internal_ref(f"moving.{move_id}")
 
 

@@ -1,4 +1,4 @@
-"""Where this process finds each client's queue: the pool that has it, and the operations on it that are under way.
+"""The place of each client's queue in this process: the pool that has it, and the operations on it that are under way.
 
 A queue may move to another pool. A move freezes it for a moment: operations begin to wait at the gate of its
 place, those under way end, and then all go on where the queue is now.

@@ -29,7 +29,7 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """What is stored; revision 0: nothing was ever."""
+    """The stored bytes; revision 0: none were ever stored."""
 
     revision: int
     content: bytes
@@ -43,7 +43,7 @@ class Pools(ABC):
 
     @abstractmethod
     async def load(self) -> Document:
-        """What is stored, as it will stay: no fail-over undoes it."""
+        """The stored document, as it will stay: no fail-over undoes it."""
 
     @abstractmethod
     async def replace(self, content: bytes, *, revision: int) -> bool:

@@ -138,7 +138,7 @@ class Transfer(ABC):
 
     @abstractmethod
     async def changes(self, ref: QueueRef, cursor: str, *, limit: int) -> Changes:
-        """What has changed behind the cursor, about `limit` things at most.
+        """The things that have changed behind the cursor, about `limit` things at most.
 
         Changes before the cursor may be forgotten by this call.
 

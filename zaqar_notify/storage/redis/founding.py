@@ -1,4 +1,4 @@
-"""What was decided when the store was made: the version of its form, its identity,
+"""The decisions of the making of a store: the version of its form, its identity,
 and the number of hash tags."""
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def _ids(first: int, count: int, salt: str) -> list[str]:
 
 
 def _remembered(key: IdempotencyKey, answer: Sequence[Any]) -> Posted:
-    """What was answered to the post of this key.
+    """The former answer to the post of this key.
 
     Raises:
         IdempotencyKeyReused: That was another post.

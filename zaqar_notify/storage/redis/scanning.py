@@ -1,4 +1,4 @@
-"""Where a look for the first visible messages begins, and what it passes over."""
+"""The beginning of a look for the first visible messages, and the messages that it passes over."""
 
 from __future__ import annotations
 

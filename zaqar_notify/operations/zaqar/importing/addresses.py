@@ -1,4 +1,4 @@
-"""Where a Zaqar keeps its things."""
+"""The addresses of a Zaqar's databases."""
 
 from __future__ import annotations
 

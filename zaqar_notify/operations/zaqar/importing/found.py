@@ -1,4 +1,4 @@
-"""What is found in a Zaqar's stores."""
+"""Queues, subscriptions and others, as they are in a Zaqar's stores."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FoundPool(msgspec.Struct, frozen=True):
 
 
 class FoundMessage(msgspec.Struct, frozen=True):
-    """Where a message stands; its body is read through Zaqar's API. `delay` is in seconds from its post."""
+    """The place of a message in its queue; its body is read through Zaqar's API. `delay` is in seconds from its post."""
 
     id: str
     client_id: str

@@ -181,7 +181,7 @@ class MongoStore(Store):
     async def _all(
         self, suffix: str, name: str, what: What, read: Callable[[Record], Found]
     ) -> AsyncIterator[Found | Odd]:
-        """What the records of a collection are, in the order of their ids."""
+        """The records of a collection as values, in the order of their ids."""
         database = self._client[f"{self.address.database}{suffix}"]
         collection = database.get_collection(name, codec_options=_READABLE)
         with self._errors():

@@ -1,4 +1,4 @@
-"""What an operator asks of an import."""
+"""An operator's wishes for an import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zaqar_notify.operations.zaqar.importing.addresses import Addresses
 
 
 class Api(msgspec.Struct, frozen=True):
-    """Where it is. With a token of Keystone's it shows the token's project only."""
+    """Its address. With a token of Keystone's it shows the token's project only."""
 
     url: str
     token: str = ""

@@ -190,7 +190,7 @@ class Writing:
 
 
 def _changed(here: Subscription, found: Subscription) -> Subscription:
-    """What a client can change is Zaqar's."""
+    """Takes from Zaqar everything that a client can change."""
     return replace(
         here,
         subscriber=found.subscriber,
