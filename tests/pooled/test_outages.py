@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from zaqar_notify.findings import Level
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.readiness import Readiness
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage import open_pools
 from zaqar_notify.storage.internal import Partition, outbox_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
@@ -134,6 +136,25 @@ async def test_new_queues_are_made_on_pools_that_answer(
 
     assert storage.pool_of(QueueRef("project1", "first")) == "default"
     assert storage.pool_of(QueueRef("project1", "second")) == "third"
+
+
+async def test_new_queues_are_made_on_pools_that_take_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(open_pools, "LOOK_SECONDS", 0.05)
+    storage = await open_pooled(f"sqlite:///{tmp_path}/store.db", {})
+    await register(storage, POOL, f"sqlite:///{tmp_path}/pool/pool.db", weight=1000)
+    await post(storage, THERE, bodies=["a"])
+
+    shutil.rmtree(tmp_path / "pool")
+    await until(lambda: POOL in storage.pools.refusing)
+    await post(storage, HERE, bodies=["a"])
+
+    assert (storage.pool_of(THERE), storage.pool_of(HERE)) == (POOL, "default")
+    assert await all_of(storage, THERE) == ["a"]
+    refusals = [each for each in caplog.records if vars(each).get("action") == "pool_refuses"]
+    assert [vars(each)["pool"] for each in refusals] == [POOL]
+    await storage.close()
 
 
 async def test_a_pool_that_is_down_at_the_start_is_opened_when_it_answers(

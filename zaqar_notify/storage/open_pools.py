@@ -140,7 +140,7 @@ class OpenPools:
             )
 
     def choose(self, flavor: FlavorRef | None, *, now: datetime) -> str:
-        """The pool for a new queue: at random among those of the flavor that answer, in proportion to their weights.
+        """The pool for a new queue: at random among those of the flavor that take writes, in proportion to their weights.
 
         Raises:
             StorageUnavailable: No pool of the flavor takes queues.
@@ -154,6 +154,7 @@ class OpenPools:
             and not pool.is_leaving
             and pool.registered_at <= since
             and pool.name in self.stores
+            and pool.name not in self.stores.refusing
         ]
         if fit:
             [chosen] = random.choices(fit, [pool.weight for pool in fit])  # noqa: S311
@@ -208,7 +209,7 @@ class _KeptPool:
         return asyncio.create_task(self._close())
 
     async def _close(self) -> None:
-        await asyncio.wait([self._keeping])
+        await end(self._keeping)
         if self._store is not None:
             self._store.stop_waiting()
             await self._store.close()
@@ -229,7 +230,7 @@ class _KeptPool:
                 self._miss(failure)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
-                self._found(store)
+                self._found(store, await _refusal_of_writes(store))
                 pause = LOOK_SECONDS
             self.attempted.set()
             await asyncio.sleep(pause)
@@ -257,14 +258,26 @@ class _KeptPool:
             raise
         return store
 
-    def _found(self, store: MessageStore) -> None:
+    def _found(self, store: MessageStore, refused: str | None) -> None:
         self._stores.put(self.pool.name, store)
+        self._note_refusal(refused)
         if self._is_away:
             self._is_away = False
             logger.warning(
                 "A pool's store answers again",
                 extra={"action": "pool_back", "pool": self.pool.name},
             )
+
+    def _note_refusal(self, refused: str | None) -> None:
+        name, refusing = self.pool.name, self._stores.refusing
+        if refused is None:
+            refusing.pop(name, None)
+        elif name not in refusing:
+            logger.error(
+                "A pool's store refuses writes: new queues go to other pools",
+                extra={"action": "pool_refuses", "pool": name, "error": refused},
+            )
+            refusing[name] = refused
 
     def _miss(self, reason: str) -> None:
         self._stores.miss(self.pool.name, reason)
@@ -274,6 +287,17 @@ class _KeptPool:
                 "A pool's store gives no answer: its queues are answered 503",
                 extra={"action": "pool_away", "pool": self.pool.name, "error": reason},
             )
+
+
+async def _refusal_of_writes(store: MessageStore) -> str | None:
+    """The reason why the store acknowledges no writes; None: it does. One that takes long may be busy."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            try:
+                await store.prove()
+            except StorageUnavailable as error:
+                return str(error)
+    return None
 
 
 def refusal(error: Exception, uri: str) -> str:

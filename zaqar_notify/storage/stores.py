@@ -20,6 +20,8 @@ class Stores(Mapping[str, MessageStore]):
         self.default = default
         self.away: dict[str, str] = {}
         """Of the pools that can't be asked now, the reason."""
+        self.refusing: dict[str, str] = {}
+        """Of the pools that answer and refuse writes, the reason."""
         self._present = {DEFAULT_POOL: default}
 
     def __getitem__(self, pool: str) -> MessageStore:
@@ -79,6 +81,7 @@ class Stores(Mapping[str, MessageStore]):
         """There is no such pool any more."""
         self._present.pop(pool, None)
         self.away.pop(pool, None)
+        self.refusing.pop(pool, None)
 
 
 async def diagnose_pools(stores: Stores) -> list[Finding]:
