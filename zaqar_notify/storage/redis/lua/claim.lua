@@ -227,21 +227,27 @@ ops.renew_message = function(q, op)
   return {true}
 end
 
+-- Makes held rows free again, with their claim counts lowered by `uncounted`; their positions.
+local function give_back(q, rows, uncounted)
+  local free, states, given = {}, {}, {}
+  for i, row in ipairs(rows) do
+    given[i], free[2 * i - 1], free[2 * i] = row[1], 0, row[1]
+    states[2 * i - 1], states[2 * i] = row[1], (parsed(row[4]) - uncounted) .. ' '
+  end
+  note(q, 'm', given)
+  many('ZREM', q .. ':held', given)
+  many('ZREM', q .. ':claimed', given)
+  many('ZADD', q .. ':free', free, 2)
+  many('HSET', q .. ':states', states, 2)
+  return given
+end
+
 -- {'release', queue, now, claim, 1: take back its count}: how many messages became visible
 ops.release = function(q, op)
   local now, claim = op[3], op[4]
   local was, _, positions = live_claim(q, claim, now)
   if not was then return 0 end
-  local free, released, states = {}, {}, {}
-  for i, row in ipairs(held_by(q, claim, positions, now)) do
-    released[i], free[2 * i - 1], free[2 * i] = row[1], 0, row[1]
-    states[2 * i - 1], states[2 * i] = row[1], (parsed(row[4]) - op[5]) .. ' '
-  end
-  note(q, 'm', released)
-  many('ZREM', q .. ':held', released)
-  many('ZREM', q .. ':claimed', released)
-  many('ZADD', q .. ':free', free, 2)
-  many('HSET', q .. ':states', states, 2)
+  local released = give_back(q, held_by(q, claim, positions, now), op[5])
   call('HDEL', q .. ':claims', claim)
   call('ZREM', q .. ':leases', claim)
   call('HINCRBY', q .. ':head', 'freed', 1)
@@ -251,17 +257,7 @@ end
 
 -- {'unlease', queue, now, claim, positions}: gives back, uncounted, messages that can't be read
 ops.unlease = function(q, op)
-  local free, states, given = {}, {}, {}
-  for i, row in ipairs(held_by(q, op[4], op[5], op[3])) do
-    given[i], free[2 * i - 1], free[2 * i] = row[1], 0, row[1]
-    states[2 * i - 1], states[2 * i] = row[1], (parsed(row[4]) - 1) .. ' '
-  end
-  note(q, 'm', given)
-  many('ZREM', q .. ':held', given)
-  many('ZREM', q .. ':claimed', given)
-  many('ZADD', q .. ':free', free, 2)
-  many('HSET', q .. ':states', states, 2)
-  return #given
+  return #give_back(q, held_by(q, op[4], op[5], op[3]), 1)
 end
 
 -- {'carry', queue, now, positions, jobs}: a job in the place of each message that is still free; jobs as in
