@@ -132,7 +132,7 @@ Which operations of Zaqar work here? `make compatibility` writes this page from 
 
 - *Works* and *differs on purpose* stand for a test that passes and calls the operation over the wire, with every success that the operation has. CI fails where there is none.
 - Clients are programs that others wrote, and that call the operation in a test: python-zaqarclient 4 and 1.13 (the last one for versions 1.1 and 1), openstacksdk,
-  the commands `openstack messaging`, gophercloud, and the tests inside Zaqar's own packages.
+  the commands `openstack messaging`, gophercloud, and the tests and samples inside Zaqar's own packages.
 - `HEAD` is answered as `GET` everywhere. [Differences that concern no single operation](api.md#what-differs-on-purpose) are on another page.
 - `D-` and a number names a known defect of Zaqar, `own-` another difference. [Differences](#differences) says what Zaqar does, and what happens here.
 """
