@@ -31,9 +31,6 @@ from zaqar_notify.storage.internal import Partition, outbox_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
-# A connection that was being made when its server died is left to the garbage collector by the library.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 HERE = QueueRef("project1", "here")
 THERE = QueueRef("project1", "there")
 """A queue on the pool that goes down."""

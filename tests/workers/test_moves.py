@@ -198,7 +198,8 @@ async def test_a_letter_that_was_encrypted_is_so_on_its_way_and_where_it_comes(
         await mover.moved()
 
         arrived = await stored_bodies(target)
-        assert on_the_way and arrived
+        assert on_the_way
+        assert arrived
         assert all(is_envelope(body) for body in (*on_the_way, *arrived))
         [letter] = await mover.all_on(DEAD)
         assert (letter.body, letter.checksum) == (LETTER.body, LETTER.checksum)
