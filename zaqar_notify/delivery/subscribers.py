@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
@@ -18,6 +19,9 @@ from zaqar_notify.settings import Settings
 
 MAX_SUBSCRIBER_CHARACTERS = 2048
 MAX_OPTIONS_BYTES = 65536
+
+_CHECKS: Mapping[str, Callable[[object], object]] = {POLICY_KEY: parse_policy}
+"""The options of all kinds of subscribers, each with its check. null counts as absent."""
 
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
@@ -102,7 +106,8 @@ def check_options(value: object, kinds: Kinds) -> JsonObject:
         raise ValidationFailed(
             f"options has {size} bytes as JSON; at most {MAX_OPTIONS_BYTES} bytes are allowed"
         )
-    parse_policy(value.get(POLICY_KEY))
+    for name, check in _CHECKS.items():
+        check(value.get(name))
     for kind in kinds:
         kind.check_options(value)
     return value
@@ -121,7 +126,7 @@ def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
 
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:
     """Say which of the options have no effect."""
-    known = (POLICY_KEY, *(name for kind in kinds for name in kind.options))
+    known = (*_CHECKS, *(name for kind in kinds for name in kind.options))
     warn_of_keys(options, known, where="options:", warn=warn)
     warn_of_policy(options, warn=warn)
     for kind in kinds:
