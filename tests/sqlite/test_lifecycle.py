@@ -18,6 +18,7 @@ from tests.sqlite.opened import database_of, opened
 from zaqar_notify.errors import StartRefused, StorageDamaged, StorageLocked, StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.planes import Storage
+from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.sqlite import database, files, opening
 
 QUEUE = QueueRef("p", "q")
@@ -320,3 +321,9 @@ async def test_a_lock_that_is_held_for_long_refuses_writes_until_it_is_let_go(
     await post(storage, QUEUE, bodies=["second"])
 
     assert bodies(await page(storage, QUEUE)) == ["first", "second"]
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///:memory:", "sqlite://host/store.db", "sqlite://"])
+async def test_a_uri_that_names_no_file_is_refused(uri: str) -> None:
+    with pytest.raises(StartRefused, match=r"as in sqlite:///var/lib/zaqar\.db"):
+        await open_storage(uri)

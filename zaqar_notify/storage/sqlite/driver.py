@@ -40,4 +40,10 @@ def _path(uri: str) -> Path:
             f"ZAQAR_STORE_URI {uri!r}: write the absolute path after sqlite://, as in "
             "sqlite:///var/lib/zaqar.db"
         )
-    return Path(unquote(parts.path))
+    path = Path(unquote(parts.path))
+    if path.name == ":memory:":
+        raise StartRefused(
+            f"{uri!r}: messages in memory would be lost with the process; name a file, as in "
+            "sqlite:///var/lib/zaqar.db"
+        )
+    return path
