@@ -6,8 +6,11 @@ A receiver that answers 200 has the message, even if the rest of its answer is b
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
+
+from sinks.retry_after import NAMES, Fields
 
 START_BYTES = 1024
 """The part of a body that is kept: enough for an excerpt."""
@@ -16,16 +19,18 @@ _STATUS_LINE = re.compile(
     rb"[\r\n]*HTTP/[0-9](?:\.[0-9])?[ \t]+([1-5][0-9][0-9])(?=[ \t\r\n])([^\r\n]*)"
 )
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_RETRY_AFTER = re.compile(rb"\nretry-after[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_PACING = re.compile(
+    rb"\n(" + b"|".join(sorted(NAMES, reverse=True)) + rb")[ \t]*:([^\r\n]*)", re.IGNORECASE
+)
 _SWITCHING_PROTOCOLS = 101
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A receiver's answer. `retry_after` has the values of all headers of that name."""
+    """A receiver's answer. `pacing` has its headers about waits: those of `retry_after.NAMES`."""
 
     status: int
     reason: str
-    retry_after: tuple[str, ...]
+    pacing: Fields
     start: bytes
     """The first bytes of the body, 1024 at most."""
 
@@ -61,7 +66,7 @@ def read_malformed(text: bytearray) -> tuple[Response | None, bool]:
             answer = Response(
                 status,
                 as_text(line[2]),
-                tuple(as_text(value) for value in _RETRY_AFTER.findall(head)),
+                as_fields(_PACING.findall(head)),
                 bytes(body),
             )
             return answer, end is not None
@@ -69,6 +74,10 @@ def read_malformed(text: bytearray) -> tuple[Response | None, bool]:
             break
         place = end.end()
     return None, False
+
+
+def as_fields(found: Iterable[tuple[bytes, bytes]]) -> Fields:
+    return tuple((as_text(name).lower(), as_text(value)) for name, value in found)
 
 
 def as_text(value: bytes | bytearray) -> str:

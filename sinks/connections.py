@@ -13,7 +13,17 @@ from typing import cast
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from sinks.answer import START_BYTES, Response, as_text, is_begun, is_final, may_end, read_malformed
+from sinks.answer import (
+    START_BYTES,
+    Response,
+    as_fields,
+    as_text,
+    is_begun,
+    is_final,
+    may_end,
+    read_malformed,
+)
+from sinks.retry_after import NAMES as PACING_NAMES
 
 HEAD_BYTES = 32768
 """The most bytes until the status and the headers of an answer are complete, interim answers included."""
@@ -131,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._has_head = False
         self._is_malformed = False
         self._phrase = b""
-        self._retry_after: list[bytes] = []
+        self._pacing: list[tuple[bytes, bytes]] = []
         self._start = b""
 
     def is_open(self) -> bool:
@@ -222,14 +232,14 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self.is_reusable = False
         self._phrase = self._start = b""
-        self._retry_after = []
+        self._pacing = []
 
     def on_status(self, phrase: bytes) -> None:
         self._phrase += phrase
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._has_head and name.lower() == b"retry-after":
-            self._retry_after.append(value)
+        if not self._has_head and name.lower() in PACING_NAMES:
+            self._pacing.append((name, value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -256,7 +266,7 @@ class Connection(asyncio.Protocol):
                 Response(
                     self._parser.get_status_code(),
                     as_text(self._phrase),
-                    tuple(as_text(value) for value in self._retry_after),
+                    as_fields(self._pacing),
                     self._start,
                 )
             )

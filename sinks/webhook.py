@@ -20,7 +20,7 @@ from sinks.answer import Response
 from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard, diagnose_reach
 from sinks.http import HttpClient
-from sinks.retry_after import seconds_to_wait
+from sinks.retry_after import asks_again, seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
@@ -253,12 +253,14 @@ def _facts(delivery: Delivery, body: bytes) -> bytes:
 
 def _outcome(answer: Response, sent_at: datetime) -> Outcome:
     verdict = judge(answer.status)
-    if verdict is Verdict.DELIVERED:
+    if verdict is Verdict.DELIVERED and not answer.pacing:
         return Outcome(verdict, answer.status)
     wait = None
     if verdict is not Verdict.GONE:
-        wait = seconds_to_wait(answer.retry_after, sent_at)
-    if wait is not None:
+        wait = seconds_to_wait(answer.pacing, answer.status, sent_at)
+    if verdict is Verdict.DELIVERED:
+        return Outcome(verdict, answer.status, retry_after_seconds=wait)
+    if verdict is Verdict.REFUSED and asks_again(answer.pacing):
         verdict = Verdict.TRY_LATER  # Whatever the status: the receiver expects us again.
     return Outcome(verdict, answer.status, _detail(answer), wait, excerpt=_excerpt(answer))
 

@@ -96,7 +96,7 @@ class Attempts:
                 continue
             if verdict is Verdict.POSTPONED:
                 rest = batch.messages[number:]
-                records += self._retries.postponed(rest, receiver, attempt, outcome)
+                records += await self._retries.postponed(rest, receiver, attempt, outcome)
                 break
             records.append(
                 await self._retries.after_failure(

@@ -24,8 +24,9 @@ from zaqar_notify.delivery import (
 )
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
-from zaqar_notify.rules.retry import applicable_schedule, next_attempt_at
-from zaqar_notify.rules.schedules import Schedule
+from zaqar_notify.rules.retry import Plan, applicable_plan, next_attempt_at
+from zaqar_notify.rules.retry_policy import Bounds
+from zaqar_notify.rules.schedules import Preset, Schedule
 from zaqar_notify.settings import Settings
 
 
@@ -71,13 +72,14 @@ class Retries:
         self._recorder.failed(outcome, delivery, next_try_seconds=delay, is_suspect=was_suspect)
         return self._retry(message, subscription, attempt + 1, delay)
 
-    def postponed(
+    async def postponed(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int, outcome: Outcome
     ) -> list[InternalMessage]:
         """They come back with their attempt unspent, unless it would be too late then."""
         subscription, now = receiver.subscription, self._clock.now()
         delay = max(1, outcome.retry_after_seconds or 0)
-        are_over = [self._is_over(message, now + timedelta(seconds=delay)) for message in messages]
+        bounds, at = (await self.plan(subscription)).bounds, now + timedelta(seconds=delay)
+        are_over = [self._is_over(message, bounds, at) for message in messages]
         if any(are_over):
             self._recorder.given_up_together(subscription, outcome.detail, count=sum(are_over))
         return [
@@ -98,39 +100,45 @@ class Retries:
     def held(self, message: Outgoing, subscription: Subscription) -> InternalMessage:
         return held_record(message, subscription, now=self._clock.now())
 
-    async def schedule(self, subscription: Subscription) -> Schedule:
+    async def plan(self, subscription: Subscription) -> Plan:
+        def named(preset: Preset | None) -> Schedule:
+            return self._kinds.schedule(
+                subscription.subscriber, preset or self._settings.retry_default
+            )
+
         queue = await self._store.queue(subscription.queue)
-        return applicable_schedule(
-            subscription.options,
-            {} if queue is None else queue.metadata,
-            default=self._kinds.default_schedule(subscription.subscriber, self._settings),
-        )
+        metadata = {} if queue is None else queue.metadata
+        return applicable_plan(subscription.options, metadata, named=named)
 
-    def is_too_old(self, message: Outgoing, at: datetime) -> bool:
-        """Whether it will have been owed at `at` for as long as it may be."""
-        most = timedelta(seconds=self._settings.delivery_max_age_seconds)
-        return message.since is not None and at >= message.since + most
+    def is_too_old(self, message: Outgoing, bounds: Bounds, at: datetime) -> bool:
+        """Whether it will have been owed at `at` for as long as it may be: by the settings, or by the policy."""
+        most = self._settings.delivery_max_age_seconds
+        if bounds.max_age is not None:
+            most = min(most, bounds.max_age)
+        return message.since is not None and at >= message.since + timedelta(seconds=most)
 
-    def _is_over(self, message: Outgoing, at: datetime) -> bool:
+    def _is_over(self, message: Outgoing, bounds: Bounds, at: datetime) -> bool:
         """Whether a try at that instant would come too late: it is too old, or its link has ended."""
         useless_at = link_expires_at(message)
-        return (useless_at is not None and at >= useless_at) or self.is_too_old(message, at)
+        if useless_at is not None and at >= useless_at:
+            return True
+        return self.is_too_old(message, bounds, at)
 
     async def _delay_after(
         self, outcome: Outcome, message: Outgoing, subscription: Subscription, attempt: int
     ) -> int | None:
         """Seconds until the next attempt, or None when there is to be none."""
-        schedule = await self.schedule(subscription)
+        plan = await self.plan(subscription)
         now = self._clock.now()
         at = next_attempt_at(
-            schedule,
+            plan,
             attempt=attempt,
             outcome=outcome,
             now=now,
             jitter=self._settings.retry_jitter,
             random=self._random,
         )
-        if at is None or self._is_over(message, at):
+        if at is None or self._is_over(message, plan.bounds, at):
             return None
         return round((at - now).total_seconds())
 

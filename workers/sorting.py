@@ -52,7 +52,7 @@ class Sorting:
     ) -> list[Numbered]:
         """Those to be tried. Others are given up if their last attempt counts as made or they are too old,
         dropped, or left to a later release."""
-        schedule = await self._retries.schedule(subscription)
+        plan = await self._retries.plan(subscription)
         now = self._clock.now()
         hopeless: list[Numbered] = []
         live: list[Numbered] = []
@@ -63,9 +63,9 @@ class Sorting:
                         self._recorder.dropped(owed, "unconfirmed")
                 case OwedDelivery() as owed:
                     [message] = outgoing_messages(owed)
-                    attempt = _attempt(owed, job, schedule)
-                    if attempt is None or self._retries.is_too_old(message, now):
-                        hopeless.append((taken, message, attempt or schedule.retries + 1))
+                    attempt = _attempt(owed, job, plan.schedule)
+                    if attempt is None or self._retries.is_too_old(message, plan.bounds, now):
+                        hopeless.append((taken, message, attempt or plan.schedule.retries + 1))
                     else:
                         live.append((taken, message, attempt))
                 case WrittenLater(version=version):

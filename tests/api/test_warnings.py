@@ -62,6 +62,50 @@ def subscription(**options: object) -> dict[str, object]:
         ),
         (
             SUBSCRIBE,
+            subscription(_retry_policy={"presett": "sns", "max_aeg": 5}),
+            [
+                "_retry_policy: presett has no effect; did you mean preset?",
+                "_retry_policy: max_aeg has no effect; did you mean max_age?",
+            ],
+        ),
+        (
+            SUBSCRIBE,
+            subscription(
+                _retry_policy={
+                    "healthyRetryPolicy": {"numRetry": 5},
+                    "throttlePolicy": {"maxReceivesPerSecond": 5},
+                    "sicklyRetryPolicy": None,
+                }
+            ),
+            [
+                "_retry_policy: throttlePolicy has no effect: a subscription's "
+                "_max_receives_per_second bounds its rate",
+                "_retry_policy: healthyRetryPolicy: numRetry has no effect; "
+                "did you mean numRetries?",
+            ],
+        ),
+        (
+            CREATE,
+            {
+                "_retry_policy": {
+                    "http": {
+                        "defaultHealthyRetryPolicy": {"wait": 5},
+                        "disableSubscriptionOverride": True,
+                        "defaultRequestPolicy": {},
+                    }
+                }
+            },
+            [
+                "_retry_policy: http: defaultRequestPolicy has no effect: a subscription's "
+                "post_headers name its Content-Type",
+                "_retry_policy: http: disableSubscriptionOverride has no effect; "
+                "did you mean disableSubscriptionOverrides?",
+                "_retry_policy: http: defaultHealthyRetryPolicy: wait has no effect: "
+                "it is not known",
+            ],
+        ),
+        (
+            SUBSCRIBE,
             subscription(post_headers={"Host": "elsewhere", "X-Key": "1"}),
             ["options: post_headers Host has no effect: it is the service's to set"],
         ),

@@ -24,9 +24,11 @@ from zaqar_notify.delivery import subscribers
 from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef
-from zaqar_notify.rules import mail
+from zaqar_notify.rules import mail, sns_phases, zaqar_phases
 from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
-from zaqar_notify.rules.retry_policy import MAX_DELAY_SECONDS, POLICY_KEY, RetryPolicy, parse_policy
+from zaqar_notify.rules.retry_policy import MAX_AGE_SECONDS, POLICY_FIELDS, POLICY_KEY, parse_policy
+from zaqar_notify.rules.sns_phases import SnsPhases
+from zaqar_notify.rules.zaqar_phases import MAX_DELAY_SECONDS, ZaqarPhases
 from zaqar_notify.settings import Settings, variable
 
 PAGE = read("reference.md")
@@ -59,7 +61,9 @@ def test_every_field_is_listed() -> None:
     assert set(_table("## Queue metadata")) == set(metadata.KNOWN_KEYS)
     assert set(_table("## Claim fields")) == set(bodies.ClaimBody.__struct_fields__)
     assert set(_table("## Subscription fields")) == set(NewSubscription.__struct_fields__)
-    assert set(_table("## Retry policy")) == set(RetryPolicy.__struct_fields__)
+    accepted = set(POLICY_FIELDS) - set(sns_phases.WITHOUT_EFFECT)
+    assert set(_table("## Retry policy")) == accepted
+    assert set(_table("### SNS's delivery policy")) == set(SnsPhases.__struct_encode_fields__)
 
 
 def test_every_subscription_option_is_listed_with_the_schemes_that_read_it() -> None:
@@ -86,6 +90,7 @@ def test_every_subscription_option_is_listed_with_the_schemes_that_read_it() -> 
         "## Subscription fields",
         "### Subscription options",
         "## Retry policy",
+        "### SNS's delivery policy",
     ],
 )
 def test_fields_of_former_versions_say_so_and_all_others_came_with_version_2(heading: str) -> None:
@@ -126,13 +131,22 @@ def _take_policy(name: str, value: int) -> None:
     parse_policy(widest | {name: value})
 
 
+def _take_sns_policy(name: str, value: int) -> None:
+    shortest = {"minDelayTarget": 1, "maxDelayTarget": 1, "numRetries": 100}
+    longest = {"maxDelayTarget": 3600, "minDelayTarget": 3600, "numRetries": 1}
+    healthy = longest if name.endswith("Target") else shortest
+    least = {"minDelayTarget": 1} if name == "maxDelayTarget" else {}
+    parse_policy({"healthyRetryPolicy": healthy | least | {name: value}})
+
+
 @pytest.mark.parametrize(
     ("heading", "take", "count"),
     [
         ("### Posted", _take_message, 2),
         ("## Queue metadata", _take_metadata, 5),
         ("## Claim fields", _take_claim, 3),
-        ("## Retry policy", _take_policy, 5),
+        ("## Retry policy", _take_policy, 7),
+        ("### SNS's delivery policy", _take_sns_policy, 6),
     ],
 )
 def test_both_ends_of_a_range_are_taken_and_nothing_beyond(
@@ -178,10 +192,13 @@ def test_a_number_beside_a_setting_is_its_default() -> None:
 
 
 def test_defaults_of_a_retry_policy_and_of_a_claims_limit_are_those_of_the_code() -> None:
-    policy = RetryPolicy()
+    of_zaqar, of_sns = _table("## Retry policy"), _table("### SNS's delivery policy")
 
-    for name, row in _table("## Retry policy").items():
-        assert row.default.strip("`") == _json(getattr(policy, name)), name
+    for name in zaqar_phases.FIELDS:
+        assert of_zaqar[name].default.strip("`") == _json(getattr(ZaqarPhases(), name)), name
+    for name, default in msgspec.to_builtins(SnsPhases()).items():
+        assert of_sns[name].default.strip("`") == _json(default), name
+    assert _numbers(of_zaqar["max_age"].range)[1] == MAX_AGE_SECONDS
     assert _number(_table("## Claim fields")["limit"].default) == DEFAULT_LIMIT
 
 

@@ -110,8 +110,8 @@ READ = {
     "nothing more": Response(204, "No Content", (), b""),
     "a length": Response(200, "All right", (), b"hello"),
     "chunks": Response(200, "All right", (), b"hello"),
-    "an empty body": Response(500, "", ("7", "9"), b""),
-    "line feeds": Response(429, "Slow", ("7",), b"hello"),
+    "an empty body": Response(500, "", (("retry-after", "7"), ("retry-after", "9")), b""),
+    "line feeds": Response(429, "Slow", (("retry-after", "7"),), b"hello"),
     "a continue": Response(200, "All right", (), b"hello"),
     "early hints": Response(204, "No Content", (), b""),
 }
@@ -229,7 +229,7 @@ async def test_a_malformed_answer_is_read_as_far_as_it_goes(
     text = text.replace(b"\n\n", b"\nRetry-After:7\n\n")
     receiver.behaviour = say(text)
 
-    assert await post(client, receiver) == Response(503, "Busy", ("7",), b"ok")
+    assert await post(client, receiver) == Response(503, "Busy", (("retry-after", "7"),), b"ok")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from zaqar_notify.models import MessageType, Outcome, Verdict
 from zaqar_notify.settings import Settings
 
 SECRET = "whsec_" + b64encode(b"a" * 32).decode()
+EPOCH = int(SENT_AT.timestamp())
 FORMER_SECRET = "whsec_" + b64encode(b"b" * 32).decode()
 
 
@@ -361,9 +362,20 @@ async def test_the_status_decides(
         ("Fri, 02 Jan 2026 04:05:05 +0100", 60),
         ("Fri, 02 Jan 2026 03:04:00 GMT", 0),
         ("Fri, 02 Jan 2036 03:04:00 GMT", 86400),
+        ("2026-01-02T03:05:05Z", 60),
+        ("2026-01-02T03:05:05.5+00:00", 61),
+        ("30s", 30),
+        ("1m0.5s", 61),
+        ("1500ms", 2),
+        ("24h1s", 86400),
+        (f"{EPOCH + 60}", 60),
+        (f"{EPOCH + 60}.5", 61),
+        (f"{1000 * (EPOCH + 60)}", 60),
+        (f"{EPOCH - 60}", 0),
+        (f"{EPOCH + 90000}", 86400),
     ],
 )
-async def test_retry_after_is_read_in_both_forms(
+async def test_retry_after_is_read_in_every_form(
     webhook: WebhookSink, receiver: Receiver, retry_after: str, seconds: int
 ) -> None:
     receiver.behaviour = answer(429, Retry_After=retry_after)
@@ -409,6 +421,55 @@ async def test_a_retry_after_that_cannot_be_read_is_a_pause_all_the_same(
     outcome = await webhook.deliver(delivery_to(receiver.url()))
 
     assert outcome.retry_after_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "seconds"),
+    [
+        (503, {"Retry_After_Ms": "1500"}, 2),
+        (429, {"X_Ms_Retry_After_Ms": "30000", "Retry_After": "20"}, 30),
+        (404, {"X_Retry_After": "7"}, 7),
+        (429, {"RateLimit_Reset": "30"}, 30),
+        (429, {"X_RateLimit_Reset": f"{EPOCH + 90}"}, 90),
+        (503, {"X_Rate_Limit_Reset": f"{EPOCH + 90}"}, 90),
+        (429, {"X_RateLimit_Reset_After": "1.5"}, 2),
+        (429, {"RateLimit_Reset": "soon"}, 60),
+        (429, {"RateLimit_Reset": "30", "Retry_After": "5"}, 5),
+        (500, {"RateLimit_Reset": "30", "RateLimit_Remaining": "9"}, None),
+        (500, {"RateLimit_Reset": "30", "RateLimit_Remaining": "0"}, 30),
+        (403, {"X_RateLimit_Reset": f"{EPOCH + 90}", "X_RateLimit_Remaining": "0"}, 90),
+        (429, {"RateLimit": '"default";r=0;t=30'}, 30),
+        (429, {"RateLimit": '"second";r=0;t=1, "day";r=0;t=300, "year";r=9;t=9000'}, 300),
+        (429, {"RateLimit": "limit=100, remaining=0, reset=30"}, 30),
+        (200, {"RateLimit": '"default";r=1;t=30'}, None),
+        (200, {"RateLimit_Reset": "30", "RateLimit_Remaining": "1"}, None),
+        (200, {"RateLimit_Reset": "30", "RateLimit_Remaining": "0"}, 30),
+        (202, {"Retry_After": "30"}, 30),
+    ],
+)
+async def test_headers_of_rate_limits_count_once_the_limit_is_reached(
+    webhook: WebhookSink,
+    receiver: Receiver,
+    status: int,
+    headers: dict[str, str],
+    seconds: int | None,
+) -> None:
+    receiver.behaviour = answer(status, b"", **headers)
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert outcome.retry_after_seconds == seconds
+    assert (outcome.verdict is Verdict.DELIVERED) == (status < 300)
+
+
+async def test_a_refusal_at_a_rate_limit_is_still_a_refusal(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    receiver.behaviour = answer(404, RateLimit_Reset="30", RateLimit_Remaining="0")
+
+    outcome = await webhook.deliver(delivery_to(receiver.url()))
+
+    assert (outcome.verdict, outcome.retry_after_seconds) == (Verdict.REFUSED, 30)
 
 
 async def test_the_longest_of_several_retry_afters_counts(

@@ -14,18 +14,44 @@ from hypothesis import strategies as st
 from tests.kinds import KINDS
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, Outcome, Verdict
-from zaqar_notify.rules.retry import MAX_RETRY_AFTER_SECONDS, applicable_schedule, next_attempt_at
-from zaqar_notify.rules.retry_policy import Backoff, RetryPolicy, parse_policy
-from zaqar_notify.rules.schedules import SNS_HTTP, DefaultName, Schedule, default_schedule, delays
-from zaqar_notify.settings import Settings
+from zaqar_notify.rules.backoffs import Backoff
+from zaqar_notify.rules.retry import (
+    MAX_RETRY_AFTER_SECONDS,
+    Plan,
+    applicable_plan,
+    next_attempt_at,
+)
+from zaqar_notify.rules.retry_policy import (
+    NO_BOUNDS,
+    POLICY_FIELDS,
+    Bounds,
+    RetryPolicy,
+    parse_policy,
+)
+from zaqar_notify.rules.schedules import (
+    SNS_HTTP,
+    STANDARD_WEBHOOKS,
+    Preset,
+    Schedule,
+    delays,
+    preset_schedule,
+)
+from zaqar_notify.rules.sns_phases import SnsPhases
+from zaqar_notify.rules.zaqar_phases import ZaqarPhases
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
-STANDARD = default_schedule("standard", sns=SNS_HTTP)
+STANDARD = STANDARD_WEBHOOKS
+
+
+def named(preset: Preset | None) -> Schedule:
+    return preset_schedule(preset or "standard", sns=SNS_HTTP)
+
+
 BACKOFFS: list[Backoff] = ["linear", "arithmetic", "geometric", "exponential"]
 
 
-def backoff_only(function: Backoff, least: int, most: int) -> RetryPolicy:
-    return RetryPolicy(
+def backoff_only(function: Backoff, least: int, most: int) -> ZaqarPhases:
+    return ZaqarPhases(
         retries_with_no_delay=0,
         minimum_delay_retries=0,
         minimum_delay=least,
@@ -37,8 +63,9 @@ def backoff_only(function: Backoff, least: int, most: int) -> RetryPolicy:
 
 def wait_after(
     attempt: int,
-    policy: Schedule | None = None,
+    schedule: Schedule | None = None,
     *,
+    bounds: Bounds = NO_BOUNDS,
     verdict: Verdict = Verdict.TRY_LATER,
     status: int | None = None,
     retry_after: int | None = None,
@@ -46,7 +73,7 @@ def wait_after(
     random: float = 0.0,
 ) -> float | None:
     at = next_attempt_at(
-        policy or RetryPolicy(),
+        Plan(schedule or ZaqarPhases(), bounds),
         attempt=attempt,
         outcome=Outcome(verdict, status, retry_after_seconds=retry_after),
         now=NOW,
@@ -57,7 +84,7 @@ def wait_after(
 
 
 def test_the_defaults_make_fourteen_retries_over_three_minutes() -> None:
-    waits = delays(RetryPolicy())
+    waits = delays(ZaqarPhases())
 
     assert waits == [0, 0, 0, 5, 5, 5, 5, 10, 15, 20, 25, 30, 30, 30]
     assert sum(waits) == 180
@@ -122,13 +149,11 @@ def test_the_longest_policy_is_computed_at_once() -> None:
 
 @pytest.mark.parametrize("document", [None, {}, {"unknown": object()}])
 def test_an_absent_policy_is_the_defaults(document: object) -> None:
-    assert parse_policy(document) == RetryPolicy()
+    assert parse_policy(document) == RetryPolicy(ZaqarPhases())
 
 
 def test_null_fields_of_a_policy_count_as_absent() -> None:
-    fields = RetryPolicy.__struct_fields__
-
-    assert parse_policy(dict.fromkeys(fields)) == RetryPolicy()
+    assert parse_policy(dict.fromkeys(POLICY_FIELDS)) == RetryPolicy(ZaqarPhases())
 
 
 def test_a_policy_is_read_field_by_field() -> None:
@@ -139,16 +164,18 @@ def test_a_policy_is_read_field_by_field() -> None:
         "maximum_delay": 70,
         "maximum_delay_retries": 100,
         "retry_backoff_function": "exponential",
-        "ignore_subscription_override": True,
     }
 
-    assert parse_policy(document) == RetryPolicy(**document)
+    read = parse_policy(document | {"ignore_subscription_override": True})
+
+    assert read == RetryPolicy(ZaqarPhases(**document))
 
 
 @pytest.mark.parametrize(
     ("document", "named"),
     [
         ([], "_retry_policy must be an object"),
+        ("standard", '{"preset": "standard"}'),
         ("linear", "_retry_policy must be an object"),
         (False, "_retry_policy must be an object"),
         ({"retries_with_no_delay": -1}, "retries_with_no_delay .* 0 to 100 retries"),
@@ -170,6 +197,25 @@ def test_a_policy_is_read_field_by_field() -> None:
         ({"retry_backoff_function": "exponential", "minimum_delay": 0}, "at least 1 second"),
         ({"ignore_subscription_override": 1}, "true or false"),
         ({"ignore_subscription_override": "yes"}, "true or false"),
+        ({"preset": "svix"}, "standard, zaqar, sns"),
+        ({"preset": ["sns"]}, "standard, zaqar, sns"),
+        ({"preset": "sns", "minimum_delay": 5}, "preset .* and minimum_delay .* can't be combined"),
+        ({"preset": "sns", "http": {}}, "preset .* and http .* can't be combined"),
+        ({"minimum_delay": 5, "healthyRetryPolicy": {}}, "minimum_delay .* can't be combined"),
+        ({"jitter": 1.1}, "jitter must be a number from 0 to 1"),
+        ({"jitter": -0.1}, "jitter"),
+        ({"jitter": True}, "jitter"),
+        ({"jitter": "0.5"}, "jitter"),
+        ({"max_age": 0}, "max_age .* 1 to 31536000 seconds"),
+        ({"max_age": 31_536_001}, "max_age"),
+        ({"max_age": 60.0}, "max_age"),
+        ({"final_statuses": 404}, "final_statuses must be an array of at most 300 statuses"),
+        ({"final_statuses": [404] * 301}, "at most 300 statuses"),
+        ({"final_statuses": [200]}, "integers from 300 to 599, and any of 3xx, 4xx, 5xx"),
+        ({"final_statuses": [600]}, "300 to 599"),
+        ({"final_statuses": ["404"]}, "300 to 599"),
+        ({"final_statuses": [True]}, "300 to 599"),
+        ({"final_statuses": [[]]}, "300 to 599"),
     ],
 )
 def test_a_wrong_policy_names_field_limit_and_unit(document: object, named: str) -> None:
@@ -188,7 +234,121 @@ def test_a_wrong_policy_names_field_limit_and_unit(document: object, named: str)
     ],
 )
 def test_a_policy_may_reach_its_limits(document: JsonObject) -> None:
-    assert parse_policy(document).retries > 0
+    assert isinstance(parse_policy(document).waits, ZaqarPhases)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "waits"),
+    [
+        # The sample of SNS's guide: 50 retries.
+        (
+            {
+                "minDelayTarget": 1,
+                "maxDelayTarget": 60,
+                "numRetries": 50,
+                "numNoDelayRetries": 3,
+                "numMinDelayRetries": 2,
+                "numMaxDelayRetries": 35,
+                "backoffFunction": "exponential",
+            },
+            [0, 0, 0, 1, 1, 1, 1, 2, 3, 6, 9, 15, 24, 38, 60, *35 * [60]],
+        ),
+        ({}, [20, 20, 20]),
+        ({"numRetries": 5}, [20] * 5),
+        ({"numRetries": 0}, []),
+        ({"minDelayTarget": 1, "numRetries": 1}, [1]),
+        ({"minDelayTarget": 10, "numRetries": 2}, [10, 20]),
+        ({"minDelayTarget": 5, "maxDelayTarget": 30, "numRetries": 6}, [5, 10, 15, 20, 25, 30]),
+        (
+            {
+                "minDelayTarget": 5,
+                "maxDelayTarget": 30,
+                "numRetries": 5,
+                "backoffFunction": "arithmetic",
+            },
+            [5, 7, 12, 20, 30],
+        ),
+        (
+            {
+                "minDelayTarget": 5,
+                "maxDelayTarget": 30,
+                "numRetries": 5,
+                "backoffFunction": "geometric",
+            },
+            [5, 7, 12, 19, 30],
+        ),
+        ({"numMaxDelayRetries": 1, "numNoDelayRetries": 2, "maxDelayTarget": 60}, [0, 0, 60]),
+        ({"maxDelayTarget": 3600, "minDelayTarget": 3600, "numRetries": 1}, [3600]),
+        ({"numRetries": 100, "numNoDelayRetries": 100}, [0] * 100),
+        (dict.fromkeys(["numRetries", "minDelayTarget", "backoffFunction"]), [20, 20, 20]),
+    ],
+)
+@pytest.mark.parametrize("form", ["subscription", "topic"])
+def test_an_sns_policy_waits_as_sns_does(healthy: JsonObject, waits: list[int], form: str) -> None:
+    document = (
+        {"healthyRetryPolicy": healthy}
+        if form == "subscription"
+        else {"http": {"defaultHealthyRetryPolicy": healthy}}
+    )
+
+    read = parse_policy(document)
+
+    assert isinstance(read.waits, SnsPhases)
+    assert delays(read.waits) == waits
+
+
+@pytest.mark.parametrize(
+    ("healthy", "named"),
+    [
+        ([], "_retry_policy: healthyRetryPolicy must be an object"),
+        ({"numRetries": 101}, "healthyRetryPolicy: numRetries .* 0 to 100 retries"),
+        ({"numRetries": -1}, "numRetries .* 0 to 100 retries"),
+        ({"numRetries": 3.0}, "numRetries"),
+        ({"numRetries": True}, "numRetries"),
+        ({"minDelayTarget": 0}, "minDelayTarget .* 1 to 3600 seconds"),
+        ({"maxDelayTarget": 3601}, "maxDelayTarget .* 1 to 3600 seconds"),
+        ({"minDelayTarget": 21}, "minDelayTarget .21 seconds. .* maxDelayTarget .20 seconds."),
+        ({"backoffFunction": "quadratic"}, "linear, arithmetic, geometric, exponential"),
+        ({"backoffFunction": ["linear"]}, "linear, arithmetic"),
+        ({"numNoDelayRetries": 2, "numMinDelayRetries": 2}, "make 4 retries, .* is 3"),
+        ({"numMaxDelayRetries": 4}, "make 4 retries"),
+        ({"maxDelayTarget": 3600, "numRetries": 2}, "take 3620 seconds; at most 3600"),
+    ],
+)
+def test_a_wrong_sns_policy_names_field_limit_and_unit(healthy: object, named: str) -> None:
+    with pytest.raises(ValidationFailed, match=named):
+        parse_policy({"healthyRetryPolicy": healthy})
+
+
+@pytest.mark.parametrize(
+    ("http", "named"),
+    [
+        ("x", "_retry_policy: http must be an object"),
+        ({"defaultHealthyRetryPolicy": 5}, "http: defaultHealthyRetryPolicy must be an object"),
+        ({"disableSubscriptionOverrides": "yes"}, "disableSubscriptionOverrides .* true or false"),
+        ({"defaultHealthyRetryPolicy": {"numRetries": -1}}, "http: defaultHealthyRetryPolicy: num"),
+    ],
+)
+def test_a_wrong_policy_of_a_topic_names_the_place(http: object, named: str) -> None:
+    with pytest.raises(ValidationFailed, match=named):
+        parse_policy({"http": http})
+
+
+def test_both_forms_of_sns_at_once_are_refused() -> None:
+    healthy = {"numRetries": 1}
+
+    with pytest.raises(ValidationFailed, match="can't be combined"):
+        parse_policy(
+            {"healthyRetryPolicy": healthy, "http": {"defaultHealthyRetryPolicy": healthy}}
+        )
+
+
+def test_options_stand_beside_every_form() -> None:
+    read = parse_policy(
+        {"preset": "sns", "jitter": 0.5, "final_statuses": [404, "5xx"], "max_age": 3600}
+    )
+
+    assert read.bounds == Bounds(0.5, frozenset({404, *range(500, 600)}), 3600)
 
 
 OWN = {"minimum_delay": 1}
@@ -215,24 +375,50 @@ UNREADABLE = {"minimum_delay": -1}
 def test_one_policy_applies_and_none_are_merged(
     own: object, queues: object, minimum_delay: int
 ) -> None:
-    schedule = applicable_schedule(
-        {"_retry_policy": own}, {"_retry_policy": queues}, default=STANDARD
-    )
+    plan = applicable_plan({"_retry_policy": own}, {"_retry_policy": queues}, named=named)
 
-    assert schedule == RetryPolicy(
-        minimum_delay=minimum_delay,
-        ignore_subscription_override=queues is OVERRIDING,
-    )
+    assert plan == Plan(ZaqarPhases(minimum_delay=minimum_delay))
 
 
 @pytest.mark.parametrize("own", [None, {}, "", 0])
 @pytest.mark.parametrize("queues", [None, {}])
 def test_the_default_applies_where_nobody_has_set_anything(own: object, queues: object) -> None:
-    schedule = applicable_schedule(
-        {"_retry_policy": own}, {"_retry_policy": queues}, default=STANDARD
-    )
+    plan = applicable_plan({"_retry_policy": own}, {"_retry_policy": queues}, named=named)
 
-    assert schedule is STANDARD
+    assert plan == Plan(STANDARD)
+
+
+@pytest.mark.parametrize(
+    "queues",
+    [
+        {"http": {"disableSubscriptionOverrides": True}},
+        {"preset": "sns", "ignore_subscription_override": True},
+    ],
+)
+def test_a_queue_s_policy_of_any_form_can_override_the_subscription_s(queues: JsonObject) -> None:
+    plan = applicable_plan({"_retry_policy": OWN}, {"_retry_policy": queues}, named=named)
+
+    assert delays(plan.schedule) == [20, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("policy", "schedule"),
+    [
+        ({"preset": "standard"}, STANDARD),
+        ({"preset": "zaqar"}, named("zaqar")),
+        ({"preset": "sns"}, SNS_HTTP),
+        ({"jitter": 0.5}, STANDARD),
+        ({"max_age": 60, "ignore_subscription_override": False}, STANDARD),
+        ({"final_statuses": [], "minimum_delay": 5}, ZaqarPhases()),
+        ({"healthyRetryPolicy": {}, "max_age": 60}, SnsPhases()),
+    ],
+)
+def test_a_policy_names_a_schedule_or_leaves_the_operator_s(
+    policy: JsonObject, schedule: Schedule
+) -> None:
+    plan = applicable_plan({"_retry_policy": policy}, {}, named=named)
+
+    assert plan.schedule == schedule
 
 
 HOUR = 3600
@@ -269,17 +455,15 @@ HOUR = 3600
         ),
     ],
 )
-def test_the_default_is_the_operators_choice(
-    name: DefaultName, subscriber: str, waits: list[int]
+def test_each_kind_of_subscriber_has_its_schedule_by_name(
+    name: Preset, subscriber: str, waits: list[int]
 ) -> None:
-    settings = Settings(retry_default=name)
-
-    assert delays(KINDS.default_schedule(subscriber, settings)) == waits
+    assert delays(KINDS.schedule(subscriber, name)) == waits
 
 
 @pytest.mark.parametrize("name", ["standard", "zaqar"])
-def test_by_default_no_two_tries_are_within_a_second(name: DefaultName) -> None:
-    assert min(delays(default_schedule(name, sns=SNS_HTTP))) >= 1
+def test_by_default_no_two_tries_are_within_a_second(name: Preset) -> None:
+    assert min(delays(named(name))) >= 1
 
 
 def test_the_default_outlasts_an_outage_of_a_day() -> None:
@@ -297,9 +481,9 @@ def test_the_default_outlasts_an_outage_of_a_day() -> None:
         # Refused by us, or by a mail relay for this mail: trying again changes nothing.
         (STANDARD, Verdict.REFUSED, None, None),
         (STANDARD, Verdict.REFUSED, 550, None),
-        (default_schedule("zaqar", sns=SNS_HTTP), Verdict.REFUSED, 404, None),
-        (default_schedule("sns", sns=SNS_HTTP), Verdict.REFUSED, 404, None),
-        (RetryPolicy(), Verdict.REFUSED, 404, None),
+        (named("zaqar"), Verdict.REFUSED, 404, None),
+        (named("sns"), Verdict.REFUSED, 404, None),
+        (ZaqarPhases(), Verdict.REFUSED, 404, None),
     ],
 )
 def test_a_receiver_that_refuses_is_tried_again_by_standard_webhooks_schedule_alone(
@@ -308,10 +492,40 @@ def test_a_receiver_that_refuses_is_tried_again_by_standard_webhooks_schedule_al
     assert wait_after(1, schedule, verdict=verdict, status=status) == wait
 
 
+@pytest.mark.parametrize(
+    ("schedule", "final", "verdict", "status", "wait"),
+    [
+        (STANDARD, {404}, Verdict.REFUSED, 404, None),
+        (STANDARD, {404}, Verdict.REFUSED, 400, 5),
+        (STANDARD, {500}, Verdict.TRY_LATER, 500, None),
+        (STANDARD, {500}, Verdict.TRY_LATER, 503, 5),
+        (STANDARD, {429}, Verdict.TRY_LATER, 429, None),
+        (STANDARD, {500}, Verdict.TRY_LATER, None, 5),
+        (SNS_HTTP, set(), Verdict.REFUSED, 404, 20),
+        (SNS_HTTP, {400}, Verdict.REFUSED, 404, 20),
+        (SNS_HTTP, set(), Verdict.GONE, 410, None),
+        # A mail relay's 5yz, and a refusal of our own, are final without a list.
+        (SNS_HTTP, set(), Verdict.REFUSED, 550, None),
+        (SNS_HTTP, set(), Verdict.REFUSED, None, None),
+    ],
+)
+def test_a_policy_s_final_statuses_stand_in_place_of_the_schedule_s(
+    schedule: Schedule, final: set[int], verdict: Verdict, status: int | None, wait: int | None
+) -> None:
+    bounds = Bounds(final_statuses=frozenset(final))
+
+    assert wait_after(1, schedule, bounds=bounds, verdict=verdict, status=status) == wait
+
+
+def test_a_policy_s_jitter_stands_in_place_of_the_operator_s() -> None:
+    assert wait_after(4, bounds=Bounds(jitter=1.0), jitter=0.1, random=1.0) == 10
+    assert wait_after(4, bounds=Bounds(jitter=0.0), jitter=0.1, random=1.0) == 5
+
+
 def test_each_failed_try_waits_its_delay_and_the_last_gives_up() -> None:
     waits = [wait_after(attempt) for attempt in range(1, 16)]
 
-    assert waits == [*delays(RetryPolicy()), None]
+    assert waits == [*delays(ZaqarPhases()), None]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.REFUSED, Verdict.GONE, Verdict.DELIVERED])
@@ -348,7 +562,7 @@ def test_jitter_only_adds(random: float, retry_after: int | None, wait: float) -
 
 def test_retries_at_once_have_no_jitter() -> None:
     at = next_attempt_at(
-        RetryPolicy(),
+        Plan(ZaqarPhases()),
         attempt=1,
         outcome=Outcome(Verdict.TRY_LATER),
         now=NOW,

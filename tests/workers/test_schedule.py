@@ -23,7 +23,7 @@ from tests.workers.office import (
     until_stored,
 )
 from zaqar_notify.delivery import InternalPost, confirmation_job
-from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
+from zaqar_notify.models import Delivery, JsonObject, MessageType, Outcome, Subscription, Verdict
 from zaqar_notify.operations.logs import facts
 from zaqar_notify.rules.schedules import STANDARD_WEBHOOKS, delays
 from zaqar_notify.settings import Settings
@@ -127,6 +127,41 @@ async def test_a_partial_policy_keeps_zaqars_defaults_and_final_refusals(
     assert len(office.sink.to("http://refusing")) == 1
     [owed] = await office.owed_deliveries()
     assert owed.attempt == 3
+
+
+async def test_a_policy_s_final_statuses_end_a_delivery_at_once(office: Office) -> None:
+    policy: JsonObject = {"_retry_policy": {"preset": "standard", "final_statuses": [404]}}
+    subscription = await office.subscribe("http://refusing", options=policy)
+    office.sink.answers["http://refusing"] = always(REFUSED)
+    await office.post(b"1")
+    await office.work_off()
+
+    [record] = await office.undelivered(subscription)
+    assert record.attempts == len(office.sink.deliveries) == 1
+
+
+async def test_a_delivery_ends_at_its_policy_s_age(office: Office) -> None:
+    policy: JsonObject = {"_retry_policy": {"preset": "standard", "max_age": 300, "jitter": 0}}
+    subscription = await office.subscribe("http://away", options=policy)
+    office.sink.answers["http://away"] = always(TRY_LATER)
+    await office.post(b"1")
+
+    # The third try would be 305 seconds after the first.
+    assert await waits(office) == [5]
+
+    [record] = await office.undelivered(subscription)
+    assert record.attempts == 2
+
+
+async def test_a_success_that_asks_for_a_pause_delays_the_next_message(office: Office) -> None:
+    await office.subscribe("http://receiver", options=UNSET)
+    pausing = Outcome(Verdict.DELIVERED, status=200, retry_after_seconds=60)
+    office.sink.answers["http://receiver"] = always(pausing)
+    await office.post(b"1", b"2")
+    await office.work_off()
+
+    [owed] = await office.owed_deliveries()
+    assert (owed.attempt, len(office.sink.deliveries)) == (1, 1)
 
 
 async def test_retries_outlive_their_message_and_are_delivered_after_an_outage_of_a_day(

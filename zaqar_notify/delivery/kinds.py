@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, QueueRef
-from zaqar_notify.rules.schedules import SNS_HTTP, Schedule, default_schedule
+from zaqar_notify.rules.schedules import SNS_HTTP, Preset, Schedule, preset_schedule
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.settings import Settings
 
@@ -171,10 +171,10 @@ class Kinds:
         kind = self.of(uri)
         return kind is not None and kind.needs_trust
 
-    def default_schedule(self, uri: str, settings: Settings) -> Schedule:
-        """The retries of deliveries to a subscriber where no policy is set."""
+    def schedule(self, uri: str, preset: Preset) -> Schedule:
+        """The retries of deliveries to a subscriber by a schedule's name."""
         kind = self.of(uri)
-        return default_schedule(settings.retry_default, sns=kind.sns_schedule if kind else SNS_HTTP)
+        return preset_schedule(preset, sns=kind.sns_schedule if kind else SNS_HTTP)
 
 
 def scheme_of(uri: str) -> str:

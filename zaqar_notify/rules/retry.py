@@ -9,36 +9,63 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+import msgspec
+
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, Outcome, Verdict
-from zaqar_notify.rules.retry_policy import DEFAULT_POLICY, POLICY_KEY, RetryPolicy, parse_policy
-from zaqar_notify.rules.schedules import Schedule
+from zaqar_notify.rules.retry_policy import (
+    DEFAULT_POLICY,
+    NO_BOUNDS,
+    POLICY_KEY,
+    Bounds,
+    RetryPolicy,
+    overrides_subscriptions,
+    parse_policy,
+)
+from zaqar_notify.rules.schedules import Preset, Schedule
 
 MAX_RETRY_AFTER_SECONDS = 86400
 """A receiver's Retry-After counts up to a day; more would let it park deliveries for ever."""
 
 
-def applicable_schedule(
-    subscription_options: JsonObject, queue_metadata: JsonObject, *, default: Schedule
-) -> Schedule:
-    """Which schedule a subscription's deliveries follow.
+class Plan(msgspec.Struct, frozen=True):
+    """How the deliveries of one subscription that failed are tried again."""
+
+    schedule: Schedule
+    bounds: Bounds = NO_BOUNDS
+
+
+def applicable_plan(
+    subscription_options: JsonObject,
+    queue_metadata: JsonObject,
+    *,
+    named: Callable[[Preset | None], Schedule],
+) -> Plan:
+    """Which plan a subscription's deliveries follow.
 
     The queue's policy when either one says `ignore_subscription_override`, else the subscription's,
     else the queue's. Policies are never merged. When both are absent or empty it is the default; a key
-    that a policy leaves out has Zaqar's value. A stored policy that can't be read counts as Zaqar's defaults: a
-    delivery must not fail for it.
+    that a policy of Zaqar's fields leaves out has Zaqar's value. A stored policy that can't be read counts as Zaqar's
+    defaults: a delivery must not fail for it.
+
+    Args:
+        named: Gives the schedule of a name; of None, the operator's default.
     """
     own = subscription_options.get(POLICY_KEY)
     queues = queue_metadata.get(POLICY_KEY)
     if not own and not queues:
-        return default
-    if _overrides(own) or _overrides(queues):
-        return _stored_policy(queues)
-    return _stored_policy(own or queues)
+        return Plan(named(None))
+    if overrides_subscriptions(own) or overrides_subscriptions(queues):
+        policy = _stored_policy(queues)
+    else:
+        policy = _stored_policy(own or queues)
+    waits = policy.waits
+    schedule = named(waits) if waits is None or isinstance(waits, str) else waits
+    return Plan(schedule, policy.bounds)
 
 
 def next_attempt_at(
-    schedule: Schedule,
+    plan: Plan,
     *,
     attempt: int,
     outcome: Outcome,
@@ -52,14 +79,16 @@ def next_attempt_at(
 
     Args:
         attempt: Number of the try that just failed, from 1.
-        jitter: Up to this part of the wait is added, so that retries do not come in step.
+        jitter: Up to this part of the wait is added, so that retries do not come in step, where the policy names
+            none.
         random: Gives a number from 0 to 1.
     """
-    if not _may_succeed_later(outcome, schedule) or attempt > schedule.retries:
+    if not _may_succeed_later(outcome, plan) or attempt > plan.schedule.retries:
         return None
     asked = min(outcome.retry_after_seconds or 0, MAX_RETRY_AFTER_SECONDS)
-    wait = max(schedule.delay_before(attempt), asked)
-    return now + timedelta(seconds=wait * (1 + jitter * random()))
+    wait = max(plan.schedule.delay_before(attempt), asked)
+    most = jitter if plan.bounds.jitter is None else plan.bounds.jitter
+    return now + timedelta(seconds=wait * (1 + most * random()))
 
 
 def attempt_after(
@@ -71,26 +100,23 @@ def attempt_after(
     Args:
         attempt: The try that was due at `due_at`.
     """
-    failed = Outcome(Verdict.TRY_LATER)
     while due_at <= failed_at:
-        next_at = next_attempt_at(
-            schedule, attempt=attempt, outcome=failed, now=due_at, jitter=0, random=lambda: 0
-        )
-        if next_at is None:
+        if attempt > schedule.retries:
             return None
-        attempt, due_at = attempt + 1, next_at
+        due_at += timedelta(seconds=schedule.delay_before(attempt))
+        attempt += 1
     return attempt
 
 
-def _may_succeed_later(outcome: Outcome, schedule: Schedule) -> bool:
-    if outcome.verdict is Verdict.REFUSED and schedule.repeats_refusals:
+def _may_succeed_later(outcome: Outcome, plan: Plan) -> bool:
+    final = plan.bounds.final_statuses
+    if final is not None and outcome.status in final:
+        return False
+    repeats_refusals = plan.schedule.repeats_refusals if final is None else True
+    if outcome.verdict is Verdict.REFUSED and repeats_refusals:
         # An answer of HTTP's. SMTP's 5yz is final, and without a status we refused it ourselves.
         return outcome.status is not None and 400 <= outcome.status < 500
     return outcome.verdict is Verdict.TRY_LATER
-
-
-def _overrides(stored: object) -> bool:
-    return isinstance(stored, dict) and stored.get("ignore_subscription_override") is True
 
 
 def _stored_policy(stored: object) -> RetryPolicy:

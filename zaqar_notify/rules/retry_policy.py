@@ -1,85 +1,67 @@
-"""A retry policy, as clients write it: a sequence of waits in four phases, as in Zaqar.
+"""A retry policy, as clients write it: Zaqar's fields, SNS's delivery policy, or a schedule by name; with options.
 
-1. `retries_with_no_delay` retries at once,
-2. `minimum_delay_retries` after `minimum_delay` each,
-3. a backoff that rises from `minimum_delay` towards `maximum_delay` by a named function,
-4. `maximum_delay_retries` after `maximum_delay` each.
+The options count beside each of the three: `jitter`, `final_statuses`, `max_age` and Zaqar's
+`ignore_subscription_override`.
 """
 
 from __future__ import annotations
-
-from typing import ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
-
-Backoff: TypeAlias = Literal["linear", "arithmetic", "geometric", "exponential"]
+from zaqar_notify.rules import sns_phases, zaqar_phases
+from zaqar_notify.rules.schedules import PRESETS, Preset, Schedule
+from zaqar_notify.rules.sns_phases import disables_overrides, read_sns_phases
+from zaqar_notify.rules.zaqar_phases import DEFAULT_PHASES, read_zaqar_phases
 
 POLICY_KEY = "_retry_policy"
 """The key of the policy in a subscription's options and in a queue's metadata."""
 
-MAX_RETRIES_PER_PHASE = 100
-MAX_DELAY_SECONDS = 43200
-"""Longest wait that a policy may ask for: as long as the longest claim."""
+PRESET = "preset"
+JITTER = "jitter"
+FINAL_STATUSES = "final_statuses"
+MAX_AGE = "max_age"
+IGNORE_OVERRIDE = "ignore_subscription_override"
 
-_LEAST_SPREAD_SECONDS = 10
-_STEP_SECONDS = 5
-_BACKOFFS: tuple[Backoff, ...] = get_args(Backoff)
-_COUNTS = ("retries_with_no_delay", "minimum_delay_retries", "maximum_delay_retries")
-_DELAYS = ("minimum_delay", "maximum_delay")
+MAX_AGE_SECONDS = 31_536_000
+_STATUSES = range(300, 600)
+_CLASSES = {f"{digit}xx": range(100 * digit, 100 * digit + 100) for digit in (3, 4, 5)}
+
+_BOUNDS = (JITTER, FINAL_STATUSES, MAX_AGE)
+_FORMS = {
+    "a preset": (PRESET,),
+    "Zaqar's fields": zaqar_phases.FIELDS,
+    "SNS's delivery policy": sns_phases.FIELDS,
+}
+POLICY_FIELDS = (*zaqar_phases.FIELDS, IGNORE_OVERRIDE, PRESET, *_BOUNDS, *sns_phases.FIELDS)
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a policy says beside its waits; None: what holds without it.
+
+    `jitter` is the part of a wait that is added at most, by chance. `final_statuses` are the answers after
+    which a delivery is given up, in place of those that the schedule has. `max_age` are the seconds for
+    which a delivery is owed at most.
+    """
+
+    jitter: float | None = None
+    final_statuses: frozenset[int] | None = None
+    max_age: int | None = None
+
+
+NO_BOUNDS = Bounds()
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """Zaqar's fields and defaults. Delays are seconds."""
+    """`waits` is None: the operator's default."""
 
-    repeats_refusals: ClassVar[bool] = False
-
-    retries_with_no_delay: int = 3
-    minimum_delay_retries: int = 3
-    minimum_delay: int = 5
-    maximum_delay: int = 30
-    maximum_delay_retries: int = 3
-    retry_backoff_function: Backoff = "linear"
-    ignore_subscription_override: bool = False
-
-    @property
-    def backoff_retries(self) -> int:
-        """How many retries phase 3 has."""
-        spread = self.maximum_delay - self.minimum_delay
-        return -(-spread // _STEP_SECONDS) if self._is_linear else spread // _STEP_SECONDS
-
-    @property
-    def retries(self) -> int:
-        return (
-            self.retries_with_no_delay
-            + self.minimum_delay_retries
-            + self.backoff_retries
-            + self.maximum_delay_retries
-        )
-
-    def delay_before(self, retry: int) -> int:
-        if retry <= self.retries_with_no_delay:
-            return 0
-        retry -= self.retries_with_no_delay
-        if retry <= self.minimum_delay_retries:
-            return self.minimum_delay
-        retry -= self.minimum_delay_retries
-        if retry <= self.backoff_retries:
-            return _backoff_delay(self, retry)
-        return self.maximum_delay
-
-    @property
-    def _is_linear(self) -> bool:
-        return self.retry_backoff_function == "linear"
+    waits: Schedule | Preset | None
+    bounds: Bounds = NO_BOUNDS
 
 
-DEFAULT_POLICY = RetryPolicy()
-
-_DEFAULTS: dict[str, int] = {
-    field: getattr(DEFAULT_POLICY, field) for field in (*_COUNTS, *_DELAYS)
-}
+DEFAULT_POLICY = RetryPolicy(DEFAULT_PHASES)
+"""Zaqar's defaults."""
 
 
 def parse_policy(document: object) -> RetryPolicy:
@@ -87,87 +69,101 @@ def parse_policy(document: object) -> RetryPolicy:
 
     Raises:
         ValidationFailed: Names the field, its limit and the unit.
-
-    Source: Zaqar user guide, "Notification delivery policy".
     """
     if document is None:
         return DEFAULT_POLICY
     if not isinstance(document, dict):
-        raise ValidationFailed(f"{POLICY_KEY} must be an object")
-    policy = RetryPolicy(
-        **{field: _count(document, field) for field in _COUNTS},
-        **{field: _delay(document, field) for field in _DELAYS},
-        retry_backoff_function=_backoff(document),
-        ignore_subscription_override=_ignores_override(document),
+        raise ValidationFailed(
+            f'{POLICY_KEY} must be an object; a schedule by name is {{"{PRESET}": "{PRESETS[0]}"}}'
+        )
+    _check_override(document)
+    return RetryPolicy(_waits(document), _bounds(document))
+
+
+def overrides_subscriptions(stored: object) -> bool:
+    """Whether a stored policy says that the queue's counts for every subscription, even one that can't be read."""
+    if not isinstance(stored, dict):
+        return False
+    return stored.get(IGNORE_OVERRIDE) is True or disables_overrides(stored)
+
+
+def _waits(document: JsonObject) -> Schedule | Preset | None:
+    given = {
+        form: key for form, keys in _FORMS.items() for key in keys if document.get(key) is not None
+    }
+    match list(given):
+        case []:
+            # Zaqar's form, unless all that it says is about another schedule.
+            has_bounds = any(document.get(key) is not None for key in _BOUNDS)
+            return None if has_bounds else DEFAULT_PHASES
+        case ["a preset"]:
+            return _preset(document[PRESET])
+        case ["Zaqar's fields"]:
+            return read_zaqar_phases(document, where=POLICY_KEY)
+        case ["SNS's delivery policy"]:
+            return read_sns_phases(document, where=POLICY_KEY)
+        case _:
+            named = " and ".join(f"{key} ({form})" for form, key in given.items())
+            raise ValidationFailed(f"{POLICY_KEY}: {named} can't be combined; give one of them")
+
+
+def _preset(value: object) -> Preset:
+    for preset in PRESETS:
+        if value == preset:
+            return preset
+    raise ValidationFailed(f"{POLICY_KEY}: {PRESET} must be one of {', '.join(PRESETS)}")
+
+
+def _bounds(document: JsonObject) -> Bounds:
+    return Bounds(
+        jitter=_jitter(document.get(JITTER)),
+        final_statuses=_final_statuses(document.get(FINAL_STATUSES)),
+        max_age=_max_age(document.get(MAX_AGE)),
     )
-    if policy.maximum_delay - policy.minimum_delay < _LEAST_SPREAD_SECONDS:
-        raise ValidationFailed(
-            f"{POLICY_KEY}: maximum_delay ({policy.maximum_delay} seconds) must be at least "
-            f"{_LEAST_SPREAD_SECONDS} seconds above minimum_delay ({policy.minimum_delay} seconds)"
-        )
-    if policy.minimum_delay == 0 and policy.retry_backoff_function in ("geometric", "exponential"):
-        raise ValidationFailed(
-            f"{POLICY_KEY}: minimum_delay must be at least 1 second "
-            f"with retry_backoff_function {policy.retry_backoff_function}"
-        )
-    return policy
 
 
-def _backoff_delay(policy: RetryPolicy, step: int) -> int:
-    """Seconds before step 1, 2, … of phase 3, rounded down."""
-    least, most, steps = policy.minimum_delay, policy.maximum_delay, policy.backoff_retries
-    match policy.retry_backoff_function:
-        case "linear":
-            return least + _STEP_SECONDS * (step - 1)
-        case "arithmetic":
-            return least + step * (step - 1) * (most - least) // (steps * (steps - 1))
-        case "geometric" | "exponential":
-            return geometric(least, most, step - 1, steps - 1)
-
-
-def geometric(least: int, most: int, step: int, last: int) -> int:
-    """The whole part of `least * (most / least) ** (step / last)`, exactly."""
-    estimate: float = least * (most / least) ** (step / last)
-    nearest: int = round(estimate)
-    if abs(estimate - nearest) > 1e-6:
-        return int(estimate)
-    # Too close to a whole number for floats to say on which side: compare the `last`th powers.
-    reached: bool = nearest**last <= least ** (last - step) * most**step
-    return nearest if reached else nearest - 1
-
-
-def _count(document: JsonObject, field: str) -> int:
-    return _integer(field, document.get(field), limit=MAX_RETRIES_PER_PHASE, unit="retries")
-
-
-def _delay(document: JsonObject, field: str) -> int:
-    return _integer(field, document.get(field), limit=MAX_DELAY_SECONDS, unit="seconds")
-
-
-def _integer(field: str, value: object, *, limit: int, unit: str) -> int:
+def _jitter(value: object) -> float | None:
     if value is None:
-        return _DEFAULTS[field]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
-        raise ValidationFailed(f"{POLICY_KEY}: {field} must be an integer from 0 to {limit} {unit}")
-    return value
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValidationFailed(
+            f"{POLICY_KEY}: {JITTER} must be a number from 0 to 1: the part of a wait that is added at most"
+        )
+    return float(value)
 
 
-def _backoff(document: JsonObject) -> Backoff:
-    value = document.get("retry_backoff_function")
+def _final_statuses(value: object) -> frozenset[int] | None:
     if value is None:
-        return DEFAULT_POLICY.retry_backoff_function
-    for backoff in _BACKOFFS:
-        if value == backoff:
-            return backoff
+        return None
+    if not isinstance(value, list) or len(value) > len(_STATUSES):
+        raise ValidationFailed(
+            f"{POLICY_KEY}: {FINAL_STATUSES} must be an array of at most {len(_STATUSES)} statuses"
+        )
+    return frozenset(status for each in value for status in _statuses(each))
+
+
+def _statuses(value: object) -> range | tuple[int]:
+    if isinstance(value, str) and value in _CLASSES:
+        return _CLASSES[value]
+    if isinstance(value, int) and not isinstance(value, bool) and value in _STATUSES:
+        return (value,)
     raise ValidationFailed(
-        f"{POLICY_KEY}: retry_backoff_function must be one of {', '.join(_BACKOFFS)}"
+        f"{POLICY_KEY}: {FINAL_STATUSES} must have integers from {_STATUSES[0]} to {_STATUSES[-1]}, "
+        f"and any of {', '.join(_CLASSES)}"
     )
 
 
-def _ignores_override(document: JsonObject) -> bool:
-    value = document.get("ignore_subscription_override")
+def _max_age(value: object) -> int | None:
     if value is None:
-        return DEFAULT_POLICY.ignore_subscription_override
-    if not isinstance(value, bool):
-        raise ValidationFailed(f"{POLICY_KEY}: ignore_subscription_override must be true or false")
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_AGE_SECONDS:
+        raise ValidationFailed(
+            f"{POLICY_KEY}: {MAX_AGE} must be an integer from 1 to {MAX_AGE_SECONDS} seconds"
+        )
     return value
+
+
+def _check_override(document: JsonObject) -> None:
+    value = document.get(IGNORE_OVERRIDE)
+    if value is not None and not isinstance(value, bool):
+        raise ValidationFailed(f"{POLICY_KEY}: {IGNORE_OVERRIDE} must be true or false")

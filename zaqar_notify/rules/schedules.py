@@ -1,15 +1,17 @@
-"""Schedules: how many retries a delivery gets, and how long each waits; the operator's defaults among them."""
+"""Schedules: how many retries a delivery gets, and how long each waits; those with a name among them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
-from zaqar_notify.rules.retry_policy import DEFAULT_POLICY, geometric
+from zaqar_notify.rules.backoffs import geometric
+from zaqar_notify.rules.zaqar_phases import DEFAULT_PHASES
 
-DefaultName: TypeAlias = Literal["standard", "zaqar", "sns"]
+Preset: TypeAlias = Literal["standard", "zaqar", "sns"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
 class Schedule(Protocol):
@@ -55,7 +57,7 @@ STANDARD_WEBHOOKS = Steps(
 )
 """Nine retries over three days and three hours. Source: Standard Webhooks 1.0.0, "Deliverability"."""
 
-ZAQAR = Steps(tuple((1, max(1, wait)) for wait in delays(DEFAULT_POLICY)))
+ZAQAR = Steps(tuple((1, max(1, wait)) for wait in delays(DEFAULT_PHASES)))
 """Zaqar's defaults, with a second where Zaqar tries again at once: 14 retries over three minutes."""
 
 _SNS_BACKOFF_RETRIES = 10
@@ -78,8 +80,8 @@ Source: Amazon SNS developer guide, "Message delivery retries".
 """
 
 
-def default_schedule(name: DefaultName, *, sns: Schedule) -> Schedule:
-    """The schedule where neither the subscription nor its queue has a policy.
+def preset_schedule(name: Preset, *, sns: Schedule) -> Schedule:
+    """The schedule of that name.
 
     Args:
         sns: SNS's schedule for this kind of subscriber.

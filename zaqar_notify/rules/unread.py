@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from zaqar_notify.models import JsonObject
-from zaqar_notify.rules.retry_policy import POLICY_KEY, RetryPolicy
+from zaqar_notify.rules.retry_policy import POLICY_FIELDS, POLICY_KEY
+from zaqar_notify.rules.sns_phases import parts_of_sns
 
 Warn: TypeAlias = Callable[[str], None]
 """Takes a sentence for the client of the present request."""
-
-POLICY_FIELDS = RetryPolicy.__struct_fields__
 
 RESERVED = "_"
 """How keys begin that mean something to the service, among those of the client's own."""
@@ -53,10 +52,21 @@ def warn_of_policy(document: JsonObject, *, warn: Warn) -> None:
     policy = document.get(POLICY_KEY)
     if not isinstance(policy, dict):
         return
-    for name in _looked_at(policy, POLICY_FIELDS):
-        nearest = _nearest(name, POLICY_FIELDS, _LIKENESS)
+    _warn_of_others(policy, POLICY_FIELDS, where=f"{POLICY_KEY}:", warn=warn)
+    for where, part, known, elsewhere in parts_of_sns(policy, where=POLICY_KEY):
+        for name, reason in elsewhere.items():
+            if part.get(name) is not None:
+                warn(f"{where} {name} has no effect: {reason}")
+        if known:
+            _warn_of_others(part, (*known, *elsewhere), where=where, warn=warn)
+
+
+def _warn_of_others(given: Iterable[str], known: Sequence[str], *, where: str, warn: Warn) -> None:
+    """Say which fields are unknown, where clients have none of their own."""
+    for name in _looked_at(given, known):
+        nearest = _nearest(name, known, _LIKENESS)
         hint = f"; did you mean {nearest}?" if nearest else ": it is not known"
-        warn(f"{POLICY_KEY}: {name} has no effect{hint}")
+        warn(f"{where} {name} has no effect{hint}")
 
 
 def _looked_at(given: Iterable[str], known: Sequence[str]) -> list[str]:
