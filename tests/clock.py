@@ -22,6 +22,9 @@ class ManualClock:
     def on_host(self, instant: datetime) -> datetime:
         return instant + self.host_ahead
 
+    def of_host(self, instant: datetime) -> datetime:
+        return instant - self.host_ahead
+
     def host_now(self) -> datetime:
         return self._now + self.host_ahead
 

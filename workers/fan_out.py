@@ -51,11 +51,15 @@ class _Job:
         """By id, when those of its messages were due that were posted with a delay.
 
         A job that was put aside and given back has none any more. Whether a purge came before its
-        messages were due can't be told then: they are taken for due long since.
+        delayed messages were due can't be told then: they are taken for due long since.
         """
         is_delayed = self.taken.due_at > self.taken.message.posted_at
         at = self.taken.due_at if is_delayed else LONG_SINCE
-        return {each.message_id: at for each in self.messages if each.message.delay}
+        return {
+            each.message_id: each.owed.not_before or at
+            for each in self.messages
+            if each.message.delay or each.owed.not_before
+        }
 
     def leave_out(self, ids: Set[str]) -> None:
         """Deliver nothing of these messages."""

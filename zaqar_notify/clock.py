@@ -19,6 +19,9 @@ class Clock(Protocol):
     def on_host(self, instant: datetime) -> datetime:
         """An instant of this clock, as the host's clock shows it."""
 
+    def of_host(self, instant: datetime) -> datetime:
+        """An instant of the host's clock, such as a client's, as this one shows it."""
+
     def host_now(self) -> datetime:
         """The present instant by the host's clock: for signatures, and for the instants that receivers read."""
 
@@ -28,6 +31,9 @@ class SystemClock:
         return datetime.now(UTC)
 
     def on_host(self, instant: datetime) -> datetime:
+        return instant
+
+    def of_host(self, instant: datetime) -> datetime:
         return instant
 
     def host_now(self) -> datetime:
@@ -74,10 +80,10 @@ class SteadyClock:
         return self._ahead
 
     def on_host(self, instant: datetime) -> datetime:
-        try:
-            return instant + self.host_ahead()
-        except OverflowError:  # At an end of the calendar, as of a subscription for ever.
-            return instant
+        return _moved(instant, self.host_ahead())
+
+    def of_host(self, instant: datetime) -> datetime:
+        return _moved(instant, -self.host_ahead())
 
     def host_now(self) -> datetime:
         return self._host.now()
@@ -111,6 +117,9 @@ class StoreClock:
         """Hosts of a cluster show the store's time, so that all show the same."""
         return instant
 
+    def of_host(self, instant: datetime) -> datetime:
+        return instant
+
     def host_now(self) -> datetime:
         return self.now()
 
@@ -137,6 +146,13 @@ class StoreClock:
         if self._instant is None:
             return self._host.now()
         return self._instant + timedelta(seconds=seconds - self._at)
+
+
+def _moved(instant: datetime, by: timedelta) -> datetime:
+    try:
+        return instant + by
+    except OverflowError:  # At an end of the calendar, as of a subscription for ever.
+        return instant
 
 
 def new_id() -> str:

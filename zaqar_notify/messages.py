@@ -89,6 +89,7 @@ async def post(
         request_id=request_id,
         hops=hops,
         settings=settings,
+        clock=service.clock,
     )
     post.must_encrypt, post.refusal = filtered.must_encrypt, filtered.refusal
     posted = await _store(service, ref, post, service.quotas.new_bytes)
@@ -129,8 +130,10 @@ async def _filtered(
         key = key.of(post.ref.name)
     grown = sum(len(body.text) for body in passed.messages) - sum(len(body.text) for body in given)
     messages = [
-        PostedMessage(msgspec.Raw(body.text), _or_unset(body.ttl), _or_unset(body.delay))
-        for body in passed.messages
+        msgspec.structs.replace(
+            one, body=msgspec.Raw(body.text), ttl=_or_unset(body.ttl), delay=_or_unset(body.delay)
+        )
+        for one, body in zip(post.messages, passed.messages, strict=True)
     ]
     return _Filtered(passed.ref, messages, post.size + grown, key, passed.must_encrypt)
 

@@ -84,7 +84,8 @@ class NewMessage(msgspec.Struct, frozen=True):
 
     `body` is the JSON text exactly as the client sent it; `ttl` and `delay` are seconds. A message with an
     `origin` keeps its id and posting instant; the store assigns those of all others. `key_id` names the key that
-    has encrypted the body, if one has.
+    has encrypted the body, if one has. A message with a `not_before` is stored as if it were posted at that instant,
+    unless that has passed: until then it is delayed.
     """
 
     body: bytes
@@ -93,6 +94,7 @@ class NewMessage(msgspec.Struct, frozen=True):
     checksum: str | None = None
     origin: Origin | None = None
     key_id: str | None = None
+    not_before: datetime | None = None
 
 
 class Message(msgspec.Struct, frozen=True):

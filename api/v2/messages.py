@@ -38,8 +38,18 @@ async def delete_several(service: Service, call: Call) -> Answer:
     return await messages.delete_several(service, call, query, claim_ids=claim_ids)
 
 
+NOT_BEFORE = Parameter(
+    "not_before",
+    "Show the instant `not_before` of messages that were posted with one, until it comes.",
+    bool,
+    False,
+)
+
 LISTING = messages.browsing(
-    "/v2", browse, Parameter("include_delayed", "Include messages still delayed.", bool, False)
+    "/v2",
+    browse,
+    Parameter("include_delayed", "Include messages still delayed.", bool, False),
+    NOT_BEFORE,
 )
 
 RESOURCES = messages.resources(
@@ -47,7 +57,8 @@ RESOURCES = messages.resources(
     post=messages.posting(
         "/v2",
         post,
-        "`ttl` and `delay` are seconds; pages and claims hide a message until its delay is over.",
+        "`ttl` and `delay` are seconds; pages and claims hide a message until its delay is over, or until the instant "
+        "`not_before` (ISO 8601 with its zone, at most 366 days ahead) comes, from which its `ttl` then counts.",
         Body(schemas.Post([schemas.NewMessage({"event": "hello"}, ttl=300, delay=0)])),
     ),
     browse=with_events(LISTING),

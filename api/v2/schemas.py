@@ -13,11 +13,13 @@ from zaqar_notify.models import undisclosed
 
 
 class NewMessage(Struct, omit_defaults=True):
-    """A message to be posted. `ttl` and `delay` are seconds; an absent one takes the queue's default."""
+    """A message to be posted. `ttl` and `delay` are seconds; an absent one takes the queue's default. `not_before` is an
+    ISO 8601 instant with its zone, in the place of `delay`."""
 
     body: Any
     ttl: int | UnsetType = UNSET
     delay: int | UnsetType = UNSET
+    not_before: str | UnsetType = UNSET
 
 
 class Post(Struct):

@@ -9,7 +9,9 @@ from api.requests import Call
 from api.zaqar.query import FALSE, TRUE
 from zaqar_notify.models import QueueRef
 
-_BOOLEANS = frozenset(("detailed", "with_count", "echo", "include_claimed", "include_delayed"))
+_BOOLEANS = frozenset(
+    ("detailed", "with_count", "echo", "include_claimed", "include_delayed", "not_before")
+)
 
 
 def queue_href(call: Call) -> str:

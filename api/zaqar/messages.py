@@ -15,7 +15,7 @@ from api.zaqar import schemas
 from api.zaqar.examples import CLAIM_ID, IDS, MARKER, MESSAGE_ID, POP, WAIT, links
 from api.zaqar.examples import message as message_example
 from api.zaqar.links import next_links, queue_href
-from api.zaqar.query import Query, long_poll
+from api.zaqar.query import Query, due_by_of, long_poll
 from api.zaqar.shapes import message, messages, popped
 from zaqar_notify import messages as service_messages
 from zaqar_notify.delivery.posts import PostedMessage
@@ -109,13 +109,16 @@ async def browse(service: Service, call: Call, *, knows_delays: bool) -> Answer:
     """
     query = Query(call.query_string)
     ids = query.words("ids")
+    due_by = due_by_of(service, query) if knows_delays else None
     if ids:
         found = await service_messages.get_many(service, call.ref, ids)
-        return Answer(HTTPStatus.OK, messages(queue_href(call), found, service.clock.now()))
+        shown = messages(queue_href(call), found, service.clock.now(), due_by=due_by)
+        return Answer(HTTPStatus.OK, shown)
     page = await page_of(service, call, query, knows_delays=knows_delays)
     after = b',"links":%b}' % next_links(call.href, query.sent, page.marker)
     now = service.clock.now()
-    return Answer(HTTPStatus.OK, messages(queue_href(call), page.messages, now, after=after))
+    shown = messages(queue_href(call), page.messages, now, after=after, due_by=due_by)
+    return Answer(HTTPStatus.OK, shown)
 
 
 async def page_of(service: Service, call: Call, query: Query, *, knows_delays: bool) -> Page:
@@ -133,7 +136,9 @@ async def page_of(service: Service, call: Call, query: Query, *, knows_delays: b
 
 async def show(service: Service, call: Call) -> Answer:
     found = await service_messages.get(service, call.ref, call.names["message_id"])
-    return Answer(HTTPStatus.OK, message(queue_href(call), found, service.clock.now()))
+    due_by = due_by_of(service, Query(call.query_string))
+    shown = message(queue_href(call), found, service.clock.now(), due_by=due_by)
+    return Answer(HTTPStatus.OK, shown)
 
 
 async def delete(service: Service, call: Call) -> Answer:

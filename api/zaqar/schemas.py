@@ -27,7 +27,8 @@ class Posted(Exact):
 
 
 class Message(Exact):
-    """A message of a queue; of a claimed one, `href` ends in its claim's id."""
+    """A message of a queue; of a claimed one, `href` ends in its claim's id. `not_before` is there only for clients
+    that ask for it, of a message that is not due yet."""
 
     id: str
     href: str
@@ -35,6 +36,7 @@ class Message(Exact):
     age: Seconds
     body: Any
     checksum: str | UnsetType = UNSET
+    not_before: str | UnsetType = UNSET
 
 
 class PoppedMessage(Exact):

@@ -6,12 +6,20 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TypeAlias
 
+from zaqar_notify.clock import Clock
 from zaqar_notify.models import Message
 
 
-def message(queue_href: str, message: Message, now: datetime) -> bytes:
-    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; the contract allows no other key."""
-    return b"".join(_message_pieces(queue_href, message, now))
+def message(
+    queue_href: str, message: Message, now: datetime, *, due_by: Clock | None = None
+) -> bytes:
+    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; the contract allows no other key.
+
+    Args:
+        due_by: The clock by whose host a client wants to know when a message is due that is posted for later: it gets
+            the key `not_before`.
+    """
+    return b"".join(_message_pieces(queue_href, message, now, due_by))
 
 
 def messages(
@@ -21,9 +29,11 @@ def messages(
     *,
     before: bytes = b"{",
     after: bytes = b"}",
+    due_by: Clock | None = None,
 ) -> bytes:
-    """`{"messages": […]}`, or with other fields before and after."""
-    return _document([_message_pieces(queue_href, one, now) for one in found], before, after)
+    """`{"messages": […]}`, or with other fields before and after; `due_by` as in `message`."""
+    pieces = [_message_pieces(queue_href, one, now, due_by) for one in found]
+    return _document(pieces, before, after)
 
 
 def popped(found: Iterable[Message], now: datetime) -> bytes:
@@ -36,11 +46,16 @@ Pieces: TypeAlias = tuple[bytes, bytes, bytes]
 page of 5 MB takes 2 ms."""
 
 
-def _message_pieces(queue_href: str, message: Message, now: datetime) -> Pieces:
+def _message_pieces(
+    queue_href: str, message: Message, now: datetime, due_by: Clock | None
+) -> Pieces:
     href = message_href(queue_href, message.id, message.claim_id)
     seconds = age(message.posted_at, now)
     head = f'{{"id":"{message.id}","href":"{href}","ttl":{message.ttl},"age":{seconds},"body":'
-    return head.encode(), message.body, _checksum(message) + b"}"
+    tail = _checksum(message)
+    if due_by is not None and message.posted_at > now:
+        tail += b',"not_before":"%b"' % _exact(due_by.on_host(message.posted_at)).encode()
+    return head.encode(), message.body, tail + b"}"
 
 
 def _popped_pieces(message: Message, now: datetime) -> Pieces:
@@ -74,6 +89,11 @@ def message_href(queue_href: str, message_id: str, claim_id: str | None = None) 
 def instant(moment: datetime) -> str:
     """UTC to the second, with its zone: `2026-11-20T19:17:57Z`."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _exact(moment: datetime) -> str:
+    """As `instant`, with milliseconds."""
+    return f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond // 1000:03}Z"
 
 
 def age(since: datetime, now: datetime) -> int:

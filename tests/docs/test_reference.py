@@ -20,11 +20,13 @@ from tests.sinks.builders import delivery_to
 from tests.sinks.conftest import LOOPBACK, webhook_sink
 from tests.sinks.receiver import receiving
 from zaqar_notify import metadata
+from zaqar_notify.clock import SystemClock
 from zaqar_notify.delivery import subscribers
 from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules import mail, sns_phases, zaqar_phases
+from zaqar_notify.rules.instants import MOST_AHEAD
 from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
 from zaqar_notify.rules.retry_policy import MAX_AGE_SECONDS, POLICY_FIELDS, POLICY_KEY, parse_policy
 from zaqar_notify.rules.sns_phases import SnsPhases
@@ -112,6 +114,7 @@ def _take_message(name: str, value: int) -> None:
         request_id="",
         hops=0,
         settings=SETTINGS,
+        clock=SystemClock(),
     ).messages_for({})
 
 
@@ -175,6 +178,8 @@ def test_limits_that_are_not_settings_are_the_constants_of_the_code() -> None:
     options = _table("### Subscription options")
     fields = _table("## Subscription fields")
 
+    posted = _table("### Posted")
+    assert _numbers(posted["not_before"].range) == [MOST_AHEAD.days]
     assert _numbers(fields["subscriber"].range) == [subscribers.MAX_SUBSCRIBER_CHARACTERS]
     assert _numbers(fields["options"].range) == [subscribers.MAX_OPTIONS_BYTES]
     assert _numbers(options["post_headers"].range) == [headers.MAX_HEADERS, headers.MAX_CHARACTERS]

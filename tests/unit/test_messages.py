@@ -6,6 +6,7 @@ import json
 
 import msgspec
 
+from tests.clock import ManualClock
 from zaqar_notify.delivery import FanOut, outgoing_messages, read_work
 from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.models import QueueRef
@@ -25,6 +26,7 @@ def test_a_post_answers_for_one_queue_the_same_after_it_was_asked_about_another(
         request_id="r1",
         hops=0,
         settings=Settings(),
+        clock=ManualClock(),
     )
 
     messages = post.messages_for(DELAYED)

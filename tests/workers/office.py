@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from tests.clock import ManualClock
@@ -161,6 +161,7 @@ class ClientPost(Post):
         self._messages = messages
         self._settings = settings
         self._ref = ref
+        self.notifies_later = any(message.not_before for message in messages)
 
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
         return self._messages
@@ -239,8 +240,16 @@ class Office:
             subscription, renew=renewal(subscription), now=now
         )
 
-    async def post(self, *bodies: bytes, delay: int = 0, queue: QueueRef = QUEUE) -> list[str]:
-        messages = [NewMessage(body=body, ttl=3600, delay=delay) for body in bodies]
+    async def post(
+        self,
+        *bodies: bytes,
+        delay: int = 0,
+        not_before: datetime | None = None,
+        queue: QueueRef = QUEUE,
+    ) -> list[str]:
+        messages = [
+            NewMessage(body=body, ttl=3600, delay=delay, not_before=not_before) for body in bodies
+        ]
         posted = await self.storage.post(
             queue, ClientPost(messages, self.settings, queue), now=self.clock.now()
         )

@@ -15,6 +15,8 @@ import typer
 from zaqar_notify.cli.commands import Json, Queue, open_client
 from zaqar_notify.cli.output import body_line, instant, print_json, print_table, until
 from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound, RawJson
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.rules.instants import parse_instant
 
 POST_MESSAGES = 100
 POST_BYTES = 131072
@@ -41,6 +43,13 @@ def post(
     ] = False,
     ttl: Annotated[int | None, typer.Option(help="Life of the message, seconds.")] = None,
     delay: Annotated[int | None, typer.Option(help="Seconds until it is visible.")] = None,
+    not_before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="INSTANT",
+            help="When it becomes visible, such as 2027-01-31T08:00:00Z; its ttl counts from then.",
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Idempotency key: a second post with it stores nothing.")
     ] = None,
@@ -52,12 +61,15 @@ def post(
     """
     content = sys.stdin.read() if body == "-" else body
     bodies = _read_bodies(content, is_text=text, by_line=lines)
+    due_at = None if not_before is None else _instant(not_before)
     ids: list[str] = []
     with open_client(context) as client:
         for number, group in enumerate(in_groups(bodies)):
             # The same input makes the same groups: a repeated command repeats their keys.
             key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
-            ids += client.post(queue, *group, ttl=ttl, delay=delay, idempotency_key=key)
+            ids += client.post(
+                queue, *group, ttl=ttl, delay=delay, not_before=due_at, idempotency_key=key
+            )
     if as_json:
         print_json({"ids": ids})
     else:
@@ -214,6 +226,13 @@ def _body(content: str, is_text: bool, where: str) -> RawJson:
         raise typer.BadParameter(
             f"{where} is not JSON ({error}); --text posts it as plain text, --lines each line as a message"
         ) from error
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return parse_instant("--not-before", text)
+    except ValidationFailed as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _name_and_value(header: str) -> tuple[str, str]:

@@ -141,6 +141,7 @@ class Client:
         *bodies: Any,
         ttl: int | None = None,
         delay: int | None = None,
+        not_before: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> list[str]:
         """Post one message per body, all or none, creating the queue when absent.
@@ -149,13 +150,15 @@ class Client:
             bodies: JSON values; `RawJson` for text that is JSON already.
             ttl: Life of the messages, seconds; None leaves it to the queue.
             delay: Seconds until they become visible; None leaves it to the queue.
+            not_before: An aware instant, at most a year ahead, at which they become visible, and from which `ttl`
+                counts. Until then, deleting them cancels them. Not together with `delay`.
             idempotency_key: A name for this post. A second post under it answers as the first did
                 and stores nothing; without one, only this call's own retries are recognised.
 
         Returns:
             The messages' ids, in the order of `bodies`.
         """
-        settings = {"ttl": ttl, "delay": delay}
+        settings = {"ttl": ttl, "delay": delay, "not_before": not_before}
         given = {name: value for name, value in settings.items() if value is not None}
         messages = [{"body": raw_json(body), **given} for body in bodies]
         answer = self._transport.send(
@@ -194,6 +197,7 @@ class Client:
                 "echo": echo,
                 "include_claimed": include_claimed,
                 "include_delayed": include_delayed,
+                "not_before": include_delayed or None,
             },
             wait=wait,
         )

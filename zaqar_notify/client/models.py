@@ -27,7 +27,8 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message as it was read. `raw` is its body, the JSON text just as it was posted."""
+    """A message as it was read. `raw` is its body, the JSON text just as it was posted. `not_before` is when it is
+    due, of one that was posted for later and is listed before."""
 
     id: str
     ttl: int
@@ -35,6 +36,7 @@ class Message(msgspec.Struct, frozen=True):
     raw: msgspec.Raw = msgspec.field(name="body")
     href: str = ""
     checksum: str | None = None
+    not_before: datetime | None = None
 
     @property
     def body(self) -> Any:  # any JSON value

@@ -38,7 +38,7 @@ def fan_out_jobs(
     visited: Sequence[str] = (),
     origin: str = "",
 ) -> list[InternalMessage]:
-    """The jobs that notify of a post: one for each distinct delay, visible when that has passed.
+    """The jobs that notify of a post: one for each distinct delay or instant, visible when that has passed.
 
     A message that expires before it is due has none.
 
@@ -50,14 +50,21 @@ def fan_out_jobs(
         visited: Their names.
         origin: Of the one message, if it is a copy from another queue.
     """
-    due: dict[int, list[OwedMessage]] = {}
+    due: dict[int | datetime, list[OwedMessage]] = {}
     for message_id, message in zip(ids, messages, strict=True):
         shown = message.delay if delayed_queue or message.delay else None
-        owed = OwedMessage(message_id, message.ttl, msgspec.Raw(message.body), shown, origin)
+        owed = OwedMessage(
+            message_id,
+            message.ttl,
+            msgspec.Raw(message.body),
+            shown,
+            origin,
+            not_before=message.not_before,
+        )
         wait = 0 if settings.notify_delayed_at_once else message.delay
         if wait >= message.ttl:
             continue
-        due.setdefault(wait, []).append(owed)
+        due.setdefault(message.not_before or wait, []).append(owed)
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
     return [
         internal_message(
@@ -71,9 +78,10 @@ def fan_out_jobs(
                 request_id,
                 _bounded(visited),
             ),
-            delay=delay,
+            delay=0 if isinstance(wait, datetime) else wait,
+            not_before=wait if isinstance(wait, datetime) else None,
         )
-        for delay, together in due.items()
+        for wait, together in due.items()
     ]
 
 

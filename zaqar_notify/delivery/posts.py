@@ -6,10 +6,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import repeat
 
 import msgspec
+from msgspec.structs import replace
 
+from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.jobs import fan_out_jobs
 from zaqar_notify.errors import (
     BodyInvalid,
@@ -21,6 +24,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.metadata import ENCRYPT, MessageRules, message_rules
 from zaqar_notify.models import JsonObject, NewMessage, QueueRef
+from zaqar_notify.rules.instants import check_ahead, parse_instant
 from zaqar_notify.rules.jsontext import MAX_DEPTH
 from zaqar_notify.rules.limits import check_range
 from zaqar_notify.settings import Settings
@@ -34,11 +38,12 @@ RELAY_CLIENT = "zaqar-notify"
 
 class PostedMessage(msgspec.Struct):
     """A message to be posted: its body is JSON text, kept as it is. Seconds; an unset value takes the
-    queue's default."""
+    queue's default. `not_before` is an instant as its client wrote it."""
 
     body: msgspec.Raw
     ttl: int | msgspec.UnsetType = msgspec.UNSET
     delay: int | msgspec.UnsetType = msgspec.UNSET
+    not_before: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class QueuePost(Post):
@@ -127,13 +132,20 @@ class ClientPost(QueuePost):
         request_id: str,
         hops: int,
         settings: Settings,
+        clock: Clock,
     ) -> None:
+        """
+        Raises:
+            ValidationFailed: A `not_before` is no instant, is too far ahead, or has a delay beside it.
+        """
         super().__init__(ref, size=size, hops=hops, request_id=request_id, settings=settings)
         self.client_id = client_id
         self.idempotency_key = idempotency_key
         self.never_seen: list[NewMessage] = []
         """Those that expire before they are due, by the rules of the last `messages_for`."""
         self._messages = messages
+        self._due_at = _due_instants(messages, clock)
+        self.notifies_later = any(self._due_at.values())
         self._checksums: Iterable[str | None] = repeat(None)
         if settings.enable_checksum:
             self._checksums = [_checksum(message.body) for message in messages]
@@ -151,6 +163,8 @@ class ClientPost(QueuePost):
             )
             for message, checksum in zip(self._messages, self._checksums, strict=False)
         ]
+        for index, due_at in self._due_at.items():
+            messages[index] = replace(messages[index], delay=0, not_before=due_at)
         self.never_seen = [message for message in messages if message.delay >= message.ttl]
         return messages
 
@@ -211,6 +225,21 @@ class RelayedPost(QueuePost):
                 f"{self._ref.name!r} delays it by {delay} (_default_message_delay)"
             )
         return [NewMessage(self._message.body, ttl, delay, self._checksum)]
+
+
+def _due_instants(messages: Sequence[PostedMessage], clock: Clock) -> dict[int, datetime | None]:
+    """By index, when those messages are due that have a `not_before`, by the service's clock; None: now."""
+    due_at: dict[int, datetime | None] = {}
+    for index, message in enumerate(messages):
+        if message.not_before is msgspec.UNSET:
+            continue
+        if message.delay is not msgspec.UNSET:
+            raise ValidationFailed("A message has not_before or delay, not both")
+        instant = parse_instant("not_before", message.not_before)
+        check_ahead("not_before", instant, clock.host_now())
+        due = clock.of_host(instant)
+        due_at[index] = due if due > clock.now() else None
+    return due_at
 
 
 def _checksum(body: msgspec.Raw) -> str | None:

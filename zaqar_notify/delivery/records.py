@@ -48,7 +48,8 @@ class WrittenLater(ValueError):
 class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """A client's message inside a record. `delay` is None on a queue that is not a delayed queue.
 
-    `origin` is kept by all copies that queue subscriptions make of a message; empty: this is none.
+    `origin` is kept by all copies that queue subscriptions make of a message; empty: this is none. `not_before` is
+    when it was to be due, if its client said so.
     """
 
     id: str
@@ -56,6 +57,7 @@ class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     body: msgspec.Raw
     delay: int | None = None
     origin: str = ""
+    not_before: datetime | None = None
 
 
 class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="fan_out"):
@@ -180,9 +182,12 @@ _work: msgspec.json.Decoder[Work] = msgspec.json.Decoder(Work)
 _undelivered: msgspec.json.Decoder[Undelivered] = msgspec.json.Decoder(Undelivered)
 
 
-def internal_message(ref: QueueRef, work: Work, *, delay: int = 0) -> InternalMessage:
-    """A job or delivery, visible on its internal queue in `delay` seconds."""
-    return ref, NewMessage(body=encode(work), ttl=OWED_TTL_SECONDS + delay, delay=delay)
+def internal_message(
+    ref: QueueRef, work: Work, *, delay: int = 0, not_before: datetime | None = None
+) -> InternalMessage:
+    """A job or delivery, visible on its internal queue in `delay` seconds, or at that instant."""
+    ttl = OWED_TTL_SECONDS + delay
+    return ref, NewMessage(body=encode(work), ttl=ttl, delay=delay, not_before=not_before)
 
 
 def by_queue(records: Iterable[InternalMessage]) -> dict[QueueRef, list[NewMessage]]:

@@ -92,6 +92,7 @@ class SealedPost(Post):
     def __init__(self, ref: QueueRef, post: Post, keys: Keyring) -> None:
         self.client_id = post.client_id
         self.is_kept = post.is_kept
+        self.notifies_later = post.notifies_later
         self._post = post
         self._keys = keys
         self._ref = ref

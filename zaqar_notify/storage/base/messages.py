@@ -12,8 +12,8 @@ from zaqar_notify.models import Message, Page, Posted, QueueRef, QueueStats
 from zaqar_notify.storage.base.posts import Post
 
 CANCELLED_KEPT = timedelta(days=30)
-"""For so long a store knows which messages were deleted before they were due: longer than a delay, and
-than deliveries may stand still."""
+"""For so long after a message was to be due a store knows that it was deleted before: longer than deliveries may
+stand still."""
 
 
 class Watch(ABC):
@@ -59,10 +59,11 @@ class Messages(ABC):
     async def post(self, ref: QueueRef, post: Post, *, now: datetime) -> Posted:
         """Append messages in order; all of them or none.
 
-        In the same atomic write: when the queue is subscribed to at `now`, its jobs are appended to
+        In the same atomic write: when the queue is subscribed to at `now`, or the post `notifies_later`, its jobs are appended to
         their internal queues, with the queue's project as their client; when there is an idempotency
         key, the answer is remembered under project, queue and key for `keep_seconds`. A message becomes visible
-        `delay` seconds after `now` and expires `ttl` seconds after it. One with an `origin` has its id and
+        `delay` seconds after `now` and expires `ttl` seconds after it; both count from its `not_before` if that is
+        later, which is then its posting instant. One with an `origin` has its id and
         posting instant from there, and is found by that id.
 
         Positions follow commit order: of two posts, the second begun after the first returned, the
@@ -150,7 +151,7 @@ class Messages(ABC):
         """The ids of those messages that were deleted before their delay had ended.
 
         A deletion by id, a purge and the queue's deletion note that in the very write that removes the
-        messages, and it is known for `CANCELLED_KEPT` from then on.
+        messages, and it is known for `CANCELLED_KEPT` after the delay would have ended.
 
         Args:
             due: By the ids of messages, the instant at which each one's delay ends.

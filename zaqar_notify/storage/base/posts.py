@@ -52,6 +52,9 @@ class Post(ABC):
     is_kept: bool = True
     """Whether the messages are stored on their queue. If not, they get ids all the same, and only the jobs, and
     the idempotency key, are stored."""
+    notifies_later: bool = False
+    """Whether its jobs are stored although the queue is not subscribed to: they are due later, and notify those that
+    are subscribed then."""
 
     @abstractmethod
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
@@ -67,7 +70,7 @@ class Post(ABC):
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
         """The fan-out jobs that deliver `messages`, with the internal queue each belongs to.
 
-        Asked only when the queue is subscribed to.
+        Asked only when the queue is subscribed to, or the post `notifies_later`.
 
         Args:
             rules: The rules that `messages_for` was given for these `messages`.

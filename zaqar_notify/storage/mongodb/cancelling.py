@@ -12,7 +12,10 @@ import hashlib
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 
+from pymongo import ASCENDING
+
 from zaqar_notify.models import QueueRef
+from zaqar_notify.rules.instants import MOST_AHEAD
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.ids import life_of, to_position
 from zaqar_notify.storage.mongodb.connection import Collections, Document
@@ -26,16 +29,16 @@ from zaqar_notify.storage.mongodb.documents import (
 from zaqar_notify.storage.mongodb.failures import storage_errors
 from zaqar_notify.storage.mongodb.indexes import BY_CANCELLED, BY_DUE, BY_ID
 from zaqar_notify.storage.mongodb.queue_states import QueueStates
-from zaqar_notify.storage.values import to_ms
+from zaqar_notify.storage.values import MILLISECOND, from_ms, to_ms
 
 
-def cancelling(now: datetime) -> Sequence[Document]:
-    """The update that turns a message that is not due yet into a note of that."""
+def cancelling() -> Sequence[Document]:
+    """The update that turns a message that is not due yet into a note of that, kept for as long after it is due."""
     note = {
         "_id": "$_id",
         "queue": "$queue",
         "cancelled": True,
-        "reclaim_at": {"$literal": now + CANCELLED_KEPT},
+        "reclaim_at": {"$toDate": {"$add": ["$held_until", CANCELLED_KEPT // MILLISECOND]}},
     }
     return [{"$replaceWith": note}]
 
@@ -99,7 +102,10 @@ class Cancelling:
         """Note that this life is about to end, if anything in it may have been cancelled, or will be."""
         held, cancelled = await asyncio.gather(
             self._messages.find_one(
-                {"queue": queue, "due": {"$lt": -to_ms(now)}}, {"_id": 1}, hint=BY_DUE
+                {"queue": queue, "due": {"$lt": -to_ms(now)}},
+                {"held_until": 1},
+                hint=BY_DUE,
+                sort=[("due", ASCENDING)],
             ),
             self._messages.find_one(
                 {"queue": queue, "cancelled": True}, {"_id": 1}, hint=BY_CANCELLED
@@ -107,7 +113,9 @@ class Cancelling:
         )
         if held is None and cancelled is None:
             return
-        note = {"former": queue, "at": now, "reclaim_at": now + CANCELLED_KEPT}
+        # Which of the cancelled ones was to be due last is not known.
+        longest = now + MOST_AHEAD if held is None or cancelled else from_ms(held["held_until"])
+        note = {"former": queue, "at": now, "reclaim_at": longest + CANCELLED_KEPT}
         await self._messages.update_one(
             {"_id": end_id(ref, salt_of(queue).hex()), "queue": key_shard(ref)},
             {"$set": note},

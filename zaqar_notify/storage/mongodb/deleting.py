@@ -161,7 +161,7 @@ class Deleting:
             "claim": stored.get("claim"),
         }
         if _is_delayed(stored, to_ms(now)):
-            changed = await self._messages.update_one(same, cancelling(now), hint=BY_ID)
+            changed = await self._messages.update_one(same, cancelling(), hint=BY_ID)
             return changed.matched_count == 1
         return (await self._messages.delete_one(same, hint=BY_ID)).deleted_count == 1
 
@@ -210,7 +210,7 @@ class Deleting:
         """Cancel those of the messages that are not due yet, and delete the others; the number of both."""
         delayed = {**wanted, **is_delayed(to_ms(now))}
         statements: Sequence[UpdateMany | DeleteMany] = [
-            UpdateMany(delayed, cancelling(now), hint=BY_ID),
+            UpdateMany(delayed, cancelling(), hint=BY_ID),
             DeleteMany({**wanted, "due": {"$exists": True}}, hint=BY_ID),
         ]
         result = await rerun(lambda: self._messages.bulk_write(statements))

@@ -27,7 +27,7 @@ from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
 from zaqar_notify.storage.sealing import Sealing
-from zaqar_notify.storage.values import from_json, to_ms
+from zaqar_notify.storage.values import from_json, from_ms, instants_of, to_ms
 
 FREE = 0
 """`due` of a free message; it sorts after messages that fell due (negative)."""
@@ -122,9 +122,9 @@ def new_documents(
     By hand, in half the time that the library takes for a post of ten: the fields that its messages
     have in common are encoded once, and bodies are only copied.
     """
-    shared: dict[tuple[int, int, Origin | None], bytes] = {}
+    shared: dict[tuple[int, int, Origin | None, datetime | None], bytes] = {}
     for position, message in enumerate(messages, first):
-        life = (message.ttl, message.delay, message.origin)
+        life = (message.ttl, message.delay, message.origin, message.not_before)
         fields = shared.get(life)
         if fields is None:
             fields = shared[life] = _elements(_shared_fields(message, client_id, now))
@@ -145,23 +145,22 @@ def _own_fields(message: NewMessage) -> bytes:
 
 
 def _shared_fields(message: NewMessage, client_id: str, now: datetime) -> Document:
-    held_until = held_until_of(message, now)
-    origin = message.origin
+    instants, origin = instants_of(message, to_ms(now)), message.origin
     return {
-        "due": -held_until if held_until else FREE,
-        "held_until": held_until,
+        "due": -instants.held_until if instants.held_until else FREE,
+        "held_until": instants.held_until,
         "claim_count": 0,
         "client": client_id,
         "ttl": message.ttl,
-        "posted_at": now if origin is None else origin.posted_at,
-        "expires_at": now + timedelta(seconds=message.ttl),
+        "posted_at": from_ms(instants.posted_at),
+        "expires_at": from_ms(instants.expires_at),
         **({} if origin is None else {"moved_id": origin.id}),
     }
 
 
 def held_until_of(message: NewMessage, now: datetime) -> int:
     """The millisecond at which the message's delay ends; 0 without one."""
-    return to_ms(now) + message.delay * 1000 if message.delay else 0
+    return instants_of(message, to_ms(now)).held_until
 
 
 def _elements(document: Document) -> bytes:

@@ -62,7 +62,7 @@ class Appended(msgspec.Struct):
         """Append messages from a position of the queue on."""
         self.add(
             new_documents(messages, queue, first, client_id=client_id, now=now),
-            [held_until_of(message, now) for message in messages if message.delay],
+            [until for message in messages if (until := held_until_of(message, now))],
         )
 
 
@@ -105,7 +105,7 @@ class Part:
         first = self._take(len(messages))
         ids = [to_id(queue, position) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
-        if self.state.has_subscription(asked.now):
+        if self.state.has_subscription(asked.now) or post.notifies_later:
             jobs = list(post.jobs(self.state.rules or {}, ids, messages))
         if post.is_kept:
             self.messages.add_new(messages, queue, first, client_id=post.client_id, now=asked.now)

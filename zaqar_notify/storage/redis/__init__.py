@@ -22,7 +22,8 @@ tag and `q` for `T:q:PROJECT/NAME`:
     q:moved              hash: ids that messages brought from other queues, both ways
     q:sealed             sorted set: "KEY:POSITION" of encrypted messages
     q:answers q:answering    hash and sorted set: answers by idempotency key; keys by their ends
-    q:cancelled          sorted set: what was deleted before it was due, by when
+    q:cancelled          sorted set: what was deleted before it was due, by when it was to be due at the latest
+    q:ended              hash: by salt, when a life of the queue ended of which something was cancelled
     q:changes            sorted set: what changes while the queue is being moved
 
 A change of a queue is published on the channel `q`: "SENDER VISIBLE HELD_UNTIL".

@@ -21,7 +21,7 @@ from zaqar_notify.storage.redis.parcels import Parcels
 from zaqar_notify.storage.redis.records import to_record
 from zaqar_notify.storage.redis.watches import RedisWatches
 from zaqar_notify.storage.sealing import Sealing
-from zaqar_notify.storage.values import to_ms
+from zaqar_notify.storage.values import instants_of, to_ms
 
 
 class Posting:
@@ -123,7 +123,7 @@ class Posting:
         """A message that an operation appends to an internal queue, or sends there."""
         tag, queue = self._batches.keys.queue(ref)
         record = batch.record(to_record(ref, message, client, now))
-        fixed = (ref.name, new_salt().hex(), _lives([message]), record)
+        fixed = (ref.name, new_salt().hex(), _lives([message], now), record)
         return (batch.queue(queue), *fixed) if tag == batch.tag else (0, *fixed, queue)
 
     def queue_key(self, ref: QueueRef) -> str:
@@ -173,7 +173,7 @@ class OnePost:
             head.salt if head else new_salt().hex(),
             first // POSITIONS_PER_MS if first else False,
             first % POSITIONS_PER_MS,
-            _lives(self.messages),
+            _lives(self.messages, now),
             at,
             digest_of_key(ref, key.key).hex() if key else False,
             key.fingerprint.hex() if key else "",
@@ -184,7 +184,7 @@ class OnePost:
 
     def _number(self, head: HeadState | None) -> int:
         """The first of the positions that the jobs need to know; 0: there are none."""
-        if head is None or head.until <= self.now:
+        if head is None or not (head.until > self.now or self.post.notifies_later):
             return 0
         count = len(self.messages)
         first = self._posting.propose(self.ref, count, self._tries)
@@ -193,8 +193,12 @@ class OnePost:
         return first
 
 
-def _lives(messages: Sequence[NewMessage]) -> list[int]:
-    return [ms for message in messages for ms in (message.ttl * 1000, message.delay * 1000)]
+def _lives(messages: Sequence[NewMessage], now: int) -> list[int]:
+    """For each message, in how many milliseconds it expires, and its delay ends."""
+    all_instants = [instants_of(message, now) for message in messages]
+    return [
+        ms for one in all_instants for ms in (one.expires_at - now, max(0, one.held_until - now))
+    ]
 
 
 def _ids(first: int, count: int, salt: str) -> list[str]:

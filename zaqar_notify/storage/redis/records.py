@@ -19,7 +19,7 @@ from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.models import Leaving, Message, NewMessage, Origin, QueueRef
 from zaqar_notify.rules.encryption import is_envelope
 from zaqar_notify.storage.sealing import OVERHEAD_BYTES, Sealing
-from zaqar_notify.storage.values import from_ms, to_ms
+from zaqar_notify.storage.values import from_ms, instants_of
 
 _FIXED = struct.Struct(">HBBIIQB")
 
@@ -41,9 +41,7 @@ class Record(NamedTuple):
 
 def to_record(ref: QueueRef, message: NewMessage, client: str, now: int) -> bytes:
     """The record of a message that is posted to the queue at `now`."""
-    posted_at, former = now, ""
-    if message.origin is not None:
-        posted_at, former = to_ms(message.origin.posted_at), message.origin.id
+    former = "" if message.origin is None else message.origin.id
     size = clear_size(ref, message.body, message.key_id)
     return packed(
         Record(
@@ -52,7 +50,7 @@ def to_record(ref: QueueRef, message: NewMessage, client: str, now: int) -> byte
             former,
             size,
             message.ttl,
-            posted_at,
+            instants_of(message, now).posted_at,
             message.checksum,
             message.body,
         )

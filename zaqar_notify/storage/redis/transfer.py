@@ -24,6 +24,7 @@ from zaqar_notify.storage.redis.transfer_parts import (
     MovedRow,
     hex_of,
     imported,
+    imported_cancellation,
     imported_key,
     record_of,
     to_cancelled,
@@ -119,7 +120,7 @@ class RedisTransfer(Transfer):
                 batch.record(*records),
                 [hex_of(position) for position in part.gone],
                 [imported_key(key) for key in part.keys],
-                [(one.what, one.at) for one in part.cancelled],
+                [imported_cancellation(one) for one in part.cancelled],
             )
 
         [may] = await self._batches.write(tag, build)

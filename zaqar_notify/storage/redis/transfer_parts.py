@@ -10,6 +10,7 @@ import msgspec
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import CANCELLED_KEPT
 from zaqar_notify.storage.base.transfer import StoredCancellation, StoredKey, StoredMessage
+from zaqar_notify.storage.ids import SALT_BYTES
 from zaqar_notify.storage.redis.records import (
     Record,
     bytes_of,
@@ -103,11 +104,18 @@ def imported_key(key: StoredKey) -> tuple[str, str, int]:
 
 
 def to_cancelled(named: Sequence[str]) -> list[StoredCancellation]:
-    """Notes of what was cancelled, each followed by the instant."""
+    """Notes of what was cancelled, each followed by the instant at which it was to be due, and by that at which its
+    life ended, if it is one."""
     return [
-        StoredCancellation(what, int(float(at)), int(float(at)) + KEPT_MS)
-        for what, at in _pairs(named)
+        StoredCancellation(what, int(float(ended or until)), int(float(until)) + KEPT_MS)
+        for what, until, ended in zip(named[::3], named[1::3], named[2::3], strict=True)
     ]
+
+
+def imported_cancellation(one: StoredCancellation) -> tuple[str, int, int | bool]:
+    """The note for a script."""
+    is_life = len(one.what) == 2 * SALT_BYTES
+    return one.what, one.expires_at - KEPT_MS, one.at if is_life else False
 
 
 def _pairs(named: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.storage.ending import end
 from zaqar_notify.storage.redis.batches import Batches
 from zaqar_notify.storage.redis.listening import Listening
-from zaqar_notify.storage.values import from_ms
+from zaqar_notify.storage.values import from_ms, instants_of
 from zaqar_notify.storage.watching import SOONEST_SECONDS, Watched, Watches
 
 LOOK_SECONDS = 1.0
@@ -52,11 +52,11 @@ class RedisWatches(Watches["_Watched"]):
         if watched is None:
             return
         watched.seen = None
-        delays = [message.delay for message in messages if message.delay]
-        if len(delays) < len(messages):
-            self.visible(ref, len(messages) - len(delays))
-        if delays:
-            self.held(ref, now + min(delays) * 1000)
+        held = [until for message in messages if (until := instants_of(message, now).held_until)]
+        if len(held) < len(messages):
+            self.visible(ref, len(messages) - len(held))
+        if held:
+            self.held(ref, min(held))
 
     def visible(self, ref: QueueRef, count: int) -> None:
         """`count` messages of the queue have become visible."""

@@ -11,7 +11,13 @@ import msgspec
 
 from zaqar_notify.models import DeadLetter, NewMessage
 from zaqar_notify.storage.sqlite.database import Database, Row
-from zaqar_notify.storage.sqlite.message_rows import BODY, Values, moved_values, new_values
+from zaqar_notify.storage.sqlite.message_rows import (
+    BODY,
+    WRITTEN_HELD_UNTIL,
+    Values,
+    moved_values,
+    new_values,
+)
 from zaqar_notify.storage.sqlite.numbering import Numbering
 from zaqar_notify.storage.sqlite.queue_rows import QueueRow, QueueRows
 from zaqar_notify.storage.sqlite.statements import ROWS_PER_STATEMENT, inserts
@@ -38,7 +44,7 @@ class Appending:
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
         values = [new_values(message, client_id, now) for message in messages]
         first = self._insert(db, queue, values, [message.body for message in messages])
-        visible = [message.delay for message in messages].count(0)
+        visible = [one[WRITTEN_HELD_UNTIL] for one in values].count(None)
         if visible:
             self._database.after_commit.append(partial(self._watches.visible, queue.ref, visible))
         if visible < len(messages):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from datetime import datetime
 
 import apsw
@@ -16,8 +16,9 @@ from zaqar_notify.storage.sqlite.statements import first_value
 from zaqar_notify.storage.values import MILLISECOND, to_ms
 
 KEPT_MS = CANCELLED_KEPT // MILLISECOND
-ANY_HELD = (
-    "SELECT 1 FROM messages INDEXED BY held_messages WHERE queue = ? AND held_until > ? LIMIT 1"
+HELD_LONGEST = (
+    "SELECT held_until FROM messages INDEXED BY held_messages "
+    "WHERE queue = ? AND held_until > ? ORDER BY held_until DESC LIMIT 1"
 )
 CANCELLED = (
     "SELECT what, cancelled_at FROM cancellations "
@@ -26,18 +27,20 @@ CANCELLED = (
 """A list of ids is one parameter, because a post may have more messages than a statement takes parameters."""
 
 
-def cancel(db: apsw.Connection, ref: QueueRef, what: Iterable[str], now: int) -> None:
-    """Note the ids of messages, or the end of a life of the queue; for writes of any store."""
+def cancel(db: apsw.Connection, ref: QueueRef, what: Mapping[str, int], now: int) -> None:
+    """Note the ids of messages, or the end of a life of the queue, each with the instant until which it was delayed
+    at most; for writes of any store."""
     db.executemany(
         "INSERT OR IGNORE INTO cancellations VALUES (?, ?, ?, ?, ?)",
-        [(ref.project, ref.name, one, now, now + KEPT_MS) for one in what],
+        [(ref.project, ref.name, one, now, until + KEPT_MS) for one, until in what.items()],
     )
 
 
 def cancel_all(db: apsw.Connection, ref: QueueRef, number: int, salt: bytes, now: int) -> None:
     """Note that the queue's present life ends, if any of its messages may be delayed."""
-    if first_value(db, ANY_HELD, (number, now)) is not None:
-        cancel(db, ref, [salt.hex()], now)
+    longest = first_value(db, HELD_LONGEST, (number, now))
+    if longest is not None:
+        cancel(db, ref, {salt.hex(): longest}, now)
 
 
 def find_cancelled(database: Database, ref: QueueRef, due: Mapping[str, datetime]) -> Set[str]:

@@ -16,11 +16,11 @@ from zaqar_notify.storage.sqlite.statements import MOVED, OWN, OWN_CLAIMED, firs
 
 
 class FoundMessage(msgspec.Struct, frozen=True):
-    """A message by its serial number: the live claim on it, if any, or whether it is delayed."""
+    """A message by its serial number: the live claim on it, if any, or until when it is delayed."""
 
     serial: int
     holder: str | None
-    is_delayed: bool
+    delayed_until: int | None
 
 
 class Deleting:
@@ -80,8 +80,9 @@ class Deleting:
             for serial, claim, held_until, expires_at in db.execute(statement, bindings):
                 if expires_at > now and not self._removals.has(serial):
                     is_held = held_until is not None and held_until > now
+                    is_delayed = is_held and claim is None
                     return FoundMessage(
-                        serial, claim if is_held else None, is_held and claim is None
+                        serial, claim if is_held else None, held_until if is_delayed else None
                     )
         return None
 
@@ -90,7 +91,11 @@ class Deleting:
     ) -> None:
         """Delete messages by their ids, and note those that are not due yet."""
         self._removals.add(db, [one.serial for one in found.values()])
-        delayed = [message_id for message_id, one in found.items() if one.is_delayed]
+        delayed = {
+            message_id: one.delayed_until
+            for message_id, one in found.items()
+            if one.delayed_until is not None
+        }
         if delayed:
             cancel(db, queue.ref, delayed, now)
 

@@ -14,7 +14,7 @@ from zaqar_notify.rules.encryption import VERSION, is_envelope
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.sqlite.rows import to_id
-from zaqar_notify.storage.values import from_ms, to_ms
+from zaqar_notify.storage.values import from_ms, instants_of
 
 Values: TypeAlias = tuple[object, ...]
 
@@ -29,6 +29,7 @@ WRITTEN = (
     "key_id",
 )
 """The columns of a new message besides its serial number, its queue and its position."""
+WRITTEN_HELD_UNTIL = WRITTEN.index("held_until")
 
 MESSAGE_COLUMNS = (
     "m.position, m.serial, m.expires_at, m.client, m.claim_count, m.ttl, m.posted_at, "
@@ -41,18 +42,14 @@ _TTL, _POSTED_AT, _HELD_UNTIL, CLAIM, BODY, _MOVED_ID, _CHECKSUM, _KEY_ID = rang
 
 def new_values(message: NewMessage, client_id: str, now: int) -> Values:
     """The columns `WRITTEN` of a message that is posted at `now`."""
-    held_until = now + message.delay * 1000 if message.delay else None
-    expires_at = now + message.ttl * 1000
-    posted_at, moved_id = now, None
-    if message.origin is not None:
-        posted_at, moved_id = to_ms(message.origin.posted_at), message.origin.id
+    instants = instants_of(message, now)
     return (
         client_id,
         message.ttl,
-        posted_at,
-        expires_at,
-        held_until,
-        moved_id,
+        instants.posted_at,
+        instants.expires_at,
+        instants.held_until or None,
+        None if message.origin is None else message.origin.id,
         message.checksum,
         message.key_id,
     )

@@ -100,7 +100,7 @@ class SQLiteMessages(Messages):
         salt = queue.salt
         ids = [id_of_new(position, salt) for position in range(first, first + len(messages))]
         jobs: Sequence[tuple[QueueRef, NewMessage]] = ()
-        if queue.subscribed_until > now:
+        if queue.subscribed_until > now or post.notifies_later:
             jobs = post.jobs(rules, ids, messages)
             for outbox, job in jobs:
                 self._appending.append(db, self._rows.need(db, outbox), [job], ref.project, now)

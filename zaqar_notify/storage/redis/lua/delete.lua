@@ -1,22 +1,27 @@
 -- Deletions, and what they leave. Beside what common.lua names, this touches
---   q:cancelled  sorted set: ids and salts of what was deleted before it was due, by when that was
+--   q:cancelled  sorted set: ids and salts of what was deleted before it was due, by when it was to be due at the latest
+--   q:ended      hash: by salt, when that life of the queue ended; lives that ended before there was this have none
 --   q:head       of a dropped queue keeps revision, ms, count and dropped_at; T:clients loses the queue
 
 local KEPT_MS = 30 * 86400000
 local DROPPED_KEPT_MS = 86400000
 
-local function cancel(q, now, what)
-  local notes = {}
-  for i, one in ipairs(what) do notes[2 * i - 1], notes[2 * i] = now, one end
+-- Notes what is cancelled, each with the instant at which it was to be due at the latest.
+local function cancel(q, what, untils)
+  local notes, first_until = {}, math.huge
+  for i, one in ipairs(what) do
+    notes[2 * i - 1], notes[2 * i] = untils[i], one
+    first_until = math.min(first_until, untils[i])
+  end
   if #notes == 0 then return end
   for first = 1, #notes, 2000 do
     call('ZADD', q .. ':cancelled', 'NX', unpack(notes, first, math.min(first + 1999, #notes)))
   end
   note(q, 'c', what)
-  due(q, now + KEPT_MS)
+  due(q, first_until + KEPT_MS)
 end
 
--- The message of an id: {position, claim or false, is delayed}; nil: there is none.
+-- The message of an id: {position, claim or false, until when it is delayed or false}; nil: there is none.
 local function find(q, id, salt, now)
   local at = resolve(q, id, salt)
   if not at then return end
@@ -25,7 +30,7 @@ local function find(q, id, salt, now)
   local held = call('ZSCORE', q .. ':held', at)
   if not held or tonumber(held) <= now then return {at, false, false} end
   local _, claim = parsed(call('HGET', q .. ':states', at))
-  return {at, claim ~= '' and claim, claim == ''}
+  return {at, claim ~= '' and claim, claim == '' and tonumber(held)}
 end
 
 -- {'delete', queue, now, ids, claims or false, how}
@@ -38,7 +43,7 @@ ops.delete = function(q, op)
   if not salt then return {'done'} end
   local claims = {}
   for _, claim in ipairs(op[5] or {}) do claims[claim] = true end
-  local gone, delayed, seen = {}, {}, {}
+  local gone, delayed, untils, seen = {}, {}, {}, {}
   for _, id in ipairs(op[4]) do
     local found = find(q, id, salt, now)
     if found and not seen[found[1]] then
@@ -54,11 +59,11 @@ ops.delete = function(q, op)
       end
       seen[found[1]] = true
       gone[#gone + 1] = found[1]
-      if found[3] then delayed[#delayed + 1] = id end
+      if found[3] then delayed[#delayed + 1], untils[#untils + 1] = id, found[3] end
     end
   end
   remove(q, gone)
-  cancel(q, now, delayed)
+  cancel(q, delayed, untils)
   return {'done'}
 end
 
@@ -73,7 +78,11 @@ end
 
 local function clear(q, now)
   local salt = call('HGET', q .. ':head', 'salt')
-  if salt and call('ZCOUNT', q .. ':held', '(' .. now, '+inf') > 0 then cancel(q, now, {salt}) end
+  local longest = tonumber(call('ZRANGE', q .. ':held', -1, -1, 'WITHSCORES')[2] or 0)
+  if salt and longest > now then
+    cancel(q, {salt}, {longest})
+    call('HSETNX', q .. ':ended', salt, now)
+  end
   unlink(q)
 end
 
@@ -106,12 +115,14 @@ ops.drop_internal = function(q, op)
     call('HSET', q .. ':head', 'dropped_at', present)
     due(q, present + DROPPED_KEPT_MS)
   end
-  call('UNLINK', q .. ':cancelled')
+  call('UNLINK', q .. ':cancelled', q .. ':ended')
   call('ZREM', T .. ':internal', op[3])
   return {'done'}
 end
 
--- {'cancelled', queue, what…}: when each was cancelled, or false
+-- {'cancelled', queue, what…}: of each, when that life ended, or anything for an id; or false
 ops.cancelled = function(q, op)
-  return read_many('ZMSCORE', q .. ':cancelled', op[3])
+  local found = read_many('ZMSCORE', q .. ':cancelled', op[3])
+  for i, ended in ipairs(read_many('HMGET', q .. ':ended', op[3])) do found[i] = ended or found[i] end
+  return found
 end

@@ -1,4 +1,5 @@
--- The sweep of a tag. Beside what common.lua names, this touches q:answers, q:answering, q:cancelled.
+-- The sweep of a tag. Beside what common.lua names, this touches q:answers, q:answering, q:cancelled,
+-- q:ended.
 
 local function first_score(key)
   return tonumber(call('ZRANGE', key, 0, 0, 'WITHSCORES')[2] or nil)
@@ -17,6 +18,7 @@ local function sweep_queue(q, now, limit)
   many('ZREM', q .. ':answering', answers)
   local notes = call('ZRANGEBYSCORE', q .. ':cancelled', '-inf', now - KEPT_MS, 'LIMIT', 0, limit)
   many('ZREM', q .. ':cancelled', notes)
+  many('HDEL', q .. ':ended', notes)
   local dropped = tonumber(call('HGET', q .. ':head', 'dropped_at') or nil)
   local forgotten = 0
   if dropped and dropped + DROPPED_KEPT_MS <= now then

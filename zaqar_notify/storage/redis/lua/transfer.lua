@@ -1,5 +1,5 @@
 -- Moves of whole queues between stores. Beside what common.lua names, this touches q:answers, q:answering,
--- q:cancelled, and
+-- q:cancelled, q:ended, and
 --   q:head     life: the name of the queue's stay here; noting: the name of what is noted; changes: how many were
 --              noted; move: the move that brought the queue here
 --   q:changes  sorted set: what has changed, by the number of its last change: "m" and a position, "k" and a
@@ -9,7 +9,7 @@
 local AT_ONCE_BYTES = 1048576
 local MOVED_KEYS = {
   ':records', ':states', ':free', ':claimed', ':delayed', ':held', ':expiring', ':claims', ':leases', ':moved',
-  ':sealed', ':answers', ':answering', ':cancelled',
+  ':sealed', ':answers', ':answering', ':cancelled', ':ended',
 }
 
 local function claim_ttl(q, claim)
@@ -58,11 +58,24 @@ ops.export = function(q, op)
   return exported(q, positions)
 end
 
--- {'export_notes', queue, 'answers' or 'cancelled', cursor, limit}: {cursor, names and values}
+-- Of names and instants of `q:cancelled`: for each the name, the instant, and when that life ended or ''.
+local function with_ends(q, notes)
+  local whole = {}
+  for i = 1, #notes, 2 do
+    whole[#whole + 1], whole[#whole + 2] = notes[i], notes[i + 1]
+    whole[#whole + 1] = call('HGET', q .. ':ended', notes[i]) or ''
+  end
+  return whole
+end
+
+-- {'export_notes', queue, 'answers' or 'cancelled', cursor, limit}: {cursor, names and values; as in `with_ends`}
 ops.export_notes = function(q, op)
-  local command = op[3] == 'answers' and 'HSCAN' or 'ZSCAN'
-  local found = call(command, q .. ':' .. op[3], op[4], 'COUNT', op[5])
-  return {found[1], found[2]}
+  if op[3] == 'answers' then
+    local found = call('HSCAN', q .. ':answers', op[4], 'COUNT', op[5])
+    return {found[1], found[2]}
+  end
+  local found = call('ZSCAN', q .. ':cancelled', op[4], 'COUNT', op[5])
+  return {found[1], with_ends(q, found[2])}
 end
 
 -- {'changes', queue, name, number, limit}: {is known, messages, positions without one, answers, cancelled, number of
@@ -95,7 +108,7 @@ ops.changes = function(q, op)
       break
     end
   end
-  return {true, rows, gone, answers, cancelled, last, is_all}
+  return {true, rows, gone, answers, with_ends(q, cancelled), last, is_all}
 end
 
 -- {'whole_head', queue}: {is anything known, life or '', rules or '', revision, until, turn, salt, ms, count}
@@ -111,7 +124,7 @@ end
 
 local function forget(q, internal, member)
   unlink(q)
-  call('UNLINK', q .. ':answers', q .. ':answering', q .. ':cancelled')
+  call('UNLINK', q .. ':answers', q .. ':answering', q .. ':cancelled', q .. ':ended')
   call('HDEL', q .. ':head', 'salt', 'rules', 'until', 'turn', 'freed', 'life', 'move')
   call('HSET', q .. ':head', 'dropped_at', present)
   if internal then call('ZREM', T .. ':internal', internal) else call('ZREM', T .. ':clients', member) end
@@ -180,7 +193,8 @@ local function import(a, row, record)
 end
 
 -- {'import', queue, arriving queue, move, rows, first record, positions without a message, answers, cancelled}
--- rows: position, expiry, held until or 0, count, claim or '', its ttl; answers: digest, value, expiry; cancelled: id, at
+-- rows: position, expiry, held until or 0, count, claim or '', its ttl; answers: digest, value, expiry
+-- cancelled: id, until when it was delayed at the latest, when that life ended or false
 ops.import = function(q, op)
   local a = KEYS[op[3] + 1]
   local may = may_write(q, a, op[4])
@@ -201,6 +215,7 @@ ops.import = function(q, op)
   end
   for _, note in ipairs(op[9]) do
     call('ZADD', a .. ':cancelled', note[2], note[1])
+    if note[3] then call('HSET', a .. ':ended', note[1], note[3]) end
     due(a, note[2] + KEPT_MS)
   end
   return {true}
