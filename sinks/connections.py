@@ -23,6 +23,7 @@ from sinks.answer import (
     may_end,
     read_malformed,
 )
+from sinks.identity import Identity
 from sinks.retry_after import NAMES as PACING_NAMES
 
 HEAD_BYTES = 32768
@@ -45,6 +46,8 @@ class Origin(msgspec.Struct, frozen=True):
     is_tls: bool
     host: str
     port: int
+    identity: Identity | None = None
+    """The certificates of the subscription, if it has its own: its connections are for no other."""
 
 
 class NoAnswer(Exception):

@@ -23,6 +23,7 @@ from aiohappyeyeballs import AddrInfoType
 from sinks.addresses import AddressRule, Network, forbidden, is_address
 from zaqar_notify.delivery.installation import installation_mark, is_own_listener
 from zaqar_notify.findings import Finding, ok, warning
+from zaqar_notify.rules.ports import shown_ports
 from zaqar_notify.settings import Settings, shown
 
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -51,6 +52,16 @@ class OwnListener(AddressForbidden):
         )
 
 
+class PortForbidden(AddressForbidden):
+    """The operator permits deliveries to other ports only."""
+
+    def __init__(self, port: int, permitted: Sequence[range]) -> None:
+        OSError.__init__(
+            self,
+            f"deliveries may not use port {port}; permitted are {shown_ports(permitted)} (ZAQAR_DELIVERY_PORTS)",
+        )
+
+
 class AddressGuard:
     """Judges the address of each connection.
 
@@ -58,13 +69,20 @@ class AddressGuard:
         allow: Networks that may be reached although they are not public.
         deny: Networks that may never be reached; wins over `allow`.
         mark: The installation's, whose own listeners may never be reached either.
+        ports: The only ports that may be reached; none: all of them.
     """
 
     def __init__(
-        self, *, allow: Sequence[Network] = (), deny: Sequence[Network] = (), mark: str = ""
+        self,
+        *,
+        allow: Sequence[Network] = (),
+        deny: Sequence[Network] = (),
+        mark: str = "",
+        ports: Sequence[range] = (),
     ) -> None:
         self._rule = AddressRule(allow=allow, deny=deny)
         self._mark = mark
+        self._ports = ports
 
     @classmethod
     def of(cls, settings: Settings) -> AddressGuard:
@@ -73,7 +91,13 @@ class AddressGuard:
             allow=settings.delivery_allow,
             deny=settings.delivery_deny,
             mark=installation_mark(settings),
+            ports=settings.delivery_ports,
         )
+
+    def check_port(self, port: int) -> None:
+        """Raise PortForbidden unless the port is permitted."""
+        if self._ports and not any(port in ports for ports in self._ports):
+            raise PortForbidden(port, self._ports)
 
     def check(self, host: str) -> None:
         """Raise AddressForbidden unless the address in `host` (text, no name) is permitted."""
@@ -88,6 +112,7 @@ class AddressGuard:
         Raises:
             AddressForbidden: It can't be delivered to.
         """
+        self.check_port(port)
         if is_address(host):
             self.check(host)
             addresses: Sequence[str] = (host,)
@@ -100,8 +125,9 @@ class AddressGuard:
             self.check_listener((family, socket.SOCK_STREAM, 0, "", (address, port)))
 
     def check_listener(self, info: AddrInfoType) -> None:
-        """Raise OwnListener if the address and port in `info` lead back to us."""
+        """Raise OwnListener if the address and port in `info` lead back to us, PortForbidden if the port is not permitted."""
         family, _, _, _, destination = info
+        self.check_port(destination[1])
         if is_own_listener(destination, family, self._mark):
             raise OwnListener
 

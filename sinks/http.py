@@ -15,14 +15,20 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property, partial
+from ipaddress import ip_address
 
 import aiohappyeyeballs
+from aiohappyeyeballs import AddrInfoType
 
+from sinks.addresses import Network
 from sinks.answer import Response
 from sinks.connections import Connection, IdleConnections, NoAnswer, Origin, reason
 from sinks.guard import AddressForbidden, AddressGuard
+from sinks.identity import context_of
 from sinks.names import GuardedResolver
+from sinks.proxy import ProxyUnavailable, TunnelRefused, open_tunnel
 from sinks.shortage import Shortage, is_shortage
+from zaqar_notify.rules.proxies import Proxy
 
 _NEXT_ADDRESS_SECONDS = 0.25
 """The time that one address of a name has to connect until the next is tried beside it."""
@@ -38,6 +44,7 @@ class HttpClient:
         most_requests: The most requests under way at once, and the most idle connections.
         tls: The certificates to trust; None: the system's.
         name_servers: The servers to ask, as ADDRESS:PORT; none: the host's.
+        proxy: All connections go through it, but for those to the networks in `direct`.
     """
 
     def __init__(
@@ -49,6 +56,8 @@ class HttpClient:
         most_requests: int,
         tls: ssl.SSLContext | None = None,
         name_servers: Sequence[str] = (),
+        proxy: Proxy | None = None,
+        direct: Sequence[Network] = (),
     ) -> None:
         self._guard = guard
         self._resolver = GuardedResolver(guard, name_servers=name_servers)
@@ -56,6 +65,8 @@ class HttpClient:
         self._total_seconds = total_seconds
         self._given_tls = tls
         self._idle = IdleConnections(most_requests)
+        self._proxy = proxy
+        self._direct = direct
 
     async def post(self, origin: Origin, request: Sequence[bytes], *, project: str) -> Response:
         """Send a request, head and body ready for the wire, and read its answer.
@@ -68,6 +79,7 @@ class HttpClient:
 
         Raises:
             AddressForbidden: The guard refuses the address.
+            ProxyUnavailable: The operator's proxy can't be used.
             NoAnswer: None came.
             Shortage: We have no file or memory left for it.
         """
@@ -89,7 +101,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._connect_seconds):
                 return await self._open(origin, project)
-        except AddressForbidden:
+        except (AddressForbidden, ProxyUnavailable):
             raise
         except TimeoutError as error:
             if is_shortage(error):
@@ -105,6 +117,8 @@ class HttpClient:
         addresses = await self._resolver.resolve(origin.host, origin.port, project=project)
         for info in addresses:
             self._guard.check_listener(info)
+        if self._proxy is not None and not self._are_direct(addresses):
+            return await self._open_through(self._proxy, addresses, origin)
         opened = await aiohappyeyeballs.start_connection(
             addresses,
             happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
@@ -115,8 +129,8 @@ class HttpClient:
             _, connection = await asyncio.get_running_loop().create_connection(
                 partial(Connection, origin, self._idle),
                 sock=opened,
-                ssl=self._tls if origin.is_tls else None,
-                server_hostname=origin.host.rstrip(".") if origin.is_tls else None,
+                ssl=self._tls_for(origin) if origin.is_tls else None,
+                server_hostname=_server_name(origin) if origin.is_tls else None,
                 ssl_handshake_timeout=self._connect_seconds if origin.is_tls else None,
             )
         except BaseException:
@@ -126,6 +140,52 @@ class HttpClient:
             raise
         return connection
 
+    def _are_direct(self, addresses: Sequence[AddrInfoType]) -> bool:
+        found = [ip_address(str(destination[0])) for *_, destination in addresses]
+        return all(any(each in network for network in self._direct) for each in found)
+
+    async def _open_through(
+        self, proxy: Proxy, addresses: Sequence[AddrInfoType], origin: Origin
+    ) -> Connection:
+        """A tunnel to the first address that the proxy reaches."""
+        refusal = TunnelRefused("the proxy was asked for no address")
+        for *_, destination in addresses:
+            address, port = str(destination[0]), int(destination[1])
+            self._guard.check(address)
+            try:
+                transport = await open_tunnel(proxy, address, port)
+            except TunnelRefused as error:
+                refusal = error
+                continue
+            return await self._taken_over(transport, origin)
+        raise NoAnswer(str(refusal))
+
+    async def _taken_over(self, transport: asyncio.Transport, origin: Origin) -> Connection:
+        """The connection that speaks to the origin through a tunnel."""
+        connection = Connection(origin, self._idle)
+        transport.set_protocol(connection)
+        if not origin.is_tls:
+            connection.connection_made(transport)
+            return connection
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                transport,
+                connection,
+                self._tls_for(origin),
+                server_hostname=_server_name(origin),
+                ssl_handshake_timeout=self._connect_seconds,
+            )
+        except BaseException:
+            transport.abort()
+            raise
+        if encrypted is None:
+            raise NoAnswer("the connection was closed in the TLS handshake")
+        connection.connection_made(encrypted)
+        return connection
+
+    def _tls_for(self, origin: Origin) -> ssl.SSLContext:
+        return self._tls if origin.identity is None else context_of(origin.identity)
+
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         if self._given_tls:
@@ -133,6 +193,10 @@ class HttpClient:
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         return context
+
+
+def _server_name(origin: Origin) -> str:
+    return origin.host.rstrip(".")
 
 
 def _failure(error: OSError, origin: Origin) -> Exception:

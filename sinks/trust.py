@@ -120,4 +120,6 @@ def _target(uri: str) -> str:
 def _guard(settings: Settings) -> AddressGuard:
     """The guard without the ports of this service: a message to a queue of this service carries a token there, and
     counts on its hops."""
-    return AddressGuard(allow=settings.delivery_allow, deny=settings.delivery_deny)
+    return AddressGuard(
+        allow=settings.delivery_allow, deny=settings.delivery_deny, ports=settings.delivery_ports
+    )

@@ -20,6 +20,8 @@ from sinks.answer import Response
 from sinks.connections import NoAnswer, Origin
 from sinks.guard import AddressForbidden, AddressGuard, diagnose_reach
 from sinks.http import HttpClient
+from sinks.identity import PRIVATE, SCHEMA, TLS, check_identity, identity_of
+from sinks.proxy import ProxyUnavailable, diagnose_proxy
 from sinks.retry_after import asks_again, seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
@@ -28,12 +30,16 @@ from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
+from zaqar_notify.rules.proxies import Proxy, read_proxy
 from zaqar_notify.rules.signing import sign_webhook
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.settings import Settings
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
 """The place of the payload in `post_data`; the quotes belong to it."""
+
+PROXY_PAUSE_SECONDS = 5
+"""How long a receiver is left alone when the operator's proxy can't be used."""
 
 _OWN_HEADERS = {
     "Accept": "*/*",
@@ -65,6 +71,11 @@ def check_url(url: str, guard: AddressGuard) -> None:
         raise ValidationFailed(f"subscriber: {error}") from error
 
 
+def proxy_of(settings: Settings) -> Proxy | None:
+    uri = settings.delivery_proxy.get_secret_value()
+    return read_proxy(uri) if uri else None
+
+
 class WebhookKind(Kind):
     """`http:` and `https:`."""
 
@@ -72,7 +83,9 @@ class WebhookKind(Kind):
     options: ClassVar[Mapping[str, JsonObject]] = {
         "post_headers": headers.SCHEMA,
         "post_data": {"type": ["string", "null"], "must": "be a string"},
+        TLS: SCHEMA,
     }
+    secret_fields: ClassVar[Mapping[str, Sequence[str]]] = {TLS: PRIVATE}
 
     def check(self, uri: str, settings: Settings) -> None:
         check_url(uri, AddressGuard.of(settings))
@@ -81,6 +94,7 @@ class WebhookKind(Kind):
         asked = options.get("post_headers")
         headers.check_length(asked)
         super().check_options(options)
+        check_identity(options)
 
     def check_use(self, options: JsonObject) -> None:
         headers.check_identity(options.get("post_headers"))
@@ -89,7 +103,9 @@ class WebhookKind(Kind):
         headers.warn_of_kept(options.get("post_headers"), warn)
 
     async def diagnose(self, settings: Settings) -> Sequence[Finding]:
-        return diagnose_reach(settings)
+        proxy = proxy_of(settings)
+        found = [] if proxy is None else [await diagnose_proxy(proxy)]
+        return [*diagnose_reach(settings), *found]
 
     def sink(self, settings: Settings, relay: Relay) -> Sink:
         return WebhookSink(settings, AddressGuard.of(settings))
@@ -118,9 +134,16 @@ class WebhookSink(Sink):
             most_requests=settings.delivery_concurrency,
             tls=tls,
             name_servers=name_servers,
+            proxy=proxy_of(settings),
+            direct=settings.delivery_proxy_except,
         )
+        self._troubles: tuple[str, ...] = ()
         self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
         self._most_body_bytes = POST_DATA_GROWTH * settings.max_messages_post_size
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        return self._troubles
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         return await self.post(delivery, delivery.subscription.subscriber)
@@ -138,14 +161,25 @@ class WebhookSink(Sink):
         except Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
+        origin = template.origin
+        if (identity := identity_of(delivery.subscription.options)) is not None:
+            origin = msgspec.structs.replace(origin, identity=identity)
         credential = f"X-Auth-Token: {token}\r\n".encode() if token else b""
         request = (template.head + credential, self._mark, _facts(delivery, body), body)
         try:
-            answer = await self._client.post(template.origin, request, project=project)
+            answer = await self._client.post(origin, request, project=project)
+        except ProxyUnavailable as error:
+            self._troubles = (f"the proxy can't be used: {error}",)
+            return Outcome(
+                Verdict.POSTPONED,
+                detail=text.detail(self._troubles[0]),
+                retry_after_seconds=PROXY_PAUSE_SECONDS,
+            )
         except AddressForbidden as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except NoAnswer as error:
             return Outcome(Verdict.TRY_LATER, detail=text.detail(str(error)))
+        self._troubles = ()
         return _outcome(answer, delivery.sent_at)
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ PACKAGES = {
     "haproxy": "haproxy",
     "nginx": "nginx",
     "promtool": "prometheus",
+    "tinyproxy": "tinyproxy-bin",
     "zsh": "zsh",
 }
 """Each program, with the package of Debian that brings it."""

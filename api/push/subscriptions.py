@@ -98,12 +98,12 @@ async def list_subscriptions(service: Service, call: FrameCall, fields: PageFiel
     found = await subscriptions.list_subscriptions(
         service, call.ref, marker=fields.marker, limit=fields.limit
     )
-    return document({"subscriptions": [subscription(one, service.clock) for one in found]})
+    return document({"subscriptions": [subscription(one, service) for one in found]})
 
 
 async def show(service: Service, call: FrameCall, fields: SubscriptionFields) -> Answer:
     found = await subscriptions.get(service, call.ref, fields.subscription_id)
-    return document(subscription(found, service.clock))
+    return document(subscription(found, service))
 
 
 async def delete(service: Service, call: FrameCall, fields: SubscriptionFields) -> Answer:

@@ -7,17 +7,19 @@ import orjson
 from api.zaqar.shapes import age, instant
 from zaqar_notify.clock import Clock
 from zaqar_notify.models import JsonObject, Subscription
+from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import GivenUp
 
 
-def subscription(subscription: Subscription, clock: Clock) -> JsonObject:
+def subscription(subscription: Subscription, service: Service) -> JsonObject:
+    clock = service.clock
     return {
         "id": subscription.id,
         "source": subscription.queue.public_name,
         "subscriber": subscription.subscriber,
         "ttl": subscription.ttl,
         "age": age(subscription.created_at, clock.now()),
-        "options": subscription.options,
+        "options": service.kinds.shown(subscription.options),
         "confirmed": subscription.confirmed,
         "expires_at": instant(clock.on_host(subscription.expires_at)),
     }

@@ -67,7 +67,7 @@ async def list_subscriptions(service: Service, call: Call) -> Answer:
     links = next_links(call.href, query.sent, found[-1].id if found else None)
     return document(
         {
-            "subscriptions": [subscription(one, service.clock) for one in found],
+            "subscriptions": [subscription(one, service) for one in found],
             "links": orjson.Fragment(links),
         }
     )
@@ -75,7 +75,7 @@ async def list_subscriptions(service: Service, call: Call) -> Answer:
 
 async def show(service: Service, call: Call) -> Answer:
     found = await subscriptions.get(service, call.ref, call.names["subscription_id"])
-    return document(subscription(found, service.clock))
+    return document(subscription(found, service))
 
 
 async def change(service: Service, call: Call) -> Answer:

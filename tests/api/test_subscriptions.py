@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from tests.api.conftest import PROJECT, Api, CountingDoorbell, StartApi
 from tests.clock import ManualClock
 from tests.partitions import partition
+from tests.sinks.certificates import made
 from zaqar_notify.delivery import (
     FanOut,
     InternalPost,
@@ -30,6 +32,7 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
+from zaqar_notify.rules.uris import MASK
 from zaqar_notify.storage.internal import held_ref, outbox_ref, undelivered_ref
 
 SUBSCRIPTIONS = "/v2/queues/q/subscriptions"
@@ -718,3 +721,34 @@ async def test_hops_that_are_no_number_are_refused(api: Api, hops: str) -> None:
     reply = await api.post("/v2/queues/q/messages", {"messages": [{"body": 1}]}, headers=headers)
 
     assert (reply.status, reply.title) == (400, "Invalid header value")
+
+
+async def test_a_private_key_is_never_shown_and_a_mask_keeps_it(api: Api, tmp_path: Path) -> None:
+    pem = made(tmp_path).read_text()
+    begin = pem.index("-----BEGIN CERTIFICATE-----")
+    own = {"certificate": pem[begin:], "key": pem[:begin]}
+    body = {"subscriber": "https://example.org/hook", "options": {"_tls": own, "mine": 1}}
+    created = await api.post(SUBSCRIPTIONS, body)
+    path = f"{SUBSCRIPTIONS}/{created.json['subscription_id']}"
+
+    shown = (await api.get(path)).json["options"]
+    [listed] = (await api.get(SUBSCRIPTIONS)).json["subscriptions"]
+    changed = await api.patch(path, {"options": shown | {"mine": 2}})
+
+    assert listed["options"] == shown
+    assert shown == {"_tls": own | {"key": MASK}, "mine": 1}
+    assert changed.status == 204
+    [stored] = await api.service.storage.subscriptions.list(
+        QueueRef(PROJECT, "q"), marker=None, limit=1, now=api.service.clock.now()
+    )
+    assert stored.options == {"_tls": own, "mine": 2}
+
+
+async def test_a_mask_without_a_secret_behind_it_is_refused(api: Api, tmp_path: Path) -> None:
+    pem = made(tmp_path).read_text()
+    certificate = pem[pem.index("-----BEGIN CERTIFICATE-----") :]
+    options = {"_tls": {"certificate": certificate, "key": MASK}}
+    answer = await api.post(SUBSCRIPTIONS, {"subscriber": HOOK, "options": options})
+
+    assert answer.status == 400
+    assert "_tls" in answer.json["description"]

@@ -7,7 +7,7 @@ kinds are in `sinks/` and in other packages (`sinks.registry`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -18,6 +18,7 @@ from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, QueueRef
 from zaqar_notify.rules.schedules import SNS_HTTP, Preset, Schedule, preset_schedule
 from zaqar_notify.rules.unread import Warn
+from zaqar_notify.rules.uris import MASK
 from zaqar_notify.settings import Settings
 
 
@@ -86,6 +87,9 @@ class Kind(ABC):
     options: ClassVar[Mapping[str, JsonObject]] = {}
     """The subscription options that its sink reads, each with a JSON schema. `must` in a schema is the
     end of the sentence about a fault: "be a string"."""
+
+    secret_fields: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Of its options that are objects, the fields that are never shown: clients see a mask in their place."""
 
     needs_trust: ClassVar[bool] = False
     """Its deliveries act in the name of the user who subscribed."""
@@ -158,6 +162,9 @@ class Kinds:
     def __init__(self, kinds: Iterable[Kind]) -> None:
         self._kinds = tuple(kinds)
         self._by_scheme = {scheme: kind for kind in self._kinds for scheme in kind.schemes}
+        self._secret_fields = {
+            name: fields for kind in self._kinds for name, fields in kind.secret_fields.items()
+        }
 
     def __iter__(self) -> Iterator[Kind]:
         return iter(self._kinds)
@@ -165,6 +172,35 @@ class Kinds:
     def of(self, uri: str) -> Kind | None:
         """The kind of a subscriber; None: nothing here delivers to it."""
         return self._by_scheme.get(scheme_of(uri))
+
+    def have_secrets(self, options: object) -> bool:
+        """Whether there are secret fields in the options, which may be unchecked."""
+        return isinstance(options, dict) and not self._secret_fields.keys().isdisjoint(options)
+
+    def shown(self, options: JsonObject) -> JsonObject:
+        """The options with masks in the places of their secrets."""
+        return self._with_secrets(options, lambda _name, _field, _secret: MASK)
+
+    def unmasked(self, options: JsonObject, kept: JsonObject) -> JsonObject:
+        """The options that a client read with masks, and gives back: a mask stands for the secret in `kept`."""
+
+        def secret(name: str, field: str, value: object) -> object:
+            known = kept.get(name)
+            return known.get(field, value) if value == MASK and isinstance(known, dict) else value
+
+        return self._with_secrets(options, secret)
+
+    def _with_secrets(
+        self, options: JsonObject, secret: Callable[[str, str, object], object]
+    ) -> JsonObject:
+        """The options with other values for the secret fields that they have."""
+        changed = {
+            name: value
+            | {field: secret(name, field, value[field]) for field in fields if field in value}
+            for name, fields in self._secret_fields.items()
+            if isinstance(value := options.get(name), dict)
+        }
+        return options | changed if changed else options
 
     def needs_trust(self, uri: str) -> bool:
         """Whether deliveries to the subscriber act in the name of the user who subscribed."""

@@ -11,12 +11,14 @@ from pydantic import Field, SecretStr, field_validator
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.rules.encryption import Keyring, parse_keys
 from zaqar_notify.rules.mail import is_mail_address, read_mailbox
+from zaqar_notify.rules.proxies import read_proxy
 from zaqar_notify.settings.section import (
     Count,
     LeastMinute,
     Needs,
     Networks,
     Port,
+    Ports,
     Seconds,
     Secrets,
     Section,
@@ -163,6 +165,7 @@ class SecuritySettings(Section):
     """Keys, and the networks that deliveries may reach."""
 
     title = "Security"
+    needs: ClassVar[Needs] = (("delivery_proxy_except", ("delivery_proxy",)),)
 
     signed_url_secrets: Secrets = Field(
         (), description="Keys of pre-signed URLs, comma separated; the first signs, all verify."
@@ -191,6 +194,25 @@ class SecuritySettings(Section):
         (),
         description="Networks (CIDR, comma separated) that deliveries may never reach; wins over allow.",
     )
+    delivery_ports: Ports = Field(
+        (),
+        description="The only ports that deliveries may reach, comma separated, ranges such as 8000-8999 among them; empty: all.",
+    )
+    delivery_proxy: SecretStr = Field(
+        SecretStr(""),
+        description="HTTP proxy for webhooks, http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; the addresses are found and judged here, and the proxy is told addresses only.",
+    )
+    delivery_proxy_except: Networks = Field(
+        (),
+        description="Networks (CIDR, comma separated) that webhooks reach without the proxy.",
+    )
+
+    @field_validator("delivery_proxy")
+    @classmethod
+    def _is_proxy(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            read_proxy(value.get_secret_value())
+        return value
 
     @field_validator("encryption_keys")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from zaqar_notify.rules.limits import MIN_SECONDS
+from zaqar_notify.rules.ports import read_ports
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Needs: TypeAlias = Sequence[tuple[str, Sequence[str]]]
@@ -23,7 +24,7 @@ class Section(BaseModel):
     at_most: ClassVar[Sequence[tuple[str, str]]] = ()
     """Settings that may not be more than another."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 def _words(value: object) -> object:
@@ -39,8 +40,16 @@ def _networks(value: object) -> object:
     return tuple(ip_network(word) if isinstance(word, str) else word for word in words)
 
 
+def _ports(value: object) -> object:
+    words = _words(value)
+    if not isinstance(words, tuple):
+        return words
+    return tuple(read_ports(word) if isinstance(word, str) else word for word in words)
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Ports = Annotated[tuple[range, ...], BeforeValidator(_ports)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_words)]
 
 Seconds = Annotated[int, Field(ge=0)]

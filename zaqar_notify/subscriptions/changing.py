@@ -161,6 +161,9 @@ async def change(
         changes["ttl"] = check_ttl(ttl, now)
         changes["expires_at"] = now + timedelta(seconds=ttl)
     if options is not None:
+        if service.kinds.have_secrets(options):
+            known = await get(service, ref, subscription_id)
+            options = service.kinds.unmasked(options, known.options)
         changes["options"] = check_options(options, service.kinds)
     if not changes:
         raise SubscriptionNotChanged
