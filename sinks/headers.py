@@ -66,6 +66,7 @@ _KEPT = frozenset(
         "webhook-signature",
         "webhook-timestamp",
         "zaqar-attempt",
+        "zaqar-attributes",
         "zaqar-hops",
         "zaqar-installation",
         "zaqar-message-id",

@@ -98,6 +98,8 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
     content["Zaqar-Message-Id"] = delivery.message_id
     content["Zaqar-Subscription-Id"] = subscription.id
     content["Zaqar-Queue"] = subscription.queue.public_name
+    if delivery.message.attributes is not None:
+        content["Zaqar-Attributes"] = _attributes(delivery.message.attributes.decode())
     content.set_content(body, content_manager=raw_data_manager)
     # Bounces are the operator's.
     envelope = own or sender
@@ -138,6 +140,12 @@ def _header(mailbox: Mailbox) -> str:
     is_plain = _WORDS.fullmatch(mailbox.name) is not None
     name = mailbox.name if is_plain else Header(mailbox.name, "utf-8").encode(linesep="")
     return f"{name} <{mailbox.address}>"
+
+
+def _attributes(text: str) -> Header:
+    # A line of SMTP has 998 characters at most, and a long text need not have a blank to fold it at.
+    charset = _charset(text) if len(text) < 900 else "utf-8"
+    return Header(text, charset, header_name="Zaqar-Attributes")
 
 
 def _charset(text: str) -> str:

@@ -270,12 +270,16 @@ def _facts(delivery: Delivery, body: bytes) -> bytes:
     if delivery.secrets:
         signed = sign_webhook(delivery.secrets, delivery.id, timestamp, body)
         signature = f"webhook-signature: {signed}\r\n"
+    attributes = ""
+    if delivery.message.attributes is not None:
+        attributes = f"Zaqar-Attributes: {delivery.message.attributes.decode('ascii')}\r\n"
     # Should the receiver be a queue again, ours or another service's, its posts count on the hops.
     return (
         f"Content-Length: {len(body)}\r\n"
         f"webhook-id: {delivery.id}\r\n"
         f"webhook-timestamp: {timestamp}\r\n"
         f"{signature}"
+        f"{attributes}"
         f"Zaqar-Message-Id: {delivery.message_id}\r\n"
         f"Zaqar-Subscription-Id: {delivery.subscription.id}\r\n"
         f"Zaqar-Queue: {delivery.subscription.queue.public_name}\r\n"

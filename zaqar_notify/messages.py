@@ -19,6 +19,7 @@ from zaqar_notify.delivery.posts import (
 from zaqar_notify.errors import MessageDoesNotExist, NotifyError, NotPermitted, ValidationFailed
 from zaqar_notify.models import Message, NewMessage, Page, Posted, QueueRef
 from zaqar_notify.quotas import Storing
+from zaqar_notify.rules.attributes import from_raw, raw
 from zaqar_notify.rules.limits import check_limit, check_range, distinct_ids
 from zaqar_notify.service import Service
 from zaqar_notify.storage.base import IdempotencyKey, Watch
@@ -116,7 +117,10 @@ async def _filtered(
     """The post as the filters leave it. One that they refuse is answered all the same if it repeats one that was
     stored: its key knows the client's post, and not what filters make of it."""
     key = post.idempotency_key
-    given = tuple(Body(bytes(one.body), _set(one.ttl), _set(one.delay)) for one in post.messages)
+    given = tuple(
+        Body(bytes(one.body), _set(one.ttl), _set(one.delay), from_raw(one.attributes))
+        for one in post.messages
+    )
     try:
         passed = await filters.passed(
             post.ref, given, client_id=client_id, request_id=request_id, permits=permits
@@ -128,10 +132,14 @@ async def _filtered(
         return post
     if key is not None and passed.ref != post.ref:
         key = key.of(post.ref.name)
-    grown = sum(len(body.text) for body in passed.messages) - sum(len(body.text) for body in given)
+    grown = sum(body.size for body in passed.messages) - sum(body.size for body in given)
     messages = [
         msgspec.structs.replace(
-            one, body=msgspec.Raw(body.text), ttl=_or_unset(body.ttl), delay=_or_unset(body.delay)
+            one,
+            body=msgspec.Raw(body.text),
+            ttl=_or_unset(body.ttl),
+            delay=_or_unset(body.delay),
+            attributes=raw(body.attributes),
         )
         for one, body in zip(post.messages, passed.messages, strict=True)
     ]
@@ -167,7 +175,7 @@ async def relay(
     if service.filters is not None:
         passed = await service.filters.passed(
             ref,
-            (Body(sent, message.ttl),),
+            (Body(sent, message.ttl, attributes=message.attributes),),
             client_id=RELAY_CLIENT,
             request_id=request_id,
             permits=anywhere,
@@ -176,7 +184,9 @@ async def relay(
         [body] = passed.messages
         ref, must_encrypt = passed.ref, passed.must_encrypt
         ttl = message.ttl if body.ttl is None else body.ttl
-        message = msgspec.structs.replace(message, body=body.text, ttl=ttl)
+        message = msgspec.structs.replace(
+            message, body=body.text, ttl=ttl, attributes=body.attributes
+        )
     relayed = RelayedPost(
         ref,
         message,

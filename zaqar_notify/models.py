@@ -85,7 +85,8 @@ class NewMessage(msgspec.Struct, frozen=True):
     `body` is the JSON text exactly as the client sent it; `ttl` and `delay` are seconds. A message with an
     `origin` keeps its id and posting instant; the store assigns those of all others. `key_id` names the key that
     has encrypted the body, if one has. A message with a `not_before` is stored as if it were posted at that instant,
-    unless that has passed: until then it is delayed.
+    unless that has passed: until then it is delayed. `attributes` is their canonical text (`rules.attributes`); None:
+    it has none.
     """
 
     body: bytes
@@ -95,13 +96,14 @@ class NewMessage(msgspec.Struct, frozen=True):
     origin: Origin | None = None
     key_id: str | None = None
     not_before: datetime | None = None
+    attributes: bytes | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
     """A stored message.
 
     `claim_id` is the claim it is under at the instant of the read, live ones only; `claim_count`
-    how often it has been claimed since it came to this queue.
+    how often it has been claimed since it came to this queue. `attributes` are as in `NewMessage`.
     """
 
     id: str
@@ -112,6 +114,7 @@ class Message(msgspec.Struct, frozen=True):
     claim_id: str | None = None
     claim_count: int = 0
     checksum: str | None = None
+    attributes: bytes | None = None
 
 
 class Page(msgspec.Struct, frozen=True):

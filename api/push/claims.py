@@ -13,7 +13,7 @@ from api.push.calls import FrameCall
 from api.push.messages import listed
 from api.push.queues import QueueFields
 from api.zaqar.bodies import check_terms
-from api.zaqar.shapes import age
+from api.zaqar.shapes import More, age
 from zaqar_notify import claims
 from zaqar_notify.service import Service
 
@@ -22,10 +22,15 @@ class CreateFields(QueueFields):
     ttl: int | None = None
     grace: int | None = None
     limit: int | None = None
+    attributes: bool | None = None
 
 
 class ClaimFields(QueueFields):
     claim_id: str
+
+
+class ShownFields(ClaimFields):
+    attributes: bool | None = None
 
 
 class RenewFields(ClaimFields):
@@ -41,16 +46,22 @@ async def create(service: Service, call: FrameCall, fields: CreateFields) -> Ans
     if claim is None:
         return document({"claim_id": None}, HTTPStatus.NO_CONTENT)
     before = b'{"claim_id":%b,' % orjson.dumps(claim.id)
-    found = listed(claim.messages, service.clock.now(), before=before)
+    found = listed(
+        claim.messages,
+        service.clock.now(),
+        before=before,
+        more=More(bool(fields.attributes)),
+    )
     return Answer(HTTPStatus.CREATED, found)
 
 
-async def show(service: Service, call: FrameCall, fields: ClaimFields) -> Answer:
+async def show(service: Service, call: FrameCall, fields: ShownFields) -> Answer:
     claim = await claims.get(service, call.ref, fields.claim_id)
     now = service.clock.now()
     since = claim.expires_at - timedelta(seconds=claim.ttl)
     before = b'{"age":%d,"ttl":%d,' % (age(since, now), claim.ttl)
-    return Answer(HTTPStatus.OK, listed(claim.messages, now, before=before))
+    shown = listed(claim.messages, now, before=before, more=More(bool(fields.attributes)))
+    return Answer(HTTPStatus.OK, shown)
 
 
 async def renew(service: Service, call: FrameCall, fields: RenewFields) -> Answer:
@@ -69,7 +80,7 @@ _ONE = "/{queue_name}/claims/{claim_id}"
 
 ACTIONS = (
     action("claim_create", "POST", _MANY, CreateFields, create),
-    action("claim_get", "GET", _ONE, ClaimFields, show),
+    action("claim_get", "GET", _ONE, ShownFields, show),
     action("claim_update", "PATCH", _ONE, RenewFields, renew),
     action("claim_delete", "DELETE", _ONE, ClaimFields, release),
 )

@@ -14,7 +14,7 @@ from api.push.calls import FrameCall
 from api.push.queues import QueueFields
 from api.zaqar.bodies import read_messages
 from api.zaqar.messages import store
-from api.zaqar.shapes import age, popped
+from api.zaqar.shapes import NOTHING_MORE, More, age, end_of, popped
 from zaqar_notify import messages
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Message
@@ -33,10 +33,15 @@ class PageFields(QueueFields):
     echo: bool | None = None
     include_claimed: bool | None = None
     include_delayed: bool | None = None
+    attributes: bool | None = None
 
 
 class MessageFields(QueueFields):
     message_id: str
+
+
+class ShownFields(MessageFields):
+    attributes: bool | None = None
 
 
 class DeleteFields(MessageFields):
@@ -45,12 +50,14 @@ class DeleteFields(MessageFields):
 
 class ManyFields(QueueFields):
     message_ids: list[str]
+    attributes: bool | None = None
 
 
 class DeleteManyFields(QueueFields):
     message_ids: list[str] | None = None
     pop: int | None = None
     claim_ids: list[str] | None = None
+    attributes: bool | None = None
 
 
 async def post(service: Service, call: FrameCall, fields: PostFields) -> Answer:
@@ -72,12 +79,13 @@ async def browse(service: Service, call: FrameCall, fields: PageFields) -> Answe
         include_claimed=bool(fields.include_claimed),
         include_delayed=bool(fields.include_delayed),
     )
-    return Answer(HTTPStatus.OK, listed(page.messages, service.clock.now()))
+    shown = listed(page.messages, service.clock.now(), more=More(bool(fields.attributes)))
+    return Answer(HTTPStatus.OK, shown)
 
 
-async def show(service: Service, call: FrameCall, fields: MessageFields) -> Answer:
+async def show(service: Service, call: FrameCall, fields: ShownFields) -> Answer:
     found = await messages.get(service, call.ref, fields.message_id)
-    shown = b'{"messages":%b}' % _message(found, service.clock.now())
+    shown = b'{"messages":%b}' % _message(found, service.clock.now(), More(bool(fields.attributes)))
     return Answer(HTTPStatus.OK, shown)
 
 
@@ -85,7 +93,8 @@ async def show_many(service: Service, call: FrameCall, fields: ManyFields) -> An
     if not fields.message_ids:
         raise ValidationFailed("message_ids must have at least one id")
     found = await messages.find_many(service, call.ref, fields.message_ids)
-    return Answer(HTTPStatus.OK, listed(found, service.clock.now()))
+    shown = listed(found, service.clock.now(), more=More(bool(fields.attributes)))
+    return Answer(HTTPStatus.OK, shown)
 
 
 async def delete(service: Service, call: FrameCall, fields: DeleteFields) -> Answer:
@@ -99,7 +108,8 @@ async def delete_many(service: Service, call: FrameCall, fields: DeleteManyField
         raise ValidationFailed("Exactly one of message_ids and pop is required")
     if fields.pop is not None:
         found = await messages.pop(service, call.ref, fields.pop)
-        return Answer(HTTPStatus.OK, popped(found, service.clock.now()))
+        shown = popped(found, service.clock.now(), more=More(bool(fields.attributes)))
+        return Answer(HTTPStatus.OK, shown)
     if not service.settings.message_delete_with_claim_id:
         claim_ids = None
     elif not claim_ids:
@@ -108,23 +118,27 @@ async def delete_many(service: Service, call: FrameCall, fields: DeleteManyField
     return DONE
 
 
-def listed(found: Iterable[Message], now: datetime, *, before: bytes = b"{") -> bytes:
+def listed(
+    found: Iterable[Message],
+    now: datetime,
+    *,
+    before: bytes = b"{",
+    more: More = NOTHING_MORE,
+) -> bytes:
     """`{"messages": […]}`, or with other fields before it; the messages' bodies stay as they are."""
-    return b'%b"messages":[%b]}' % (before, b",".join(_message(one, now) for one in found))
+    shown = b",".join(_message(one, now, more) for one in found)
+    return b'%b"messages":[%b]}' % (before, shown)
 
 
-def _message(message: Message, now: datetime) -> bytes:
+def _message(message: Message, now: datetime, more: More) -> bytes:
     claim = b"null" if message.claim_id is None else b'"%b"' % message.claim_id.encode()
-    checksum = b""
-    if message.checksum is not None:
-        checksum = b',"checksum":"%b"' % message.checksum.encode()
-    return b'{"id":"%b","claim_id":%b,"ttl":%d,"age":%d,"body":%b%b}' % (
+    return b'{"id":"%b","claim_id":%b,"ttl":%d,"age":%d,"body":%b%b' % (
         message.id.encode(),
         claim,
         message.ttl,
         age(message.posted_at, now),
         bytes(message.body),
-        checksum,
+        end_of(message, now, more),
     )
 
 
@@ -134,7 +148,7 @@ _ONE = "/{queue_name}/messages/{message_id}"
 ACTIONS = (
     action("message_post", "POST", _MANY, PostFields, post, needs_client_id=True),
     action("message_list", "GET", _MANY, PageFields, browse, needs_client_id=True),
-    action("message_get", "GET", _ONE, MessageFields, show),
+    action("message_get", "GET", _ONE, ShownFields, show),
     action("message_get_many", "GET", _MANY, ManyFields, show_many),
     action("message_delete", "DELETE", _ONE, DeleteFields, delete),
     action("message_delete_many", "DELETE", _MANY, DeleteManyFields, delete_many),

@@ -92,5 +92,5 @@ RESOURCES = messages.resources(
         Body(PlainPost([NewPlainMessage({"event": "hello"}, ttl=300)])),
     ),
     browse=messages.browsing("/v1.1", browse),
-    delete_several=messages.deleting_several(delete_several),
+    delete_several=messages.deleting_several("/v1.1", delete_several),
 )

@@ -11,6 +11,7 @@ from api.zaqar.bodies import read_messages
 from api.zaqar.events import with_events
 from api.zaqar.examples import CLAIM_ID
 from api.zaqar.query import Query
+from api.zaqar.schemas import Attribute
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.service import Service
 
@@ -58,11 +59,24 @@ RESOURCES = messages.resources(
         "/v2",
         post,
         "`ttl` and `delay` are seconds; pages and claims hide a message until its delay is over, or until the instant "
-        "`not_before` (ISO 8601 with its zone, at most 366 days ahead) comes, from which its `ttl` then counts.",
-        Body(schemas.Post([schemas.NewMessage({"event": "hello"}, ttl=300, delay=0)])),
+        "`not_before` (ISO 8601 with its zone, at most 366 days ahead) comes, from which its `ttl` then counts. `attributes` "
+        "are at most ten typed values, by which subscriptions filter messages.",
+        Body(
+            schemas.Post(
+                [
+                    schemas.NewMessage(
+                        {"event": "hello"},
+                        ttl=300,
+                        delay=0,
+                        attributes={"colour": Attribute("String", "blue"), "size": 3},
+                    )
+                ]
+            )
+        ),
     ),
     browse=with_events(LISTING),
     delete_several=messages.deleting_several(
+        "/v2",
         delete_several,
         Parameter(
             "claim_ids",

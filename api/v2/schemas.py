@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from api.zaqar.schemas import Count, Exact, Link, Metadata, Seconds
+from api.zaqar.schemas import Attribute, Attributes, Count, Exact, Item, Link, Metadata, Seconds
 from zaqar_notify.models import undisclosed
 
 # Messages.
@@ -14,12 +14,14 @@ from zaqar_notify.models import undisclosed
 
 class NewMessage(Struct, omit_defaults=True):
     """A message to be posted. `ttl` and `delay` are seconds; an absent one takes the queue's default. `not_before` is an
-    ISO 8601 instant with its zone, in the place of `delay`."""
+    ISO 8601 instant with its zone, in the place of `delay`. An attribute is a type with a value, or the value alone: a
+    string, a number, or an array of both."""
 
     body: Any
     ttl: int | UnsetType = UNSET
     delay: int | UnsetType = UNSET
     not_before: str | UnsetType = UNSET
+    attributes: dict[str, Attribute | str | float | list[Item]] | UnsetType | None = UNSET
 
 
 class Post(Struct):
@@ -164,6 +166,7 @@ class Undelivered(Exact):
     attempts: Count
     given_up_at: str
     payload: Any
+    attributes: Attributes | UnsetType = UNSET
 
 
 class UndeliveredPage(Exact):

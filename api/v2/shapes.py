@@ -7,6 +7,7 @@ import orjson
 from api.zaqar.shapes import age, instant
 from zaqar_notify.clock import Clock
 from zaqar_notify.models import JsonObject, Subscription
+from zaqar_notify.rules.attributes import from_raw
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import GivenUp
 
@@ -28,7 +29,7 @@ def subscription(subscription: Subscription, service: Service) -> JsonObject:
 def given_up(one: GivenUp, clock: Clock) -> JsonObject:
     """A delivery that was given up, with the message that the subscriber did not get."""
     record = one.record
-    return {
+    shown: JsonObject = {
         "id": one.id,
         "delivery_id": record.delivery_id,
         "message_id": record.message_id,
@@ -39,3 +40,6 @@ def given_up(one: GivenUp, clock: Clock) -> JsonObject:
         "given_up_at": instant(clock.on_host(record.given_up_at)),
         "payload": orjson.Fragment(bytes(record.payload)),
     }
+    if (attributes := from_raw(record.attributes)) is not None:
+        shown["attributes"] = orjson.Fragment(attributes)
+    return shown

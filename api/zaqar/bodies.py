@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from api.documents import Reader
+from api.zaqar.attributes import check_attributes
 from zaqar_notify.delivery.posts import PostedMessage
 from zaqar_notify.errors import BodyInvalid, ValidationFailed
 from zaqar_notify.models import JsonObject
@@ -81,6 +82,7 @@ def read_messages(body: bytes, settings: Settings, warn: Warn) -> list[PostedMes
         explain_array(body)
         raise
     check_messages(body, messages, settings)
+    check_attributes(messages)
     return messages
 
 

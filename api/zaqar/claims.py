@@ -9,6 +9,7 @@ from api.answers import NO_CONTENT, Answer, at
 from api.requests import Call
 from api.resources import Body, Operation, Parameter, Reply, Resource
 from api.zaqar import schemas
+from api.zaqar.attributes import asked_of, parameters
 from api.zaqar.bodies import ClaimBody, RenewBody, read_claim, read_renewal
 from api.zaqar.examples import CLAIM_ID, WAIT, claimed_message
 from api.zaqar.links import queue_href
@@ -36,7 +37,9 @@ async def create(service: Service, call: Call) -> Answer:
     )
     if claim is None:
         return NO_CONTENT
-    found = messages(queue_href(call), claim.messages, service.clock.now())
+    found = messages(
+        queue_href(call), claim.messages, service.clock.now(), more=asked_of(service, call)
+    )
     return at(HTTPStatus.CREATED, f"{queue_href(call)}/claims/{claim.id}", found)
 
 
@@ -46,7 +49,14 @@ async def show(service: Service, call: Call) -> Answer:
     since = claim.expires_at - timedelta(seconds=claim.ttl)
     before = b'{"age":%d,"ttl":%d,' % (age(since, now), claim.ttl)
     after = f',"href":"{queue_href(call)}/claims/{claim.id}"}}'.encode()
-    found = messages(queue_href(call), claim.messages, now, before=before, after=after)
+    found = messages(
+        queue_href(call),
+        claim.messages,
+        now,
+        before=before,
+        after=after,
+        more=asked_of(service, call),
+    )
     return Answer(HTTPStatus.OK, found)
 
 
@@ -94,6 +104,7 @@ def resources(wire: str) -> tuple[Resource, ...]:
                     "gets no claim.",
                     query=(
                         Parameter("limit", "Messages at most, 1 to 20.", schemas.Limit, 10),
+                        *parameters(wire),
                         WAIT,
                     ),
                     body=Body(ClaimBody(ttl=300, grace=60), required=False),
@@ -119,6 +130,7 @@ def resources(wire: str) -> tuple[Resource, ...]:
                             ),
                         )
                     },
+                    query=parameters(wire),
                     refuses=(ClaimDoesNotExist("demo", CLAIM_ID),),
                 ),
                 "PATCH": Operation(

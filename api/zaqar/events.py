@@ -23,10 +23,11 @@ from api.refusals import ParameterInvalid
 from api.requests import Call
 from api.resources import Lasting, Operation, Parameter
 from api.turns import LARGE_BYTES, Metered
+from api.zaqar.attributes import asked_of
 from api.zaqar.examples import MESSAGE_ID
 from api.zaqar.examples import message as message_example
 from api.zaqar.links import queue_href
-from api.zaqar.query import Query, due_by_of
+from api.zaqar.query import Query
 from api.zaqar.shapes import message
 from zaqar_notify import messages as service_messages
 from zaqar_notify.errors import NotifyError, QueueDoesNotExist
@@ -130,7 +131,7 @@ class _Stream:
         self._without_client = None if query.boolean("echo") else call.client_id
         self._include_claimed = query.boolean("include_claimed")
         self._include_delayed = query.boolean("include_delayed")
-        self._due_by = due_by_of(service, query)
+        self._more = asked_of(service, call)
         self._queue_exists = False
         self._sent_bytes = 0
         self._checked_at = asyncio.get_running_loop().time()
@@ -228,7 +229,7 @@ class _Stream:
         now, href = service.clock.now(), queue_href(call)
         return b"".join(
             [
-                _marker(marker) + _data(message(href, one, now, due_by=self._due_by))
+                _marker(marker) + _data(message(href, one, now, more=self._more))
                 for one, marker in zip(page.messages, markers_of(page), strict=True)
             ]
         )

@@ -10,7 +10,15 @@ from api.zaqar.query import FALSE, TRUE
 from zaqar_notify.models import QueueRef
 
 _BOOLEANS = frozenset(
-    ("detailed", "with_count", "echo", "include_claimed", "include_delayed", "not_before")
+    (
+        "detailed",
+        "with_count",
+        "echo",
+        "include_claimed",
+        "include_delayed",
+        "not_before",
+        "attributes",
+    )
 )
 
 

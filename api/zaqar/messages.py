@@ -12,10 +12,11 @@ from api.refusals import HeaderInvalid
 from api.requests import Call
 from api.resources import Body, Handler, Operation, Parameter, Reply, Resource
 from api.zaqar import schemas
+from api.zaqar.attributes import asked_of, parameters
 from api.zaqar.examples import CLAIM_ID, IDS, MARKER, MESSAGE_ID, POP, WAIT, links
 from api.zaqar.examples import message as message_example
 from api.zaqar.links import next_links, queue_href
-from api.zaqar.query import Query, due_by_of, long_poll
+from api.zaqar.query import Query, long_poll
 from api.zaqar.shapes import message, messages, popped
 from zaqar_notify import messages as service_messages
 from zaqar_notify.delivery.posts import PostedMessage
@@ -109,15 +110,15 @@ async def browse(service: Service, call: Call, *, knows_delays: bool) -> Answer:
     """
     query = Query(call.query_string)
     ids = query.words("ids")
-    due_by = due_by_of(service, query) if knows_delays else None
+    more = asked_of(service, call)
     if ids:
         found = await service_messages.get_many(service, call.ref, ids)
-        shown = messages(queue_href(call), found, service.clock.now(), due_by=due_by)
+        shown = messages(queue_href(call), found, service.clock.now(), more=more)
         return Answer(HTTPStatus.OK, shown)
     page = await page_of(service, call, query, knows_delays=knows_delays)
     after = b',"links":%b}' % next_links(call.href, query.sent, page.marker)
     now = service.clock.now()
-    shown = messages(queue_href(call), page.messages, now, after=after, due_by=due_by)
+    shown = messages(queue_href(call), page.messages, now, after=after, more=more)
     return Answer(HTTPStatus.OK, shown)
 
 
@@ -136,8 +137,8 @@ async def page_of(service: Service, call: Call, query: Query, *, knows_delays: b
 
 async def show(service: Service, call: Call) -> Answer:
     found = await service_messages.get(service, call.ref, call.names["message_id"])
-    due_by = due_by_of(service, Query(call.query_string))
-    shown = message(queue_href(call), found, service.clock.now(), due_by=due_by)
+    more = asked_of(service, call)
+    shown = message(queue_href(call), found, service.clock.now(), more=more)
     return Answer(HTTPStatus.OK, shown)
 
 
@@ -162,7 +163,8 @@ async def delete_several(
         raise ValidationFailed("Exactly one of ids and pop is required")
     if count is not None:
         found = await service_messages.pop(service, call.ref, count)
-        return Answer(HTTPStatus.OK, popped(found, service.clock.now()))
+        shown = popped(found, service.clock.now(), more=asked_of(service, call))
+        return Answer(HTTPStatus.OK, shown)
     await service_messages.delete_many(service, call.ref, ids, claim_ids=claim_ids)
     return NO_CONTENT
 
@@ -188,6 +190,7 @@ def resources(
                             "The message, claimed and delayed ones too", message_example(wire)
                         )
                     },
+                    query=parameters(wire),
                     refuses=(MessageDoesNotExist("demo", MESSAGE_ID),),
                 ),
                 "DELETE": DELETE,
@@ -270,6 +273,7 @@ def browsing(wire: str, handler: Handler, *added: Parameter) -> Operation:
             ECHO,
             INCLUDE_CLAIMED,
             *added,
+            *parameters(wire),
             WAIT,
             IDS,
         ),
@@ -277,7 +281,7 @@ def browsing(wire: str, handler: Handler, *added: Parameter) -> Operation:
     )
 
 
-def deleting_several(handler: Handler, *added: Parameter) -> Operation:
+def deleting_several(wire: str, handler: Handler, *added: Parameter) -> Operation:
     """The operation that deletes or pops messages, with the parameters of one version."""
     return Operation(
         handler,
@@ -288,7 +292,7 @@ def deleting_several(handler: Handler, *added: Parameter) -> Operation:
             200: Reply("Popped: removed and returned", schemas.PoppedMessages([POPPED])),
         },
         description="Exactly one of `ids` and `pop`. By `ids`, claimed messages go too.",
-        query=(IDS, POP, *added),
+        query=(IDS, POP, *parameters(wire), *added),
         takes_messages=True,
     )
 

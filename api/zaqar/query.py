@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 from api.refusals import ParameterInvalid
 from api.requests import Call
-from zaqar_notify.clock import Clock
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.rules.limits import check_range
 from zaqar_notify.service import Service
@@ -73,11 +72,6 @@ class Query:
         return [
             word for sent, value in self.sent if sent == name for word in value.split(",") if word
         ]
-
-
-def due_by_of(service: Service, query: Query) -> Clock | None:
-    """The clock by which a client wants to know when messages are due; None: it did not ask."""
-    return service.clock if query.boolean("not_before") else None
 
 
 def _parsed(raw: bytes) -> Parameters:

@@ -7,7 +7,7 @@ requests, and refuse them with sentences of their own.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -26,6 +26,19 @@ class Posted(Exact):
     resources: list[str]
 
 
+Item: TypeAlias = str | float | bool | None
+
+
+class Attribute(Exact):
+    """A typed value beside a message's body; a binary one is base64 text."""
+
+    type: Literal["String", "String.Array", "Number", "Binary"]
+    value: str | float | list[Item]
+
+
+Attributes: TypeAlias = dict[str, Attribute]
+
+
 class Message(Exact):
     """A message of a queue; of a claimed one, `href` ends in its claim's id. `not_before` is there only for clients
     that ask for it, of a message that is not due yet."""
@@ -37,6 +50,7 @@ class Message(Exact):
     body: Any
     checksum: str | UnsetType = UNSET
     not_before: str | UnsetType = UNSET
+    attributes: Attributes | UnsetType = UNSET
 
 
 class PoppedMessage(Exact):
@@ -49,6 +63,7 @@ class PoppedMessage(Exact):
     claim_id: None
     claim_count: Count
     checksum: str | UnsetType = UNSET
+    attributes: Attributes | UnsetType = UNSET
 
 
 class Link(Exact):

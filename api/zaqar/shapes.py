@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.models import Message
 
 
-def message(
-    queue_href: str, message: Message, now: datetime, *, due_by: Clock | None = None
-) -> bytes:
-    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; the contract allows no other key.
+class More(NamedTuple):
+    """The fields beyond Zaqar's that a client asks for: `attributes`, and `not_before` of messages that are not due.
+    That one needs the clock by whose host clients know the time."""
 
-    Args:
-        due_by: The clock by whose host a client wants to know when a message is due that is posted for later: it gets
-            the key `not_before`.
-    """
-    return b"".join(_message_pieces(queue_href, message, now, due_by))
+    attributes: bool = False
+    due_by: Clock | None = None
+
+
+NOTHING_MORE = More()
+
+
+def message(
+    queue_href: str, message: Message, now: datetime, *, more: More = NOTHING_MORE
+) -> bytes:
+    """`{"id", "href", "ttl", "age", "body", "checksum"?}`; the contract allows no other key unasked."""
+    return b"".join(_message_pieces(queue_href, message, now, more))
 
 
 def messages(
@@ -29,16 +35,16 @@ def messages(
     *,
     before: bytes = b"{",
     after: bytes = b"}",
-    due_by: Clock | None = None,
+    more: More = NOTHING_MORE,
 ) -> bytes:
-    """`{"messages": […]}`, or with other fields before and after; `due_by` as in `message`."""
-    pieces = [_message_pieces(queue_href, one, now, due_by) for one in found]
+    """`{"messages": […]}`, or with other fields before and after."""
+    pieces = [_message_pieces(queue_href, one, now, more) for one in found]
     return _document(pieces, before, after)
 
 
-def popped(found: Iterable[Message], now: datetime) -> bytes:
+def popped(found: Iterable[Message], now: datetime, *, more: More = NOTHING_MORE) -> bytes:
     """Messages that were removed: without `href`, with the claim data of their consumers."""
-    return _document([_popped_pieces(one, now) for one in found], b"{", b"}")
+    return _document([_popped_pieces(one, now, more) for one in found], b"{", b"}")
 
 
 Pieces: TypeAlias = tuple[bytes, bytes, bytes]
@@ -46,26 +52,21 @@ Pieces: TypeAlias = tuple[bytes, bytes, bytes]
 page of 5 MB takes 2 ms."""
 
 
-def _message_pieces(
-    queue_href: str, message: Message, now: datetime, due_by: Clock | None
-) -> Pieces:
+def _message_pieces(queue_href: str, message: Message, now: datetime, more: More) -> Pieces:
     href = message_href(queue_href, message.id, message.claim_id)
     seconds = age(message.posted_at, now)
     head = f'{{"id":"{message.id}","href":"{href}","ttl":{message.ttl},"age":{seconds},"body":'
-    tail = _checksum(message)
-    if due_by is not None and message.posted_at > now:
-        tail += b',"not_before":"%b"' % _exact(due_by.on_host(message.posted_at)).encode()
-    return head.encode(), message.body, tail + b"}"
+    return head.encode(), message.body, end_of(message, now, more)
 
 
-def _popped_pieces(message: Message, now: datetime) -> Pieces:
+def _popped_pieces(message: Message, now: datetime, more: More) -> Pieces:
     head = b'{"id":"%b","ttl":%d,"age":%d,"body":' % (
         message.id.encode(),
         message.ttl,
         age(message.posted_at, now),
     )
-    tail = b',"claim_id":null,"claim_count":%d%b}' % (message.claim_count, _checksum(message))
-    return head, message.body, tail
+    claims = b',"claim_id":null,"claim_count":%d' % message.claim_count
+    return head, message.body, claims + end_of(message, now, more)
 
 
 def _document(found: Iterable[Pieces], before: bytes, after: bytes) -> bytes:
@@ -101,5 +102,14 @@ def age(since: datetime, now: datetime) -> int:
     return max(0, int((now - since).total_seconds()))
 
 
-def _checksum(message: Message) -> bytes:
-    return b"" if message.checksum is None else b',"checksum":"%b"' % message.checksum.encode()
+def end_of(message: Message, now: datetime, more: More) -> bytes:
+    """The end of a message's JSON: the fields that not every message shows."""
+    end = b"}" if message.checksum is None else b',"checksum":"%b"}' % message.checksum.encode()
+    if more is NOTHING_MORE:
+        return end
+    if more.attributes:
+        end = b',"attributes":%b%b' % (message.attributes or b"{}", end)
+    if more.due_by is not None and message.posted_at > now:
+        due_at = _exact(more.due_by.on_host(message.posted_at))
+        end = b',"not_before":"%b"%b' % (due_at.encode(), end)
+    return end

@@ -25,6 +25,7 @@ from zaqar_notify.extensions import load
 from zaqar_notify.findings import Finding
 from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import JsonObject, QueueRef
+from zaqar_notify.rules.attributes import canonical
 from zaqar_notify.rules.jsontext import check_depth_of_text, check_json_text
 from zaqar_notify.rules.names import queue_ref, topic_ref
 from zaqar_notify.settings import Settings
@@ -45,11 +46,19 @@ logger = logging.getLogger(__name__)
 
 
 class Body(msgspec.Struct, frozen=True):
-    """A message of a post: JSON text as the client sent it, and seconds; None takes the queue's default."""
+    """A message of a post: JSON text as the client sent it, and seconds; None takes the queue's default.
+
+    `attributes` is the JSON text of the message's attributes, each with its type; None: it has none.
+    """
 
     text: bytes
     ttl: int | None = None
     delay: int | None = None
+    attributes: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.text) + len(self.attributes or b"")
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -205,8 +214,14 @@ def _check(made: object, given: Posting) -> None:
                 check_json_text(body.text)
                 check_depth_of_text(body.text)
                 orjson.loads(body.text)
+            if body.attributes is not former.attributes and not _is_canonical(body.attributes):
+                raise _Fault("It made attributes that are not as the service writes them")
     except (ValidationFailed, orjson.JSONDecodeError) as error:
         raise _Fault(str(error)) from error
+
+
+def _is_canonical(attributes: bytes | None) -> bool:
+    return attributes is None or canonical(attributes) == attributes
 
 
 def _is_time(seconds: object) -> bool:

@@ -18,6 +18,7 @@ from zaqar_notify.delivery.records import (
     internal_message,
 )
 from zaqar_notify.models import NewMessage, QueueRef, Subscription
+from zaqar_notify.rules.attributes import raw
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import outbox_ref
 
@@ -60,6 +61,7 @@ def fan_out_jobs(
             shown,
             origin,
             not_before=message.not_before,
+            attributes=raw(message.attributes),
         )
         wait = 0 if settings.notify_delayed_at_once else message.delay
         if wait >= message.ttl:

@@ -13,6 +13,7 @@ from zaqar_notify.delivery.records import (
     internal_message,
 )
 from zaqar_notify.models import DeadLetter, Leaving, NewMessage, Origin, QueueRef
+from zaqar_notify.rules.attributes import from_raw, raw
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Carrier, IdempotencyKey, ReadyPost
 from zaqar_notify.storage.internal import outbox_ref
@@ -31,7 +32,12 @@ def carrier(source: QueueRef, to: DeadLetter, settings: Settings) -> Carrier:
             source.project,
             source.name,
             to.queue.name,
-            OwedMessage(origin.id, to.ttl or message.ttl, msgspec.Raw(message.body)),
+            OwedMessage(
+                origin.id,
+                to.ttl or message.ttl,
+                msgspec.Raw(message.body),
+                attributes=raw(message.attributes),
+            ),
             leaving.place,
             leaving.client_id,
             origin.posted_at,
@@ -54,7 +60,13 @@ def moved_post(move: Move) -> ReadyPost:
     each time that it left the source."""
     owed = move.message
     origin = Origin(owed.id, move.posted_at)
-    letter = NewMessage(bytes(owed.body), owed.ttl, checksum=move.checksum, origin=origin)
+    letter = NewMessage(
+        bytes(owed.body),
+        owed.ttl,
+        checksum=move.checksum,
+        origin=origin,
+        attributes=from_raw(owed.attributes),
+    )
     # No client's key has a space.
     key = f"dead letter {move.queue} {move.place}"
     return ReadyPost(

@@ -9,6 +9,7 @@ import msgspec
 
 from zaqar_notify.delivery.records import FanOut, OwedDelivery, OwedMessage, encode
 from zaqar_notify.models import MessageType, NewMessage, Outcome, QueueRef, Verdict
+from zaqar_notify.rules.attributes import from_raw
 
 
 class Outgoing(msgspec.Struct, frozen=True):
@@ -77,7 +78,8 @@ def _contents(work: FanOut | OwedDelivery) -> tuple[MessageType, list[OwedMessag
 def _outgoing(
     work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType, since: datetime | None
 ) -> Outgoing:
-    message = NewMessage(body=bytes(owed.body), ttl=owed.ttl, delay=owed.delay or 0)
+    attributes = from_raw(owed.attributes)
+    message = NewMessage(bytes(owed.body), owed.ttl, owed.delay or 0, attributes=attributes)
     ref = QueueRef(work.project, work.queue)
     is_notification = kind is MessageType.NOTIFICATION
     return Outgoing(

@@ -24,6 +24,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.metadata import ENCRYPT, MessageRules, message_rules
 from zaqar_notify.models import JsonObject, NewMessage, QueueRef
+from zaqar_notify.rules.attributes import NO_ATTRIBUTES, from_raw
 from zaqar_notify.rules.instants import check_ahead, parse_instant
 from zaqar_notify.rules.jsontext import MAX_DEPTH
 from zaqar_notify.rules.limits import check_range
@@ -38,12 +39,13 @@ RELAY_CLIENT = "zaqar-notify"
 
 class PostedMessage(msgspec.Struct):
     """A message to be posted: its body is JSON text, kept as it is. Seconds; an unset value takes the
-    queue's default. `not_before` is an instant as its client wrote it."""
+    queue's default. `not_before` is an instant as its client wrote it. `attributes` are their canonical text."""
 
     body: msgspec.Raw
     ttl: int | msgspec.UnsetType = msgspec.UNSET
     delay: int | msgspec.UnsetType = msgspec.UNSET
     not_before: str | msgspec.UnsetType = msgspec.UNSET
+    attributes: msgspec.Raw = NO_ATTRIBUTES
 
 
 class QueuePost(Post):
@@ -160,6 +162,7 @@ class ClientPost(QueuePost):
                 ttl if message.ttl is msgspec.UNSET else message.ttl,
                 delay if message.delay is msgspec.UNSET else message.delay,
                 checksum,
+                attributes=from_raw(message.attributes),
             )
             for message, checksum in zip(self._messages, self._checksums, strict=False)
         ]
@@ -199,7 +202,7 @@ class RelayedPost(QueuePost):
         """`sent_body` is the body before filters changed it, by which a repetition is known."""
         super().__init__(
             ref,
-            size=len(message.body),
+            size=len(message.body) + len(message.attributes or b""),
             hops=hops,
             request_id=request_id,
             settings=settings,
@@ -224,7 +227,8 @@ class RelayedPost(QueuePost):
                 f"The message would expire before it is due: its ttl is {ttl} seconds, and queue "
                 f"{self._ref.name!r} delays it by {delay} (_default_message_delay)"
             )
-        return [NewMessage(self._message.body, ttl, delay, self._checksum)]
+        own = self._message
+        return [NewMessage(own.body, ttl, delay, self._checksum, attributes=own.attributes)]
 
 
 def _due_instants(messages: Sequence[PostedMessage], clock: Clock) -> dict[int, datetime | None]:

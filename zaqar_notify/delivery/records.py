@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from zaqar_notify.models import MessageType, NewMessage, QueueRef, Verdict
+from zaqar_notify.rules.attributes import NO_ATTRIBUTES
 from zaqar_notify.storage.base import IdempotencyKey, ReadyPost
 from zaqar_notify.storage.internal import later_ref
 
@@ -58,6 +59,7 @@ class OwedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     delay: int | None = None
     origin: str = ""
     not_before: datetime | None = None
+    attributes: msgspec.Raw = NO_ATTRIBUTES
 
 
 class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="fan_out"):
@@ -135,8 +137,9 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag
 Work: TypeAlias = FanOut | Replay | OwedDelivery | Move
 
 
-class Undelivered(msgspec.Struct, frozen=True):
-    """Why a delivery was given up. `payload` is the JSON text that the subscriber did not get."""
+class Undelivered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a delivery was given up. `payload` is the JSON text that the subscriber did not get, `attributes` are those
+    of the message."""
 
     version: int
     delivery_id: str
@@ -149,6 +152,7 @@ class Undelivered(msgspec.Struct, frozen=True):
     attempts: int
     given_up_at: datetime
     payload: msgspec.Raw
+    attributes: msgspec.Raw = NO_ATTRIBUTES
 
 
 InternalMessage: TypeAlias = tuple[QueueRef, NewMessage]

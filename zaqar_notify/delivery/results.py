@@ -108,6 +108,7 @@ def undelivered_record(
         attempts=attempts,
         given_up_at=now,
         payload=msgspec.Raw(outgoing.payload),
+        attributes=outgoing.owed.attributes,
     )
     ref = undelivered_ref(subscription.id)
     return ref, NewMessage(body=encode(undelivered), ttl=UNDELIVERED_TTL_SECONDS)

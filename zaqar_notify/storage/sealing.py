@@ -18,6 +18,7 @@ from zaqar_notify.metadata import ENCRYPT
 from zaqar_notify.models import INTERNAL_PROJECT, JsonObject, NewMessage, QueueRef
 from zaqar_notify.rules.encryption import ENVELOPE_BYTES, NO_KEYS, Keyring, Kind
 from zaqar_notify.storage.base import IdempotencyKey, Post
+from zaqar_notify.storage.packing import packed
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ TOLD_EVERY_SECONDS = 60.0
 
 
 class Content(msgspec.Struct, frozen=True):
-    """The parts of a message that its envelope keeps."""
+    """The parts of a message that its envelope keeps; attributes stand before the body (`storage.packing`)."""
 
     body: bytes
     checksum: str | None
@@ -115,11 +116,16 @@ class SealedPost(Post):
 
 
 def _sealed(message: NewMessage, project: str, keys: Keyring) -> NewMessage:
-    """The message with its body and its checksum in an envelope: a checksum beside it would betray a short body."""
+    """The message with its body, its attributes and its checksum in an envelope: a checksum beside it would betray a
+    short body."""
     checksum = (message.checksum or "").encode()
-    content = bytes((len(checksum),)) + checksum + message.body
+    content = bytes((len(checksum),)) + checksum + packed(message)
     return msgspec.structs.replace(
-        message, body=keys.seal(Kind.MESSAGE, project, content), checksum=None, key_id=keys.ids[0]
+        message,
+        body=keys.seal(Kind.MESSAGE, project, content),
+        attributes=None,
+        checksum=None,
+        key_id=keys.ids[0],
     )
 
 

@@ -32,7 +32,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     """A message as it is stored. Instants are milliseconds since 1970.
 
     `moved_id` is the id of a message that came from another queue; other ids are made of position and salt.
-    `held_until` is the end of its claim, or of its delay if it has no claim.
+    `held_until` is the end of its claim, or of its delay if it has no claim. `body` is as it lies in the store, with
+    the message's attributes.
     """
 
     position: int

@@ -76,7 +76,7 @@ Collection `messages`. Shard key `queue`, in every query of a request. It holds 
 fences of blocks, which have no `due` and are no part of any reading, and remembered posts.
 
     _id               queue and position: 12 and 8 bytes, so that its order is the queue's order
-    queue, client, ttl, posted_at, expires_at, claim_count, checksum, body
+    queue, client, ttl, posted_at, expires_at, claim_count, checksum
     due               0: among the free; otherwise minus the millisecond at which it falls due
     held_until        the millisecond at which its claim or delay ends, or ended; 0: never held
     claim, claim_ttl  the claim of that hold, if it is one
@@ -87,6 +87,7 @@ fences of blocks, which have no `due` and are no part of any reading, and rememb
     cancelled         marks a document in the place of a message that was deleted before it was due;
                       kept for CANCELLED_KEPT
     kept              of a message from another queue: a later move relies on it
+    body              with the attributes before it, if there are any (`storage/packing.py`)
     key_id            the key that encrypted the body; the checksum is then in the body, too
 
     _id                       pages that include held messages, reads and deletes by id

@@ -26,6 +26,7 @@ from zaqar_notify.rules.encryption import is_envelope
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.ids import POSITION_BYTES, POSITIONS_PER_MS, SALT_BYTES
 from zaqar_notify.storage.mongodb.connection import Document
+from zaqar_notify.storage.packing import packed, unpacked
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.values import from_json, from_ms, instants_of, to_ms
 
@@ -129,7 +130,8 @@ def new_documents(
         if fields is None:
             fields = shared[life] = _elements(_shared_fields(message, client_id, now))
         head = _ID + place(queue, position) + _QUEUE + queue
-        body = _BODY + len(message.body).to_bytes(4, "little") + b"\0" + message.body
+        stored = packed(message)
+        body = _BODY + len(stored).to_bytes(4, "little") + b"\0" + stored
         own = _own_fields(message)
         size = 4 + len(head) + len(fields) + len(body) + len(own) + 1
         yield RawBSONDocument(
@@ -192,7 +194,9 @@ def to_moved(
 
 def to_leaving(stored: Document) -> Leaving:
     """A message that leaves its queue for one of another store; it has its clear body."""
-    message = NewMessage(stored["body"], stored["ttl"], checksum=stored.get("checksum"))
+    body, attributes = unpacked(stored["body"])
+    checksum = stored.get("checksum")
+    message = NewMessage(body, stored["ttl"], checksum=checksum, attributes=attributes)
     origin = Origin(id_of(stored), stored["posted_at"])
     place = _id_at(stored["_id"])
     return Leaving(message, origin, stored["client"], place, is_encrypted="was_encrypted" in stored)
@@ -204,15 +208,17 @@ def live_claim(stored: Document, now: int) -> str | None:
 
 
 def to_message(stored: Document, now: int) -> Message:
+    body, attributes = unpacked(stored["body"])
     return Message(
         id=id_of(stored),
-        body=stored["body"],
+        body=body,
         ttl=stored["ttl"],
         posted_at=stored["posted_at"],
         expires_at=stored["expires_at"],
         claim_id=live_claim(stored, now),
         claim_count=stored["claim_count"],
         checksum=stored.get("checksum"),
+        attributes=attributes,
     )
 
 

@@ -7,9 +7,18 @@ from zaqar_notify.clock import new_id
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.storage.redis.connection import Connection, Place
 from zaqar_notify.storage.redis.keys import Keys
-from zaqar_notify.storage.versions import refuse_later
+from zaqar_notify.storage.versions import log_migrated, refuse_later
 
-VERSION = 1
+VERSION = 2
+"""Since version 2, attributes of a message may stand before its body. Earlier releases would show them as a part of
+it, so they must refuse the store; there is nothing to change in it."""
+_RAISE_VERSION = """
+local known = tonumber(redis.call('HGET', KEYS[1], 'version') or ARGV[1])
+if known < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'version', ARGV[1]) end
+return known
+"""
+"""Processes of several releases may start at once."""
+
 TAGS = 1
 """Of a new store whose URI says nothing: all of it is on one server."""
 
@@ -27,7 +36,11 @@ async def founded(connection: Connection, place: Place, *, prepare: bool) -> Key
         await connection.call("HSETNX", store, "version", VERSION)
         await connection.call("HSETNX", store, "identity", new_id())
     tags, version = await connection.call("HMGET", store, "tags", "version")
-    refuse_later(f"the store {place.prefix}", int(version or VERSION), VERSION)
+    name, stored = f"the store {place.prefix}", int(version or VERSION)
+    refuse_later(name, stored, VERSION)
+    if prepare and stored < VERSION:
+        await connection.call("EVAL", _RAISE_VERSION, 1, store, VERSION)
+        log_migrated(name, VERSION)
     known = int(tags or place.tags or TAGS)
     if place.tags not in (None, known):
         raise StartRefused(

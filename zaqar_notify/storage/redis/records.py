@@ -2,7 +2,7 @@
 
     bytes 0-20   lengths of client, key id, former id (2, 1, 1); size of the clear body (4), ttl (4), instant of
                  the post (8), length of the checksum (1)
-    then         client, key id, former id, checksum, body
+    then         client, key id, former id, checksum, body (with the attributes before it: `storage/packing.py`)
 
 The scripts read the first fields, too (lua/common.lua). An id that a message brought from another queue is its
 *former id*.
@@ -18,6 +18,8 @@ import msgspec
 from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.models import Leaving, Message, NewMessage, Origin, QueueRef
 from zaqar_notify.rules.encryption import is_envelope
+from zaqar_notify.storage.packing import packed as packed_body
+from zaqar_notify.storage.packing import unpacked as unpacked_body
 from zaqar_notify.storage.sealing import OVERHEAD_BYTES, Sealing
 from zaqar_notify.storage.values import from_ms, instants_of
 
@@ -42,7 +44,8 @@ class Record(NamedTuple):
 def to_record(ref: QueueRef, message: NewMessage, client: str, now: int) -> bytes:
     """The record of a message that is posted to the queue at `now`."""
     former = "" if message.origin is None else message.origin.id
-    size = clear_size(ref, message.body, message.key_id)
+    body = packed_body(message)
+    size = clear_size(ref, body, message.key_id)
     return packed(
         Record(
             client,
@@ -52,7 +55,7 @@ def to_record(ref: QueueRef, message: NewMessage, client: str, now: int) -> byte
             message.ttl,
             instants_of(message, now).posted_at,
             message.checksum,
-            message.body,
+            body,
         )
     )
 
@@ -153,15 +156,17 @@ def opened_or_refused(message: StoredMessage, ref: QueueRef, sealing: Sealing) -
 def to_message(message: StoredMessage, salt: str, now: int) -> Message:
     """The message of a queue of this salt, as it is at `now`."""
     record = message.record
+    body, attributes = unpacked_body(record.body)
     return Message(
         id=message.id(salt),
-        body=record.body,
+        body=body,
         ttl=record.ttl,
         posted_at=from_ms(record.posted_at),
         expires_at=from_ms(message.expires_at),
         claim_id=message.claim or None if message.held_until > now else None,
         claim_count=message.claim_count,
         checksum=record.checksum,
+        attributes=attributes,
     )
 
 
@@ -169,8 +174,9 @@ def to_leaving(message: StoredMessage, salt: str) -> Leaving:
     """The message of a queue of this salt, as it leaves; with its clear body."""
     record = message.record
     origin = Origin(message.id(salt), from_ms(record.posted_at))
+    body, attributes = unpacked_body(record.body)
     return Leaving(
-        NewMessage(record.body, record.ttl, checksum=record.checksum),
+        NewMessage(body, record.ttl, checksum=record.checksum, attributes=attributes),
         origin,
         record.client,
         message.position + salt,

@@ -10,6 +10,7 @@ import apsw
 import msgspec
 
 from zaqar_notify.models import DeadLetter, NewMessage
+from zaqar_notify.storage.packing import packed
 from zaqar_notify.storage.sqlite.database import Database, Row
 from zaqar_notify.storage.sqlite.message_rows import (
     BODY,
@@ -43,7 +44,7 @@ class Appending:
     ) -> int:
         """Add messages at the end of the queue, for writes of any store; the first one's position."""
         values = [new_values(message, client_id, now) for message in messages]
-        first = self._insert(db, queue, values, [message.body for message in messages])
+        first = self._insert(db, queue, values, [packed(message) for message in messages])
         visible = [one[WRITTEN_HELD_UNTIL] for one in values].count(None)
         if visible:
             self._database.after_commit.append(partial(self._watches.visible, queue.ref, visible))

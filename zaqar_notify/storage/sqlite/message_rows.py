@@ -11,6 +11,7 @@ from typing import TypeAlias
 from zaqar_notify.errors import CannotDecrypt
 from zaqar_notify.models import Leaving, Message, NewMessage, Origin, QueueRef
 from zaqar_notify.rules.encryption import VERSION, is_envelope
+from zaqar_notify.storage.packing import unpacked
 from zaqar_notify.storage.sealing import Sealing
 from zaqar_notify.storage.sqlite.database import Row
 from zaqar_notify.storage.sqlite.rows import to_id
@@ -95,7 +96,8 @@ def opened_or_refused(row: Row, ref: QueueRef, sealing: Sealing) -> Row:
 def to_leaving(row: Row, salt: bytes) -> Leaving:
     """The message of a queue of this salt, as it leaves; the row has its clear body."""
     origin = Origin(_id_of(row, salt), from_ms(row[_POSTED_AT]))
-    message = NewMessage(row[BODY], row[_TTL], checksum=row[_CHECKSUM])
+    body, attributes = unpacked(row[BODY])
+    message = NewMessage(body, row[_TTL], checksum=row[_CHECKSUM], attributes=attributes)
     place = to_id(row[POSITION], salt)
     return Leaving(message, origin, row[CLIENT], place, is_encrypted=row[_KEY_ID] is not None)
 
@@ -114,15 +116,17 @@ def to_claimed_message(row: Row, salt: bytes, *, claim_id: str, kept_until: int)
 
 
 def _message(row: Row, salt: bytes, expires_at: int, claim_id: str | None, count: int) -> Message:
+    body, attributes = unpacked(row[BODY])
     return Message(
         id=_id_of(row, salt),
-        body=row[BODY],
+        body=body,
         ttl=row[_TTL],
         posted_at=from_ms(row[_POSTED_AT]),
         expires_at=from_ms(expires_at),
         claim_id=claim_id,
         claim_count=count,
         checksum=row[_CHECKSUM],
+        attributes=attributes,
     )
 
 

@@ -12,6 +12,7 @@ Version 1 has no step: collections and indexes come as they are asked for.
     m0004_encryption          bodies and options may be encrypted; it changes nothing
     m0005_pools               queues may be on other pools; it changes nothing
     m0006_identity            the database is known for the same under another URI
+    m0007_attributes          attributes may stand before bodies; it changes nothing
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from zaqar_notify.storage.mongodb.migrations import (
     m0004_encryption,
     m0005_pools,
     m0006_identity,
+    m0007_attributes,
 )
 from zaqar_notify.storage.versions import log_migrated, refuse_later
 
@@ -60,6 +62,7 @@ STEPS: tuple[Step, ...] = (
     m0004_encryption.migrate,
     m0005_pools.migrate,
     m0006_identity.migrate,
+    m0007_attributes.migrate,
 )
 """In their order: the first one makes version 1."""
 

@@ -20,6 +20,7 @@ was. How to add one: docs/add-a-driver.md.
     0013_catalogue.sql           which pool has a queue; the identity of the store
     0014_transfers.sql           queues that move to another store, or came from one
     0015_moves.sql               which attempt of a move may change the pool of a queue
+    0016_attributes.sql          attributes may stand before bodies; it changes nothing
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0013_catalogue.sql"),
     partial(_run_file, "0014_transfers.sql"),
     partial(_run_file, "0015_moves.sql"),
+    partial(_run_file, "0016_attributes.sql"),
 )
 """In their order: the first one makes version 1."""
 

@@ -1,0 +1,2 @@
+-- From this version on, attributes of a message may stand before its body. Earlier releases would show them as a part of
+-- it, so they must refuse the file; there is nothing to change in it.
