@@ -18,9 +18,11 @@ from workers.store import RetryingStore
 from workers.taken import Taken, working_on
 from workers.untried import Untried
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import FanOut, outgoing_messages
+from zaqar_notify.delivery import FanOut, Outgoing, outgoing_messages
 from zaqar_notify.delivery.subscribers import subscribed_queue
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.filter_policy import FILTER_KEY, Candidate, FilterPolicy, filter_of
 from zaqar_notify.settings import Settings
 
 SUBSCRIPTIONS_PER_PAGE = 100
@@ -35,13 +37,14 @@ CLOCK_SKEW = timedelta(seconds=5)
 class _Job:
     """A fan-out job in hand, with its messages ready to be sent."""
 
-    __slots__ = ("_job", "_most_hops", "cut", "messages", "posted_by", "taken")
+    __slots__ = ("_candidates", "_job", "_most_hops", "cut", "messages", "posted_by", "taken")
 
     def __init__(self, taken: Taken, job: FanOut, *, most_hops: int) -> None:
         self._job = job
         self._most_hops = most_hops
-        self.cut: list[Subscription] = []
-        """Of the queue subscriptions that a further hop would have led to, the first."""
+        self._candidates: list[tuple[Outgoing, Candidate]] = []
+        self.cut: list[tuple[Outgoing, Subscription]] = []
+        """Of the queue subscriptions that a further hop would have led to, the first, with its first message."""
         self.taken = taken
         self.messages = outgoing_messages(job, since=taken.due_at)
         self.posted_by = taken.message.posted_at + CLOCK_SKEW
@@ -65,13 +68,21 @@ class _Job:
         """Deliver nothing of these messages."""
         self.messages = [each for each in self.messages if each.message_id not in ids]
 
-    def may_cross(self, queue: str, subscription: Subscription) -> bool:
-        """Whether it goes on to this queue: not if it crossed it already, nor beyond the last hop."""
+    def passing(self, policy: FilterPolicy) -> list[Outgoing]:
+        """The messages that a subscription with this policy gets."""
+        if not self._candidates:
+            self._candidates = [(each, Candidate(each.message)) for each in self.messages]
+        return [each for each, candidate in self._candidates if policy.accepts(candidate)]
+
+    def may_cross(
+        self, queue: str, subscription: Subscription, messages: Sequence[Outgoing]
+    ) -> bool:
+        """Whether these messages go on to this queue: not if they crossed it already, nor beyond the last hop."""
         if queue == self._job.queue or queue in self._job.visited:
             return False
         if self._job.hops < self._most_hops:
             return True
-        self.cut = self.cut or [subscription]
+        self.cut = self.cut or [(messages[0], subscription)]
         return False
 
 
@@ -111,8 +122,8 @@ class FanOuts:
                     await self._slots.room(ref.project)
                 await self._untried.defer(turned_away)
             for job in jobs:
-                for subscription in job.cut if job.taken.is_held(self._clock.now()) else ():
-                    await self._untried.cut_short(job.messages[0], subscription)
+                for cut in job.cut if job.taken.is_held(self._clock.now()) else ():
+                    await self._untried.cut_short(*cut)
 
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
         """Leave out the messages that were deleted before they were due."""
@@ -132,18 +143,38 @@ class FanOuts:
             LONG_SINCE if subscription.created_at > now + CLOCK_SKEW else subscription.created_at
         )
         queue = subscribed_queue(subscription.subscriber)
-        meant = [
-            job
-            for job in jobs
-            if since <= job.posted_by
-            and job.taken.is_held(now)
-            and (queue is None or job.may_cross(queue, subscription))
-        ]
+        policy = self._policy(subscription)
+        meant = []
+        for job in jobs:
+            if since > job.posted_by or not job.taken.is_held(now):
+                continue
+            messages = job.messages if policy is None else self._passing(job, policy, subscription)
+            if messages and (queue is None or job.may_cross(queue, subscription, messages)):
+                meant.append((job, messages))
         if subscription.disabled_at is not None:
             if meant:
-                owed = [message for job in meant for message in job.messages]
+                owed = [message for _, messages in meant for message in messages]
                 await self._untried.hold(owed, subscription)
             return []
         receiver = self._receivers.of(subscription)
-        batches = (Batch(receiver, job.messages, 1, job.taken) for job in meant)
+        batches = (Batch(receiver, messages, 1, job.taken) for job, messages in meant)
         return [batch for batch in batches if not self._slots.offer(batch)]
+
+    def _policy(self, subscription: Subscription) -> FilterPolicy | None:
+        """The subscription's filter policy. One that can't be read is older than its check: it gets all messages."""
+        if not subscription.options.get(FILTER_KEY):
+            return None
+        try:
+            return filter_of(subscription.options)
+        except ValidationFailed as error:
+            self._recorder.filter_unreadable(subscription, str(error))
+            return None
+
+    def _passing(
+        self, job: _Job, policy: FilterPolicy, subscription: Subscription
+    ) -> Sequence[Outgoing]:
+        messages = job.passing(policy)
+        self._recorder.filtered(
+            subscription, accepted=len(messages), rejected=len(job.messages) - len(messages)
+        )
+        return messages

@@ -125,6 +125,27 @@ class Recorder:
             extra={"action": "delivery_cancelled", "queue": ref.name, "count": count},
         )
 
+    def filtered(self, subscription: Subscription, *, accepted: int, rejected: int) -> None:
+        """The subscription's filter policy has chosen among messages."""
+        self._counts.filtered["accepted"] += accepted
+        self._counts.filtered["rejected"] += rejected
+        if rejected and logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "Messages do not fit the subscription's filter policy; it does not get them",
+                extra={
+                    "action": "delivery_filtered",
+                    **_facts(subscription),
+                    "count": rejected,
+                },
+            )
+
+    def filter_unreadable(self, subscription: Subscription, detail: str) -> None:
+        self._counts.filtered["unreadable"] += 1
+        logger.warning(
+            "The subscription's filter policy can't be read; it gets all messages",
+            extra={"action": "filter_unreadable", **_facts(subscription), "detail": detail},
+        )
+
     def hops_exceeded(self, message: Outgoing, subscription: Subscription) -> None:
         logger.warning(
             "Messages reached the limit of queues; queue subscriptions do not send them further",

@@ -112,6 +112,8 @@ class DeliveryCounts:
         """Records by kind of internal queue."""
         self.dropped: Counter[str] = Counter(gone=0, unconfirmed=0, confirmed=0)
         """Deliveries that ended with their subscription, by reason."""
+        self.filtered: Counter[str] = Counter(accepted=0, rejected=0, unreadable=0)
+        """Deliveries of subscriptions with a filter policy, by its result; of unreadable policies, jobs."""
         self.delays: dict[str, Tally] = {}
         """By scheme: from when a delivery was due to when it arrived, by `DELIVERY_SECONDS`."""
 

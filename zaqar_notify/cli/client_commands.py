@@ -14,8 +14,9 @@ import typer
 
 from zaqar_notify.cli.commands import Json, Queue, open_client
 from zaqar_notify.cli.output import body_line, instant, print_json, print_table, until
-from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound, RawJson
+from zaqar_notify.client import NEVER_SECONDS, Attribute, Client, Message, NotFound, RawJson
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.rules.filter_policy import FILTER_KEY, SCOPE_KEY
 from zaqar_notify.rules.instants import parse_instant
 
 POST_MESSAGES = 100
@@ -50,6 +51,14 @@ def post(
             help="When it becomes visible, such as 2027-01-31T08:00:00Z; its ttl counts from then.",
         ),
     ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Of each message; NAME:TYPE=VALUE for Number, String.Array (as JSON) and Binary (base64). "
+            "May be given several times.",
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Idempotency key: a second post with it stores nothing.")
     ] = None,
@@ -62,13 +71,20 @@ def post(
     content = sys.stdin.read() if body == "-" else body
     bodies = _read_bodies(content, is_text=text, by_line=lines)
     due_at = None if not_before is None else _instant(not_before)
+    attributes = dict(map(_attribute, attribute or ()))
     ids: list[str] = []
     with open_client(context) as client:
         for number, group in enumerate(in_groups(bodies)):
             # The same input makes the same groups: a repeated command repeats their keys.
             key = f"{idempotency_key}-{number}" if idempotency_key and number else idempotency_key
             ids += client.post(
-                queue, *group, ttl=ttl, delay=delay, not_before=due_at, idempotency_key=key
+                queue,
+                *group,
+                ttl=ttl,
+                delay=delay,
+                not_before=due_at,
+                attributes=attributes,
+                idempotency_key=key,
             )
     if as_json:
         print_json({"ids": ids})
@@ -149,6 +165,16 @@ def subscribe(
         typer.Option(metavar="NAME=VALUE", help="Sent to the webhook; may be given several times."),
     ] = None,
     subject: Annotated[str | None, typer.Option(help="Subject of the mails, for mailto:")] = None,
+    filter_: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", metavar="JSON", help='Filter policy: \'{"colour": ["red", "blue"]}\'.'
+        ),
+    ] = None,
+    on_body: Annotated[
+        bool,
+        typer.Option("--filter-body", help="The filter's names are keys of the message's body."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send each later message of a queue to a webhook, mailbox or queue.
@@ -158,7 +184,10 @@ def subscribe(
     """
     options: dict[str, object] = {}
     if header:
-        options["post_headers"] = dict(map(_name_and_value, header))
+        options["post_headers"] = dict(_name_and_value("--header", each) for each in header)
+    if filter_ is not None:
+        options[FILTER_KEY] = _json("--filter", filter_)
+        options[SCOPE_KEY] = "MessageBody" if on_body else "MessageAttributes"
     if subject is not None:
         options["subject"] = subject
     with open_client(context) as client:
@@ -235,11 +264,26 @@ def _instant(text: str) -> datetime:
         raise typer.BadParameter(str(error)) from error
 
 
-def _name_and_value(header: str) -> tuple[str, str]:
-    name, separator, value = header.partition("=")
+def _name_and_value(option: str, given: str) -> tuple[str, str]:
+    name, separator, value = given.partition("=")
     if not (name and separator):
-        raise typer.BadParameter(f"--header {header!r} is not NAME=VALUE")
+        raise typer.BadParameter(f"{option} {given!r} is not NAME=VALUE")
     return name, value
+
+
+def _attribute(given: str) -> tuple[str, Attribute]:
+    name, value = _name_and_value("--attribute", given)
+    name, _, kind = name.partition(":")
+    if kind == "String.Array":
+        return name, Attribute(kind, _json("--attribute", value))
+    return name, Attribute(kind or "String", value)
+
+
+def _json(option: str, text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{option} {text!r} is not JSON: {error}") from error
 
 
 def _webhook_secret(client: Client, queue: str, uri: str, subscription_id: str) -> str | None:

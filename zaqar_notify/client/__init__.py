@@ -24,6 +24,7 @@ from zaqar_notify.client.errors import (
 )
 from zaqar_notify.client.models import (
     NEVER_SECONDS,
+    Attribute,
     Message,
     Page,
     QueueEnd,
@@ -40,6 +41,7 @@ __all__ = [
     "DEFAULT_URL",
     "NEVER_SECONDS",
     "PAUSES_SECONDS",
+    "Attribute",
     "BadRequest",
     "Claim",
     "Client",

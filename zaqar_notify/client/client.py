@@ -45,6 +45,7 @@ from zaqar_notify.client.wire import (
     raw_json,
     read,
     subscription_path,
+    wire_attribute,
 )
 
 DEFAULT_URL = "http://127.0.0.1:8888"
@@ -53,6 +54,7 @@ PAGE = 20
 """The most that a service with default limits puts on one page."""
 
 LONGEST_WAIT = 20
+WITH_ATTRIBUTES = {"attributes": True}
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 
 
@@ -142,6 +144,7 @@ class Client:
         ttl: int | None = None,
         delay: int | None = None,
         not_before: datetime | None = None,
+        attributes: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> list[str]:
         """Post one message per body, all or none, creating the queue when absent.
@@ -152,13 +155,18 @@ class Client:
             delay: Seconds until they become visible; None leaves it to the queue.
             not_before: An aware instant, at most a year ahead, at which they become visible, and from which `ttl`
                 counts. Until then, deleting them cancels them. Not together with `delay`.
+            attributes: Of each of the messages: strings, numbers, lists of both, bytes, or `Attribute`.
             idempotency_key: A name for this post. A second post under it answers as the first did
                 and stores nothing; without one, only this call's own retries are recognised.
 
         Returns:
             The messages' ids, in the order of `bodies`.
         """
-        settings = {"ttl": ttl, "delay": delay, "not_before": not_before}
+        settings: dict[str, Any] = {"ttl": ttl, "delay": delay, "not_before": not_before}
+        if attributes:
+            settings["attributes"] = {
+                name: wire_attribute(value) for name, value in attributes.items()
+            }
         given = {name: value for name, value in settings.items() if value is not None}
         messages = [{"body": raw_json(body), **given} for body in bodies]
         answer = self._transport.send(
@@ -215,7 +223,9 @@ class Client:
         return self._follow(queue, marker)
 
     def message(self, queue: str, message_id: str) -> Message:
-        answer = self._transport.send("GET", message_path(queue, message_id))
+        answer = self._transport.send(
+            "GET", message_path(queue, message_id), parameters=WITH_ATTRIBUTES
+        )
         return read(answer, Message)
 
     def delete(self, queue: str, *message_ids: str, claim_id: str | None = None) -> None:
@@ -239,7 +249,10 @@ class Client:
     def pop(self, queue: str, limit: int = 1) -> list[Message]:
         """Remove up to `limit` visible messages and return them; they are lost if you fail."""
         answer = self._transport.send(
-            "DELETE", f"{queue_path(queue)}/messages", parameters={"pop": limit}, repeatable=False
+            "DELETE",
+            f"{queue_path(queue)}/messages",
+            parameters={"pop": limit, **WITH_ATTRIBUTES},
+            repeatable=False,
         )
         return read(answer, MessageList).messages
 
@@ -261,7 +274,7 @@ class Client:
         answer = self._transport.send(
             "POST",
             f"{queue_path(queue)}/claims",
-            parameters={"limit": limit, "wait": wait or None},
+            parameters={"limit": limit, "wait": wait or None, **WITH_ATTRIBUTES},
             body=msgspec.json.encode({"ttl": ttl, "grace": grace}),
             wait=wait,
         )
@@ -441,7 +454,7 @@ class Client:
         answer = self._transport.send(
             "GET",
             f"{queue_path(queue)}/messages",
-            parameters={**parameters, "wait": wait or None},
+            parameters={**parameters, "wait": wait or None, **WITH_ATTRIBUTES},
             wait=wait,
             pauses_seconds=pauses_seconds,
         )

@@ -26,6 +26,13 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+class Attribute(msgspec.Struct, frozen=True):
+    """A typed value beside a message's body: `String`, `String.Array`, `Number`, or `Binary` with base64 text."""
+
+    type: str
+    value: Any
+
+
 class Message(msgspec.Struct, frozen=True):
     """A message as it was read. `raw` is its body, the JSON text just as it was posted. `not_before` is when it is
     due, of one that was posted for later and is listed before."""
@@ -37,6 +44,7 @@ class Message(msgspec.Struct, frozen=True):
     href: str = ""
     checksum: str | None = None
     not_before: datetime | None = None
+    attributes: dict[str, Attribute] = {}
 
     @property
     def body(self) -> Any:  # any JSON value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
@@ -10,7 +11,14 @@ import msgspec
 import requests
 
 from zaqar_notify.client.errors import ServiceUnreachable
-from zaqar_notify.client.models import Message, QueueStats, QueueSummary, RawJson, Subscription
+from zaqar_notify.client.models import (
+    Attribute,
+    Message,
+    QueueStats,
+    QueueSummary,
+    RawJson,
+    Subscription,
+)
 
 T = TypeVar("T")
 
@@ -73,6 +81,13 @@ def read(answer: requests.Response, shape: type[T]) -> T:
 def raw_json(body: Any) -> msgspec.Raw:
     text = body.text if isinstance(body, RawJson) else json.dumps(body, allow_nan=False)
     return msgspec.Raw(text.encode())
+
+
+def wire_attribute(value: Any) -> Any:
+    """An attribute as a post has it: bytes have no JSON of their own."""
+    if isinstance(value, bytes):
+        return Attribute("Binary", base64.b64encode(value).decode())
+    return value
 
 
 def next_marker(listing: Listing) -> str | None:

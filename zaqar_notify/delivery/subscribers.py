@@ -11,6 +11,7 @@ import orjson
 from zaqar_notify.delivery.kinds import Kinds, scheme_of
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
+from zaqar_notify.rules.filter_policy import FILTER_KEY, FILTER_KEYS, SCOPE_KEY, filter_of
 from zaqar_notify.rules.jsontext import check_depth, check_integers
 from zaqar_notify.rules.lines import has_control_characters
 from zaqar_notify.rules.retry_policy import POLICY_KEY, parse_policy
@@ -108,6 +109,7 @@ def check_options(value: object, kinds: Kinds) -> JsonObject:
         )
     for name, check in _CHECKS.items():
         check(value.get(name))
+    filter_of(value)
     for kind in kinds:
         kind.check_options(value)
     return value
@@ -126,8 +128,10 @@ def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
 
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:
     """Say which of the options have no effect."""
-    known = (*_CHECKS, *(name for kind in kinds for name in kind.options))
+    known = (*_CHECKS, *FILTER_KEYS, *(name for kind in kinds for name in kind.options))
     warn_of_keys(options, known, where="options:", warn=warn)
     warn_of_policy(options, warn=warn)
+    if options.get(SCOPE_KEY) is not None and not options.get(FILTER_KEY):
+        warn(f"options: {SCOPE_KEY} has no effect without {FILTER_KEY}")
     for kind in kinds:
         kind.warn_of_options(options, warn)

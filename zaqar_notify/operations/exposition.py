@@ -126,6 +126,12 @@ class _Counts(Collector):
                 value=metrics.certificate.expires_at.timestamp(),
             )
         if metrics.engine is not None:
+            yield _by(
+                "result",
+                "filtered_deliveries",
+                "Deliveries that filter policies of subscriptions accepted and rejected; jobs that met unreadable ones.",
+                metrics.deliveries.filtered,
+            )
             yield from _deliveries(metrics.deliveries, self._schemes)
             yield from _engine(metrics.engine)
         yield GaugeMetricFamily(

@@ -97,6 +97,11 @@ def read_attributes(canonical: bytes | None) -> Mapping[str, Attribute]:
     return {} if canonical is None else _attributes.decode(canonical)
 
 
+def is_name(name: str) -> bool:
+    """Whether an attribute may have the name."""
+    return len(name) <= MOST_NAME_CHARACTERS and _NAME.fullmatch(name) is not None
+
+
 def raw(canonical: bytes | None) -> msgspec.Raw:
     """The text for a place in other JSON; `NO_ATTRIBUTES` if there is none."""
     return NO_ATTRIBUTES if canonical is None else msgspec.Raw(canonical)
@@ -109,7 +114,7 @@ def from_raw(text: msgspec.Raw) -> bytes | None:
 
 def _written(given: Mapping[str, msgspec.Raw]) -> Iterator[str]:
     for name, value in given.items():
-        if len(name) > MOST_NAME_CHARACTERS or not _NAME.fullmatch(name):
+        if not is_name(name):
             raise ValidationFailed(f"attributes: {name[:80]!r} is no name: it must be {NAME_RULE}")
         try:
             kind, text = _read(bytes(value))
