@@ -72,7 +72,7 @@ async def test_a_message_is_moved_at_the_claim_after_its_last_allowed_one(
 
 async def test_all_reads_return_all_that_was_posted(storage: Storage, queue: QueueRef) -> None:
     rule = dead_letter(queue)
-    sent = NewMessage(body=b'"a"', ttl=300, checksum="MD5:0123")
+    sent = NewMessage(b'"a"', 300, checksum="MD5:0123", attributes=b'{"n":1}')
     await storage.post(queue, GivenPost([sent, sent]), now=START)
 
     listed = (await page(storage, queue)).messages

@@ -92,7 +92,8 @@ async def test_messages_keep_all_they_have(
     await post(source, queue, bodies=["late"], delay=60, client_id="two")
     checked = NewMessage(b'"checked"', 3600, checksum="SHA256:abc")
     moved = NewMessage(b'"moved"', 3600, origin=Origin("0" * 23 + "1", after(-99)))
-    await source.post(queue, ReadyPost([checked, moved], client_id="three"), now=after(1))
+    told = NewMessage(b'"told"', 3600, attributes=b'{"n":1}')
+    await source.post(queue, ReadyPost([told, checked, moved], client_id="three"), now=after(1))
     before = await everything(source, queue, now=after(2))
 
     await move(source, target, queue)

@@ -16,6 +16,7 @@ import requests
 
 from tests.service import Service
 from zaqar_notify.client import (
+    Attribute,
     BadRequest,
     Client,
     Conflict,
@@ -65,6 +66,25 @@ def test_echo_decides_about_ones_own_messages(service: Service, client: Client, 
     with Client(service.url) as other:
         assert client.messages(queue).messages == []
         assert [message.body for message in other.messages(queue).messages] == ["mine"]
+
+
+def test_attributes_come_back_with_every_reading(client: Client, queue: str) -> None:
+    given = {"colour": "blue", "size": 3, "tags": ["a", None], "raw": b"hi"}
+    expected = {
+        "colour": Attribute("String", "blue"),
+        "size": Attribute("Number", 3),
+        "tags": Attribute("String.Array", ["a", None]),
+        "raw": Attribute("Binary", "aGk="),
+    }
+    first, _ = client.post(queue, 1, 2, attributes=given)
+
+    [listed, _] = client.messages(queue, echo=True).messages
+    claimed = client.claim(queue, limit=1)
+    claimed.release()
+
+    assert client.message(queue, first).attributes == expected
+    assert [listed.attributes, claimed.messages[0].attributes] == [expected, expected]
+    assert [each.attributes for each in client.pop(queue, 2)] == [expected, expected]
 
 
 def test_projects_do_not_see_one_another(service: Service, client: Client, queue: str) -> None:

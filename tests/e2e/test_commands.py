@@ -329,3 +329,32 @@ def test_what_has_no_effect_is_said_on_a_line_and_the_command_succeeds(queue: st
 
     assert "Warning: options: post_headers Host has no effect" in ended.stderr
     assert "Warning" not in ended.stdout
+
+
+def test_attributes_are_posted_and_shown_as_json(client: Client, queue: str) -> None:
+    given = ("colour=blue", "size:Number=1.5", 'tags:String.Array=["a", 1]', "raw:Binary=aGk=")
+    run("post", queue, "1", *(word for each in given for word in ("--attribute", each)))
+    expected = {
+        "colour": {"type": "String", "value": "blue"},
+        "size": {"type": "Number", "value": 1.5},
+        "tags": {"type": "String.Array", "value": ["a", 1]},
+        "raw": {"type": "Binary", "value": "aGk="},
+    }
+
+    tailed = json.loads(run("tail", queue, "--from-start", "--count", "1", "--json").stdout)
+    claimed = printed("claim", queue)
+
+    assert tailed["attributes"] == expected
+    assert [message["attributes"] for message in claimed["messages"]] == [expected]
+
+
+def test_subscribe_takes_a_filter_policy(client: Client, queue: str) -> None:
+    policy = '{"order": {"event": ["paid"]}}'
+
+    shown = printed("subscribe", queue, HOOK, "--filter", policy, "--filter-body")
+
+    subscription = client.subscription(queue, shown["subscription_id"])
+    assert subscription.options == {
+        "_filter_policy": {"order": {"event": ["paid"]}},
+        "_filter_policy_scope": "MessageBody",
+    }

@@ -13,6 +13,7 @@ from tests.sinks.builders import delivery_to
 from tests.sinks.mailers import Mailers
 from tests.sinks.relay import MailRelay
 from zaqar_notify.models import JsonObject, MessageType, Outcome, Verdict
+from zaqar_notify.rules.attributes import canonical
 from zaqar_notify.settings import Settings
 
 CONFIRMATION = {
@@ -55,6 +56,21 @@ async def test_headers_tell_what_was_mailed(relay: MailRelay, mailers: Mailers) 
     assert headers["Zaqar-Message-Id"] == "message1"
     assert headers["Zaqar-Subscription-Id"] == "subscription1"
     assert headers["Zaqar-Queue"] == "q1"
+
+
+@pytest.mark.parametrize("text", ["blue", "é =?x?= \r\nBcc: c@d", "words  and " * 300, "x" * 3900])
+async def test_attributes_travel_as_json_in_one_header(
+    relay: MailRelay, mailers: Mailers, text: str
+) -> None:
+    attributes = canonical(json.dumps({"a": text}).encode())
+
+    await mailers.to(relay).deliver(delivery_to("mailto:you@example.org", attributes=attributes))
+
+    [mail] = relay.mails
+    told = json.loads(str(make_header(decode_header(mail.content["Zaqar-Attributes"]))))
+    assert told == {"a": {"type": "String", "value": text}}
+    assert max(map(len, mail.raw.splitlines())) <= 998
+    assert mail.content["Bcc"] is None
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import time
@@ -33,6 +34,7 @@ from tests.sinks.receiver import (
 from zaqar_notify import __version__
 from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.models import MessageType, Outcome, Verdict
+from zaqar_notify.rules.attributes import canonical
 from zaqar_notify.settings import Settings
 
 SECRET = "whsec_" + b64encode(b"a" * 32).decode()
@@ -70,6 +72,31 @@ async def test_what_is_behind_the_host_is_sent_byte_for_byte(
 
     [request] = receiver.requests
     assert request.line == f"POST {target} HTTP/1.1"
+
+
+async def test_attributes_travel_as_json_in_one_header(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    given = {"a": "é\r\nX-Injected: 1\x7f", "a.b_C": 1.5, "tags": ["x", None]}
+    attributes = canonical(json.dumps(given).encode())
+
+    await webhook.deliver(delivery_to(receiver.url(), attributes=attributes))
+
+    [request] = receiver.requests
+    sent = json.loads(request.headers["zaqar-attributes"])
+    assert {name: each["value"] for name, each in sent.items()} == given
+    assert "x-injected" not in request.headers
+
+
+async def test_a_subscriber_can_not_forge_the_header_of_attributes(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    options = {"post_headers": {"Zaqar-Attributes": "forged"}}
+
+    await webhook.deliver(delivery_to(receiver.url(), options=options))
+
+    [request] = receiver.requests
+    assert "zaqar-attributes" not in request.headers
 
 
 async def test_headers_tell_what_was_delivered(webhook: WebhookSink, receiver: Receiver) -> None:

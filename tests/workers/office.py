@@ -250,6 +250,11 @@ class Office:
         messages = [
             NewMessage(body=body, ttl=3600, delay=delay, not_before=not_before) for body in bodies
         ]
+        return await self.post_messages(messages, queue=queue)
+
+    async def post_messages(
+        self, messages: Sequence[NewMessage], *, queue: QueueRef = QUEUE
+    ) -> list[str]:
         posted = await self.storage.post(
             queue, ClientPost(messages, self.settings, queue), now=self.clock.now()
         )
@@ -269,7 +274,11 @@ class Office:
 
     async def owed_deliveries(self) -> list[OwedDelivery]:
         """The retry queue's deliveries, due or not."""
-        works = [read_work(message.body) for message in await self.all_in(RETRY)]
+        return await self.works_in(RETRY)
+
+    async def works_in(self, ref: QueueRef) -> list[OwedDelivery]:
+        """The deliveries on an internal queue, due or not."""
+        works = [read_work(message.body) for message in await self.all_in(ref)]
         return [work for work in works if isinstance(work, OwedDelivery)]
 
     async def owed_jobs(self) -> list[FanOut]:

@@ -18,6 +18,8 @@ from typing import TypeAlias
 Condition: TypeAlias = Callable[[object], bool]
 
 DECIMALS = 5
+_STEPS = 100_000
+"""Of the smallest size, in 1."""
 MOST_NUMBER = 1_000_000_000
 MOST_WILDCARDS = 3
 """In one pattern."""
@@ -81,8 +83,8 @@ def _is_number(value: object) -> bool:
 def _scaled(number: object) -> int:
     """The number as a multiple of its smallest step."""
     if isinstance(number, int):
-        return number * 10**DECIMALS
-    return round(Decimal(repr(number)).scaleb(DECIMALS))
+        return number * _STEPS
+    return round(Decimal(repr(number)) * _STEPS)
 
 
 def _policy_number(value: object) -> int:
@@ -91,7 +93,7 @@ def _policy_number(value: object) -> int:
     if not -MOST_NUMBER <= value <= MOST_NUMBER:
         raise Fault(f"must have numbers from -{MOST_NUMBER} to {MOST_NUMBER}, not {value}")
     scaled = _scaled(value)
-    if Decimal(repr(value)).scaleb(DECIMALS) != scaled:
+    if Decimal(repr(value)) * _STEPS != scaled:
         raise Fault(f"must have numbers of at most {DECIMALS} digits behind the point, not {value}")
     return scaled
 

@@ -102,7 +102,6 @@ def _read(text: bytes) -> FilterPolicy | None:
         raise ValidationFailed(
             f"options: {FILTER_KEY} has {len(policy)} names; at most {MOST_NAMES} are allowed"
         )
-    scope = scope or "MessageAttributes"
     reader = _Reader(is_nested=scope == "MessageBody")
     clauses, combinations = reader.read(policy, depth=1, place="")
     if combinations > MOST_COMBINATIONS:
@@ -110,7 +109,7 @@ def _read(text: bytes) -> FilterPolicy | None:
             f"options: {FILTER_KEY} has {combinations} combinations of values; at most {MOST_COMBINATIONS} are "
             "allowed: the numbers of values of all names, each times its depth, multiplied"
         )
-    return FilterPolicy(scope, clauses)
+    return FilterPolicy(scope or SCOPES[0], clauses)
 
 
 class _Reader:
@@ -182,8 +181,12 @@ def _nested(name: str, clauses: tuple[Clause, ...]) -> Clause:
 
 def _leaf(name: str, given: Sequence[object]) -> Clause:
     """Of an array, one value must meet one condition."""
-    exists = [each["exists"] for each in given if _is_exists(each)]
-    tests: list[Condition] = [read_condition(each) for each in given if not _is_exists(each)]
+    exists, tests = list[bool](), list[Condition]()
+    for each in given:
+        if isinstance(each, dict) and list(each) == ["exists"]:
+            exists.append(_read_exists(each["exists"]))
+        else:
+            tests.append(read_condition(each))
 
     def fits(document: Document) -> bool:
         is_there = name in document
@@ -195,12 +198,10 @@ def _leaf(name: str, given: Sequence[object]) -> Clause:
     return fits
 
 
-def _is_exists(given: object) -> bool:
-    if not isinstance(given, dict) or list(given) != ["exists"]:
-        return False
-    if not isinstance(given["exists"], bool):
+def _read_exists(operand: object) -> bool:
+    if not isinstance(operand, bool):
         raise Fault("must have true or false for exists")
-    return True
+    return operand
 
 
 def _flat(value: object) -> Iterator[object]:
