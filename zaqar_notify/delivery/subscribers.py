@@ -22,7 +22,10 @@ MAX_SUBSCRIBER_CHARACTERS = 2048
 MAX_OPTIONS_BYTES = 65536
 
 _CHECKS: Mapping[str, Callable[[object], object]] = {POLICY_KEY: parse_policy}
-"""The options of all kinds of subscribers, each with its check. null counts as absent."""
+"""Options of all kinds of subscribers, each with its check. null counts as absent."""
+
+SHARED_OPTIONS = (*_CHECKS, *FILTER_KEYS)
+"""All of them. Those of a filter policy are checked together, by `filter_of`."""
 
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
@@ -128,7 +131,7 @@ def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
 
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:
     """Say which of the options have no effect."""
-    known = (*_CHECKS, *FILTER_KEYS, *(name for kind in kinds for name in kind.options))
+    known = (*SHARED_OPTIONS, *(name for kind in kinds for name in kind.options))
     warn_of_keys(options, known, where="options:", warn=warn)
     warn_of_policy(options, warn=warn)
     if options.get(SCOPE_KEY) is not None and not options.get(FILTER_KEY):
