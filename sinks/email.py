@@ -18,23 +18,34 @@ import aiosmtplib
 from sinks import smtp
 from sinks.carrier import Carrier, NoCarrier, Trouble
 from sinks.flow import Flow
-from sinks.letter import write_letter
+from sinks.letter import NoPage, write_letter
 from sinks.sendmail import SendmailCarrier
 from sinks.smtp import SmtpCarrier
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
-from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem
-from zaqar_notify.models import Delivery, JsonObject, MessageType, Outcome, Verdict
+from zaqar_notify.errors import StorageUnavailable, ValidationFailed
+from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
+from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.rules import mail
 from zaqar_notify.rules.lines import ONE_LINE
 from zaqar_notify.rules.schedules import SNS_MAIL
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.suppressions import Suppression
 
 _LINE: JsonObject = {
     "type": ["string", "null"],
     "pattern": ONE_LINE,
     "must": "be a string of one line",
 }
+
+
+STORE_PAUSE = 5
+"""Seconds that a mail waits while the store does not say whether its addressee has unsubscribed."""
+
+
+def mailbox_of(address: str) -> str:
+    """The mailbox of an address: in lower case and without a +tag."""
+    user, _, domain = address.lower().partition("@")
+    return f"{user.partition('+')[0]}@{domain}"
 
 
 class MailKind(Kind):
@@ -61,10 +72,9 @@ class MailKind(Kind):
     def addressee(self, uri: str) -> str:
         """The mailbox, in lower case and without a +tag."""
         try:
-            user, _, domain = mail.recipient(uri).lower().partition("@")
+            return mailbox_of(mail.recipient(uri))
         except ValidationFailed:  # Stored before it was checked, and never sent.
             return uri
-        return f"{user.partition('+')[0]}@{domain}"
 
     async def diagnose(self, settings: Settings) -> Sequence[Finding]:
         if "mailto" not in settings.subscriber_types:
@@ -75,35 +85,30 @@ class MailKind(Kind):
             findings = [await _ask_relay(settings)]
         else:
             return [ok("mail", "There is no relay and no sendmail command: mailto: is refused")]
-        if settings.require_confirmation and not settings.external_confirmation_url:
-            findings.append(
-                problem(
-                    "mail",
-                    "mailto: subscribers can't confirm: ZAQAR_EXTERNAL_CONFIRMATION_URL is not set",
-                    "Set it to the page that makes the confirming request",
-                )
-            )
-        return findings
+        return [*findings, *_links(settings)]
 
     def sink(self, settings: Settings, relay: Relay) -> Sink:
-        return EmailSink(settings)
+        return EmailSink(settings, relay)
 
 
 class EmailSink(Sink):
     """Mails to `mailto:` subscribers. A text that can't stand in a mail is refused before anything is sent.
 
     Args:
+        relay: Knows the addressees that have unsubscribed.
         carrier: Hands mails on; None: the carrier that the settings name.
     """
 
     def __init__(
         self,
         settings: Settings,
+        relay: Relay,
         carrier: Carrier | None = None,
         *,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
+        self._relay = relay
         self._carrier = carrier or _carrier(settings)
         self._flow = Flow(settings.smtp_connections, timer=timer)
 
@@ -113,13 +118,18 @@ class EmailSink(Sink):
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         project = delivery.subscription.queue.project
-        is_confirmation = delivery.kind is not MessageType.NOTIFICATION
-        if is_confirmation and not self._settings.external_confirmation_url:
-            return self._flow.slow_down(_NO_PAGE, project)
         try:
             letter = write_letter(delivery, self._settings)
         except ValidationFailed as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
+        except NoPage:
+            return self._flow.slow_down(_NO_PAGE, project)
+        try:
+            suppression = await self._relay.suppression(project, mailbox_of(letter.recipient))
+        except StorageUnavailable as error:
+            return Outcome(Verdict.POSTPONED, detail=str(error), retry_after_seconds=STORE_PAUSE)
+        if suppression is not None:
+            return Outcome(Verdict.REFUSED, detail=_unsubscribed(suppression))
         return await self._flow.pass_on(
             project, letter.sender, partial(self._carrier.hand_over, letter)
         )
@@ -128,7 +138,17 @@ class EmailSink(Sink):
         await self._carrier.close()
 
 
-_NO_PAGE = Trouble("confirmation mails need ZAQAR_EXTERNAL_CONFIRMATION_URL", kind="confirmations")
+_NO_PAGE = Trouble(
+    "confirmation mails need ZAQAR_PUBLIC_URL, or ZAQAR_EXTERNAL_CONFIRMATION_URL",
+    kind="confirmations",
+)
+
+
+def _unsubscribed(suppression: Suppression) -> str:
+    return (
+        f"the addressee unsubscribed at {suppression.suppressed_at:%Y-%m-%dT%H:%M:%SZ}; "
+        f"it gets nothing while there is the suppression {suppression.id}"
+    )
 
 
 def _missing(settings: Settings) -> str:
@@ -147,6 +167,21 @@ def _carrier(settings: Settings) -> Carrier:
     if settings.sendmail_command:
         return SendmailCarrier(settings.sendmail_command)
     return SmtpCarrier(settings)
+
+
+def _links(settings: Settings) -> list[Finding]:
+    """Findings about the links in mails, which need the public URL."""
+    if settings.public_url.startswith("https:"):
+        return []
+    if settings.public_url:
+        sentence = "ZAQAR_PUBLIC_URL is not https: mail programs show no button to unsubscribe"
+        return [warning("mail", sentence, "Serve HTTPS, and name it in ZAQAR_PUBLIC_URL")]
+    remedy = "Set it to this service's address as people see it"
+    if settings.require_confirmation and not settings.external_confirmation_url:
+        sentence = "mailto: subscribers can't confirm: ZAQAR_PUBLIC_URL is not set"
+        return [problem("mail", sentence, remedy)]
+    sentence = "Mails have no link to unsubscribe: ZAQAR_PUBLIC_URL is not set"
+    return [warning("mail", sentence, remedy)]
 
 
 def _look_for(program: str) -> Finding:

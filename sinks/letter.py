@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from zaqar_notify.delivery.links import Purpose, link_to
 from zaqar_notify.models import Delivery, MessageType
 from zaqar_notify.rules.mail import Mailbox, check_subject, read_mailbox, recipient, uri_subject
 from zaqar_notify.settings import Settings
@@ -53,6 +54,10 @@ class Letter(msgspec.Struct, frozen=True):
         return self.content.as_bytes(policy=_WRITING.clone(linesep=linesep))
 
 
+class NoPage(Exception):
+    """A mail asks to confirm, and no page does it."""
+
+
 class _Confirmation(msgspec.Struct, frozen=True):
     """The part of a confirmation's payload that the link carries."""
 
@@ -63,13 +68,16 @@ class _Confirmation(msgspec.Struct, frozen=True):
     expires: str = msgspec.field(name="URL-Expires", default="")
     url: str = msgspec.field(name="WSGISubscribeURL", default="")
     queue: str = msgspec.field(name="queue_name", default="")
+    page: str = msgspec.field(name="SubscribeURL", default="")
+    """Our own page."""
 
 
 def write_letter(delivery: Delivery, settings: Settings) -> Letter:
-    """The mail for a delivery; one that asks to confirm needs `external_confirmation_url`.
+    """The mail for a delivery.
 
     Raises:
         ValidationFailed: Recipient, subject or sender can't stand in a mail.
+        NoPage: It asks to confirm, and there is no page for that.
     """
     subscription, options = delivery.subscription, delivery.subscription.options
     to = recipient(subscription.subscriber)
@@ -95,6 +103,10 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
     # The same for every try, so that a receiver can tell a repeated mail.
     content["Message-ID"] = f"<{delivery.id}@{_domain(sender)}>"
     content["Auto-Submitted"] = "auto-generated"
+    unsubscribe = link_to(Purpose.UNSUBSCRIBE, subscription, settings)
+    if unsubscribe:
+        content["List-Unsubscribe"] = f"<{unsubscribe}>"
+        content["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     content["Zaqar-Message-Id"] = delivery.message_id
     content["Zaqar-Subscription-Id"] = subscription.id
     content["Zaqar-Queue"] = subscription.queue.public_name
@@ -113,16 +125,20 @@ def _may_send(mailbox: Mailbox, settings: Settings) -> bool:
 
 
 def _confirmation(delivery: Delivery, page: str) -> tuple[str, str]:
-    """The subject and the text of a confirmation mail.
+    """The subject and the text of a confirmation mail, with a link to the operator's page if there is one, else to ours.
 
     A project's name may be any text of its owner. It is escaped, so that it can't carry a message to the recipient.
     """
     facts = msgspec.json.decode(delivery.payload, type=_Confirmation)
     project = quote(facts.project, safe="")
-    link = (
-        f"{page}?Signature={facts.signature}&Methods={facts.methods}&Paths={facts.paths}"
-        f"&Project={project}&Expires={facts.expires}&Url={facts.url}&Queue={facts.queue}"
-    )
+    link = facts.page
+    if page:
+        link = (
+            f"{page}?Signature={facts.signature}&Methods={facts.methods}&Paths={facts.paths}"
+            f"&Project={project}&Expires={facts.expires}&Url={facts.url}&Queue={facts.queue}"
+        )
+    if not link:
+        raise NoPage
     subject, template = _CONFIRMATIONS[delivery.kind]
     kind = "topic" if delivery.subscription.queue.is_topic else "queue"
     return subject, template.format(facts.queue, project, link, kind=kind)

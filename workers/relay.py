@@ -1,13 +1,14 @@
-"""How the sinks reach queues: those of clients, and those of the subscriptions themselves."""
+"""How the sinks reach queues and suppressed addresses."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zaqar_notify import messages
+from zaqar_notify import messages, subscriptions
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.service import Service
+from zaqar_notify.storage.suppressions import Suppression
 
 
 class ServiceRelay:
@@ -40,3 +41,9 @@ class ServiceRelay:
         post = InternalPost([record], project=ref.project)
         async with self._service.storage.at(ref) as store:
             await store.messages.post(internal, post, now=self._service.clock.now())
+
+    async def suppression(self, project: str, addressee: str) -> Suppression | None:
+        found = await subscriptions.suppression_of(self._service, project, addressee)
+        if found is not None:
+            self._service.metrics.suppressed += 1
+        return found

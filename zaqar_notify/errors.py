@@ -275,6 +275,13 @@ class SignatureRefused(DoesNotExist):
         super().__init__("The URL signature has expired or does not cover this request")
 
 
+class LinkNotValid(DoesNotExist):
+    """A link with a token was changed or has expired, or its subscription has ended or has another subscriber."""
+
+    def __init__(self) -> None:
+        super().__init__("The link is not valid, or not any more")
+
+
 class Conflict(NotifyError):
     """The request contradicts the stored state."""
 

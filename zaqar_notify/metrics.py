@@ -178,6 +178,7 @@ class Metrics:
         self.claims = 0
         self.messages_claimed = 0
         self.confirmations_withheld = 0
+        self.suppressed = 0
         self.quota_refusals: Counter[str] = Counter(dict.fromkeys(REFUSING, 0))
         """Refusals by quota: over a rate, or over a stored quota."""
         self.overloads: Counter[str] = Counter(

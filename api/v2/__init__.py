@@ -6,12 +6,14 @@ from api.resources import Resource
 from api.v2 import (
     discovery,
     flavors,
+    links,
     messages,
     moves,
     pools,
     queues,
     quotas,
     subscriptions,
+    suppressions,
     tokens,
     topics,
 )
@@ -28,6 +30,8 @@ RESOURCES: tuple[Resource, ...] = (
     *messages.RESOURCES,
     *claims.resources(PREFIX),
     *subscriptions.RESOURCES,
+    *links.RESOURCES,
+    *suppressions.RESOURCES,
     *topics.RESOURCES,
     *tokens.RESOURCES,
     *quotas.RESOURCES,

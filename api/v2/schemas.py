@@ -176,6 +176,24 @@ class UndeliveredPage(Exact):
     links: list[Link]
 
 
+class Suppression(Exact):
+    """An address that has unsubscribed. `subscriber` has its scheme and domain; its owner unsubscribed by a mail of the
+    subscription."""
+
+    id: str
+    subscriber: str
+    source: str
+    subscription_id: str
+    suppressed_at: str
+
+
+class SuppressionPage(Exact):
+    """Suppressions in order of id, and where the page after them is."""
+
+    suppressions: list[Suppression]
+    links: list[Link]
+
+
 # The service.
 
 

@@ -6,9 +6,10 @@ import orjson
 
 from api.zaqar.shapes import age, instant
 from zaqar_notify.clock import Clock
-from zaqar_notify.models import JsonObject, Subscription
+from zaqar_notify.models import JsonObject, QueueRef, Subscription
 from zaqar_notify.rules.attributes import from_raw
 from zaqar_notify.service import Service
+from zaqar_notify.storage.suppressions import Suppression
 from zaqar_notify.subscriptions import GivenUp
 
 
@@ -43,3 +44,13 @@ def given_up(one: GivenUp, clock: Clock) -> JsonObject:
     if (attributes := from_raw(record.attributes)) is not None:
         shown["attributes"] = orjson.Fragment(attributes)
     return shown
+
+
+def suppression(one: Suppression, clock: Clock) -> JsonObject:
+    return {
+        "id": one.id,
+        "subscriber": one.subscriber,
+        "source": QueueRef("", one.queue).public_name,
+        "subscription_id": one.subscription_id,
+        "suppressed_at": instant(clock.on_host(one.suppressed_at)),
+    }

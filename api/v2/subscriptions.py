@@ -56,6 +56,7 @@ async def create(service: Service, call: Call) -> Answer:
         confirm_at=confirmation_path,
         asker=asker_of(call),
     )
+    await _warn_of_suppression(service, call, created)
     return at(HTTPStatus.CREATED, call.href, orjson.dumps({"subscription_id": created.id}))
 
 
@@ -187,6 +188,18 @@ def _warn_of_unread(service: Service, asked: JsonObject, warn: Warn) -> None:
     options = asked.get("options")
     if isinstance(options, dict):
         warn_of_options(options, service.kinds, warn)
+
+
+async def _warn_of_suppression(service: Service, call: Call, created: Subscription) -> None:
+    addressee = subscriptions.addressee_of(service, created.subscriber)
+    if addressee is None:
+        return
+    found = await subscriptions.suppression_of(service, call.project, addressee)
+    if found is not None:
+        call.warn(
+            "The addressee has unsubscribed from this project, and gets nothing until it confirms by a link that it "
+            f"has, or until DELETE /v2/suppressions/{found.id}"
+        )
 
 
 def _href(call: Call) -> str:

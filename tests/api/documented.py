@@ -69,9 +69,8 @@ class Documentation:
         if name not in self._validators:
             whole = with_components(schema, self._document)
             self._validators[name] = jsonschema.Draft202012Validator(whole)
-        self._validators[name].validate(
-            body.decode() if content_type.startswith("text/") else json.loads(body)
-        )
+        is_text = content_type.startswith(("text/", "application/x-www-form-urlencoded"))
+        self._validators[name].validate(body.decode() if is_text else json.loads(body))
 
 
 DOCUMENTATION = Documentation(surfaces_with(Settings(admin_mode=True, versions=VERSIONS)))

@@ -18,6 +18,7 @@ from zaqar_notify.storage.pools import Pools
 from zaqar_notify.storage.quotas import QuotaRecords
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.shares import Shares
+from zaqar_notify.storage.suppressions import Suppression, Suppressions
 from zaqar_notify.storage.tokens import Tokens
 
 Call = Callable[[Storage, QueueRef, str], Awaitable[object]]
@@ -172,6 +173,18 @@ EVERY_METHOD: dict[str, Call] = {
     "control.shares.revoke": lambda storage, queue, message_id: storage.control.shares.revoke(
         queue, now=START
     ),
+    "control.suppressions.add": lambda storage, queue, message_id: storage.control.suppressions.add(
+        queue.project, Suppression("id", "mailto:@example.org", queue.name, "s1", START)
+    ),
+    "control.suppressions.get": lambda storage, queue, message_id: storage.control.suppressions.get(
+        queue.project, "id"
+    ),
+    "control.suppressions.list": lambda storage, queue, message_id: (
+        storage.control.suppressions.list(queue.project, marker=None, limit=10)
+    ),
+    "control.suppressions.remove": lambda storage, queue, message_id: (
+        storage.control.suppressions.remove(queue.project, "id")
+    ),
     "control.pools.load": lambda storage, queue, message_id: storage.control.pools.load(),
     "control.pools.replace": lambda storage, queue, message_id: storage.control.pools.replace(
         b"{}", revision=0
@@ -232,6 +245,7 @@ def test_every_method_is_asked() -> None:
         "control.subscriptions": Subscriptions,
         "control.tokens": Tokens,
         "control.shares": Shares,
+        "control.suppressions": Suppressions,
         "control.quotas": QuotaRecords,
         "control.pools": Pools,
         "control.catalogue": Catalogue,

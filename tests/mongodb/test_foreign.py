@@ -43,6 +43,7 @@ def database(uri: str) -> Iterator[Database[Documents]]:
         "duties",
         "tokens",
         "shares",
+        "suppressions",
         "pools",
         "catalogue",
     ],

@@ -61,7 +61,7 @@ async def test_unique_indexes_begin_with_the_shard_key(storage: Storage) -> None
     assert all(first == key for first, key in unique)
 
 
-SMALL = {"schema", "duties", "tokens", "quotas", "shares", "pools"}
+SMALL = {"schema", "duties", "tokens", "quotas", "shares", "suppressions", "pools"}
 """Collections that do not grow with messages, queues and subscriptions; each stays on one shard."""
 
 

@@ -9,12 +9,14 @@ from sinks.carrier import Carrier
 from sinks.email import EmailSink
 from sinks.smtp import SmtpCarrier, SmtpTimes
 from tests.sinks.relay import MailRelay
+from tests.sinks.test_queue import RecordingRelay
 from zaqar_notify.settings import Settings
 
 
 class Mailers:
     def __init__(self) -> None:
         self._sinks: list[EmailSink] = []
+        self.service = RecordingRelay()
 
     def to(self, relay: MailRelay, **settings: Any) -> EmailSink:
         return self.at(relay.port, **settings)
@@ -35,7 +37,7 @@ class Mailers:
         return self.of(all_settings, carrier)
 
     def of(self, settings: Settings, carrier: Carrier | None = None) -> EmailSink:
-        sink = EmailSink(settings, carrier)
+        sink = EmailSink(settings, self.service, carrier)
         self._sinks.append(sink)
         return sink
 

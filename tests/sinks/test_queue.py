@@ -16,7 +16,14 @@ from zaqar_notify.errors import (
     StorageUnavailable,
     ValidationFailed,
 )
-from zaqar_notify.models import MessageType, NewMessage, Outcome, QueueRef, Verdict
+from zaqar_notify.models import (
+    MessageType,
+    NewMessage,
+    Outcome,
+    QueueRef,
+    Verdict,
+)
+from zaqar_notify.storage.suppressions import Suppression
 
 
 @dataclass
@@ -24,6 +31,8 @@ class RecordingRelay:
     error: NotifyError | None = None
     posts: list[tuple[QueueRef, NewMessage, str, int]] = field(default_factory=list)
     left: list[tuple[QueueRef, QueueRef, NewMessage]] = field(default_factory=list)
+    suppressed: dict[tuple[str, str], Suppression] = field(default_factory=dict)
+    """By project and addressee."""
 
     async def __call__(
         self,
@@ -43,6 +52,11 @@ class RecordingRelay:
         if self.error:
             raise self.error
         self.left.append((ref, internal, record))
+
+    async def suppression(self, project: str, addressee: str) -> Suppression | None:
+        if self.error:
+            raise self.error
+        return self.suppressed.get((project, addressee))
 
 
 @pytest.fixture

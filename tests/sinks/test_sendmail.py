@@ -12,6 +12,7 @@ import pytest
 from sinks.email import EmailSink
 from sinks.sendmail import SendmailCarrier
 from tests.sinks.builders import PAYLOAD, delivery_to
+from tests.sinks.test_queue import RecordingRelay
 from zaqar_notify.models import Outcome, Verdict
 from zaqar_notify.settings import Settings
 
@@ -126,7 +127,7 @@ def script(directory: Path, commands: str) -> Path:
 
 def mailer(command: str, *, seconds: float = 20, smtp_sender: str = "") -> EmailSink:
     settings = Settings(sendmail_command=command, smtp_sender=smtp_sender)
-    return EmailSink(settings, SendmailCarrier(command, seconds=seconds))
+    return EmailSink(settings, RecordingRelay(), SendmailCarrier(command, seconds=seconds))
 
 
 async def until_ended(process_id: int) -> None:

@@ -19,6 +19,7 @@ from zaqar_notify.storage.sqlite import (
     stats,
     storage,
     subscriptions,
+    suppressions,
     tokens,
 )
 
@@ -61,6 +62,8 @@ STATEMENTS = {
     "doubted entries of the catalogue": catalogue.DOUBTED,
     "generation of a queue's shares": shares.GENERATION,
     "shares of a project": shares.OF_PROJECT,
+    "suppression by its id": suppressions.BY_ID,
+    "suppressions of a project": suppressions.OF_PROJECT,
     "keys of messages": encrypted.NEXT_KEY,
     "messages under a key": encrypted.UNDER_KEY,
     "keys of subscriptions": encrypted.NEXT_KEY_OF_SUBSCRIPTIONS,

@@ -29,6 +29,7 @@ from zaqar_notify.delivery import (
     signed_paths,
     undelivered_record,
 )
+from zaqar_notify.delivery.links import Purpose, read_token
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.models import (
     INTERNAL_PROJECT,
@@ -322,6 +323,7 @@ def test_a_confirmation_carries_what_confirms_it(
     payload = json.loads(parcel.payload)
 
     signature = payload.pop("URL-Signature")
+    link = payload.pop("SubscribeURL")
     path, whose = signed_paths(CONFIRM, SUBSCRIPTION)
     assert path == CONFIRM
     assert payload == {
@@ -337,6 +339,8 @@ def test_a_confirmation_carries_what_confirms_it(
         "UnsubscribeBody": {"confirmed": False},
         "queue_name": "q1",
     }
+    token = link.removeprefix("https://host/prefix/v2/confirm?token=")
+    read_token(token, Purpose.CONFIRM, settings, now=NOW).check(SUBSCRIPTION)
     verify_url(
         ["key"],
         signature=signature,

@@ -67,6 +67,10 @@ async def relay() -> AsyncIterator[MailRelay]:
         yield relay
 
 
+PUBLIC: dict[str, object] = {"public_url": "https://mq.example.org"}
+MAILING = PUBLIC | {"smtp_host": "127.0.0.1", "smtp_sender": "a@example.org"}
+
+
 async def found(check: str, data: Path | None = None, **settings: object) -> list[Finding]:
     findings = await examine(Settings(**settings), data, KINDS)
     return [finding for finding in findings if finding.check == check]
@@ -305,9 +309,7 @@ async def test_a_broker_that_is_away_is_a_problem_and_its_password_is_not_shown(
 
 
 async def test_a_mail_relay_that_answers_is_good_news(data: Path, relay: MailRelay) -> None:
-    finding = await one_found(
-        "mail", data, smtp_host="127.0.0.1", smtp_port=relay.port, smtp_sender="a@example.org"
-    )
+    finding = await one_found("mail", data, **MAILING, smtp_port=relay.port)
 
     assert finding.level is OK
     assert relay.said_goodbye.is_set()
@@ -319,9 +321,7 @@ async def test_a_mail_relay_that_refuses_our_sender_is_a_problem(
 ) -> None:
     relay.to_sender = "530 5.7.0 log in first"
 
-    finding = await one_found(
-        "mail", data, smtp_host="127.0.0.1", smtp_port=relay.port, smtp_sender="a@example.org"
-    )
+    finding = await one_found("mail", data, **MAILING, smtp_port=relay.port)
 
     assert finding.level is PROBLEM
     assert "log in first" in finding.sentence
@@ -359,7 +359,7 @@ async def test_a_mail_relay_without_tls_is_a_problem_when_tls_is_asked_for(
     ("command", "level"), [(sys.executable, OK), ("/nowhere/sendmail -t -oi", PROBLEM)]
 )
 async def test_a_sendmail_command_has_to_be_there(data: Path, command: str, level: Level) -> None:
-    assert (await one_found("mail", data, sendmail_command=command)).level is level
+    assert (await one_found("mail", data, **PUBLIC, sendmail_command=command)).level is level
 
 
 @pytest.mark.parametrize(
@@ -408,13 +408,26 @@ async def test_confirmation_needs_addresses(
     assert [finding.level for finding in findings] == levels
 
 
-async def test_confirmation_by_mail_needs_a_page_to_link_to(data: Path) -> None:
-    given = {"sendmail_command": sys.executable, "require_confirmation": True}
+@pytest.mark.parametrize(
+    ("settings", "levels"),
+    [
+        (PUBLIC | {"require_confirmation": True}, [OK]),
+        ({"public_url": "http://mq.example.org"}, [OK, WARNING]),
+        ({}, [OK, WARNING]),
+        ({"require_confirmation": True}, [OK, PROBLEM]),
+        (
+            {"require_confirmation": True, "external_confirmation_url": "https://page.example"},
+            [OK, WARNING],
+        ),
+    ],
+)
+async def test_links_in_mails_need_the_public_url(
+    data: Path, settings: dict[str, object], levels: list[Level]
+) -> None:
+    findings = await found("mail", data, sendmail_command=sys.executable, **settings)
 
-    _, finding = await found("mail", data, **given)
-
-    assert finding.level is PROBLEM
-    assert "ZAQAR_EXTERNAL_CONFIRMATION_URL" in finding.sentence
+    assert [finding.level for finding in findings] == levels
+    assert all("ZAQAR_PUBLIC_URL" in finding.sentence for finding in findings[1:])
 
 
 async def test_a_scheme_that_nothing_delivers_to_is_a_problem(data: Path) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from sinks.email import EmailSink
 from tests.clock import ManualClock
+from tests.kinds import KINDS
 from tests.sinks.relay import MailRelay, relaying
-from tests.workers.office import Office
+from tests.workers.office import QUEUE, Office
+from workers.doorbell import LocalDoorbell
 from workers.engine import Engine
-from zaqar_notify.clock import Clock, SystemClock
+from workers.relay import ServiceRelay
+from zaqar_notify import subscriptions
+from zaqar_notify.clock import SystemClock
 from zaqar_notify.delivery.kinds import Sink
+from zaqar_notify.models import Subscription
+from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.planes import Storage
 
@@ -23,8 +30,11 @@ MAILS = 120
 class Mailing:
     """A mail sink, for every `mailto:` subscriber. The clock moves its pauses, too."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        self._sink = EmailSink(settings, timer=lambda: clock.now().timestamp())
+    def __init__(self, service: Service) -> None:
+        clock = service.clock
+        self._sink = EmailSink(
+            service.settings, ServiceRelay(service), timer=lambda: clock.now().timestamp()
+        )
 
     @property
     def troubles(self) -> dict[str, int]:
@@ -40,7 +50,8 @@ class Mailing:
 class MailOffice(Office):
     def __init__(self, storage: Storage, clock: ManualClock, settings: Settings) -> None:
         super().__init__(storage, clock, settings)
-        self._mailing = Mailing(settings, clock)
+        self.service = Service(storage, settings, clock, LocalDoorbell(), KINDS)
+        self._mailing = Mailing(self.service)
 
     def engine(self, storage: Storage | None = None) -> Engine:
         return self.engine_with(self._mailing, storage)
@@ -130,7 +141,7 @@ async def test_a_relay_may_take_longer_over_a_mail_than_a_lease_lasts(
     await office.subscribe("mailto:you@example.org")
 
     async with office.open():
-        other = office.engine_with(Mailing(settings, clock))
+        other = office.engine_with(Mailing(office.service))
         running = asyncio.create_task(other.run())
         await office.post(b"1")
         await relay.got_mail.wait()
@@ -141,3 +152,90 @@ async def test_a_relay_may_take_longer_over_a_mail_than_a_lease_lasts(
         await running
 
     assert len(relay.mails) == 1
+
+
+def consenting(
+    storage: Storage, clock: ManualClock, relay: MailRelay, *, require_confirmation: bool
+) -> MailOffice:
+    """An office whose mails have links."""
+    settings = settings_for(
+        relay,
+        require_confirmation=require_confirmation,
+        public_url="https://mq.example.org",
+        signed_url_secrets="secret",
+    )
+    storage.clock = clock
+    return MailOffice(storage, clock, settings)
+
+
+async def subscribe(office: MailOffice, address: str) -> Subscription:
+    return await subscriptions.create(
+        office.service, QUEUE, subscriber=f"mailto:{address}", confirm_at=lambda each: each.id
+    )
+
+
+def token_in(text: str, path: str) -> str:
+    """The token of the link with this path."""
+    [token] = re.findall(rf"https://mq\.example\.org{path}\?token=([\w.-]+)", text)
+    return str(token)
+
+
+async def test_a_mailbox_gets_mails_from_its_confirmation_until_it_unsubscribes(
+    storage: Storage, clock: ManualClock, relay: MailRelay
+) -> None:
+    office = consenting(storage, clock, relay, require_confirmation=True)
+    await subscribe(office, "you@example.org")
+
+    await office.post(b"1")
+    await office.work_off()
+    [asking] = relay.mails
+    token = token_in(asking.content.get_content(), "/v2/confirm")
+    await subscriptions.confirm_by_link(office.service, token)
+    await office.post(b"2")
+    await office.work_off()
+    [_, notification] = relay.mails
+    token = token_in(notification.content["List-Unsubscribe"], "/v2/unsubscribe")
+    await subscriptions.unsubscribe_by_link(office.service, token)
+    await office.post(b"3")
+    await office.work_off()
+
+    assert '"body": 2' in notification.content.get_content()
+    assert len(relay.mails) == 2
+
+
+async def test_each_mail_to_an_address_that_has_unsubscribed_is_left_out_counted_and_shown(
+    storage: Storage, clock: ManualClock, relay: MailRelay
+) -> None:
+    office = consenting(storage, clock, relay, require_confirmation=False)
+    one, other = [await subscribe(office, name) for name in ("you+1@a.org", "You+2@a.org")]
+    await subscribe(office, "another@a.org")
+    await office.post(b"1")
+    await office.work_off()
+    [mail] = [mail for mail in relay.mails if mail.recipients == ["you+1@a.org"]]
+
+    token = token_in(mail.content["List-Unsubscribe"], "/v2/unsubscribe")
+    await subscriptions.unsubscribe_by_link(office.service, token)
+    await office.post(b"2", b"3")
+    await office.work_off()
+
+    assert [mail.recipients for mail in relay.mails[3:]] == [["another@a.org"]] * 2
+    for subscription in (one, other):
+        records = await office.undelivered(subscription)
+        assert [record.attempts for record in records] == [1, 1]
+        assert all("unsubscribed at" in record.detail for record in records)
+    assert office.service.metrics.suppressed == 4
+
+
+async def test_a_tenant_can_t_read_the_proof_of_consent_in_what_was_not_delivered(
+    storage: Storage, clock: ManualClock, relay: MailRelay
+) -> None:
+    office = consenting(storage, clock, relay, require_confirmation=True)
+    relay.to_recipient = "550 5.1.1 no such user"
+    subscription = await subscribe(office, "victim@example.org")
+
+    await office.work_off()
+
+    [record] = await office.undelivered(subscription)
+    assert b"SubscriptionConfirmation" in bytes(record.payload)
+    for secret in (b"token=", b"URL-Signature", b"URL-Expires"):
+        assert secret not in bytes(record.payload)

@@ -84,6 +84,8 @@ RULES: Mapping[str, Rule] = {
         *_rules(
             "subscription", Scope.WRITE, "get_secret rotate_secret", "rule:subscription:update"
         ),
+        *_rules("suppressions", Scope.READ, "get_all", "rule:subscription:get_all"),
+        *_rules("suppressions", Scope.WRITE, "delete", "rule:subscription:update"),
         *_rules("topics", Scope.READ, "get_all get stats"),
         *_rules("topics", Scope.WRITE, "create update delete purge"),
         *_rules("topics", Scope.WRITE, "share", "rule:queues:share"),

@@ -33,6 +33,7 @@ from zaqar_notify.client.models import (
     RawJson,
     SignedUrl,
     Subscription,
+    Suppression,
 )
 from zaqar_notify.client.transport import PAUSES_SECONDS
 
@@ -61,5 +62,6 @@ __all__ = [
     "ServiceWarning",
     "SignedUrl",
     "Subscription",
+    "Suppression",
     "Unauthorized",
 ]

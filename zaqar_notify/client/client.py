@@ -23,6 +23,7 @@ from zaqar_notify.client.models import (
     SignedUrl,
     Subscription,
 )
+from zaqar_notify.client.suppressions import SuppressionCalls
 from zaqar_notify.client.transport import (
     PATIENT_PAUSES_SECONDS,
     PAUSES_SECONDS,
@@ -30,7 +31,6 @@ from zaqar_notify.client.transport import (
     Transport,
 )
 from zaqar_notify.client.wire import (
-    ListingT,
     MessageList,
     QueueList,
     Resources,
@@ -58,7 +58,7 @@ WITH_ATTRIBUTES = {"attributes": True}
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 
 
-class Client:
+class Client(SuppressionCalls):
     """Calls of one project to one service, under one client id.
 
     Calls that may be repeated without harm are tried again when the connection fails or the service
@@ -464,18 +464,6 @@ class Client:
             messages=page.messages,
             marker=next_marker(page) or (str(asked_from) if asked_from is not None else None),
         )
-
-    def _pages(
-        self, path: str, parameters: Parameters, shape: type[ListingT]
-    ) -> Iterator[ListingT]:
-        marker = None
-        while True:
-            answer = self._transport.send("GET", path, parameters={**parameters, "marker": marker})
-            page = read(answer, shape)
-            yield page
-            marker = next_marker(page)
-            if marker is None:
-                return
 
 
 def _warn(sentence: str) -> None:

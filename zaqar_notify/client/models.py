@@ -105,6 +105,19 @@ class Subscription(msgspec.Struct, frozen=True):
     expires_at: datetime | None = None
 
 
+class Suppression(msgspec.Struct, frozen=True):
+    """An address that gets nothing from the project. The service keeps its digest as `id`, and its domain in `subscriber`.
+
+    Its owner unsubscribed by a mail of the subscription, which is of the queue `source`.
+    """
+
+    id: str
+    subscriber: str
+    source: str
+    subscription_id: str
+    suppressed_at: datetime
+
+
 class SignedUrl(msgspec.Struct, frozen=True):
     """Access to some paths of one queue until `expires` (UTC), for every holder of these values."""
 

@@ -18,6 +18,7 @@ from zaqar_notify.client.models import (
     QueueSummary,
     RawJson,
     Subscription,
+    Suppression,
 )
 
 T = TypeVar("T")
@@ -45,6 +46,10 @@ class QueueList(Listing):
 
 class SubscriptionList(Listing):
     subscriptions: list[Subscription] = []
+
+
+class SuppressionList(Listing):
+    suppressions: list[Suppression] = []
 
 
 class Resources(msgspec.Struct):

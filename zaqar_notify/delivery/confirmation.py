@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from zaqar_notify.clock import new_id
+from zaqar_notify.delivery.links import Purpose, link_to
 from zaqar_notify.delivery.outgoing import Outgoing
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
@@ -70,7 +71,8 @@ def link_expires_at(outgoing: Outgoing) -> datetime | None:
 def _confirmation(
     subscription: Subscription, kind: MessageType, *, path: str, settings: Settings, now: datetime
 ) -> bytes:
-    """Zaqar's payload: its receivers copy the keys into the headers of the confirming request."""
+    """Zaqar's payload: its receivers copy the keys into the headers of the confirming request. `SubscribeURL` is
+    ours: a link that needs no headers."""
     queue = subscription.queue
     word = "topic" if queue.is_topic else "queue"
     paths = signed_paths(path, subscription)
@@ -94,6 +96,7 @@ def _confirmation(
         "WSGISubscribeURL": settings.public_url,
         "WebSocketSubscribeURL": _websocket_url(settings),
     }
+    subscribe_url = link_to(Purpose.CONFIRM, subscription, settings, expires_at=expires_at)
     payload = {
         **{name: url.rstrip("/") + path for name, url in links.items() if url},
         "Message_Type": kind.value,
@@ -106,6 +109,7 @@ def _confirmation(
         "SubscribeBody": {"confirmed": True},
         "UnsubscribeBody": {"confirmed": False},
         "queue_name": queue.public_name,
+        **({"SubscribeURL": subscribe_url} if subscribe_url else {}),
     }
     return json.dumps(payload).encode()
 

@@ -20,6 +20,7 @@ from zaqar_notify.rules.schedules import SNS_HTTP, Preset, Schedule, preset_sche
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.rules.uris import MASK
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.suppressions import Suppression
 
 
 class Sink(ABC):
@@ -46,7 +47,7 @@ class Sink(ABC):
 
 
 class Relay(Protocol):
-    """Posts a message to a queue as a client would, once per delivery."""
+    """The parts of the service that sinks use. It posts a message to a queue as a client would, once per delivery."""
 
     async def __call__(
         self,
@@ -75,6 +76,17 @@ class Relay(Protocol):
 
         Raises:
             StorageUnavailable: No answer came; it may be stored.
+        """
+
+    async def suppression(self, project: str, addressee: str) -> Suppression | None:
+        """The proof that an addressee wants nothing more from the project; a sink then sends nothing there. The
+        delivery that is left out is counted here.
+
+        Args:
+            addressee: As `Kind.addressee` spells it.
+
+        Raises:
+            StorageUnavailable: No answer came.
         """
 
 

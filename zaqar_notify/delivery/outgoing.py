@@ -12,6 +12,14 @@ from zaqar_notify.models import MessageType, NewMessage, Outcome, QueueRef, Verd
 from zaqar_notify.rules.attributes import from_raw
 
 
+class _Shown(msgspec.Struct):
+    """The parts of a confirmation that are no secrets."""
+
+    kind: str = msgspec.field(name="Message_Type")
+    message: str = msgspec.field(name="Message")
+    queue: str = msgspec.field(name="queue_name")
+
+
 class Outgoing(msgspec.Struct, frozen=True):
     """A message ready to be sent to any subscription of its queue."""
 
@@ -52,6 +60,14 @@ def notification(queue_name: str, message: NewMessage, *, delayed_queue: bool) -
         message.body,
         encode(queue_name),
     )
+
+
+def shown_payload(outgoing: Outgoing) -> bytes:
+    """The payload as the project may see it. A confirmation is shown without its signature and its link: they are for the
+    subscriber alone, as the proof of its consent."""
+    if outgoing.kind is MessageType.NOTIFICATION:
+        return outgoing.payload
+    return encode(msgspec.json.decode(outgoing.payload, type=_Shown))
 
 
 def delivery_id(subscription_id: str, message_id: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from zaqar_notify.delivery.outgoing import Outgoing, delivery_id
+from zaqar_notify.delivery.outgoing import Outgoing, delivery_id, shown_payload
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
     OWED_TTL_SECONDS,
@@ -107,8 +107,8 @@ def undelivered_record(
         detail=": ".join(filter(None, (outcome.detail, outcome.excerpt))),
         attempts=attempts,
         given_up_at=now,
-        payload=msgspec.Raw(outgoing.payload),
         attributes=outgoing.owed.attributes,
+        payload=msgspec.Raw(shown_payload(outgoing)),
     )
     ref = undelivered_ref(subscription.id)
     return ref, NewMessage(body=encode(undelivered), ttl=UNDELIVERED_TTL_SECONDS)

@@ -80,6 +80,16 @@ def shown_subscriber(uri: str) -> str:
     return f"{scheme}://{host}"
 
 
+def shown_to_addressee(uri: str) -> str:
+    """A subscriber as a page may show it: of a mailbox the first letter and the domain. The link to the page may have
+    been passed on."""
+    scheme, _, rest = uri.partition(":")
+    if scheme.lower() != "mailto":
+        return shown_subscriber(uri)
+    user, at, domain = unquote(rest.removeprefix("//").partition("?")[0]).rpartition("@")
+    return f"{user[:1]}…{at}{domain}"
+
+
 def check_ttl(value: object, now: datetime, *, least: int = 1) -> int:
     """A subscription's ttl, seconds.
 

@@ -99,6 +99,11 @@ class _Counts(Collector):
                 "Confirmation mails that were not sent, since their address had its part.",
                 metrics.confirmations_withheld,
             ),
+            (
+                "suppressed",
+                "Deliveries that were not made, since their addressee has unsubscribed.",
+                metrics.suppressed,
+            ),
         ):
             yield CounterMetricFamily(f"zaqar_notify_{name}", sentence, value=count)
         yield _by(

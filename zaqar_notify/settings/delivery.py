@@ -41,7 +41,10 @@ class SubscriptionSettings(Section):
     require_confirmation: bool = Field(
         False, description="Notify only subscribers that confirmed; needs signed URL secrets."
     )
-    external_confirmation_url: str = Field("", description="Page that confirmation mails link to.")
+    external_confirmation_url: str = Field(
+        "",
+        description="Page of your own that confirmation mails link to; empty: that of this service, below ZAQAR_PUBLIC_URL.",
+    )
 
 
 class DeliverySettings(Section):

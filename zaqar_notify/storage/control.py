@@ -1,4 +1,5 @@
-"""The contract of a control store: queues' records, subscriptions, tokens, quotas, shares and pools.
+"""The contract of a control store: queues' records, subscriptions, tokens, quotas, shares, suppressions
+and pools.
 
 The rules about time, durability and cancelling are those of `storage.base`. Nothing here reaches into a
 message store: `storage.planes` brings the heads of queues in line with the records.
@@ -20,6 +21,7 @@ from zaqar_notify.storage.pools import Pools
 from zaqar_notify.storage.quotas import QuotaRecords
 from zaqar_notify.storage.rekeying import Encrypted
 from zaqar_notify.storage.shares import Shares
+from zaqar_notify.storage.suppressions import Suppressions
 from zaqar_notify.storage.tokens import Tokens
 from zaqar_notify.storage.values import EPOCH
 
@@ -246,6 +248,7 @@ class ControlStore(ABC):
     tokens: Tokens
     quotas: QuotaRecords
     shares: Shares
+    suppressions: Suppressions
     pools: Pools
     catalogue: Catalogue
     encrypted: Sequence[Encrypted]

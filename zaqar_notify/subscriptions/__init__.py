@@ -1,27 +1,49 @@
 """Service functions for subscriptions: `changing.py` makes and changes them, `reading.py` shows them with their
-undelivered messages, `secrets.py` has the secrets of their webhooks, `holding.py` has those that WebSockets hold."""
+undelivered messages, `linked.py` confirms and ends them by the links of mails, `suppressing.py` has the
+addresses that unsubscribed, `secrets.py` has the secrets of their webhooks,
+`holding.py` has those that WebSockets hold."""
 
 from __future__ import annotations
 
 from zaqar_notify.subscriptions.changing import change, confirm, create, delete, renewal
 from zaqar_notify.subscriptions.holding import end_if_held, hold, is_held
+from zaqar_notify.subscriptions.linked import (
+    confirm_by_link,
+    linked,
+    token_to_come_back,
+    unsubscribe_by_link,
+)
 from zaqar_notify.subscriptions.reading import GivenUp, get, list_subscriptions, undelivered
 from zaqar_notify.subscriptions.secrets import SigningSecret, rotate_secret, secret
+from zaqar_notify.subscriptions.suppressing import (
+    addressee_of,
+    list_suppressions,
+    remove_suppression,
+    suppression_of,
+)
 
 __all__ = [
     "GivenUp",
     "SigningSecret",
+    "addressee_of",
     "change",
     "confirm",
+    "confirm_by_link",
     "create",
     "delete",
     "end_if_held",
     "get",
     "hold",
     "is_held",
+    "linked",
     "list_subscriptions",
+    "list_suppressions",
+    "remove_suppression",
     "renewal",
     "rotate_secret",
     "secret",
+    "suppression_of",
+    "token_to_come_back",
     "undelivered",
+    "unsubscribe_by_link",
 ]

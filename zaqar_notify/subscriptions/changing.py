@@ -32,6 +32,7 @@ from zaqar_notify.errors import (
 from zaqar_notify.models import JsonObject, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions.reading import get
+from zaqar_notify.subscriptions.suppressing import let_in_again
 
 Check: TypeAlias = Callable[[Subscription], None]
 """Raises an error if a subscription may not be changed in its present state."""
@@ -177,7 +178,7 @@ async def change(
         wanted = await _with_trust(service, wanted, asker)
         changes["options"] = wanted.options
         check = partial(_check_same, before)
-    after = await _update(service, ref, subscription_id, changes, now, check=check)
+    after = await update(service, ref, subscription_id, changes, now, check=check)
     # Even if this changed nothing: a request that broke off before it asked is repeated.
     if asks_to_confirm(settings) and subscriber is not None and not after.confirmed:
         kind = MessageType.SUBSCRIPTION_CONFIRMATION
@@ -203,14 +204,19 @@ async def confirm(
             that was sent to this subscriber.
     """
 
+    def is_signed(subscription: Subscription) -> bool:
+        return sorted(signed_for) == signed_paths(confirm_at(subscription), subscription)
+
     def check(subscription: Subscription) -> None:
         is_due = confirmed and asks_to_confirm(service.settings)
-        if is_due and sorted(signed_for) != signed_paths(confirm_at(subscription), subscription):
+        if is_due and not is_signed(subscription):
             raise ConfirmationNotSigned
 
     now = service.clock.now()
     changes = {"confirmed": confirmed}
-    after = await _update(service, ref, subscription_id, changes, now, check=check)
+    after = await update(service, ref, subscription_id, changes, now, check=check)
+    if confirmed and is_signed(after):
+        await let_in_again(service, after)
     if not confirmed and asks_to_confirm(service.settings):
         kind = MessageType.UNSUBSCRIBE_CONFIRMATION
         await ask(service, after, kind, confirm_at=confirm_at, now=now)
@@ -237,7 +243,7 @@ def _anything(_: Subscription) -> None:
     return
 
 
-async def _update(
+async def update(
     service: Service,
     ref: QueueRef,
     subscription_id: str,

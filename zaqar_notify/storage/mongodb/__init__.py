@@ -31,6 +31,7 @@ survive the loss of any process of ours and of a minority of the set's members.
     quotas.py         the control store: projects' own quotas
     tokens.py         the control store: tenant tokens
     shares.py         revocations of pre-signed URLs
+    suppressions.py   addresses that get nothing more from a project
     pools.py          the control store: pools and flavors
     catalogue.py      the control store: which pool has a queue
     heads.py messages.py claims.py    the message store
@@ -133,6 +134,15 @@ Collection `shares`: one document for each queue whose pre-signed URLs were revo
     generation        only URLs of this one count
 
     _id               get; a project's records by range
+
+Collection `suppressions`: one document for each address that gets nothing more from a project.
+
+    _id               project, NUL, digest of the address
+    subscriber        its scheme and domain
+    queue, subscription_id    of the link by which its owner unsubscribed
+    suppressed_at
+
+    _id               get; a project's suppressions by range
 
 Collection `pools`: one document.
 

@@ -47,6 +47,7 @@ class Collections:
         self.tokens: Collection = self.database["tokens"]
         self.quotas: Collection = self.database["quotas"]
         self.shares: Collection = self.database["shares"]
+        self.suppressions: Collection = self.database["suppressions"]
         self.pools: Collection = self.database["pools"]
         self.catalogue: Collection = self.database["catalogue"]
         durable = ReadConcern("majority")

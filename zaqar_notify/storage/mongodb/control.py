@@ -15,6 +15,7 @@ from zaqar_notify.storage.mongodb.quotas import MongoQuotaRecords
 from zaqar_notify.storage.mongodb.records import MongoQueueRecords
 from zaqar_notify.storage.mongodb.shares import MongoShares
 from zaqar_notify.storage.mongodb.subscriptions import MongoSubscriptions
+from zaqar_notify.storage.mongodb.suppressions import MongoSuppressions
 from zaqar_notify.storage.mongodb.tokens import MongoTokens
 from zaqar_notify.storage.pools import EncryptedPools
 
@@ -29,6 +30,7 @@ class MongoControl(ControlStore):
         self.tokens = MongoTokens(collections)
         self.quotas = MongoQuotaRecords(collections)
         self.shares = MongoShares(collections)
+        self.suppressions = MongoSuppressions(collections)
         self.pools = MongoPools(collections, keys)
         self.catalogue = MongoCatalogue(collections)
         self.encrypted = (

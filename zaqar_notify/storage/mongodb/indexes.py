@@ -39,6 +39,7 @@ COLLECTIONS = (
     "tokens",
     "quotas",
     "shares",
+    "suppressions",
     "pools",
     "catalogue",
 )

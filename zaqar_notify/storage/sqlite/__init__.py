@@ -20,6 +20,7 @@ beside it says so); one connection of it writes, others read.
     records.py        the control store: queues' records
     subscriptions.py  the control store: subscriptions
     shares.py         the control store: revocations of pre-signed URLs
+    suppressions.py   the control store: addresses that get nothing more from a project
     pools.py          the control store: pools and flavors
     catalogue.py      the control store: which pool has a queue
     tokens.py         the control store: tenant tokens

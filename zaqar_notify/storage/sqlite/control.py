@@ -16,6 +16,7 @@ from zaqar_notify.storage.sqlite.quotas import SQLiteQuotaRecords
 from zaqar_notify.storage.sqlite.records import SQLiteQueueRecords
 from zaqar_notify.storage.sqlite.shares import SQLiteShares
 from zaqar_notify.storage.sqlite.subscriptions import SQLiteSubscriptions
+from zaqar_notify.storage.sqlite.suppressions import SQLiteSuppressions
 from zaqar_notify.storage.sqlite.tokens import SQLiteTokens
 
 
@@ -29,6 +30,7 @@ class SQLiteControl(ControlStore):
         self.tokens = SQLiteTokens(database)
         self.quotas = SQLiteQuotaRecords(database)
         self.shares = SQLiteShares(database)
+        self.suppressions = SQLiteSuppressions(database)
         self.pools = SQLitePools(database, keys)
         self.catalogue = SQLiteCatalogue(database)
         self.encrypted = (

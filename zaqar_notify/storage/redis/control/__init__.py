@@ -15,6 +15,7 @@ those that are sorted have the score 0, so that their order is that of the names
     C:token-ends         ids of tokens, sorted by expiry
     C:quotas             hash: projects' own quotas; the field without a name counts changes
     C:shares:P           hash: the generations of the project's queues; the field without a name is for all queues
+    C:suppressions:P C:suppression-ids:P    hash: the suppressed addresses of the project; their sorted ids
     C:pools              hash: revision and content
     C:catalogue          hash: entries
     C:doubted C:pool:N   names of queues: sorted by the instant of the doubt; of a pool, sorted
@@ -23,7 +24,7 @@ A change reads, decides, and writes by one script, which does nothing unless wha
 one script at a time, and has it on the disk before it answers.
 
     writing.py read.lua write.lua    the scripts
-    records.py subscriptions.py tokens.py quotas.py shares.py pools.py catalogue.py    the parts
+    records.py subscriptions.py tokens.py quotas.py shares.py suppressions.py pools.py catalogue.py    the parts
     subscription_table.py stored_subscriptions.py    a subscription as it is stored
     encrypted.py            which subscriptions are encrypted
     store.py                the control store put together

@@ -15,6 +15,7 @@ from zaqar_notify.storage.redis.control.quotas import RedisQuotaRecords
 from zaqar_notify.storage.redis.control.records import RedisQueueRecords
 from zaqar_notify.storage.redis.control.shares import RedisShares
 from zaqar_notify.storage.redis.control.subscriptions import RedisSubscriptions
+from zaqar_notify.storage.redis.control.suppressions import RedisSuppressions
 from zaqar_notify.storage.redis.control.tokens import RedisTokens
 from zaqar_notify.storage.redis.control.writing import Writing
 
@@ -38,6 +39,7 @@ class RedisControl(ControlStore):
         self.tokens = RedisTokens(writing)
         self.quotas = RedisQuotaRecords(writing)
         self.shares = RedisShares(writing)
+        self.suppressions = RedisSuppressions(writing)
         self.pools = RedisPools(writing, keys)
         self.catalogue = RedisCatalogue(writing)
         self.encrypted = (

@@ -21,6 +21,7 @@ was. How to add one: docs/add-a-driver.md.
     0014_transfers.sql           queues that move to another store, or came from one
     0015_moves.sql               which attempt of a move may change the pool of a queue
     0016_attributes.sql          attributes may stand before bodies; it changes nothing
+    0017_suppressions.sql        addresses that get nothing more from a project
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0014_transfers.sql"),
     partial(_run_file, "0015_moves.sql"),
     partial(_run_file, "0016_attributes.sql"),
+    partial(_run_file, "0017_suppressions.sql"),
 )
 """In their order: the first one makes version 1."""
 

@@ -1,0 +1,72 @@
+"""Links with a token: an addressee confirms a subscription, or unsubscribes, without an account here."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from zaqar_notify.delivery.links import Purpose, make_token, read_token
+from zaqar_notify.errors import LinkNotValid, SubscriptionDoesNotExist
+from zaqar_notify.models import Subscription
+from zaqar_notify.service import Service
+from zaqar_notify.subscriptions import suppressing
+from zaqar_notify.subscriptions.changing import update
+
+
+async def linked(service: Service, token: str, purpose: Purpose) -> Subscription:
+    """The subscription that a link is about; nothing is changed.
+
+    Raises:
+        LinkNotValid: The link was changed or has expired, or the subscription has ended or has another subscriber.
+    """
+    link = read_token(token, purpose, service.settings, now=service.clock.host_now())
+    subscription = await service.storage.subscriptions.get(
+        link.ref, link.subscription_id, now=service.clock.now()
+    )
+    if subscription is None:
+        raise LinkNotValid
+    link.check(subscription)
+    return subscription
+
+
+async def confirm_by_link(service: Service, token: str) -> Subscription:
+    """Confirm the subscription; no error if it is confirmed already. Raises as `linked`."""
+    subscription = await linked(service, token, Purpose.CONFIRM)
+    try:
+        after = await _set_confirmed(service, subscription, True)
+    except SubscriptionDoesNotExist as error:
+        raise LinkNotValid from error
+    await suppressing.let_in_again(service, after)
+    return after
+
+
+async def unsubscribe_by_link(service: Service, token: str) -> Subscription:
+    """Let the addressee get nothing more from the project, and end the confirmation. Raises as `linked`."""
+    subscription = await linked(service, token, Purpose.UNSUBSCRIBE)
+    addressee = suppressing.addressee_of(service, subscription.subscriber)
+    if addressee is None:
+        raise LinkNotValid
+    # First, because it holds whether or not subscribers must confirm.
+    await suppressing.suppress(service, subscription, addressee)
+    with suppress(SubscriptionDoesNotExist, LinkNotValid):
+        return await _set_confirmed(service, subscription, False)
+    return subscription
+
+
+def token_to_come_back(service: Service, subscription: Subscription) -> str:
+    """The token of a link by which one that has unsubscribed confirms again."""
+    expires_at = service.clock.on_host(subscription.expires_at)
+    return make_token(Purpose.CONFIRM, subscription, service.settings, expires_at=expires_at)
+
+
+async def _set_confirmed(
+    service: Service, subscription: Subscription, confirmed: bool
+) -> Subscription:
+    """Raises LinkNotValid: It has another subscriber by now."""
+
+    def check(current: Subscription) -> None:
+        if current.subscriber != subscription.subscriber:
+            raise LinkNotValid
+
+    changes = {"confirmed": confirmed}
+    now = service.clock.now()
+    return await update(service, subscription.queue, subscription.id, changes, now, check=check)
