@@ -81,6 +81,7 @@ class NotifyAPI(FastAPI):
             exception_handlers={HTTPException: _refuse, 500: _fail},
         )
         self._settings = service.settings
+        self._kinds = service.kinds
         self._public_path = service.settings.public_path
         self._requests = service.metrics.requests
         self._requests.expect(OTHER, METHODS)
@@ -125,6 +126,7 @@ class NotifyAPI(FastAPI):
             document["paths"] = described["paths"] | probing | document["paths"]
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= described["components"]["schemas"]
+            schemas["SubscriptionOptions"] = self._kinds.options_schema()
             document["components"]["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer"}
             }

@@ -259,7 +259,8 @@ RESOURCES = (
                     )
                 },
                 description="`subscriber` is a URI such as `https://…`, `mailto:…` or `queue:…`. Every message "
-                "posted from now on is sent to it, for `ttl` seconds.",
+                "posted from now on is sent to it, for `ttl` seconds. The component `SubscriptionOptions` has the options that "
+                "the kinds of subscribers of this service read.",
                 body=Body(
                     schemas.NewSubscription(SUBSCRIBER, 3600, {"post_headers": {"X-Key": "1"}})
                 ),

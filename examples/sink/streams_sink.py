@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -16,13 +17,13 @@ from redis.exceptions import RedisError
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import StartRefused, ValidationFailed
 from zaqar_notify.findings import Finding, ok, problem
-from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
+from zaqar_notify.models import Delivery, JsonObject, MessageType, Outcome, Verdict
 from zaqar_notify.settings import Settings
 
 _SUBSCRIBER = re.compile(r"stream:([A-Za-z0-9_.-]{1,64})", re.IGNORECASE)
 
 MOST_ENTRIES = 100_000
-"""About how many a stream keeps; older ones go."""
+"""How many a stream keeps, unless its subscription asks for fewer; older ones go."""
 
 ANSWER_SECONDS = 5.0
 PAUSE_SECONDS = 10
@@ -30,6 +31,14 @@ PAUSE_SECONDS = 10
 
 class StreamsKind(Kind):
     schemes = ("stream",)
+    options: ClassVar[Mapping[str, JsonObject]] = {
+        "stream_entries": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_ENTRIES,
+            "must": f"be a number of entries from 1 to {MOST_ENTRIES}",
+        }
+    }
 
     def check(self, uri: str, settings: Settings) -> None:
         _name(uri)
@@ -69,7 +78,8 @@ class StreamsSink(Sink):
         try:
             # No name has a blank, so no two projects share a key.
             key = f"{subscription.queue.project} {_name(subscription.subscriber)}"
-            await self._redis.xadd(key, entry, maxlen=MOST_ENTRIES)
+            kept = subscription.options.get("stream_entries", MOST_ENTRIES)
+            await self._redis.xadd(key, entry, maxlen=kept, approximate=False)
         except ValidationFailed as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except RedisError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tests.redis_server import RedisServer, require_redis
 from tests.service import Service, command, outside_environ
@@ -124,6 +125,30 @@ async def test_the_sink_appends_messages_to_a_stream(client: Client, redis: Redi
         ("orders", {"n": 1}),
         ("orders", {"n": 2}),
     ]
+
+
+async def test_the_sink_s_option_is_checked_and_obeyed(client: Client, redis: RedisServer) -> None:
+    with pytest.raises(BadRequest, match="stream_entries must be a number of entries from 1 to"):
+        client.subscribe("short", "stream:Short", options={"stream_entries": 0})
+    client.subscribe("short", "stream:Short", options={"stream_entries": 2})
+
+    client.post("short", *range(5))
+
+    def last_ones() -> list[bytes]:
+        found: Any = redis.client.xrange("demo Short")
+        return [entry["body"] for _, entry in found]
+
+    await until(lambda: [int(each) for each in last_ones()] == [3, 4])
+
+
+def test_a_running_service_documents_and_counts_the_kind(service: Service) -> None:
+    document = requests.get(f"{service.url}/openapi.json", timeout=10).json()
+    options = document["components"]["schemas"]["SubscriptionOptions"]["properties"]
+    assert options["stream_entries"]["description"] == (
+        "Read by stream; must be a number of entries from 1 to 100000."
+    )
+    metrics = requests.get(f"{service.url}/metrics", timeout=10).text
+    assert 'zaqar_notify_tries_total{scheme="stream",verdict="delivered"}' in metrics
 
 
 async def test_the_driver_keeps_a_backup_from_which_a_lost_store_is_restored(
