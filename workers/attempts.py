@@ -9,19 +9,25 @@ from datetime import timedelta
 import msgspec
 
 from sinks.shortage import is_shortage
+from workers.disabling import Disabling
 from workers.endpoints import Endpoint
 from workers.ledger import Ledger
 from workers.receivers import Receiver
 from workers.recorder import Failures, Recorder
 from workers.retries import Retries
+from workers.store import RetryingStore
 from workers.taken import Taken
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalMessage, Outgoing, delivery_id
 from zaqar_notify.delivery.kinds import Sink
-from zaqar_notify.models import Delivery, MessageType, Outcome, Verdict
+from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
 
 SHORTAGE_PAUSE_SECONDS = 5
 """How long a receiver is left alone when we could not reach it for want of files or memory."""
+
+
+BELIEVED_SECONDS = 1.0
+"""How old a batch's knowledge of its subscription may be when an attempt begins: a pause stops long batches, too."""
 
 
 class Batch(msgspec.Struct, eq=False, frozen=True):
@@ -53,9 +59,18 @@ class Batch(msgspec.Struct, eq=False, frozen=True):
 
 class Attempts:
     def __init__(
-        self, retries: Retries, ledger: Ledger, recorder: Recorder, *, clock: Clock
+        self,
+        store: RetryingStore,
+        retries: Retries,
+        disabling: Disabling,
+        ledger: Ledger,
+        recorder: Recorder,
+        *,
+        clock: Clock,
     ) -> None:
+        self._store = store
         self._retries = retries
+        self._disabling = disabling
         self._ledger = ledger
         self._recorder = recorder
         self._clock = clock
@@ -79,7 +94,13 @@ class Attempts:
         for number, message in enumerate(batch.messages):
             if not batch.taken.is_held(self._clock.now()):
                 break
-            if receiver.is_gone:
+            is_notification = message.kind is MessageType.NOTIFICATION
+            if is_notification and time.monotonic() - receiver.read_at > BELIEVED_SECONDS:
+                await self._look_again(receiver)
+            if is_notification and receiver.is_over:
+                self._drop(batch.messages[number:], receiver.subscription)
+                break
+            if is_notification and receiver.is_disabled:
                 records.append(self._retries.held(message, receiver.subscription))
                 continue
             if endpoint.is_paused(time.monotonic()):
@@ -93,6 +114,7 @@ class Attempts:
                 if message.since is not None:
                     waited = self._clock.now() - message.since
                     self._recorder.arrived(receiver.scheme, waited.total_seconds())
+                await self._disabling.succeeded(receiver)
                 continue
             if verdict is Verdict.POSTPONED:
                 rest = batch.messages[number:]
@@ -107,6 +129,14 @@ class Attempts:
                 records += self._retries.deferred(batch.messages[number + 1 :], receiver, attempt)
                 break
         return records
+
+    async def _look_again(self, receiver: Receiver) -> None:
+        subscription = receiver.subscription
+        receiver.knows(await self._store.subscription(subscription.queue, subscription.id))
+
+    def _drop(self, messages: Sequence[Outgoing], subscription: Subscription) -> None:
+        count = len(messages)
+        self._recorder.dropped_together(subscription.queue, subscription.id, count=count)
 
     async def _make_one(self, delivery: Delivery, receiver: Receiver) -> Outcome:
         began = time.monotonic()

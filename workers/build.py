@@ -11,6 +11,7 @@ from sinks.registry import Sinks as RealSinks
 from workers import leftovers, queue_moves, trusts, wills
 from workers.attempts import Attempts
 from workers.consumers import Consumers
+from workers.disabling import Disabling
 from workers.dispatcher import Dispatcher
 from workers.doorbell import LocalDoorbell
 from workers.endpoints import Endpoints
@@ -67,12 +68,19 @@ def assemble(
         breaker_failures=settings.delivery_breaker_failures,
     )
     receivers = Receivers(sinks, endpoints, clock=clock, settings=settings)
-    replay_jobs = ReplayJobs(store, settings, random=random)
+    replay_jobs = ReplayJobs(store, settings, clock=clock, random=random)
     ledger = Ledger(store, replay_jobs, recorder)
+    disabling = Disabling(store, recorder, clock=clock, settings=settings)
     retries = Retries(
-        store, recorder, clock=clock, kinds=service.kinds, settings=settings, random=random
+        store,
+        disabling,
+        recorder,
+        clock=clock,
+        kinds=service.kinds,
+        settings=settings,
+        random=random,
     )
-    attempts = Attempts(retries, ledger, recorder, clock=clock)
+    attempts = Attempts(store, retries, disabling, ledger, recorder, clock=clock)
     limits = service.quotas.limits
     slots = Slots(
         attempts.make,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from workers.endpoints import Endpoint, Endpoints
@@ -21,7 +22,17 @@ class SinkFinder(Protocol):
 class Receiver:
     """A subscription, as a batch of jobs needs it; read again for every batch."""
 
-    __slots__ = ("endpoint", "failures", "is_gone", "scheme", "secrets", "sink", "subscription")
+    __slots__ = (
+        "endpoint",
+        "failures",
+        "is_disabled",
+        "is_over",
+        "read_at",
+        "scheme",
+        "secrets",
+        "sink",
+        "subscription",
+    )
 
     def __init__(
         self, subscription: Subscription, sink: Sink | None, secrets: list[str], endpoint: Endpoint
@@ -33,8 +44,22 @@ class Receiver:
         self.scheme = scheme_of(subscription.subscriber)
         self.failures = Failures()
         """In a row, before it last answered."""
-        self.is_gone = False
-        """The receiver said, during this batch, that it wants no more."""
+        self.is_disabled = False
+        """The subscription was paused or disabled during this batch."""
+        self.is_over = False
+        """It was deleted, or has expired."""
+        self.read_at = time.monotonic()
+
+    def knows(self, current: Subscription | None) -> None:
+        """The subscription's present state, as it was read just now; None: there is none any more."""
+        self.read_at = time.monotonic()
+        if current is None:
+            self.is_over = True
+        else:
+            self.is_disabled = current.disabled_at is not None
+            # Sink and endpoint are those of the former subscriber; this batch goes on with it.
+            if current.subscriber == self.subscription.subscriber:
+                self.subscription = current
 
 
 class Receivers:

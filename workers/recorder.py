@@ -179,11 +179,12 @@ class Recorder:
 
     def disabled(self, subscription: Subscription, outcome: Outcome, failures: Failures) -> None:
         logger.warning(
-            "The receiver wants no more; the subscription is disabled, and later messages are held",
+            "A subscription is disabled; its deliveries are held",
             extra={
                 "action": "subscription_disabled",
                 **_facts(subscription),
                 **failures.facts(),
+                "reason": subscription.disabled_reason,
                 "status": outcome.status,
                 "detail": outcome.detail,
             },

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 
 from workers.attempts import Batch
 from workers.consumer import MAX_PER_CLAIM, Consumer
@@ -21,7 +22,7 @@ from workers.slots import Slots
 from workers.sorting import Sorting
 from workers.taken import Taken, working_on
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import Replay
+from zaqar_notify.delivery import OwedDelivery, Replay
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.internal import held_ref, parked_ref
 
@@ -56,14 +57,17 @@ class Replays:
         """Deliver until nothing waits, or leave the rest to a later job."""
         with working_on([taken]):
             queue = QueueRef(job.project, job.queue)
-            for own in (parked_ref(job.subscription_id), held_ref(job.subscription_id)):
+            for own, until in _in_order(job):
                 with self._consumers.opened(queue, own) as consumer:
-                    if not await self._empty(consumer, taken, job):
+                    if not await self._empty(consumer, taken, job, until):
                         return
             await self._jobs.end(job)
 
-    async def _empty(self, consumer: Consumer, taken: Taken, job: Replay) -> bool:
-        """Deliver all that is on the queue. False: the rest is left to another job, or there is no subscription any more."""
+    async def _empty(
+        self, consumer: Consumer, taken: Taken, job: Replay, until: datetime | None
+    ) -> bool:
+        """Deliver all that is on the queue, or was parked before an instant. False: the rest is left to another job, or
+        there is no subscription any more."""
         while taken.is_held(self._clock.now()):
             subscription = await self._jobs.current(job)
             if subscription is None:
@@ -78,6 +82,10 @@ class Replays:
             batch = await consumer.take(max(1, endpoint.limit - endpoint.running))
             if not batch:
                 return not await self._jobs.is_left_to_others(consumer.ref, job, subscription)
+            if until is not None:
+                batch = await self._without_later(batch, consumer, until)
+                if not batch:
+                    return True
             await self._deliver(batch, consumer, receiver, job)
             if endpoint.is_suspect:
                 await self._come_back_after_failure(subscription, job)
@@ -106,6 +114,16 @@ class Replays:
                 self._slots.submit(Batch(receiver, [message], attempt, taken, is_patient=True))
         await consumer.in_hand.down_to(0)
 
+    async def _without_later(
+        self, batch: list[Taken], consumer: Consumer, until: datetime
+    ) -> list[Taken]:
+        """Put back those that were parked after the instant, which are the last ones; return the others."""
+        earlier = sum(not _is_parked_after(until, each) for each in batch)
+        if earlier == len(batch):
+            return batch
+        await consumer.in_hand.put_back(batch)
+        return await consumer.take(earlier) if earlier else []
+
     async def _give_up_hopeless(
         self, subscription: Subscription, consumer: Consumer, job: Replay
     ) -> None:
@@ -132,3 +150,17 @@ class Replays:
             failures=failures,
             failed_at=self._clock.now(),
         )
+
+
+def _in_order(job: Replay) -> Sequence[tuple[QueueRef, datetime | None]]:
+    """The queues that the replay empties, one after the other; of the first one perhaps the deliveries that were parked
+    before an instant. Since a pause ended, new deliveries are parked: they come after those that were held meanwhile."""
+    parked, held = parked_ref(job.subscription_id), held_ref(job.subscription_id)
+    if job.resumed_at is None:
+        return ((parked, None), (held, None))
+    return ((parked, job.resumed_at), (held, None), (parked, None))
+
+
+def _is_parked_after(instant: datetime, taken: Taken) -> bool:
+    owed = taken.work
+    return isinstance(owed, OwedDelivery) and owed.due_at is not None and owed.due_at >= instant

@@ -7,14 +7,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from workers.store import RetryingStore
-from zaqar_notify.clock import new_id
+from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import Replay, replay_job
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.settings import Settings
@@ -22,12 +22,25 @@ from zaqar_notify.storage.internal import parked_ref
 
 FIRST_PROBE_SECONDS = 1
 
+REQUEST_LASTS = timedelta(minutes=1)
+"""For so long a replay waits for the request that ordered it, and has not enabled the subscription yet. The
+request stores the replay first: a process that dies in between leaves none enabled without its replay."""
+LOOKS_FOR_REQUEST = 10
+LOOK_SECONDS = 0.05
+"""Between the looks of a replay in hand; after them it comes back later."""
+
 
 class ReplayJobs:
     def __init__(
-        self, store: RetryingStore, settings: Settings, *, random: Callable[[], float]
+        self,
+        store: RetryingStore,
+        settings: Settings,
+        *,
+        clock: Clock,
+        random: Callable[[], float],
     ) -> None:
         self._store = store
+        self._clock = clock
         self._settings = settings
         self._random = random
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -40,6 +53,7 @@ class ReplayJobs:
         replay_id: str = "",
         failures: int = 0,
         failed_at: datetime | None = None,
+        resumed_at: datetime | None = None,
     ) -> None:
         """Have its deliveries that are parked and held delivered, `delay` seconds from now."""
         ref, job = replay_job(
@@ -49,6 +63,7 @@ class ReplayJobs:
             replay_id=replay_id,
             failures=failures,
             failed_at=failed_at,
+            resumed_at=resumed_at,
         )
         queue = subscription.queue
         await self._store.post(self._store.at(queue), ref, [job], project=queue.project)
@@ -72,19 +87,42 @@ class ReplayJobs:
 
     async def current(self, job: Replay) -> Subscription | None:
         """The subscription, if this replay is to go on with it."""
-        ref = QueueRef(job.project, job.queue)
-        subscription = await self._store.subscription(ref, job.subscription_id)
+        subscription = await self._read(job)
         if subscription is None:
             return None
         is_surplus = job.id and subscription.replay_id not in (None, job.id)
         if is_surplus:
             return None
         if subscription.disabled_at is not None:
+            if self._is_about_to_be_enabled(job, subscription):
+                await self._wait_for_request(job, subscription)
             # The request that enables it orders a replay.
-            if subscription.replay_id is not None:
+            elif subscription.replay_id is not None:
                 await self._store.update_subscription(subscription, _unnamed)
             return None
         return subscription
+
+    async def _read(self, job: Replay) -> Subscription | None:
+        """The subscription; the request that ordered the replay mostly enables it in a moment."""
+        ref = QueueRef(job.project, job.queue)
+        for _ in range(LOOKS_FOR_REQUEST):
+            subscription = await self._store.subscription(ref, job.subscription_id)
+            if subscription is None or not self._is_about_to_be_enabled(job, subscription):
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+        return subscription
+
+    def _is_about_to_be_enabled(self, job: Replay, subscription: Subscription) -> bool:
+        """Whether the request that ordered this replay has not changed the subscription yet, but may still do so."""
+        if job.resumed_at is None or subscription.disabled_at is None:
+            return False
+        is_before = subscription.disabled_at <= job.resumed_at
+        return is_before and self._clock.now() < job.resumed_at + REQUEST_LASTS
+
+    async def _wait_for_request(self, job: Replay, subscription: Subscription) -> None:
+        await self.order(
+            subscription, delay=FIRST_PROBE_SECONDS, replay_id=job.id, resumed_at=job.resumed_at
+        )
 
     async def come_back(
         self,
@@ -105,6 +143,7 @@ class ReplayJobs:
             replay_id=replay_id,
             failures=job.failures if failures is None else failures,
             failed_at=failed_at or job.failed_at,
+            resumed_at=job.resumed_at,
         )
         if subscription.replay_id is None:
             await self._store.update_subscription(subscription, partial(_named, replay_id))

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-import msgspec
-
+from workers.disabling import Disabling
 from workers.endpoints import LONGEST_DEFERRAL_SECONDS
 from workers.receivers import Receiver
 from workers.recorder import Recorder
@@ -34,6 +33,7 @@ class Retries:
     def __init__(
         self,
         store: RetryingStore,
+        disabling: Disabling,
         recorder: Recorder,
         *,
         clock: Clock,
@@ -42,6 +42,7 @@ class Retries:
         random: Callable[[], float],
     ) -> None:
         self._store = store
+        self._disabling = disabling
         self._recorder = recorder
         self._clock = clock
         self._kinds = kinds
@@ -60,9 +61,12 @@ class Retries:
         """The record after an attempt that failed: a retry, held where the receiver is gone, or undelivered."""
         subscription, attempt = receiver.subscription, delivery.attempt
         if outcome.verdict is Verdict.GONE:
-            receiver.is_gone = True
-            await self._disable(receiver, outcome)
+            await self._disabling.gone(receiver, outcome)
+            receiver.is_disabled = True
             return self.held(message, subscription)
+        await self._disabling.failed(receiver, delivery, outcome)
+        if receiver.is_disabled and message.kind is MessageType.NOTIFICATION:
+            return self.held(message, receiver.subscription)
         delay = await self._delay_after(outcome, message, subscription, attempt)
         if delay is None:
             self._recorder.given_up(outcome, delivery)
@@ -159,18 +163,3 @@ class Retries:
         return retry_record(
             message, subscription, attempt=attempt, delay=delay, settings=self._settings
         )
-
-    async def _disable(self, receiver: Receiver, outcome: Outcome) -> None:
-        subscription = receiver.subscription
-        now = self._clock.now()
-        is_news = False
-
-        def disabled(current: Subscription) -> Subscription:
-            nonlocal is_news
-            # Another receiver by now said nothing of the kind. Of several tries at once, one is told.
-            is_news = current.subscriber == subscription.subscriber and current.disabled_at is None
-            return msgspec.structs.replace(current, disabled_at=now) if is_news else current
-
-        after = await self._store.update_subscription(subscription, disabled)
-        if after is not None and is_news:
-            self._recorder.disabled(after, outcome, receiver.failures)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from workers.ledger import Ledger
 from workers.receivers import Receivers
 from workers.recorder import Recorder
@@ -62,6 +64,7 @@ class Sorting:
                     with taken:
                         self._recorder.dropped(owed, "unconfirmed")
                 case OwedDelivery() as owed:
+                    owed = _as_if_held(owed, job)
                     [message] = outgoing_messages(owed)
                     attempt = _attempt(owed, job, plan.schedule)
                     if attempt is None or self._retries.is_too_old(message, plan.bounds, now):
@@ -86,6 +89,13 @@ class Sorting:
                 subscription,
                 "the receiver did not recover while they were owed",
             )
+
+
+def _as_if_held(owed: OwedDelivery, job: Replay) -> OwedDelivery:
+    """One that was parked before its subscription was disabled begins anew, as those do that were held meanwhile."""
+    if job.resumed_at is None or owed.due_at is None or owed.due_at >= job.resumed_at:
+        return owed
+    return msgspec.structs.replace(owed, attempt=1, since=None, due_at=None)
 
 
 def _attempt(owed: OwedDelivery, job: Replay, schedule: Schedule) -> int | None:

@@ -165,9 +165,23 @@ class DeadLetter(msgspec.Struct, frozen=True):
     ttl: int | None
 
 
-class Subscription(msgspec.Struct, frozen=True):
-    """Interest in a queue. `ttl` is seconds; `disabled_at` is set once the receiver answered 410.
+class DisabledReason(StrEnum):
+    """Why the deliveries of a subscription are held."""
 
+    GONE = "gone"
+    """The receiver answered 410."""
+    FAILING = "failing"
+    """Nothing but failures for as long as the operator permits."""
+    PAUSED = "paused"
+    """A client paused it."""
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """Interest in a queue. `ttl` is seconds.
+
+    While `disabled_at` is set, all deliveries are held; `disabled_reason` and `disabled_detail` say why. Of one
+    that an earlier release disabled, the reason is None: its receiver is gone. `failing_since` is the instant
+    from which on attempts have only failed, once an attempt was repeated and failed again.
     `replay_id` names the replay that delivers its parked deliveries, while there are any.
     `secret_generation` counts the rotations of the signing secret; `secret_rotations` are the instants
     of the last ones, in order, as far back as a secret of before may still sign.
@@ -185,6 +199,13 @@ class Subscription(msgspec.Struct, frozen=True):
     secret_generation: int = 0
     secret_rotations: tuple[datetime, ...] = ()
     replay_id: str | None = None
+    disabled_reason: DisabledReason | None = None
+    disabled_detail: str = ""
+    failing_since: datetime | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        return self.disabled_at is not None and self.disabled_reason is DisabledReason.PAUSED
 
 
 class MessageType(StrEnum):

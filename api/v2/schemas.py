@@ -119,8 +119,24 @@ class Subscribed(Exact):
     subscription_id: str
 
 
+class Disabled(Exact):
+    """Why deliveries to a subscription are held, and since when. `waiting` counts them, where one subscription is
+    shown."""
+
+    reason: Literal["paused", "gone", "failing"]
+    since: str
+    detail: str
+    waiting: Count | UnsetType = UNSET
+
+
+class Pause(Struct, omit_defaults=True):
+    """Why the subscription is paused: one line, shown with it."""
+
+    why: Annotated[str, Meta(max_length=256)] = ""
+
+
 class Subscription(Exact):
-    """A subscription of a queue."""
+    """A subscription of a queue. `disabled` is there only while deliveries are held."""
 
     id: str
     source: str
@@ -130,6 +146,7 @@ class Subscription(Exact):
     options: dict[str, Any]
     confirmed: bool
     expires_at: str
+    disabled: Disabled | UnsetType = UNSET
 
 
 class SubscriptionPage(Exact):

@@ -6,14 +6,17 @@ import orjson
 
 from api.zaqar.shapes import age, instant
 from zaqar_notify.clock import Clock
-from zaqar_notify.models import JsonObject, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, JsonObject, QueueRef, Subscription
 from zaqar_notify.rules.attributes import from_raw
 from zaqar_notify.service import Service
 from zaqar_notify.storage.suppressions import Suppression
 from zaqar_notify.subscriptions import GivenUp
 
 
-def subscription(subscription: Subscription, service: Service) -> JsonObject:
+def subscription(
+    subscription: Subscription, service: Service, *, waiting: int | None = None
+) -> JsonObject:
+    """Zaqar's object. While deliveries are held, it says since when and why, and how many wait where that is given."""
     clock = service.clock
     return {
         "id": subscription.id,
@@ -24,7 +27,21 @@ def subscription(subscription: Subscription, service: Service) -> JsonObject:
         "options": service.kinds.shown(subscription.options),
         "confirmed": subscription.confirmed,
         "expires_at": instant(clock.on_host(subscription.expires_at)),
+        **_disabled(subscription, clock, waiting),
     }
+
+
+def _disabled(subscription: Subscription, clock: Clock, waiting: int | None) -> JsonObject:
+    since = subscription.disabled_at
+    if since is None:
+        return {}
+    reason = subscription.disabled_reason or DisabledReason.GONE
+    shown = {
+        "reason": reason.value,
+        "since": instant(clock.on_host(since)),
+        "detail": subscription.disabled_detail,
+    }
+    return {"disabled": shown if waiting is None else {**shown, "waiting": waiting}}
 
 
 def given_up(one: GivenUp, clock: Clock) -> JsonObject:

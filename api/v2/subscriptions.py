@@ -75,8 +75,15 @@ async def list_subscriptions(service: Service, call: Call) -> Answer:
 
 
 async def show(service: Service, call: Call) -> Answer:
-    found = await subscriptions.get(service, call.ref, call.names["subscription_id"])
-    return document(subscription(found, service))
+    return await shown(
+        service, await subscriptions.get(service, call.ref, call.names["subscription_id"])
+    )
+
+
+async def shown(service: Service, one: Subscription) -> Answer:
+    """The subscription; while it is disabled, with the number of deliveries that wait."""
+    waiting = None if one.disabled_at is None else await subscriptions.waiting(service, one)
+    return document(subscription(one, service, waiting=waiting))
 
 
 async def change(service: Service, call: Call) -> Answer:
@@ -303,7 +310,7 @@ RESOURCES = (
                 {204: Reply("Changed", location=f"{SUBSCRIPTIONS}/{SUBSCRIPTION_ID}")},
                 description="A new `ttl` counts from now; `options` are replaced whole; a new "
                 "`subscriber` has confirmed nothing yet. A subscription that was disabled is "
-                "enabled, and its held messages are delivered.",
+                "enabled, and its held messages are delivered; one that is paused stays so.",
                 body=Body(schemas.SubscriptionChange(ttl=7200)),
                 refuses=(
                     SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),

@@ -17,7 +17,7 @@ import msgspec
 from api.answers import Answer, document
 from api.requests import Call
 from api.resources import Body, Operation, Reply, Resource
-from api.v2 import messages, queues, schemas, subscriptions
+from api.v2 import messages, pausing, queues, schemas, subscriptions
 from api.zaqar import messages as common_messages
 from api.zaqar import queues as common
 from api.zaqar.examples import IDS, MESSAGE_ID
@@ -167,5 +167,11 @@ def _linked(text: str) -> str:
 
 
 RESOURCES = tuple(
-    _of_topics(each) for each in (*queues.RESOURCES, *messages.RESOURCES, *subscriptions.RESOURCES)
+    _of_topics(each)
+    for each in (
+        *queues.RESOURCES,
+        *messages.RESOURCES,
+        *subscriptions.RESOURCES,
+        *pausing.RESOURCES,
+    )
 )

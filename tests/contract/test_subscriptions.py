@@ -11,7 +11,7 @@ from tests.clock import START
 from tests.contract.steps import ILL_FORMED_IDS, after, subscribe, subscription
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
-from zaqar_notify.models import Queue, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, Queue, QueueRef, Subscription
 from zaqar_notify.storage.planes import Storage
 
 HOOK = "http://example.com/hook"
@@ -45,6 +45,9 @@ async def test_a_subscription_is_read_back_whole(storage: Storage, queue: QueueR
         expires_at=after(3600),
         confirmed=True,
         disabled_at=after(1),
+        disabled_reason=DisabledReason.PAUSED,
+        disabled_detail="moving house, ü",
+        failing_since=after(0.5),
         secret_generation=3,
         secret_rotations=(after(2), after(2.5)),
     )

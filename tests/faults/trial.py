@@ -19,7 +19,14 @@ from tests.faults.checkers import check, counts
 from tests.faults.history import Fault, History, Posted
 from tests.faults.receiver import Inbox, Mailbox, Receiver
 from tests.faults.wire import TIMEOUT_SECONDS, Wire
-from tests.faults.workload import CONSUMED, OBSERVED, RELAYED, THINK_SECONDS, Workload
+from tests.faults.workload import (
+    CONSUMED,
+    OBSERVED,
+    RELAYED,
+    THINK_SECONDS,
+    Workload,
+    subscription_id,
+)
 from zaqar_notify.clock import new_id
 
 LONG_SECONDS = 120
@@ -28,7 +35,9 @@ LONG_SECONDS = 120
 PROGRESS_SECONDS = 30
 WITHOUT_KEYS = ("p1", "p4")
 """Producers on either queue whose posts have no idempotency key."""
-WEBHOOKS = ("first", "second")
+PAUSED = "paused"
+"""The webhook whose subscription is paused and resumed all the time."""
+WEBHOOKS = ("first", "second", PAUSED)
 MAILBOX = "mail"
 OBSERVERS = ("polling observer", "waiting observer")
 """By place how many seconds each waits for a page."""
@@ -71,6 +80,7 @@ class Trial:
         self._receiver = Receiver(self._inbox)
         self._mailbox = Mailbox(self._inbox)
         self._began_at = time.monotonic()
+        self._paused_id = ""
 
     @property
     def is_over(self) -> bool:
@@ -154,12 +164,14 @@ class Trial:
     async def _subscribe(self, wire: Wire) -> None:
         webhooks = map(self._receiver.uri, WEBHOOKS)
         for uri in (*webhooks, self._mailbox.uri(MAILBOX), f"queue:{RELAYED}"):
-            await wire.ask(
+            answer = await wire.ask(
                 "POST",
                 f"/v2/queues/{OBSERVED}/subscriptions",
                 {"subscriber": uri, "ttl": 86400, "options": {"_retry_policy": RETRY_SOON}},
                 expected={201},
             )
+            if uri == self._receiver.uri(PAUSED):
+                self._paused_id = subscription_id(answer.body)
 
     async def _load(self, wires: list[Wire], make_faults: Callable[[], Awaitable[None]]) -> None:
         """Everybody at work until all that was posted has been looked at."""
@@ -176,6 +188,7 @@ class Trial:
                     wire, name = wires[5 + number], f"p{number}"
                     has_keys = name not in WITHOUT_KEYS
                     producers.create_task(workload.produce(wire, queue, name, has_keys=has_keys))
+                producers.create_task(workload.pause_and_resume(wires[0], self._paused_id))
                 await make_faults()
                 workload.stop()
             workload.posts_are_over()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
 
@@ -59,6 +60,10 @@ class Totals(msgspec.Struct):
 
 class Stats(msgspec.Struct):
     messages: Totals
+
+
+class Subscribed(msgspec.Struct):
+    subscription_id: str
 
 
 _page = msgspec.json.Decoder(FoundPage).decode
@@ -120,6 +125,20 @@ class Workload:
                     Posted(queue, keys, answer.first_asked_at, answer.answered_at, answer.tries)
                 )
             await self._think()
+
+    async def pause_and_resume(self, wire: Wire, subscription: str) -> None:
+        """Pause a subscription of the observed queue and resume it, again and again; it is resumed at the end."""
+        path = f"/v2/queues/{OBSERVED}/subscriptions/{subscription}"
+        while not self._is_stopping.is_set():
+            for verb, most_seconds in (("pause", 1.5), ("resume", 1.0)):
+                await wire.ask("POST", f"{path}/{verb}", expected={200})
+                await self._until_stopping(self._chance.uniform(0.1, most_seconds))
+        await wire.ask("POST", f"{path}/resume", expected={200})
+
+    async def _until_stopping(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_stopping.wait()
 
     async def observe(self, wire: Wire, name: str, *, wait: int) -> None:
         """Read the queue page by page, from its beginning, by `next` links alone."""
@@ -275,3 +294,8 @@ class Workload:
     async def _think(self) -> None:
         """A client's own work between two requests."""
         await asyncio.sleep(self._chance.uniform(0, self._think_seconds))
+
+
+def subscription_id(body: bytes) -> str:
+    """The id in the answer to a subscription."""
+    return msgspec.json.decode(body, type=Subscribed).subscription_id

@@ -82,7 +82,10 @@ RULES: Mapping[str, Rule] = {
         *_rules("subscription", Scope.WRITE, "create update delete confirm"),
         *_rules("subscription", Scope.READ, "get_undelivered", "rule:messages:get_all"),
         *_rules(
-            "subscription", Scope.WRITE, "get_secret rotate_secret", "rule:subscription:update"
+            "subscription",
+            Scope.WRITE,
+            "get_secret rotate_secret pause resume",
+            "rule:subscription:update",
         ),
         *_rules("suppressions", Scope.READ, "get_all", "rule:subscription:get_all"),
         *_rules("suppressions", Scope.WRITE, "delete", "rule:subscription:update"),

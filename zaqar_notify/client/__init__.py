@@ -25,6 +25,7 @@ from zaqar_notify.client.errors import (
 from zaqar_notify.client.models import (
     NEVER_SECONDS,
     Attribute,
+    Disabled,
     Message,
     Page,
     QueueEnd,
@@ -48,6 +49,7 @@ __all__ = [
     "Client",
     "ClientError",
     "Conflict",
+    "Disabled",
     "Forbidden",
     "Message",
     "NotFound",

@@ -23,6 +23,7 @@ from zaqar_notify.client.models import (
     SignedUrl,
     Subscription,
 )
+from zaqar_notify.client.steering import SteeringCalls
 from zaqar_notify.client.suppressions import SuppressionCalls
 from zaqar_notify.client.transport import (
     PATIENT_PAUSES_SECONDS,
@@ -58,7 +59,7 @@ WITH_ATTRIBUTES = {"attributes": True}
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 
 
-class Client(SuppressionCalls):
+class Client(SuppressionCalls, SteeringCalls):
     """Calls of one project to one service, under one client id.
 
     Calls that may be repeated without harm are tried again when the connection fails or the service

@@ -92,8 +92,18 @@ NEVER_SECONDS = 1000 * 365 * 86400
 """The ttl of a subscription that is not to expire: a thousand years."""
 
 
+class Disabled(msgspec.Struct, frozen=True):
+    """Why deliveries are held (`paused`, `gone` or `failing`), and since when. `waiting` counts them where one
+    subscription is read."""
+
+    reason: str
+    since: datetime
+    detail: str = ""
+    waiting: int | None = None
+
+
 class Subscription(msgspec.Struct, frozen=True):
-    """`expires_at` is None where a service does not say it."""
+    """`expires_at` is None where a service does not say it, `disabled` while deliveries are made."""
 
     id: str
     source: str
@@ -103,6 +113,7 @@ class Subscription(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
     confirmed: bool = True
     expires_at: datetime | None = None
+    disabled: Disabled | None = None
 
 
 class Suppression(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
+    PARKING,
     PLAIN,
     VERSION,
     FanOut,
@@ -95,12 +96,26 @@ def replay_job(
     replay_id: str = "",
     failures: int = 0,
     failed_at: datetime | None = None,
+    resumed_at: datetime | None = None,
 ) -> InternalMessage:
-    """The job that delivers parked and held deliveries; without an id, of a subscription that is enabled again."""
+    """The job that delivers parked and held deliveries.
+
+    Args:
+        resumed_at: When the subscription was, or is about to be, enabled again.
+    """
     ref = subscription.queue
     outbox = outbox_ref(partition_of(ref, settings.delivery_partitions))
-    version = VERSION if replay_id else PLAIN
-    replay = Replay(version, ref.project, ref.name, subscription.id, replay_id, failures, failed_at)
+    version = VERSION if resumed_at else PARKING if replay_id else PLAIN
+    replay = Replay(
+        version,
+        ref.project,
+        ref.name,
+        subscription.id,
+        replay_id,
+        failures,
+        failed_at,
+        resumed_at,
+    )
     return internal_message(outbox, replay, delay=delay)
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.records import (
-    VERSION,
+    PARKING,
     InternalMessage,
     Move,
     OwedMessage,
@@ -28,7 +28,7 @@ def carrier(source: QueueRef, to: DeadLetter, settings: Settings) -> Carrier:
     def job(leaving: Leaving) -> NewMessage:
         message, origin = leaving.message, leaving.origin
         move = Move(
-            VERSION,
+            PARKING,
             source.project,
             source.name,
             to.queue.name,

@@ -23,13 +23,16 @@ logger = logging.getLogger(__name__)
 
 Read = TypeVar("Read")
 
-VERSION = 2
+VERSION = 3
 """Of the records below. It is raised with a change that earlier releases must not overlook: they leave
 the record to a worker of this version. A new field with a default that they may overlook needs none."""
 
 PLAIN = 1
 """Of the records that every release can read. Those of earlier releases move held deliveries alone, so
 the replay of parked ones is of version 2. So is the move of a dead letter: they know no such job."""
+
+PARKING = 2
+"""Of these two. The replay that ends a pause is of version 3, like all jobs that are newer."""
 
 OWED_TTL_SECONDS = 10 * 365 * 86400
 """Ten years: a delivery ends by being delivered, given up or held, never by the passing of time."""
@@ -82,7 +85,8 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     """Deliver the parked and held deliveries of a subscription.
 
     The one that the subscription names by `id` is its probe, too: while the receiver fails, it comes
-    back again and again. It did so `failures` times, `failed_at` the last time.
+    back again and again. It did so `failures` times, `failed_at` the last time. The one that enables a subscription
+    again says since when, by `resumed_at`.
     """
 
     version: int
@@ -92,6 +96,7 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     id: str = ""
     failures: int = 0
     failed_at: datetime | None = None
+    resumed_at: datetime | None = None
 
 
 class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="deliver"):

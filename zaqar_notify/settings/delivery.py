@@ -80,6 +80,10 @@ class DeliverySettings(Section):
         604800,
         description="How long a delivery is owed at most before it is given up, seconds.",
     )
+    disable_after_failing_seconds: Count = Field(
+        432000,
+        description="A subscription is disabled, and its deliveries are held, when all its attempts have failed for so long, seconds; 0: never.",
+    )
     delivery_max_hops: Count = Field(
         4, description="Most queues that a message may cross by queue subscriptions."
     )

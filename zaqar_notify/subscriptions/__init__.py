@@ -1,7 +1,8 @@
 """Service functions for subscriptions: `changing.py` makes and changes them, `reading.py` shows them with their
 undelivered messages, `linked.py` confirms and ends them by the links of mails, `suppressing.py` has the
 addresses that unsubscribed, `secrets.py` has the secrets of their webhooks,
-`holding.py` has those that WebSockets hold."""
+`holding.py` has those that WebSockets hold, `pausing.py` pauses and resumes them, `leaving.py` leaves jobs for the
+workers."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from zaqar_notify.subscriptions.linked import (
     token_to_come_back,
     unsubscribe_by_link,
 )
+from zaqar_notify.subscriptions.pausing import pause, resume, waiting
 from zaqar_notify.subscriptions.reading import GivenUp, get, list_subscriptions, undelivered
 from zaqar_notify.subscriptions.secrets import SigningSecret, rotate_secret, secret
 from zaqar_notify.subscriptions.suppressing import (
@@ -38,12 +40,15 @@ __all__ = [
     "linked",
     "list_subscriptions",
     "list_suppressions",
+    "pause",
     "remove_suppression",
     "renewal",
+    "resume",
     "rotate_secret",
     "secret",
     "suppression_of",
     "token_to_come_back",
     "undelivered",
     "unsubscribe_by_link",
+    "waiting",
 ]

@@ -1,7 +1,7 @@
 """Making, changing, confirming and deleting subscriptions.
 
 A change or a confirmation enables a subscription again that was disabled because its receiver wanted no
-more deliveries. The deliveries that were held meanwhile are then made.
+more deliveries, or only failed. The deliveries that were held meanwhile are then made. One that is paused stays so.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from msgspec.structs import replace
 
 from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.confirmations import ConfirmAt, ask, asks_to_confirm
-from zaqar_notify.delivery import (
-    InternalMessage,
-    InternalPost,
-    replay_job,
-    signed_paths,
-)
+from zaqar_notify.delivery import signed_paths
 from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl, check_use
 from zaqar_notify.delivery.trusts import Asker, with_trust, without_trust
 from zaqar_notify.errors import (
@@ -31,6 +26,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.models import JsonObject, MessageType, QueueRef, Subscription
 from zaqar_notify.service import Service
+from zaqar_notify.subscriptions.pausing import enable
 from zaqar_notify.subscriptions.reading import get
 from zaqar_notify.subscriptions.suppressing import let_in_again
 
@@ -82,8 +78,8 @@ async def create(
     check_use(wanted.subscriber, wanted.options, service.kinds)
     wanted = await _with_trust(service, wanted, asker)
     subscription = await store(service, wanted, now, renewal(wanted) if renews else refusal)
-    if subscription.id != wanted.id:
-        await _send(service, ref, replay_job(subscription, settings))
+    if subscription.id != wanted.id and not subscription.is_paused:
+        subscription = await enable(service, subscription)
     if asks_to_confirm(settings):
         kind = MessageType.SUBSCRIPTION_CONFIRMATION
         await ask(service, subscription, kind, confirm_at=confirm_at, now=now)
@@ -124,7 +120,6 @@ def renewal(wanted: Subscription) -> Renew:
             ttl=wanted.ttl,
             expires_at=wanted.expires_at,
             options=wanted.options,
-            disabled_at=None,
         )
 
     return renew
@@ -252,29 +247,18 @@ async def update(
     *,
     check: Check = _anything,
 ) -> Subscription:
-    """Change the subscription, if the check of its former state raises nothing, and enable it."""
+    """Change the subscription, if the check of its former state raises nothing, and enable it unless it is paused."""
 
     def changed(subscription: Subscription) -> Subscription:
         check(subscription)
         values = dict(changes)
         if values.get("subscriber", subscription.subscriber) != subscription.subscriber:
             values["confirmed"] = False
-        if values.get("confirmed", True):
-            values["disabled_at"] = None
+            values["failing_since"] = None
         return replace(subscription, **values)
 
     subscriptions = service.storage.subscriptions
     after = await subscriptions.update(ref, subscription_id, changed, now=now)
-    if after.disabled_at is None:
-        # Even if it was enabled before: a repeated request completes one that broke off here.
-        await _send(service, ref, replay_job(after, service.settings))
+    if changes.get("confirmed", True) and not after.is_paused:
+        return await enable(service, after)
     return after
-
-
-async def _send(service: Service, ref: QueueRef, record: InternalMessage) -> None:
-    """Leave a record about queue `ref` for the workers, on the internal queue that it belongs to."""
-    internal, message = record
-    owed = InternalPost([message], project=ref.project)
-    async with service.storage.at(ref) as store:
-        await store.messages.post(internal, owed, now=service.clock.now())
-    service.doorbell.ring(service.partition_of(ref))

@@ -19,6 +19,7 @@ from zaqar_notify.errors import (
 )
 from zaqar_notify.models import JsonObject, Subscription
 from zaqar_notify.rules.limits import MIN_SECONDS
+from zaqar_notify.rules.states import unless_paused
 from zaqar_notify.service import Service
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions.changing import store
@@ -66,12 +67,11 @@ def _resuming(wanted: Subscription, held: Held) -> Callable[[Subscription], Subs
         if held.is_holder(existing):
             raise SubscriptionExists(existing.queue.name, existing.subscriber)
         return replace(
-            existing,
+            unless_paused(existing),
             ttl=wanted.ttl,
             expires_at=wanted.expires_at,
             options=wanted.options,
             confirmed=True,
-            disabled_at=None,
         )
 
     return resume

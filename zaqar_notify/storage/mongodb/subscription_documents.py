@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.mongodb.connection import Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_ref
@@ -29,6 +29,9 @@ def from_subscription(subscription: Subscription, keys: Keyring) -> Document:
         "secret_generation": subscription.secret_generation,
         "secret_rotations": list(subscription.secret_rotations),
         "replay_id": subscription.replay_id,
+        "disabled_reason": subscription.disabled_reason,
+        "disabled_detail": subscription.disabled_detail,
+        "failing_since": subscription.failing_since,
         **({} if stored.key_id is None else {"key_id": stored.key_id}),
     }
 
@@ -40,6 +43,7 @@ def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscript
         SubscriptionLocked: It can't be decrypted.
     """
     subscriber, options = opened(ref, stored_subscriber(stored), keys)
+    reason = stored.get("disabled_reason")
     return Subscription(
         id=stored["_id"].removeprefix(f"{queue_key(ref)}\0"),
         queue=ref,
@@ -53,6 +57,9 @@ def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscript
         secret_generation=stored["secret_generation"],
         secret_rotations=tuple(stored["secret_rotations"]),
         replay_id=stored.get("replay_id"),
+        disabled_reason=None if reason is None else DisabledReason(reason),
+        disabled_detail=stored.get("disabled_detail", ""),
+        failing_since=stored.get("failing_since"),
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
@@ -44,7 +44,7 @@ def own_position(salt: bytes, message_id: str) -> int | None:
 
 SUBSCRIPTION_COLUMNS = (
     "project, queue, id, subscriber, ttl, options, created_at, expires_at, confirmed, disabled_at, "
-    "secret_generation, secret_rotations, replay_id, key_id"
+    "secret_generation, secret_rotations, replay_id, disabled_reason, disabled_detail, failing_since, key_id"
 )
 
 
@@ -65,6 +65,9 @@ def from_subscription(subscription: Subscription, keys: Keyring) -> tuple[object
         subscription.secret_generation,
         json.dumps([to_ms(at) for at in subscription.secret_rotations]),
         subscription.replay_id,
+        subscription.disabled_reason,
+        subscription.disabled_detail,
+        optional_ms(subscription.failing_since),
         stored.key_id,
     )
 
@@ -76,7 +79,7 @@ def to_subscription(row: Row, keys: Keyring) -> Subscription:
         SubscriptionLocked: It can't be decrypted.
     """
     ref = QueueRef(row[0], row[1])
-    subscriber, options = opened(ref, StoredSubscriber(row[3], row[5], row[13]), keys)
+    subscriber, options = opened(ref, StoredSubscriber(row[3], row[5], row[16]), keys)
     return Subscription(
         queue=ref,
         id=row[2],
@@ -90,6 +93,9 @@ def to_subscription(row: Row, keys: Keyring) -> Subscription:
         secret_generation=row[10],
         secret_rotations=tuple(map(from_ms, msgspec.json.decode(row[11]))),
         replay_id=row[12],
+        disabled_reason=None if row[13] is None else DisabledReason(row[13]),
+        disabled_detail=row[14],
+        failing_since=optional_instant(row[15]),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.redis.control.writing import name_of
 from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
@@ -29,6 +29,9 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     secret_generation: int
     secret_rotations: list[int]
     replay_id: str | None
+    disabled_reason: str | None = None
+    disabled_detail: str = ""
+    failing_since: int | None = None
 
 
 decode = msgspec.msgpack.Decoder(Stored).decode
@@ -56,6 +59,9 @@ def to_stored(subscription: Subscription, keys: Keyring) -> Stored:
         subscription.secret_generation,
         [to_ms(each) for each in subscription.secret_rotations],
         subscription.replay_id,
+        subscription.disabled_reason,
+        subscription.disabled_detail,
+        _ms_or_none(subscription.failing_since),
     )
 
 
@@ -77,6 +83,7 @@ def to_subscription(name: str, stored: Stored, keys: Keyring) -> Subscription:
     """
     ref, subscription_id = parts_of(name)
     subscriber, options = opened(ref, subscriber_of(stored), keys)
+    reason = stored.disabled_reason
     return Subscription(
         id=subscription_id,
         queue=ref,
@@ -86,10 +93,13 @@ def to_subscription(name: str, stored: Stored, keys: Keyring) -> Subscription:
         created_at=from_ms(stored.created_at),
         expires_at=from_ms(stored.expires_at),
         confirmed=stored.confirmed,
-        disabled_at=None if stored.disabled_at is None else from_ms(stored.disabled_at),
+        disabled_at=_instant_or_none(stored.disabled_at),
         secret_generation=stored.secret_generation,
         secret_rotations=tuple(map(from_ms, stored.secret_rotations)),
         replay_id=stored.replay_id,
+        disabled_reason=None if reason is None else DisabledReason(reason),
+        disabled_detail=stored.disabled_detail,
+        failing_since=_instant_or_none(stored.failing_since),
     )
 
 
@@ -105,3 +115,7 @@ def to_gone(name: str, stored: Stored, keys: Keyring) -> Subscription:
 
 def _ms_or_none(instant: datetime | None) -> int | None:
     return None if instant is None else to_ms(instant)
+
+
+def _instant_or_none(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)

@@ -22,6 +22,7 @@ was. How to add one: docs/add-a-driver.md.
     0015_moves.sql               which attempt of a move may change the pool of a queue
     0016_attributes.sql          attributes may stand before bodies; it changes nothing
     0017_suppressions.sql        addresses that get nothing more from a project
+    0018_states.sql              why the deliveries of a subscription are held
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0015_moves.sql"),
     partial(_run_file, "0016_attributes.sql"),
     partial(_run_file, "0017_suppressions.sql"),
+    partial(_run_file, "0018_states.sql"),
 )
 """In their order: the first one makes version 1."""
 
