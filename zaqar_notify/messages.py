@@ -207,8 +207,11 @@ async def _store(
     quotas, project = service.quotas, ref.project
     async with room(project, post.size) as refusal:
         post.refusal = post.refusal or refusal
-        posted = await service.storage.post(
-            ref, post, now=service.clock.now(), admit=partial(quotas.new_queue, project)
+        posted = await service.schemas.stored(
+            post.fitting,
+            lambda: service.storage.post(
+                ref, post, now=service.clock.now(), admit=partial(quotas.new_queue, project)
+            ),
         )
     if posted.owes_deliveries:
         service.doorbell.ring(service.partition_of(ref))

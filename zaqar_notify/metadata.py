@@ -19,6 +19,7 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.models import DeadLetter, JsonObject, QueueRef
+from zaqar_notify.rules.json_schema import MAX_SCHEMA_BYTES, canonical_text, compiled
 from zaqar_notify.rules.jsontext import MAX_INTEGER, check_depth, check_integers
 from zaqar_notify.rules.limits import MIN_SECONDS
 from zaqar_notify.rules.names import is_queue_name
@@ -33,6 +34,8 @@ DEAD_LETTER_QUEUE = "_dead_letter_queue"
 DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
 MAX_CLAIM_COUNT = "_max_claim_count"
 ENCRYPT = "_enable_encrypt_messages"
+MESSAGE_SCHEMA = "_message_schema"
+"""JSON Schema that the bodies of messages have to fit."""
 FLAVOR = "_flavor"
 """Of whose pools one gets the queue, when it is made."""
 
@@ -52,11 +55,12 @@ _SHOWN_KEYS_OF_TOPICS = (MAX_POST_SIZE, DEFAULT_TTL, DEFAULT_DELAY)
 
 
 class MessageRules(msgspec.Struct, frozen=True):
-    """A queue's rules for posts: seconds, seconds, bytes. No delay: not a delayed queue."""
+    """A queue's rules for posts: seconds, seconds, bytes. No delay: not a delayed queue. `schema` is a canonical text."""
 
     default_ttl: int
     default_delay: int
     max_post_size: int
+    schema: str | None = None
 
 
 class PatchStep(msgspec.Struct, frozen=True):
@@ -132,15 +136,18 @@ def message_rules(metadata: JsonObject, settings: Settings) -> MessageRules:
         default_ttl=metadata.get(DEFAULT_TTL) or settings.default_message_ttl,
         default_delay=metadata.get(DEFAULT_DELAY) or 0,
         max_post_size=min(metadata.get(MAX_POST_SIZE) or limit, limit),
+        schema=metadata.get(MESSAGE_SCHEMA),
     )
 
 
 def rules_of(metadata: JsonObject) -> JsonObject:
     """The part of the metadata for posts and claims: the keys that `message_rules` and `dead_letter` read,
-    and whether messages are encrypted."""
+    whether messages are encrypted, and the text of their schema."""
     rules = {key: metadata[key] for key in _RULE_KEYS if key in metadata}
     if metadata.get(ENCRYPT):
         rules[ENCRYPT] = True
+    if metadata.get(MESSAGE_SCHEMA) is not None:
+        rules[MESSAGE_SCHEMA] = canonical_text(metadata[MESSAGE_SCHEMA])
     return rules
 
 
@@ -233,6 +240,14 @@ def _check_policy(key: str, value: object, settings: Settings) -> None:
     parse_policy(value)
 
 
+def _check_schema(key: str, value: object, settings: Settings) -> None:
+    text = canonical_text(value)
+    size = len(text.encode())
+    if size > MAX_SCHEMA_BYTES:
+        raise ValidationFailed(f"{key} has {size} bytes; at most {MAX_SCHEMA_BYTES} are allowed")
+    compiled(text)
+
+
 _Check: TypeAlias = Callable[[str, object, Settings], None]
 _CHECKS: dict[str, _Check] = {
     DEFAULT_TTL: _check_ttl,
@@ -243,7 +258,8 @@ _CHECKS: dict[str, _Check] = {
     MAX_CLAIM_COUNT: _check_claim_count,
     ENCRYPT: _check_encrypt,
     POLICY_KEY: _check_policy,
+    MESSAGE_SCHEMA: _check_schema,
 }
 KNOWN_KEYS = (*_CHECKS, FLAVOR)
 """The reserved keys that there are."""
-KNOWN_KEYS_OF_TOPICS = (*_SHOWN_KEYS_OF_TOPICS, ENCRYPT, POLICY_KEY, FLAVOR)
+KNOWN_KEYS_OF_TOPICS = (*_SHOWN_KEYS_OF_TOPICS, ENCRYPT, POLICY_KEY, MESSAGE_SCHEMA, FLAVOR)

@@ -8,6 +8,7 @@ from functools import partial
 
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.filters import Filters, load_filters
+from zaqar_notify.delivery.fitting import Schemas
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.delivery.trusts import Delegations
@@ -48,6 +49,7 @@ class Service:
     delegations: Delegations | None = None
     metrics: Metrics = field(default_factory=Metrics)
     health: Health = field(default_factory=Health)
+    schemas: Schemas = field(default_factory=Schemas)
     rates: Rates = field(default_factory=Rates)
     """Shared by the processes of an API."""
     quotas: Quotas = field(init=False)

@@ -112,6 +112,7 @@ class Metadata(Struct, omit_defaults=True, rename="_{}".format):
     max_claim_count: int | UnsetType | None = UNSET
     enable_encrypt_messages: bool | UnsetType | None = UNSET
     retry_policy: dict[str, Any] | UnsetType | None = UNSET
+    message_schema: dict[str, Any] | UnsetType | None = UNSET
     flavor: Any | UnsetType = UNSET
 
 

@@ -263,3 +263,22 @@ async def test_messages_of_an_encrypted_queue_are_stored_encrypted(
 
 def _stored(directory: Path) -> bytes:
     return b"".join(file.read_bytes() for file in directory.glob("zaqar.db*"))
+
+
+async def test_a_post_has_to_fit_the_schema_of_its_queue(client: Client) -> None:
+    await client.ask(
+        "queue_create", queue_name="q", metadata={"_message_schema": {"type": "integer"}}
+    )
+
+    refused = await client.ask("message_post", queue_name="q", messages=[{"body": "a"}])
+
+    assert refused.status == 400
+    assert "#/type" in str(refused.body)
+
+
+async def test_a_message_may_be_posted_for_an_instant_to_come(client: Client) -> None:
+    await posted(client, 1, not_before="2100-01-01T13:00:00Z")
+
+    reply = await client.ask("message_list", queue_name="q", echo=True)
+
+    assert reply.body["messages"] == []

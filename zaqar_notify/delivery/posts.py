@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.fitting import Fitting
 from zaqar_notify.delivery.jobs import fan_out_jobs
 from zaqar_notify.errors import (
     BodyInvalid,
@@ -72,6 +73,7 @@ class QueuePost(Post):
         self.size = size
         self.must_encrypt = False
         """It was routed from a queue that encrypts its messages, so one that does not can't have them."""
+        self.fitting: Fitting
         self.refusal: NotifyError | None = None
         """The error that refuses to store more. A repeated post is answered in spite of it."""
 
@@ -79,7 +81,8 @@ class QueuePost(Post):
         """The queue's rules for its messages.
 
         Raises:
-            ValidationFailed: It takes none of this size.
+            ValidationFailed: It takes none of this size, or the messages do not fit its schema.
+            SchemaUnchecked: Whether they fit it is not known yet.
             EncryptionImpossible: There is no key for it.
             NotifyError: `refusal`.
         """
@@ -102,6 +105,8 @@ class QueuePost(Post):
                 f"The post has {self.size} bytes; {called(self._ref.name)} takes at most "
                 f"{read.max_post_size} bytes"
             )
+        if read.schema is not None:
+            self.fitting.require(read.schema)
         return read
 
     def jobs(
@@ -146,6 +151,7 @@ class ClientPost(QueuePost):
         self.never_seen: list[NewMessage] = []
         """Those that expire before they are due, by the rules of the last `messages_for`."""
         self._messages = messages
+        self.fitting = Fitting(ref, lambda: [bytes(one.body) for one in messages], names_place=True)
         self._due_at = _due_instants(messages, clock)
         self.notifies_later = any(self._due_at.values())
         self._checksums: Iterable[str | None] = repeat(None)
@@ -215,6 +221,7 @@ class RelayedPost(QueuePost):
             settings.idempotency_keep_seconds,
         )
         self._message = message
+        self.fitting = Fitting(ref, lambda: [message.body], names_place=False)
         self._checksum = _checksum(msgspec.Raw(message.body)) if settings.enable_checksum else None
 
     def messages_for(self, rules: JsonObject) -> Sequence[NewMessage]:
