@@ -26,6 +26,7 @@ from zaqar_notify.errors import StorageUnavailable, ValidationFailed
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.rules import mail
+from zaqar_notify.rules.formats import Format, Forms
 from zaqar_notify.rules.lines import ONE_LINE
 from zaqar_notify.rules.schedules import SNS_MAIL
 from zaqar_notify.settings import Settings
@@ -53,6 +54,7 @@ class MailKind(Kind):
 
     schemes = ("mailto",)
     sns_schedule = SNS_MAIL
+    forms = Forms(frozenset({Format.ZAQAR, Format.RAW}), takes_templates=True)
     options: ClassVar[Mapping[str, JsonObject]] = {"from": _LINE, "subject": _LINE}
 
     def check(self, uri: str, settings: Settings) -> None:

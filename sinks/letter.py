@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from zaqar_notify.delivery.forms import FORM_GROWTH, CannotForm, form_of
 from zaqar_notify.delivery.links import Purpose, link_to
+from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Delivery, MessageType
 from zaqar_notify.rules.mail import Mailbox, check_subject, read_mailbox, recipient, uri_subject
 from zaqar_notify.settings import Settings
@@ -86,7 +88,7 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
         asked = _mailbox(_text(options.get("from")))
         of_uri = uri_subject(subscription.subscriber)
         subject = check_subject(_text(options.get("subject"))) if of_uri is None else of_uri
-        body = delivery.payload.decode(errors="replace")
+        body = _content(delivery, settings).decode(errors="replace")
     else:
         subject, body = _confirmation(delivery, settings.external_confirmation_url)
     own = _mailbox(settings.smtp_sender)
@@ -116,6 +118,14 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
     # Bounces are the operator's.
     envelope = own or sender
     return Letter(envelope.address if envelope else "", to, content)
+
+
+def _content(delivery: Delivery, settings: Settings) -> bytes:
+    most_bytes = FORM_GROWTH * settings.max_messages_post_size
+    try:
+        return form_of(delivery, public_url=settings.public_url, most_bytes=most_bytes).body
+    except CannotForm as error:
+        raise ValidationFailed(str(error)) from error
 
 
 def _may_send(mailbox: Mailbox, settings: Settings) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from zaqar_notify.delivery import too_many_hops
+from zaqar_notify.delivery.forms import TEXT, CannotForm, form_of, has_own_form
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.errors import (
@@ -14,6 +17,7 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.models import Delivery, MessageType, NewMessage, Outcome, QueueRef, Verdict
+from zaqar_notify.rules.formats import FORMAT_KEY, Format, Forms
 from zaqar_notify.rules.names import is_queue_name
 from zaqar_notify.rules.schedules import SNS_MANAGED
 from zaqar_notify.settings import Settings
@@ -28,26 +32,29 @@ class QueueKind(Kind):
 
     schemes = ("queue",)
     sns_schedule = SNS_MANAGED
+    forms = Forms(frozenset({Format.ZAQAR, Format.RAW, Format.CLOUDEVENTS}), takes_templates=True)
 
     def check(self, uri: str, settings: Settings) -> None:
         if not is_queue_name(subscribed_queue(uri) or ""):
             raise ValidationFailed(f"subscriber must be queue: and a queue name, {QUEUE_NAME_RULE}")
 
     def sink(self, settings: Settings, relay: Relay) -> Sink:
-        return QueueSink(relay, max_hops=settings.delivery_max_hops)
+        return QueueSink(relay, settings)
 
 
 class QueueSink(Sink):
-    """Posts the message to `queue:NAME`, its body unchanged; a confirmation as it is.
+    """Posts the message to `queue:NAME`, its body unchanged unless a form is asked for; a confirmation as it is.
 
     Subscriptions of queues to each other can form a loop. The engine does not send a message back to a queue
     that it crossed, nor beyond the limit of hops. Deliveries that were written before
     these rules, or under a higher limit, are cut here.
     """
 
-    def __init__(self, relay: Relay, *, max_hops: int) -> None:
+    def __init__(self, relay: Relay, settings: Settings) -> None:
         self._relay = relay
-        self._max_hops = max_hops
+        self._max_hops = settings.delivery_max_hops
+        self._public_url = settings.public_url
+        self._most_bytes = settings.max_messages_post_size
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         if delivery.hops >= self._max_hops:
@@ -59,7 +66,7 @@ class QueueSink(Sink):
         try:
             await self._relay(
                 ref,
-                _message(delivery),
+                self._message(delivery),
                 origin=delivery.origin if is_notification else delivery.id,
                 visited=delivery.visited,
                 hops=delivery.hops + 1,
@@ -70,16 +77,23 @@ class QueueSink(Sink):
             return Outcome(
                 Verdict.POSTPONED, detail=str(error), retry_after_seconds=OURS_PAUSE_SECONDS
             )
-        except (ValidationFailed, NotPermitted) as error:
+        except (ValidationFailed, NotPermitted, CannotForm) as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except StorageUnavailable as error:
             # Ours, and so for all: it costs no try.
             return Outcome(Verdict.POSTPONED, detail=error.for_clients)
         return Outcome(Verdict.DELIVERED)
 
-
-def _message(delivery: Delivery) -> NewMessage:
-    """The message to post: the message itself, or a confirmation for the readers of the queue."""
-    if delivery.kind is MessageType.NOTIFICATION:
-        return delivery.message
-    return NewMessage(body=delivery.payload, ttl=delivery.message.ttl)
+    def _message(self, delivery: Delivery) -> NewMessage:
+        """The message to post: the message itself, in the form that is asked for, or a confirmation for the readers of
+        the queue."""
+        message = delivery.message
+        if delivery.kind is not MessageType.NOTIFICATION:
+            return NewMessage(body=delivery.payload, ttl=message.ttl)
+        options = delivery.subscription.options
+        if not has_own_form(options) or options.get(FORMAT_KEY) == Format.ZAQAR:
+            return message
+        form = form_of(delivery, public_url=self._public_url, most_bytes=self._most_bytes)
+        # The body of a message is JSON.
+        body = msgspec.json.encode(form.body.decode()) if form.content_type == TEXT else form.body
+        return msgspec.structs.replace(message, body=body)

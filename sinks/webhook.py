@@ -25,11 +25,13 @@ from sinks.proxy import ProxyUnavailable, diagnose_proxy
 from sinks.retry_after import asks_again, seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
+from zaqar_notify.delivery.forms import FORM_GROWTH, CannotForm, Form, form_of, has_own_form
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
+from zaqar_notify.rules.formats import Format, Forms
 from zaqar_notify.rules.proxies import Proxy, read_proxy
 from zaqar_notify.rules.signing import sign_webhook
 from zaqar_notify.rules.unread import Warn
@@ -47,10 +49,6 @@ _OWN_HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"zaqar-notify/{__version__}",
 }
-POST_DATA_GROWTH = 4
-"""The largest body made by `post_data`, as a multiple of the largest body of a post: a template that repeats the
-placeholder could make gigabytes."""
-
 _LATER_STATUSES = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -80,6 +78,7 @@ class WebhookKind(Kind):
     """`http:` and `https:`."""
 
     schemes = ("http", "https")
+    forms = Forms(frozenset(Format), takes_templates=True)
     options: ClassVar[Mapping[str, JsonObject]] = {
         "post_headers": headers.SCHEMA,
         "post_data": {"type": ["string", "null"], "must": "be a string"},
@@ -139,7 +138,8 @@ class WebhookSink(Sink):
         )
         self._troubles: tuple[str, ...] = ()
         self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
-        self._most_body_bytes = POST_DATA_GROWTH * settings.max_messages_post_size
+        self._public_url = settings.public_url
+        self._most_body_bytes = FORM_GROWTH * settings.max_messages_post_size
 
     @property
     def troubles(self) -> Sequence[str]:
@@ -156,16 +156,22 @@ class WebhookSink(Sink):
         """
         try:
             chosen = _post_headers(delivery.subscription.options, has_token=bool(token))
-            template = request_template(url, chosen)
-            body = self._body(delivery)
-        except Unusable as error:
+            if has_own_form(delivery.subscription.options):
+                form = self._form(delivery)
+                template = request_template(url, _beside(form, chosen))
+            else:
+                form = Form(self._body(delivery))
+                template = request_template(url, chosen)
+        except (Unusable, CannotForm) as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
         origin = template.origin
         if (identity := identity_of(delivery.subscription.options)) is not None:
             origin = msgspec.structs.replace(origin, identity=identity)
-        credential = f"X-Auth-Token: {token}\r\n".encode() if token else b""
-        request = (template.head + credential, self._mark, _facts(delivery, body), body)
+        credential = f"X-Auth-Token: {token}\r\n" if token else ""
+        own = "".join(f"{name}: {value}\r\n" for name, value in form.headers)
+        head = template.head + (credential + own).encode()
+        request = (head, self._mark, _facts(delivery, form.body), form.body)
         try:
             answer = await self._client.post(origin, request, project=project)
         except ProxyUnavailable as error:
@@ -184,6 +190,9 @@ class WebhookSink(Sink):
 
     async def close(self) -> None:
         self._client.close()
+
+    def _form(self, delivery: Delivery) -> Form:
+        return form_of(delivery, public_url=self._public_url, most_bytes=self._most_body_bytes)
 
     def _body(self, delivery: Delivery) -> bytes:
         template = delivery.subscription.options.get("post_data")
@@ -234,6 +243,15 @@ def _post_headers(options: JsonObject, *, has_token: bool) -> tuple[tuple[str, s
     if sum(len(name) + len(value) for name, value in chosen) > headers.MAX_CHARACTERS:
         raise Unusable(f"post_headers have more than {headers.MAX_CHARACTERS} characters")
     return chosen
+
+
+def _beside(form: Form, chosen: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The content type of a form, and the headers a subscription asks for, less those that the form has itself."""
+    own = {name.lower() for name, _ in form.headers}
+    if form.is_fixed:
+        own.add("content-type")
+    beside = ((name, value) for name, value in chosen if name.lower() not in own)
+    return (("Content-Type", form.content_type), *beside)
 
 
 # The parts of the key are limited, so the cache holds some 20 MiB at most.

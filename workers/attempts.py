@@ -200,4 +200,5 @@ class Attempts:
             request_id=message.request_id,
             visited=message.visited,
             origin=message.origin,
+            posted_at=None if message.posted_at is None else self._clock.on_host(message.posted_at),
         )

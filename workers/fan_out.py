@@ -46,7 +46,8 @@ class _Job:
         self.cut: list[tuple[Outgoing, Subscription]] = []
         """Of the queue subscriptions that a further hop would have led to, the first, with its first message."""
         self.taken = taken
-        self.messages = outgoing_messages(job, since=taken.due_at)
+        posted_at = taken.message.posted_at
+        self.messages = outgoing_messages(job, since=taken.due_at, posted_at=posted_at)
         self.posted_by = taken.message.posted_at + CLOCK_SKEW
 
     @property

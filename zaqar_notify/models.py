@@ -222,7 +222,8 @@ class Delivery(msgspec.Struct, frozen=True):
     `payload` is the JSON text the subscriber is to read, complete. `secrets` sign it, the current
     one first; `sent_at` is the instant of this try. `hops` counts the queues that the message
     crossed by queue subscriptions on its way here, `visited` are their names, with the one it comes
-    from. All copies of a message have the same `origin`. `request_id` is that of the post, for logs.
+    from. All copies of a message have the same `origin`. `request_id` is that of the post, for logs. `posted_at` is
+    None if the delivery is of a release that did not note it.
     """
 
     id: str
@@ -238,6 +239,7 @@ class Delivery(msgspec.Struct, frozen=True):
     request_id: str = ""
     visited: tuple[str, ...] = ()
     origin: str = ""
+    posted_at: datetime | None = None
 
     __repr__ = undisclosed
 

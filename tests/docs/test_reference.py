@@ -13,7 +13,6 @@ from api.v2.schemas import NewSubscription
 from api.zaqar import bodies, schemas
 from sinks import headers
 from sinks.letter import write_letter
-from sinks.webhook import POST_DATA_GROWTH
 from tests.docs.pages import named, read, rows, section
 from tests.kinds import KINDS
 from tests.sinks.builders import delivery_to
@@ -22,14 +21,18 @@ from tests.sinks.receiver import receiving
 from zaqar_notify import metadata
 from zaqar_notify.clock import SystemClock
 from zaqar_notify.delivery import subscribers
+from zaqar_notify.delivery.forms import FORM_GROWTH
 from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules import mail, sns_phases, zaqar_phases
+from zaqar_notify.rules.formats import FORMAT_KEY, ONLY_ZAQAR
 from zaqar_notify.rules.instants import MOST_AHEAD
 from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
+from zaqar_notify.rules.placeholders import TEMPLATE_KEY
 from zaqar_notify.rules.retry_policy import MAX_AGE_SECONDS, POLICY_FIELDS, parse_policy
 from zaqar_notify.rules.sns_phases import SnsPhases
+from zaqar_notify.rules.templates import MAX_PLACEHOLDERS
 from zaqar_notify.rules.zaqar_phases import MAX_DELAY_SECONDS, ZaqarPhases
 from zaqar_notify.settings import Settings, variable
 
@@ -75,11 +78,17 @@ def test_every_subscription_option_is_listed_with_the_schemes_that_read_it() -> 
         for option in kind.options
     }
 
+    forms = {
+        key: [scheme for kind in KINDS if kind.forms != ONLY_ZAQAR for scheme in kind.schemes]
+        for key in (FORMAT_KEY, TEMPLATE_KEY)
+    }
+
     listed = {
         named(cells[0])[0]: named(cells[1]) for cells in rows(_part("### Subscription options"))
     }
 
-    assert listed == {**{name: [] for name in subscribers.SHARED_OPTIONS}, **of_kinds}
+    shared: dict[str, list[str]] = {name: [] for name in subscribers.SHARED_OPTIONS}
+    assert listed == {**shared, **of_kinds, **forms}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +192,8 @@ def test_limits_that_are_not_settings_are_the_constants_of_the_code() -> None:
     assert _numbers(fields["subscriber"].range) == [subscribers.MAX_SUBSCRIBER_CHARACTERS]
     assert _numbers(fields["options"].range) == [subscribers.MAX_OPTIONS_BYTES]
     assert _numbers(options["post_headers"].range) == [headers.MAX_HEADERS, headers.MAX_CHARACTERS]
-    assert _numbers(options["post_data"].range) == [POST_DATA_GROWTH]
+    assert _numbers(options["post_data"].range) == [FORM_GROWTH]
+    assert _numbers(options["_delivery_template"].range) == [MAX_PLACEHOLDERS, FORM_GROWTH]
     assert _numbers(options["subject"].range) == [mail.MAX_SUBJECT_CHARACTERS]
     assert _numbers(options["from"].range) == [mail.MAX_NAME_CHARACTERS]
 

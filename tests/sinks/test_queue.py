@@ -23,6 +23,7 @@ from zaqar_notify.models import (
     QueueRef,
     Verdict,
 )
+from zaqar_notify.settings import Settings
 from zaqar_notify.storage.suppressions import Suppression
 
 
@@ -67,7 +68,7 @@ def relay() -> RecordingRelay:
 async def test_the_message_is_posted_to_the_queue_unchanged(relay: RecordingRelay) -> None:
     body = '{"b":  "\\u00e9é"}'.encode()
 
-    outcome = await QueueSink(relay, max_hops=4).deliver(delivery_to("queue:q2", body=body))
+    outcome = await QueueSink(relay, Settings()).deliver(delivery_to("queue:q2", body=body))
 
     assert outcome == Outcome(Verdict.DELIVERED)
     assert relay.posts == [
@@ -76,7 +77,7 @@ async def test_the_message_is_posted_to_the_queue_unchanged(relay: RecordingRela
 
 
 async def test_the_scheme_may_be_in_any_case(relay: RecordingRelay) -> None:
-    await QueueSink(relay, max_hops=4).deliver(delivery_to("Queue:Q2"))
+    await QueueSink(relay, Settings()).deliver(delivery_to("Queue:Q2"))
 
     assert relay.posts[0][0] == QueueRef("project1", "Q2")
 
@@ -93,7 +94,7 @@ async def test_the_scheme_may_be_in_any_case(relay: RecordingRelay) -> None:
 async def test_a_loop_is_cut_after_the_permitted_hops(
     relay: RecordingRelay, hops: int, verdict: Verdict
 ) -> None:
-    outcome = await QueueSink(relay, max_hops=4).deliver(delivery_to("queue:q2", hops=hops))
+    outcome = await QueueSink(relay, Settings()).deliver(delivery_to("queue:q2", hops=hops))
 
     assert outcome.verdict is verdict
     assert len(relay.posts) == (verdict is Verdict.DELIVERED)
@@ -101,7 +102,7 @@ async def test_a_loop_is_cut_after_the_permitted_hops(
 
 
 async def test_each_hop_is_counted(relay: RecordingRelay) -> None:
-    await QueueSink(relay, max_hops=4).deliver(delivery_to("queue:q2", hops=2))
+    await QueueSink(relay, Settings()).deliver(delivery_to("queue:q2", hops=2))
 
     assert relay.posts[0][3] == 3
 
@@ -111,7 +112,7 @@ async def test_a_confirmation_is_posted_for_the_readers_of_the_queue(
 ) -> None:
     kind = MessageType.SUBSCRIPTION_CONFIRMATION
 
-    await QueueSink(relay, max_hops=4).deliver(
+    await QueueSink(relay, Settings()).deliver(
         delivery_to("queue:q2", kind=kind, payload=b'{"SubscribeBody": {}}')
     )
 
@@ -128,7 +129,7 @@ async def test_a_confirmation_is_posted_for_the_readers_of_the_queue(
     ],
 )
 async def test_a_post_that_fails_is_an_outcome(error: NotifyError, verdict: Verdict) -> None:
-    outcome = await QueueSink(RecordingRelay(error), max_hops=4).deliver(delivery_to("queue:q2"))
+    outcome = await QueueSink(RecordingRelay(error), Settings()).deliver(delivery_to("queue:q2"))
 
     assert outcome.verdict is verdict
     assert "secret" not in outcome.detail

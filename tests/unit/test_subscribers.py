@@ -294,11 +294,75 @@ def test_good_options_are_kept_as_they_are(options: JsonObject) -> None:
         ({"from": "a\rb"}, "from must be a string of one line"),
         ({"subject": "a\tb"}, "subject must be a string of one line"),
         ({"a": 2**63}, "out of range"),
+        ({"_delivery_format": "xml"}, "_delivery_format must be one of zaqar, raw, cloudevents"),
+        ({"_delivery_format": 5}, "_delivery_format must be one of"),
+        ({"_delivery_template": 5}, "_delivery_template must be a JSON object or array, or a text"),
+        ({"_delivery_template": "{{ nothing }}"}, "'nothing' can't be filled: a path begins with"),
     ],
 )
 def test_bad_options_are_refused_with_the_reason(options: object, named: str) -> None:
     with pytest.raises(ValidationFailed, match=named):
         check_options(options, KINDS)
+
+
+HOOK = "https://example.org/hook"
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "options"),
+    [
+        (HOOK, {"_delivery_format": "cloudevents-binary"}),
+        (HOOK, {"_delivery_format": "zaqar", "post_data": "x"}),
+        (HOOK, {"_delivery_format": "zaqar", "_delivery_template": "x"}),
+        (HOOK, {"_delivery_template": "x", "post_data": None}),
+        ("trust+https://example.org", {"_delivery_format": "cloudevents"}),
+        ("mailto:a@b", {"_delivery_format": "raw"}),
+        ("mailto:a@b", {"_delivery_template": "x"}),
+        ("queue:q2", {"_delivery_format": "cloudevents"}),
+    ],
+)
+def test_forms_that_a_subscriber_can_get_are_permitted(
+    subscriber: str, options: JsonObject
+) -> None:
+    check_use(subscriber, options, KINDS)
+
+
+@pytest.mark.parametrize(
+    ("subscriber", "options", "named"),
+    [
+        (
+            "mailto:a@b",
+            {"_delivery_format": "cloudevents"},
+            "_delivery_format must be one of zaqar, raw for a subscriber with mailto:",
+        ),
+        ("queue:q2", {"_delivery_format": "cloudevents-binary"}, "must be one of zaqar, raw, cl"),
+        (
+            "websocket:c1",
+            {"_delivery_template": "x", "connection_id": "1"},
+            "_delivery_template can't be used by a subscriber with websocket:",
+        ),
+        (
+            HOOK,
+            {"_delivery_template": "x", "post_data": "y"},
+            "_delivery_template and post_data exclude each other",
+        ),
+        (
+            HOOK,
+            {"_delivery_template": "x", "_delivery_format": "raw"},
+            "_delivery_template and _delivery_format raw exclude each other",
+        ),
+        (
+            HOOK,
+            {"_delivery_format": "cloudevents", "post_data": "y"},
+            "post_data and _delivery_format cloudevents exclude each other",
+        ),
+    ],
+)
+def test_forms_that_a_subscriber_can_t_get_are_refused(
+    subscriber: str, options: JsonObject, named: str
+) -> None:
+    with pytest.raises(ValidationFailed, match=named):
+        check_use(subscriber, options, KINDS)
 
 
 def test_options_are_limited_in_bytes() -> None:

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, QueueRef
+from zaqar_notify.rules.formats import ONLY_ZAQAR, Forms
 from zaqar_notify.rules.schedules import SNS_HTTP, Preset, Schedule, preset_schedule
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.rules.uris import MASK
@@ -102,6 +103,9 @@ class Kind(ABC):
 
     secret_fields: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Of its options that are objects, the fields that are never shown: clients see a mask in their place."""
+
+    forms: ClassVar[Forms] = ONLY_ZAQAR
+    """The forms that its deliveries can have; its sink asks `forms.form_of` for each delivery."""
 
     needs_trust: ClassVar[bool] = False
     """Its deliveries act in the name of the user who subscribed."""

@@ -35,20 +35,27 @@ class Outgoing(msgspec.Struct, frozen=True):
     origin: str
     since: datetime | None
     """When it was due first; None: it is not known yet."""
+    posted_at: datetime | None = None
+    """None: it is not known."""
 
 
 def outgoing_messages(
-    work: FanOut | OwedDelivery, *, since: datetime | None = None
+    work: FanOut | OwedDelivery,
+    *,
+    since: datetime | None = None,
+    posted_at: datetime | None = None,
 ) -> list[Outgoing]:
     """The messages of a job or delivery, in order, each with the text for its receivers.
 
     Args:
         since: When it was due first, if it does not say so.
+        posted_at: When its messages were posted, if it does not say so.
     """
     kind, owed = _contents(work)
     if isinstance(work, OwedDelivery):
         since = work.since or since
-    return [_outgoing(work, message, kind, since) for message in owed]
+        posted_at = work.posted_at or posted_at
+    return [_outgoing(work, message, kind, since, posted_at) for message in owed]
 
 
 def notification(queue_name: str, message: NewMessage, *, delayed_queue: bool) -> bytes:
@@ -92,7 +99,11 @@ def _contents(work: FanOut | OwedDelivery) -> tuple[MessageType, list[OwedMessag
 
 
 def _outgoing(
-    work: FanOut | OwedDelivery, owed: OwedMessage, kind: MessageType, since: datetime | None
+    work: FanOut | OwedDelivery,
+    owed: OwedMessage,
+    kind: MessageType,
+    since: datetime | None,
+    posted_at: datetime | None,
 ) -> Outgoing:
     attributes = from_raw(owed.attributes)
     message = NewMessage(bytes(owed.body), owed.ttl, owed.delay or 0, attributes=attributes)
@@ -111,6 +122,7 @@ def _outgoing(
         visited=(*work.visited, work.queue),
         origin=owed.origin or _origin(work.queue, owed.id),
         since=since,
+        posted_at=posted_at,
     )
 
 

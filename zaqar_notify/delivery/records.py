@@ -103,7 +103,7 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
     """One message for one subscription; `attempt` is the number of the next try, from 1.
 
     For a confirmation the message's body is the payload itself. `since` is when the delivery was due
-    first, `due_at` when the try of a parked one was.
+    first, `due_at` when the try of a parked one was, `posted_at` when the message was posted.
     """
 
     version: int
@@ -118,6 +118,7 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
     visited: tuple[str, ...] = ()
     since: datetime | None = None
     due_at: datetime | None = None
+    posted_at: datetime | None = None
 
 
 class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="move"):

@@ -127,4 +127,5 @@ def _delivery(outgoing: Outgoing, subscription: Subscription, attempt: int) -> O
         kind=outgoing.kind,
         visited=outgoing.visited[:-1],
         since=outgoing.since,
+        posted_at=outgoing.posted_at,
     )

@@ -12,16 +12,23 @@ from zaqar_notify.delivery.kinds import Kinds, scheme_of
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.filter_policy import FILTER_KEY, FILTER_KEYS, SCOPE_KEY, filter_of
+from zaqar_notify.rules.formats import FORMAT_KEY, check_forms, parse_format
 from zaqar_notify.rules.jsontext import check_depth, check_integers
 from zaqar_notify.rules.lines import has_control_characters
+from zaqar_notify.rules.placeholders import TEMPLATE_KEY
 from zaqar_notify.rules.retry_policy import POLICY_KEY, parse_policy
+from zaqar_notify.rules.templates import parse_template
 from zaqar_notify.rules.unread import Warn, warn_of_keys, warn_of_policy
 from zaqar_notify.settings import Settings
 
 MAX_SUBSCRIBER_CHARACTERS = 2048
 MAX_OPTIONS_BYTES = 65536
 
-_CHECKS: Mapping[str, Callable[[object], object]] = {POLICY_KEY: parse_policy}
+_CHECKS: Mapping[str, Callable[[object], object]] = {
+    POLICY_KEY: parse_policy,
+    FORMAT_KEY: parse_format,
+    TEMPLATE_KEY: parse_template,
+}
 """Options of all kinds of subscribers, each with its check. null counts as absent."""
 
 SHARED_OPTIONS = (*_CHECKS, *FILTER_KEYS)
@@ -137,6 +144,7 @@ def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
     kind = kinds.of(subscriber)
     if kind is not None:
         kind.check_use(options)
+        check_forms(options, kind.forms, scheme=scheme_of(subscriber))
 
 
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:

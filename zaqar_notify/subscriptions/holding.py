@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from zaqar_notify.clock import new_ordered_id
-from zaqar_notify.delivery.subscribers import check_options, check_ttl
+from zaqar_notify.delivery.subscribers import check_options, check_ttl, check_use
 from zaqar_notify.delivery.wills import CONNECTION, SCHEME, Held
 from zaqar_notify.errors import (
     Conflict,
@@ -59,6 +59,7 @@ async def hold(
         expires_at=now + timedelta(seconds=ttl),
         confirmed=True,
     )
+    check_use(wanted.subscriber, wanted.options, service.kinds)
     return await store(service, wanted, now, _resuming(wanted, held))
 
 

@@ -1,0 +1,188 @@
+"""The form of a delivery: the body and the headers that its receiver gets.
+
+All sinks ask `form_of`. The result depends on nothing but its arguments, and a delivery is not altered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from urllib.parse import quote
+
+import msgspec
+import orjson
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import Delivery, JsonObject, MessageType
+from zaqar_notify.rules.attributes import read_attributes
+from zaqar_notify.rules.formats import FORMAT_KEY, Format
+from zaqar_notify.rules.placeholders import TEMPLATE_KEY
+from zaqar_notify.rules.templates import TooLarge, Values, template_of
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
+
+FORM_GROWTH = 4
+"""The largest body made by a template, as a multiple of the largest body of a post: a template that repeats a
+placeholder could make gigabytes."""
+
+_encode = msgspec.json.Encoder().encode
+
+_EVENT_TYPE = "org.openstack.zaqar"
+_OF_EVENTS = re.compile(
+    "id|source|specversion|type|datacontenttype|dataschema|subject|time|data|zaqarproject|zaqarqueue"
+)
+"""Names that no attribute of a message may take."""
+_EXTENSION = re.compile(r"[a-z0-9]{1,20}")
+# All printable characters of ASCII but those that CloudEvents encodes: blank, quote and percent sign.
+_AS_IN_HEADERS = "".join(chr(code) for code in range(33, 127) if chr(code) not in '"%')
+
+
+class CannotForm(ValueError):
+    """The delivery can't be put into the form that its subscription asks for; the sentence says why."""
+
+
+class Form(msgspec.Struct, frozen=True):
+    """A delivery as its receiver gets it.
+
+    `is_fixed`: the content type belongs to the format, so that no header of the subscription may replace it.
+    """
+
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    is_fixed: bool = False
+
+
+def has_own_form(options: JsonObject) -> bool:
+    """Whether a subscription asks for another form than Zaqar's."""
+    return bool(options.get(FORMAT_KEY) or options.get(TEMPLATE_KEY))
+
+
+def form_of(
+    delivery: Delivery,
+    *,
+    public_url: str,
+    most_bytes: int,
+    quote: Callable[[str], str] | None = None,
+) -> Form:
+    """The delivery in the form that its subscription asks for.
+
+    Templates and `raw` are for messages. Requests to confirm stay Zaqar's, because receivers look for its keys.
+
+    Args:
+        most_bytes: Of a body that a template makes.
+        quote: Makes a value harmless inside of a template that is a text, as `html.escape` does.
+
+    Raises:
+        CannotForm: A template makes too large a body; or a stored option is none that this release knows.
+    """
+    options = delivery.subscription.options
+    is_message = delivery.kind is MessageType.NOTIFICATION
+    if is_message and (template := options.get(TEMPLATE_KEY)):
+        return _filled(delivery, template, most_bytes, quote)
+    match options.get(FORMAT_KEY):
+        case None | Format.ZAQAR:
+            return Form(delivery.payload)
+        case Format.RAW:
+            return Form(_data(delivery))
+        case Format.CLOUDEVENTS:
+            return _structured(delivery, public_url)
+        case Format.CLOUDEVENTS_BINARY:
+            return _binary(delivery, public_url)
+        case unknown:
+            raise CannotForm(f"{FORMAT_KEY} {str(unknown)[:40]!r} is not known")
+
+
+def instant(at: datetime) -> str:
+    """An instant as receivers see it: UTC, with milliseconds."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _data(delivery: Delivery) -> bytes:
+    """The message's body, or all of a request to confirm."""
+    is_message = delivery.kind is MessageType.NOTIFICATION
+    return delivery.message.body if is_message else delivery.payload
+
+
+def _filled(
+    delivery: Delivery, document: object, most_bytes: int, quote: Callable[[str], str] | None
+) -> Form:
+    try:
+        template = template_of(orjson.dumps(document))
+        body = template.fill(_values(delivery), most_bytes=most_bytes, quote=quote)
+    except TooLarge:
+        raise CannotForm(
+            f"{TEMPLATE_KEY} makes a body of more than {most_bytes} bytes, the limit"
+        ) from None
+    except ValidationFailed as error:  # Stored before it was checked.
+        raise CannotForm(str(error)) from error
+    return Form(body, JSON if template.is_json else TEXT)
+
+
+def _values(delivery: Delivery) -> Values:
+    message, queue = delivery.message, delivery.subscription.queue
+    return {
+        "body": message.body,
+        "attributes": message.attributes or b"{}",
+        "queue": _encode(queue.public_name),
+        "project": _encode(queue.project),
+        "notification": delivery.payload,
+        "message": _encode(
+            {
+                "id": delivery.message_id,
+                "ttl": message.ttl,
+                "posted_at": instant(delivery.posted_at or delivery.sent_at),
+            }
+        ),
+        "delivery": _encode(
+            {
+                "id": delivery.id,
+                "attempt": delivery.attempt,
+                "sent_at": instant(delivery.sent_at),
+            }
+        ),
+        "subscription": _encode({"id": delivery.subscription.id}),
+    }
+
+
+def _structured(delivery: Delivery, public_url: str) -> Form:
+    context = _encode(dict(_event(delivery, public_url)))
+    return Form(b'%b,"data":%b}' % (context[:-1], _data(delivery)), CLOUDEVENT, is_fixed=True)
+
+
+def _binary(delivery: Delivery, public_url: str) -> Form:
+    headers = tuple(
+        (f"ce-{name}", quote(value, safe=_AS_IN_HEADERS))
+        for name, value in _event(delivery, public_url)
+        if name != "datacontenttype"
+    )
+    return Form(_data(delivery), JSON, headers, is_fixed=True)
+
+
+def _event(delivery: Delivery, public_url: str) -> Iterator[tuple[str, str]]:
+    """The context attributes of the CloudEvent. Those of the message whose names fit are extensions.
+
+    Source: CloudEvents 1.0.2, "Context Attributes".
+    """
+    queue = delivery.subscription.queue
+    kind = "topics" if queue.is_topic else "queues"
+    yield "specversion", "1.0"
+    yield "id", delivery.message_id
+    yield "source", f"{public_url.rstrip('/')}/v2/{kind}/{quote(queue.public_name, safe='')}"
+    yield "type", f"{_EVENT_TYPE}.{delivery.kind.value.lower()}"
+    yield "time", instant(delivery.posted_at or delivery.sent_at)
+    yield "datacontenttype", JSON
+    yield "zaqarproject", queue.project
+    yield "zaqarqueue", queue.public_name
+    taken: set[str] = set()
+    for name, attribute in read_attributes(delivery.message.attributes).items():
+        extension = name.lower()
+        is_free = extension not in taken and not _OF_EVENTS.fullmatch(extension)
+        if is_free and _EXTENSION.fullmatch(extension):
+            taken.add(extension)
+            value = attribute.value
+            yield extension, value if isinstance(value, str) else json.dumps(value)
