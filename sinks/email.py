@@ -6,6 +6,7 @@ and are trusted, so the address guard does not apply to them.
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import time
@@ -19,6 +20,7 @@ from sinks import smtp
 from sinks.carrier import Carrier, NoCarrier, Trouble
 from sinks.flow import Flow
 from sinks.letter import NoPage, write_letter
+from sinks.rates import Rates
 from sinks.sendmail import SendmailCarrier
 from sinks.smtp import SmtpCarrier
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
@@ -28,6 +30,7 @@ from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.rules import mail
 from zaqar_notify.rules.formats import Format, Forms
 from zaqar_notify.rules.lines import ONE_LINE
+from zaqar_notify.rules.quotas import MAILS
 from zaqar_notify.rules.schedules import SNS_MAIL
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.suppressions import Suppression
@@ -113,6 +116,7 @@ class EmailSink(Sink):
         self._relay = relay
         self._carrier = carrier or _carrier(settings)
         self._flow = Flow(settings.smtp_connections, timer=timer)
+        self._rates = Rates(timer=timer)
 
     @property
     def troubles(self) -> Sequence[str]:
@@ -132,9 +136,21 @@ class EmailSink(Sink):
             return Outcome(Verdict.POSTPONED, detail=str(error), retry_after_seconds=STORE_PAUSE)
         if suppression is not None:
             return Outcome(Verdict.REFUSED, detail=_unsubscribed(suppression))
+        if not self._flow.is_paused(letter.sender) and (later := self._over_rate(project)):
+            return later
         return await self._flow.pass_on(
             project, letter.sender, partial(self._carrier.hand_over, letter)
         )
+
+    def _over_rate(self, project: str) -> Outcome | None:
+        """Count a mail that is about to be sent; the outcome if the project has sent as many as it may."""
+        most = self._relay.limit(project, MAILS)
+        wait = self._rates.take(project, per_minute=most) if most else 0
+        if not wait:
+            return None
+        self._relay.held_back(MAILS)
+        detail = f"the project sends at most {most} mails a minute (its quota {MAILS})"
+        return Outcome(Verdict.POSTPONED, detail=detail, retry_after_seconds=math.ceil(wait))
 
     async def close(self) -> None:
         await self._carrier.close()

@@ -87,6 +87,10 @@ class Flow:
         """Why mails wait now, in our own words."""
         return [pause.detail for pause in self._pauses.values()]
 
+    def is_paused(self, kind: str) -> bool:
+        """Whether mails of the kind wait for the end of a trouble."""
+        return self._paused_until(kind) > self._timer()
+
     async def pass_on(
         self, project: str, kind: str, hand_over: Callable[[], Awaitable[Outcome]]
     ) -> Outcome:
@@ -95,10 +99,10 @@ class Flow:
         Args:
             kind: A kind of mail that can be in trouble by itself: the sender.
         """
-        if self._paused_until(kind) > self._timer() or not await self._turn(project):
+        if self.is_paused(kind) or not await self._turn(project):
             return self._postponed(project, kind)
         try:
-            if self._paused_until(kind) > self._timer():
+            if self.is_paused(kind):
                 return self._postponed(project, kind)
             began = self._timer()
             outcome = await hand_over()

@@ -47,3 +47,10 @@ class ServiceRelay:
         if found is not None:
             self._service.metrics.suppressed += 1
         return found
+
+    def limit(self, project: str, quota: str) -> int:
+        limit: int = getattr(self._service.quotas.limits.last_known_of(project), quota)
+        return limit
+
+    def held_back(self, quota: str) -> None:
+        self._service.metrics.quota_refusals[quota] += 1

@@ -241,3 +241,4 @@ class NewQuotas(Struct, omit_defaults=True):
     requests_per_second: Count | UnsetType | None = UNSET
     long_polls: Count | UnsetType | None = UNSET
     deliveries: Count | UnsetType | None = UNSET
+    mails_per_minute: Count | UnsetType | None = UNSET

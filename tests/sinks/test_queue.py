@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class RecordingRelay:
     left: list[tuple[QueueRef, QueueRef, NewMessage]] = field(default_factory=list)
     suppressed: dict[tuple[str, str], Suppression] = field(default_factory=dict)
     """By project and addressee."""
+    limits: dict[str, int] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
 
     async def __call__(
         self,
@@ -58,6 +61,12 @@ class RecordingRelay:
         if self.error:
             raise self.error
         return self.suppressed.get((project, addressee))
+
+    def limit(self, project: str, quota: str) -> int:
+        return self.limits.get(project, 0)
+
+    def held_back(self, quota: str) -> None:
+        self.counted[quota] += 1
 
 
 @pytest.fixture

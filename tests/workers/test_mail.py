@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -117,6 +118,21 @@ async def test_a_relay_with_a_rate_gets_each_mail_once(
 
     assert await mail_all(mail_office, relay, another_minute) == EVERYBODY
     assert relay.refusals <= 5 * 16
+
+
+async def test_a_project_mails_no_faster_than_its_quota_and_loses_nothing(
+    storage: Storage, clock: ManualClock, relay: MailRelay
+) -> None:
+    settings = settings_for(relay, smtp_connections=16, quota_mails_per_minute=40)
+    office = MailOffice(storage, clock, settings)
+    arrived: list[int] = []
+
+    everybody = await mail_all(office, relay, lambda: arrived.append(len(relay.mails)))
+
+    steps = [later - before for before, later in itertools.pairwise(arrived)]
+    assert everybody == EVERYBODY
+    assert max(steps) <= 40
+    assert office.service.metrics.quota_refusals["mails_per_minute"] >= MAILS - 40
 
 
 async def test_a_relay_that_the_operator_mends_gets_each_mail_once(

@@ -90,6 +90,12 @@ class Relay(Protocol):
             StorageUnavailable: No answer came.
         """
 
+    def limit(self, project: str, quota: str) -> int:
+        """A quota of the project, as of the last look of this process; 0: no limit."""
+
+    def held_back(self, quota: str) -> None:
+        """Count a delivery that the quota holds back."""
+
 
 class Kind(ABC):
     """One kind of subscriber. It has no state; each process makes one of each kind."""

@@ -26,13 +26,15 @@ class Limits(msgspec.Struct, frozen=True):
     requests_per_second: int = 0
     long_polls: int = 0
     deliveries: int = 0
+    mails_per_minute: int = 0
 
 
 NAMES = Limits.__struct_fields__
+MAILS = "mails_per_minute"
 QUEUES, SUBSCRIPTIONS, SUBSCRIPTIONS_PER_QUEUE, STORED_BYTES = NAMES[:4]
 """The stored quotas; the others are of what is under way."""
 REFUSING = tuple(name for name in NAMES if name != "deliveries")
-"""Quotas that refuse. Deliveries wait for their turn."""
+"""Quotas that refuse, or put off. Deliveries wait for their turn."""
 
 
 def check_values(sent: Mapping[str, object]) -> dict[str, int | None]:

@@ -40,6 +40,10 @@ class QuotaSettings(Section):
         0,
         description="Most deliveries of a project under way at once in one process that delivers; its fair share of ZAQAR_DELIVERY_CONCURRENCY bounds them, too.",
     )
+    quota_mails_per_minute: Quota = Field(
+        1_000,
+        description="Most mails of a project per minute in one process that delivers; further ones wait.",
+    )
     quota_burst_seconds: Count = Field(
         5,
         description="A project that was idle may use up the messages and requests of so many seconds at once.",
