@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from http import HTTPStatus
 
 import msgspec
 
 from sinks.shortage import is_shortage
+from workers.breakers import Breakers
 from workers.disabling import Disabling
 from workers.endpoints import Endpoint
 from workers.ledger import Ledger
 from workers.receivers import Receiver
 from workers.recorder import Failures, Recorder
+from workers.replay_jobs import FIRST_PROBE_SECONDS
 from workers.retries import Retries
 from workers.store import RetryingStore
 from workers.taken import Taken
@@ -28,6 +31,17 @@ SHORTAGE_PAUSE_SECONDS = 5
 
 BELIEVED_SECONDS = 1.0
 """How old a batch's knowledge of its subscription may be when an attempt begins: a pause stops long batches, too."""
+
+OVERLOADED = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+"""Answers about the receiver's load, and not about the message. Source: Standard Webhooks 1.0.0."""
 
 
 class Batch(msgspec.Struct, eq=False, frozen=True):
@@ -47,8 +61,9 @@ class Batch(msgspec.Struct, eq=False, frozen=True):
 
     @property
     def may_begin(self) -> bool:
-        """False: other deliveries are parked for the receiver; a replay fetches these in their turn."""
-        if self.receiver.subscription.replay_id is None:
+        """False: the receiver fails, or other deliveries are parked for it; a replay fetches these in their turn."""
+        receiver = self.receiver
+        if receiver.subscription.replay_id is None and not receiver.endpoint.is_suspect:
             return True
         return self.messages[0].kind is not MessageType.NOTIFICATION
 
@@ -65,6 +80,7 @@ class Attempts:
         disabling: Disabling,
         ledger: Ledger,
         recorder: Recorder,
+        breakers: Breakers,
         *,
         clock: Clock,
     ) -> None:
@@ -73,6 +89,7 @@ class Attempts:
         self._disabling = disabling
         self._ledger = ledger
         self._recorder = recorder
+        self._breakers = breakers
         self._clock = clock
 
     async def make(self, batch: Batch) -> None:
@@ -150,9 +167,14 @@ class Attempts:
         return outcome
 
     def _pause(self, outcome: Outcome, receiver: Receiver, seconds: int, *, now: float) -> None:
-        if outcome.verdict is not Verdict.POSTPONED and not receiver.endpoint.is_paused(now):
+        endpoint = receiver.endpoint
+        if outcome.verdict is Verdict.POSTPONED or endpoint.is_paused(now + seconds - 1):
+            # Our own fault is no other process's; and the others know of a pause that lasts as long.
+            endpoint.pause(seconds, now=now)
+            return
+        if not endpoint.is_paused(now):
             self._recorder.paused(receiver.subscription, seconds=seconds)
-        receiver.endpoint.pause(seconds, now=now)
+        self._breakers.paused(endpoint, seconds)
 
     async def _send(self, sink: Sink | None, delivery: Delivery) -> Outcome:
         if sink is None:
@@ -178,11 +200,17 @@ class Attempts:
         if has_answered and endpoint.failures:
             since = self._clock.host_now() - timedelta(seconds=now - endpoint.failing_since)
             receiver.failures = Failures(endpoint.failures, since)
-        endpoint.tried(succeeded=has_answered, seconds=seconds, now=now)
+        is_overloaded = outcome.status is None or outcome.status in OVERLOADED
+        endpoint.tried(
+            succeeded=has_answered, seconds=seconds, now=now, is_overloaded=is_overloaded
+        )
         if endpoint.is_suspect and not was_suspect:
+            self._breakers.opened(endpoint, FIRST_PROBE_SECONDS)
             self._recorder.suspect(receiver.subscription)
-        elif was_suspect and not endpoint.is_suspect and outcome.verdict is not Verdict.GONE:
-            self._recorder.recovered(receiver.subscription, receiver.failures)
+        elif was_suspect and not endpoint.is_suspect:
+            self._breakers.closed(endpoint)
+            if outcome.verdict is not Verdict.GONE:
+                self._recorder.recovered(receiver.subscription, receiver.failures)
 
     def _delivery(self, message: Outgoing, receiver: Receiver, attempt: int) -> Delivery:
         subscription = receiver.subscription

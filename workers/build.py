@@ -10,6 +10,7 @@ from functools import partial
 from sinks.registry import Sinks as RealSinks
 from workers import leftovers, queue_moves, trusts, wills
 from workers.attempts import Attempts
+from workers.breakers import Breakers
 from workers.consumers import Consumers
 from workers.disabling import Disabling
 from workers.dispatcher import Dispatcher
@@ -66,6 +67,17 @@ def assemble(
     endpoints = Endpoints(
         limit=settings.delivery_concurrency_per_endpoint,
         breaker_failures=settings.delivery_breaker_failures,
+        states=service.endpoints,
+        clock=clock,
+    )
+    breakers = Breakers(
+        endpoints,
+        service.endpoints,
+        store,
+        service.metrics.deliveries,
+        clock=clock,
+        attempt_seconds=settings.delivery_timeout_seconds,
+        stop=stop,
     )
     receivers = Receivers(sinks, endpoints, clock=clock, settings=settings)
     replay_jobs = ReplayJobs(store, settings, clock=clock, random=random)
@@ -80,7 +92,7 @@ def assemble(
         settings=settings,
         random=random,
     )
-    attempts = Attempts(store, retries, disabling, ledger, recorder, clock=clock)
+    attempts = Attempts(store, retries, disabling, ledger, recorder, breakers, clock=clock)
     limits = service.quotas.limits
     slots = Slots(
         attempts.make,
@@ -93,13 +105,17 @@ def assemble(
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
     redeliveries = Redeliveries(store, receivers, slots, untried, recorder, clock=clock)
     sorting = Sorting(receivers, retries, ledger, untried, recorder, clock=clock)
-    replays = Replays(consumers, receivers, slots, sorting, replay_jobs, clock=clock, stop=stop)
+    replays = Replays(
+        consumers, receivers, slots, sorting, replay_jobs, breakers, clock=clock, stop=stop
+    )
     moves = Moves(store, ledger, settings=settings)
     dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
     lease_seconds = settings.delivery_lease_seconds
     periodic = (
         partial(renew_regularly, consumers, lease_seconds=lease_seconds, stop=stop),
         partial(turn_away_regularly, slots, untried),
+        breakers.tell_regularly,
+        breakers.follow_regularly,
         partial(follow_regularly, limits),
         partial(sweep_regularly, storage, clock=clock, settings=settings, stop=stop),
         partial(leftovers.remove_regularly, storage, ledger.forget, clock=clock, stop=stop),

@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from workers.attempts import Batch
+from workers.breakers import Breakers
 from workers.consumer import MAX_PER_CLAIM, Consumer
 from workers.consumers import Consumers
+from workers.endpoints import Endpoint
 from workers.outages import Stop
 from workers.receivers import Receiver, Receivers
-from workers.replay_jobs import ReplayJobs
+from workers.replay_jobs import LONGEST_PAUSE_SECONDS, ReplayJobs
 from workers.slots import Slots
 from workers.sorting import Sorting
 from workers.taken import Taken, working_on
@@ -25,9 +27,6 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, Replay
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.storage.internal import held_ref, parked_ref
-
-LONGEST_PAUSE_SECONDS = 60
-"""Between two attempts at a receiver that fails."""
 
 GIVE_UP_PAUSE = 3
 """After many were given up at once, so many times as long as it took: others have work, too."""
@@ -41,6 +40,7 @@ class Replays:
         slots: Slots[Batch],
         sorting: Sorting,
         replay_jobs: ReplayJobs,
+        breakers: Breakers,
         *,
         clock: Clock,
         stop: Stop,
@@ -50,6 +50,7 @@ class Replays:
         self._slots = slots
         self._sorting = sorting
         self._jobs = replay_jobs
+        self._breakers = breakers
         self._clock = clock
         self._stop = stop
 
@@ -76,9 +77,12 @@ class Replays:
                 await self._jobs.come_back(job, subscription, delay=0)
                 return False
             receiver = self._receivers.of(subscription)
+            endpoint = receiver.endpoint
+            if job.failures and not endpoint.progress_at:
+                # Another process knew: this one begins with a probe, too.
+                endpoint.open(self._clock.now())
             if not await self._may_go_on(receiver, consumer, job):
                 return False
-            endpoint = receiver.endpoint
             batch = await consumer.take(max(1, endpoint.limit - endpoint.running))
             if not batch:
                 return not await self._jobs.is_left_to_others(consumer.ref, job, subscription)
@@ -86,23 +90,39 @@ class Replays:
                 batch = await self._without_later(batch, consumer, until)
                 if not batch:
                     return True
+            wait = await self._seconds_until_try(endpoint)
+            if wait:
+                await consumer.in_hand.put_back(batch)
+                delay = self._jobs.not_before(wait)
+                await self._jobs.come_back(job, subscription, delay=delay)
+                return False
             await self._deliver(batch, consumer, receiver, job)
             if endpoint.is_suspect:
-                await self._come_back_after_failure(subscription, job)
+                await self._come_back_after_failure(receiver, job)
                 return False
         return False
 
     async def _may_go_on(self, receiver: Receiver, consumer: Consumer, job: Replay) -> bool:
-        """Whether the receiver can be tried now; if not, this comes back later."""
+        """Whether the receiver is left alone no more; if it is, this comes back later."""
         endpoint = receiver.endpoint
-        if not endpoint.is_suspect and not endpoint.is_paused(time.monotonic()):
+        seconds_paused = endpoint.wait_until - time.monotonic()
+        if not endpoint.is_suspect and seconds_paused <= 0:
             return True
         await self._give_up_hopeless(receiver.subscription, consumer, job)
-        if self._slots.admits_probe(endpoint):
+        wait = max(endpoint.seconds_open(self._clock.now()), seconds_paused)
+        if wait <= 0:
             return True
-        delay = self._jobs.spread(LONGEST_PAUSE_SECONDS)
+        delay = self._jobs.not_before(wait)
         await self._jobs.come_back(job, receiver.subscription, delay=delay)
         return False
+
+    async def _seconds_until_try(self, endpoint: Endpoint) -> float:
+        """0, unless it is to be probed and this is not the one to do that."""
+        if not endpoint.is_suspect:
+            return 0.0
+        if not self._slots.admits_probe(endpoint):
+            return LONGEST_PAUSE_SECONDS / 2
+        return await self._breakers.seconds_until_probe(endpoint)
 
     async def _deliver(
         self, batch: Sequence[Taken], consumer: Consumer, receiver: Receiver, job: Replay
@@ -140,13 +160,14 @@ class Replays:
                 return
             await self._stop.pause(GIVE_UP_PAUSE * (time.monotonic() - began))
 
-    async def _come_back_after_failure(self, subscription: Subscription, job: Replay) -> None:
+    async def _come_back_after_failure(self, receiver: Receiver, job: Replay) -> None:
         failures = job.failures + 1
-        pause = min(LONGEST_PAUSE_SECONDS, 1 << min(failures, 6))
+        pause = self._jobs.spread(min(LONGEST_PAUSE_SECONDS, 1 << min(failures, 6)))
+        self._breakers.opened(receiver.endpoint, pause)
         await self._jobs.come_back(
             job,
-            subscription,
-            delay=self._jobs.spread(pause),
+            receiver.subscription,
+            delay=pause,
             failures=failures,
             failed_at=self._clock.now(),
         )

@@ -21,6 +21,8 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import parked_ref
 
 FIRST_PROBE_SECONDS = 1
+LONGEST_PAUSE_SECONDS = 60
+"""Between two attempts at a receiver that fails, and between two looks at what waits for it."""
 
 REQUEST_LASTS = timedelta(minutes=1)
 """For so long a replay waits for the request that ordered it, and has not enabled the subscription yet. The
@@ -161,6 +163,10 @@ class ReplayJobs:
     def spread(self, seconds: int) -> int:
         """A half of the seconds or more, by chance: replays that began together come back one by one."""
         return math.ceil(seconds * (1 + self._random()) / 2)
+
+    def not_before(self, seconds: float) -> int:
+        """So many seconds, up to the longest pause, and up to a quarter more by chance."""
+        return math.ceil(min(seconds, LONGEST_PAUSE_SECONDS) * (1 + self._random() / 4))
 
     async def end(self, job: Replay) -> None:
         """Nothing waits any more: deliveries go the usual way again."""

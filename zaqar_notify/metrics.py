@@ -114,6 +114,8 @@ class DeliveryCounts:
         """Deliveries that ended with their subscription, by reason."""
         self.filtered: Counter[str] = Counter(accepted=0, rejected=0, unreadable=0)
         """Deliveries of subscriptions with a filter policy, by its result; of unreadable policies, jobs."""
+        self.endpoint_changes: Counter[str] = Counter(opened=0, probed=0, closed=0, paused=0)
+        """Of the states of endpoints, as this process made them."""
         self.delays: dict[str, Tally] = {}
         """By scheme: from when a delivery was due to when it arrived, by `DELIVERY_SECONDS`."""
 

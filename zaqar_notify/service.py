@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.endpoint_states import EndpointStates
 from zaqar_notify.delivery.filters import Filters, load_filters
 from zaqar_notify.delivery.fitting import Schemas
 from zaqar_notify.delivery.kinds import Kinds
@@ -52,6 +53,8 @@ class Service:
     schemas: Schemas = field(default_factory=Schemas)
     rates: Rates = field(default_factory=Rates)
     """Shared by the processes of an API."""
+    endpoints: EndpointStates = field(default_factory=EndpointStates)
+    """Which fail or pause, as far as this process has read."""
     quotas: Quotas = field(init=False)
     filters: Filters | None = field(init=False)
     """None: the settings name none."""

@@ -215,6 +215,8 @@ class Hook:
         """Of the next answers, in the order in which their requests came; then 204."""
         self.bodies: list[object] = []
         self.delivery_ids: list[str] = []
+        self.most_under_way = 0
+        self._under_way = 0
         self._came = asyncio.Condition()
 
     @asynccontextmanager
@@ -237,7 +239,20 @@ class Hook:
             await self._came.wait_for(lambda: self.bodies.count(body) >= times)
         return time.monotonic() - began
 
+    async def tried(self, times: int) -> None:
+        """Wait until so many requests have come."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._came:
+            await self._came.wait_for(lambda: len(self.bodies) >= times)
+
     async def _notify(self, request: web.Request) -> web.Response:
+        self._under_way += 1
+        self.most_under_way = max(self.most_under_way, self._under_way)
+        try:
+            return await self._answer(request)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, request: web.Request) -> web.Response:
         self.bodies.append((await request.json())["body"])
         self.delivery_ids.append(request.headers["webhook-id"])
         status = self.statuses.pop(0) if self.statuses else 204

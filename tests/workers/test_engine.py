@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from tests.partitions import partition
 from tests.workers.office import (
     DEADLINE_SECONDS,
     DELIVERED,
@@ -886,6 +887,8 @@ async def test_a_receiver_that_keeps_failing_gets_one_try_at_a_time(office: Offi
         office.sink.answers["http://ill"] = failing_slowly
         for _ in range(8):
             await office.post(b"2")
+        office.clock.advance(seconds=2)
+        office.doorbell.ring(partition())
         await office.sink.received(4)
         await office.settled()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 
 import pytest
 
@@ -17,6 +18,8 @@ from workers.endpoints import (
     Endpoints,
 )
 from workers.slots import Slots
+from zaqar_notify.clock import SystemClock
+from zaqar_notify.delivery.endpoint_states import EndpointState, EndpointStates
 
 
 class Timer:
@@ -70,7 +73,12 @@ class Workshop:
         breaker_failures: int = 3,
         most_of: Callable[[str], int] | None = None,
     ) -> Slots[Hold]:
-        self.endpoints = Endpoints(limit=per_endpoint, breaker_failures=breaker_failures)
+        self.endpoints = Endpoints(
+            limit=per_endpoint,
+            breaker_failures=breaker_failures,
+            states=EndpointStates(),
+            clock=SystemClock(),
+        )
         return Slots(
             lambda batch: batch.go(), self._spawn, total=total, most_of=most_of, timer=self.timer
         )
@@ -507,6 +515,76 @@ def test_a_recovered_endpoint_is_booked_anew(workshop: Workshop) -> None:
     endpoint.tried(succeeded=True, seconds=0, now=1000)
 
     assert endpoint.book_turn(workshop.timer()) == 1
+
+
+def overloaded(endpoint: Endpoint, *, began: float, now: float) -> None:
+    endpoint.tried(succeeded=False, seconds=now - began, now=now, is_overloaded=True)
+
+
+def test_an_overloaded_endpoint_has_half_as_many_attempts_once_for_all_under_way(
+    workshop: Workshop,
+) -> None:
+    workshop.slots(per_endpoint=16, breaker_failures=100)
+    endpoint = workshop.endpoints.of("p", "a")
+    for _ in range(12):
+        endpoint.tried(succeeded=True, seconds=1, now=1000)
+    assert endpoint.limit == 16
+
+    for _ in range(16):
+        overloaded(endpoint, began=1000, now=1010)
+    assert endpoint.limit == 8
+
+    overloaded(endpoint, began=1010, now=1020)
+    assert endpoint.limit == 4
+
+
+def test_after_an_overload_the_attempts_grow_by_one_with_each_window_of_successes(
+    workshop: Workshop,
+) -> None:
+    workshop.slots(per_endpoint=16, breaker_failures=100)
+    endpoint = workshop.endpoints.of("p", "a")
+    overloaded(endpoint, began=1000, now=1001)
+    assert endpoint.limit == FIRST_BATCHES // 2
+
+    limits = []
+    for _ in range(10):
+        endpoint.tried(succeeded=True, seconds=0, now=1002)
+        limits.append(endpoint.limit)
+
+    assert limits == [2, 2, 3, 3, 3, 4, 4, 4, 4, 4]
+
+
+def test_failures_that_are_no_overload_leave_the_attempts_as_they_are(workshop: Workshop) -> None:
+    workshop.slots(per_endpoint=16, breaker_failures=100)
+    endpoint = workshop.endpoints.of("p", "a")
+
+    fail(endpoint, 20)
+
+    assert endpoint.limit == FIRST_BATCHES
+
+
+def test_an_endpoint_always_has_one_attempt(workshop: Workshop) -> None:
+    workshop.slots(per_endpoint=16, breaker_failures=100)
+    endpoint = workshop.endpoints.of("p", "a")
+
+    for number in range(10):
+        overloaded(endpoint, began=1000 + number, now=1001 + number)
+
+    assert endpoint.limit == 1
+
+
+def test_a_success_outweighs_an_earlier_failure_elsewhere(workshop: Workshop) -> None:
+    workshop.slots()
+    endpoint = workshop.endpoints.of("p", "a")
+    now = SystemClock().now()
+    opened = EndpointState(opened_at=now, open_until=now + timedelta(seconds=60))
+    endpoint.tried(succeeded=True, seconds=0, now=1000)
+
+    endpoint.learn(opened, now + timedelta(seconds=5), 1004)
+    assert not endpoint.is_suspect
+
+    endpoint.learn(opened, now + timedelta(seconds=5), 1006)
+    assert endpoint.seconds_open(now + timedelta(seconds=5)) == 55
 
 
 def test_no_more_endpoints_are_remembered_than_the_bound(workshop: Workshop) -> None:

@@ -50,7 +50,13 @@ async def exposition(service: Service) -> bytes:
         backlog = await view.look(service.storage, service.settings, service.clock)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(
-        _Counts(service.metrics, is_store_up, backlog, service.settings.subscriber_types)
+        _Counts(
+            service.metrics,
+            is_store_up,
+            backlog,
+            service.settings.subscriber_types,
+            service.endpoints.counts(service.clock.now()),
+        )
     )
     registry.register(PoolStates(service.storage))
     ProcessCollector(registry=registry)
@@ -59,12 +65,18 @@ async def exposition(service: Service) -> bytes:
 
 class _Counts(Collector):
     def __init__(
-        self, metrics: Metrics, is_store_up: bool, backlog: Backlog | None, schemes: Words
+        self,
+        metrics: Metrics,
+        is_store_up: bool,
+        backlog: Backlog | None,
+        schemes: Words,
+        endpoints: Mapping[str, int],
     ) -> None:
         self._metrics = metrics
         self._is_store_up = is_store_up
         self._backlog = backlog
         self._schemes = schemes
+        self._endpoints = endpoints
 
     def collect(self) -> Iterator[Metric]:
         metrics = self._metrics
@@ -139,6 +151,7 @@ class _Counts(Collector):
             )
             yield from _deliveries(metrics.deliveries, self._schemes)
             yield from _engine(metrics.engine)
+            yield from _of_endpoints(metrics.deliveries, self._endpoints)
         yield GaugeMetricFamily(
             "zaqar_notify_store_up",
             "Whether the store acknowledges writes.",
@@ -270,6 +283,23 @@ def _engine(engine: EngineState) -> Iterator[Metric]:
         "Jobs and deliveries that this process works on.",
         value=engine.in_hand,
     )
+
+
+def _of_endpoints(deliveries: DeliveryCounts, states: Mapping[str, int]) -> Iterator[Metric]:
+    yield _by(
+        "change",
+        "endpoint_changes",
+        "Receivers found failing (opened), probed, found answering again (closed), that asked for a pause (paused).",
+        deliveries.endpoint_changes,
+    )
+    endpoints = GaugeMetricFamily(
+        "zaqar_notify_endpoints",
+        "Receivers that fail and are left alone (open), that may be probed (half_open), or that asked for a pause.",
+        labels=["state"],
+    )
+    for state, count in states.items():
+        endpoints.add_metric([state], count)
+    yield endpoints
 
 
 def _broker(broker: BrokerCounts) -> Iterator[Metric]:

@@ -70,7 +70,8 @@ class DeliverySettings(Section):
         16, description="Most tries under way at once to one subscriber, in one process."
     )
     delivery_breaker_failures: Count = Field(
-        5, description="Failures in a row after which a subscriber gets one try at a time."
+        5,
+        description="Failures in a row after which a subscriber is left alone, and then probed by one process at a time.",
     )
     delivery_lease_seconds: Count = Field(
         12,

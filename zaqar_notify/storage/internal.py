@@ -41,6 +41,8 @@ TRUSTS_REF = internal_ref("trusts")
 """The trusts of users that were made for subscriptions, on the message store of the default pool."""
 WILLS_REF = internal_ref("wills")
 """The wills of processes that hold WebSockets, on the message store of the default pool."""
+ENDPOINTS_REF = internal_ref("endpoints")
+"""Changes of the states of endpoints, on the message store of the default pool."""
 
 
 MOVES_REF = internal_ref("moves")
