@@ -201,9 +201,9 @@ def test_subscriptions_do_not_expire_unless_asked_to_and_are_listed_until_delete
 
     assert lasting["until"] == "never"
     assert rows == [
-        ["ID", "SUBSCRIBER", "CONFIRMED", "UNTIL"],
-        [lasting["subscription_id"], HOOK, "no", "never"],
-        [passing["subscription_id"], f"queue:{queue}-copy", "no", passing["until"]],
+        ["ID", "SUBSCRIBER", "CONFIRMED", "STATE", "UNTIL"],
+        [lasting["subscription_id"], HOOK, "no", "active", "never"],
+        [passing["subscription_id"], f"queue:{queue}-copy", "no", "active", passing["until"]],
     ]
     run("subscription", "delete", queue, lasting["subscription_id"])
     listed = printed("subscription", "list", queue)["subscriptions"]

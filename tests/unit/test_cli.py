@@ -64,11 +64,19 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize(
     ("noun", "verbs"),
     [
-        ("queue", ["list", "stats", "move", "moves"]),
-        ("subscription", ["list", "delete"]),
+        (
+            "queue",
+            ["list", "create", "show", "set", "delete", "purge", "stats", "move", "moves"],
+        ),
+        ("message", ["get", "delete"]),
+        ("claim", ["create", "renew", "release"]),
+        (
+            "subscription",
+            ["list", "show", "update", "pause", "resume", "delete", "secret"],
+        ),
         ("poison", ["list", "retry", "drop"]),
         ("policy", ["list"]),
-        ("share", ["revoke"]),
+        ("share", ["create", "revoke"]),
     ],
 )
 def test_commands_for_collections_are_a_singular_noun_with_verbs(

@@ -236,7 +236,7 @@ def test_only_the_parameters_that_were_given_are_sent() -> None:
 
     assert script.requests[0].path_url == (
         "/v2/queues/q/messages"
-        "?marker=m7&echo=true&include_claimed=false&include_delayed=false&wait=5"
+        "?marker=m7&echo=true&include_claimed=false&include_delayed=false&wait=5&attributes=true"
     )
     assert (page.messages, page.marker) == ([], "m7")
 

@@ -11,11 +11,13 @@ import typer
 
 from zaqar_notify import __version__
 from zaqar_notify.cli import (
+    claim_commands,
     client_commands,
     config_command,
     doctor_command,
     flavor_command,
     import_command,
+    message_commands,
     move_command,
     poison_command,
     policy_command,
@@ -44,6 +46,8 @@ app = typer.Typer(
 )
 server_commands.register(app)
 client_commands.register(app)
+claim_commands.register(app)
+message_commands.register(app)
 queue_commands.register(app)
 share_command.register(app)
 subscription_commands.register(app)

@@ -25,7 +25,7 @@ POST_BYTES = 131072
 
 
 def register(app: typer.Typer) -> None:
-    for command in (post, tail, claim, subscribe, ping):
+    for command in (post, tail, subscribe, ping):
         app.command()(command)
 
 
@@ -111,42 +111,6 @@ def tail(
                 print_json(message)
             else:
                 print(f"{_posted_at(message)}  {message.id}  {body_line(message)}", flush=True)
-
-
-def claim(
-    context: typer.Context,
-    queue: Queue,
-    limit: Annotated[int, typer.Option(min=1, help="The most messages to claim.")] = 10,
-    ttl: Annotated[int, typer.Option(help="Length of the lease, seconds.")] = 300,
-    grace: Annotated[
-        int,
-        typer.Option(help="Life past the lease for messages that would expire before, seconds."),
-    ] = 60,
-    wait: Annotated[
-        int, typer.Option(min=0, max=20, help="Seconds to wait for a message when there is none.")
-    ] = 0,
-    delete: Annotated[
-        bool, typer.Option("--delete", help="Delete the messages once they are printed.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Claim messages and print them; without --delete they are free again when the lease ends.
-
-    If no message can be claimed, it says so on standard error; the exit code is still 0.
-    """
-    with open_client(context) as client:
-        claimed = client.claim(queue, ttl=ttl, grace=grace, limit=limit, wait=wait)
-        if as_json:
-            print_json({"claim_id": claimed.id, "ttl": ttl, "messages": claimed.messages})
-        elif claimed:
-            rows = [(message.id, message.age, body_line(message)) for message in claimed.messages]
-            print_table(["ID", "AGE", "BODY"], rows)
-        if not claimed:
-            print(f"Nothing to claim on queue {queue!r}", file=sys.stderr)
-        # A message that could not be printed must not be deleted.
-        sys.stdout.flush()
-        for message in claimed.messages if delete else ():
-            claimed.delete(message)
 
 
 def subscribe(

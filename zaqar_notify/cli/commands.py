@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ PROJECT_MISSING = "Project-Id Missing"
 """Zaqar's title of the answer to a request that names no project."""
 
 Queue = Annotated[str, typer.Argument(show_default=False, help="Name of the queue.")]
+MessageId = Annotated[str, typer.Argument(show_default=False, help="Id of the message.")]
+SubscriptionId = Annotated[
+    str, typer.Argument(show_default=False, help="As `subscription list` shows it.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 
 
@@ -61,14 +67,54 @@ class Commands(TyperGroup):
             _end(error, REFUSED)
 
 
+class DefaultGroup(TyperGroup):
+    """`NOUN VERB …`, where another word than a verb stands for the first verb: `claim QUEUE` is `claim create QUEUE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        verbs = self.list_commands(ctx)
+        if args and args[0] not in (*verbs, "--help"):
+            args = [verbs[0], *args]
+        return super().parse_args(ctx, args)
+
+
 def add_group(
-    app: typer.Typer, noun: str, about: str, commands: Sequence[Callable[..., None]]
+    app: typer.Typer,
+    noun: str,
+    about: str,
+    commands: Sequence[Callable[..., None]],
+    *,
+    cls: type[TyperGroup] = TyperGroup,
 ) -> None:
     """`zaqar-notify NOUN VERB`: a command for each function, which is named for the verb."""
-    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=about)
+    group = typer.Typer(cls=cls, no_args_is_help=True, rich_markup_mode=None, help=about)
     for command in commands:
         group.command(command.__name__.removesuffix("_"))(command)
     app.add_typer(group, name=noun)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask a person before something is lost. Programs say --yes.
+
+    Raises:
+        typer.Abort: The answer is no, or there is nobody to ask.
+    """
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
+
+
+def read_object(option: str, text: str) -> dict[str, Any]:
+    """A JSON object in the value of an option.
+
+    Raises:
+        BadParameter: It is none.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{option} must be a JSON object, such as '{{\"key\": 1}}'")
+    return value
 
 
 def open_client(

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from zaqar_notify.cli.commands import Json, Queue, add_group, open_client
-from zaqar_notify.cli.output import print_json, print_table, printable, until
+from zaqar_notify.cli.commands import (
+    Json,
+    Queue,
+    SubscriptionId,
+    add_group,
+    open_client,
+    read_object,
+)
+from zaqar_notify.cli.output import instant, print_json, print_table, printable, until
+from zaqar_notify.client import Subscription
 
-HEADINGS = ("ID", "SUBSCRIBER", "CONFIRMED", "UNTIL")
+HEADINGS = ("ID", "SUBSCRIBER", "CONFIRMED", "STATE", "UNTIL")
 
 
 def register(app: typer.Typer) -> None:
-    add_group(app, "subscription", "Subscriptions of a queue.", (list_, delete))
+    add_group(
+        app,
+        "subscription",
+        "Subscriptions of a queue.",
+        (list_, show, update, pause, resume, delete, secret),
+    )
+    app.command()(undelivered)
 
 
 def list_(context: typer.Context, queue: Queue, as_json: Json = False) -> None:
@@ -28,19 +44,160 @@ def list_(context: typer.Context, queue: Queue, as_json: Json = False) -> None:
         print_json({"subscriptions": found})
         return
     rows = [
-        (each.id, printable(each.subscriber), "yes" if each.confirmed else "no", until(each))
+        (
+            each.id,
+            printable(each.subscriber),
+            "yes" if each.confirmed else "no",
+            state(each),
+            until(each),
+        )
         for each in found
     ]
     print_table(HEADINGS, rows)
 
 
+def show(
+    context: typer.Context, queue: Queue, subscription_id: SubscriptionId, as_json: Json = False
+) -> None:
+    """Show a subscription with its options, and the number of deliveries that it holds back."""
+    with open_client(context) as client:
+        found = client.subscription(queue, subscription_id)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        ("id", found.id),
+        ("subscriber", printable(found.subscriber)),
+        ("confirmed", "yes" if found.confirmed else "no"),
+        ("state", state(found)),
+        ("until", until(found)),
+        ("options", printable(json.dumps(found.options))),
+    ]
+    if found.disabled is not None:
+        rows += [
+            ("since", instant(found.disabled.since)),
+            ("why", printable(found.disabled.detail) or "-"),
+            ("waiting", str(found.disabled.waiting or 0)),
+        ]
+    print_table(["FIELD", "VALUE"], rows)
+
+
+def update(
+    context: typer.Context,
+    queue: Queue,
+    subscription_id: SubscriptionId,
+    subscriber: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="The new receiver; it has confirmed nothing yet."),
+    ] = None,
+    ttl: Annotated[int | None, typer.Option(help="New life from now, seconds.")] = None,
+    options: Annotated[
+        str | None, typer.Option(metavar="JSON", help="All options, new: those left out go.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=JSON", help="One option, new; the others stay. May be given several times."
+        ),
+    ] = None,
+) -> None:
+    """Change a subscription. One that its failures disabled is enabled by it; a paused one stays paused."""
+    if subscriber is None and ttl is None and options is None and not option:
+        raise typer.BadParameter("Say what to change: --subscriber, --ttl, --options or --option")
+    wanted = None if options is None else read_object("--options", options)
+    single = read_options(option or ())
+    with open_client(context) as client:
+        if single:
+            kept = client.subscription(queue, subscription_id).options if wanted is None else wanted
+            wanted = kept | single
+        client.change_subscription(
+            queue, subscription_id, subscriber=subscriber, ttl=ttl, options=wanted
+        )
+
+
+def pause(
+    context: typer.Context,
+    queue: Queue,
+    subscription_id: SubscriptionId,
+    why: Annotated[str, typer.Option(help="Shown with the subscription.")] = "",
+) -> None:
+    """Hold all deliveries to a subscription until `subscription resume`. None is lost."""
+    with open_client(context) as client:
+        client.pause(queue, subscription_id, why=why)
+
+
+def resume(context: typer.Context, queue: Queue, subscription_id: SubscriptionId) -> None:
+    """Deliver what was held, in order, and all that comes after it."""
+    with open_client(context) as client:
+        client.resume(queue, subscription_id)
+
+
+def secret(
+    context: typer.Context,
+    queue: Queue,
+    subscription_id: SubscriptionId,
+    rotate: Annotated[
+        bool,
+        typer.Option(
+            "--rotate", help="Make a new one; the former one signs beside it for a while."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the secret that signs a subscription's webhooks."""
+    with open_client(context) as client:
+        asked = client.rotate_secret if rotate else client.signing_secret
+        found = asked(queue, subscription_id)
+    if as_json:
+        print_json({"secret": found})
+    else:
+        print(found)
+
+
+def undelivered(
+    context: typer.Context, queue: Queue, subscription_id: SubscriptionId, as_json: Json = False
+) -> None:
+    """List the deliveries to a subscription that were given up in the last 14 days, with the reasons."""
+    with open_client(context) as client:
+        found = list(client.undelivered(queue, subscription_id))
+    if as_json:
+        print_json({"undelivered": found})
+        return
+    rows = [
+        (each.message_id, instant(each.given_up_at), each.attempts, printable(each.detail))
+        for each in found
+    ]
+    print_table(["MESSAGE", "GIVEN UP", "ATTEMPTS", "WHY"], rows)
+
+
 def delete(
     context: typer.Context,
     queue: Queue,
-    subscription_id: Annotated[
-        str, typer.Argument(show_default=False, help="As `subscription list` shows it.")
-    ],
+    subscription_id: SubscriptionId,
 ) -> None:
     """Delete a subscription, with its undelivered messages. No error if there is none."""
     with open_client(context) as client:
         client.unsubscribe(queue, subscription_id)
+
+
+def state(subscription: Subscription) -> str:
+    """Why deliveries are held, in a word, or that they are made."""
+    return "active" if subscription.disabled is None else subscription.disabled.reason
+
+
+def read_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """The options in KEY=JSON.
+
+    Raises:
+        BadParameter: One is something else.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        try:
+            found[key] = json.loads(value)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"--option {pair!r} is not KEY=JSON; a text has quotes: 'subject=\"Hello\"'"
+            ) from error
+    return found

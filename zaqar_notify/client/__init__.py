@@ -35,6 +35,7 @@ from zaqar_notify.client.models import (
     SignedUrl,
     Subscription,
     Suppression,
+    Undelivered,
 )
 from zaqar_notify.client.transport import PAUSES_SECONDS
 
@@ -66,4 +67,5 @@ __all__ = [
     "Subscription",
     "Suppression",
     "Unauthorized",
+    "Undelivered",
 ]

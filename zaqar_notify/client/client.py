@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, Self
+from urllib.parse import quote
 
 import msgspec
 import requests
@@ -21,9 +22,9 @@ from zaqar_notify.client.models import (
     QueueStats,
     QueueSummary,
     SignedUrl,
-    Subscription,
 )
 from zaqar_notify.client.steering import SteeringCalls
+from zaqar_notify.client.subscribing import SubscriptionCalls
 from zaqar_notify.client.suppressions import SuppressionCalls
 from zaqar_notify.client.transport import (
     PATIENT_PAUSES_SECONDS,
@@ -32,20 +33,17 @@ from zaqar_notify.client.transport import (
     Transport,
 )
 from zaqar_notify.client.wire import (
+    ClaimBody,
     MessageList,
     QueueList,
     Resources,
-    Secret,
     Stats,
-    Subscribed,
-    SubscriptionList,
     message_path,
     metadata_pointer,
     next_marker,
     queue_path,
     raw_json,
     read,
-    subscription_path,
     wire_attribute,
 )
 
@@ -59,7 +57,7 @@ WITH_ATTRIBUTES = {"attributes": True}
 PATCH_TYPE = "application/openstack-messaging-v2.0-json-patch"
 
 
-class Client(SuppressionCalls, SteeringCalls):
+class Client(SubscriptionCalls, SuppressionCalls, SteeringCalls):
     """Calls of one project to one service, under one client id.
 
     Calls that may be repeated without harm are tried again when the connection fails or the service
@@ -287,6 +285,22 @@ class Client(SuppressionCalls, SteeringCalls):
             self._transport, queue_path(queue), claim_id=claim_id, ttl=ttl, messages=messages
         )
 
+    def claim_of(self, queue: str, claim_id: str) -> Claim:
+        """A claim that was made before.
+
+        Raises:
+            NotFound: It has expired, or holds nothing.
+        """
+        path = f"{queue_path(queue)}/claims/{quote(claim_id, '')}"
+        held = read(self._transport.send("GET", path), ClaimBody)
+        return Claim(
+            self._transport,
+            queue_path(queue),
+            claim_id=claim_id,
+            ttl=held.ttl,
+            messages=held.messages,
+        )
+
     # Queues
 
     def create_queue(self, queue: str, metadata: Mapping[str, Any] | None = None) -> bool:
@@ -356,13 +370,14 @@ class Client(SuppressionCalls, SteeringCalls):
         self,
         queue: str,
         *,
-        paths: Sequence[Literal["messages", "claims", "subscriptions"]] = ("messages",),
+        paths: Sequence[str] = ("messages",),
         methods: Sequence[str] = ("GET",),
         expires_at: datetime | None = None,
     ) -> SignedUrl:
         """Access to the queue without an account; by default to read its messages for a day.
 
         Args:
+            paths: `messages`, `claims`, `subscriptions`.
             expires_at: An aware instant.
         """
         body: dict[str, Any] = {"paths": paths, "methods": methods}
@@ -376,55 +391,6 @@ class Client(SuppressionCalls, SteeringCalls):
     def revoke_shares(self, queue: str) -> None:
         """Revoke all access to the queue that `share` gave before."""
         self._transport.send("DELETE", f"{queue_path(queue)}/share")
-
-    # Subscriptions
-
-    def subscribe(
-        self,
-        queue: str,
-        subscriber: str,
-        *,
-        ttl: int | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Send each message posted to the queue from now on to `subscriber`, a URI.
-
-        Args:
-            ttl: Life of the subscription, seconds; None leaves it to the service.
-            options: As on the wire: `post_headers`, `post_data`, `_retry_policy`, `subject`, …
-
-        Returns:
-            The subscription's id; of the existing one, when it is there and unconfirmed.
-
-        Raises:
-            Conflict: The subscriber has a confirmed subscription on the queue already.
-        """
-        body: dict[str, Any] = {"subscriber": subscriber, "options": options or {}}
-        if ttl is not None:
-            body["ttl"] = ttl
-        answer = self._transport.send(
-            "POST", f"{queue_path(queue)}/subscriptions", body=msgspec.json.encode(body)
-        )
-        return read(answer, Subscribed).subscription_id
-
-    def subscription(self, queue: str, subscription_id: str) -> Subscription:
-        answer = self._transport.send("GET", subscription_path(queue, subscription_id))
-        return read(answer, Subscription)
-
-    def subscriptions(self, queue: str) -> Iterator[Subscription]:
-        """The queue's subscriptions in order of creation, read page by page."""
-        path = f"{queue_path(queue)}/subscriptions"
-        for page in self._pages(path, {"limit": PAGE}, SubscriptionList):
-            yield from page.subscriptions
-
-    def unsubscribe(self, queue: str, subscription_id: str) -> None:
-        """Remove the subscription. No error if there is none."""
-        self._transport.send("DELETE", subscription_path(queue, subscription_id))
-
-    def signing_secret(self, queue: str, subscription_id: str) -> str:
-        """The `whsec_…` with which the subscription's webhook checks the service's signatures."""
-        path = subscription_path(queue, subscription_id)
-        return read(self._transport.send("GET", f"{path}/secret"), Secret).secret
 
     def _newest(self, queue: str) -> str | None:
         newest = self.stats(queue).newest

@@ -116,6 +116,20 @@ class Subscription(msgspec.Struct, frozen=True):
     disabled: Disabled | None = None
 
 
+class Undelivered(msgspec.Struct, frozen=True):
+    """A delivery that was given up. `payload` is the JSON text that the subscriber did not get."""
+
+    id: str
+    delivery_id: str
+    message_id: str
+    verdict: str
+    status: int | None
+    detail: str
+    attempts: int
+    given_up_at: datetime
+    payload: msgspec.Raw
+
+
 class Suppression(msgspec.Struct, frozen=True):
     """An address that gets nothing from the project. The service keeps its digest as `id`, and its domain in `subscriber`.
 

@@ -19,6 +19,7 @@ from zaqar_notify.client.models import (
     RawJson,
     Subscription,
     Suppression,
+    Undelivered,
 )
 
 T = TypeVar("T")
@@ -48,8 +49,17 @@ class SubscriptionList(Listing):
     subscriptions: list[Subscription] = []
 
 
+class UndeliveredList(Listing):
+    undelivered: list[Undelivered] = []
+
+
 class SuppressionList(Listing):
     suppressions: list[Suppression] = []
+
+
+class ClaimBody(msgspec.Struct):
+    ttl: int
+    messages: list[Message] = []
 
 
 class Resources(msgspec.Struct):
