@@ -11,6 +11,7 @@ import msgspec
 
 from sinks.shortage import is_shortage
 from workers.breakers import Breakers
+from workers.delivery_log import DeliveryLog
 from workers.disabling import Disabling
 from workers.endpoints import Endpoint
 from workers.ledger import Ledger
@@ -22,6 +23,7 @@ from workers.store import RetryingStore
 from workers.taken import Taken
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalMessage, Outgoing, delivery_id
+from zaqar_notify.delivery.attempts import Attempt
 from zaqar_notify.delivery.kinds import Sink
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
 
@@ -72,6 +74,13 @@ class Batch(msgspec.Struct, eq=False, frozen=True):
         self.taken.add_part()
 
 
+class _Owed(msgspec.Struct):
+    """The records of deliveries that are owed after the attempts, and the log's entries of these attempts."""
+
+    records: list[InternalMessage]
+    log: list[Attempt]
+
+
 class Attempts:
     def __init__(
         self,
@@ -81,6 +90,7 @@ class Attempts:
         ledger: Ledger,
         recorder: Recorder,
         breakers: Breakers,
+        log: DeliveryLog,
         *,
         clock: Clock,
     ) -> None:
@@ -90,6 +100,7 @@ class Attempts:
         self._ledger = ledger
         self._recorder = recorder
         self._breakers = breakers
+        self._log = log
         self._clock = clock
 
     async def make(self, batch: Batch) -> None:
@@ -99,15 +110,18 @@ class Attempts:
         """
         taken = batch.taken
         with taken:
-            records = await self._make_each(batch)
-            if records and taken.is_held(self._clock.now()):
-                await self._ledger.write_for(batch.receiver.subscription, records)
+            owed = await self._make_each(batch)
+            subscription = batch.receiver.subscription
+            async with self._log.writing(subscription, owed.log):
+                if owed.records and taken.is_held(self._clock.now()):
+                    await self._ledger.write_for(subscription, owed.records)
 
-    async def _make_each(self, batch: Batch) -> list[InternalMessage]:
-        """Try each message; return the records of the deliveries still owed."""
+    async def _make_each(self, batch: Batch) -> _Owed:
+        """Try each message; return the deliveries still owed."""
         receiver, attempt = batch.receiver, batch.attempt
         endpoint = receiver.endpoint
-        records: list[InternalMessage] = []
+        owed = _Owed([], [])
+        records = owed.records
         for number, message in enumerate(batch.messages):
             if not batch.taken.is_held(self._clock.now()):
                 break
@@ -125,9 +139,10 @@ class Attempts:
                 break
             was_suspect = endpoint.is_suspect
             delivery = self._delivery(message, receiver, attempt)
-            outcome = await self._make_one(delivery, receiver)
+            outcome, seconds = await self._make_one(delivery, receiver)
             verdict = outcome.verdict
             if verdict is Verdict.DELIVERED:
+                self._log.delivered(delivery, outcome, seconds=seconds)
                 if message.since is not None:
                     waited = self._clock.now() - message.since
                     self._recorder.arrived(receiver.scheme, waited.total_seconds())
@@ -135,17 +150,19 @@ class Attempts:
                 continue
             if verdict is Verdict.POSTPONED:
                 rest = batch.messages[number:]
-                records += await self._retries.postponed(rest, receiver, attempt, outcome)
+                following = await self._retries.postponed(rest, receiver, attempt, outcome)
+                owed.log.append(self._log.failed(delivery, outcome, following[0], seconds=seconds))
+                records += following
                 break
-            records.append(
-                await self._retries.after_failure(
-                    outcome, delivery, message, receiver, was_suspect=was_suspect
-                )
+            record = await self._retries.after_failure(
+                outcome, delivery, message, receiver, was_suspect=was_suspect
             )
+            owed.log.append(self._log.failed(delivery, outcome, record, seconds=seconds))
+            records.append(record)
             if endpoint.is_suspect:
                 records += self._retries.deferred(batch.messages[number + 1 :], receiver, attempt)
                 break
-        return records
+        return owed
 
     async def _look_again(self, receiver: Receiver) -> None:
         subscription = receiver.subscription
@@ -155,7 +172,8 @@ class Attempts:
         count = len(messages)
         self._recorder.dropped_together(subscription.queue, subscription.id, count=count)
 
-    async def _make_one(self, delivery: Delivery, receiver: Receiver) -> Outcome:
+    async def _make_one(self, delivery: Delivery, receiver: Receiver) -> tuple[Outcome, float]:
+        """The outcome, and the seconds that the attempt took."""
         began = time.monotonic()
         outcome = await self._send(receiver.sink, delivery)
         ended = time.monotonic()
@@ -164,7 +182,7 @@ class Attempts:
         if outcome.retry_after_seconds:
             self._pause(outcome, receiver, outcome.retry_after_seconds, now=ended)
         self._recorder.attempted(outcome, delivery, scheme=receiver.scheme)
-        return outcome
+        return outcome, ended - began
 
     def _pause(self, outcome: Outcome, receiver: Receiver, seconds: int, *, now: float) -> None:
         endpoint = receiver.endpoint

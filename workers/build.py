@@ -12,6 +12,8 @@ from workers import leftovers, queue_moves, trusts, wills
 from workers.attempts import Attempts
 from workers.breakers import Breakers
 from workers.consumers import Consumers
+from workers.delivery_counts import DeliveryCounts
+from workers.delivery_log import DeliveryLog
 from workers.disabling import Disabling
 from workers.dispatcher import Dispatcher
 from workers.doorbell import LocalDoorbell
@@ -92,7 +94,9 @@ def assemble(
         settings=settings,
         random=random,
     )
-    attempts = Attempts(store, retries, disabling, ledger, recorder, breakers, clock=clock)
+    counts = DeliveryCounts(storage, clock=clock, keep_seconds=settings.delivery_log_seconds)
+    log = DeliveryLog(storage, counts, clock=clock, settings=settings)
+    attempts = Attempts(store, retries, disabling, ledger, recorder, breakers, log, clock=clock)
     limits = service.quotas.limits
     slots = Slots(
         attempts.make,
@@ -112,6 +116,7 @@ def assemble(
     dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
     lease_seconds = settings.delivery_lease_seconds
     periodic = (
+        log.keep_writing,
         partial(renew_regularly, consumers, lease_seconds=lease_seconds, stop=stop),
         partial(turn_away_regularly, slots, untried),
         breakers.tell_regularly,
@@ -132,6 +137,7 @@ def assemble(
         slots,
         store,
         periodic,
+        worker=log.worker,
         tasks=tasks,
         stop=stop,
     )

@@ -83,10 +83,13 @@ class Engine:
         store: RetryingStore,
         periodic: Sequence[Periodic],
         *,
+        worker: str,
         tasks: asyncio.TaskGroup,
         stop: Stop,
     ) -> None:
         """`tasks` is entered by `run`: all work of the engine ends with it."""
+        self.worker = worker
+        """The name of this engine in the delivery log."""
         self._service = service
         self._doorbell = doorbell
         self._sinks = sinks

@@ -119,7 +119,9 @@ class EngineHost:
     async def _run_until_stopped(self, engine: Engine, health: Health) -> None:
         running = asyncio.create_task(engine.run())
         stopping = asyncio.create_task(self._stop.wait())
-        logger.info("The engine delivers", extra={"action": "engine_started"})
+        logger.info(
+            "The engine delivers", extra={"action": "engine_started", "worker": engine.worker}
+        )
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         health.is_draining = True

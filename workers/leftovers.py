@@ -2,7 +2,7 @@
 
 These queues are removed with the subscription. But a worker may write to them at the same time. It
 then checks whether the subscription still exists, and it may die before the check. So a periodic
-duty looks through these queues.
+duty looks through these queues, but not through those of the delivery log: its records expire by themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import (
-    PREFIXES_OF_SUBSCRIPTIONS,
+    PREFIXES_OF_DELIVERIES,
     UNDELIVERED_PREFIX,
     internal_ref,
 )
@@ -51,7 +51,7 @@ async def remove(storage: Storage, forget: Forget, *, clock: Clock, stop: Stop) 
     Raises:
         StorageUnavailable: No answer came.
     """
-    for prefix in PREFIXES_OF_SUBSCRIPTIONS:
+    for prefix in PREFIXES_OF_DELIVERIES:
         for pool, store in storage.pools.items():
             with storage.pools.tolerated(pool):
                 async for name in _names(store, prefix, stop):

@@ -248,6 +248,14 @@ class SubscriptionDoesNotExist(DoesNotExist):
         super().__init__(f"Subscription {subscription_id[:80]!r} does not exist on {called(queue)}")
 
 
+class DeliveryNotLogged(DoesNotExist):
+    def __init__(self, delivery_id: str) -> None:
+        super().__init__(
+            f"The log has no attempt of the delivery {delivery_id[:80]!r}: it is kept for "
+            "ZAQAR_DELIVERY_LOG_SECONDS, and a first attempt that succeeds only with ZAQAR_DELIVERY_LOG=all"
+        )
+
+
 class PoolDoesNotExist(DoesNotExist):
     def __init__(self, name: str) -> None:
         super().__init__(f"Pool {name[:80]} does not exist")

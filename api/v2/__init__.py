@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.resources import Resource
 from api.v2 import (
+    deliveries,
     discovery,
     flavors,
     links,
@@ -34,7 +35,9 @@ RESOURCES: tuple[Resource, ...] = (
     *links.RESOURCES,
     *suppressions.RESOURCES,
     *pausing.RESOURCES,
+    *deliveries.OF_QUEUES,
     *topics.RESOURCES,
+    *deliveries.RESOURCES,
     *tokens.RESOURCES,
     *quotas.RESOURCES,
     health.ping_resource(PREFIX),

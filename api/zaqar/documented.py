@@ -32,6 +32,9 @@ DOCUMENTED = Documented(
         "queue_name": Parameter("queue_name", QUEUE_NAME_RULE, str, "demo"),
         "topic_name": Parameter("topic_name", QUEUE_NAME_RULE, str, "demo"),
         "message_id": Parameter("message_id", "The message's id.", str, MESSAGE_ID),
+        "delivery_id": Parameter(
+            "delivery_id", "The delivery's id.", str, "msg_2b0a6f0f4b8d4b3a9c1d5e7f90a1b2c3"
+        ),
         "token_id": Parameter(
             "token_id", "The token's id.", str, "0661794c5e3a40b6c1f2a93d5e7b8c90"
         ),

@@ -17,7 +17,7 @@ from workers.outages import Stop
 from zaqar_notify.delivery import InternalPost, outgoing_messages, parked_record
 from zaqar_notify.models import INTERNAL_PROJECT, QueueRef
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.internal import PREFIXES_OF_SUBSCRIPTIONS
+from zaqar_notify.storage.internal import PREFIXES_OF_DELIVERIES
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parents[2]
 
 
 async def own_queues(storage: Storage) -> list[QueueRef]:
-    """The queues that subscriptions have for themselves."""
+    """The queues that subscriptions have for their deliveries."""
     names = await storage.heads.internal(after="", limit=1000)
     return [
         QueueRef(INTERNAL_PROJECT, name)
         for name in names
-        if name.startswith(PREFIXES_OF_SUBSCRIPTIONS)
+        if name.startswith(PREFIXES_OF_DELIVERIES)
     ]
 
 

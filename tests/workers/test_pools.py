@@ -32,6 +32,8 @@ from zaqar_notify.models import JsonObject, NewMessage, Outcome, QueueRef
 from zaqar_notify.service import Service
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import (
+    ATTEMPTS_PREFIX,
+    COUNTS_PREFIX,
     ENDPOINTS_REF,
     POISON_REF,
     Partition,
@@ -84,12 +86,16 @@ async def count(office: Office, store: MessageStore, ref: QueueRef) -> int:
 
 
 async def internal(office: Office, store: MessageStore) -> dict[str, int]:
-    """How many messages are on each internal queue of the store that is not empty, but for the states of endpoints."""
+    """How many messages are on each internal queue of the store that is not empty, but for the states of endpoints and
+    the delivery log."""
+    left_out = (ENDPOINTS_REF.name, ATTEMPTS_PREFIX, COUNTS_PREFIX)
     names = await store.heads.internal(after="", limit=1000)
-    counts = {name: await count(office, store, QueueRef("", name)) for name in names}
-    return {
-        name: number for name, number in counts.items() if number and name != ENDPOINTS_REF.name
+    counts = {
+        name: await count(office, store, QueueRef("", name))
+        for name in names
+        if not name.startswith(left_out)
     }
+    return {name: number for name, number in counts.items() if number}
 
 
 async def is_empty(office: Office, store: MessageStore) -> bool:

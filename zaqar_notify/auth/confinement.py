@@ -7,13 +7,18 @@ from zaqar_notify.errors import QueueNotPermitted
 from zaqar_notify.rules.tokens import covers
 
 
+def may_see(caller: Caller, name: str) -> bool:
+    """Whether a queue is within the caller's reach."""
+    return caller.queues is None or covers(caller.queues, name)
+
+
 def check_queue(caller: Caller, name: object) -> None:
     """Refuse a queue that is out of the caller's reach; a value that is no name is refused elsewhere.
 
     Raises:
         QueueNotPermitted: The caller's token is confined to other queues.
     """
-    if caller.queues is not None and isinstance(name, str) and not covers(caller.queues, name):
+    if caller.queues is not None and isinstance(name, str) and not may_see(caller, name):
         raise QueueNotPermitted(caller.queues)
 
 

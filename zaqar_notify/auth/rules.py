@@ -81,6 +81,7 @@ RULES: Mapping[str, Rule] = {
         *_rules("subscription", Scope.READ, "get_all get"),
         *_rules("subscription", Scope.WRITE, "create update delete confirm"),
         *_rules("subscription", Scope.READ, "get_undelivered", "rule:messages:get_all"),
+        *_rules("subscription", Scope.READ, "get_deliveries get_stats", "rule:messages:get_all"),
         *_rules(
             "subscription",
             Scope.WRITE,

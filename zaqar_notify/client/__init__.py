@@ -10,6 +10,13 @@ with Client() as client:
 
 from zaqar_notify.client.claim import Claim
 from zaqar_notify.client.client import DEFAULT_PROJECT, DEFAULT_URL, Client
+from zaqar_notify.client.deliveries import (
+    Attempt,
+    AttemptPage,
+    Deliveries,
+    Delivery,
+    SubscriptionStats,
+)
 from zaqar_notify.client.errors import (
     BadRequest,
     ClientError,
@@ -44,12 +51,16 @@ __all__ = [
     "DEFAULT_URL",
     "NEVER_SECONDS",
     "PAUSES_SECONDS",
+    "Attempt",
+    "AttemptPage",
     "Attribute",
     "BadRequest",
     "Claim",
     "Client",
     "ClientError",
     "Conflict",
+    "Deliveries",
+    "Delivery",
     "Disabled",
     "Forbidden",
     "Message",
@@ -65,6 +76,7 @@ __all__ = [
     "ServiceWarning",
     "SignedUrl",
     "Subscription",
+    "SubscriptionStats",
     "Suppression",
     "Unauthorized",
     "Undelivered",

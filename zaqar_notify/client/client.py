@@ -15,6 +15,7 @@ import msgspec
 import requests
 
 from zaqar_notify.client.claim import Claim
+from zaqar_notify.client.deliveries import Deliveries
 from zaqar_notify.client.errors import ServiceWarning
 from zaqar_notify.client.models import (
     Message,
@@ -111,6 +112,8 @@ class Client(SubscriptionCalls, SuppressionCalls, SteeringCalls):
             ca_file=ca_file,
             on_warning=on_warning or _warn,
         )
+        self.deliveries = Deliveries(self._transport)
+        """The delivery log and the statistics of subscriptions."""
 
     @property
     def url(self) -> str:

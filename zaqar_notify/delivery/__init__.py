@@ -9,6 +9,8 @@
 | `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
 | `pushed.<subscription id>` | a notification that waits for the WebSocket of its subscription |
 | `endpoints` | a change of an endpoint's state: it fails, is probed, answers again, or asked for a pause |
+| `attempts.<subscription id>` | a group of attempts, for the delivery log |
+| `counts.<subscription id>` | the numbers of deliveries that one process made in an hour, for the statistics |
 | `wills` | the subscriptions of WebSockets that end if the process that holds them does not come back |
 | `poison` | a job or delivery that no worker could finish |
 | `later.<version>` | a job or delivery as a later release wrote it, put there by a worker that could not read it |

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from zaqar_notify.errors import PoolInUse
 from zaqar_notify.models import QueueRef
 from zaqar_notify.pools.moves import moves
-from zaqar_notify.storage.internal import OUTBOX_PREFIX, PREFIXES_OF_SUBSCRIPTIONS, RETRY_PREFIX
+from zaqar_notify.storage.internal import OUTBOX_PREFIX, PREFIXES_OF_DELIVERIES, RETRY_PREFIX
 from zaqar_notify.storage.planes import Storage
 
 COUNTED = 100
@@ -37,7 +37,7 @@ async def refuse_in_use(storage: Storage, pool: str) -> None:
                 "the request when it is there, or cancel the move."
             )
     heads = storage.pools[pool].heads
-    prefixes = (OUTBOX_PREFIX, RETRY_PREFIX, *PREFIXES_OF_SUBSCRIPTIONS)
+    prefixes = (OUTBOX_PREFIX, RETRY_PREFIX, *PREFIXES_OF_DELIVERIES)
     owed = sum([await heads.count_internal(prefix=prefix) for prefix in prefixes])
     if owed:
         raise PoolInUse(

@@ -91,6 +91,13 @@ class DeliverySettings(Section):
     delivery_partitions: Count = Field(
         1, description="Parts that owed deliveries are split into; workers share them out."
     )
+    delivery_log: Literal["all", "failures"] = Field(
+        "failures",
+        description="Attempts that the delivery log keeps: all, or those that failed, and the successes after them.",
+    )
+    delivery_log_seconds: LeastMinute = Field(
+        604800, description="How long the delivery log keeps an attempt, seconds."
+    )
     notify_delayed_at_once: bool = Field(
         False,
         description="Notify of a delayed message when it is posted, as Zaqar does, not when it is due.",

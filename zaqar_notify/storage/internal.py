@@ -28,8 +28,12 @@ PARKED_PREFIX = "parked."
 HELD_PREFIX = "held."
 UNDELIVERED_PREFIX = "undelivered."
 PUSHED_PREFIX = "pushed."
-PREFIXES_OF_SUBSCRIPTIONS = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX, PUSHED_PREFIX)
-"""The beginnings of the names of a subscription's own queues; its id follows."""
+ATTEMPTS_PREFIX = "attempts."
+COUNTS_PREFIX = "counts."
+PREFIXES_OF_DELIVERIES = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX, PUSHED_PREFIX)
+"""The beginnings of the names of a subscription's own queues that have deliveries; its id follows."""
+PREFIXES_OF_SUBSCRIPTIONS = (*PREFIXES_OF_DELIVERIES, ATTEMPTS_PREFIX, COUNTS_PREFIX)
+"""Those of all its own queues; the last two have its delivery log."""
 
 
 def internal_ref(name: str) -> QueueRef:
@@ -94,6 +98,14 @@ def undelivered_ref(subscription_id: str) -> QueueRef:
 
 def pushed_ref(subscription_id: str) -> QueueRef:
     return internal_ref(f"{PUSHED_PREFIX}{subscription_id}")
+
+
+def attempts_ref(subscription_id: str) -> QueueRef:
+    return internal_ref(f"{ATTEMPTS_PREFIX}{subscription_id}")
+
+
+def counts_ref(subscription_id: str) -> QueueRef:
+    return internal_ref(f"{COUNTS_PREFIX}{subscription_id}")
 
 
 def queues_of_subscription(subscription_id: str) -> Sequence[QueueRef]:

@@ -2,11 +2,19 @@
 undelivered messages, `linked.py` confirms and ends them by the links of mails, `suppressing.py` has the
 addresses that unsubscribed, `secrets.py` has the secrets of their webhooks,
 `holding.py` has those that WebSockets hold, `pausing.py` pauses and resumes them, `leaving.py` leaves jobs for the
-workers."""
+workers. `log.py` reads the delivery log, `deliveries.py` finds deliveries in it, `statistics.py` counts."""
 
 from __future__ import annotations
 
 from zaqar_notify.subscriptions.changing import change, confirm, create, delete, renewal
+from zaqar_notify.subscriptions.deliveries import (
+    AttemptPage,
+    DeliveryPage,
+    LoggedDelivery,
+    attempts,
+    deliveries_of_message,
+    delivery,
+)
 from zaqar_notify.subscriptions.holding import end_if_held, hold, is_held
 from zaqar_notify.subscriptions.linked import (
     confirm_by_link,
@@ -14,9 +22,11 @@ from zaqar_notify.subscriptions.linked import (
     token_to_come_back,
     unsubscribe_by_link,
 )
+from zaqar_notify.subscriptions.log import OUTCOMES, Logged, Wanted, Where
 from zaqar_notify.subscriptions.pausing import pause, resume, waiting
 from zaqar_notify.subscriptions.reading import GivenUp, get, list_subscriptions, undelivered
 from zaqar_notify.subscriptions.secrets import SigningSecret, rotate_secret, secret
+from zaqar_notify.subscriptions.statistics import Statistics, statistics
 from zaqar_notify.subscriptions.suppressing import (
     addressee_of,
     list_suppressions,
@@ -25,14 +35,25 @@ from zaqar_notify.subscriptions.suppressing import (
 )
 
 __all__ = [
+    "OUTCOMES",
+    "AttemptPage",
+    "DeliveryPage",
     "GivenUp",
+    "Logged",
+    "LoggedDelivery",
     "SigningSecret",
+    "Statistics",
+    "Wanted",
+    "Where",
     "addressee_of",
+    "attempts",
     "change",
     "confirm",
     "confirm_by_link",
     "create",
     "delete",
+    "deliveries_of_message",
+    "delivery",
     "end_if_held",
     "get",
     "hold",
@@ -46,6 +67,7 @@ __all__ = [
     "resume",
     "rotate_secret",
     "secret",
+    "statistics",
     "suppression_of",
     "token_to_come_back",
     "undelivered",
