@@ -7,6 +7,8 @@ times slots, 150 bytes each.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 
@@ -22,13 +24,22 @@ from zaqar_notify.delivery import FanOut, Outgoing, outgoing_messages
 from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.rules.filter_policy import FILTER_KEY, Candidate, FilterPolicy, filter_of
+from zaqar_notify.rules.filter_policy import (
+    FILTER_KEY,
+    Candidate,
+    FilterPolicy,
+    Undecided,
+    filter_of,
+)
 from zaqar_notify.settings import Settings
 
 SUBSCRIPTIONS_PER_PAGE = 100
 BATCHES_PER_DEFERRAL = 64
 
 LONG_SINCE = datetime(1970, 1, 1, tzinfo=UTC)
+
+FILTERING_SECONDS = 0.005
+"""Filter policies may take long over large bodies: after so much of it, other work has its turn."""
 
 CLOCK_SKEW = timedelta(seconds=5)
 """A subscription made so much later than a post, by two processes' clocks, is surely later."""
@@ -69,11 +80,12 @@ class _Job:
         """Deliver nothing of these messages."""
         self.messages = [each for each in self.messages if each.message_id not in ids]
 
-    def passing(self, policy: FilterPolicy) -> list[Outgoing]:
-        """The messages that a subscription with this policy gets."""
+    @property
+    def candidates(self) -> Sequence[tuple[Outgoing, Candidate]]:
+        """The messages, as filter policies see them."""
         if not self._candidates:
             self._candidates = [(each, Candidate(each.message)) for each in self.messages]
-        return [each for each, candidate in self._candidates if policy.accepts(candidate)]
+        return self._candidates
 
     def may_cross(
         self, queue: str, subscription: Subscription, messages: Sequence[Outgoing]
@@ -106,6 +118,7 @@ class FanOuts:
         self._recorder = recorder
         self._clock = clock
         self._most_hops = settings.delivery_max_hops
+        self._pause_at = 0.0
 
     async def run(self, ref: QueueRef, batch: Sequence[tuple[Taken, FanOut]]) -> None:
         """Offer jobs of one queue to its subscriptions; they share one look at those."""
@@ -149,7 +162,9 @@ class FanOuts:
         for job in jobs:
             if since > job.posted_by or not job.taken.is_held(now):
                 continue
-            messages = job.messages if policy is None else self._passing(job, policy, subscription)
+            messages = job.messages
+            if policy is not None:
+                messages = await self._passing(job, policy, subscription)
             if messages and (queue is None or job.may_cross(queue, subscription, messages)):
                 meant.append((job, messages))
         if subscription.disabled_at is not None:
@@ -171,11 +186,21 @@ class FanOuts:
             self._recorder.filter_unreadable(subscription, str(error))
             return None
 
-    def _passing(
+    async def _passing(
         self, job: _Job, policy: FilterPolicy, subscription: Subscription
-    ) -> Sequence[Outgoing]:
-        messages = job.passing(policy)
-        self._recorder.filtered(
-            subscription, accepted=len(messages), rejected=len(job.messages) - len(messages)
-        )
-        return messages
+    ) -> list[Outgoing]:
+        """The job's messages that the subscription gets. Other work goes on now and then."""
+        passing = []
+        for message, candidate in job.candidates:
+            try:
+                if policy.accepts(candidate):
+                    passing.append(message)
+            except Undecided:
+                self._recorder.filter_undecided(subscription, message)
+                passing.append(message)
+            if time.monotonic() >= self._pause_at:
+                await asyncio.sleep(0)
+                self._pause_at = time.monotonic() + FILTERING_SECONDS
+        rejected = len(job.messages) - len(passing)
+        self._recorder.filtered(subscription, accepted=len(passing), rejected=rejected)
+        return passing

@@ -139,6 +139,17 @@ class Recorder:
                 },
             )
 
+    def filter_undecided(self, subscription: Subscription, message: Outgoing) -> None:
+        self._counts.filtered["undecided"] += 1
+        logger.warning(
+            "A message is too large for the subscription's filter policy; it is delivered",
+            extra={
+                "action": "filter_undecided",
+                **_facts(subscription),
+                "message_id": message.message_id,
+            },
+        )
+
     def filter_unreadable(self, subscription: Subscription, detail: str) -> None:
         self._counts.filtered["unreadable"] += 1
         logger.warning(

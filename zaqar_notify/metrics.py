@@ -112,8 +112,9 @@ class DeliveryCounts:
         """Records by kind of internal queue."""
         self.dropped: Counter[str] = Counter(gone=0, unconfirmed=0, confirmed=0)
         """Deliveries that ended with their subscription, by reason."""
-        self.filtered: Counter[str] = Counter(accepted=0, rejected=0, unreadable=0)
-        """Deliveries of subscriptions with a filter policy, by its result; of unreadable policies, jobs."""
+        self.filtered: Counter[str] = Counter(accepted=0, rejected=0, undecided=0, unreadable=0)
+        """Deliveries of subscriptions with a filter policy, by its result; undecided ones are accepted, too. Of
+        unreadable policies, jobs."""
         self.endpoint_changes: Counter[str] = Counter(opened=0, probed=0, closed=0, paused=0)
         """Of the states of endpoints, as this process made them."""
         self.delays: dict[str, Tally] = {}

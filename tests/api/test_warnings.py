@@ -9,8 +9,11 @@ import pytest
 
 from api.v2.json_patch import PATCH_TYPE
 from tests.api.conftest import Api
+from tests.kinds import KINDS
+from zaqar_notify.delivery.subscribers import SHARED_OPTIONS
 
 HOOK = "https://example.org/hook"
+OPTIONS = (*SHARED_OPTIONS, *(name for kind in KINDS for name in kind.options))
 _LEGAL = re.compile(r'299 - "(?:[ !#-\[\]-~]|\\["\\])*"')
 
 CREATE, MESSAGES = ("PUT", "/v2/queues/q"), ("POST", "/v2/queues/q/messages")
@@ -47,8 +50,7 @@ def subscription(**options: object) -> dict[str, object]:
             SUBSCRIBE,
             subscription(_other={}, post_header={}),
             [
-                "options: _other has no effect: it is not known; known are _retry_policy, "
-                "post_headers, post_data, from, subject, trust_id",
+                f"options: _other has no effect: it is not known; known are {', '.join(OPTIONS)}",
                 "options: post_header has no effect; did you mean post_headers?",
             ],
         ),

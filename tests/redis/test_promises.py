@@ -25,6 +25,7 @@ from zaqar_notify.models import NewMessage, QueueRef
 from zaqar_notify.storage.base import ReadyPost
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.redis import connection
+from zaqar_notify.storage.redis.founding import VERSION
 
 WEAK = {
     "appendonly": "no",
@@ -178,5 +179,23 @@ async def test_a_store_keeps_its_number_of_tags(server: RedisServer) -> None:
     async with opened(server):
         server.uri += "?tags=2"
         with pytest.raises(StartRefused, match=r"tags=2.*was made with 1"):
+            async with opened(server):
+                pass
+
+
+async def test_a_store_of_an_earlier_version_is_raised_and_one_of_a_later_is_refused(
+    server: RedisServer, queue: QueueRef
+) -> None:
+    async with opened(server) as storage:
+        await post(storage, queue, bodies=["a"])
+        [store] = server.client.keys("*:store")
+        server.client.hset(store, "version", "1")
+
+        async with opened(server) as raised:
+            assert bodies(await page(raised, queue)) == ["a"]
+        assert int(server.client.hget(store, "version") or 0) == VERSION
+
+        server.client.hset(store, "version", str(VERSION + 1))
+        with pytest.raises(StartRefused, match=f"this release knows version {VERSION}"):
             async with opened(server):
                 pass

@@ -22,7 +22,7 @@ from tests.service import free_port, outside_environ
 from zaqar_notify import __version__
 from zaqar_notify.auth.rules import BLOCKS, RULES, STRICT_CHECKS, Scope
 from zaqar_notify.cli import app, output
-from zaqar_notify.cli.client_commands import POST_BYTES, POST_MESSAGES, in_groups
+from zaqar_notify.cli.arguments import POST_BYTES, POST_MESSAGES, in_groups
 from zaqar_notify.cli.receive import receive
 from zaqar_notify.client import RawJson
 from zaqar_notify.delivery import OWED_TTL_SECONDS, InternalPost

@@ -182,6 +182,12 @@ def test_a_body_with_half_a_character_is_read_all_the_same() -> None:
     assert accepts({"a": [1]}, body=f'{{"a": 1, "b": {HALF_OF_A_CHARACTER}}}')
 
 
+def test_the_deepest_policy_that_is_permitted_is_evaluated() -> None:
+    policy, body = json.loads('{"a":' * 150 + "[1]" + "}" * 150), '{"a":' * 150 + "1" + "}" * 150
+
+    assert accepts(policy, body=body)
+
+
 @pytest.mark.parametrize("policy", [None, {}])
 def test_without_a_policy_there_is_no_filter(policy: object) -> None:
     assert filter_of({"_filter_policy": policy}) is None

@@ -39,7 +39,12 @@ async def test_a_subscription_with_a_policy_gets_the_messages_that_fit(office: O
 
     assert arrived(office) == [(b"1", BLUE), (b"4", BLUE)]
     assert [body for body, _ in arrived(office, "http://all")] == [b"1", b"2", b"3", b"4"]
-    assert office.counts.filtered == {"accepted": 2, "rejected": 2, "unreadable": 0}
+    assert office.counts.filtered == {
+        "accepted": 2,
+        "rejected": 2,
+        "undecided": 0,
+        "unreadable": 0,
+    }
 
 
 async def test_a_policy_may_look_into_bodies(office: Office) -> None:
@@ -107,6 +112,22 @@ async def test_a_policy_that_can_not_be_read_filters_nothing(
     assert arrived(office) == [(b"1", RED)]
     assert office.counts.filtered["unreadable"] == 1
     assert "filter_unreadable" in [record.__dict__.get("action") for record in caplog.records]
+
+
+async def test_a_message_that_is_too_large_for_a_policy_is_delivered_and_counted(
+    office: Office, caplog: pytest.LogCaptureFixture
+) -> None:
+    conditions = [{"prefix": f"a{number}"} for number in range(100)]
+    policy = {"_filter_policy": {"a": conditions}, "_filter_policy_scope": "MessageBody"}
+    await office.subscribe(RECEIVER, options=policy)
+    large, small = (b'{"a":[%b]}' % b",".join([b'"x"'] * count) for count in (101, 100))
+    await post(office, (large, None), (small, None))
+
+    await office.work_off()
+
+    assert arrived(office) == [(large, None)]
+    assert office.counts.filtered["undecided"] == 1
+    assert "filter_undecided" in [record.__dict__.get("action") for record in caplog.records]
 
 
 async def test_a_retry_has_the_attributes_still(office: Office, clock: ManualClock) -> None:

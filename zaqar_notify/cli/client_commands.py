@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
+from zaqar_notify.cli.arguments import (
+    in_groups,
+    name_and_value,
+    read_attribute,
+    read_bodies,
+    read_instant,
+    read_json,
+)
 from zaqar_notify.cli.commands import Json, Queue, open_client
 from zaqar_notify.cli.output import body_line, instant, print_json, print_table, until
-from zaqar_notify.client import NEVER_SECONDS, Attribute, Client, Message, NotFound, RawJson
-from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound
 from zaqar_notify.rules.filter_policy import FILTER_KEY, SCOPE_KEY
-from zaqar_notify.rules.instants import parse_instant
-
-POST_MESSAGES = 100
-POST_BYTES = 131072
-"""Lines are posted in groups of at most this many and this size: half of the service's limits."""
 
 
 def register(app: typer.Typer) -> None:
@@ -69,9 +69,9 @@ def post(
     Lines are checked before any is posted, and then posted in groups of at most 100.
     """
     content = sys.stdin.read() if body == "-" else body
-    bodies = _read_bodies(content, is_text=text, by_line=lines)
-    due_at = None if not_before is None else _instant(not_before)
-    attributes = dict(map(_attribute, attribute or ()))
+    bodies = read_bodies(content, is_text=text, by_line=lines)
+    due_at = None if not_before is None else read_instant(not_before)
+    attributes = dict(map(read_attribute, attribute or ()))
     ids: list[str] = []
     with open_client(context) as client:
         for number, group in enumerate(in_groups(bodies)):
@@ -148,9 +148,9 @@ def subscribe(
     """
     options: dict[str, object] = {}
     if header:
-        options["post_headers"] = dict(_name_and_value("--header", each) for each in header)
+        options["post_headers"] = dict(name_and_value("--header", each) for each in header)
     if filter_ is not None:
-        options[FILTER_KEY] = _json("--filter", filter_)
+        options[FILTER_KEY] = read_json("--filter", filter_)
         options[SCOPE_KEY] = "MessageBody" if on_body else "MessageAttributes"
     if subject is not None:
         options["subject"] = subject
@@ -177,77 +177,6 @@ def ping(context: typer.Context, as_json: Json = False) -> None:
         print_json({"url": client.url, "milliseconds": milliseconds})
     else:
         print(f"{client.url} answers in {milliseconds} ms")
-
-
-def in_groups(bodies: Sequence[RawJson]) -> Iterator[list[RawJson]]:
-    """Split into posts of at most `POST_MESSAGES` messages and, if possible, `POST_BYTES` bytes."""
-    group: list[RawJson] = []
-    group_bytes = 0
-    for body in bodies:
-        body_bytes = len(body.text.encode())
-        if group and (len(group) == POST_MESSAGES or group_bytes + body_bytes > POST_BYTES):
-            yield group
-            group, group_bytes = [], 0
-        group.append(body)
-        group_bytes += body_bytes
-    if group:
-        yield group
-
-
-def _read_bodies(content: str, *, is_text: bool, by_line: bool) -> list[RawJson]:
-    """The messages in the given texts.
-
-    Raises:
-        BadParameter: One is not JSON; the text names its line and the remedy.
-    """
-    if not by_line:
-        return [_body(content.removesuffix("\n") if is_text else content, is_text, "BODY")]
-    return [
-        _body(line, is_text, f"line {number}")
-        for number, line in enumerate(content.split("\n"), start=1)
-        if line.strip()
-    ]
-
-
-def _body(content: str, is_text: bool, where: str) -> RawJson:
-    if is_text:
-        return RawJson(json.dumps(content))
-    try:
-        content.encode()  # Bytes of an argument that are no UTF-8 arrive as halves of characters.
-        return RawJson(content)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(
-            f"{where} is not JSON ({error}); --text posts it as plain text, --lines each line as a message"
-        ) from error
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return parse_instant("--not-before", text)
-    except ValidationFailed as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _name_and_value(option: str, given: str) -> tuple[str, str]:
-    name, separator, value = given.partition("=")
-    if not (name and separator):
-        raise typer.BadParameter(f"{option} {given!r} is not NAME=VALUE")
-    return name, value
-
-
-def _attribute(given: str) -> tuple[str, Attribute]:
-    name, value = _name_and_value("--attribute", given)
-    name, _, kind = name.partition(":")
-    if kind == "String.Array":
-        return name, Attribute(kind, _json("--attribute", value))
-    return name, Attribute(kind or "String", value)
-
-
-def _json(option: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{option} {text!r} is not JSON: {error}") from error
 
 
 def _webhook_secret(client: Client, queue: str, uri: str, subscription_id: str) -> str | None:

@@ -146,7 +146,7 @@ class _Counts(Collector):
             yield _by(
                 "result",
                 "filtered_deliveries",
-                "Deliveries that filter policies of subscriptions accepted and rejected; jobs that met unreadable ones.",
+                "Deliveries that filter policies accepted (undecided ones, too) and rejected; jobs that met unreadable ones.",
                 metrics.deliveries.filtered,
             )
             yield from _deliveries(metrics.deliveries, self._schemes)

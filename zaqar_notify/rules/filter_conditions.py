@@ -39,14 +39,22 @@ class Fault(ValueError):
     """The end of a sentence about a part of a policy."""
 
 
-def read_condition(given: object) -> Condition:
-    """The condition on a value that an entry of a policy's array stands for; `exists` is not among them.
+def one_of(given: Sequence[object]) -> Condition:
+    """The condition that a value is one of these, which a policy's array has beside its operators.
+
+    Raises:
+        Fault: One is no string, number, boolean or null.
+    """
+    wanted = frozenset(_comparable(_checked(each)) for each in given)
+    return lambda value: _comparable(value) in wanted
+
+
+def read_operator(given: Mapping[str, object]) -> Condition:
+    """The condition that an object in a policy's array stands for; `exists` is not among them.
 
     Raises:
         Fault: It stands for none.
     """
-    if not isinstance(given, dict):
-        return _equal_to(given)
     if len(given) != 1:
         raise Fault(f"must have one operator in each object, not {len(given)}")
     [(name, operand)] = given.items()
@@ -55,11 +63,6 @@ def read_condition(given: object) -> Condition:
         known = ", ".join(("exists", *_READERS))
         raise Fault(f"has the operator {name[:40]!r}; there are {known}")
     return read(operand)
-
-
-def _equal_to(expected: object) -> Condition:
-    wanted = _comparable(_checked(expected))
-    return lambda value: _comparable(value) == wanted
 
 
 def _checked(value: object) -> object:

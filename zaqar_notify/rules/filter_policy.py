@@ -20,7 +20,7 @@ import orjson
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, NewMessage
 from zaqar_notify.rules.attributes import NAME_RULE, is_name, read_attributes
-from zaqar_notify.rules.filter_conditions import OPERATORS, Condition, Fault, read_condition
+from zaqar_notify.rules.filter_conditions import OPERATORS, Condition, Fault, one_of, read_operator
 
 FILTER_KEY = "_filter_policy"
 SCOPE_KEY = "_filter_policy_scope"
@@ -33,9 +33,32 @@ MOST_NAMES = 5
 MOST_COMBINATIONS = 150
 MOST_BYTES = 16384
 """Of a policy as JSON. Some 256 of them are kept compiled, so this bounds the memory, too."""
+MOST_TESTS = 10_000
+"""Of values in arrays, times conditions, for one message. They take 20 ms at most, for which a worker does nothing else."""
 
 Document: TypeAlias = Mapping[str, object]
-Clause: TypeAlias = Callable[[Document], bool]
+
+
+class Undecided(Exception):
+    """A policy and a message are too large together: the message was not looked at to its end."""
+
+
+class Budget:
+    """The tests that one message may take of one policy."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = MOST_TESTS
+
+    def spend(self, tests: int) -> None:
+        """Raise Undecided once there are too many."""
+        self._left -= tests
+        if self._left < 0:
+            raise Undecided
+
+
+Clause: TypeAlias = Callable[[Document, Budget], bool]
 
 
 class FilterPolicy(msgspec.Struct, frozen=True):
@@ -45,9 +68,16 @@ class FilterPolicy(msgspec.Struct, frozen=True):
     clauses: tuple[Clause, ...]
 
     def accepts(self, message: Candidate) -> bool:
-        """Whether the subscriber gets the message. A body that is no JSON object fits no policy on bodies."""
+        """Whether the subscriber gets the message. A body that is no JSON object fits no policy on bodies.
+
+        Raises:
+            Undecided: The message has arrays that are too long for the policy.
+        """
         document = message.attributes if self.scope == "MessageAttributes" else message.body
-        return document is not None and all(clause(document) for clause in self.clauses)
+        if document is None:
+            return False
+        budget = Budget()
+        return all(clause(document, budget) for clause in self.clauses)
 
 
 class Candidate:
@@ -166,15 +196,23 @@ def _alternatives(given: object) -> Sequence[JsonObject]:
 
 
 def _any(alternatives: Sequence[tuple[Clause, ...]]) -> Clause:
-    return lambda document: any(all(clause(document) for clause in each) for each in alternatives)
+    return lambda document, budget: any(
+        all(clause(document, budget) for clause in each) for each in alternatives
+    )
 
 
 def _nested(name: str, clauses: tuple[Clause, ...]) -> Clause:
     """Of an array, one object must fit all clauses; where there is no object, all names in it are absent."""
 
-    def fits(document: Document) -> bool:
-        found = [each for each in _flat(document.get(name)) if isinstance(each, dict)]
-        return any(all(clause(each) for clause in clauses) for each in found or ({},))
+    def fits(document: Document, budget: Budget) -> bool:
+        is_empty = True
+        for each in _flat(document.get(name)):
+            budget.spend(1)
+            if isinstance(each, dict):
+                is_empty = False
+                if all(clause(each, budget) for clause in clauses):
+                    return True
+        return is_empty and all(clause({}, budget) for clause in clauses)
 
     return fits
 
@@ -185,15 +223,20 @@ def _leaf(name: str, given: Sequence[object]) -> Clause:
     for each in given:
         if isinstance(each, dict) and list(each) == ["exists"]:
             exists.append(_read_exists(each["exists"]))
-        else:
-            tests.append(read_condition(each))
+        elif isinstance(each, dict):
+            tests.append(read_operator(each))
+    if values := [each for each in given if not isinstance(each, dict)]:
+        tests.insert(0, one_of(values))
 
-    def fits(document: Document) -> bool:
+    def fits(document: Document, budget: Budget) -> bool:
         is_there = name in document
         if is_there in exists:
             return True
-        values = _flat(document[name]) if is_there else ()
-        return any(test(value) for value in values if not isinstance(value, dict) for test in tests)
+        for value in _flat(document[name]) if is_there else ():
+            budget.spend(len(tests))
+            if not isinstance(value, dict) and any(test(value) for test in tests):
+                return True
+        return False
 
     return fits
 
