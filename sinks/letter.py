@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from zaqar_notify.delivery.forms import FORM_GROWTH, CannotForm, form_of
+from zaqar_notify.delivery.forms import CannotForm, form_of
 from zaqar_notify.delivery.links import Purpose, link_to
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Delivery, MessageType
@@ -121,9 +121,8 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
 
 
 def _content(delivery: Delivery, settings: Settings) -> bytes:
-    most_bytes = FORM_GROWTH * settings.max_messages_post_size
     try:
-        return form_of(delivery, public_url=settings.public_url, most_bytes=most_bytes).body
+        return form_of(delivery, settings).body
     except CannotForm as error:
         raise ValidationFailed(str(error)) from error
 

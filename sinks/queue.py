@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from sinks.forming import Unformed, formed
 from zaqar_notify.delivery import too_many_hops
-from zaqar_notify.delivery.forms import TEXT, CannotForm, form_of, has_own_form
+from zaqar_notify.delivery.forms import TEXT, has_own_form
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.errors import (
@@ -32,7 +33,9 @@ class QueueKind(Kind):
 
     schemes = ("queue",)
     sns_schedule = SNS_MANAGED
-    forms = Forms(frozenset({Format.ZAQAR, Format.RAW, Format.CLOUDEVENTS}), takes_templates=True)
+    forms = Forms(
+        frozenset({Format.ZAQAR, Format.RAW, Format.CLOUDEVENTS, Format.SNS}), takes_templates=True
+    )
 
     def check(self, uri: str, settings: Settings) -> None:
         if not is_queue_name(subscribed_queue(uri) or ""):
@@ -53,8 +56,7 @@ class QueueSink(Sink):
     def __init__(self, relay: Relay, settings: Settings) -> None:
         self._relay = relay
         self._max_hops = settings.delivery_max_hops
-        self._public_url = settings.public_url
-        self._most_bytes = settings.max_messages_post_size
+        self._settings = settings
 
     async def deliver(self, delivery: Delivery) -> Outcome:
         if delivery.hops >= self._max_hops:
@@ -66,7 +68,7 @@ class QueueSink(Sink):
         try:
             await self._relay(
                 ref,
-                self._message(delivery),
+                await self._message(delivery),
                 origin=delivery.origin if is_notification else delivery.id,
                 visited=delivery.visited,
                 hops=delivery.hops + 1,
@@ -77,14 +79,16 @@ class QueueSink(Sink):
             return Outcome(
                 Verdict.POSTPONED, detail=str(error), retry_after_seconds=OURS_PAUSE_SECONDS
             )
-        except (ValidationFailed, NotPermitted, CannotForm) as error:
+        except Unformed as unformed:
+            return unformed.outcome
+        except (ValidationFailed, NotPermitted) as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         except StorageUnavailable as error:
             # Ours, and so for all: it costs no try.
             return Outcome(Verdict.POSTPONED, detail=error.for_clients)
         return Outcome(Verdict.DELIVERED)
 
-    def _message(self, delivery: Delivery) -> NewMessage:
+    async def _message(self, delivery: Delivery) -> NewMessage:
         """The message to post: the message itself, in the form that is asked for, or a confirmation for the readers of
         the queue."""
         message = delivery.message
@@ -93,7 +97,7 @@ class QueueSink(Sink):
         options = delivery.subscription.options
         if not has_own_form(options) or options.get(FORMAT_KEY) == Format.ZAQAR:
             return message
-        form = form_of(delivery, public_url=self._public_url, most_bytes=self._most_bytes)
+        form = await formed(delivery, self._settings, self._relay)
         # The body of a message is JSON.
         body = msgspec.json.encode(form.body.decode()) if form.content_type == TEXT else form.body
         return msgspec.structs.replace(message, body=body)

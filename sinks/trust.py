@@ -62,7 +62,7 @@ class TrustKind(WebhookKind):
         return ()
 
     def sink(self, settings: Settings, relay: Relay) -> Sink:
-        return TrustSink(settings, _guard(settings), keystone=keystone_of(settings))
+        return TrustSink(settings, _guard(settings), relay, keystone=keystone_of(settings))
 
 
 class TrustSink(WebhookSink):
@@ -73,9 +73,14 @@ class TrustSink(WebhookSink):
     """
 
     def __init__(
-        self, settings: Settings, guard: AddressGuard, *, keystone: Keystone | None
+        self,
+        settings: Settings,
+        guard: AddressGuard,
+        relay: Relay | None = None,
+        *,
+        keystone: Keystone | None,
     ) -> None:
-        super().__init__(settings, guard)
+        super().__init__(settings, guard, relay)
         self._keystone = keystone
 
     async def deliver(self, delivery: Delivery) -> Outcome:

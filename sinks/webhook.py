@@ -18,6 +18,7 @@ import msgspec
 from sinks import headers, text
 from sinks.answer import Response
 from sinks.connections import NoAnswer, Origin
+from sinks.forming import Unformed, formed
 from sinks.guard import AddressForbidden, AddressGuard, diagnose_reach
 from sinks.http import HttpClient
 from sinks.identity import PRIVATE, SCHEMA, TLS, check_identity, identity_of
@@ -25,7 +26,7 @@ from sinks.proxy import ProxyUnavailable, diagnose_proxy
 from sinks.retry_after import asks_again, seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
-from zaqar_notify.delivery.forms import FORM_GROWTH, CannotForm, Form, form_of, has_own_form
+from zaqar_notify.delivery.forms import FORM_GROWTH, Form, has_own_form
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import ValidationFailed
@@ -33,8 +34,8 @@ from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.rules.formats import Format, Forms
 from zaqar_notify.rules.proxies import Proxy, read_proxy
-from zaqar_notify.rules.signing import sign_webhook
 from zaqar_notify.rules.unread import Warn
+from zaqar_notify.rules.webhook_signing import sign_webhook
 from zaqar_notify.settings import Settings
 
 MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
@@ -78,7 +79,7 @@ class WebhookKind(Kind):
     """`http:` and `https:`."""
 
     schemes = ("http", "https")
-    forms = Forms(frozenset(Format), takes_templates=True)
+    forms = Forms(frozenset(Format), takes_templates=True, has_headers=True)
     options: ClassVar[Mapping[str, JsonObject]] = {
         "post_headers": headers.SCHEMA,
         "post_data": {"type": ["string", "null"], "must": "be a string"},
@@ -107,13 +108,14 @@ class WebhookKind(Kind):
         return [*diagnose_reach(settings), *found]
 
     def sink(self, settings: Settings, relay: Relay) -> Sink:
-        return WebhookSink(settings, AddressGuard.of(settings))
+        return WebhookSink(settings, AddressGuard.of(settings), relay)
 
 
 class WebhookSink(Sink):
     """Posts to `http:` and `https:` subscribers over kept connections.
 
     Args:
+        relay: Has the key of SNS envelopes; None: they can't be signed.
         tls: The certificates to trust; None: the system's.
         name_servers: The servers to ask, as ADDRESS:PORT; none: the host's.
     """
@@ -122,6 +124,7 @@ class WebhookSink(Sink):
         self,
         settings: Settings,
         guard: AddressGuard,
+        relay: Relay | None = None,
         *,
         tls: ssl.SSLContext | None = None,
         name_servers: Sequence[str] = (),
@@ -138,7 +141,8 @@ class WebhookSink(Sink):
         )
         self._troubles: tuple[str, ...] = ()
         self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
-        self._public_url = settings.public_url
+        self._settings = settings
+        self._relay = relay
         self._most_body_bytes = FORM_GROWTH * settings.max_messages_post_size
 
     @property
@@ -157,12 +161,14 @@ class WebhookSink(Sink):
         try:
             chosen = _post_headers(delivery.subscription.options, has_token=bool(token))
             if has_own_form(delivery.subscription.options):
-                form = self._form(delivery)
+                form = await formed(delivery, self._settings, self._relay)
                 template = request_template(url, _beside(form, chosen))
             else:
                 form = Form(self._body(delivery))
                 template = request_template(url, chosen)
-        except (Unusable, CannotForm) as error:
+        except Unformed as unformed:
+            return unformed.outcome
+        except Unusable as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
         origin = template.origin
@@ -190,9 +196,6 @@ class WebhookSink(Sink):
 
     async def close(self) -> None:
         self._client.close()
-
-    def _form(self, delivery: Delivery) -> Form:
-        return form_of(delivery, public_url=self._public_url, most_bytes=self._most_body_bytes)
 
     def _body(self, delivery: Delivery) -> bytes:
         template = delivery.subscription.options.get("post_data")

@@ -19,6 +19,8 @@ PACKAGES = {
     "go": "golang-go",
     "haproxy": "haproxy",
     "nginx": "nginx",
+    "node": "nodejs",
+    "npm": "npm",
     "promtool": "prometheus",
     "tinyproxy": "tinyproxy-bin",
     "zsh": "zsh",

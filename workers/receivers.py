@@ -10,7 +10,7 @@ from workers.recorder import Failures
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.kinds import Sink, scheme_of
 from zaqar_notify.models import Subscription
-from zaqar_notify.rules.signing import webhook_secrets
+from zaqar_notify.rules.webhook_signing import webhook_secrets
 from zaqar_notify.settings import Settings
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from zaqar_notify import messages, subscriptions
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.rules.certificates import SigningKey
 from zaqar_notify.service import Service
 from zaqar_notify.storage.suppressions import Suppression
 
@@ -36,6 +37,9 @@ class ServiceRelay:
             hops=hops,
             request_id=request_id,
         )
+
+    async def signing_key(self) -> SigningKey:
+        return await self._service.certificates.signing_key()
 
     async def leave(self, ref: QueueRef, internal: QueueRef, record: NewMessage) -> None:
         post = InternalPost([record], project=ref.project)

@@ -25,6 +25,7 @@ NotifyError
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
 │   │   SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist, MoveDoesNotExist
 │   ├── WebhooksNotSigned       there is no secret to show or rotate
+│   ├── CertificateDoesNotExist  of a key that signs SNS envelopes
 │   └── SignatureRefused        a pre-signed request that does not verify  404
 ├── Conflict                                                               409
 │   ├── MetadataConflict        JSON patch names an absent key
@@ -274,6 +275,11 @@ class MoveDoesNotExist(DoesNotExist):
 class WebhooksNotSigned(DoesNotExist):
     def __init__(self) -> None:
         super().__init__("Webhooks are not signed here: ZAQAR_WEBHOOK_SECRET is not set")
+
+
+class CertificateDoesNotExist(DoesNotExist):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Certificate {name[:80]} does not exist")
 
 
 class SignatureRefused(DoesNotExist):

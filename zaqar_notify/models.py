@@ -165,6 +165,13 @@ class DeadLetter(msgspec.Struct, frozen=True):
     ttl: int | None
 
 
+class FormerSecret(NamedTuple):
+    """A secret of a subscription that signs beside the present one: the secret after so many rotations."""
+
+    generation: int
+    until: datetime
+
+
 class DisabledReason(StrEnum):
     """Why the deliveries of a subscription are held."""
 
@@ -183,8 +190,8 @@ class Subscription(msgspec.Struct, frozen=True):
     that an earlier release disabled, the reason is None: its receiver is gone. `failing_since` is the instant
     from which on attempts have only failed, once an attempt was repeated and failed again.
     `replay_id` names the replay that delivers its parked deliveries, while there are any.
-    `secret_generation` counts the rotations of the signing secret; `secret_rotations` are the instants
-    of the last ones, in order, as far back as a secret of before may still sign.
+    `secret_generation` counts the rotations of the signing secret; `former_secrets` sign, too. `secret_rotations` are
+    the instants of the last rotations, in order, if earlier releases made them.
     """
 
     id: str
@@ -202,6 +209,7 @@ class Subscription(msgspec.Struct, frozen=True):
     disabled_reason: DisabledReason | None = None
     disabled_detail: str = ""
     failing_since: datetime | None = None
+    former_secrets: tuple[FormerSecret, ...] = ()
 
     @property
     def is_paused(self) -> bool:

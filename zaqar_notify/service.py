@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.certificates import Certificates
 from zaqar_notify.delivery.endpoint_states import EndpointStates
 from zaqar_notify.delivery.filters import Filters, load_filters
 from zaqar_notify.delivery.fitting import Schemas
@@ -56,6 +57,7 @@ class Service:
     endpoints: EndpointStates = field(default_factory=EndpointStates)
     """Which fail or pause, as far as this process has read."""
     quotas: Quotas = field(init=False)
+    certificates: Certificates = field(init=False)
     filters: Filters | None = field(init=False)
     """None: the settings name none."""
 
@@ -68,6 +70,8 @@ class Service:
             refusals=self.metrics.quota_refusals,
         )
         object.__setattr__(self, "quotas", quotas)
+        certificates = Certificates(self.storage, self.settings, self.clock)
+        object.__setattr__(self, "certificates", certificates)
         object.__setattr__(self, "filters", self._filters())
         self.storage.when_dropped(partial(note_dropped, self.metrics.deliveries))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.resources import Resource
 from api.v2 import (
+    certificates,
     deliveries,
     discovery,
     flavors,
@@ -40,6 +41,7 @@ RESOURCES: tuple[Resource, ...] = (
     *deliveries.RESOURCES,
     *tokens.RESOURCES,
     *quotas.RESOURCES,
+    *certificates.RESOURCES,
     health.ping_resource(PREFIX),
 )
 """The resources that are served by default, in the order of the documentation."""

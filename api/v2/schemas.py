@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from api.zaqar.schemas import Attribute, Attributes, Count, Exact, Item, Link, Metadata, Seconds
 from zaqar_notify.models import undisclosed
+from zaqar_notify.rules.webhook_signing import MAX_OVERLAP_SECONDS
 
 # Messages.
 
@@ -160,6 +161,19 @@ class Confirmation(Struct):
     """Whether the subscriber wants to be notified."""
 
     confirmed: bool
+
+
+class Rotation(Exact):
+    """How long the present secret and key sign beside the new ones."""
+
+    overlap_seconds: Annotated[int, Meta(ge=0, le=MAX_OVERLAP_SECONDS)] | UnsetType = UNSET
+
+
+class PublicKeys(Exact):
+    """Standard Webhooks public keys; the private keys of the former ones still sign, too."""
+
+    public_key: str
+    former_public_keys: list[str]
 
 
 class SigningSecrets(Exact):

@@ -131,8 +131,21 @@ async def show_secret(service: Service, call: Call) -> Answer:
 
 
 async def rotate_secret(service: Service, call: Call) -> Answer:
-    subscription_id = call.names["subscription_id"]
-    return _secret(await subscriptions.rotate_secret(service, call.ref, subscription_id))
+    asked = _read_object(await call.body(MAX_SUBSCRIPTION_BODY))
+    warn_of_fields(asked, ("overlap_seconds",), where="field", warn=call.warn)
+    return _secret(
+        await subscriptions.rotate_secret(
+            service,
+            call.ref,
+            call.names["subscription_id"],
+            overlap_seconds=asked.get("overlap_seconds"),
+        )
+    )
+
+
+async def show_public_key(service: Service, call: Call) -> Answer:
+    found = await subscriptions.public_key(service, call.ref, call.names["subscription_id"])
+    return document({"public_key": found.current, "former_public_keys": found.former})
 
 
 async def list_undelivered(service: Service, call: Call) -> Answer:
@@ -221,6 +234,8 @@ def _secret(secret: SigningSecret) -> Answer:
 SUBSCRIPTIONS = "/v2/queues/demo/subscriptions"
 SUBSCRIBER = "https://example.org/hook"
 SECRET = schemas.SigningSecrets("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", ["whsec_…"])
+
+PUBLIC_KEY = schemas.PublicKeys("whpk_OXuLPhUI2D2WrAVAVKUWDXENGcWBnX2xHHEMTKXJqCs=", ["whpk_…"])
 
 SUBSCRIPTION = schemas.Subscription(
     id=SUBSCRIPTION_ID,
@@ -354,9 +369,26 @@ RESOURCES = (
                 rotate_secret,
                 "subscription:rotate_secret",
                 "Make a new signing secret",
-                {200: Reply("The new secret; the former one signs beside it for a day", SECRET)},
+                {200: Reply("The new secret; the former one signs beside it for a while", SECRET)},
+                description="The subscription has a new ed25519 key, too. `overlap_seconds`: so long the present secret "
+                "and key sign beside the new ones; without it a day (ZAQAR_WEBHOOK_SECRET_OVERLAP_SECONDS).",
+                body=Body(schemas.Rotation(overlap_seconds=3600), required=False),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),
+        },
+        is_signable=False,
+    ),
+    Resource(
+        "/v2/queues/{queue_name}/subscriptions/{subscription_id}/public_key",
+        {
+            "GET": Operation(
+                show_public_key,
+                "subscription:get_public_key",
+                "Show the public key of a subscription's ed25519 signatures",
+                {200: Reply("Standard Webhooks public keys", PUBLIC_KEY)},
+                description="Webhooks are signed with its private key if the option `_signature` is `ed25519`.",
+                refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
+            )
         },
         is_signable=False,
     ),

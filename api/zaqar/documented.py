@@ -8,7 +8,7 @@ from api.errors import RESPONSES, Error
 from api.refusals import NotAcceptable, ParameterInvalid
 from api.resources import Parameter
 from api.surfaces import Documented
-from api.zaqar.examples import CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
+from api.zaqar.examples import CERTIFICATE_NAME, CLAIM_ID, MESSAGE_ID, SUBSCRIPTION_ID
 from zaqar_notify.errors import FLAVOR_NAME_RULE, POOL_NAME_RULE, QUEUE_NAME_RULE
 
 CLIENT_ID = "3381af92-2b9e-11e3-b191-71861300734c"
@@ -40,6 +40,9 @@ DOCUMENTED = Documented(
         ),
         "project_id": Parameter("project_id", "The project whose quotas they are.", str, "demo"),
         "claim_id": Parameter("claim_id", "The claim's id.", str, CLAIM_ID),
+        "certificate_name": Parameter(
+            "certificate_name", "The name of a certificate.", str, CERTIFICATE_NAME
+        ),
         "subscription_id": Parameter(
             "subscription_id", "The subscription's id.", str, SUBSCRIPTION_ID
         ),

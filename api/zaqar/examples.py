@@ -43,3 +43,4 @@ IDS = Parameter(
     "ids", "Message ids, comma separated or repeated; at most 20.", list[str], [MESSAGE_ID]
 )
 POP = Parameter("pop", "Take so many of the oldest visible messages, 1 to 20.", Limit, 1)
+CERTIFICATE_NAME = "SimpleNotificationService-2b0a6f0f4b8d4b3a9c1d5e7f90a1b2c3.pem"

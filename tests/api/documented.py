@@ -69,7 +69,9 @@ class Documentation:
         if name not in self._validators:
             whole = with_components(schema, self._document)
             self._validators[name] = jsonschema.Draft202012Validator(whole)
-        is_text = content_type.startswith(("text/", "application/x-www-form-urlencoded"))
+        is_text = content_type.startswith(
+            ("text/", "application/x-www-form-urlencoded", "application/pem-")
+        )
         self._validators[name].validate(body.decode() if is_text else json.loads(body))
 
 

@@ -285,7 +285,7 @@ async def test_a_new_subscriber_starts_unconfirmed(api: Api) -> None:
     assert (await api.get(path)).json["confirmed"] is False
 
 
-@pytest.mark.parametrize("suffix", ["", "/confirm", "/secret", "/undelivered"])
+@pytest.mark.parametrize("suffix", ["", "/confirm", "/secret", "/public_key", "/undelivered"])
 @pytest.mark.parametrize("where", ["unknown", "other queue", "other project"])
 async def test_what_is_not_there_is_404(start_api: StartApi, suffix: str, where: str) -> None:
     api = await start_api(webhook_secret="master")
@@ -640,6 +640,94 @@ async def test_a_secret_rotated_twice_signs_until_its_own_overlap_ends(
     assert (await api.get(path)).json["former_secrets"] == [second]
     clock.advance(seconds=99)
     assert (await api.get(path)).json["former_secrets"] == []
+
+
+async def test_a_rotation_can_have_an_overlap_of_its_own(
+    start_api: StartApi, clock: ManualClock
+) -> None:
+    api = await start_api(webhook_secret="master", webhook_secret_overlap_seconds=100)
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+    first = (await api.get(path)).json["secret"]
+
+    second = (await api.post(path, {"overlap_seconds": 1000})).json["secret"]
+    third = (await api.post(path, {"overlap_seconds": 0})).json
+
+    assert third["former_secrets"] == [first]
+    assert second not in third.values()
+    clock.advance(seconds=1000)
+    assert (await api.get(path)).json["former_secrets"] == []
+
+
+@pytest.mark.parametrize("overlap", [-1, 2592001, "1", 1.5, True, [1]])
+async def test_an_overlap_is_bounded(start_api: StartApi, overlap: object) -> None:
+    api = await start_api(webhook_secret="master")
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+
+    reply = await api.post(path, {"overlap_seconds": overlap})
+
+    assert reply.status == 400
+    assert (
+        "overlap_seconds must be an integer from 0 to 2592000 seconds" in reply.json["description"]
+    )
+
+
+async def test_the_public_key_follows_the_rotations_of_the_secret(start_api: StartApi) -> None:
+    api = await start_api(webhook_secret="master")
+    subscription = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}"
+    path = f"{subscription}/public_key"
+
+    first = (await api.get(path)).json
+    await api.post(f"{subscription}/secret")
+    second = (await api.get(path)).json
+
+    assert first["public_key"].startswith("whpk_")
+    assert first["former_public_keys"] == []
+    assert second["public_key"] != first["public_key"]
+    assert second["former_public_keys"] == [first["public_key"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "named"),
+    [
+        ({}, {"_signature": "ed25519"}, "ZAQAR_WEBHOOK_SECRET is not set"),
+        ({}, {"_delivery_format": "sns"}, "ZAQAR_WEBHOOK_SECRET is not set"),
+        (
+            {"webhook_secret": "m", "public_url": "http://mq.example"},
+            {"_delivery_format": "sns"},
+            "ZAQAR_PUBLIC_URL does not begin with it",
+        ),
+    ],
+)
+async def test_a_signature_that_the_service_can_t_make_is_refused(
+    start_api: StartApi, settings: dict[str, Any], options: dict[str, Any], named: str
+) -> None:
+    api = await start_api(**settings)
+
+    reply = await api.post(SUBSCRIPTIONS, {"subscriber": HOOK, "options": options})
+
+    assert reply.status == 400
+    assert named in reply.json["description"]
+
+
+async def test_an_envelope_without_a_signature_of_sns_needs_no_settings(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(webhook_secret="m")
+    options = {"_delivery_format": "sns", "_signature": "hmac"}
+
+    assert (await api.post(SUBSCRIPTIONS, {"subscriber": HOOK, "options": options})).status == 201
+
+
+async def test_anyone_may_read_a_certificate(start_api: StartApi) -> None:
+    api = await start_api(webhook_secret="m", auth="token")
+    key = await api.service.certificates.signing_key()
+    path = f"/v2/certificates/{key.name}"
+
+    reply = await api.call("GET", path, headers={"Client-ID": None, "X-Project-ID": None})
+
+    assert (reply.status, reply.body) == (200, key.certificate)
+    assert reply.headers["Content-Type"] == "application/pem-certificate-chain"
+    assert (await api.call("GET", f"{path}x")).status == 404
 
 
 async def test_secrets_that_sign_at_once_are_bounded(start_api: StartApi) -> None:

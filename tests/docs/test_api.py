@@ -13,7 +13,7 @@ import pytest
 from api.routes.probes import DOCUMENTED
 from tests.api.surfaces import RESOURCES
 from tests.docs.pages import blocks, named, read, rows, section
-from zaqar_notify.rules.signing import sign_webhook
+from zaqar_notify.rules.webhook_signing import sign_webhook
 from zaqar_notify.settings import Settings
 
 PAGE = read("api.md")

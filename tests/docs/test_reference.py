@@ -26,7 +26,7 @@ from zaqar_notify.delivery.posts import ClientPost, PostedMessage
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef
 from zaqar_notify.rules import mail, sns_phases, zaqar_phases
-from zaqar_notify.rules.formats import FORMAT_KEY, ONLY_ZAQAR
+from zaqar_notify.rules.formats import FORMAT_KEY, ONLY_ZAQAR, SIGNATURE_KEY, Format
 from zaqar_notify.rules.instants import MOST_AHEAD
 from zaqar_notify.rules.limits import DEFAULT_LIMIT, MIN_SECONDS, check_limit
 from zaqar_notify.rules.placeholders import TEMPLATE_KEY
@@ -82,6 +82,10 @@ def test_every_subscription_option_is_listed_with_the_schemes_that_read_it() -> 
         key: [scheme for kind in KINDS if kind.forms != ONLY_ZAQAR for scheme in kind.schemes]
         for key in (FORMAT_KEY, TEMPLATE_KEY)
     }
+
+    forms[SIGNATURE_KEY] = [
+        scheme for kind in KINDS if Format.SNS in kind.forms.formats for scheme in kind.schemes
+    ]
 
     listed = {
         named(cells[0])[0]: named(cells[1]) for cells in rows(_part("### Subscription options"))

@@ -13,7 +13,7 @@ import pytest
 from tests.clock import START
 from tests.migrations.former import facts_of, put_mongodb, put_sqlite
 from tests.workers.office import QUEUE
-from zaqar_notify.rules.signing import webhook_secrets
+from zaqar_notify.rules.webhook_signing import webhook_secrets
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.storage.values import to_ms
 

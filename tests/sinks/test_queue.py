@@ -16,6 +16,7 @@ from zaqar_notify.errors import (
     QuotaExceeded,
     StorageUnavailable,
     ValidationFailed,
+    WebhooksNotSigned,
 )
 from zaqar_notify.models import (
     MessageType,
@@ -24,6 +25,7 @@ from zaqar_notify.models import (
     QueueRef,
     Verdict,
 )
+from zaqar_notify.rules.certificates import SigningKey
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.suppressions import Suppression
 
@@ -51,6 +53,9 @@ class RecordingRelay:
         if self.error:
             raise self.error
         self.posts.append((ref, message, origin, hops))
+
+    async def signing_key(self) -> SigningKey:
+        raise WebhooksNotSigned
 
     async def leave(self, ref: QueueRef, internal: QueueRef, record: NewMessage) -> None:
         if self.error:

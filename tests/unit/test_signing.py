@@ -1,4 +1,4 @@
-"""Signatures of webhooks and pre-signed URLs."""
+"""Signatures of pre-signed URLs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from typing import TypedDict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standardwebhooks import Webhook, WebhookVerificationError
 
-from zaqar_notify.errors import SignatureRefused, ValidationFailed
-from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.errors import SignatureRefused
 from zaqar_notify.rules.signing import (
-    MAX_FORMER_SECRETS,
-    rotate,
     sign_url,
-    sign_webhook,
     verify_url,
-    webhook_secrets,
     wire_instant,
 )
 
@@ -37,30 +31,6 @@ class Presigned(TypedDict):
     method: str
     path: str
     now: datetime
-
-
-def subscription(
-    *,
-    project: str = "p1",
-    subscription_id: str = "s1",
-    generation: int = 0,
-    rotations: tuple[datetime, ...] = (),
-) -> Subscription:
-    return Subscription(
-        id=subscription_id,
-        queue=QueueRef(project, "q1"),
-        subscriber="https://example.org/hook",
-        ttl=3600,
-        options={},
-        created_at=NOW,
-        expires_at=NOW + timedelta(hours=1),
-        secret_generation=generation,
-        secret_rotations=rotations,
-    )
-
-
-def secrets_of(made_for: Subscription, *, now: datetime = NOW, master: str = "m") -> list[str]:
-    return webhook_secrets(master, made_for, now=now, overlap_seconds=60)
 
 
 def presigned(key: str = "k1", project: str = "p1") -> Presigned:
@@ -89,107 +59,6 @@ def refused(request: Presigned, *keys: str) -> bool:
     except SignatureRefused:
         return True
     return False
-
-
-@given(payload=st.binary(max_size=200))
-def test_a_receiver_with_the_standard_library_verifies_our_webhooks(payload: bytes) -> None:
-    text = payload.hex().encode()
-    timestamp = int(datetime.now(UTC).timestamp())
-
-    headers = {
-        "webhook-id": "msg1",
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign_webhook([SECRET], "msg1", timestamp, b'"%s"' % text),
-    }
-
-    assert Webhook(SECRET).verify(b'"%s"' % text, headers) == text.decode()
-    with pytest.raises(WebhookVerificationError):
-        Webhook(OTHER).verify(b'"%s"' % text, headers)
-
-
-def test_during_a_rotation_both_secrets_sign_and_either_receiver_verifies() -> None:
-    timestamp = int(datetime.now(UTC).timestamp())
-
-    signature = sign_webhook([SECRET, OTHER], "msg1", timestamp, b"{}")
-
-    assert signature.count("v1,") == 2
-    headers = {
-        "webhook-id": "msg1",
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": signature,
-    }
-    assert Webhook(SECRET).verify(b"{}", headers) == {}
-    assert Webhook(OTHER).verify(b"{}", headers) == {}
-
-
-def test_a_webhook_secret_stays_the_same_from_release_to_release() -> None:
-    assert secrets_of(subscription()) == ["whsec_MitIzXj8O7MvLA6cfzdoJSC4J0ToCWE1Qt264CRDpnM="]
-
-
-def test_each_subscription_project_generation_and_master_key_has_a_secret_of_its_own() -> None:
-    secrets = [
-        *secrets_of(subscription()),
-        *secrets_of(subscription(), master="n"),
-        *secrets_of(subscription(project="p2")),
-        *secrets_of(subscription(subscription_id="s2")),
-        *secrets_of(subscription(project="p1s", subscription_id="1")),
-        *secrets_of(subscription(project='p1", "s1', subscription_id="")),
-        *secrets_of(subscription(generation=1)),
-    ]
-
-    assert len(set(secrets)) == 7
-
-
-def test_a_rotated_secret_signs_second_until_the_overlap_ends() -> None:
-    [old] = secrets_of(subscription())
-    rotated = subscription(generation=1, rotations=(NOW,))
-    [new] = secrets_of(rotated, now=NOW + timedelta(seconds=60))
-
-    assert secrets_of(rotated, now=NOW + timedelta(seconds=59)) == [new, old]
-    assert secrets_of(rotated, now=NOW + timedelta(seconds=60)) == [new]
-
-
-def test_each_of_several_former_secrets_signs_until_its_own_overlap_ends() -> None:
-    generations = [secrets_of(subscription(generation=number))[0] for number in range(4)]
-    twice = subscription(generation=3, rotations=(NOW, NOW + timedelta(seconds=40)))
-
-    def signing(after_seconds: int) -> list[int]:
-        secrets = secrets_of(twice, now=NOW + timedelta(seconds=after_seconds))
-        return [generations.index(secret) for secret in secrets]
-
-    assert signing(59) == [3, 2, 1]
-    assert signing(60) == signing(99) == [3, 2]
-    assert signing(100) == [3]
-
-
-def test_a_rotation_forgets_those_whose_overlap_has_ended() -> None:
-    one = rotate(subscription(), now=NOW, overlap_seconds=60)
-    two = rotate(one, now=NOW + timedelta(seconds=59), overlap_seconds=60)
-    three = rotate(two, now=NOW + timedelta(seconds=60), overlap_seconds=60)
-
-    assert [each.secret_generation for each in (one, two, three)] == [1, 2, 3]
-    assert two.secret_rotations == (NOW, NOW + timedelta(seconds=59))
-    assert three.secret_rotations == (NOW + timedelta(seconds=59), NOW + timedelta(seconds=60))
-
-
-def test_secrets_that_sign_are_bounded() -> None:
-    rotated = subscription()
-    for number in range(MAX_FORMER_SECRETS):
-        rotated = rotate(rotated, now=NOW + timedelta(seconds=number), overlap_seconds=60)
-
-    with pytest.raises(ValidationFailed, match="10 former secrets still sign"):
-        rotate(rotated, now=NOW + timedelta(seconds=59), overlap_seconds=60)
-
-    again = rotate(rotated, now=NOW + timedelta(seconds=60), overlap_seconds=60)
-    assert len(again.secret_rotations) == MAX_FORMER_SECRETS
-
-
-def test_the_first_generation_has_no_former_secret() -> None:
-    assert len(secrets_of(subscription(generation=0, rotations=(NOW,)))) == 1
-
-
-def test_without_a_master_key_there_is_no_secret() -> None:
-    assert secrets_of(subscription(), master="") == []
 
 
 def test_a_url_is_signed_as_the_contract_s_example() -> None:

@@ -324,7 +324,7 @@ HOOK = "https://example.org/hook"
 def test_forms_that_a_subscriber_can_get_are_permitted(
     subscriber: str, options: JsonObject
 ) -> None:
-    check_use(subscriber, options, KINDS)
+    check_use(subscriber, options, KINDS, Settings())
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_forms_that_a_subscriber_can_t_get_are_refused(
     subscriber: str, options: JsonObject, named: str
 ) -> None:
     with pytest.raises(ValidationFailed, match=named):
-        check_use(subscriber, options, KINDS)
+        check_use(subscriber, options, KINDS, Settings())
 
 
 def test_options_are_limited_in_bytes() -> None:
@@ -441,7 +441,7 @@ def test_post_headers_must_not_say_who_asks(name: str) -> None:
     options = {"post_headers": {"X-Key": "1", name: "victim"}}
 
     with pytest.raises(ValidationFailed, match="read the caller's identity from it"):
-        check_use("https://example.org", options, KINDS)
+        check_use("https://example.org", options, KINDS, Settings())
 
 
 @pytest.mark.parametrize(
@@ -461,15 +461,15 @@ def test_post_headers_must_not_say_who_asks(name: str) -> None:
     ],
 )
 def test_post_headers_may_prove_to_a_third_party_who_sends(name: str) -> None:
-    check_use("https://example.org", {"post_headers": {name: "t"}}, KINDS)
+    check_use("https://example.org", {"post_headers": {name: "t"}}, KINDS, Settings())
 
 
 @pytest.mark.parametrize("name", ["X-Project-Id", "Client-ID"])
 def test_post_headers_may_name_client_and_project_beside_a_token_of_keystone(name: str) -> None:
-    check_use("trust+https://example.org", {"post_headers": {name: "t"}}, KINDS)
+    check_use("trust+https://example.org", {"post_headers": {name: "t"}}, KINDS, Settings())
 
 
 @pytest.mark.parametrize("name", ["X-User-Id", "X-Roles", "URL-Signature", "X-Project-Name"])
 def test_post_headers_say_nothing_else_beside_a_token_of_keystone(name: str) -> None:
     with pytest.raises(ValidationFailed, match="read the caller's identity from it"):
-        check_use("trust+https://example.org", {"post_headers": {name: "t"}}, KINDS)
+        check_use("trust+https://example.org", {"post_headers": {name: "t"}}, KINDS, Settings())

@@ -88,6 +88,7 @@ RULES: Mapping[str, Rule] = {
             "get_secret rotate_secret pause resume",
             "rule:subscription:update",
         ),
+        *_rules("subscription", Scope.READ, "get_public_key", "rule:subscription:get"),
         *_rules("suppressions", Scope.READ, "get_all", "rule:subscription:get_all"),
         *_rules("suppressions", Scope.WRITE, "delete", "rule:subscription:update"),
         *_rules("topics", Scope.READ, "get_all get stats"),

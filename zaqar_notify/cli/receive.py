@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from zaqar_notify.cli.output import printable
 from zaqar_notify.errors import StartRefused
-from zaqar_notify.rules.signing import is_signed
+from zaqar_notify.rules.webhook_signing import is_signed
 
 LONGEST_BODY = 1 << 20
 SHOWN_HEADERS = ("Zaqar-Queue", "Zaqar-Message-Id", "Zaqar-Subscription-Id", "Zaqar-Attempt")

@@ -14,12 +14,16 @@ from urllib.parse import quote
 import msgspec
 import orjson
 
+from zaqar_notify.delivery import sns
+from zaqar_notify.delivery.links import Purpose, link_to
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Delivery, JsonObject, MessageType
 from zaqar_notify.rules.attributes import read_attributes
-from zaqar_notify.rules.formats import FORMAT_KEY, Format
+from zaqar_notify.rules.certificates import SigningKey
+from zaqar_notify.rules.formats import FORMAT_KEY, Format, sns_version
 from zaqar_notify.rules.placeholders import TEMPLATE_KEY
 from zaqar_notify.rules.templates import TooLarge, Values, template_of
+from zaqar_notify.settings import Settings
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -64,9 +68,9 @@ def has_own_form(options: JsonObject) -> bool:
 
 def form_of(
     delivery: Delivery,
+    settings: Settings,
     *,
-    public_url: str,
-    most_bytes: int,
+    key: SigningKey | None = None,
     quote: Callable[[str], str] | None = None,
 ) -> Form:
     """The delivery in the form that its subscription asks for.
@@ -74,7 +78,7 @@ def form_of(
     Templates and `raw` are for messages. Requests to confirm stay Zaqar's, because receivers look for its keys.
 
     Args:
-        most_bytes: Of a body that a template makes.
+        key: Signs SNS envelopes; None: these are not signed.
         quote: Makes a value harmless inside of a template that is a text, as `html.escape` does.
 
     Raises:
@@ -83,16 +87,18 @@ def form_of(
     options = delivery.subscription.options
     is_message = delivery.kind is MessageType.NOTIFICATION
     if is_message and (template := options.get(TEMPLATE_KEY)):
-        return _filled(delivery, template, most_bytes, quote)
+        return _filled(delivery, template, settings, quote)
     match options.get(FORMAT_KEY):
         case None | Format.ZAQAR:
             return Form(delivery.payload)
         case Format.RAW:
             return Form(_data(delivery))
         case Format.CLOUDEVENTS:
-            return _structured(delivery, public_url)
+            return _structured(delivery, settings.public_url)
         case Format.CLOUDEVENTS_BINARY:
-            return _binary(delivery, public_url)
+            return _binary(delivery, settings.public_url)
+        case Format.SNS:
+            return _of_sns(delivery, settings, key)
         case unknown:
             raise CannotForm(f"{FORMAT_KEY} {str(unknown)[:40]!r} is not known")
 
@@ -109,8 +115,9 @@ def _data(delivery: Delivery) -> bytes:
 
 
 def _filled(
-    delivery: Delivery, document: object, most_bytes: int, quote: Callable[[str], str] | None
+    delivery: Delivery, document: object, settings: Settings, quote: Callable[[str], str] | None
 ) -> Form:
+    most_bytes = FORM_GROWTH * settings.max_messages_post_size
     try:
         template = template_of(orjson.dumps(document))
         body = template.fill(_values(delivery), most_bytes=most_bytes, quote=quote)
@@ -161,6 +168,18 @@ def _binary(delivery: Delivery, public_url: str) -> Form:
         if name != "datacontenttype"
     )
     return Form(_data(delivery), JSON, headers, is_fixed=True)
+
+
+def _of_sns(delivery: Delivery, settings: Settings, key: SigningKey | None) -> Form:
+    subscription = delivery.subscription
+    made = sns.envelope(
+        delivery,
+        public_url=settings.public_url,
+        unsubscribe_url=link_to(Purpose.UNSUBSCRIBE, subscription, settings),
+        key=key,
+        version=sns_version(subscription.options),
+    )
+    return Form(made.text, sns.CONTENT_TYPE, made.headers, is_fixed=True)
 
 
 def _event(delivery: Delivery, public_url: str) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.findings import Finding
 from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, QueueRef
+from zaqar_notify.rules.certificates import SigningKey
 from zaqar_notify.rules.formats import ONLY_ZAQAR, Forms
 from zaqar_notify.rules.schedules import SNS_HTTP, Preset, Schedule, preset_schedule
 from zaqar_notify.rules.unread import Warn
@@ -70,6 +71,14 @@ class Relay(Protocol):
         Raises:
             ValidationFailed: The queue can't take it, now or later.
             StorageUnavailable: No answer came; it may be stored.
+        """
+
+    async def signing_key(self) -> SigningKey:
+        """The key that signs SNS envelopes.
+
+        Raises:
+            WebhooksNotSigned: There is no master key.
+            StorageUnavailable: No answer came.
         """
 
     async def leave(self, ref: QueueRef, internal: QueueRef, record: NewMessage) -> None:

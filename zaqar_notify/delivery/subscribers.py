@@ -12,7 +12,17 @@ from zaqar_notify.delivery.kinds import Kinds, scheme_of
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.filter_policy import FILTER_KEY, FILTER_KEYS, SCOPE_KEY, filter_of
-from zaqar_notify.rules.formats import FORMAT_KEY, check_forms, parse_format
+from zaqar_notify.rules.formats import (
+    FORMAT_KEY,
+    SIGNATURE_KEY,
+    Format,
+    Signature,
+    check_forms,
+    check_signature,
+    parse_format,
+    parse_signature,
+    sns_version,
+)
 from zaqar_notify.rules.jsontext import check_depth, check_integers
 from zaqar_notify.rules.lines import has_control_characters
 from zaqar_notify.rules.placeholders import TEMPLATE_KEY
@@ -27,6 +37,7 @@ MAX_OPTIONS_BYTES = 65536
 _CHECKS: Mapping[str, Callable[[object], object]] = {
     POLICY_KEY: parse_policy,
     FORMAT_KEY: parse_format,
+    SIGNATURE_KEY: parse_signature,
     TEMPLATE_KEY: parse_template,
 }
 """Options of all kinds of subscribers, each with its check. null counts as absent."""
@@ -135,7 +146,7 @@ def check_options(value: object, kinds: Kinds) -> JsonObject:
     return value
 
 
-def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
+def check_use(subscriber: str, options: JsonObject, kinds: Kinds, settings: Settings) -> None:
     """Refuse options that deliveries to this very subscriber must not have.
 
     Raises:
@@ -144,7 +155,25 @@ def check_use(subscriber: str, options: JsonObject, kinds: Kinds) -> None:
     kind = kinds.of(subscriber)
     if kind is not None:
         kind.check_use(options)
-        check_forms(options, kind.forms, scheme=scheme_of(subscriber))
+        scheme = scheme_of(subscriber)
+        check_forms(options, kind.forms, scheme=scheme)
+        check_signature(options, kind.forms, scheme=scheme)
+        _check_keys(options, settings)
+
+
+def _check_keys(options: JsonObject, settings: Settings) -> None:
+    """Refuse a signature that this service can't make."""
+    is_asked = options.get(SIGNATURE_KEY) is not None or sns_version(options)
+    if is_asked and not settings.webhook_secret.get_secret_value():
+        raise ValidationFailed(
+            "options: nothing is signed here, because ZAQAR_WEBHOOK_SECRET is not set; the operator sets it"
+        )
+    if sns_version(options) and not settings.public_url.startswith("https://"):
+        raise ValidationFailed(
+            f"options: {FORMAT_KEY} {Format.SNS} can't be signed here: receivers load the certificate over https, "
+            f"and ZAQAR_PUBLIC_URL does not begin with it. With {SIGNATURE_KEY} {Signature.HMAC} the envelope "
+            "has no signature of SNS"
+        )
 
 
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:

@@ -51,6 +51,7 @@ class Kind(StrEnum):
     MESSAGE = "message"
     SUBSCRIPTION = "subscription"
     POOL = "pool"
+    SIGNING_KEY = "signing key"
 
 
 class Envelope(msgspec.Struct, frozen=True):

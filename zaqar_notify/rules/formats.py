@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -26,6 +27,27 @@ class Format(StrEnum):
     """A CloudEvent in structured mode: one JSON document."""
     CLOUDEVENTS_BINARY = "cloudevents-binary"
     """A CloudEvent in binary mode: the body, with the event's attributes as headers."""
+    SNS = "sns"
+    """The envelope of Amazon SNS."""
+
+
+SIGNATURE_KEY = "_signature"
+
+
+class Signature(StrEnum):
+    """The values of `_signature`."""
+
+    HMAC = "hmac"
+    """Of Standard Webhooks, with a secret that the receiver knows."""
+    ED25519 = "ed25519"
+    """Of Standard Webhooks, with a private key; the receiver knows the public key."""
+    SNS_V1 = "sns-v1"
+    """In an SNS envelope, with SHA-1."""
+    SNS_V2 = "sns-v2"
+    """In an SNS envelope, with SHA-256."""
+
+
+OF_SNS = frozenset({Signature.SNS_V1, Signature.SNS_V2})
 
 
 class Forms(msgspec.Struct, frozen=True):
@@ -33,9 +55,14 @@ class Forms(msgspec.Struct, frozen=True):
 
     formats: Set[Format] = frozenset({Format.ZAQAR})
     takes_templates: bool = False
+    has_headers: bool = False
+    """They can have a signature in their headers."""
 
 
 ONLY_ZAQAR = Forms()
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 def parse_format(value: object) -> Format:
@@ -44,12 +71,52 @@ def parse_format(value: object) -> Format:
     Raises:
         ValidationFailed: Names the known ones.
     """
-    if value is None:
-        return Format.ZAQAR
-    for known in Format:
-        if value == known:
-            return known
-    raise ValidationFailed(f"options: {FORMAT_KEY} must be one of {', '.join(Format)}")
+    return Format.ZAQAR if value is None else _chosen(Format, value, FORMAT_KEY)
+
+
+def parse_signature(value: object) -> Signature | None:
+    """The signature that an option names; null: the usual one of the format.
+
+    Raises:
+        ValidationFailed: Names the known ones.
+    """
+    return None if value is None else _chosen(Signature, value, SIGNATURE_KEY)
+
+
+def _chosen(choices: type[Choice], value: object, key: str) -> Choice:
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise ValidationFailed(f"options: {key} must be one of {', '.join(choices)}")
+
+
+def sns_version(options: JsonObject) -> str:
+    """The `SignatureVersion` of a subscription's SNS envelopes; "": these are not signed."""
+    if options.get(FORMAT_KEY) != Format.SNS:
+        return ""
+    return {None: "1", Signature.SNS_V1: "1", Signature.SNS_V2: "2"}.get(
+        options.get(SIGNATURE_KEY), ""
+    )
+
+
+def check_signature(options: JsonObject, forms: Forms, *, scheme: str) -> None:
+    """Refuse a signature that a kind of subscriber, or a format, can't have.
+
+    Raises:
+        ValidationFailed: Names the option, and the signatures that are possible.
+    """
+    wanted = parse_signature(options.get(SIGNATURE_KEY))
+    if wanted is None:
+        return
+    if wanted in OF_SNS:
+        if options.get(FORMAT_KEY) != Format.SNS:
+            raise ValidationFailed(
+                f"options: {SIGNATURE_KEY} {wanted} is for {FORMAT_KEY} {Format.SNS} alone"
+            )
+    elif not forms.has_headers:
+        raise ValidationFailed(
+            f"options: {SIGNATURE_KEY} {wanted} is a header, and deliveries to a subscriber with {scheme}: have none"
+        )
 
 
 def check_forms(options: JsonObject, forms: Forms, *, scheme: str) -> None:

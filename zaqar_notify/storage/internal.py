@@ -43,6 +43,8 @@ def internal_ref(name: str) -> QueueRef:
 POISON_REF = internal_ref("poison")
 TRUSTS_REF = internal_ref("trusts")
 """The trusts of users that were made for subscriptions, on the message store of the default pool."""
+CERTIFICATES_REF = internal_ref("certificates")
+"""The keys that sign SNS envelopes, with their certificates, on the message store of the default pool."""
 WILLS_REF = internal_ref("wills")
 """The wills of processes that hold WebSockets, on the message store of the default pool."""
 ENDPOINTS_REF = internal_ref("endpoints")

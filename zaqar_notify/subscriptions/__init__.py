@@ -25,7 +25,7 @@ from zaqar_notify.subscriptions.linked import (
 from zaqar_notify.subscriptions.log import OUTCOMES, Logged, Wanted, Where
 from zaqar_notify.subscriptions.pausing import pause, resume, waiting
 from zaqar_notify.subscriptions.reading import GivenUp, get, list_subscriptions, undelivered
-from zaqar_notify.subscriptions.secrets import SigningSecret, rotate_secret, secret
+from zaqar_notify.subscriptions.secrets import SigningSecret, public_key, rotate_secret, secret
 from zaqar_notify.subscriptions.statistics import Statistics, statistics
 from zaqar_notify.subscriptions.suppressing import (
     addressee_of,
@@ -62,6 +62,7 @@ __all__ = [
     "list_subscriptions",
     "list_suppressions",
     "pause",
+    "public_key",
     "remove_suppression",
     "renewal",
     "resume",

@@ -75,7 +75,7 @@ async def create(
         created_at=now,
         expires_at=now + timedelta(seconds=ttl),
     )
-    check_use(wanted.subscriber, wanted.options, service.kinds)
+    check_use(wanted.subscriber, wanted.options, service.kinds, settings)
     wanted = await _with_trust(service, wanted, asker)
     subscription = await store(service, wanted, now, renewal(wanted) if renews else refusal)
     if subscription.id != wanted.id and not subscription.is_paused:
@@ -165,7 +165,7 @@ async def change(
         raise SubscriptionNotChanged
     before = await get(service, ref, subscription_id)
     check, wanted = _anything, replace(before, **changes)
-    check_use(wanted.subscriber, wanted.options, service.kinds)
+    check_use(wanted.subscriber, wanted.options, service.kinds, settings)
     if service.kinds.needs_trust(wanted.subscriber):
         # The rights of another user are for what that user asked for.
         if "options" not in changes:

@@ -59,7 +59,7 @@ async def hold(
         expires_at=now + timedelta(seconds=ttl),
         confirmed=True,
     )
-    check_use(wanted.subscriber, wanted.options, service.kinds)
+    check_use(wanted.subscriber, wanted.options, service.kinds, settings)
     return await store(service, wanted, now, _resuming(wanted, held))
 
 

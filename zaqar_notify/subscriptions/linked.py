@@ -6,7 +6,8 @@ from contextlib import suppress
 
 from zaqar_notify.delivery.links import Purpose, make_token, read_token
 from zaqar_notify.errors import LinkNotValid, SubscriptionDoesNotExist
-from zaqar_notify.models import Subscription
+from zaqar_notify.models import DisabledReason, Subscription
+from zaqar_notify.rules.states import disabled
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import suppressing
 from zaqar_notify.subscriptions.changing import update
@@ -40,11 +41,12 @@ async def confirm_by_link(service: Service, token: str) -> Subscription:
 
 
 async def unsubscribe_by_link(service: Service, token: str) -> Subscription:
-    """Let the addressee get nothing more from the project, and end the confirmation. Raises as `linked`."""
+    """Let the addressee get nothing more from the project, and end the confirmation. A subscriber that is no person is
+    disabled, as if it had answered 410. Raises as `linked`."""
     subscription = await linked(service, token, Purpose.UNSUBSCRIBE)
     addressee = suppressing.addressee_of(service, subscription.subscriber)
     if addressee is None:
-        raise LinkNotValid
+        return await _disable(service, subscription)
     # First, because it holds whether or not subscribers must confirm.
     await suppressing.suppress(service, subscription, addressee)
     with suppress(SubscriptionDoesNotExist, LinkNotValid):
@@ -56,6 +58,24 @@ def token_to_come_back(service: Service, subscription: Subscription) -> str:
     """The token of a link by which one that has unsubscribed confirms again."""
     expires_at = service.clock.on_host(subscription.expires_at)
     return make_token(Purpose.CONFIRM, subscription, service.settings, expires_at=expires_at)
+
+
+async def _disable(service: Service, subscription: Subscription) -> Subscription:
+    """Raises LinkNotValid: It has another subscriber by now, or has ended."""
+    now = service.clock.now()
+
+    def gone(current: Subscription) -> Subscription:
+        if current.subscriber != subscription.subscriber:
+            raise LinkNotValid
+        if current.disabled_at is not None:
+            return current
+        return disabled(current, DisabledReason.GONE, "unsubscribed by its link", now)
+
+    subscriptions = service.storage.subscriptions
+    try:
+        return await subscriptions.update(subscription.queue, subscription.id, gone, now=now)
+    except SubscriptionDoesNotExist as error:
+        raise LinkNotValid from error
 
 
 async def _set_confirmed(

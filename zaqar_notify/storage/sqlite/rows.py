@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import DisabledReason, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, FormerSecret, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
@@ -44,7 +44,8 @@ def own_position(salt: bytes, message_id: str) -> int | None:
 
 SUBSCRIPTION_COLUMNS = (
     "project, queue, id, subscriber, ttl, options, created_at, expires_at, confirmed, disabled_at, "
-    "secret_generation, secret_rotations, replay_id, disabled_reason, disabled_detail, failing_since, key_id"
+    "secret_generation, secret_rotations, replay_id, disabled_reason, disabled_detail, failing_since, "
+    "former_secrets, key_id"
 )
 
 
@@ -68,6 +69,7 @@ def from_subscription(subscription: Subscription, keys: Keyring) -> tuple[object
         subscription.disabled_reason,
         subscription.disabled_detail,
         optional_ms(subscription.failing_since),
+        json.dumps([(former, to_ms(until)) for former, until in subscription.former_secrets]),
         stored.key_id,
     )
 
@@ -79,7 +81,7 @@ def to_subscription(row: Row, keys: Keyring) -> Subscription:
         SubscriptionLocked: It can't be decrypted.
     """
     ref = QueueRef(row[0], row[1])
-    subscriber, options = opened(ref, StoredSubscriber(row[3], row[5], row[16]), keys)
+    subscriber, options = opened(ref, StoredSubscriber(row[3], row[5], row[-1]), keys)
     return Subscription(
         queue=ref,
         id=row[2],
@@ -96,6 +98,9 @@ def to_subscription(row: Row, keys: Keyring) -> Subscription:
         disabled_reason=None if row[13] is None else DisabledReason(row[13]),
         disabled_detail=row[14],
         failing_since=optional_instant(row[15]),
+        former_secrets=tuple(
+            FormerSecret(former, from_ms(until)) for former, until in msgspec.json.decode(row[16])
+        ),
     )
 
 

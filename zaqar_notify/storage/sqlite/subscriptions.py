@@ -46,7 +46,7 @@ _COUNT = "SELECT count(*) FROM subscriptions INDEXED BY lives_of_subscriptions W
 COUNT_OF_PROJECT = f"{_COUNT} AND expires_at > ?"
 COUNT_OF_QUEUE = f"{_COUNT} AND queue = ? AND expires_at > ?"
 IDS_OF_PROJECT = "SELECT queue, id FROM subscriptions WHERE project = ? AND (queue, id) > (?, ?) ORDER BY queue, id LIMIT ?"
-_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(17)})"
+_REPLACE = f"INSERT OR REPLACE INTO subscriptions ({SUBSCRIPTION_COLUMNS}) VALUES ({marks(18)})"
 _END = "UPDATE subscriptions SET expires_at = ? WHERE project = ? AND queue = ?"
 
 

@@ -164,7 +164,7 @@ class Writing:
         _check_name(found.queue)
         check_subscriber(found.subscriber, self._settings, self._kinds)
         check_options(found.options, self._kinds)
-        check_use(found.subscriber, found.options, self._kinds)
+        check_use(found.subscriber, found.options, self._kinds, self._settings)
 
     async def _is_stored(self, found: Subscription, present: Subscription | None) -> bool:
         """Store it, in place of the present one of its id, unless the queue has another one of this subscriber;

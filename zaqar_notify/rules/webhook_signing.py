@@ -1,0 +1,212 @@
+"""Signatures of webhooks, as Standard Webhooks has them: with a secret that the receiver knows, or with a private key.
+
+Secrets and keys are derived from the master key, so that none is stored, and all processes have the same. Without a
+master key there is none: one that an attacker can compute would be worse than no signature.
+
+Every comparison with something that a client sent takes constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import FormerSecret, Subscription
+from zaqar_notify.rules.formats import SIGNATURE_KEY, Signature
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - marks a secret's kind, is none
+PRIVATE_PREFIX = "whsk_"
+PUBLIC_PREFIX = "whpk_"
+
+# Part of the signed text: another label would change the secret of every subscription there is.
+_SECRET_LABEL = "zaqar-notify webhook secret"  # noqa: S105
+_KEY_LABEL = "zaqar-notify webhook ed25519 key"
+
+MAX_FORMER_SECRETS = 10
+"""How many sign beside the current one: each makes every delivery's head 48 bytes longer, or 92."""
+
+MAX_OVERLAP_SECONDS = 30 * 86400
+
+
+def sign_webhook(secrets: Sequence[str], message_id: str, timestamp: int, payload: bytes) -> str:
+    """The `webhook-signature` header: one signature for each secret, in their order.
+
+    Args:
+        secrets: The current one first; `whsec_…` makes `v1,<base64>`, and `whsk_…`, a private key, `v1a,<base64>`.
+        message_id: The `webhook-id` header; holds no ".".
+        timestamp: The `webhook-timestamp` header: Unix seconds of this attempt.
+        payload: The request's body, the very bytes sent.
+
+    Source: Standard Webhooks 1.0.0, "Signature scheme".
+    """
+    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, payload)
+    if secrets and secrets[0].startswith(PRIVATE_PREFIX):
+        return " ".join([_labelled("v1a", _private(key).sign(signed)) for key in secrets])
+    digests = [hmac.digest(_key(secret), signed, "sha256") for secret in secrets]
+    return " ".join([_labelled("v1", digest) for digest in digests])
+
+
+def is_signed(
+    secret: str, signatures: str, message_id: str, timestamp: int, payload: bytes
+) -> bool:
+    """Whether one of the `webhook-signature` header's signatures is made with `secret`, or with the private key of the
+    public key `whpk_…`.
+
+    It does not look at how old `timestamp` is; a receiver that fears replays does.
+    """
+    if secret.startswith(PUBLIC_PREFIX):
+        signed = b"%s.%d.%s" % (message_id.encode(), timestamp, payload)
+        return any(_is_signed_by(secret, one, signed) for one in signatures.split())
+    expected = sign_webhook([secret], message_id, timestamp, payload).encode()
+    return any(hmac.compare_digest(one.encode(), expected) for one in signatures.split())
+
+
+def webhook_secrets(
+    master: str, subscription: Subscription, *, now: datetime, overlap_seconds: int
+) -> list[str]:
+    """The secrets, or the private keys, that sign this subscription's webhooks at `now`, the current one first.
+
+    Args:
+        overlap_seconds: The overlap of rotations that earlier releases made.
+    """
+    if not master:
+        return []
+    is_private = subscription.options.get(SIGNATURE_KEY) == Signature.ED25519
+    make = _private_key if is_private else _secret
+    return _of_live(make, master, subscription, now, overlap_seconds)
+
+
+def shared_secrets(
+    master: str, subscription: Subscription, *, now: datetime, overlap_seconds: int
+) -> list[str]:
+    """As `webhook_secrets`: the secrets of a signature with HMAC, whether it is chosen or not."""
+    return _of_live(_secret, master, subscription, now, overlap_seconds) if master else []
+
+
+def public_keys(
+    master: str, subscription: Subscription, *, now: datetime, overlap_seconds: int
+) -> list[str]:
+    """As `webhook_secrets`: the public keys of a signature with ed25519, whether it is chosen or not."""
+    if not master:
+        return []
+    keys = _of_live(_private_key, master, subscription, now, overlap_seconds)
+    return [PUBLIC_PREFIX + _encoded(_private(key).public_key().public_bytes_raw()) for key in keys]
+
+
+def rotate(
+    subscription: Subscription, *, now: datetime, overlap_seconds: int, of_earlier_seconds: int
+) -> Subscription:
+    """The subscription with a new secret and a new key; the present ones sign for `overlap_seconds` more.
+
+    Args:
+        of_earlier_seconds: The overlap of rotations that earlier releases made.
+
+    Raises:
+        ValidationFailed: Its deliveries have as many signatures as they may have.
+    """
+    live = _live(subscription, now, of_earlier_seconds)
+    if len(live) >= MAX_FORMER_SECRETS and overlap_seconds:
+        ends_at = min(former.until for former in live)
+        raise ValidationFailed(
+            f"{MAX_FORMER_SECRETS} former secrets still sign, as many as may; the first of them ends "
+            f"at {ends_at:%Y-%m-%dT%H:%M:%SZ}. Rotate again after that, or with overlap_seconds 0"
+        )
+    generation = subscription.secret_generation
+    former = FormerSecret(generation, now + timedelta(seconds=overlap_seconds))
+    return msgspec.structs.replace(
+        subscription,
+        secret_generation=generation + 1,
+        secret_rotations=(),
+        former_secrets=(*live, former) if overlap_seconds else live,
+    )
+
+
+def _live(
+    subscription: Subscription, now: datetime, of_earlier_seconds: int
+) -> tuple[FormerSecret, ...]:
+    """The former secrets that still sign at `now`, in order."""
+    overlap = timedelta(seconds=of_earlier_seconds)
+    rotations = subscription.secret_rotations
+    first = subscription.secret_generation - len(rotations)
+    of_earlier = [FormerSecret(first + step, at + overlap) for step, at in enumerate(rotations)]
+    former = (*of_earlier, *subscription.former_secrets)
+    return tuple(each for each in former if now < each.until and each.generation >= 0)
+
+
+def _of_live(
+    make: Callable[[str, str, str, int], str],
+    master: str,
+    subscription: Subscription,
+    now: datetime,
+    of_earlier_seconds: int,
+) -> list[str]:
+    """What is derived for the generations that sign at `now`, for the current one first."""
+    generations = [subscription.secret_generation]
+    if subscription.former_secrets or subscription.secret_rotations:
+        live = _live(subscription, now, of_earlier_seconds)
+        generations += [former.generation for former in reversed(live)]
+    project = subscription.queue.project
+    return [make(master, project, subscription.id, number) for number in generations]
+
+
+def _labelled(version: str, signature: bytes) -> str:
+    return f"{version},{b64encode(signature).decode()}"
+
+
+def _is_signed_by(public_key: str, signature: str, signed: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    version, _, encoded = signature.partition(",")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(b64decode(public_key.removeprefix(PUBLIC_PREFIX)))
+        key.verify(b64decode(encoded), signed)
+    except (InvalidSignature, ValueError):
+        return False
+    return version == "v1a"
+
+
+@lru_cache(maxsize=4096)
+def _key(secret: str) -> bytes:
+    return b64decode(secret.removeprefix(SECRET_PREFIX))
+
+
+@lru_cache(maxsize=1024)
+def _private(key: str) -> Ed25519PrivateKey:
+    # Only a process that needs it pays for the library.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.from_private_bytes(b64decode(key.removeprefix(PRIVATE_PREFIX)))
+
+
+@lru_cache(maxsize=4096)
+def _secret(master: str, project: str, subscription_id: str, generation: int) -> str:
+    derived = _derived(_SECRET_LABEL, master, project, subscription_id, generation)
+    return SECRET_PREFIX + _encoded(derived)
+
+
+@lru_cache(maxsize=4096)
+def _private_key(master: str, project: str, subscription_id: str, generation: int) -> str:
+    derived = _derived(_KEY_LABEL, master, project, subscription_id, generation)
+    return PRIVATE_PREFIX + _encoded(derived)
+
+
+def _derived(label: str, master: str, project: str, subscription_id: str, generation: int) -> bytes:
+    # A JSON array keeps its parts apart; they may contain any character.
+    parts = json.dumps([label, project, subscription_id, generation])
+    return hmac.digest(master.encode(), parts.encode(), "sha256")
+
+
+def _encoded(key: bytes) -> str:
+    return b64encode(key).decode()
