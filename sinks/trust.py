@@ -40,6 +40,7 @@ class TrustKind(WebhookKind):
         TRUST_ID: {"type": ["string", "null"], "must": "be the id of a trust"},
     }
     needs_trust = True
+    takes_batches = False
 
     def check(self, uri: str, settings: Settings) -> None:
         if "keystone" not in settings.auth:

@@ -80,6 +80,7 @@ class WebhookKind(Kind):
 
     schemes = ("http", "https")
     forms = Forms(frozenset(Format), takes_templates=True, has_headers=True)
+    takes_batches = True
     options: ClassVar[Mapping[str, JsonObject]] = {
         "post_headers": headers.SCHEMA,
         "post_data": {"type": ["string", "null"], "must": "be a string"},
@@ -294,6 +295,7 @@ def _facts(delivery: Delivery, body: bytes) -> bytes:
     attributes = ""
     if delivery.message.attributes is not None:
         attributes = f"Zaqar-Attributes: {delivery.message.attributes.decode('ascii')}\r\n"
+    ids = ",".join(delivery.batch) or delivery.message_id
     # Should the receiver be a queue again, ours or another service's, its posts count on the hops.
     return (
         f"Content-Length: {len(body)}\r\n"
@@ -301,7 +303,7 @@ def _facts(delivery: Delivery, body: bytes) -> bytes:
         f"webhook-timestamp: {timestamp}\r\n"
         f"{signature}"
         f"{attributes}"
-        f"Zaqar-Message-Id: {delivery.message_id}\r\n"
+        f"Zaqar-Message-Id: {ids}\r\n"
         f"Zaqar-Subscription-Id: {delivery.subscription.id}\r\n"
         f"Zaqar-Queue: {delivery.subscription.queue.public_name}\r\n"
         f"Zaqar-Attempt: {delivery.attempt}\r\n"

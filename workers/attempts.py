@@ -138,14 +138,12 @@ class Attempts:
                 records += self._retries.deferred(batch.messages[number:], receiver, attempt)
                 break
             was_suspect = endpoint.is_suspect
-            delivery = self._delivery(message, receiver, attempt)
-            outcome, seconds = await self._make_one(delivery, receiver)
+            delivery = self.delivery(message, receiver, attempt)
+            outcome, seconds = await self.try_once(delivery, receiver)
             verdict = outcome.verdict
             if verdict is Verdict.DELIVERED:
                 self._log.delivered(delivery, outcome, seconds=seconds)
-                if message.since is not None:
-                    waited = self._clock.now() - message.since
-                    self._recorder.arrived(receiver.scheme, waited.total_seconds())
+                self.arrived(message, receiver)
                 await self._disabling.succeeded(receiver)
                 continue
             if verdict is Verdict.POSTPONED:
@@ -172,8 +170,14 @@ class Attempts:
         count = len(messages)
         self._recorder.dropped_together(subscription.queue, subscription.id, count=count)
 
-    async def _make_one(self, delivery: Delivery, receiver: Receiver) -> tuple[Outcome, float]:
-        """The outcome, and the seconds that the attempt took."""
+    def arrived(self, message: Outgoing, receiver: Receiver) -> None:
+        """Record that the message was delivered."""
+        if message.since is not None:
+            waited = self._clock.now() - message.since
+            self._recorder.arrived(receiver.scheme, waited.total_seconds())
+
+    async def try_once(self, delivery: Delivery, receiver: Receiver) -> tuple[Outcome, float]:
+        """Send it, and learn from the result how the receiver is doing; the seconds that it took, too."""
         began = time.monotonic()
         outcome = await self._send(receiver.sink, delivery)
         ended = time.monotonic()
@@ -230,7 +234,8 @@ class Attempts:
             if outcome.verdict is not Verdict.GONE:
                 self._recorder.recovered(receiver.subscription, receiver.failures)
 
-    def _delivery(self, message: Outgoing, receiver: Receiver, attempt: int) -> Delivery:
+    def delivery(self, message: Outgoing, receiver: Receiver, attempt: int) -> Delivery:
+        """The message as it is sent now."""
         subscription = receiver.subscription
         return Delivery(
             id=delivery_id(subscription.id, message.message_id),

@@ -9,7 +9,7 @@ from functools import partial
 
 from sinks.registry import Sinks as RealSinks
 from workers import leftovers, queue_moves, trusts, wills
-from workers.attempts import Attempts
+from workers.attempts import Attempts, Batch
 from workers.breakers import Breakers
 from workers.consumers import Consumers
 from workers.delivery_counts import DeliveryCounts
@@ -23,6 +23,10 @@ from workers.fan_out import FanOuts
 from workers.ledger import Ledger
 from workers.moves import Moves
 from workers.outages import Stop
+from workers.pacing.places import Places
+from workers.pacing.replay import PacedReplays
+from workers.pacing.round import Parts
+from workers.pacing.trying import Trying, Unit
 from workers.periodic import follow_regularly, renew_regularly, sweep_regularly, turn_away_regularly
 from workers.receivers import Receivers
 from workers.recorder import Recorder
@@ -82,7 +86,7 @@ def assemble(
         stop=stop,
     )
     receivers = Receivers(sinks, endpoints, clock=clock, settings=settings)
-    replay_jobs = ReplayJobs(store, settings, clock=clock, random=random)
+    replay_jobs = ReplayJobs(store, settings, doorbell, clock=clock, random=random)
     ledger = Ledger(store, replay_jobs, recorder)
     disabling = Disabling(store, recorder, clock=clock, settings=settings)
     retries = Retries(
@@ -97,9 +101,11 @@ def assemble(
     counts = DeliveryCounts(storage, clock=clock, keep_seconds=settings.delivery_log_seconds)
     log = DeliveryLog(storage, counts, clock=clock, settings=settings)
     attempts = Attempts(store, retries, disabling, ledger, recorder, breakers, log, clock=clock)
+    places = Places(store, clock=clock)
+    trying = Trying(attempts, retries, disabling, ledger, places, recorder, log, clock=clock)
     limits = service.quotas.limits
     slots = Slots(
-        attempts.make,
+        partial(_make, attempts, trying),
         spawn,
         total=settings.delivery_concurrency,
         most_of=lambda project: limits.last_known_of(project).deliveries,
@@ -109,8 +115,19 @@ def assemble(
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
     redeliveries = Redeliveries(store, receivers, slots, untried, recorder, clock=clock)
     sorting = Sorting(receivers, retries, ledger, untried, recorder, clock=clock)
+    parts = Parts(receivers, sorting, slots, replay_jobs, places, recorder, clock, stop)
+    paced = PacedReplays(store, consumers, parts, spawn, settings=settings)
     replays = Replays(
-        consumers, receivers, slots, sorting, replay_jobs, breakers, clock=clock, stop=stop
+        store,
+        paced,
+        consumers,
+        receivers,
+        slots,
+        sorting,
+        replay_jobs,
+        breakers,
+        clock=clock,
+        stop=stop,
     )
     moves = Moves(store, ledger, settings=settings)
     dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
@@ -141,3 +158,11 @@ def assemble(
         tasks=tasks,
         stop=stop,
     )
+
+
+async def _make(attempts: Attempts, trying: Trying, batch: Batch) -> None:
+    """The work of a slot."""
+    if isinstance(batch, Unit):
+        await trying.make(batch)
+    else:
+        await attempts.make(batch)

@@ -42,7 +42,8 @@ class Consumers:
         self._spawn = spawn
         self._clock = clock
         self._settings = settings
-        self._bytes_in_hand = Budget(MAX_BYTES_IN_HAND)
+        self.bytes_in_hand = Budget(MAX_BYTES_IN_HAND)
+        """Of all that is claimed or read and not finished."""
         self._open: list[Consumer] = []
         self._freed = asyncio.Event()
 
@@ -87,7 +88,7 @@ class Consumers:
             clock=self._clock,
             lease_seconds=lease_seconds,
             most=self._settings.delivery_concurrency,
-            bytes_in_hand=self._bytes_in_hand,
+            bytes_in_hand=self.bytes_in_hand,
             spawn=self._spawn,
             freed=self.look_again,
         )
@@ -116,7 +117,7 @@ class Consumers:
     async def room_for(self, consumer: Consumer, stop: Stop) -> int:
         """Wait until more may be in hand, or the stop; return how many at once."""
         await self.until(
-            lambda: stop.is_set() or bool(consumer.room and self._bytes_in_hand.free > 0)
+            lambda: stop.is_set() or bool(consumer.room and self.bytes_in_hand.free > 0)
         )
         return consumer.room
 

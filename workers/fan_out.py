@@ -13,6 +13,7 @@ from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 
 from workers.attempts import Batch
+from workers.filtering import policy_of
 from workers.receivers import Receivers
 from workers.recorder import Recorder
 from workers.slots import Slots
@@ -22,15 +23,9 @@ from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import FanOut, Outgoing, outgoing_messages
 from zaqar_notify.delivery.subscribers import subscribed_queue
-from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.rules.filter_policy import (
-    FILTER_KEY,
-    Candidate,
-    FilterPolicy,
-    Undecided,
-    filter_of,
-)
+from zaqar_notify.rules.filter_policy import Candidate, FilterPolicy, Undecided
+from zaqar_notify.rules.pacing import pace_of
 from zaqar_notify.settings import Settings
 
 SUBSCRIPTIONS_PER_PAGE = 100
@@ -75,6 +70,14 @@ class _Job:
             for each in self.messages
             if each.message.delay or each.owed.not_before
         }
+
+    def is_parked_for(self, subscription: Subscription) -> bool:
+        """Whether the post itself has parked its messages for this one."""
+        return subscription.id in self._job.parked_for
+
+    @property
+    def parked_for(self) -> Sequence[str]:
+        return self._job.parked_for
 
     def leave_out(self, ids: Set[str]) -> None:
         """Deliver nothing of these messages."""
@@ -126,8 +129,10 @@ class FanOuts:
             jobs = [_Job(taken, job, most_hops=self._most_hops) for taken, job in batch]
             await self._leave_out_cancelled(ref, jobs)
             jobs = [job for job in jobs if job.messages]
+            unseen = {each for job in jobs for each in job.parked_for}
             async for page in self._store.subscriptions(ref, page_size=SUBSCRIPTIONS_PER_PAGE):
                 turned_away: list[Batch] = []
+                unseen.difference_update(subscription.id for subscription in page)
                 for subscription in page:
                     turned_away += await self._offer(subscription, jobs)
                     if len(turned_away) >= BATCHES_PER_DEFERRAL:
@@ -138,6 +143,10 @@ class FanOuts:
             for job in jobs:
                 for cut in job.cut if job.taken.is_held(self._clock.now()) else ():
                     await self._untried.cut_short(*cut)
+            for subscription_id in unseen:
+                await self._untried.forget(ref, subscription_id)
+            if unseen:
+                await self._store.settle_ordered(ref)
 
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
         """Leave out the messages that were deleted before they were due."""
@@ -149,6 +158,10 @@ class FanOuts:
 
     async def _offer(self, subscription: Subscription, jobs: Sequence[_Job]) -> list[Batch]:
         """Have those of the jobs tried for which there are slots; return the rest."""
+        pace = pace_of(subscription.options)
+        if any(job.is_parked_for(subscription) for job in jobs):
+            await self._untried.fetch_parked(subscription)
+            jobs = [job for job in jobs if not job.is_parked_for(subscription)]
         if not self._receivers.may_notify(subscription):
             return []
         now = self._clock.now()
@@ -157,7 +170,7 @@ class FanOuts:
             LONG_SINCE if subscription.created_at > now + CLOCK_SKEW else subscription.created_at
         )
         queue = subscribed_queue(subscription.subscriber)
-        policy = self._policy(subscription)
+        policy = policy_of(subscription, self._recorder)
         meant = []
         for job in jobs:
             if since > job.posted_by or not job.taken.is_held(now):
@@ -167,24 +180,19 @@ class FanOuts:
                 messages = await self._passing(job, policy, subscription)
             if messages and (queue is None or job.may_cross(queue, subscription, messages)):
                 meant.append((job, messages))
-        if subscription.disabled_at is not None:
-            if meant:
-                owed = [message for _, messages in meant for message in messages]
+        if meant and (pace is not None or subscription.disabled_at is not None):
+            owed = [message for _, messages in meant for message in messages]
+            if pace is None:
                 await self._untried.hold(owed, subscription)
+            else:
+                await self._untried.park(owed, subscription)
+                if pace.is_ordered:
+                    await self._store.settle_ordered(subscription.queue)
+        if pace is not None or subscription.disabled_at is not None:
             return []
         receiver = self._receivers.of(subscription)
         batches = (Batch(receiver, messages, 1, job.taken) for job, messages in meant)
         return [batch for batch in batches if not self._slots.offer(batch)]
-
-    def _policy(self, subscription: Subscription) -> FilterPolicy | None:
-        """The subscription's filter policy. One that can't be read is older than its check: it gets all messages."""
-        if not subscription.options.get(FILTER_KEY):
-            return None
-        try:
-            return filter_of(subscription.options)
-        except ValidationFailed as error:
-            self._recorder.filter_unreadable(subscription, str(error))
-            return None
 
     async def _passing(
         self, job: _Job, policy: FilterPolicy, subscription: Subscription

@@ -67,6 +67,10 @@ class Ledger:
         elif held_ref(subscription.id) in own and current.disabled_at is None:
             await self._replay_jobs.order(current)
 
+    async def fetch_parked(self, subscription: Subscription) -> None:
+        """Have deliveries that are parked for it fetched."""
+        await self._replay_jobs.ensure(subscription)
+
     async def forget(self, queue: QueueRef, subscription_id: str) -> None:
         """Drop all deliveries that wait for a subscription that is gone."""
         count = await self._store.drop([parked_ref(subscription_id), held_ref(subscription_id)])

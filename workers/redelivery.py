@@ -14,6 +14,7 @@ from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, outgoing_messages
 from zaqar_notify.models import MessageType, QueueRef
+from zaqar_notify.rules.pacing import pace_of
 
 
 class Redeliveries:
@@ -70,8 +71,11 @@ class Redeliveries:
         if subscription.confirmed and not is_notification:
             self._recorder.dropped(delivery, "confirmed")
             return None
-        if subscription.disabled_at is not None and is_notification:
-            await self._untried.hold(outgoing_messages(delivery), subscription)
-            return None
         messages = outgoing_messages(delivery, since=taken.due_at)
+        if is_notification and pace_of(subscription.options) is not None:
+            await self._untried.park(messages, subscription, attempt=delivery.attempt)
+            return None
+        if subscription.disabled_at is not None and is_notification:
+            await self._untried.hold(messages, subscription)
+            return None
         return Batch(receiver, messages, delivery.attempt, taken)

@@ -18,14 +18,17 @@ from workers.consumer import MAX_PER_CLAIM, Consumer
 from workers.consumers import Consumers
 from workers.endpoints import Endpoint
 from workers.outages import Stop
+from workers.pacing.replay import PacedReplays
 from workers.receivers import Receiver, Receivers
 from workers.replay_jobs import LONGEST_PAUSE_SECONDS, ReplayJobs
 from workers.slots import Slots
 from workers.sorting import Sorting
+from workers.store import RetryingStore
 from workers.taken import Taken, working_on
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import OwedDelivery, Replay
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.pacing import pace_of
 from zaqar_notify.storage.internal import held_ref, parked_ref
 
 GIVE_UP_PAUSE = 3
@@ -35,6 +38,8 @@ GIVE_UP_PAUSE = 3
 class Replays:
     def __init__(
         self,
+        store: RetryingStore,
+        paced: PacedReplays,
         consumers: Consumers,
         receivers: Receivers,
         slots: Slots[Batch],
@@ -45,6 +50,8 @@ class Replays:
         clock: Clock,
         stop: Stop,
     ) -> None:
+        self._store = store
+        self._paced = paced
         self._consumers = consumers
         self._receivers = receivers
         self._slots = slots
@@ -58,6 +65,10 @@ class Replays:
         """Deliver until nothing waits, or leave the rest to a later job."""
         with working_on([taken]):
             queue = QueueRef(job.project, job.queue)
+            subscription = await self._store.subscription(queue, job.subscription_id)
+            if subscription is not None and pace_of(subscription.options) is not None:
+                await self._paced.run(taken, job)
+                return
             for own, until in _in_order(job):
                 with self._consumers.opened(queue, own) as consumer:
                     if not await self._empty(consumer, taken, job, until):

@@ -1,22 +1,29 @@
 """Replay jobs: how they are ordered, come back and end. The job that a subscription names by `replay_id`
 delivers its parked deliveries; while there is such a job, new deliveries are parked behind them.
+
+Of a paced subscription no other job than the named one delivers anything, and each job passes on to one with a new
+name: two workers with the same job, after a crash, can't both be the named one's. A job that *sleeps* until failed
+deliveries are due can be replaced when others come before that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from workers.doorbell import LocalDoorbell
 from workers.store import RetryingStore
 from zaqar_notify.clock import Clock, new_id
 from zaqar_notify.delivery import Replay, replay_job
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.pacing import pace_of
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import parked_ref
 
@@ -31,18 +38,24 @@ LOOKS_FOR_REQUEST = 10
 LOOK_SECONDS = 0.05
 """Between the looks of a replay in hand; after them it comes back later."""
 
+ASLEEP = "~"
+"""Begins the name of a job that sleeps, in its subscription."""
+
 
 class ReplayJobs:
     def __init__(
         self,
         store: RetryingStore,
         settings: Settings,
+        doorbell: LocalDoorbell,
         *,
         clock: Clock,
         random: Callable[[], float],
     ) -> None:
         self._store = store
         self._clock = clock
+        self._doorbell = doorbell
+        self._bells: dict[str, asyncio.Event] = {}
         self._settings = settings
         self._random = random
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -56,6 +69,8 @@ class ReplayJobs:
         failures: int = 0,
         failed_at: datetime | None = None,
         resumed_at: datetime | None = None,
+        ready_at: datetime | None = None,
+        replaces: str | None = None,
     ) -> None:
         """Have its deliveries that are parked and held delivered, `delay` seconds from now."""
         ref, job = replay_job(
@@ -66,33 +81,107 @@ class ReplayJobs:
             failures=failures,
             failed_at=failed_at,
             resumed_at=resumed_at,
+            ready_at=ready_at,
+            replaces=replaces,
         )
         queue = subscription.queue
         await self._store.post(self._store.at(queue), ref, [job], project=queue.project)
+        if not delay:
+            # This worker takes it at once: a watch of another one may see it a little later.
+            self._doorbell.ring(self._store.partition_of(queue, self._settings))
 
     async def ensure(self, subscription: Subscription) -> None:
         """Order a replay of its deliveries that are parked, unless there is one.
 
         It is stored before the subscription names it: of two processes that come at once, the replay
-        that is not named ends by itself.
+        that is not named ends by itself. One that is under way in this process looks at once.
         """
-        if subscription.replay_id is not None:
+        if (bell := self._bells.get(subscription.id)) is not None:
+            bell.set()
+        if not _needs_a_job(subscription):
             return
         lock = self._locks.setdefault(subscription.id, asyncio.Lock())
         async with lock:
             current = await self._store.subscription(subscription.queue, subscription.id)
-            if current is None or current.replay_id is not None:
+            if current is None or not _needs_a_job(current):
                 return
             replay_id = new_id()
-            await self.order(current, delay=FIRST_PROBE_SECONDS, replay_id=replay_id)
-            await self._store.update_subscription(current, partial(_named, replay_id))
+            delay = FIRST_PROBE_SECONDS if pace_of(current.options) is None else 0
+            former = current.replay_id
+            await self.order(current, delay=delay, replay_id=replay_id, replaces=former)
+            await self._rename(current, former, replay_id)
+
+    @contextmanager
+    def bell_of(self, subscription_id: str) -> Iterator[asyncio.Event]:
+        """Is rung when something more is parked for the subscription by this process."""
+        bell = self._bells[subscription_id] = asyncio.Event()
+        try:
+            yield bell
+        finally:
+            if self._bells.get(subscription_id) is bell:
+                del self._bells[subscription_id]
+
+    async def take_on(self, job: Replay) -> Subscription | None:
+        """The paced subscription, if this job is the only one that may deliver for it from now on."""
+        subscription = await self.current(job)
+        if subscription is None:
+            return None
+        if not job.id:
+            # Ordered by the request that enabled it; there may be a named one.
+            await self.ensure(subscription)
+            return None
+        if subscription.replay_id == job.id:
+            return subscription
+        after = await self._rename(subscription, subscription.replay_id, job.id)
+        return after if after is not None and after.replay_id == job.id else None
+
+    async def pass_on(
+        self,
+        job: Replay,
+        subscription: Subscription,
+        *,
+        delay: int,
+        is_asleep: bool = False,
+        failures: int = 0,
+        failed_at: datetime | None = None,
+        ready_at: datetime | None = None,
+    ) -> None:
+        """Leave the rest of a paced subscription's deliveries to a new job that is due later.
+
+        The new job may begin before the subscription names it: it knows which name it replaces.
+        """
+        replay_id = new_id()
+        await self.order(
+            subscription,
+            delay=delay,
+            replay_id=replay_id,
+            failures=failures,
+            failed_at=failed_at,
+            ready_at=ready_at,
+            replaces=job.id,
+        )
+        name = f"{ASLEEP}{replay_id}" if is_asleep else replay_id
+        await self._rename(subscription, job.id, name)
+
+    async def _rename(
+        self, subscription: Subscription, former: str | None, name: str
+    ) -> Subscription | None:
+        """Have the subscription name this job, if it still names the former one."""
+
+        def renamed(current: Subscription) -> Subscription:
+            if current.replay_id != former:
+                return current
+            return msgspec.structs.replace(current, replay_id=name)
+
+        return await self._store.update_subscription(subscription, renamed)
 
     async def current(self, job: Replay) -> Subscription | None:
         """The subscription, if this replay is to go on with it."""
         subscription = await self._read(job)
         if subscription is None:
             return None
-        is_surplus = job.id and subscription.replay_id not in (None, job.id)
+        names = (None, job.id, ASLEEP + job.id, job.replaces)
+        is_surplus = job.id and subscription.replay_id not in names
         if is_surplus:
             return None
         if subscription.disabled_at is not None:
@@ -176,8 +265,13 @@ class ReplayJobs:
         await self._store.update_subscription(subscription, _unnamed)
         # Another worker that parked something before it saw that expects it to be fetched.
         if await self._store.is_any_on(subscription.queue, parked_ref(subscription.id)):
-            unnamed = msgspec.structs.replace(subscription, replay_id=None)
-            await self.come_back(job, unnamed, delay=1)
+            await self.ensure(msgspec.structs.replace(subscription, replay_id=None))
+
+
+def _needs_a_job(subscription: Subscription) -> bool:
+    """Whether no job fetches what is parked for it now. The request that enables a disabled one orders one."""
+    name = subscription.replay_id
+    return subscription.disabled_at is None and (name is None or name.startswith(ASLEEP))
 
 
 def _named(replay_id: str, subscription: Subscription) -> Subscription:

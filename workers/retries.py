@@ -67,14 +67,14 @@ class Retries:
         await self._disabling.failed(receiver, delivery, outcome)
         if receiver.is_disabled and message.kind is MessageType.NOTIFICATION:
             return self.held(message, receiver.subscription)
-        delay = await self._delay_after(outcome, message, subscription, attempt)
+        delay = await self.delay_after(outcome, message, subscription, attempt)
         if delay is None:
             self._recorder.given_up(outcome, delivery)
             return undelivered_record(
                 message, subscription, outcome=outcome, attempts=attempt, now=self._clock.now()
             )
         self._recorder.failed(outcome, delivery, next_try_seconds=delay, is_suspect=was_suspect)
-        return self._retry(message, subscription, attempt + 1, delay)
+        return self.retry(message, subscription, attempt + 1, delay)
 
     async def postponed(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int, outcome: Outcome
@@ -82,8 +82,7 @@ class Retries:
         """They come back with their attempt unspent, unless it would be too late then."""
         subscription, now = receiver.subscription, self._clock.now()
         delay = max(1, outcome.retry_after_seconds or 0)
-        bounds, at = (await self.plan(subscription)).bounds, now + timedelta(seconds=delay)
-        are_over = [self._is_over(message, bounds, at) for message in messages]
+        are_over = await self.are_over(messages, subscription, now + timedelta(seconds=delay))
         if any(are_over):
             self._recorder.given_up_together(subscription, outcome.detail, count=sum(are_over))
         return [
@@ -91,7 +90,7 @@ class Retries:
                 message, subscription, outcome=outcome, attempts=attempt - 1, now=now
             )
             if is_over
-            else self._retry(message, subscription, attempt, delay)
+            else self.retry(message, subscription, attempt, delay)
             for message, is_over in zip(messages, are_over, strict=True)
         ]
 
@@ -121,6 +120,13 @@ class Retries:
             most = min(most, bounds.max_age)
         return message.since is not None and at >= message.since + timedelta(seconds=most)
 
+    async def are_over(
+        self, messages: Sequence[Outgoing], subscription: Subscription, at: datetime
+    ) -> list[bool]:
+        """For each message, whether a try at that instant would come too late."""
+        bounds = (await self.plan(subscription)).bounds
+        return [self._is_over(message, bounds, at) for message in messages]
+
     def _is_over(self, message: Outgoing, bounds: Bounds, at: datetime) -> bool:
         """Whether a try at that instant would come too late: it is too old, or its link has ended."""
         useless_at = link_expires_at(message)
@@ -128,7 +134,7 @@ class Retries:
             return True
         return self.is_too_old(message, bounds, at)
 
-    async def _delay_after(
+    async def delay_after(
         self, outcome: Outcome, message: Outgoing, subscription: Subscription, attempt: int
     ) -> int | None:
         """Seconds until the next attempt, or None when there is to be none."""
@@ -155,11 +161,12 @@ class Retries:
             now = self._clock.now()
             return parked_record(message, subscription, attempt=attempt, due_at=now)
         delay = LONGEST_DEFERRAL_SECONDS if delay is None else delay
-        return self._retry(message, subscription, attempt, delay)
+        return self.retry(message, subscription, attempt, delay)
 
-    def _retry(
+    def retry(
         self, message: Outgoing, subscription: Subscription, attempt: int, delay: int
     ) -> InternalMessage:
+        """The record of a delivery whose attempt of this number is due in `delay` seconds."""
         return retry_record(
             message, subscription, attempt=attempt, delay=delay, settings=self._settings
         )

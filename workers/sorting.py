@@ -15,6 +15,7 @@ from workers.taken import Taken, ending_part_of_each
 from workers.untried import Untried
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import (
+    OWED_TTL_SECONDS,
     Outgoing,
     OwedDelivery,
     Replay,
@@ -22,9 +23,10 @@ from zaqar_notify.delivery import (
     later_record,
     outgoing_messages,
 )
-from zaqar_notify.models import Subscription
+from zaqar_notify.models import NewMessage, Subscription
 from zaqar_notify.rules.retry import attempt_after
 from zaqar_notify.rules.schedules import Schedule
+from zaqar_notify.storage.internal import POISON_REF
 
 Numbered: TypeAlias = tuple[Taken, Outgoing, int]
 """A delivery that is to be tried, with the number of its next attempt; or to be given up, with the attempts
@@ -79,6 +81,12 @@ class Sorting:
                     taken.fail_part()
         await self._give_up(hopeless, subscription)
         return live
+
+    async def put_aside(self, taken: Taken) -> None:
+        """Put a delivery that can't be read where an operator finds it."""
+        with taken:
+            poison = NewMessage(body=taken.message.body, ttl=OWED_TTL_SECONDS)
+            await self._ledger.write(taken.pool, [(POISON_REF, poison)], project="")
 
     async def _give_up(self, hopeless: Sequence[Numbered], subscription: Subscription) -> None:
         if not hopeless:

@@ -11,10 +11,12 @@ from typing import TypeAlias, TypeVar
 from workers.outages import Outage, Stop, never, until_answered
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalPost
+from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.errors import StorageUnavailable, SubscriptionDoesNotExist
 from zaqar_notify.models import NewMessage, Queue, QueueRef, Subscription
+from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import MessageStore, Post
-from zaqar_notify.storage.internal import DEFAULT_POOL
+from zaqar_notify.storage.internal import DEFAULT_POOL, Partition
 from zaqar_notify.storage.planes import Storage
 
 T = TypeVar("T")
@@ -98,6 +100,18 @@ class RetryingStore:
     def _outage_of(self, pool: str) -> Outage | None:
         """Those of other pools are told by `storage.open_pools`."""
         return self._stop.outage if pool == DEFAULT_POOL else None
+
+    def partition_of(self, queue: QueueRef, settings: Settings) -> Partition:
+        """Where the jobs of this queue are."""
+        pool = self._storage.pool_of(queue)
+        return partition_of(queue, settings.delivery_partitions, pool)
+
+    def pool_of(self, queue: QueueRef) -> str:
+        return self._storage.pool_of(queue)
+
+    async def settle_ordered(self, ref: QueueRef) -> None:
+        """Have posts to the queue know its ordered subscriptions."""
+        await self.until_answered(partial(self._storage.subscriptions.settle_ordered, ref))
 
     async def queue(self, ref: QueueRef) -> Queue | None:
         return await self.until_answered(partial(self._storage.queues.get, ref))

@@ -10,8 +10,14 @@ from workers.ledger import Ledger
 from workers.recorder import Recorder
 from workers.retries import Retries
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import InternalMessage, Outgoing, too_many_hops, undelivered_record
-from zaqar_notify.models import Outcome, Subscription, Verdict
+from zaqar_notify.delivery import (
+    InternalMessage,
+    Outgoing,
+    parked_record,
+    too_many_hops,
+    undelivered_record,
+)
+from zaqar_notify.models import Outcome, QueueRef, Subscription, Verdict
 
 
 class Untried:
@@ -39,6 +45,27 @@ class Untried:
         """Keep deliveries for a disabled subscription until they are replayed."""
         records = [self._retries.held(message, subscription) for message in messages]
         await self._ledger.write_for(subscription, records)
+
+    async def park(
+        self, messages: Iterable[Outgoing], subscription: Subscription, *, attempt: int = 1
+    ) -> None:
+        """Put deliveries on the own queue of a paced subscription, behind the others."""
+        now = self._clock.now()
+        await self._ledger.write_for(
+            subscription,
+            [
+                parked_record(message, subscription, attempt=attempt, due_at=now)
+                for message in messages
+            ],
+        )
+
+    async def fetch_parked(self, subscription: Subscription) -> None:
+        """Have deliveries that are parked already fetched."""
+        await self._ledger.fetch_parked(subscription)
+
+    async def forget(self, queue: QueueRef, subscription_id: str) -> None:
+        """Drop deliveries that were parked for a subscription that is gone."""
+        await self._ledger.forget(queue, subscription_id)
 
     async def give_up(
         self,

@@ -230,7 +230,8 @@ class Delivery(msgspec.Struct, frozen=True):
     `payload` is the JSON text the subscriber is to read, complete. `secrets` sign it, the current
     one first; `sent_at` is the instant of this try. `hops` counts the queues that the message
     crossed by queue subscriptions on its way here, `visited` are their names, with the one it comes
-    from. All copies of a message have the same `origin`. `request_id` is that of the post, for logs. `posted_at` is
+    from. A `batch` has the ids of its messages, and is their payloads as a JSON array; its other facts are those of the
+    first one. All copies of a message have the same `origin`. `request_id` is that of the post, for logs. `posted_at` is
     None if the delivery is of a release that did not note it.
     """
 
@@ -248,6 +249,7 @@ class Delivery(msgspec.Struct, frozen=True):
     visited: tuple[str, ...] = ()
     origin: str = ""
     posted_at: datetime | None = None
+    batch: tuple[str, ...] = ()
 
     __repr__ = undisclosed
 

@@ -36,6 +36,7 @@ from zaqar_notify.models import (
     Subscription,
     Verdict,
 )
+from zaqar_notify.rules.pacing import ORDERED_FOR
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import Post
@@ -169,7 +170,10 @@ class ClientPost(Post):
     def jobs(
         self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
-        return fan_out_jobs(self._ref, ids, messages, settings=self._settings)
+        ordered_for = rules.get(ORDERED_FOR, ())
+        return fan_out_jobs(
+            self._ref, ids, messages, settings=self._settings, ordered_for=ordered_for
+        )
 
 
 class Office:

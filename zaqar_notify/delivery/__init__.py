@@ -4,8 +4,9 @@
 |---|---|
 | `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; a replay; or the move of a dead letter to another store |
 | `retry.<partition>` | a delivery: one message for one subscription, delayed until its next attempt |
-| `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it |
+| `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it, or for a paced subscription |
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
+| `places.<subscription id>` | the place that deliveries of a paced subscription keep on its own queue until their next attempt |
 | `undelivered.<subscription id>` | the record of a delivery that was given up, and why |
 | `pushed.<subscription id>` | a notification that waits for the WebSocket of its subscription |
 | `endpoints` | a change of an endpoint's state: it fails, is probed, answers again, or asked for a pause |
@@ -52,6 +53,7 @@ from zaqar_notify.delivery.results import (
     held_record,
     later_record,
     parked_record,
+    place_record,
     pushed_record,
     retry_record,
     undelivered_record,
@@ -87,6 +89,7 @@ __all__ = [
     "notification",
     "outgoing_messages",
     "parked_record",
+    "place_record",
     "pushed_record",
     "read_undelivered",
     "read_work",

@@ -125,6 +125,9 @@ class Kind(ABC):
     needs_trust: ClassVar[bool] = False
     """Its deliveries act in the name of the user who subscribed."""
 
+    takes_batches: ClassVar[bool] = False
+    """Its sink sends a delivery of several messages as one: their payloads come as a JSON array (`_batch`)."""
+
     sns_schedule: ClassVar[Schedule] = SNS_HTTP
     """The retries of its deliveries where `ZAQAR_RETRY_DEFAULT` is `sns` and no policy is set."""
 

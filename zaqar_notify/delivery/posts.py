@@ -29,6 +29,7 @@ from zaqar_notify.rules.attributes import NO_ATTRIBUTES, from_raw
 from zaqar_notify.rules.instants import check_ahead, parse_instant
 from zaqar_notify.rules.jsontext import MAX_DEPTH
 from zaqar_notify.rules.limits import check_range
+from zaqar_notify.rules.pacing import ORDERED_FOR
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, Post
 
@@ -122,6 +123,7 @@ class QueuePost(Post):
             request_id=self._request_id,
             visited=self._visited,
             origin=self._origin,
+            ordered_for=rules.get(ORDERED_FOR, ()),
         )
 
 

@@ -32,7 +32,8 @@ PLAIN = 1
 the replay of parked ones is of version 2. So is the move of a dead letter: they know no such job."""
 
 PARKING = 2
-"""Of these two. The replay that ends a pause is of version 3, like all jobs that are newer."""
+"""Of these two. The replay that ends a pause is of version 3, like all jobs that are newer: among them those of ordered
+and paced subscriptions, which releases before it would deliver in any order and at any pace."""
 
 OWED_TTL_SECONDS = 10 * 365 * 86400
 """Ten years: a delivery ends by being delivered, given up or held, never by the passing of time."""
@@ -69,7 +70,7 @@ class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     """The messages of one post that are due together, to be sent to every subscription.
 
     `visited` are the queues that they crossed before this one, by queue subscriptions, the last ones
-    last.
+    last. `parked_for` are the ordered subscriptions on whose own queues the post itself has put them.
     """
 
     version: int
@@ -79,6 +80,7 @@ class FanOut(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     hops: int = 0
     request_id: str = ""
     visited: tuple[str, ...] = ()
+    parked_for: tuple[str, ...] = ()
 
 
 class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="replay"):
@@ -86,7 +88,8 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
 
     The one that the subscription names by `id` is its probe, too: while the receiver fails, it comes
     back again and again. It did so `failures` times, `failed_at` the last time. The one that enables a subscription
-    again says since when, by `resumed_at`.
+    again says since when, by `resumed_at`. Where the subscription bounds its rate, no request may begin before
+    `ready_at`. A job may take the place of the one that the subscription calls `replaces`.
     """
 
     version: int
@@ -97,13 +100,16 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", t
     failures: int = 0
     failed_at: datetime | None = None
     resumed_at: datetime | None = None
+    ready_at: datetime | None = None
+    replaces: str | None = None
 
 
 class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="deliver"):
     """One message for one subscription; `attempt` is the number of the next try, from 1.
 
     For a confirmation the message's body is the payload itself. `since` is when the delivery was due
-    first, `due_at` when the try of a parked one was, `posted_at` when the message was posted.
+    first, `due_at` when the try of a parked one was, `posted_at` when the message was posted. A post that parks it for
+    an ordered subscription leaves them out.
     """
 
     version: int
@@ -140,7 +146,20 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag
     is_encrypted: bool = False
 
 
-Work: TypeAlias = FanOut | Replay | OwedDelivery | Move
+class Place(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="place"):
+    """Deliveries of a paced subscription that keep their places on its own queue `on`: the next attempt of these
+    records, together one request, is number `attempt`, and due at `due_at`. The last one about a record counts."""
+
+    version: int
+    project: str
+    queue: str
+    on: str
+    records: tuple[str, ...]
+    attempt: int
+    due_at: datetime
+
+
+Work: TypeAlias = FanOut | Replay | OwedDelivery | Move | Place
 
 
 class Undelivered(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -12,19 +13,22 @@ from zaqar_notify.delivery.records import (
     OWED_TTL_SECONDS,
     PLAIN,
     UNDELIVERED_TTL_SECONDS,
+    VERSION,
     InternalMessage,
     OwedDelivery,
     OwedMessage,
+    Place,
     Undelivered,
     encode,
     internal_message,
 )
-from zaqar_notify.models import Delivery, NewMessage, Outcome, Subscription
+from zaqar_notify.models import Delivery, NewMessage, Outcome, QueueRef, Subscription
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import (
     held_ref,
     later_ref,
     parked_ref,
+    places_ref,
     pushed_ref,
     retry_ref,
     undelivered_ref,
@@ -62,6 +66,20 @@ def held_record(
     # Its age is counted from the replay on, too.
     delivery = _delivery(msgspec.structs.replace(outgoing, since=None), subscription, attempt=1)
     return held_ref(subscription.id), NewMessage(body=encode(delivery), ttl=ttl)
+
+
+def place_record(
+    subscription: Subscription,
+    on: QueueRef,
+    records: Sequence[str],
+    *,
+    attempt: int,
+    due_at: datetime,
+) -> InternalMessage:
+    """The place that records on a subscription's own queue keep until their next attempt."""
+    queue = subscription.queue
+    place = Place(VERSION, queue.project, queue.name, on.name, tuple(records), attempt, due_at)
+    return places_ref(subscription.id), NewMessage(body=encode(place), ttl=OWED_TTL_SECONDS)
 
 
 def pushed_record(delivery: Delivery) -> InternalMessage:

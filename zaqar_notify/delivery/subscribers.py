@@ -25,6 +25,17 @@ from zaqar_notify.rules.formats import (
 )
 from zaqar_notify.rules.jsontext import check_depth, check_integers
 from zaqar_notify.rules.lines import has_control_characters
+from zaqar_notify.rules.pacing import (
+    BATCH_KEY,
+    IN_FLIGHT_KEY,
+    ORDER_KEY,
+    RATE_KEY,
+    check_together,
+    parse_batching,
+    parse_in_flight,
+    parse_order,
+    parse_rate,
+)
 from zaqar_notify.rules.placeholders import TEMPLATE_KEY
 from zaqar_notify.rules.retry_policy import POLICY_KEY, parse_policy
 from zaqar_notify.rules.templates import parse_template
@@ -39,6 +50,10 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     FORMAT_KEY: parse_format,
     SIGNATURE_KEY: parse_signature,
     TEMPLATE_KEY: parse_template,
+    ORDER_KEY: parse_order,
+    BATCH_KEY: parse_batching,
+    RATE_KEY: parse_rate,
+    IN_FLIGHT_KEY: parse_in_flight,
 }
 """Options of all kinds of subscribers, each with its check. null counts as absent."""
 
@@ -154,6 +169,7 @@ def check_use(subscriber: str, options: JsonObject, kinds: Kinds, settings: Sett
     """
     kind = kinds.of(subscriber)
     if kind is not None:
+        check_together(options, subscriber, takes_batches=kind.takes_batches)
         kind.check_use(options)
         scheme = scheme_of(subscriber)
         check_forms(options, kind.forms, scheme=scheme)

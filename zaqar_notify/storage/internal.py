@@ -28,11 +28,12 @@ PARKED_PREFIX = "parked."
 HELD_PREFIX = "held."
 UNDELIVERED_PREFIX = "undelivered."
 PUSHED_PREFIX = "pushed."
+PLACES_PREFIX = "places."
 ATTEMPTS_PREFIX = "attempts."
 COUNTS_PREFIX = "counts."
 PREFIXES_OF_DELIVERIES = (PARKED_PREFIX, HELD_PREFIX, UNDELIVERED_PREFIX, PUSHED_PREFIX)
 """The beginnings of the names of a subscription's own queues that have deliveries; its id follows."""
-PREFIXES_OF_SUBSCRIPTIONS = (*PREFIXES_OF_DELIVERIES, ATTEMPTS_PREFIX, COUNTS_PREFIX)
+PREFIXES_OF_SUBSCRIPTIONS = (*PREFIXES_OF_DELIVERIES, PLACES_PREFIX, ATTEMPTS_PREFIX, COUNTS_PREFIX)
 """Those of all its own queues; the last two have its delivery log."""
 
 
@@ -96,6 +97,11 @@ def held_ref(subscription_id: str) -> QueueRef:
 
 def undelivered_ref(subscription_id: str) -> QueueRef:
     return internal_ref(f"{UNDELIVERED_PREFIX}{subscription_id}")
+
+
+def places_ref(subscription_id: str) -> QueueRef:
+    """The places that deliveries of a paced subscription keep on its own queues."""
+    return internal_ref(f"{PLACES_PREFIX}{subscription_id}")
 
 
 def pushed_ref(subscription_id: str) -> QueueRef:

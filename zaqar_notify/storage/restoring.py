@@ -15,8 +15,7 @@ from enum import Enum
 import msgspec
 
 from zaqar_notify.findings import Finding, problem
-from zaqar_notify.metadata import rules_of
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import JsonObject, QueueRef
 from zaqar_notify.storage.base import Head
 from zaqar_notify.storage.control import DELETED, QueueRecord
 from zaqar_notify.storage.steps import Planes
@@ -97,6 +96,7 @@ class _Comparison(msgspec.Struct, frozen=True):
     ref: QueueRef
     head: Head | None
     record: QueueRecord | None
+    rules: JsonObject
     longest: datetime | None
 
     @property
@@ -106,7 +106,7 @@ class _Comparison(msgspec.Struct, frozen=True):
         found = []
         if self.record is None:
             found.append(Difference.RECORD)
-        elif rules_of(self.record.queue.metadata) != self.head.rules:
+        elif self.rules != self.head.rules:
             found.append(Difference.RULES)
         if (self.longest or DELETED) > (self.head.subscribed_until or DELETED):
             found.append(Difference.SUBSCRIPTIONS)
@@ -118,7 +118,10 @@ async def _compare(planes: Planes, ref: QueueRef) -> _Comparison:
     record, longest = await asyncio.gather(
         planes.control.records.get(ref), planes.control.subscriptions.longest(ref)
     )
-    return _Comparison(ref, head, record, longest)
+    rules: JsonObject = {}
+    if record is not None:
+        rules = await planes.rules(record.queue, is_subscribed=longest is not None)
+    return _Comparison(ref, head, record, rules, longest)
 
 
 async def _compare_all(planes: Planes, refs: Sequence[QueueRef]) -> list[_Comparison]:

@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.metadata import rules_of
-from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
+from zaqar_notify.rules.pacing import ORDERED_FOR, is_ordered
 from zaqar_notify.storage.base import Head, Heads, MessageStore
-from zaqar_notify.storage.control import ControlStore, QueueRecord
+from zaqar_notify.storage.control import DELETED, ControlStore, QueueRecord
 from zaqar_notify.storage.internal import (
     DEFAULT_POOL,
     held_ref,
@@ -29,6 +30,8 @@ Admission: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
 
 logger = logging.getLogger(__name__)
+
+SUBSCRIPTIONS_AT_ONCE = 500
 
 UNUSED_KEPT = timedelta(days=1)
 """So long a queue that is gone has an entry in the catalogue: longer than a process believes that it knows it."""
@@ -95,7 +98,8 @@ class Planes:
 
     async def make_record(self, ref: QueueRef, head: Head, now: datetime) -> None:
         """Let a queue that has this head have a record; the rest of its metadata is not known."""
-        made = await self.control.records.create(ref, metadata=head.rules, now=now)
+        metadata = {key: value for key, value in head.rules.items() if key != ORDERED_FOR}
+        made = await self.control.records.create(ref, metadata=metadata, now=now)
         if made is not None and await self.head_of(ref) is None:
             # The queue was deleted before the record was there.
             await self.control.records.remove(ref, revision=made.revision)
@@ -117,8 +121,8 @@ class Planes:
         ref = record.queue.ref
         present: QueueRecord | None = record
         while present is not None:
-            rules = rules_of(present.queue.metadata)
             until = await self.control.subscriptions.longest(ref)
+            rules = await self.rules(present.queue, is_subscribed=until is not None)
             if await heads.put(ref, rules, revision=present.revision, subscribed_until=until):
                 # One that was stored meanwhile may have found no head to raise.
                 longest = await self.control.subscriptions.longest(ref)
@@ -128,6 +132,38 @@ class Planes:
             above = await heads.revision(ref)
             present = await self.control.records.raise_revision(ref, above=above)
         return None
+
+    async def rules(self, queue: Queue, *, is_subscribed: bool) -> JsonObject:
+        """The rules that the queue's head is to have: its metadata's, and its ordered subscriptions."""
+        rules = rules_of(queue.metadata)
+        ordered = await self.ordered(queue.ref) if is_subscribed else []
+        return {**rules, ORDERED_FOR: ordered} if ordered else rules
+
+    async def ordered(self, ref: QueueRef) -> list[str]:
+        """The ids of the queue's ordered subscriptions."""
+        found: list[str] = []
+        marker: str | None = None
+        while True:
+            page = await self.control.subscriptions.list(
+                ref, marker=marker, limit=SUBSCRIPTIONS_AT_ONCE, now=DELETED
+            )
+            found += [each.id for each in page if is_ordered(each.options)]
+            if len(page) < SUBSCRIPTIONS_AT_ONCE:
+                return found
+            marker = page[-1].id
+
+    async def settle_ordered(self, ref: QueueRef) -> None:
+        """Have the queue's head name its ordered subscriptions: posts that begin after the return obey that."""
+        async with self.at(ref) as store:
+            head = await store.heads.get(ref)
+            if head is None:
+                return
+            ordered = await self.ordered(ref)
+            if head.rules.get(ORDERED_FOR, []) == ordered:
+                return
+            record = await self.control.records.raise_revision(ref, above=head.revision)
+            if record is not None:
+                await self.apply(record, store.heads)
 
     async def apply_change(self, changed: QueueRecord) -> bool:
         """Apply an unapplied record, and note that in it; whether there still is a record."""

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from zaqar_notify.errors import SubscriptionExists, SubscriptionLocked
 from zaqar_notify.models import QueueRef, Subscription
+from zaqar_notify.rules.pacing import is_ordered
 from zaqar_notify.storage.control import DELETED, SubscriptionOver
 from zaqar_notify.storage.steps import Admission, Planes
 
@@ -28,6 +29,8 @@ class Subscriptions:
         self.get = self._subscriptions.get
         self.list = self._subscriptions.list
         self.of_subscriber = self._subscriptions.of_subscriber
+        self.settle_ordered = planes.settle_ordered
+        self.ordered = planes.ordered
 
     async def create(
         self,
@@ -49,6 +52,8 @@ class Subscriptions:
             await self._planes.lower_subscribed(ref)
             raise
         await self._planes.raise_subscribed(ref, stored.expires_at)
+        if is_ordered(stored.options) or stored.id != subscription.id:
+            await self.settle_ordered(ref)
         return stored
 
     async def update(
@@ -74,6 +79,8 @@ class Subscriptions:
         await self._planes.raise_subscribed(ref, after.expires_at)
         if present is not None and after.expires_at < present.expires_at:
             await self._planes.lower_subscribed(ref)
+        if present is None or is_ordered(present.options) != is_ordered(after.options):
+            await self.settle_ordered(ref)
         return after
 
     async def delete(self, ref: QueueRef, subscription_id: str) -> None:
@@ -97,6 +104,7 @@ class Subscriptions:
     async def _delete(self, ref: QueueRef, subscription_id: str | None) -> None:
         await self._subscriptions.end(ref, subscription_id)
         await self._planes.lower_subscribed(ref)
+        await self._planes.settle_ordered(ref)
         while gone := await self._subscriptions.over(now=DELETED, limit=REMOVED_AT_ONCE, ref=ref):
             await self._planes.remove(gone)
 

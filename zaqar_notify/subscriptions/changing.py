@@ -23,8 +23,11 @@ from zaqar_notify.errors import (
     Conflict,
     SubscriptionExists,
     SubscriptionNotChanged,
+    ValidationFailed,
+    called,
 )
 from zaqar_notify.models import JsonObject, MessageType, QueueRef, Subscription
+from zaqar_notify.rules.pacing import MOST_ORDERED, ORDER_KEY, is_ordered
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions.pausing import enable
 from zaqar_notify.subscriptions.reading import get
@@ -76,6 +79,7 @@ async def create(
         expires_at=now + timedelta(seconds=ttl),
     )
     check_use(wanted.subscriber, wanted.options, service.kinds, settings)
+    await _check_ordered(service, wanted)
     wanted = await _with_trust(service, wanted, asker)
     subscription = await store(service, wanted, now, renewal(wanted) if renews else refusal)
     if subscription.id != wanted.id and not subscription.is_paused:
@@ -166,6 +170,7 @@ async def change(
     before = await get(service, ref, subscription_id)
     check, wanted = _anything, replace(before, **changes)
     check_use(wanted.subscriber, wanted.options, service.kinds, settings)
+    await _check_ordered(service, wanted)
     if service.kinds.needs_trust(wanted.subscriber):
         # The rights of another user are for what that user asked for.
         if "options" not in changes:
@@ -226,6 +231,18 @@ async def _with_trust(service: Service, wanted: Subscription, asker: Asker | Non
     return await with_trust(
         wanted, kinds=service.kinds, delegations=service.delegations, asker=asker
     )
+
+
+async def _check_ordered(service: Service, wanted: Subscription) -> None:
+    """Refuse one more ordered subscription than a queue may have."""
+    if not is_ordered(wanted.options):
+        return
+    others = await service.storage.subscriptions.ordered(wanted.queue)
+    if len({*others} - {wanted.id}) >= MOST_ORDERED:
+        raise ValidationFailed(
+            f"options: {ORDER_KEY}: {called(wanted.queue.name)} has {MOST_ORDERED} ordered subscriptions already, as "
+            "many as it may: each post stores its messages once more for each of them"
+        )
 
 
 def _check_same(before: Subscription, subscription: Subscription) -> None:

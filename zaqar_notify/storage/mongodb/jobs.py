@@ -1,7 +1,9 @@
 """Places for jobs on internal queues: positions taken by the thousand, used by many batches.
 
-Jobs are claimed and never paged through, so no reader needs to know which of them are still on their
+Jobs are claimed and never paged through with markers, so no reader needs to know which of them are still on their
 way: no block that a seal has to end. That saves every post to a queue with subscriptions a reservation.
+Deliveries that a post parks for an ordered subscription have places taken for their batch alone: so they come in the
+order of their posts, whichever process takes these.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import QueueRef
+from zaqar_notify.storage.internal import PARKED_PREFIX
 from zaqar_notify.storage.mongodb.connection import Collections, Document
 from zaqar_notify.storage.mongodb.documents import (
     SERVER_POSITION,
@@ -56,7 +59,9 @@ class JobPlaces:
         for part in batch.parts.values():
             for job in part.jobs:
                 by_queue.setdefault(job.ref, []).append((part, job))
-        for ref, jobs in by_queue.items():
+        # A job must find what is parked for its subscriptions, so it is inserted behind that.
+        for ref in sorted(by_queue, key=_is_outbox):
+            jobs = by_queue[ref]
             queue, first = await self._take(ref, len(jobs))
             for position, (part, job) in enumerate(jobs, first):
                 part.stored_jobs.setdefault(ref, Appended()).add_new(
@@ -77,6 +82,8 @@ class JobPlaces:
             self._watches.came(ref, jobs.visible)
             if jobs.delayed_to:
                 self._watches.held(ref, min(jobs.delayed_to))
+            if not _is_outbox(ref):
+                continue  # Nothing watches these: their job does.
             self._noted.add(ref)
             if ref not in self._announcing:
                 task = asyncio.get_running_loop().create_task(self._announce(ref))
@@ -91,17 +98,20 @@ class JobPlaces:
 
     async def _take(self, ref: QueueRef, count: int) -> tuple[bytes, int]:
         """The queue's id, and the first of so many positions in a row that no other process has."""
+        if not _is_outbox(ref):
+            own = await self._new_range(ref, count, until=0.0)
+            return own.queue, own.next
         present = asyncio.get_running_loop().time()
         places = self._ranges.get(ref)
         if places is None or places.end - places.next < count or places.until <= present:
-            places = await self._new_range(ref, count, until=present + RANGE_SECONDS)
+            size = max(RANGE_POSITIONS, count)
+            places = await self._new_range(ref, size, until=present + RANGE_SECONDS)
             self._ranges[ref] = places
         first = places.next
         places.next += count
         return places.queue, first
 
-    async def _new_range(self, ref: QueueRef, count: int, *, until: float) -> _Range:
-        size = max(RANGE_POSITIONS, count)
+    async def _new_range(self, ref: QueueRef, size: int, *, until: float) -> _Range:
         stored: Document | None = await self._collections.queues.find_one_and_update(
             {"_id": queue_key(ref)},
             [
@@ -135,3 +145,8 @@ class JobPlaces:
                 await asyncio.sleep(ANNOUNCE_SECONDS)
         finally:
             del self._announcing[ref]
+
+
+def _is_outbox(ref: QueueRef) -> bool:
+    """Whether jobs of workers are there, and not deliveries of one subscription."""
+    return not ref.name.startswith(PARKED_PREFIX)
