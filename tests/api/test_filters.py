@@ -160,6 +160,18 @@ async def test_a_changed_post_is_stored_as_it_was_changed(api: Api) -> None:
     assert api.service.metrics.filtered == Counter([("first", "changed")])
 
 
+async def test_a_filter_sees_attributes_and_may_change_them(api: Api) -> None:
+    kept = {"colour": {"type": "String", "value": "blue"}}
+    First.act = with_body(attributes=json.dumps(kept, separators=(",", ":")).encode())
+
+    await api.post(MESSAGES, {"messages": [{"body": 1, "attributes": {"colour": "red"}}]})
+
+    [posting] = First.seen
+    assert posting.messages[0].attributes == b'{"colour":{"type":"String","value":"red"}}'
+    [message] = (await api.get(f"{MESSAGES}?echo=true&attributes=true")).json["messages"]
+    assert message["attributes"] == kept
+
+
 @pytest.mark.parametrize(
     ("error", "status", "title"),
     [
@@ -262,6 +274,9 @@ async def hanging(posting: Posting) -> Posting:
         with_body(text=b"[" * 300 + b"]" * 300),
         with_body(text="text"),
         with_body(ttl="x"),
+        with_body(attributes=b'{"a":1}'),
+        with_body(attributes=b'{"a b":{"type":"Number","value":1}}'),
+        with_body(attributes={}),
         hanging,
     ],
 )

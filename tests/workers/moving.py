@@ -30,7 +30,7 @@ SOURCE = QueueRef("project1", "orders")
 DEAD = QueueRef("project1", "dead")
 """The dead-letter queue of the source, in the other pool."""
 
-LETTER = NewMessage(body=b'{"amount": 1.0}', ttl=3600, checksum="MD5:0123")
+LETTER = NewMessage(b'{"amount": 1.0}', 3600, checksum="MD5:0123", attributes=b'{"n":1}')
 LETTER_TTL = 500
 LEASE = 60
 

@@ -62,7 +62,15 @@ def mover(storage: Storage) -> Mover:
 def dead(letter_id: str, *, posted_at: datetime, now: datetime) -> Message:
     """The letter on the dead-letter queue, as a claim within one store moves it."""
     ends_at = now + timedelta(seconds=LETTER_TTL)
-    return Message(letter_id, LETTER.body, LETTER_TTL, posted_at, ends_at, checksum=LETTER.checksum)
+    return Message(
+        letter_id,
+        LETTER.body,
+        LETTER_TTL,
+        posted_at,
+        ends_at,
+        checksum=LETTER.checksum,
+        attributes=LETTER.attributes,
+    )
 
 
 async def test_a_dead_letter_to_another_store_is_as_one_within_a_store(mover: Mover) -> None:
