@@ -24,6 +24,7 @@ from tests.faults.history import (
     Renewed,
     Unanswered,
 )
+from tests.faults.workload import EVEN, parity_of
 
 CLOCK_MARGIN_SECONDS = 1
 """A lease may end this much early: the service may count whole seconds."""
@@ -226,6 +227,7 @@ def check(
     consumed: str,
     relayed: str,
     subscribers: Sequence[str],
+    filtered: str,
 ) -> list[str]:
     """Everything that is wrong with a drained run.
 
@@ -235,6 +237,7 @@ def check(
         consumed: The queue whose messages were claimed and deleted, all of them.
         relayed: The queue that subscribes to `observed`.
         subscribers: The webhooks and mailboxes that subscribe to `observed`.
+        filtered: The one that gets messages with even numbers only.
     """
     posts = history.of(Posted)
     listings = {listed.queue: listed.keys for listed in history.of(Listed)}
@@ -265,6 +268,7 @@ def check(
     complaints += undead(claims, deletions)
     deliveries = history.of(Delivered)
     complaints += undelivered(events, deliveries, subscribers, maybe_events)
+    complaints += undelivered(_even(events), deliveries, [filtered], _even(maybe_events))
     complaints += renamed(deliveries)
     complaints += lost(events, listings[relayed], f"on {relayed}")
     complaints += strange([*events, *maybe_events], listings[relayed], f"on {relayed}")
@@ -301,6 +305,10 @@ def counts(history: History) -> dict[str, int]:
 
 def _keys_on(queue: str, posts: Iterable[Posted | Unanswered]) -> list[str]:
     return [key for post in posts if post.queue == queue for key in post.keys]
+
+
+def _even(keys: Iterable[str]) -> list[str]:
+    return [key for key in keys if parity_of(key) == EVEN]
 
 
 def _seen(history: History) -> dict[str, list[str]]:

@@ -205,6 +205,7 @@ SOUND: list[Event] = [
     Listed("events", ["e1", "e2"]),
     Listed("jobs", []),
     Listed("copies", ["e1", "e2"]),
+    delivered("even", "e2"),
 ]
 
 
@@ -216,6 +217,7 @@ def check(events: list[Event]) -> list[str]:
         consumed="jobs",
         relayed="copies",
         subscribers=["x"],
+        filtered="even",
     )
 
 
@@ -266,6 +268,8 @@ EVENT, JOB = Unanswered("events", ["u"]), Unanswered("jobs", ["u"])
         (without(11, Listed("copies", ["e1", "e2", "e1"])), "e1 is on copies 2 times"),
         ([JOB, *without(9, Listed("events", ["e1", "e2", "u"]))], "u is on events and was never"),
         ([JOB, *without(11, Listed("copies", ["e1", "e2", "u"]))], "u is on copies and was never"),
+        (without(12), "e2 was acknowledged and is not with even"),
+        ([*SOUND, delivered("even", "e1")], "e1 is with even and was never posted"),
         ([JOB, *SOUND, delivered("x", "u")], "u is with x and was never posted"),
         ([JOB, *SOUND, Observed("observer", "events", ["u"], at=3)], "saw and was never posted"),
         ([EVENT, *SOUND, claimed("2", "u", at=6)], "u is in a claim and was never posted"),
@@ -283,7 +287,7 @@ def test_a_run_in_numbers() -> None:
 
     assert numbers["process killed"] == 1
     assert numbers["messages acknowledged"] == 3
-    assert numbers["deliveries taken"] == 3
+    assert numbers["deliveries taken"] == 4
     assert numbers["duplicate deliveries"] == 1
 
 

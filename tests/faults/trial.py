@@ -21,10 +21,13 @@ from tests.faults.receiver import Inbox, Mailbox, Receiver
 from tests.faults.wire import TIMEOUT_SECONDS, Wire
 from tests.faults.workload import (
     CONSUMED,
+    EVEN,
     OBSERVED,
+    PARITY,
     RELAYED,
     THINK_SECONDS,
     Workload,
+    parity_of,
     subscription_id,
 )
 from zaqar_notify.clock import new_id
@@ -38,9 +41,12 @@ WITHOUT_KEYS = ("p1", "p4")
 PAUSED = "paused"
 """The webhook whose subscription is paused and resumed all the time."""
 WEBHOOKS = ("first", "second", PAUSED)
+FILTERED = "filtered"
+"""The webhook whose subscription has a filter policy: it gets messages with even numbers only."""
 MAILBOX = "mail"
 OBSERVERS = ("polling observer", "waiting observer")
 """By place how many seconds each waits for a page."""
+ONLY_EVEN = {"_filter_policy": {PARITY: [EVEN]}}
 RETRY_SOON = {"retries_with_no_delay": 5, "minimum_delay": 1, "minimum_delay_retries": 60}
 
 
@@ -146,6 +152,7 @@ class Trial:
             consumed=CONSUMED,
             relayed=RELAYED,
             subscribers=[*WEBHOOKS, MAILBOX],
+            filtered=FILTERED,
         )
         assert not complaints, "\n".join([f"{len(complaints)} complaints:", *complaints[:20]])
 
@@ -162,12 +169,14 @@ class Trial:
         ]
 
     async def _subscribe(self, wire: Wire) -> None:
-        webhooks = map(self._receiver.uri, WEBHOOKS)
+        filtered = self._receiver.uri(FILTERED)
+        webhooks = (*map(self._receiver.uri, WEBHOOKS), filtered)
         for uri in (*webhooks, self._mailbox.uri(MAILBOX), f"queue:{RELAYED}"):
+            options = {"_retry_policy": RETRY_SOON, **(ONLY_EVEN if uri == filtered else {})}
             answer = await wire.ask(
                 "POST",
                 f"/v2/queues/{OBSERVED}/subscriptions",
-                {"subscriber": uri, "ttl": 86400, "options": {"_retry_policy": RETRY_SOON}},
+                {"subscriber": uri, "ttl": 86400, "options": options},
                 expected={201},
             )
             if uri == self._receiver.uri(PAUSED):
@@ -209,12 +218,14 @@ class Trial:
         await workload.consume_the_rest(wire, within_seconds=within_seconds)
         posts = self.history.of(Posted)
         owed = {key for post in posts if post.queue == OBSERVED for key in post.keys}
+        even = {key for key in owed if parity_of(key) == EVEN}
         # The checkers find deliveries that do not come in time.
         await asyncio.gather(
             *(
                 self._inbox.has_taken(subscriber, owed, within_seconds=within_seconds)
                 for subscriber in (*WEBHOOKS, MAILBOX)
             ),
+            self._inbox.has_taken(FILTERED, even, within_seconds=within_seconds),
             workload.has_total(
                 wire,
                 RELAYED,

@@ -29,6 +29,7 @@ LEASE_SECONDS = 300
 
 SHORTEST_LEASE_SECONDS = 60
 THINK_SECONDS = 0.04
+PARITY, EVEN = "parity", "even"
 OBSERVED, CONSUMED, RELAYED = "events", "jobs", "copies"
 
 
@@ -68,6 +69,11 @@ class Subscribed(msgspec.Struct):
 
 _page = msgspec.json.Decoder(FoundPage).decode
 _stats = msgspec.json.Decoder(Stats).decode
+
+
+def parity_of(key: str) -> str:
+    """The value of the attribute `PARITY` of the message with this key, which ends in a number."""
+    return EVEN if key[-1] in "02468" else "odd"
 
 
 class Workload:
@@ -114,7 +120,10 @@ class Workload:
             keys = [f"{name}:{n}" for n in range(number, number + size)]
             number += size
             path = f"/v2/queues/{queue}/messages"
-            document = {"messages": [{"body": key, "ttl": 3600} for key in keys]}
+            messages = [
+                {"body": key, "ttl": 3600, "attributes": {PARITY: parity_of(key)}} for key in keys
+            ]
+            document = {"messages": messages}
             ask = wire.ask if has_keys else wire.ask_once
             headers = {"Idempotency-Key": new_id()} if has_keys else {}
             answer = await ask("POST", path, document, headers=headers, expected={201})
