@@ -19,6 +19,7 @@ from api.v2 import (
     suppressions,
     tokens,
     topics,
+    trying,
 )
 from api.zaqar import claims, health
 from api.zaqar.admission import admit
@@ -37,6 +38,7 @@ RESOURCES: tuple[Resource, ...] = (
     *suppressions.RESOURCES,
     *pausing.RESOURCES,
     *deliveries.OF_QUEUES,
+    *trying.RESOURCES,
     *topics.RESOURCES,
     *deliveries.RESOURCES,
     *tokens.RESOURCES,

@@ -130,6 +130,19 @@ class Disabled(Exact):
     waiting: Count | UnsetType = UNSET
 
 
+class Test(Struct, omit_defaults=True):
+    """The body of a test message, any JSON value; `{"test": true}` by default."""
+
+    body: Any | UnsetType = UNSET
+
+
+class Tested(Exact):
+    """The ids under which logs have the test."""
+
+    message_id: str
+    delivery_id: str
+
+
 class Pause(Struct, omit_defaults=True):
     """Why the subscription is paused: one line, shown with it."""
 

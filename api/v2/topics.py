@@ -17,7 +17,7 @@ import msgspec
 from api.answers import Answer, document
 from api.requests import Call
 from api.resources import Body, Operation, Reply, Resource
-from api.v2 import deliveries, messages, pausing, queues, schemas, subscriptions
+from api.v2 import deliveries, messages, pausing, queues, schemas, subscriptions, trying
 from api.zaqar import messages as common_messages
 from api.zaqar import queues as common
 from api.zaqar.examples import IDS, MESSAGE_ID
@@ -174,5 +174,6 @@ RESOURCES = tuple(
         *subscriptions.RESOURCES,
         *pausing.RESOURCES,
         *deliveries.OF_QUEUES,
+        *trying.RESOURCES,
     )
 )

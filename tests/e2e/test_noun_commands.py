@@ -7,6 +7,7 @@ import requests
 
 from tests.e2e.test_commands import HOOK, printed, run
 from tests.service import Service
+from tests.workers.office import until
 from zaqar_notify.client import Client, NotFound
 
 
@@ -160,3 +161,21 @@ def test_undelivered_messages_are_listed(client: Client, queue: str, subscriptio
 )
 def test_arguments_that_mean_nothing_end_with_2(arguments: list[str]) -> None:
     run(*arguments, exit_code=2)
+
+
+async def test_a_test_message_reaches_its_subscription_alone(client: Client, queue: str) -> None:
+    targets = [f"{queue}-{word}" for word in ("tested", "other")]
+    tested, _ = (client.subscribe(queue, f"queue:{target}") for target in targets)
+
+    sent = printed("subscription", "test", queue, tested, '{"n": 12345678901234567890.10}')
+
+    await until(lambda: client.stats(targets[0]).total == 1)
+    [message] = client.messages(targets[0], echo=True).messages
+    assert bytes(message.raw) == b'{"n": 12345678901234567890.10}'
+    assert sent["delivery_id"].startswith("msg_")
+    assert client.stats(targets[1]).total == client.stats(queue).total == 0
+
+
+def test_a_test_of_nothing_is_refused(client: Client, queue: str) -> None:
+    run("subscription", "test", queue, "unknown", exit_code=1)
+    run("subscription", "test", queue, "unknown", "{", exit_code=2)

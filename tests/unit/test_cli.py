@@ -72,7 +72,7 @@ def test_help_names_every_command() -> None:
         ("claim", ["create", "renew", "release"]),
         (
             "subscription",
-            ["list", "show", "update", "pause", "resume", "delete", "secret"],
+            ["list", "show", "update", "pause", "resume", "test", "delete", "secret"],
         ),
         ("poison", ["list", "retry", "drop"]),
         ("policy", ["list"]),

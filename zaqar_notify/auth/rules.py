@@ -85,7 +85,7 @@ RULES: Mapping[str, Rule] = {
         *_rules(
             "subscription",
             Scope.WRITE,
-            "get_secret rotate_secret pause resume",
+            "get_secret rotate_secret pause resume test",
             "rule:subscription:update",
         ),
         *_rules("subscription", Scope.READ, "get_public_key", "rule:subscription:get"),

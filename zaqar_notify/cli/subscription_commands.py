@@ -17,7 +17,7 @@ from zaqar_notify.cli.commands import (
     read_object,
 )
 from zaqar_notify.cli.output import instant, print_json, print_table, printable, until
-from zaqar_notify.client import Subscription
+from zaqar_notify.client import RawJson, Subscription
 
 HEADINGS = ("ID", "SUBSCRIBER", "CONFIRMED", "STATE", "UNTIL")
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         app,
         "subscription",
         "Subscriptions of a queue.",
-        (list_, show, update, pause, resume, delete, secret),
+        (list_, show, update, pause, resume, test_, delete, secret),
     )
     app.command()(undelivered)
 
@@ -130,6 +130,31 @@ def resume(context: typer.Context, queue: Queue, subscription_id: SubscriptionId
     """Deliver what was held, in order, and all that comes after it."""
     with open_client(context) as client:
         client.resume(queue, subscription_id)
+
+
+def test_(
+    context: typer.Context,
+    queue: Queue,
+    subscription_id: SubscriptionId,
+    body: Annotated[
+        str | None,
+        typer.Argument(
+            show_default=False, help="The message, as JSON; '{\"test\": true}' by default."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Send a message to this subscription alone, past its filter; it is on no queue."""
+    try:
+        raw = None if body is None else RawJson(body)
+    except ValueError as error:
+        raise typer.BadParameter(f"BODY is not JSON: {error}") from error
+    with open_client(context) as client:
+        tested = client.test_subscription(queue, subscription_id, raw)
+    if as_json:
+        print_json(tested)
+    else:
+        print_table(["MESSAGE", "DELIVERY"], [(tested.message_id, tested.delivery_id)])
 
 
 def secret(

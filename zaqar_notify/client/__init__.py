@@ -42,6 +42,7 @@ from zaqar_notify.client.models import (
     SignedUrl,
     Subscription,
     Suppression,
+    Tested,
     Undelivered,
 )
 from zaqar_notify.client.transport import PAUSES_SECONDS
@@ -78,6 +79,7 @@ __all__ = [
     "Subscription",
     "SubscriptionStats",
     "Suppression",
+    "Tested",
     "Unauthorized",
     "Undelivered",
 ]

@@ -116,6 +116,13 @@ class Subscription(msgspec.Struct, frozen=True):
     disabled: Disabled | None = None
 
 
+class Tested(msgspec.Struct, frozen=True):
+    """The ids of a test message, by which logs find it."""
+
+    message_id: str
+    delivery_id: str
+
+
 class Undelivered(msgspec.Struct, frozen=True):
     """A delivery that was given up. `payload` is the JSON text that the subscriber did not get."""
 

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 from zaqar_notify.client.calls import Calls
-from zaqar_notify.client.models import Subscription, Undelivered
+from zaqar_notify.client.models import Subscription, Tested, Undelivered
 from zaqar_notify.client.wire import (
     Secret,
     Subscribed,
     SubscriptionList,
     UndeliveredList,
     queue_path,
+    raw_json,
     read,
     subscription_path,
 )
@@ -95,6 +96,12 @@ class SubscriptionCalls(Calls):
         """A new signing secret; the one of before signs beside it for a while."""
         path = f"{subscription_path(queue, subscription_id)}/secret"
         return read(self._transport.send("POST", path, repeatable=False), Secret).secret
+
+    def test_subscription(self, queue: str, subscription_id: str, body: Any = None) -> Tested:
+        """Send a message to this subscription alone; it is on no queue. None: `{"test": true}`."""
+        path = f"{subscription_path(queue, subscription_id)}/test"
+        sent = None if body is None else msgspec.json.encode({"body": raw_json(body)})
+        return read(self._transport.send("POST", path, body=sent, repeatable=False), Tested)
 
     def undelivered(self, queue: str, subscription_id: str) -> Iterator[Undelivered]:
         """The deliveries to the subscription that were given up, oldest first, read page by page."""

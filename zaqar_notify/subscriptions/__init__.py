@@ -2,7 +2,8 @@
 undelivered messages, `linked.py` confirms and ends them by the links of mails, `suppressing.py` has the
 addresses that unsubscribed, `secrets.py` has the secrets of their webhooks,
 `holding.py` has those that WebSockets hold, `pausing.py` pauses and resumes them, `leaving.py` leaves jobs for the
-workers. `log.py` reads the delivery log, `deliveries.py` finds deliveries in it, `statistics.py` counts."""
+workers. `log.py` reads the delivery log, `deliveries.py` finds deliveries in it, `statistics.py` counts. `trying.py`
+sends a test message to one of them."""
 
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ from zaqar_notify.subscriptions.suppressing import (
     remove_suppression,
     suppression_of,
 )
+from zaqar_notify.subscriptions.trying import Tried, send_test
 
 __all__ = [
     "OUTCOMES",
@@ -43,6 +45,7 @@ __all__ = [
     "LoggedDelivery",
     "SigningSecret",
     "Statistics",
+    "Tried",
     "Wanted",
     "Where",
     "addressee_of",
@@ -68,6 +71,7 @@ __all__ = [
     "resume",
     "rotate_secret",
     "secret",
+    "send_test",
     "statistics",
     "suppression_of",
     "token_to_come_back",
