@@ -174,7 +174,10 @@ def _missing(settings: Settings) -> str:
     if settings.sendmail_command:
         return ""
     if not settings.smtp_host:
-        return "mail is off: neither ZAQAR_SMTP_HOST nor ZAQAR_SENDMAIL_COMMAND is set"
+        return (
+            "mail is off: neither ZAQAR_SMTP_HOST nor ZAQAR_SENDMAIL_COMMAND is set. Set ZAQAR_SMTP_HOST "
+            "and ZAQAR_SMTP_SENDER, and start the service again"
+        )
     return "" if settings.smtp_sender else "mail is off: ZAQAR_SMTP_SENDER is not set"
 
 

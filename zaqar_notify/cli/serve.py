@@ -28,7 +28,13 @@ from zaqar_notify.cli.serving import (
     url_of,
     url_to_try,
 )
-from zaqar_notify.cli.welcome import make_token, needs_token_of, some_token, things_to_try
+from zaqar_notify.cli.welcome import (
+    mail_is_off,
+    make_token,
+    needs_token_of,
+    some_token,
+    things_to_try,
+)
 from zaqar_notify.delivery.installation import installation_mark
 from zaqar_notify.errors import StartRefused
 from zaqar_notify.operations import logs
@@ -143,6 +149,7 @@ def _welcome(
         f"Not for production as it is: {readable}deliveries may reach {allowed}\n"
         "beside public addresses."
     )
+    lines += mail_is_off(settings)
     if first_token is not None:
         lines += [
             "",

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from shlex import quote
 
+from zaqar_notify.settings.delivery import MailSettings
+
 PROGRAM = "zaqar-notify"
 PROJECT = "demo"
 KINDS = {"token": "a token of this service", "keystone": "a token of Keystone"}
@@ -44,6 +46,16 @@ def make_token(data: Path | None = None) -> str:
 def needs_token_of(kinds: Iterable[str]) -> str:
     """The sentence about the tokens that `ZAQAR_AUTH` asks for, without its full stop."""
     return f"Requests need {' or '.join(KINDS[kind] for kind in kinds)}"
+
+
+def mail_is_off(settings: MailSettings) -> list[str]:
+    """The line that says how mails are switched on; none if they are on."""
+    if settings.smtp_host or settings.sendmail_command:
+        return []
+    return [
+        "Mail is off: ZAQAR_SMTP_HOST and ZAQAR_SMTP_SENDER name a relay and a sender; ZAQAR_PUBLIC_URL is for\n"
+        "the links in mails."
+    ]
 
 
 def things_to_try(url: str, ca_file: str = "", *, needs_token: bool = False) -> str:
