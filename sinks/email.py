@@ -20,6 +20,7 @@ from sinks import smtp
 from sinks.carrier import Carrier, NoCarrier, Trouble
 from sinks.flow import Flow
 from sinks.letter import NoPage, write_letter
+from sinks.mail_content import HTML, SUBJECT
 from sinks.rates import Rates
 from sinks.sendmail import SendmailCarrier
 from sinks.smtp import SmtpCarrier
@@ -28,10 +29,11 @@ from zaqar_notify.errors import StorageUnavailable, ValidationFailed
 from zaqar_notify.findings import ANSWER_SECONDS, Finding, ok, problem, warning
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.rules import mail
-from zaqar_notify.rules.formats import Format, Forms
+from zaqar_notify.rules.formats import POST_DATA, Format, Forms
 from zaqar_notify.rules.lines import ONE_LINE
 from zaqar_notify.rules.quotas import MAILS
 from zaqar_notify.rules.schedules import SNS_MAIL
+from zaqar_notify.rules.templates import check_text_template
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.suppressions import Suppression
 
@@ -57,8 +59,15 @@ class MailKind(Kind):
 
     schemes = ("mailto",)
     sns_schedule = SNS_MAIL
-    forms = Forms(frozenset({Format.ZAQAR, Format.RAW}), takes_templates=True)
-    options: ClassVar[Mapping[str, JsonObject]] = {"from": _LINE, "subject": _LINE}
+    forms = Forms(
+        frozenset({Format.ZAQAR, Format.RAW}), takes_templates=True, has_unsubscribe_url=True
+    )
+    options: ClassVar[Mapping[str, JsonObject]] = {
+        "from": _LINE,
+        SUBJECT: _LINE,
+        HTML: {"type": ["string", "null"], "must": "be a string"},
+        POST_DATA: {"type": ["string", "null"], "must": "be a string"},
+    }
 
     def check(self, uri: str, settings: Settings) -> None:
         missing = _missing(settings)
@@ -71,8 +80,10 @@ class MailKind(Kind):
         super().check_options(options)
         if options.get("from"):
             mail.read_mailbox(options["from"])
-        if options.get("subject"):
-            mail.check_subject(options["subject"])
+        if options.get(SUBJECT):
+            mail.check_subject(options[SUBJECT])
+        for name in (SUBJECT, HTML):
+            check_text_template(options.get(name) or "", name)
 
     def addressee(self, uri: str) -> str:
         """The mailbox, in lower case and without a +tag."""

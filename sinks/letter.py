@@ -16,11 +16,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from zaqar_notify.delivery.forms import CannotForm, form_of
+from sinks.mail_content import Content, content_of
 from zaqar_notify.delivery.links import Purpose, link_to
-from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Delivery, MessageType
-from zaqar_notify.rules.mail import Mailbox, check_subject, read_mailbox, recipient, uri_subject
+from zaqar_notify.rules.mail import Mailbox, read_mailbox, recipient
 from zaqar_notify.settings import Settings
 
 # Relays need not take 8-bit text. A body stays readable for scripts while its lines fit into SMTP's.
@@ -56,6 +55,15 @@ class Letter(msgspec.Struct, frozen=True):
         return self.content.as_bytes(policy=_WRITING.clone(linesep=linesep))
 
 
+class _Unfolded(Header):
+    """A header's value on one line: not every reader of a link puts a folded one together."""
+
+    def encode(
+        self, splitchars: str = "", maxlinelen: int | None = None, linesep: str = "\n"
+    ) -> str:
+        return super().encode(splitchars, 0, linesep)
+
+
 class NoPage(Exception):
     """A mail asks to confirm, and no page does it."""
 
@@ -81,16 +89,15 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
         ValidationFailed: Recipient, subject or sender can't stand in a mail.
         NoPage: It asks to confirm, and there is no page for that.
     """
-    subscription, options = delivery.subscription, delivery.subscription.options
+    subscription = delivery.subscription
     to = recipient(subscription.subscriber)
+    unsubscribe = link_to(Purpose.UNSUBSCRIBE, subscription, settings)
     asked: Mailbox | None = None
     if delivery.kind is MessageType.NOTIFICATION:
-        asked = _mailbox(_text(options.get("from")))
-        of_uri = uri_subject(subscription.subscriber)
-        subject = check_subject(_text(options.get("subject"))) if of_uri is None else of_uri
-        body = _content(delivery, settings).decode(errors="replace")
+        asked = _mailbox(_text(subscription.options.get("from")))
+        made = content_of(delivery, settings)
     else:
-        subject, body = _confirmation(delivery, settings.external_confirmation_url)
+        made = _confirmation(delivery, settings.external_confirmation_url)
     own = _mailbox(settings.smtp_sender)
     may_send = asked is not None and _may_send(asked, settings)
     sender = asked if may_send else own
@@ -100,31 +107,25 @@ def write_letter(delivery: Delivery, settings: Settings) -> Letter:
     if asked and not may_send:
         content["Reply-To"] = _header(asked)
     content["To"] = to
-    content["Subject"] = Header(subject, _charset(subject), header_name="Subject")
+    content["Subject"] = Header(made.subject, _charset(made.subject), header_name="Subject")
     content["Date"] = format_datetime(delivery.sent_at)
     # The same for every try, so that a receiver can tell a repeated mail.
     content["Message-ID"] = f"<{delivery.id}@{_domain(sender)}>"
     content["Auto-Submitted"] = "auto-generated"
-    unsubscribe = link_to(Purpose.UNSUBSCRIBE, subscription, settings)
     if unsubscribe:
-        content["List-Unsubscribe"] = f"<{unsubscribe}>"
+        content["List-Unsubscribe"] = _Unfolded(f"<{unsubscribe}>")
         content["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     content["Zaqar-Message-Id"] = delivery.message_id
     content["Zaqar-Subscription-Id"] = subscription.id
     content["Zaqar-Queue"] = subscription.queue.public_name
     if delivery.message.attributes is not None:
         content["Zaqar-Attributes"] = _attributes(delivery.message.attributes.decode())
-    content.set_content(body, content_manager=raw_data_manager)
+    content.set_content(made.text, content_manager=raw_data_manager)
+    if made.html:
+        content.add_alternative(made.html, subtype="html", content_manager=raw_data_manager)
     # Bounces are the operator's.
     envelope = own or sender
     return Letter(envelope.address if envelope else "", to, content)
-
-
-def _content(delivery: Delivery, settings: Settings) -> bytes:
-    try:
-        return form_of(delivery, settings).body
-    except CannotForm as error:
-        raise ValidationFailed(str(error)) from error
 
 
 def _may_send(mailbox: Mailbox, settings: Settings) -> bool:
@@ -133,7 +134,7 @@ def _may_send(mailbox: Mailbox, settings: Settings) -> bool:
     return bool({address, "@" + _domain(mailbox).lower()} & set(settings.smtp_senders))
 
 
-def _confirmation(delivery: Delivery, page: str) -> tuple[str, str]:
+def _confirmation(delivery: Delivery, page: str) -> Content:
     """The subject and the text of a confirmation mail, with a link to the operator's page if there is one, else to ours.
 
     A project's name may be any text of its owner. It is escaped, so that it can't carry a message to the recipient.
@@ -150,7 +151,7 @@ def _confirmation(delivery: Delivery, page: str) -> tuple[str, str]:
         raise NoPage
     subject, template = _CONFIRMATIONS[delivery.kind]
     kind = "topic" if delivery.subscription.queue.is_topic else "queue"
-    return subject, template.format(facts.queue, project, link, kind=kind)
+    return Content(subject, template.format(facts.queue, project, link, kind=kind))
 
 
 def _mailbox(text: str) -> Mailbox | None:

@@ -26,7 +26,12 @@ from sinks.proxy import ProxyUnavailable, diagnose_proxy
 from sinks.retry_after import asks_again, seconds_to_wait
 from sinks.urls import WebUrl, read_url
 from zaqar_notify import __version__
-from zaqar_notify.delivery.forms import FORM_GROWTH, Form, has_own_form
+from zaqar_notify.delivery.forms import (
+    CannotForm,
+    Form,
+    has_own_form,
+    post_data_of,
+)
 from zaqar_notify.delivery.installation import MARK_HEADER, installation_mark
 from zaqar_notify.delivery.kinds import Kind, Relay, Sink
 from zaqar_notify.errors import ValidationFailed
@@ -37,9 +42,6 @@ from zaqar_notify.rules.proxies import Proxy, read_proxy
 from zaqar_notify.rules.unread import Warn
 from zaqar_notify.rules.webhook_signing import sign_webhook
 from zaqar_notify.settings import Settings
-
-MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
-"""The place of the payload in `post_data`; the quotes belong to it."""
 
 PROXY_PAUSE_SECONDS = 5
 """How long a receiver is left alone when the operator's proxy can't be used."""
@@ -144,7 +146,6 @@ class WebhookSink(Sink):
         self._mark = f"{MARK_HEADER}: {installation_mark(settings)}\r\n".encode()
         self._settings = settings
         self._relay = relay
-        self._most_body_bytes = FORM_GROWTH * settings.max_messages_post_size
 
     @property
     def troubles(self) -> Sequence[str]:
@@ -165,11 +166,12 @@ class WebhookSink(Sink):
                 form = await formed(delivery, self._settings, self._relay)
                 template = request_template(url, _beside(form, chosen))
             else:
-                form = Form(self._body(delivery))
+                made = post_data_of(delivery, self._settings)
+                form = Form(delivery.payload if made is None else made)
                 template = request_template(url, chosen)
         except Unformed as unformed:
             return unformed.outcome
-        except Unusable as error:
+        except (Unusable, CannotForm) as error:
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
         origin = template.origin
@@ -197,19 +199,6 @@ class WebhookSink(Sink):
 
     async def close(self) -> None:
         self._client.close()
-
-    def _body(self, delivery: Delivery) -> bytes:
-        template = delivery.subscription.options.get("post_data")
-        if not isinstance(template, str) or not template:
-            return delivery.payload
-        body = template.encode(errors="replace")
-        growth = len(delivery.payload) - len(MESSAGE_PLACEHOLDER)
-        size = len(body) + body.count(MESSAGE_PLACEHOLDER) * growth
-        if size > self._most_body_bytes:
-            raise Unusable(
-                f"post_data makes a body of {size} bytes; the limit is {self._most_body_bytes}"
-            )
-        return body.replace(MESSAGE_PLACEHOLDER, delivery.payload)
 
 
 def judge(status: int) -> Verdict:

@@ -13,7 +13,7 @@ from tests.kinds import KINDS
 from zaqar_notify.delivery.subscribers import SHARED_OPTIONS
 
 HOOK = "https://example.org/hook"
-OPTIONS = (*SHARED_OPTIONS, *(name for kind in KINDS for name in kind.options))
+OPTIONS = dict.fromkeys((*SHARED_OPTIONS, *(name for kind in KINDS for name in kind.options)))
 _LEGAL = re.compile(r'299 - "(?:[ !#-\[\]-~]|\\["\\])*"')
 
 CREATE, MESSAGES = ("PUT", "/v2/queues/q"), ("POST", "/v2/queues/q/messages")

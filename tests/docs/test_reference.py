@@ -72,12 +72,11 @@ def test_every_field_is_listed() -> None:
 
 
 def test_every_subscription_option_is_listed_with_the_schemes_that_read_it() -> None:
-    of_kinds = {
-        option: [scheme for scheme in kind.schemes if scheme in SETTINGS.subscriber_types]
-        for kind in KINDS
-        for option in kind.options
-    }
-
+    of_kinds: dict[str, list[str]] = {}
+    for kind in KINDS:
+        schemes = [scheme for scheme in kind.schemes if scheme in SETTINGS.subscriber_types]
+        for option in kind.options:
+            of_kinds.setdefault(option, []).extend(schemes)
     forms = {
         key: [scheme for kind in KINDS if kind.forms != ONLY_ZAQAR for scheme in kind.schemes]
         for key in (FORMAT_KEY, TEMPLATE_KEY)

@@ -290,6 +290,9 @@ def test_good_options_are_kept_as_they_are(options: JsonObject) -> None:
         ({"post_headers": {"é": "a"}}, "post_headers must have names of HTTP headers"),
         ({"post_data": {"event": 1}}, "post_data must be a string"),
         ({"subject": 5}, "subject must be a string"),
+        ({"html": ["<p>"]}, "html must be a string"),
+        ({"html": "<p>{{ nothing }}"}, "options: html 'nothing' can't be filled"),
+        ({"subject": "{{ body.id"}, "options: subject has '{{ body.id'"),
         ({"subject": "a\nBcc: c@d"}, "subject must be a string of one line"),
         ({"from": "a\rb"}, "from must be a string of one line"),
         ({"subject": "a\tb"}, "subject must be a string of one line"),
@@ -318,6 +321,8 @@ HOOK = "https://example.org/hook"
         ("trust+https://example.org", {"_delivery_format": "cloudevents"}),
         ("mailto:a@b", {"_delivery_format": "raw"}),
         ("mailto:a@b", {"_delivery_template": "x"}),
+        ("mailto:a@b", {"_delivery_template": "{{ unsubscribe_url }}"}),
+        ("mailto:a@b", {"html": "<p>", "post_data": "x", "subject": "[[x]] {{ queue }}"}),
         ("queue:q2", {"_delivery_format": "cloudevents"}),
     ],
 )
@@ -340,6 +345,11 @@ def test_forms_that_a_subscriber_can_get_are_permitted(
             "websocket:c1",
             {"_delivery_template": "x", "connection_id": "1"},
             "_delivery_template can't be used by a subscriber with websocket:",
+        ),
+        (
+            HOOK,
+            {"_delivery_template": {"a": ["{{ unsubscribe_url }}"]}},
+            "'unsubscribe_url' can't be filled: only mails have it",
         ),
         (
             HOOK,

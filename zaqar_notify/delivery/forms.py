@@ -20,8 +20,8 @@ from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import Delivery, JsonObject, MessageType
 from zaqar_notify.rules.attributes import read_attributes
 from zaqar_notify.rules.certificates import SigningKey
-from zaqar_notify.rules.formats import FORMAT_KEY, Format, sns_version
-from zaqar_notify.rules.placeholders import TEMPLATE_KEY
+from zaqar_notify.rules.formats import FORMAT_KEY, POST_DATA, Format, sns_version
+from zaqar_notify.rules.placeholders import TEMPLATE_KEY, UNSUBSCRIBE_URL
 from zaqar_notify.rules.templates import TooLarge, Values, template_of
 from zaqar_notify.settings import Settings
 
@@ -32,6 +32,9 @@ CLOUDEVENT = "application/cloudevents+json; charset=utf-8"
 FORM_GROWTH = 4
 """The largest body made by a template, as a multiple of the largest body of a post: a template that repeats a
 placeholder could make gigabytes."""
+
+MESSAGE_PLACEHOLDER = b'"$zaqar_message$"'
+"""The place of the payload in `post_data`; the quotes belong to it."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -86,8 +89,8 @@ def form_of(
     """
     options = delivery.subscription.options
     is_message = delivery.kind is MessageType.NOTIFICATION
-    if is_message and (template := options.get(TEMPLATE_KEY)):
-        return _filled(delivery, template, settings, quote)
+    if is_message and options.get(TEMPLATE_KEY):
+        return filled(delivery, TEMPLATE_KEY, settings, quote=quote)
     match options.get(FORMAT_KEY):
         case None | Format.ZAQAR:
             return Form(delivery.payload)
@@ -103,6 +106,24 @@ def form_of(
             raise CannotForm(f"{FORMAT_KEY} {str(unknown)[:40]!r} is not known")
 
 
+def post_data_of(delivery: Delivery, settings: Settings) -> bytes | None:
+    """The body that `post_data` makes; None: the subscription has no `post_data`.
+
+    Raises:
+        CannotForm: It is larger than it may be.
+    """
+    template = delivery.subscription.options.get(POST_DATA)
+    if not isinstance(template, str) or not template:
+        return None
+    most_bytes = FORM_GROWTH * settings.max_messages_post_size
+    body = template.encode(errors="replace")
+    growth = len(delivery.payload) - len(MESSAGE_PLACEHOLDER)
+    size = len(body) + body.count(MESSAGE_PLACEHOLDER) * growth
+    if size > most_bytes:
+        raise CannotForm(f"{POST_DATA} makes a body of {size} bytes; the limit is {most_bytes}")
+    return body.replace(MESSAGE_PLACEHOLDER, delivery.payload)
+
+
 def instant(at: datetime) -> str:
     """An instant as receivers see it: UTC, with milliseconds."""
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -114,16 +135,29 @@ def _data(delivery: Delivery) -> bytes:
     return delivery.message.body if is_message else delivery.payload
 
 
-def _filled(
-    delivery: Delivery, document: object, settings: Settings, quote: Callable[[str], str] | None
+def filled(
+    delivery: Delivery,
+    option: str,
+    settings: Settings,
+    *,
+    quote: Callable[[str], str] | None = None,
 ) -> Form:
+    """The template that is the value of an option of the delivery's subscription, filled.
+
+    Raises:
+        CannotForm: As `form_of`.
+    """
     most_bytes = FORM_GROWTH * settings.max_messages_post_size
     try:
-        template = template_of(orjson.dumps(document))
-        body = template.fill(_values(delivery), most_bytes=most_bytes, quote=quote)
+        template = template_of(orjson.dumps(delivery.subscription.options[option]))
+        values = _values(delivery)
+        if template.uses(UNSUBSCRIBE_URL):
+            link = link_to(Purpose.UNSUBSCRIBE, delivery.subscription, settings)
+            values = {**values, UNSUBSCRIBE_URL: _encode(link or None)}
+        body = template.fill(values, most_bytes=most_bytes, quote=quote)
     except TooLarge:
         raise CannotForm(
-            f"{TEMPLATE_KEY} makes a body of more than {most_bytes} bytes, the limit"
+            f"{option} makes a body of more than {most_bytes} bytes, the limit"
         ) from None
     except ValidationFailed as error:  # Stored before it was checked.
         raise CannotForm(str(error)) from error

@@ -194,7 +194,8 @@ def _check_keys(options: JsonObject, settings: Settings) -> None:
 
 def warn_of_options(options: JsonObject, kinds: Kinds, warn: Warn) -> None:
     """Say which of the options have no effect."""
-    known = (*SHARED_OPTIONS, *(name for kind in kinds for name in kind.options))
+    of_kinds = (name for kind in kinds for name in kind.options)
+    known = tuple(dict.fromkeys((*SHARED_OPTIONS, *of_kinds)))
     warn_of_keys(options, known, where="options:", warn=warn)
     warn_of_policy(options, warn=warn)
     if options.get(SCOPE_KEY) is not None and not options.get(FILTER_KEY):

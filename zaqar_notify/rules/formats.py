@@ -10,7 +10,8 @@ import msgspec
 
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject
-from zaqar_notify.rules.placeholders import TEMPLATE_KEY
+from zaqar_notify.rules.placeholders import TEMPLATE_KEY, UNSUBSCRIBE_URL
+from zaqar_notify.rules.templates import parse_template
 
 FORMAT_KEY = "_delivery_format"
 POST_DATA = "post_data"
@@ -57,6 +58,8 @@ class Forms(msgspec.Struct, frozen=True):
     takes_templates: bool = False
     has_headers: bool = False
     """They can have a signature in their headers."""
+    has_unsubscribe_url: bool = False
+    """Its templates may use `unsubscribe_url`."""
 
 
 ONLY_ZAQAR = Forms()
@@ -136,6 +139,12 @@ def check_forms(options: JsonObject, forms: Forms, *, scheme: str) -> None:
         raise ValidationFailed(
             f"options: {TEMPLATE_KEY} can't be used by a subscriber with {scheme}:"
         )
+    if has_template and not forms.has_unsubscribe_url:
+        template = parse_template(options[TEMPLATE_KEY])
+        if template is not None and template.uses(UNSUBSCRIBE_URL):
+            raise ValidationFailed(
+                f"options: {TEMPLATE_KEY} {UNSUBSCRIBE_URL!r} can't be filled: only mails have it"
+            )
     makers = {
         TEMPLATE_KEY: has_template,
         POST_DATA: bool(options.get(POST_DATA)),

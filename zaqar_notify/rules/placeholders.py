@@ -23,7 +23,9 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "subscription": ("id",),
 }
 """Values with fields of their own, and these."""
-VALUES = ("queue", "project", "notification")
+UNSUBSCRIBE_URL = "unsubscribe_url"
+"""The value that mails alone have."""
+VALUES = ("queue", "project", "notification", UNSUBSCRIBE_URL)
 """Values without fields."""
 ROOTS = ("body", "attributes", *FIELDS, *VALUES)
 
@@ -34,6 +36,14 @@ _STEPS = re.compile(_STEP)
 _BLANKS = re.compile(r"\s*")
 _ATTRIBUTE = re.compile(r"[A-Za-z0-9_.-]{1,256}", re.ASCII)
 _literal = json.JSONDecoder().raw_decode
+
+
+class TemplateFault(ValidationFailed):
+    """An option is no template; `sentence` says why, without the name of the option."""
+
+    def __init__(self, sentence: str, option: str = TEMPLATE_KEY) -> None:
+        super().__init__(f"options: {option} {sentence}")
+        self.sentence = sentence
 
 
 class Placeholder(msgspec.Struct, frozen=True):
@@ -129,7 +139,7 @@ def _check_steps(steps: Sequence[str], path: str) -> None:
 
 
 def wrong(sentence: str) -> ValidationFailed:
-    return ValidationFailed(f"options: {TEMPLATE_KEY} {sentence}")
+    return TemplateFault(sentence)
 
 
 def shown(text: str) -> str:

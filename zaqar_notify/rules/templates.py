@@ -19,7 +19,14 @@ from functools import lru_cache
 import msgspec
 import orjson
 
-from zaqar_notify.rules.placeholders import OPEN, Placeholder, pieces_of, shown, wrong
+from zaqar_notify.rules.placeholders import (
+    OPEN,
+    Placeholder,
+    TemplateFault,
+    pieces_of,
+    shown,
+    wrong,
+)
 
 MAX_PLACEHOLDERS = 200
 
@@ -40,6 +47,10 @@ class Template(msgspec.Struct, frozen=True):
 
     parts: tuple[bytes | Placeholder, ...]
     is_json: bool
+
+    def uses(self, root: str) -> bool:
+        """Whether a placeholder's path begins with this value."""
+        return any(isinstance(part, Placeholder) and part.steps[0] == root for part in self.parts)
 
     def fill(
         self, values: Values, *, most_bytes: int, quote: Callable[[str], str] | None = None
@@ -88,7 +99,7 @@ class _Found:
         """The JSON text of a value; null: it is missing."""
         if steps[0] == "attributes":
             steps = (*steps[:2], "value", *steps[2:])
-        value = self._values[steps[0]]
+        value = self._values.get(steps[0], b"null")
         for depth in range(1, len(steps)):
             inside = self._open(steps[:depth], value)
             if steps[depth] not in inside:
@@ -124,6 +135,19 @@ def _as_text(value: bytes) -> str:
     if value == b"null":
         return ""
     return str(json.loads(value)) if value.startswith(b'"') else value.decode()
+
+
+def check_text_template(text: str, option: str) -> None:
+    """Refuse a text with placeholders that can't be filled.
+
+    Raises:
+        ValidationFailed: Names the option and the placeholder, and what is wrong there.
+    """
+    try:
+        if OPEN in text:
+            template_of(orjson.dumps(text))
+    except TemplateFault as fault:
+        raise TemplateFault(fault.sentence, option) from None
 
 
 def parse_template(document: object) -> Template | None:
