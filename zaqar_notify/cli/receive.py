@@ -13,7 +13,13 @@ from zaqar_notify.errors import StartRefused
 from zaqar_notify.rules.webhook_signing import is_signed
 
 LONGEST_BODY = 1 << 20
-SHOWN_HEADERS = ("Zaqar-Queue", "Zaqar-Message-Id", "Zaqar-Subscription-Id", "Zaqar-Attempt")
+SHOWN_HEADERS = (
+    "Zaqar-Queue",
+    "Zaqar-Message-Id",
+    "Zaqar-Subscription-Id",
+    "Zaqar-Attempt",
+    "Zaqar-Attributes",
+)
 
 
 def receive(*, host: str, port: int, secret: str, status: int, count: int) -> None:
