@@ -173,7 +173,7 @@ RESOURCES = tuple(
         *messages.RESOURCES,
         *subscriptions.RESOURCES,
         *pausing.RESOURCES,
-        *deliveries.OF_QUEUES,
         *trying.RESOURCES,
+        *deliveries.OF_QUEUES,
     )
 )

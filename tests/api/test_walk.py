@@ -41,6 +41,11 @@ PUBLIC = {
     "/docs",
     "/docs/assets",
     "/openapi.json",
+    # Their tokens are their credentials.
+    "/v2/confirm",
+    "/v2/unsubscribe",
+    # For everyone who checks a signature.
+    "/v2/certificates/{certificate_name}",
 }
 """The routes that ask for no credentials."""
 WITHOUT_RULE = {f"/{version}{slash}" for version in VERSIONS for slash in ("", "/")}
@@ -56,6 +61,9 @@ ABSENT = {
     "pool_name": "nopool",
     "flavor_name": "noflavor",
     "move_id": "nomove",
+    "suppression_id": "2123f4a0b1c2d3e4f5a6b7c8",
+    "delivery_id": "msg_1123f4a0b1c2d3e4f5a6b7c8",
+    "certificate_name": "none.pem",
 }
 """Names of nothing, for each parameter of a path but the project."""
 
@@ -152,7 +160,7 @@ async def furnished(api: Api, owner: Headers) -> Place:
     moving = Move(new_id(), PROJECT, "q", "db1", START)
     await journal.ask(api.service.storage.store, moving, now=api.service.clock.now())
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
-    names = {
+    names = ABSENT | {
         "project_id": PROJECT,
         "queue_name": "q",
         "topic_name": "q",
