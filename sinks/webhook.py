@@ -160,14 +160,18 @@ class WebhookSink(Sink):
         Args:
             token: The value of `X-Auth-Token`, which `post_headers` can't replace; empty: the subscription's.
         """
+        options = delivery.subscription.options
+        own = f"X-Auth-Token: {token}\r\n" if token else ""
         try:
-            chosen = _post_headers(delivery.subscription.options, has_token=bool(token))
-            if has_own_form(delivery.subscription.options):
+            chosen = _post_headers(options, has_token=bool(token))
+            if has_own_form(options):
                 form = await formed(delivery, self._settings, self._relay)
                 template = request_template(url, _beside(form, chosen))
+                own += "".join(f"{name}: {value}\r\n" for name, value in form.headers)
+                body = form.body
             else:
                 made = post_data_of(delivery, self._settings)
-                form = Form(delivery.payload if made is None else made)
+                body = delivery.payload if made is None else made
                 template = request_template(url, chosen)
         except Unformed as unformed:
             return unformed.outcome
@@ -175,12 +179,10 @@ class WebhookSink(Sink):
             return Outcome(Verdict.REFUSED, detail=str(error))
         project = delivery.subscription.queue.project
         origin = template.origin
-        if (identity := identity_of(delivery.subscription.options)) is not None:
+        if (identity := identity_of(options)) is not None:
             origin = msgspec.structs.replace(origin, identity=identity)
-        credential = f"X-Auth-Token: {token}\r\n" if token else ""
-        own = "".join(f"{name}: {value}\r\n" for name, value in form.headers)
-        head = template.head + (credential + own).encode()
-        request = (head, self._mark, _facts(delivery, form.body), form.body)
+        head = template.head + own.encode()
+        request = (head, self._mark, _facts(delivery, body), body)
         try:
             answer = await self._client.post(origin, request, project=project)
         except ProxyUnavailable as error:

@@ -66,7 +66,7 @@ class Form(msgspec.Struct, frozen=True):
 
 def has_own_form(options: JsonObject) -> bool:
     """Whether a subscription asks for another form than Zaqar's."""
-    return bool(options.get(FORMAT_KEY) or options.get(TEMPLATE_KEY))
+    return FORMAT_KEY in options or TEMPLATE_KEY in options
 
 
 def form_of(

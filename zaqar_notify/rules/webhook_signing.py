@@ -52,9 +52,9 @@ def sign_webhook(secrets: Sequence[str], message_id: str, timestamp: int, payloa
     """
     signed = b"%s.%d.%s" % (message_id.encode(), timestamp, payload)
     if secrets and secrets[0].startswith(PRIVATE_PREFIX):
-        return " ".join([_labelled("v1a", _private(key).sign(signed)) for key in secrets])
+        return " ".join([f"v1a,{_encoded(_private(key).sign(signed))}" for key in secrets])
     digests = [hmac.digest(_key(secret), signed, "sha256") for secret in secrets]
-    return " ".join([_labelled("v1", digest) for digest in digests])
+    return " ".join([f"v1,{b64encode(digest).decode()}" for digest in digests])
 
 
 def is_signed(
@@ -158,10 +158,6 @@ def _of_live(
         generations += [former.generation for former in reversed(live)]
     project = subscription.queue.project
     return [make(master, project, subscription.id, number) for number in generations]
-
-
-def _labelled(version: str, signature: bytes) -> str:
-    return f"{version},{b64encode(signature).decode()}"
 
 
 def _is_signed_by(public_key: str, signature: str, signed: bytes) -> bool:
