@@ -86,6 +86,35 @@ async def test_a_link_confirms_by_the_button_and_not_by_being_opened(mailing: Ap
     assert await confirmed(mailing, subscription_id) is True
 
 
+async def test_a_webhook_confirms_by_opening_its_link(mailing: Api) -> None:
+    subscription_id = await mailing.subscribe("q", "http://example.org/hook")
+
+    opened = await visit(mailing, await link_to_confirm(mailing))
+
+    assert opened.status == 200
+    assert await confirmed(mailing, subscription_id) is True
+
+
+async def test_a_webhook_that_unsubscribes_by_its_link_is_disabled_and_keeps_what_it_is_owed(
+    mailing: Api,
+) -> None:
+    subscription_id = await mailing.subscribe("q", "http://example.org/hook")
+    link = await link_to_unsubscribe(mailing, subscription_id)
+    path = f"{SUBSCRIPTIONS}/{subscription_id}"
+
+    opened = await visit(mailing, link)
+    before = (await mailing.get(path)).json
+    pressed = await press(mailing, link)
+    after = (await mailing.get(path)).json
+
+    assert (opened.status, pressed.status) == (200, 200)
+    assert "disabled" not in before
+    assert after["disabled"]["reason"] == "gone"
+    assert after["disabled"]["detail"] == "unsubscribed by its link"
+    suppressed = (await mailing.get("/v2/suppressions")).json["suppressions"]
+    assert suppressed == []
+
+
 async def test_a_page_says_what_it_is_about_in_words(mailing: Api) -> None:
     await mailing.subscribe("q", YOU)
 

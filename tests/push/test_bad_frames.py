@@ -200,6 +200,11 @@ OUT_OF_BOUNDS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("subscription_create", {"queue_name": "q", "subscriber": "nonsense"}, "subscriber"),
     (
         "subscription_create",
+        {"queue_name": "q", "options": {"_delivery_template": "{{ body }}"}},
+        "_delivery_template can't be used",
+    ),
+    (
+        "subscription_create",
         {"queue_name": "q", "subscriber": "http://a", "options": {"_retry_policy": 1}},
         "",
     ),

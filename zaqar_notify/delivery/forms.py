@@ -206,6 +206,10 @@ def _binary(delivery: Delivery, public_url: str) -> Form:
 
 def _of_sns(delivery: Delivery, settings: Settings, key: SigningKey | None) -> Form:
     subscription = delivery.subscription
+    if delivery.kind is not MessageType.NOTIFICATION and not sns.subscribe_url(delivery):
+        raise CannotForm(
+            "a request to confirm in SNS's form needs its link, and ZAQAR_PUBLIC_URL is not set"
+        )
     made = sns.envelope(
         delivery,
         public_url=settings.public_url,

@@ -110,10 +110,15 @@ def _request(kind: MessageType, arn: str) -> str:
     )
 
 
+def subscribe_url(delivery: Delivery) -> str:
+    """The link of a request to confirm; empty: it has none."""
+    payload: JsonObject = msgspec.json.decode(delivery.payload)
+    return str(payload.get("SubscribeURL", ""))
+
+
 def _links(delivery: Delivery) -> JsonObject:
     """The link of a request to confirm, and its token."""
-    payload: JsonObject = msgspec.json.decode(delivery.payload)
-    link = payload.get("SubscribeURL", "")
+    link = subscribe_url(delivery)
     tokens = parse_qs(urlsplit(link).query).get("token", [""])
     return {"Token": tokens[0], "SubscribeURL": link}
 

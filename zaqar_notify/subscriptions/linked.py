@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 
 from zaqar_notify.delivery.links import Purpose, make_token, read_token
@@ -11,6 +12,8 @@ from zaqar_notify.rules.states import disabled
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import suppressing
 from zaqar_notify.subscriptions.changing import update
+
+logger = logging.getLogger(__name__)
 
 
 async def linked(service: Service, token: str, purpose: Purpose) -> Subscription:
@@ -73,9 +76,20 @@ async def _disable(service: Service, subscription: Subscription) -> Subscription
 
     subscriptions = service.storage.subscriptions
     try:
-        return await subscriptions.update(subscription.queue, subscription.id, gone, now=now)
+        after = await subscriptions.update(subscription.queue, subscription.id, gone, now=now)
     except SubscriptionDoesNotExist as error:
         raise LinkNotValid from error
+    logger.warning(
+        "A receiver unsubscribed by its link; the subscription is disabled, and later messages are held",
+        extra={
+            "action": "subscription_disabled",
+            "subscription_id": after.id,
+            "project": after.queue.project,
+            "queue": after.queue.name,
+            "detail": after.disabled_detail,
+        },
+    )
+    return after
 
 
 async def _set_confirmed(
