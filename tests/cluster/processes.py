@@ -213,6 +213,9 @@ class Hook:
         self.may_answer.set()
         self.statuses: list[int] = []
         """Of the next answers, in the order in which their requests came; then 204."""
+        self.seconds = 0.0
+        """That an answer takes."""
+        self.came_at: list[float] = []
         self.bodies: list[object] = []
         self.delivery_ids: list[str] = []
         self.most_under_way = 0
@@ -255,10 +258,12 @@ class Hook:
     async def _answer(self, request: web.Request) -> web.Response:
         self.bodies.append((await request.json())["body"])
         self.delivery_ids.append(request.headers["webhook-id"])
+        self.came_at.append(time.monotonic())
         status = self.statuses.pop(0) if self.statuses else 204
         async with self._came:
             self._came.notify_all()
         await self.may_answer.wait()
+        await asyncio.sleep(self.seconds)
         return web.Response(status=status)
 
 
@@ -283,10 +288,17 @@ async def claim(session: aiohttp.ClientSession, api: Api, queue: str, body: obje
     return time.monotonic() - began
 
 
-async def subscribe(session: aiohttp.ClientSession, api: Api, hook: Hook) -> str:
+async def subscribe(
+    session: aiohttp.ClientSession,
+    api: Api,
+    hook: Hook,
+    *,
+    options: Mapping[str, object] | None = None,
+) -> str:
     """Let the hook be notified of its queue; the subscription's id."""
     url = f"{api.url}/v2/queues/{hook.queue}/subscriptions"
-    async with session.post(url, json={"subscriber": hook.url, "ttl": 3600}) as answered:
+    document = {"subscriber": hook.url, "ttl": 3600, "options": options or {}}
+    async with session.post(url, json=document) as answered:
         assert answered.status == 201, await answered.text()
         subscription_id: str = (await answered.json())["subscription_id"]
         return subscription_id

@@ -199,6 +199,17 @@ def undelivered(
     return complaints
 
 
+def overtaken(
+    post_of: Mapping[str, Posted], deliveries: Sequence[Delivered], subscriber: str
+) -> list[str]:
+    """Messages that an ordered subscriber took before others that were acknowledged before they were posted.
+
+    A message that comes again, after a crash, counts by its first time.
+    """
+    taken = dict.fromkeys(each.key for each in deliveries if each.subscriber == subscriber)
+    return out_of_order(post_of, [*taken], f"with {subscriber}")
+
+
 def renamed(deliveries: Sequence[Delivered]) -> list[str]:
     """Deliveries of one message to one subscriber that differ in their id, and shared ids."""
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -228,6 +239,7 @@ def check(
     relayed: str,
     subscribers: Sequence[str],
     filtered: str,
+    ordered: Sequence[str],
 ) -> list[str]:
     """Everything that is wrong with a drained run.
 
@@ -238,6 +250,7 @@ def check(
         relayed: The queue that subscribes to `observed`.
         subscribers: The webhooks and mailboxes that subscribe to `observed`.
         filtered: The one that gets messages with even numbers only.
+        ordered: Those of them that get one delivery after the other.
     """
     posts = history.of(Posted)
     listings = {listed.queue: listed.keys for listed in history.of(Listed)}
@@ -270,6 +283,8 @@ def check(
     complaints += undelivered(events, deliveries, subscribers, maybe_events)
     complaints += undelivered(_even(events), deliveries, [filtered], _even(maybe_events))
     complaints += renamed(deliveries)
+    for subscriber in ordered:
+        complaints += overtaken(post_of, deliveries, subscriber)
     complaints += lost(events, listings[relayed], f"on {relayed}")
     complaints += strange([*events, *maybe_events], listings[relayed], f"on {relayed}")
     complaints += doubled(listings[relayed], f"on {relayed}")

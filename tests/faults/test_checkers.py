@@ -297,3 +297,16 @@ def test_a_history_is_written_and_read(tmp_path: Path) -> None:
     History(SOUND).write(path)
 
     assert History.read(path).events == SOUND
+
+
+@pytest.mark.parametrize(
+    ("taken", "is_sound"),
+    [(["a", "b"], True), (["a", "b", "a"], True), (["b", "a", "b"], False)],
+)
+def test_an_ordered_subscriber_takes_messages_in_the_order_of_their_posts(
+    taken: list[str], is_sound: bool
+) -> None:
+    deliveries = [*(delivered("line", key) for key in taken), delivered("other", "b")]
+    post_of = checkers.posts_by_key(ONE_AFTER_ANOTHER)
+
+    assert (checkers.overtaken(post_of, deliveries, "line") == []) is is_sound

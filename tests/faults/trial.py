@@ -40,7 +40,9 @@ WITHOUT_KEYS = ("p1", "p4")
 """Producers on either queue whose posts have no idempotency key."""
 PAUSED = "paused"
 """The webhook whose subscription is paused and resumed all the time."""
-WEBHOOKS = ("first", "second", PAUSED)
+ORDERED = "ordered"
+"""The webhook that gets its deliveries one after the other."""
+WEBHOOKS = ("first", "second", PAUSED, ORDERED)
 FILTERED = "filtered"
 """The webhook whose subscription has a filter policy: it gets messages with even numbers only."""
 MAILBOX = "mail"
@@ -153,6 +155,7 @@ class Trial:
             relayed=RELAYED,
             subscribers=[*WEBHOOKS, MAILBOX],
             filtered=FILTERED,
+            ordered=[ORDERED],
         )
         assert not complaints, "\n".join([f"{len(complaints)} complaints:", *complaints[:20]])
 
@@ -172,7 +175,11 @@ class Trial:
         filtered = self._receiver.uri(FILTERED)
         webhooks = (*map(self._receiver.uri, WEBHOOKS), filtered)
         for uri in (*webhooks, self._mailbox.uri(MAILBOX), f"queue:{RELAYED}"):
-            options = {"_retry_policy": RETRY_SOON, **(ONLY_EVEN if uri == filtered else {})}
+            options: dict[str, object] = {"_retry_policy": RETRY_SOON}
+            if uri == filtered:
+                options |= ONLY_EVEN
+            if uri == self._receiver.uri(ORDERED):
+                options["_ordered"] = True
             answer = await wire.ask(
                 "POST",
                 f"/v2/queues/{OBSERVED}/subscriptions",
