@@ -23,9 +23,9 @@ from workers.fan_out import FanOuts
 from workers.ledger import Ledger
 from workers.moves import Moves
 from workers.outages import Stop
+from workers.pacing.parts import Parts
 from workers.pacing.places import Places
 from workers.pacing.replay import PacedReplays
-from workers.pacing.round import Parts
 from workers.pacing.trying import Trying, Unit
 from workers.periodic import follow_regularly, renew_regularly, sweep_regularly, turn_away_regularly
 from workers.receivers import Receivers
@@ -115,7 +115,7 @@ def assemble(
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
     redeliveries = Redeliveries(store, receivers, slots, untried, recorder, clock=clock)
     sorting = Sorting(receivers, retries, ledger, untried, recorder, clock=clock)
-    parts = Parts(receivers, sorting, slots, replay_jobs, places, recorder, clock, stop)
+    parts = Parts(receivers, sorting, slots, replay_jobs, places, recorder, breakers, clock, stop)
     paced = PacedReplays(store, consumers, parts, spawn, settings=settings)
     replays = Replays(
         store,

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from workers.consumers import Consumers
 from workers.pacing.bucket import Bucket
 from workers.pacing.line import Line
-from workers.pacing.round import Ended, Parts, Rest, Round
+from workers.pacing.parts import Ended, Parts, Rest
+from workers.pacing.round import Round
 from workers.slots import Spawn
 from workers.store import RetryingStore
 from workers.taken import Taken
@@ -94,7 +95,10 @@ class PacedReplays:
                     bucket=bucket,
                     parts=self._parts,
                 )
-                end = await last.serve()
+                try:
+                    end = await last.serve()
+                finally:
+                    line.close()
                 if end is not Ended.EMPTY:
                     break
         return end, last
