@@ -10,6 +10,7 @@ import time
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -131,6 +132,19 @@ async def test_a_receiver_verifies_the_signature_with_either_secret(
 
     [request] = receiver.requests
     assert Webhook(secret).verify(request.body, request.headers)["queue_name"] == "q1"
+
+
+async def test_a_batch_is_one_signed_request_that_names_its_messages(
+    webhook: WebhookSink, receiver: Receiver
+) -> None:
+    payload = b"[%b, %b]" % (PAYLOAD, PAYLOAD)
+    one = delivery_to(receiver.url(), payload=payload, secrets=[SECRET], sent_at=datetime.now(UTC))
+
+    await webhook.deliver(msgspec.structs.replace(one, batch=("first", "second")))
+
+    [request] = receiver.requests
+    assert len(Webhook(SECRET).verify(request.body, request.headers)) == 2
+    assert request.headers["zaqar-message-id"] == "first,second"
 
 
 async def test_the_signature_covers_what_post_data_made(
