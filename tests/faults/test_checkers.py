@@ -218,6 +218,7 @@ def check(events: list[Event]) -> list[str]:
         relayed="copies",
         subscribers=["x"],
         filtered="even",
+        ordered=["x"],
     )
 
 
