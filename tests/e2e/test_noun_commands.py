@@ -137,6 +137,17 @@ def test_a_signing_secret_is_shown_and_rotated(
     assert client.signing_secret(queue, subscription_id) == second
 
 
+def test_a_rotation_can_end_the_former_secret_at_once_and_makes_a_new_key(
+    client: Client, queue: str, subscription_id: str
+) -> None:
+    first = printed("subscription", "secret", queue, subscription_id, "--public")["public_key"]
+    rotation = ("--rotate", "--overlap", "0")
+    second = run("subscription", "secret", queue, subscription_id, *rotation, "--public").stdout
+
+    assert first.startswith("whpk_")
+    assert second.strip() == client.public_key(queue, subscription_id) != first
+
+
 def test_undelivered_messages_are_listed(client: Client, queue: str, subscription_id: str) -> None:
     assert printed("undelivered", queue, subscription_id) == {"undelivered": []}
     client.unsubscribe(queue, subscription_id)

@@ -26,7 +26,7 @@ def receive(*, host: str, port: int, secret: str, status: int, count: int) -> No
     """Answer every POST with `status` and print it; stop after `count` of them (0: never).
 
     Args:
-        secret: `whsec_…`: say of each request whether it is signed with it.
+        secret: `whsec_…`, or the public key `whpk_…`: say of each request whether it is signed with it.
 
     Raises:
         StartRefused: The address can't be used.

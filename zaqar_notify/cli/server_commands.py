@@ -85,7 +85,10 @@ def receive(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 9999,
     secret: Annotated[
-        str, typer.Option(envvar="ZAQAR_RECEIVE_SECRET", help="whsec_…: check signatures with it.")
+        str,
+        typer.Option(
+            envvar="ZAQAR_RECEIVE_SECRET", help="whsec_… or whpk_…: check signatures with it."
+        ),
     ] = "",
     status: Annotated[int, typer.Option(min=200, max=599, help="Status of every answer.")] = 204,
     count: Annotated[int, typer.Option(min=0, help="Stop after this many webhooks; 0: never.")] = 0,

@@ -167,14 +167,25 @@ def secret(
             "--rotate", help="Make a new one; the former one signs beside it for a while."
         ),
     ] = False,
+    overlap: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --rotate: for so long the former one signs, seconds."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Print the public key of ed25519 signatures.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print the secret that signs a subscription's webhooks."""
+    """Print the secret that signs a subscription's webhooks, or the public key that verifies them."""
     with open_client(context) as client:
-        asked = client.rotate_secret if rotate else client.signing_secret
-        found = asked(queue, subscription_id)
+        found = ""
+        if rotate:
+            found = client.rotate_secret(queue, subscription_id, overlap_seconds=overlap)
+        if public:
+            found = client.public_key(queue, subscription_id)
+        found = found or client.signing_secret(queue, subscription_id)
     if as_json:
-        print_json({"secret": found})
+        print_json({"public_key" if public else "secret": found})
     else:
         print(found)
 

@@ -10,6 +10,7 @@ import msgspec
 from zaqar_notify.client.calls import Calls
 from zaqar_notify.client.models import Subscription, Tested, Undelivered
 from zaqar_notify.client.wire import (
+    PublicKey,
     Secret,
     Subscribed,
     SubscriptionList,
@@ -92,10 +93,23 @@ class SubscriptionCalls(Calls):
         path = subscription_path(queue, subscription_id)
         return read(self._transport.send("GET", f"{path}/secret"), Secret).secret
 
-    def rotate_secret(self, queue: str, subscription_id: str) -> str:
-        """A new signing secret; the one of before signs beside it for a while."""
+    def public_key(self, queue: str, subscription_id: str) -> str:
+        """The `whpk_…` with which a webhook checks signatures, if the option `_signature` is `ed25519`."""
+        path = subscription_path(queue, subscription_id)
+        return read(self._transport.send("GET", f"{path}/public_key"), PublicKey).public_key
+
+    def rotate_secret(
+        self, queue: str, subscription_id: str, *, overlap_seconds: int | None = None
+    ) -> str:
+        """A new signing secret, and a new key; those of before sign beside them for a while.
+
+        Args:
+            overlap_seconds: For so long; None leaves it to the service.
+        """
         path = f"{subscription_path(queue, subscription_id)}/secret"
-        return read(self._transport.send("POST", path, repeatable=False), Secret).secret
+        asked = {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}
+        body = msgspec.json.encode(asked)
+        return read(self._transport.send("POST", path, body=body, repeatable=False), Secret).secret
 
     def test_subscription(self, queue: str, subscription_id: str, body: Any = None) -> Tested:
         """Send a message to this subscription alone; it is on no queue. None: `{"test": true}`."""

@@ -78,6 +78,10 @@ class Secret(msgspec.Struct):
     secret: str
 
 
+class PublicKey(msgspec.Struct):
+    public_key: str
+
+
 def read(answer: requests.Response, shape: type[T]) -> T:
     """The answer's body.
 

@@ -70,6 +70,7 @@ class Certificates:
         self._lock = asyncio.Lock()
         self._key: SigningKey | None = None
         self._fresh_until = 0.0
+        self._looking = asyncio.Lock()
         self._by_name: dict[str, bytes] = {}
         self._looked_at = float("-inf")
 
@@ -97,11 +98,12 @@ class Certificates:
             CertificateDoesNotExist: No key of this installation has it.
             StorageUnavailable: No answer came.
         """
-        async with self._lock:
-            is_due = time.monotonic() >= self._looked_at + LOOK_SECONDS
-            if name not in self._by_name and is_due:
-                self._looked_at = time.monotonic()
-                self._by_name |= {each.name: each.certificate for each in await self._stored()}
+        if name not in self._by_name:
+            async with self._looking:
+                if time.monotonic() >= self._looked_at + LOOK_SECONDS:
+                    found = await self._stored()
+                    self._looked_at = time.monotonic()
+                    self._by_name |= {each.name: each.certificate for each in found}
         if name not in self._by_name:
             raise CertificateDoesNotExist(name)
         return self._by_name[name]

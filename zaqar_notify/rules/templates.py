@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import msgspec
 import orjson
@@ -33,6 +34,10 @@ MAX_PLACEHOLDERS = 200
 _JSON_TEXT = re.compile(r'\s*(\{\s*"|\[\s*["{\[])')
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+
+_Inside: TypeAlias = dict[str, msgspec.Raw] | list[msgspec.Raw]
+"""The values inside of a value; of one that has none, an empty array."""
+_MOST_DIGITS = 10
 
 Values = Mapping[str, bytes]
 """The JSON text of each value that a path can begin with."""
@@ -93,7 +98,7 @@ class _Found:
 
     def __init__(self, values: Values) -> None:
         self._values = values
-        self._opened: dict[tuple[str, ...], Mapping[str, msgspec.Raw]] = {}
+        self._opened: dict[tuple[str, ...], _Inside] = {}
 
     def value(self, steps: tuple[str, ...]) -> bytes:
         """The JSON text of a value; null: it is missing."""
@@ -101,25 +106,30 @@ class _Found:
             steps = (*steps[:2], "value", *steps[2:])
         value = self._values.get(steps[0], b"null")
         for depth in range(1, len(steps)):
-            inside = self._open(steps[:depth], value)
-            if steps[depth] not in inside:
+            found = _at(steps[depth], self._open(steps[:depth], value))
+            if found is None:
                 return b"null"
-            value = bytes(inside[steps[depth]]).strip()
+            value = bytes(found)
         return value
 
-    def _open(self, steps: tuple[str, ...], value: bytes) -> Mapping[str, msgspec.Raw]:
-        """The values in an object by their names, in an array by their numbers."""
+    def _open(self, steps: tuple[str, ...], value: bytes) -> _Inside:
         if steps not in self._opened:
             self._opened[steps] = _inside(value)
         return self._opened[steps]
 
 
-def _inside(value: bytes) -> Mapping[str, msgspec.Raw]:
+def _inside(value: bytes) -> _Inside:
     if value.startswith(b"{"):
         return _OBJECT.decode(value)
-    if value.startswith(b"["):
-        return {str(number): each for number, each in enumerate(_ARRAY.decode(value))}
-    return {}
+    return _ARRAY.decode(value) if value.startswith(b"[") else []
+
+
+def _at(step: str, inside: _Inside) -> msgspec.Raw | None:
+    """The value of an object by its name, of an array by its number."""
+    if isinstance(inside, dict):
+        return inside.get(step)
+    is_number = step.isascii() and step.isdecimal() and len(step) < _MOST_DIGITS
+    return inside[int(step)] if is_number and int(step) < len(inside) else None
 
 
 def _in_string(value: bytes) -> bytes:

@@ -195,7 +195,7 @@ class SecuritySettings(Section):
     )
     webhook_secret_overlap_seconds: Seconds = Field(
         86400,
-        description="How long a rotated signing secret still signs beside the new one, seconds.",
+        description="How long a rotated signing secret still signs beside the new one, seconds, unless the rotation says so.",
     )
     encryption_keys: Secrets = Field(
         (),
