@@ -68,6 +68,7 @@ def test_help_names_every_command() -> None:
             "queue",
             ["list", "create", "show", "set", "delete", "purge", "stats", "move", "moves"],
         ),
+        ("delivery", ["list", "show", "tail"]),
         ("message", ["get", "delete"]),
         ("claim", ["create", "renew", "release"]),
         (

@@ -14,6 +14,7 @@ from zaqar_notify.cli import (
     claim_commands,
     client_commands,
     config_command,
+    delivery_commands,
     doctor_command,
     flavor_command,
     import_command,
@@ -30,6 +31,7 @@ from zaqar_notify.cli import (
     share_command,
     subscription_commands,
     token_command,
+    why_command,
 )
 from zaqar_notify.cli.commands import Commands, ServiceAddress
 from zaqar_notify.client import DEFAULT_URL
@@ -51,6 +53,8 @@ message_commands.register(app)
 queue_commands.register(app)
 share_command.register(app)
 subscription_commands.register(app)
+delivery_commands.register(app)
+why_command.register(app)
 config_command.register(app)
 doctor_command.register(app)
 flavor_command.register(app)
