@@ -152,11 +152,11 @@ class Attempts:
                 owed.log.append(self._log.failed(delivery, outcome, following[0], seconds=seconds))
                 records += following
                 break
-            record = await self._retries.after_failure(
+            following = await self._retries.after_failure(
                 outcome, delivery, message, receiver, was_suspect=was_suspect
             )
-            owed.log.append(self._log.failed(delivery, outcome, record, seconds=seconds))
-            records.append(record)
+            owed.log.append(self._log.failed(delivery, outcome, following[0], seconds=seconds))
+            records += following
             if endpoint.is_suspect:
                 records += self._retries.deferred(batch.messages[number + 1 :], receiver, attempt)
                 break

@@ -11,6 +11,7 @@ from sinks.registry import Sinks as RealSinks
 from workers import leftovers, queue_moves, trusts, wills
 from workers.attempts import Attempts, Batch
 from workers.breakers import Breakers
+from workers.bulk import BulkWork
 from workers.consumers import Consumers
 from workers.delivery_counts import DeliveryCounts
 from workers.delivery_log import DeliveryLog
@@ -20,6 +21,7 @@ from workers.doorbell import LocalDoorbell
 from workers.endpoints import Endpoints
 from workers.engine import Engine, Sinks
 from workers.fan_out import FanOuts
+from workers.giving_up import GivingUp
 from workers.ledger import Ledger
 from workers.moves import Moves
 from workers.outages import Stop
@@ -31,9 +33,11 @@ from workers.periodic import follow_regularly, renew_regularly, sweep_regularly,
 from workers.receivers import Receivers
 from workers.recorder import Recorder
 from workers.redelivery import Redeliveries
+from workers.redriving import Redriving
 from workers.relay import ServiceRelay
 from workers.replay import Replays
 from workers.replay_jobs import ReplayJobs
+from workers.replaying import Replaying
 from workers.retries import Retries
 from workers.slots import Slots
 from workers.sorting import Sorting
@@ -89,9 +93,11 @@ def assemble(
     replay_jobs = ReplayJobs(store, settings, doorbell, clock=clock, random=random)
     ledger = Ledger(store, replay_jobs, recorder)
     disabling = Disabling(store, recorder, clock=clock, settings=settings)
+    giving_up = GivingUp(store, clock=clock, settings=settings)
     retries = Retries(
         store,
         disabling,
+        giving_up,
         recorder,
         clock=clock,
         kinds=service.kinds,
@@ -102,7 +108,9 @@ def assemble(
     log = DeliveryLog(storage, counts, clock=clock, settings=settings)
     attempts = Attempts(store, retries, disabling, ledger, recorder, breakers, log, clock=clock)
     places = Places(store, clock=clock)
-    trying = Trying(attempts, retries, disabling, ledger, places, recorder, log, clock=clock)
+    trying = Trying(
+        attempts, retries, disabling, giving_up, ledger, places, recorder, log, clock=clock
+    )
     limits = service.quotas.limits
     slots = Slots(
         partial(_make, attempts, trying),
@@ -110,7 +118,7 @@ def assemble(
         total=settings.delivery_concurrency,
         most_of=lambda project: limits.last_known_of(project).deliveries,
     )
-    untried = Untried(retries, ledger, recorder, clock=clock)
+    untried = Untried(retries, giving_up, ledger, recorder, clock=clock)
     consumers = Consumers(storage, store, spawn, clock=clock, settings=settings)
     fan_outs = FanOuts(store, receivers, slots, untried, recorder, clock=clock, settings=settings)
     redeliveries = Redeliveries(store, receivers, slots, untried, recorder, clock=clock)
@@ -129,8 +137,17 @@ def assemble(
         clock=clock,
         stop=stop,
     )
-    moves = Moves(store, ledger, settings=settings)
-    dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, ledger, spawn)
+    moves = Moves(store, ledger, clock=clock, settings=settings)
+    bulk_work = BulkWork(
+        store,
+        ledger,
+        Replaying(store, clock=clock, settings=settings),
+        Redriving(store, clock=clock, settings=settings),
+        clock=clock,
+        settings=settings,
+        stop=stop,
+    )
+    dispatcher = Dispatcher(fan_outs, redeliveries, replays, moves, bulk_work, ledger, spawn)
     lease_seconds = settings.delivery_lease_seconds
     periodic = (
         log.keep_writing,

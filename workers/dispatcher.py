@@ -1,9 +1,10 @@
-"""Begins the work of claimed jobs: fan-out, redelivery, replay or move. Jobs of a later release are left to it."""
+"""Begins the work of claimed jobs: fan-out, redelivery, replay, move or bulk work. Jobs of a later release are left to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from workers.bulk import BulkWork
 from workers.fan_out import FanOuts
 from workers.ledger import Ledger
 from workers.moves import Moves
@@ -12,7 +13,9 @@ from workers.replay import Replays
 from workers.slots import Spawn
 from workers.taken import Taken, working_on
 from zaqar_notify.delivery import (
+    BulkJob,
     FanOut,
+    Letter,
     Move,
     OwedDelivery,
     Replay,
@@ -30,6 +33,7 @@ class Dispatcher:
         redeliveries: Redeliveries,
         replays: Replays,
         moves: Moves,
+        bulk_work: BulkWork,
         ledger: Ledger,
         spawn: Spawn,
     ) -> None:
@@ -37,6 +41,7 @@ class Dispatcher:
         self._redeliveries = redeliveries
         self._replays = replays
         self._moves = moves
+        self._bulk_work = bulk_work
         self._ledger = ledger
         self._spawn = spawn
 
@@ -52,8 +57,10 @@ class Dispatcher:
                     owed.append((taken, delivery))
                 case Replay() as replay:
                     self._spawn(self._replays.run(taken, replay))
-                case Move() as move:
+                case Move() | Letter() as move:
                     self._spawn(self._moves.run(taken, move))
+                case BulkJob() as bulk:
+                    self._spawn(self._bulk_work.run(taken, bulk))
                 case WrittenLater(version=version):
                     self._spawn(self._leave(taken, version))
                 case None:

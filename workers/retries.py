@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from workers.disabling import Disabling
 from workers.endpoints import LONGEST_DEFERRAL_SECONDS
+from workers.giving_up import GivingUp
 from workers.receivers import Receiver
 from workers.recorder import Recorder
 from workers.store import RetryingStore
@@ -19,7 +20,6 @@ from zaqar_notify.delivery import (
     link_expires_at,
     parked_record,
     retry_record,
-    undelivered_record,
 )
 from zaqar_notify.delivery.kinds import Kinds
 from zaqar_notify.models import Delivery, MessageType, Outcome, Subscription, Verdict
@@ -34,6 +34,7 @@ class Retries:
         self,
         store: RetryingStore,
         disabling: Disabling,
+        giving_up: GivingUp,
         recorder: Recorder,
         *,
         clock: Clock,
@@ -43,6 +44,7 @@ class Retries:
     ) -> None:
         self._store = store
         self._disabling = disabling
+        self._giving_up = giving_up
         self._recorder = recorder
         self._clock = clock
         self._kinds = kinds
@@ -57,24 +59,24 @@ class Retries:
         receiver: Receiver,
         *,
         was_suspect: bool,
-    ) -> InternalMessage:
-        """The record after an attempt that failed: a retry, held where the receiver is gone, or undelivered."""
+    ) -> list[InternalMessage]:
+        """The records after an attempt that failed: a retry, held where the receiver is gone, or undelivered."""
         subscription, attempt = receiver.subscription, delivery.attempt
         if outcome.verdict is Verdict.GONE:
             await self._disabling.gone(receiver, outcome)
             receiver.is_disabled = True
-            return self.held(message, subscription)
+            return [self.held(message, subscription)]
         await self._disabling.failed(receiver, delivery, outcome)
         if receiver.is_disabled and message.kind is MessageType.NOTIFICATION:
-            return self.held(message, receiver.subscription)
+            return [self.held(message, receiver.subscription)]
         delay = await self.delay_after(outcome, message, subscription, attempt)
         if delay is None:
             self._recorder.given_up(outcome, delivery)
-            return undelivered_record(
-                message, subscription, outcome=outcome, attempts=attempt, now=self._clock.now()
+            return await self._giving_up.records(
+                message, subscription, outcome=outcome, attempts=attempt
             )
         self._recorder.failed(outcome, delivery, next_try_seconds=delay, is_suspect=was_suspect)
-        return self.retry(message, subscription, attempt + 1, delay)
+        return [self.retry(message, subscription, attempt + 1, delay)]
 
     async def postponed(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int, outcome: Outcome
@@ -85,14 +87,15 @@ class Retries:
         are_over = await self.are_over(messages, subscription, now + timedelta(seconds=delay))
         if any(are_over):
             self._recorder.given_up_together(subscription, outcome.detail, count=sum(are_over))
-        return [
-            undelivered_record(
-                message, subscription, outcome=outcome, attempts=attempt - 1, now=now
-            )
-            if is_over
-            else self.retry(message, subscription, attempt, delay)
-            for message, is_over in zip(messages, are_over, strict=True)
-        ]
+        records: list[InternalMessage] = []
+        for message, is_over in zip(messages, are_over, strict=True):
+            if is_over:
+                records += await self._giving_up.records(
+                    message, subscription, outcome=outcome, attempts=attempt - 1
+                )
+            else:
+                records.append(self.retry(message, subscription, attempt, delay))
+        return records
 
     def deferred(
         self, messages: Sequence[Outgoing], receiver: Receiver, attempt: int

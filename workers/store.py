@@ -13,9 +13,9 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.delivery.partitions import partition_of
 from zaqar_notify.errors import StorageUnavailable, SubscriptionDoesNotExist
-from zaqar_notify.models import NewMessage, Queue, QueueRef, Subscription
+from zaqar_notify.models import JsonObject, NewMessage, Queue, QueueRef, Subscription
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import MessageStore, Post
+from zaqar_notify.storage.base import IdempotencyKey, MessageStore, Post
 from zaqar_notify.storage.internal import DEFAULT_POOL, Partition
 from zaqar_notify.storage.planes import Storage
 
@@ -180,6 +180,30 @@ class RetryingStore:
         await asked.until_answered(
             lambda store: store.messages.post(ref, owed, now=self._clock.now())
         )
+
+    async def post_once(
+        self, queue: QueueRef, internal: QueueRef, message: NewMessage, key: IdempotencyKey
+    ) -> None:
+        """Store an internal message about a client's queue, in its pool; repeated under the key, it stores nothing."""
+        owed = InternalPost([message], project=queue.project, idempotency_key=key)
+        await self.at(queue).until_answered(
+            lambda store: store.messages.post(internal, owed, now=self._clock.now())
+        )
+
+    async def post_to(self, ref: QueueRef, post: Post) -> None:
+        """Store messages of a client's queue; the post has a key, so it may be repeated."""
+        await self.until_answered(lambda: self._storage.post(ref, post, now=self._clock.now()))
+
+    async def queues_with(
+        self, project: str, metadata: JsonObject, *, limit: int
+    ) -> Sequence[QueueRef]:
+        """Queues of the project whose metadata have these values."""
+        found = await self.until_answered(
+            lambda: self._storage.queues.list(
+                project, marker=None, limit=limit, metadata_equals=metadata
+            )
+        )
+        return [queue.ref for queue in found]
 
     async def try_post(self, ref: QueueRef, post: Post) -> None:
         """Store messages of a client's queue, without a second try.

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from workers.attempts import Batch
+from workers.giving_up import GivingUp
 from workers.ledger import Ledger
 from workers.recorder import Recorder
 from workers.retries import Retries
@@ -22,9 +23,16 @@ from zaqar_notify.models import Outcome, QueueRef, Subscription, Verdict
 
 class Untried:
     def __init__(
-        self, retries: Retries, ledger: Ledger, recorder: Recorder, *, clock: Clock
+        self,
+        retries: Retries,
+        giving_up: GivingUp,
+        ledger: Ledger,
+        recorder: Recorder,
+        *,
+        clock: Clock,
     ) -> None:
         self._retries = retries
+        self._giving_up = giving_up
         self._ledger = ledger
         self._recorder = recorder
         self._clock = clock
@@ -74,13 +82,13 @@ class Untried:
         detail: str,
     ) -> None:
         """Record deliveries that are given up after so many attempts each; they are logged as one."""
-        now = self._clock.now()
         outcome = Outcome(Verdict.TRY_LATER, detail=detail)
-        records = [
-            undelivered_record(message, subscription, outcome=outcome, attempts=attempts, now=now)
-            for message, attempts in given_up
-        ]
-        self._recorder.given_up_together(subscription, detail, count=len(records))
+        records: list[InternalMessage] = []
+        for message, attempts in given_up:
+            records += await self._giving_up.records(
+                message, subscription, outcome=outcome, attempts=attempts
+            )
+        self._recorder.given_up_together(subscription, detail, count=len(given_up))
         await self._ledger.write_for(subscription, records)
 
     async def cut_short(self, message: Outgoing, subscription: Subscription) -> None:

@@ -23,7 +23,8 @@ NotifyError
 │   └── OwnDelivery             a webhook of ours that leads back to us    403
 ├── DoesNotExist                                                           404
 │   ├── QueueDoesNotExist, MessageDoesNotExist, ClaimDoesNotExist,
-│   │   SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist, MoveDoesNotExist
+│   │   SubscriptionDoesNotExist, PoolDoesNotExist, FlavorDoesNotExist, MoveDoesNotExist,
+│   │   ReplayDoesNotExist
 │   ├── WebhooksNotSigned       there is no secret to show or rotate
 │   ├── CertificateDoesNotExist  of a key that signs SNS envelopes
 │   └── SignatureRefused        a pre-signed request that does not verify  404
@@ -32,6 +33,7 @@ NotifyError
 │   ├── SubscriptionExists      same subscriber, confirmed already
 │   ├── IdempotencyKeyReused    same key, another body
 │   ├── QueueMoves              it moves to another pool just now
+│   ├── TooManyReplays          the project has as many under way as it may
 │   └── PoolExists              another pool has the URI
 ├── FilterFailed                a message filter failed                    500
 ├── CannotDecrypt               an encryption key is missing, or damage    503
@@ -272,6 +274,11 @@ class MoveDoesNotExist(DoesNotExist):
         super().__init__(f"There is no move {name[:80]!r}")
 
 
+class ReplayDoesNotExist(DoesNotExist):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no replay {name[:80]!r}")
+
+
 class WebhooksNotSigned(DoesNotExist):
     def __init__(self) -> None:
         super().__init__("Webhooks are not signed here: ZAQAR_WEBHOOK_SECRET is not set")
@@ -321,6 +328,14 @@ class QueueMoves(Conflict):
     def __init__(self, name: str, pool: str) -> None:
         super().__init__(
             f"Queue {name!r} moves to pool {pool} just now: cancel that move first, or wait until it is over"
+        )
+
+
+class TooManyReplays(Conflict):
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The project has {most} replays and redrives under way, as many as it may: wait until one is over, or "
+            "cancel one"
         )
 
 

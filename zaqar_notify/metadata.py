@@ -33,6 +33,10 @@ MAX_POST_SIZE = "_max_messages_post_size"
 DEAD_LETTER_QUEUE = "_dead_letter_queue"
 DEAD_LETTER_TTL = "_dead_letter_queue_messages_ttl"
 MAX_CLAIM_COUNT = "_max_claim_count"
+NOTIFY_OF_DISABLING = "_notify_of_disabling"
+"""The queue that is told when a subscription is disabled."""
+QUEUE_KEYS = (DEAD_LETTER_QUEUE, NOTIFY_OF_DISABLING)
+"""The keys that name a queue, of metadata and of subscriptions' options alike."""
 ENCRYPT = "_enable_encrypt_messages"
 MESSAGE_SCHEMA = "_message_schema"
 """JSON Schema that the bodies of messages have to fit."""
@@ -167,6 +171,22 @@ def dead_letter(ref: QueueRef, metadata: JsonObject) -> DeadLetter | None:
     )
 
 
+def named_queue(document: JsonObject, key: str) -> str | None:
+    """The queue that an option or metadata names; None: it names none, or its value is older than its check."""
+    name = document.get(key)
+    return name if isinstance(name, str) and is_queue_name(name) else None
+
+
+def check_queue_option(key: str, value: object) -> None:
+    """Refuse a value that names no queue; null counts as absent.
+
+    Raises:
+        ValidationFailed: Says so.
+    """
+    if value is not None and (not isinstance(value, str) or not is_queue_name(value)):
+        raise ValidationFailed(f"{key} must be a queue name: {QUEUE_NAME_RULE}")
+
+
 def warn_of_combinations(
     ref: QueueRef, metadata: JsonObject, settings: Settings, *, warn: Warn
 ) -> None:
@@ -223,8 +243,7 @@ def _check_claim_count(key: str, value: object, settings: Settings) -> None:
 
 
 def _check_queue_name(key: str, value: object, settings: Settings) -> None:
-    if not isinstance(value, str) or not is_queue_name(value):
-        raise ValidationFailed(f"{key} must be a queue name: {QUEUE_NAME_RULE}")
+    check_queue_option(key, value)
 
 
 def _check_encrypt(key: str, value: object, settings: Settings) -> None:
@@ -256,10 +275,18 @@ _CHECKS: dict[str, _Check] = {
     DEAD_LETTER_QUEUE: _check_queue_name,
     DEAD_LETTER_TTL: _check_ttl,
     MAX_CLAIM_COUNT: _check_claim_count,
+    NOTIFY_OF_DISABLING: _check_queue_name,
     ENCRYPT: _check_encrypt,
     POLICY_KEY: _check_policy,
     MESSAGE_SCHEMA: _check_schema,
 }
 KNOWN_KEYS = (*_CHECKS, FLAVOR)
 """The reserved keys that there are."""
-KNOWN_KEYS_OF_TOPICS = (*_SHOWN_KEYS_OF_TOPICS, ENCRYPT, POLICY_KEY, MESSAGE_SCHEMA, FLAVOR)
+KNOWN_KEYS_OF_TOPICS = (
+    *_SHOWN_KEYS_OF_TOPICS,
+    NOTIFY_OF_DISABLING,
+    ENCRYPT,
+    POLICY_KEY,
+    MESSAGE_SCHEMA,
+    FLAVOR,
+)

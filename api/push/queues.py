@@ -12,8 +12,7 @@ from api.push.calls import FrameCall
 from api.zaqar.bodies import read_metadata
 from api.zaqar.shapes import age, instant
 from zaqar_notify import queues
-from zaqar_notify.auth.confinement import check_all_queues, check_queue
-from zaqar_notify.metadata import DEAD_LETTER_QUEUE
+from zaqar_notify.auth.confinement import check_all_queues, check_named_queues
 from zaqar_notify.models import JsonObject, OldestNewest
 from zaqar_notify.service import Service
 
@@ -57,7 +56,7 @@ async def list_queues(service: Service, call: FrameCall, fields: ListFields) -> 
 async def create(service: Service, call: FrameCall, fields: CreateFields) -> Answer:
     await call.body(service.settings.max_queue_metadata)
     metadata = read_metadata(bytes(fields.metadata))
-    check_queue(call.caller, metadata.get(DEAD_LETTER_QUEUE))
+    check_named_queues(call.caller, metadata)
     created = await queues.create(service, call.ref, metadata)
     status = HTTPStatus.CREATED if created else HTTPStatus.NO_CONTENT
     return document(f"Queue {call.ref.name} created.", status)

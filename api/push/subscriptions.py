@@ -14,7 +14,7 @@ from api.refusals import HeaderInvalid
 from api.v2.shapes import subscription
 from api.v2.subscriptions import MAX_SUBSCRIPTION_BODY, confirmation_path
 from zaqar_notify import subscriptions
-from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.auth.confinement import check_named_queues, check_queue
 from zaqar_notify.delivery.subscribers import check_ttl, subscribed_queue
 from zaqar_notify.errors import SubscriptionExists, ValidationFailed
 from zaqar_notify.models import JsonObject, Subscription
@@ -53,6 +53,7 @@ async def create(service: Service, call: FrameCall, fields: CreateFields) -> Ans
 async def _create(service: Service, call: FrameCall, fields: CreateFields) -> Subscription:
     """Subscribe the subscriber, or the socket itself."""
     subscriber = fields.subscriber
+    check_named_queues(call.caller, fields.options)
     if not subscriber and call.subscribing is not None:
         return await call.subscribing.subscribe(
             call.ref,

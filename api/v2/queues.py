@@ -20,9 +20,9 @@ from api.zaqar.query import Query
 from api.zaqar.queues import METADATA
 from api.zaqar.schemas import Link
 from zaqar_notify import queues
-from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.auth.confinement import check_named_queues
 from zaqar_notify.errors import BodyInvalid, MetadataConflict, QueueDoesNotExist, ValidationFailed
-from zaqar_notify.metadata import DEAD_LETTER_QUEUE, shown, warn_of_combinations
+from zaqar_notify.metadata import shown, warn_of_combinations
 from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.jsontext import MAX_INTEGER, MIN_INTEGER
 from zaqar_notify.rules.signing import wire_instant
@@ -47,8 +47,7 @@ async def patch(service: Service, call: Call) -> Answer:
         raise BodyInvalid(str(error)) from error
     operations = read_patch(body, call.header(b"content-type"))
     for each in operations:
-        if each.key == DEAD_LETTER_QUEUE:
-            check_queue(call.caller, each.value)
+        check_named_queues(call.caller, {each.key: each.value})
     metadata = await queues.patch(service, call.ref, operations)
     common.warn_of_unread(
         call, {each.key: each.value for each in operations if each.op != "remove"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -147,6 +148,56 @@ class Pause(Struct, omit_defaults=True):
     """Why the subscription is paused: one line, shown with it."""
 
     why: Annotated[str, Meta(max_length=256)] = ""
+
+
+Ids = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=1000)]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class NewReplay(Struct, omit_defaults=True):
+    """The deliveries to replay: those with one of the ids, if any are given, within the time. `since` and `until` are
+    about when a message was posted or, of a delivery that was given up, when that was."""
+
+    outcome: Literal["undelivered", "delivered", "any"] = "undelivered"
+    delivery_ids: Ids = []
+    message_ids: Ids = []
+    since: Instant | None = None
+    until: Instant | None = None
+    per_second: int | None = None
+
+
+class NewRedrive(Struct, omit_defaults=True):
+    """The queue to which the messages go; without it, each goes to where it came from."""
+
+    target: str | None = None
+    per_second: int | None = None
+
+
+class Replay(Exact):
+    """A replay or redrive, and how far it is. Of `total` things (null: not counted yet), `seen` were looked at, `moved` were
+    taken, and `left` stay where they are."""
+
+    id: str
+    kind: Literal["replay", "redrive"]
+    queue: str
+    state: Literal["running", "done", "cancelled", "failed"]
+    total: Count | None
+    seen: Count
+    moved: Count
+    left: Count
+    per_second: Count
+    reason: str
+    asked_at: str
+    ended_at: str | None
+    href: str
+    subscription_id: str | UnsetType = UNSET
+    target: str | UnsetType = UNSET
+
+
+class ReplayPage(Exact):
+    """The project's replays and redrives, in the order in which they were asked for."""
+
+    replays: list[Replay]
 
 
 class Subscription(Exact):

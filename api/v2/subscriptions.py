@@ -18,7 +18,7 @@ from api.zaqar.links import next_links, queue_href, queue_path
 from api.zaqar.query import Query
 from api.zaqar.schemas import Limit, Link
 from zaqar_notify import subscriptions
-from zaqar_notify.auth.confinement import check_queue
+from zaqar_notify.auth.confinement import check_named_queues, check_queue
 from zaqar_notify.delivery.subscribers import check_ttl, subscribed_queue, warn_of_options
 from zaqar_notify.errors import (
     SubscriptionDoesNotExist,
@@ -172,10 +172,11 @@ def confirmation_path(subscription: Subscription) -> str:
 
 
 def _check_subscriber(call: Call, asked: JsonObject) -> None:
-    """Refuse a subscriber that is a queue out of the caller's reach."""
+    """Refuse a subscriber that is a queue out of the caller's reach, and options that name one."""
     subscriber = asked.get("subscriber")
     if isinstance(subscriber, str):
         check_queue(call.caller, subscribed_queue(subscriber))
+    check_named_queues(call.caller, asked.get("options"))
 
 
 def _read_object(body: bytes) -> JsonObject:

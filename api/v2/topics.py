@@ -17,7 +17,7 @@ import msgspec
 from api.answers import Answer, document
 from api.requests import Call
 from api.resources import Body, Operation, Reply, Resource
-from api.v2 import deliveries, messages, pausing, queues, schemas, subscriptions, trying
+from api.v2 import deliveries, messages, pausing, queues, replays, schemas, subscriptions, trying
 from api.zaqar import messages as common_messages
 from api.zaqar import queues as common
 from api.zaqar.examples import IDS, MESSAGE_ID
@@ -175,5 +175,6 @@ RESOURCES = tuple(
         *pausing.RESOURCES,
         *trying.RESOURCES,
         *deliveries.OF_QUEUES,
+        *replays.OF_SUBSCRIPTIONS,
     )
 )

@@ -50,6 +50,9 @@ DOCUMENTED = Documented(
             "suppression_id", "The suppression's id.", str, "5d41402abc4b2a76b9719d911017c592"
         ),
         "pool_name": Parameter("pool_name", POOL_NAME_RULE, str, "db2"),
+        "replay_id": Parameter(
+            "replay_id", "Id of a replay or redrive.", str, "6e8f5c2b4a3d4f0e9b7a1c2d3e4f5a6b"
+        ),
         "move_id": Parameter("move_id", "Id of a move.", str, "6e8f5c2b4a3d4f0e9b7a1c2d3e4f5a6b"),
         "flavor_name": Parameter("flavor_name", FLAVOR_NAME_RULE, str, "durable"),
     },

@@ -49,7 +49,7 @@ async def store(
         messages,
         size=len(body),
         client_id=call.client_id,
-        idempotency_key=_idempotency_key(call, body, service.settings),
+        idempotency_key=idempotency_key(call, body, service.settings),
         request_id=call.request_id.decode("ascii"),
         hops=_hops(call),
         permits=call.check_post,
@@ -72,7 +72,8 @@ def stored(call: Call, ids: Sequence[str], *, after: str = "}") -> Answer:
     )
 
 
-def _idempotency_key(call: Call, body: bytes, settings: Settings) -> IdempotencyKey | None:
+def idempotency_key(call: Call, body: bytes, settings: Settings) -> IdempotencyKey | None:
+    """The client's name for its request, with the digest of the body; None: it gave none."""
     key = call.headers.get(b"idempotency-key")
     if key is None:
         return None

@@ -18,10 +18,9 @@ from api.zaqar.links import next_links, queue_href, queue_path
 from api.zaqar.query import Query
 from api.zaqar.shapes import age, instant, message_href
 from zaqar_notify import queues
-from zaqar_notify.auth.confinement import check_all_queues, check_queue
+from zaqar_notify.auth.confinement import check_all_queues, check_named_queues
 from zaqar_notify.errors import NotifyError
 from zaqar_notify.metadata import (
-    DEAD_LETTER_QUEUE,
     KNOWN_KEYS,
     KNOWN_KEYS_OF_TOPICS,
     warn_of_combinations,
@@ -34,7 +33,7 @@ from zaqar_notify.service import Service
 async def create(service: Service, call: Call) -> Answer:
     body = await call.body(service.settings.max_queue_metadata)
     metadata = read_metadata(body)
-    check_queue(call.caller, metadata.get(DEAD_LETTER_QUEUE))
+    check_named_queues(call.caller, metadata)
     created = await queues.create(service, call.ref, metadata)
     warn_of_unread(call, metadata)
     warn_of_combinations(call.ref, metadata, service.settings, warn=call.warn)

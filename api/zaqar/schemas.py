@@ -110,6 +110,7 @@ class Metadata(Struct, omit_defaults=True, rename="_{}".format):
     dead_letter_queue: str | UnsetType | None = UNSET
     dead_letter_queue_messages_ttl: int | UnsetType | None = UNSET
     max_claim_count: int | UnsetType | None = UNSET
+    notify_of_disabling: str | UnsetType | None = UNSET
     enable_encrypt_messages: bool | UnsetType | None = UNSET
     retry_policy: dict[str, Any] | UnsetType | None = UNSET
     message_schema: dict[str, Any] | UnsetType | None = UNSET

@@ -64,6 +64,7 @@ ABSENT = {
     "suppression_id": "2123f4a0b1c2d3e4f5a6b7c8",
     "delivery_id": "msg_1123f4a0b1c2d3e4f5a6b7c8",
     "certificate_name": "none.pem",
+    "replay_id": "noreplay",
 }
 """Names of nothing, for each parameter of a path but the project."""
 
@@ -159,6 +160,8 @@ async def furnished(api: Api, owner: Headers) -> Place:
     )
     moving = Move(new_id(), PROJECT, "q", "db1", START)
     await journal.ask(api.service.storage.store, moving, now=api.service.clock.now())
+    path = f"/v2/queues/q/subscriptions/{subscribed.json['subscription_id']}/replay"
+    replaying = await api.post(path, {}, headers=owner)
     made = await api.service.storage.control.tokens.list(PROJECT, marker=None, limit=1)
     names = ABSENT | {
         "project_id": PROJECT,
@@ -170,6 +173,7 @@ async def furnished(api: Api, owner: Headers) -> Place:
         "token_id": made[0].id if made else ABSENT["token_id"],
         "pool_name": "db1",
         "move_id": moving.id,
+        "replay_id": replaying.json["id"],
         "flavor_name": "gold",
     }
     return Place(api, names)

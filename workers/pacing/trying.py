@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
@@ -11,13 +12,14 @@ from msgspec.structs import replace
 from workers.attempts import Attempts, Batch
 from workers.delivery_log import DeliveryLog
 from workers.disabling import Disabling
+from workers.giving_up import GivingUp
 from workers.ledger import Ledger
 from workers.pacing.places import Places
 from workers.recorder import Recorder
 from workers.retries import Retries
 from workers.taken import Taken
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import InternalMessage, delivery_id, undelivered_record
+from zaqar_notify.delivery import InternalMessage, delivery_id
 from zaqar_notify.delivery.attempts import Attempt
 from zaqar_notify.models import Delivery, Outcome, QueueRef, Verdict
 
@@ -76,6 +78,7 @@ class Trying:
         attempts: Attempts,
         retries: Retries,
         disabling: Disabling,
+        giving_up: GivingUp,
         ledger: Ledger,
         places: Places,
         recorder: Recorder,
@@ -86,6 +89,7 @@ class Trying:
         self._attempts = attempts
         self._retries = retries
         self._disabling = disabling
+        self._giving_up = giving_up
         self._ledger = ledger
         self._places = places
         self._recorder = recorder
@@ -172,14 +176,15 @@ class Trying:
 
     async def _given_up(self, sent: _Sent, *, attempts: int) -> Unit | None:
         unit, outcome = sent.unit, sent.outcome
-        subscription, now = unit.receiver.subscription, self._clock.now()
+        subscription = unit.receiver.subscription
         self._recorder.given_up(outcome, sent.delivery)
-        records = [
-            undelivered_record(message, subscription, outcome=outcome, attempts=attempts, now=now)
+        of_each = [
+            await self._giving_up.records(message, subscription, outcome=outcome, attempts=attempts)
             for message in unit.messages
         ]
-        async with self._log.writing(subscription, self._failures(sent, records)):
-            await self._ledger.write_for(subscription, records)
+        failures = self._failures(sent, [records[0] for records in of_each])
+        async with self._log.writing(subscription, failures):
+            await self._ledger.write_for(subscription, [*chain.from_iterable(of_each)])
         return await self._done(unit)
 
     async def _log_retries(self, sent: _Sent, attempt: int, delay: int) -> list[InternalMessage]:

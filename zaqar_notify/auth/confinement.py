@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zaqar_notify.auth.callers import Caller
 from zaqar_notify.errors import QueueNotPermitted
+from zaqar_notify.metadata import QUEUE_KEYS
 from zaqar_notify.rules.tokens import covers
 
 
@@ -20,6 +21,13 @@ def check_queue(caller: Caller, name: object) -> None:
     """
     if caller.queues is not None and isinstance(name, str) and not may_see(caller, name):
         raise QueueNotPermitted(caller.queues)
+
+
+def check_named_queues(caller: Caller, document: object) -> None:
+    """Refuse metadata or options that name a queue out of the caller's reach."""
+    if isinstance(document, dict):
+        for key in QUEUE_KEYS:
+            check_queue(caller, document.get(key))
 
 
 def check_all_queues(caller: Caller) -> None:

@@ -102,6 +102,30 @@ class Disabled(msgspec.Struct, frozen=True):
     waiting: int | None = None
 
 
+class Replay(msgspec.Struct, frozen=True):
+    """A replay (`kind`) or redrive, and how far it is: `running`, `done`, `cancelled` or `failed`. Of `total` things (None:
+    not counted yet), `seen` were looked at, `moved` were taken, and `left` stay where they are."""
+
+    id: str
+    kind: str
+    queue: str
+    state: str
+    total: int | None
+    seen: int
+    moved: int
+    left: int
+    per_second: int
+    asked_at: datetime
+    reason: str = ""
+    ended_at: datetime | None = None
+    subscription_id: str = ""
+    target: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != "running"
+
+
 class Subscription(msgspec.Struct, frozen=True):
     """`expires_at` is None where a service does not say it, `disabled` while deliveries are made."""
 

@@ -17,6 +17,7 @@ from zaqar_notify.client.models import (
     QueueStats,
     QueueSummary,
     RawJson,
+    Replay,
     Subscription,
     Suppression,
     Undelivered,
@@ -72,6 +73,10 @@ class Stats(msgspec.Struct):
 
 class Subscribed(msgspec.Struct):
     subscription_id: str
+
+
+class ReplayList(msgspec.Struct):
+    replays: list[Replay]
 
 
 class Secret(msgspec.Struct):

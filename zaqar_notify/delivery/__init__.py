@@ -2,7 +2,7 @@
 
 | internal queue | a message is |
 |---|---|
-| `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; a replay; or the move of a dead letter to another store |
+| `outbox.<partition>` | a fan-out job: the messages of one post, for all its queue's subscriptions; a replay; the move of a dead letter to another store; a letter, which is to be stored on a client's queue; a step of bulk work |
 | `retry.<partition>` | a delivery: one message for one subscription, delayed until its next attempt |
 | `parked.<subscription id>` | a delivery whose try is due, for a receiver that fails or has too much before it, or for a paced subscription |
 | `held.<subscription id>` | a delivery for a subscription that is disabled, until it is replayed |
@@ -13,6 +13,7 @@
 | `attempts.<subscription id>` | a group of attempts, for the delivery log |
 | `counts.<subscription id>` | the numbers of deliveries that one process made in an hour, for the statistics |
 | `wills` | the subscriptions of WebSockets that end if the process that holds them does not come back |
+| `bulk.<hash of the project>` | the state of a replay or a redrive that a client ordered |
 | `poison` | a job or delivery that no worker could finish |
 | `later.<version>` | a job or delivery as a later release wrote it, put there by a worker that could not read it |
 
@@ -21,7 +22,7 @@ Nothing here talks to a store or a network.
 
 from zaqar_notify.delivery.confirmation import confirmation_job, link_expires_at, signed_paths
 from zaqar_notify.delivery.jobs import MAX_VISITED, fan_out_jobs, replay_job
-from zaqar_notify.delivery.moves import carrier, move_record, moved_post
+from zaqar_notify.delivery.moves import carrier, move_record
 from zaqar_notify.delivery.outgoing import (
     Outgoing,
     delivery_id,
@@ -33,9 +34,11 @@ from zaqar_notify.delivery.records import (
     OWED_TTL_SECONDS,
     UNDELIVERED_TTL_SECONDS,
     VERSION,
+    BulkJob,
     FanOut,
     InternalMessage,
     InternalPost,
+    Letter,
     Move,
     OwedDelivery,
     OwedMessage,
@@ -64,9 +67,11 @@ __all__ = [
     "OWED_TTL_SECONDS",
     "UNDELIVERED_TTL_SECONDS",
     "VERSION",
+    "BulkJob",
     "FanOut",
     "InternalMessage",
     "InternalPost",
+    "Letter",
     "Move",
     "Outgoing",
     "OwedDelivery",
@@ -85,7 +90,6 @@ __all__ = [
     "left_by_earlier_releases",
     "link_expires_at",
     "move_record",
-    "moved_post",
     "notification",
     "outgoing_messages",
     "parked_record",

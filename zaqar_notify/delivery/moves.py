@@ -12,10 +12,10 @@ from zaqar_notify.delivery.records import (
     OwedMessage,
     internal_message,
 )
-from zaqar_notify.models import DeadLetter, Leaving, NewMessage, Origin, QueueRef
-from zaqar_notify.rules.attributes import from_raw, raw
+from zaqar_notify.models import DeadLetter, Leaving, NewMessage, QueueRef
+from zaqar_notify.rules.attributes import raw
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.base import Carrier, IdempotencyKey, ReadyPost
+from zaqar_notify.storage.base import Carrier
 from zaqar_notify.storage.internal import outbox_ref
 
 KEY_SECONDS = 30 * 86400
@@ -53,28 +53,6 @@ def move_record(move: Move, settings: Settings, *, delay: int = 0) -> InternalMe
     """The job, due in `delay` seconds."""
     outbox = _outbox(QueueRef(move.project, move.queue), settings)
     return internal_message(outbox, move, delay=delay)
-
-
-def moved_post(move: Move) -> ReadyPost:
-    """The dead letter as a claim moves it: under its id, unseen by subscribers. A queue takes it once for
-    each time that it left the source."""
-    owed = move.message
-    origin = Origin(owed.id, move.posted_at)
-    letter = NewMessage(
-        bytes(owed.body),
-        owed.ttl,
-        checksum=move.checksum,
-        origin=origin,
-        attributes=from_raw(owed.attributes),
-    )
-    # No client's key has a space.
-    key = f"dead letter {move.queue} {move.place}"
-    return ReadyPost(
-        [letter],
-        client_id=move.client_id,
-        idempotency_key=IdempotencyKey(key, owed.id.encode(), KEY_SECONDS),
-        encrypts=move.is_encrypted,
-    )
 
 
 def _outbox(source: QueueRef, settings: Settings) -> QueueRef:

@@ -37,6 +37,8 @@ class Outgoing(msgspec.Struct, frozen=True):
     """When it was due first; None: it is not known yet."""
     posted_at: datetime | None = None
     """None: it is not known."""
+    replayed_by: str = ""
+    """The last replay or redrive that brought it back."""
 
 
 def outgoing_messages(
@@ -123,6 +125,7 @@ def _outgoing(
         origin=owed.origin or _origin(work.queue, owed.id),
         since=since,
         posted_at=posted_at,
+        replayed_by=work.replayed_by if isinstance(work, OwedDelivery) else "",
     )
 
 

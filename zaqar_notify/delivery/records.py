@@ -109,7 +109,7 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
 
     For a confirmation the message's body is the payload itself. `since` is when the delivery was due
     first, `due_at` when the try of a parked one was, `posted_at` when the message was posted. A post that parks it for
-    an ordered subscription leaves them out.
+    an ordered subscription leaves them out. `replayed_by` is the last replay or redrive that brought it back.
     """
 
     version: int
@@ -125,6 +125,7 @@ class OwedDelivery(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="j
     since: datetime | None = None
     due_at: datetime | None = None
     posted_at: datetime | None = None
+    replayed_by: str = ""
 
 
 class Move(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="move"):
@@ -159,7 +160,39 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", ta
     due_at: datetime
 
 
-Work: TypeAlias = FanOut | Replay | OwedDelivery | Move | Place
+class BulkJob(msgspec.Struct, frozen=True, tag_field="job", tag="bulk"):
+    """Go on with the replay or redrive `id` of the project; `queue` is where the job belongs."""
+
+    version: int
+    project: str
+    queue: str
+    id: str
+    ordered_at: datetime
+
+
+class Letter(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="job", tag="letter"):
+    """Store a message about a subscription of `queue` on the queue `target`, once under `key`: a delivery that was given
+    up, or the notice that the subscription was disabled. The target's subscribers are notified.
+
+    `hops` and `visited` are as of a fan-out on the target. A notice is stored if the subscription was disabled at
+    `disabled_at`.
+    """
+
+    version: int
+    project: str
+    queue: str
+    subscription_id: str
+    target: str
+    message: OwedMessage
+    key: str
+    hops: int = 0
+    visited: tuple[str, ...] = ()
+    request_id: str = ""
+    is_encrypted: bool = False
+    disabled_at: datetime | None = None
+
+
+Work: TypeAlias = FanOut | Replay | OwedDelivery | Move | Place | BulkJob | Letter
 
 
 class Undelivered(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -178,6 +211,9 @@ class Undelivered(msgspec.Struct, frozen=True, omit_defaults=True):
     given_up_at: datetime
     payload: msgspec.Raw
     attributes: msgspec.Raw = NO_ATTRIBUTES
+    origin: str = ""
+    hops: int = 0
+    visited: tuple[str, ...] = ()
 
 
 InternalMessage: TypeAlias = tuple[QueueRef, NewMessage]

@@ -127,6 +127,9 @@ def undelivered_record(
         given_up_at=now,
         attributes=outgoing.owed.attributes,
         payload=msgspec.Raw(shown_payload(outgoing)),
+        origin=outgoing.owed.origin,
+        hops=outgoing.hops,
+        visited=outgoing.visited[:-1],
     )
     ref = undelivered_ref(subscription.id)
     return ref, NewMessage(body=encode(undelivered), ttl=UNDELIVERED_TTL_SECONDS)
@@ -146,4 +149,5 @@ def _delivery(outgoing: Outgoing, subscription: Subscription, attempt: int) -> O
         visited=outgoing.visited[:-1],
         since=outgoing.since,
         posted_at=outgoing.posted_at,
+        replayed_by=outgoing.replayed_by,
     )

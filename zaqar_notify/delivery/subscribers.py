@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
 from zaqar_notify.delivery.kinds import Kinds, scheme_of
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import JsonObject
+from zaqar_notify.metadata import DEAD_LETTER_QUEUE, QUEUE_KEYS, check_queue_option
+from zaqar_notify.models import JsonObject, QueueRef
 from zaqar_notify.rules.filter_policy import FILTER_KEY, FILTER_KEYS, SCOPE_KEY, filter_of
 from zaqar_notify.rules.formats import (
     FORMAT_KEY,
@@ -54,6 +56,7 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     BATCH_KEY: parse_batching,
     RATE_KEY: parse_rate,
     IN_FLIGHT_KEY: parse_in_flight,
+    **{key: partial(check_queue_option, key) for key in QUEUE_KEYS},
 }
 """Options of all kinds of subscribers, each with its check. null counts as absent."""
 
@@ -189,6 +192,18 @@ def _check_keys(options: JsonObject, settings: Settings) -> None:
             f"options: {FORMAT_KEY} {Format.SNS} can't be signed here: receivers load the certificate over https, "
             f"and ZAQAR_PUBLIC_URL does not begin with it. With {SIGNATURE_KEY} {Signature.HMAC} the envelope "
             "has no signature of SNS"
+        )
+
+
+def check_dead_letter_queue(ref: QueueRef, options: JsonObject) -> None:
+    """Refuse a dead-letter queue that is the subscription's own queue: what is given up would be delivered again.
+
+    Raises:
+        ValidationFailed: It is.
+    """
+    if options.get(DEAD_LETTER_QUEUE) == ref.name:
+        raise ValidationFailed(
+            f"options: {DEAD_LETTER_QUEUE} must be another queue than the subscription's own"
         )
 
 

@@ -6,6 +6,7 @@ the same names. `zaqar_notify/delivery` describes their messages.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -62,6 +63,11 @@ NOTICES_REF = internal_ref("notices")
 """Notices of moves to these processes, there, too."""
 ANSWERS_REF = internal_ref("answers")
 """Their answers, there, too."""
+
+
+def bulk_ref(project: str) -> QueueRef:
+    """The state of a project's replays and redrives, on the message store of the default pool."""
+    return internal_ref(f"bulk.{hashlib.sha256(project.encode()).hexdigest()[:32]}")
 
 
 def moving_ref(move_id: str) -> QueueRef:

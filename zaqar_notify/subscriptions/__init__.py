@@ -1,12 +1,19 @@
 """Service functions for subscriptions: `changing.py` makes and changes them, `reading.py` shows them with their
 undelivered messages, `linked.py` confirms and ends them by the links of mails, `suppressing.py` has the
 addresses that unsubscribed, `secrets.py` has the secrets of their webhooks,
-`holding.py` has those that WebSockets hold, `pausing.py` pauses and resumes them, `leaving.py` leaves jobs for the
-workers. `log.py` reads the delivery log, `deliveries.py` finds deliveries in it, `statistics.py` counts. `trying.py`
-sends a test message to one of them."""
+`holding.py` has those that WebSockets hold, `pausing.py` pauses and resumes them, `bulk.py` has replays and redrives,
+`leaving.py` leaves jobs for the workers. `log.py` reads the delivery log, `deliveries.py` finds deliveries in it,
+`statistics.py` counts. `trying.py` sends a test message to one of them."""
 
 from __future__ import annotations
 
+from zaqar_notify.subscriptions.bulk import (
+    cancel_replay,
+    redrive,
+    replay,
+    replay_of_id,
+    replays,
+)
 from zaqar_notify.subscriptions.changing import change, confirm, create, delete, renewal
 from zaqar_notify.subscriptions.deliveries import (
     AttemptPage,
@@ -50,6 +57,7 @@ __all__ = [
     "Where",
     "addressee_of",
     "attempts",
+    "cancel_replay",
     "change",
     "confirm",
     "confirm_by_link",
@@ -66,8 +74,12 @@ __all__ = [
     "list_suppressions",
     "pause",
     "public_key",
+    "redrive",
     "remove_suppression",
     "renewal",
+    "replay",
+    "replay_of_id",
+    "replays",
     "resume",
     "rotate_secret",
     "secret",

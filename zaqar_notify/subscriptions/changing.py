@@ -16,7 +16,13 @@ from msgspec.structs import replace
 from zaqar_notify.clock import new_ordered_id
 from zaqar_notify.confirmations import ConfirmAt, ask, asks_to_confirm
 from zaqar_notify.delivery import signed_paths
-from zaqar_notify.delivery.subscribers import check_options, check_subscriber, check_ttl, check_use
+from zaqar_notify.delivery.subscribers import (
+    check_dead_letter_queue,
+    check_options,
+    check_subscriber,
+    check_ttl,
+    check_use,
+)
 from zaqar_notify.delivery.trusts import Asker, with_trust, without_trust
 from zaqar_notify.errors import (
     ConfirmationNotSigned,
@@ -80,6 +86,7 @@ async def create(
     )
     check_use(wanted.subscriber, wanted.options, service.kinds, settings)
     await _check_ordered(service, wanted)
+    check_dead_letter_queue(ref, wanted.options)
     wanted = await _with_trust(service, wanted, asker)
     subscription = await store(service, wanted, now, renewal(wanted) if renews else refusal)
     if subscription.id != wanted.id and not subscription.is_paused:
@@ -171,6 +178,7 @@ async def change(
     check, wanted = _anything, replace(before, **changes)
     check_use(wanted.subscriber, wanted.options, service.kinds, settings)
     await _check_ordered(service, wanted)
+    check_dead_letter_queue(ref, wanted.options)
     if service.kinds.needs_trust(wanted.subscriber):
         # The rights of another user are for what that user asked for.
         if "options" not in changes:
