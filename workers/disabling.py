@@ -14,6 +14,8 @@ from workers.receivers import Receiver
 from workers.recorder import Recorder
 from workers.store import RetryingStore
 from zaqar_notify.clock import Clock
+from zaqar_notify.delivery.letters import disabled_notice
+from zaqar_notify.metadata import NOTIFY_OF_DISABLING, named_queue
 from zaqar_notify.models import Delivery, DisabledReason, Outcome, Subscription
 from zaqar_notify.rules.states import disabled, is_failing_for
 from zaqar_notify.settings import Settings
@@ -26,6 +28,7 @@ class Disabling:
         self._store = store
         self._recorder = recorder
         self._clock = clock
+        self._settings = settings
         self._most_seconds = settings.disable_after_failing_seconds
 
     async def gone(self, receiver: Receiver, outcome: Outcome) -> None:
@@ -78,11 +81,25 @@ class Disabling:
             )
             return disabled(current, reason, detail, now) if is_news else current
 
+        # First: a worker that dies in between leaves a notice that finds nothing disabled, and no disabled subscription
+        # without its notice.
+        await self._notify(disabled(subscription, reason, detail, now))
         after = await self._store.update_subscription(subscription, changed)
         if after is not None:
             receiver.knows(after)
             if is_news:
                 self._recorder.disabled(after, outcome, receiver.failures)
+
+    async def _notify(self, subscription: Subscription) -> None:
+        """Leave the notice for the queue that the subscription or its queue names, if one does."""
+        ref = subscription.queue
+        target = named_queue(subscription.options, NOTIFY_OF_DISABLING)
+        if target is None:
+            queue = await self._store.queue(ref)
+            target = named_queue({} if queue is None else queue.metadata, NOTIFY_OF_DISABLING)
+        if target is not None:
+            outbox, notice = disabled_notice(subscription, target, self._settings)
+            await self._store.post(self._store.at(ref), outbox, [notice], project=ref.project)
 
 
 def _detail(reason: DisabledReason, outcome: Outcome, subscription: Subscription) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import PROJECT, Api, bearer, make_token
+from tests.api.conftest import PROJECT, Api, StartApi, bearer, make_token
 from tests.clock import ManualClock
 from tests.partitions import partition
 from zaqar_notify.delivery import BulkJob, read_work
@@ -133,9 +133,14 @@ async def test_another_project_sees_cancels_and_orders_nothing(api: Api) -> None
     assert (await api.post(path, headers=OTHER)).status == 404
 
 
-async def test_a_confined_token_reaches_the_replays_of_its_queues_alone(api: Api) -> None:
+async def test_a_confined_token_reaches_the_replays_of_its_queues_alone(
+    start_api: StartApi,
+) -> None:
+    api = await start_api(auth="token")
+    owner = bearer(await make_token(api))
     hrefs = {
-        name: (await api.post(f"/v2/queues/{name}/redrive")).json["href"] for name in ("in", "out")
+        name: (await api.post(f"/v2/queues/{name}/redrive", headers=owner)).json["href"]
+        for name in ("in", "out")
     }
     headers = bearer(await make_token(api, queue="in*"))
 
@@ -150,20 +155,20 @@ async def test_a_confined_token_reaches_the_replays_of_its_queues_alone(api: Api
 
 
 @pytest.mark.parametrize("key", ["_dead_letter_queue", "_notify_of_disabling"])
-async def test_an_option_that_names_a_queue_names_one_within_reach(api: Api, key: str) -> None:
+async def test_an_option_that_names_a_queue_names_one_within_reach(
+    start_api: StartApi, key: str
+) -> None:
+    api = await start_api(auth="token")
     headers = bearer(await make_token(api, queue="in*"))
-    path = "/v2/queues/in/subscriptions"
 
     async def subscribe(name: object) -> int:
         wanted = {"subscriber": f"{HOOK}/{name}", "options": {key: name}}
-        return (await api.post(path, wanted, headers=headers)).status
+        return (await api.post("/v2/queues/in/subscriptions", wanted, headers=headers)).status
 
     assert await subscribe("out") == 403
-    assert await subscribe("a b") == 403
     assert await subscribe(5) == 400
     assert await subscribe("in.dead") == 201
-    metadata = await api.put("/v2/queues/in", {key: "out"}, headers=headers)
-    assert metadata.status == 403
+    assert (await api.put("/v2/queues/in", {key: "out"}, headers=headers)).status == 403
 
 
 async def test_a_subscription_s_own_queue_can_t_be_its_dead_letter_queue(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -19,16 +20,18 @@ from tests.workers.office import (
     until,
     until_stored,
 )
+from workers.disabling import Disabling
 from workers.doorbell import LocalDoorbell
 from zaqar_notify import subscriptions
 from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import DisabledReason, JsonObject, Subscription
+from zaqar_notify.models import DisabledReason, JsonObject, QueueRef, Subscription
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import held_ref, parked_ref
 
 HOOK = "http://hook"
 DAY = 86400
+NOTIFY = Disabling._notify
 PATIENT: JsonObject = {
     "_retry_policy": {
         "retries_with_no_delay": 0,
@@ -237,6 +240,15 @@ async def _dies(*_: object, **__: object) -> None:
     raise StorageUnavailable("the process died")
 
 
+async def _notify_and_die(self: Disabling, subscription: Subscription) -> None:
+    await NOTIFY(self, subscription)
+    raise RuntimeError("killed")
+
+
+async def _has_notice(office: Office) -> bool:
+    return any(b"subscription.disabled" in job.body for job in await office.all_in(OUTBOX))
+
+
 async def _nothing_in_outbox(office: Office) -> bool:
     return await office.all_in(OUTBOX) == []
 
@@ -260,6 +272,48 @@ async def test_a_subscription_that_only_fails_is_disabled_whichever_workers_see_
     assert await held(office, subscription) == 1
     told = [each for each in caplog.records if each.action == "subscription_disabled"]  # type: ignore[attr-defined]
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("where", ["option", "metadata"])
+async def test_the_queue_that_the_project_names_is_told_once_that_a_subscription_is_disabled(
+    office: Office, where: str
+) -> None:
+    key = {"_notify_of_disabling": "notices"}
+    await office.storage.queues.create(
+        QUEUE, metadata=key if where == "metadata" else {}, now=office.clock.now()
+    )
+    subscription = await office.subscribe(HOOK, options=key if where == "option" else {})
+    office.sink.answers[HOOK] = always(GONE)
+    async with office.open():
+        await office.post(b"1")
+        await office.post(b"2")
+        await office.settled()
+
+    [notice] = await office.all_in(QueueRef(QUEUE.project, "notices"))
+
+    said = json.loads(notice.body)
+    assert (said["event"], said["subscription_id"]) == ("subscription.disabled", subscription.id)
+    assert (said["reason"], said["subscriber"]) == ("gone", "http://hook")
+
+
+async def test_a_notice_of_what_never_came_about_is_dropped(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key: JsonObject = {"_notify_of_disabling": "notices"}
+    await office.subscribe(HOOK, options=key)
+    office.sink.answers[HOOK] = always(GONE)
+    await office.post(b"1")
+    async with office.open():
+        with monkeypatch.context() as patch:
+            patch.setattr(Disabling, "_notify", _notify_and_die)
+            await until(lambda: len(office.sink.deliveries) == 1)
+            await until_stored(lambda: _has_notice(office))
+        office.sink.answers[HOOK] = always(DELIVERED)
+        for _ in range(5):
+            office.clock.advance(seconds=20)
+            await office.settled()
+
+    assert await office.all_in(QueueRef(QUEUE.project, "notices")) == []
 
 
 async def test_one_success_of_any_worker_begins_the_count_of_failures_anew(

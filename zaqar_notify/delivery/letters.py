@@ -23,6 +23,7 @@ from zaqar_notify.delivery.records import (
     OwedMessage,
     internal_message,
 )
+from zaqar_notify.delivery.subscribers import shown_subscriber
 from zaqar_notify.models import (
     JsonObject,
     Message,
@@ -36,6 +37,7 @@ from zaqar_notify.rules.attributes import from_raw, raw, read_attributes
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, ReadyPost
 from zaqar_notify.storage.internal import outbox_ref
+from zaqar_notify.storage.values import to_ms
 
 CLIENT = "zaqar-notify"
 """The client id of letters; it is no UUID."""
@@ -139,6 +141,33 @@ def given_up_letter(
         visited=outgoing.visited,
         request_id=outgoing.request_id,
         is_encrypted=is_encrypted,
+    )
+    return letter_record(letter, settings)
+
+
+def disabled_notice(subscription: Subscription, target: str, settings: Settings) -> InternalMessage:
+    """The job that tells a queue that a subscription is disabled, once it is. It may be stored several times."""
+    queue, at = subscription.queue, subscription.disabled_at
+    said = {
+        "event": "subscription.disabled",
+        "subscription_id": subscription.id,
+        "queue": queue.public_name,
+        "subscriber": shown_subscriber(subscription.subscriber),
+        "reason": subscription.disabled_reason,
+        "detail": subscription.disabled_detail,
+        "since": at,
+        "failing_since": subscription.failing_since,
+    }
+    body = msgspec.Raw(msgspec.json.encode(said))
+    letter = Letter(
+        VERSION,
+        queue.project,
+        queue.name,
+        subscription.id,
+        target,
+        OwedMessage(subscription.id, settings.max_message_ttl, body),
+        f"disabled {subscription.id} {0 if at is None else to_ms(at)}",
+        disabled_at=at,
     )
     return letter_record(letter, settings)
 
