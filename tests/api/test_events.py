@@ -122,6 +122,15 @@ async def test_messages_that_are_there_come_first_and_then_each_new_one(api: Api
     assert (event.kind, event.last_id) == ("message", new)
 
 
+async def test_events_have_attributes_when_the_client_asks(api: Api) -> None:
+    await api.post(MESSAGES, {"messages": [{"body": 1, "attributes": {"colour": "blue"}}]})
+
+    async with following(api, "attributes=true") as stream:
+        [event] = await stream.next()
+
+    assert event.json["attributes"] == {"colour": {"type": "String", "value": "blue"}}
+
+
 async def test_a_queue_that_is_not_there_yet_is_followed(api: Api) -> None:
     async with following(api) as stream:
         await api.post_bodies("q", "first")

@@ -196,6 +196,28 @@ async def test_several_messages_are_deleted_or_popped(client: Client) -> None:
     assert [both.status, neither.status] == [400, 400]
 
 
+async def test_messages_have_attributes_when_the_client_asks(client: Client) -> None:
+    [message_id] = await posted(client, "a", attributes={"colour": "blue"})
+    one = {"queue_name": "q", "message_id": message_id, "attributes": True}
+
+    shown = await client.ask("message_get", **one)
+    several = await client.ask("message_get_many", **one | {"message_ids": [message_id]})
+    listed = await client.ask("message_list", **one, echo=True)
+    claimed = await client.ask("claim_create", **one)
+    held = await client.ask("claim_get", **one, claim_id=claimed.body["claim_id"])
+    unasked = await client.ask("message_get", queue_name="q", message_id=message_id)
+    await client.ask("claim_delete", queue_name="q", claim_id=claimed.body["claim_id"])
+    popped = await client.ask("message_delete_many", queue_name="q", pop=1, attributes=True)
+
+    found = [shown.body["messages"]]
+    for reply in (several, listed, claimed, held, popped):
+        found += reply.body["messages"]
+    assert [each["attributes"] for each in found] == [
+        {"colour": {"type": "String", "value": "blue"}}
+    ] * 6
+    assert "attributes" not in unasked.body["messages"]
+
+
 async def test_a_delay_is_kept(client: Client) -> None:
     await posted(client, "later", delay=60)
 
