@@ -198,7 +198,7 @@ async def test_several_messages_are_deleted_or_popped(client: Client) -> None:
 
 async def test_messages_have_attributes_when_the_client_asks(client: Client) -> None:
     [message_id] = await posted(client, "a", attributes={"colour": "blue"})
-    one = {"queue_name": "q", "message_id": message_id, "attributes": True}
+    one: dict[str, Any] = {"queue_name": "q", "message_id": message_id, "attributes": True}
 
     shown = await client.ask("message_get", **one)
     several = await client.ask("message_get_many", **one | {"message_ids": [message_id]})
