@@ -10,6 +10,7 @@ import typer
 
 from zaqar_notify.client import Attribute, RawJson
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.models import JsonObject
 from zaqar_notify.rules.instants import parse_instant
 
 POST_MESSAGES = 100
@@ -86,3 +87,25 @@ def read_json(option: str, text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{option} {text!r} is not JSON: {error}") from error
+
+
+def read_object(option: str, text: str) -> JsonObject:
+    """A JSON object in the value of an option."""
+    value = read_json(option, text)
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"{option} must be a JSON object, such as '{{\"key\": 1}}'")
+    return value
+
+
+def read_options(pairs: Sequence[str]) -> JsonObject:
+    """Options of a subscription, each as KEY=JSON."""
+    found: JsonObject = {}
+    for pair in pairs:
+        key, value = name_and_value("--option", pair)
+        try:
+            found[key] = json.loads(value)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"--option {pair!r} is not KEY=JSON; a text has quotes: 'subject=\"Hello\"'"
+            ) from error
+    return found

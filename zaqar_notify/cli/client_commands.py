@@ -17,8 +17,9 @@ from zaqar_notify.cli.arguments import (
     read_bodies,
     read_instant,
     read_json,
+    read_options,
 )
-from zaqar_notify.cli.commands import Json, Queue, open_client
+from zaqar_notify.cli.commands import Json, Options, Queue, open_client
 from zaqar_notify.cli.output import body_line, instant, print_json, print_table, until
 from zaqar_notify.client import NEVER_SECONDS, Client, Message, NotFound
 from zaqar_notify.rules.filter_policy import FILTER_KEY, SCOPE_KEY
@@ -139,6 +140,7 @@ def subscribe(
         bool,
         typer.Option("--filter-body", help="The filter's names are keys of the message's body."),
     ] = False,
+    option: Options = None,
     as_json: Json = False,
 ) -> None:
     """Send each later message of a queue to a webhook, mailbox or queue.
@@ -146,7 +148,7 @@ def subscribe(
     Prints the subscription's id, until when it lives and, for a webhook, the secret that its signatures
     are made with.
     """
-    options: dict[str, object] = {}
+    options: dict[str, object] = dict(read_options(option or ()))
     if header:
         options["post_headers"] = dict(name_and_value("--header", each) for each in header)
     if filter_ is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,14 @@ SubscriptionId = Annotated[
     str, typer.Argument(show_default=False, help="As `subscription list` shows it.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="KEY=JSON",
+        help="An option of the subscription; may be given several times.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 
 
@@ -100,21 +107,6 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if not yes:
         typer.confirm(question, abort=True, err=True)
-
-
-def read_object(option: str, text: str) -> dict[str, Any]:
-    """A JSON object in the value of an option.
-
-    Raises:
-        BadParameter: It is none.
-    """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{option} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter(f"{option} must be a JSON object, such as '{{\"key\": 1}}'")
-    return value
 
 
 def open_client(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import typer
 
 from zaqar_notify.cli import move_command
+from zaqar_notify.cli.arguments import read_object
 from zaqar_notify.cli.commands import (
     Json,
     Queue,
@@ -15,7 +16,6 @@ from zaqar_notify.cli.commands import (
     add_group,
     confirm,
     open_client,
-    read_object,
 )
 from zaqar_notify.cli.output import print_json, print_table, printable, tell
 from zaqar_notify.client import QueueEnd

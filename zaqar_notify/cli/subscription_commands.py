@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from zaqar_notify.cli.arguments import read_object, read_options
 from zaqar_notify.cli.commands import (
     Json,
     Queue,
     SubscriptionId,
     add_group,
     open_client,
-    read_object,
 )
 from zaqar_notify.cli.output import instant, print_json, print_table, printable, until
 from zaqar_notify.client import RawJson, Subscription
@@ -219,21 +218,3 @@ def delete(
 def state(subscription: Subscription) -> str:
     """Why deliveries are held, in a word, or that they are made."""
     return "active" if subscription.disabled is None else subscription.disabled.reason
-
-
-def read_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """The options in KEY=JSON.
-
-    Raises:
-        BadParameter: One is something else.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        try:
-            found[key] = json.loads(value)
-        except ValueError as error:
-            raise typer.BadParameter(
-                f"--option {pair!r} is not KEY=JSON; a text has quotes: 'subject=\"Hello\"'"
-            ) from error
-    return found
