@@ -18,10 +18,11 @@ from zaqar_notify.delivery.links import Purpose
 from zaqar_notify.delivery.subscribers import shown_to_addressee
 from zaqar_notify.errors import LinkNotValid, NotifyError
 from zaqar_notify.models import Subscription
+from zaqar_notify.rules.formats import FORMAT_KEY, Format
 from zaqar_notify.service import Service
 
-Step: TypeAlias = Callable[[Service, str], Awaitable[Answer]]
-"""Answers the request for a token."""
+Step: TypeAlias = Callable[[Service, str, Call], Awaitable[Answer]]
+"""Answers the request with a token."""
 
 
 def _for_people(step: Step) -> Handler:
@@ -30,7 +31,7 @@ def _for_people(step: Step) -> Handler:
     @wraps(step)
     async def handler(service: Service, call: Call) -> Answer:
         try:
-            return await step(service, Query(call.query_string).text("token") or "")
+            return await step(service, Query(call.query_string).text("token") or "", call)
         except LinkNotValid:
             return _NOT_VALID
         except NotifyError as error:
@@ -41,10 +42,10 @@ def _for_people(step: Step) -> Handler:
 
 
 @_for_people
-async def ask_to_confirm(service: Service, token: str) -> Answer:
+async def ask_to_confirm(service: Service, token: str, call: Call) -> Answer:
     found = await subscriptions.linked(service, token, Purpose.CONFIRM)
-    if subscriptions.addressee_of(service, found.subscriber) is None:
-        # No scanner of mails sees the link, and a program that was written for SNS opens it to confirm.
+    if found.options.get(FORMAT_KEY) == Format.SNS and call.method == "GET":
+        # A program that was written for SNS opens the link to confirm. Mails and chats get no such envelopes.
         found = await subscriptions.confirm_by_link(service, token)
     if found.confirmed:
         return _confirmed(found)
@@ -57,27 +58,27 @@ async def ask_to_confirm(service: Service, token: str) -> Answer:
 
 
 @_for_people
-async def confirm(service: Service, token: str) -> Answer:
+async def confirm(service: Service, token: str, _: Call) -> Answer:
     return _confirmed(await subscriptions.confirm_by_link(service, token))
 
 
 @_for_people
-async def ask_to_unsubscribe(service: Service, token: str) -> Answer:
+async def ask_to_unsubscribe(service: Service, token: str, _: Call) -> Answer:
     found = await subscriptions.linked(service, token, Purpose.UNSUBSCRIBE)
     return page(
         "Unsubscribe?",
         f"{_messages_of(found)} are sent to {_addressee(found)}.",
-        "After you have unsubscribed, this project sends nothing more to this address.",
+        f"After you have unsubscribed, {_rest_of(service, found)} nothing more to this address.",
         button="Unsubscribe",
     )
 
 
 @_for_people
-async def unsubscribe(service: Service, token: str) -> Answer:
+async def unsubscribe(service: Service, token: str, _: Call) -> Answer:
     found = await subscriptions.unsubscribe_by_link(service, token)
     return page(
         "You have unsubscribed",
-        f"The project {_project_of(found)} sends nothing more to {_addressee(found)}.",
+        f"From now on {_rest_of(service, found)} nothing more to {_addressee(found)}.",
         "Was this a mistake?",
         button="Subscribe again",
         # Relative, because a proxy may serve this below another path.
@@ -97,6 +98,12 @@ def _messages_of(found: Subscription) -> str:
     ref = found.queue
     kind = "topic" if ref.is_topic else "queue"
     return f"Messages of the {kind} {ref.public_name} of the project {_project_of(found)}"
+
+
+def _rest_of(service: Service, found: Subscription) -> str:
+    """The beginning of the sentence that a link to unsubscribe ends: of a person all of the project's mails."""
+    is_person = subscriptions.addressee_of(service, found.subscriber) is not None
+    return f"the project {_project_of(found)} sends" if is_person else "the subscription sends"
 
 
 def _project_of(found: Subscription) -> str:
@@ -141,8 +148,8 @@ def _pages(
                     200: Reply("The page; its button posts", _EXAMPLE, content_type=_HTML),
                     404: not_valid,
                 },
-                description="It changes nothing of a mailbox, because scanners of mail and browsers open links by "
-                "themselves. A webhook confirms at once, as with SNS.",
+                description="It changes nothing, because scanners of mail and browsers open links by themselves. A "
+                "webhook with SNS envelopes alone confirms by opening its link, as with SNS.",
                 query=(_TOKEN,),
             ),
             "POST": Operation(

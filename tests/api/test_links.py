@@ -12,13 +12,14 @@ from tests.api.conftest import PROJECT, Api, StartApi, bearer, make_token
 from tests.api.test_subscriptions import confirmations
 from tests.clock import ManualClock
 from zaqar_notify.delivery.links import Purpose, link_to
-from zaqar_notify.models import QueueRef
+from zaqar_notify.models import JsonObject, QueueRef
 
 URL = "https://mq.example.org"
 MAILING: dict[str, Any] = {
     "require_confirmation": True,
     "signed_url_secrets": "first,second",
     "public_url": URL,
+    "webhook_secret": "master",
     "smtp_host": "relay.example.org",
     "smtp_sender": "ops@example.org",
 }
@@ -86,13 +87,24 @@ async def test_a_link_confirms_by_the_button_and_not_by_being_opened(mailing: Ap
     assert await confirmed(mailing, subscription_id) is True
 
 
-async def test_a_webhook_confirms_by_opening_its_link(mailing: Api) -> None:
-    subscription_id = await mailing.subscribe("q", "http://example.org/hook")
+@pytest.mark.parametrize(
+    ("options", "method", "confirms"),
+    [
+        ({}, "GET", False),
+        ({}, "POST", True),
+        ({"_delivery_format": "sns"}, "HEAD", False),
+        ({"_delivery_format": "sns"}, "GET", True),
+    ],
+)
+async def test_a_webhook_confirms_by_a_post_and_one_with_sns_s_envelopes_by_a_get(
+    mailing: Api, options: JsonObject, method: str, confirms: bool
+) -> None:
+    subscription_id = await mailing.subscribe("q", "https://example.org/hook", options=options)
 
-    opened = await visit(mailing, await link_to_confirm(mailing))
+    reply = await mailing.call(method, await link_to_confirm(mailing), headers=NOBODY)
 
-    assert opened.status == 200
-    assert await confirmed(mailing, subscription_id) is True
+    assert reply.status == 200
+    assert await confirmed(mailing, subscription_id) is confirms
 
 
 async def test_a_webhook_that_unsubscribes_by_its_link_is_disabled_and_keeps_what_it_is_owed(
@@ -270,9 +282,9 @@ async def test_a_suppression_is_found_by_its_address_and_removed_by_its_id(maili
     first = (await mailing.get("/v2/suppressions?limit=2")).json
     second = (await mailing.get(first["links"][0]["href"])).json
     listed = [*first["suppressions"], *second["suppressions"]]
-    [one] = (await mailing.get("/v2/suppressions?subscriber=mailto:B@example.org")).json[
-        "suppressions"
-    ]
+    found = (await mailing.get("/v2/suppressions?subscriber=mailto:B@example.org")).json
+    [one] = found["suppressions"]
+    behind = (await mailing.get(found["links"][0]["href"])).json
 
     foreign = await mailing.delete(f"/v2/suppressions/{one['id']}", headers={"X-Project-ID": "p2"})
     still = len((await mailing.get("/v2/suppressions")).json["suppressions"])
@@ -280,6 +292,7 @@ async def test_a_suppression_is_found_by_its_address_and_removed_by_its_id(maili
 
     assert len(listed) == 3
     assert one in listed
+    assert behind == {"suppressions": [], "links": []}
     assert (foreign.status, still) == (204, 3)
     assert [reply.status for reply in removed] == [204, 204]
     assert one not in (await mailing.get("/v2/suppressions")).json["suppressions"]

@@ -55,7 +55,14 @@ class Page:
     async def go_to(self, url: str) -> None:
         """Load another page; its scripts have run at the end."""
         await self._call("Page.enable")
-        number = await self._send("Page.navigate", url=url)
+        await self._loaded_by(await self._send("Page.navigate", url=url))
+
+    async def press(self, button: str) -> None:
+        """Press a button that loads another page."""
+        script = f"document.querySelector({button!r}).click()"
+        await self._loaded_by(await self._send("Runtime.evaluate", expression=script))
+
+    async def _loaded_by(self, number: int) -> None:
         waited_for = {number, "Page.loadEventFired"}
         while waited_for:
             event = await self._devtools.receive_json(timeout=DEADLINE_SECONDS)

@@ -83,7 +83,9 @@ async def list_suppressions(
             "subscriber must be the URI of a person's address, such as mailto:user@example.org"
         )
     found = await suppression_of(service, project, addressee)
-    return [] if found is None else [found]
+    if found is None or (marker is not None and found.id <= marker):
+        return []
+    return [found]
 
 
 async def remove_suppression(service: Service, project: str, suppression_id: str) -> None:
