@@ -749,7 +749,9 @@ async def test_without_a_master_key_there_is_no_secret(api: Api) -> None:
 
 async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: ManualClock) -> None:
     subscription_id = await api.subscribe("q", HOOK)
-    ids = await api.post_bodies("q", {"n": 1}, {"n": 2})
+    messages = [{"body": {"n": 1}}, {"body": {"n": 2}, "attributes": {"a": 1}}]
+    posted = await api.post("/v2/queues/q/messages", {"messages": messages})
+    ids = [href.rpartition("/")[2] for href in posted.json["resources"]]
     [job] = await works(api, outbox_ref(partition()))
     subscription = await api.service.storage.subscriptions.get(
         QueueRef(PROJECT, "q"), subscription_id, now=clock.now()
@@ -783,7 +785,9 @@ async def test_what_was_given_up_can_be_read_page_by_page(api: Api, clock: Manua
             "queue_name": "q",
         },
     }
-    assert [one["message_id"] for one in second["undelivered"]] == [ids[1]]
+    [other] = second["undelivered"]
+    assert other["message_id"] == ids[1]
+    assert other["attributes"] == {"a": {"type": "Number", "value": 1}}
     assert third == {"undelivered": [], "links": []}
 
 
