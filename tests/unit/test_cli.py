@@ -66,9 +66,21 @@ def test_help_names_every_command() -> None:
     [
         (
             "queue",
-            ["list", "create", "show", "set", "delete", "purge", "stats", "move", "moves"],
+            [
+                "list",
+                "create",
+                "show",
+                "set",
+                "delete",
+                "purge",
+                "stats",
+                "redrive",
+                "move",
+                "moves",
+            ],
         ),
-        ("delivery", ["list", "show", "tail"]),
+        ("delivery", ["list", "show", "tail", "replay"]),
+        ("replay", ["list", "show", "cancel"]),
         ("message", ["get", "delete"]),
         ("claim", ["create", "renew", "release"]),
         (

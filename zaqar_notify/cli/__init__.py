@@ -26,6 +26,7 @@ from zaqar_notify.cli import (
     queue_commands,
     quota_command,
     rekey_command,
+    replay_commands,
     restored_command,
     server_commands,
     share_command,
@@ -54,6 +55,7 @@ queue_commands.register(app)
 share_command.register(app)
 subscription_commands.register(app)
 delivery_commands.register(app)
+replay_commands.register(app)
 why_command.register(app)
 config_command.register(app)
 doctor_command.register(app)

@@ -60,9 +60,13 @@ def _body(content: str, is_text: bool, where: str) -> RawJson:
         ) from error
 
 
-def read_instant(text: str) -> datetime:
+def read_moment(option: str, text: str | None) -> datetime | None:
+    return None if text is None else read_instant(text, option)
+
+
+def read_instant(text: str, option: str = "--not-before") -> datetime:
     try:
-        return parse_instant("--not-before", text)
+        return parse_instant(option, text)
     except ValidationFailed as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zaqar_notify.cli import replay_commands
 from zaqar_notify.cli.commands import Json, add_group, open_client
 from zaqar_notify.cli.output import instant, print_json, print_table, printable
 from zaqar_notify.client import Attempt
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
         app,
         "delivery",
         "Attempts of deliveries: the failed ones, and all with ZAQAR_DELIVERY_LOG=all.",
-        (list_, show, tail),
+        (list_, show, tail, replay_commands.replay),
     )
 
 

@@ -64,7 +64,8 @@ def _waiting(stats: SubscriptionStats, places: dict[str, str]) -> Iterator[str]:
     if stats.dead:
         yield (
             f"{stats.dead} deliveries were given up: "
-            "`zaqar-notify undelivered {queue} {id}` lists them with the reasons.".format(**places)
+            "`zaqar-notify undelivered {queue} {id}` lists them with the reasons, and "
+            "`zaqar-notify delivery replay {queue} {id}` makes them anew.".format(**places)
         )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from zaqar_notify.cli import move_command
+from zaqar_notify.cli import move_command, replay_commands
 from zaqar_notify.cli.arguments import read_object
 from zaqar_notify.cli.commands import (
     Json,
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
             delete,
             purge,
             stats,
+            replay_commands.redrive,
             move_command.move,
             move_command.moves_,
         ),
