@@ -71,7 +71,9 @@ class Redeliveries:
         if subscription.confirmed and not is_notification:
             self._recorder.dropped(delivery, "confirmed")
             return None
-        messages = outgoing_messages(delivery, since=taken.due_at)
+        # The record of a first attempt was stored when its message was.
+        posted_at = taken.message.posted_at if delivery.attempt == 1 else None
+        messages = outgoing_messages(delivery, since=taken.due_at, posted_at=posted_at)
         if is_notification and pace_of(subscription.options) is not None:
             await self._untried.park(messages, subscription, attempt=delivery.attempt)
             return None

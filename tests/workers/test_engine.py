@@ -271,6 +271,26 @@ async def test_the_receivers_retry_after_is_obeyed(office: Office) -> None:
     assert len(office.sink.deliveries) == 2
 
 
+async def test_a_delivery_knows_when_its_message_was_posted_in_each_attempt(
+    office: Office,
+) -> None:
+    """After a delay, in a retry, and of a request to confirm."""
+    office.settings = Settings.model_validate({"signed_url_secrets": "key"})
+    subscription = await office.subscribe("http://receiver", options=ONE_RETRY)
+    office.sink.answers["http://receiver"] = always(TRY_LATER)
+    posted_at = office.clock.now()
+    await office.post(b"1", delay=60)
+    await ask_to_confirm(office, subscription)
+
+    for _ in range(3):
+        await office.work_off()
+        office.clock.advance(seconds=61)
+
+    second = {each.kind for each in office.sink.deliveries if each.attempt == 2}
+    assert second == {MessageType.NOTIFICATION, MessageType.SUBSCRIPTION_CONFIRMATION}
+    assert {each.posted_at for each in office.sink.deliveries} == {posted_at}
+
+
 async def test_what_is_postponed_spends_no_try_and_does_not_count_against_the_receiver(
     office: Office,
 ) -> None:
