@@ -15,7 +15,7 @@ Sections:
   depth       a short queue beside a million messages waiting, on SQLite and on MongoDB
   pollers     a thousand long polls that wait: their cost, and how soon they are answered
   clients     5,000 idle connections, 5,000 long polls, 5,000 WebSockets, 100 clients that post: memory, CPU, latencies
-  tenants     `zaqar-notify up`: the cost of one project for the others, and of bad receivers for good ones
+  tenants     the cost of one project for the others, and of bad receivers for good ones, on `zaqar-notify up` and on our cluster
   broker      our cluster with Redis, and with a Redis that was killed
 
 Zaqar is installed from PyPI at the first run; `mongod` and `redis-server` are those that the tests

@@ -10,7 +10,10 @@ makes a bad load:
   rounds     three rounds of posts to 100 webhooks of one project, of which 10 are dead and 10 hang
   mesh       20 queues that all subscribe to each other, one post of 10 bytes
   black hole many deliveries owed to a webhook that never answers: their cost while nothing else is done
+  comeback   many deliveries owed to a webhook that answers 503: their cost, and their pace when it answers again
   pops       consumers that pop 20 at a time
+
+The lines of one project with bad receivers are measured on a cluster of one API process and two workers, too.
 
 A second table has the posts of a project beside another that posts as fast as it can (`flood.py`), without quotas and with them.
 """
@@ -19,6 +22,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -39,10 +43,15 @@ WEBHOOKS = 10
 """Of the project that does nothing wrong: 200 deliveries a second."""
 GOOD, BAD = 80, 10
 ROUND_POSTS = 60
+WORKERS = 2
+ON_CLUSTER = ", two workers"
 MESH = 20
 SETTLE_SECONDS = 35
 """Until five tries in a row have run into their time limit of 15 seconds, four at a time."""
 IDLE_SECONDS = 20
+ILL_SECONDS = 0.002
+"""The time that a receiver takes which fails and comes back."""
+COMEBACK_SECONDS = 600
 QUIET_SECONDS = 5
 PAGE_MESSAGES, PAGE_BODY_BYTES = 20, 250_000
 UNREAD_AT_ONCE = 150
@@ -59,16 +68,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--backlog", type=int, default=10_000, help="posts of another project that hang")
     add("--unread", type=int, default=1500, help="pages of another project that it does not read")
     add("--owed", type=int, default=30_000, help="deliveries owed to a black hole")
+    add("--lines", type=_titles, default=[], help="of the first table, by name, with ; between")
     add("--popped", type=int, default=40_000, help="messages that are popped")
     add("--poppers", type=load.ints, default=[4, 32, 64], help="consumers that pop at a time")
 
 
+def _titles(text: str) -> list[str]:
+    return [name.strip() for name in text.split(";")]
+
+
 def compare(a: argparse.Namespace, directory: Path, deadline: float) -> tuple[str, dict]:
     """The table as Markdown, and all its figures. Each line is measured once, on data of its own."""
-    floods = uvloop.run(_floods(a, directory))
+    floods = {} if a.lines else uvloop.run(_floods(a, directory))
     results = uvloop.run(_measure(a, directory, deadline))
-    text = [report.facts(report.machine(), report.up()), _table(results), flood.table(floods)]
-    return "\n\n".join(text), results | floods
+    facts = report.facts(report.machine(), report.up(), report.cluster(), report.mongod())
+    tables = [_table(results), *([flood.table(floods)] if floods else [])]
+    return "\n\n".join([facts, *tables]), results | floods
 
 
 async def _floods(a: argparse.Namespace, directory: Path) -> dict[str, dict]:
@@ -91,6 +106,11 @@ async def _measure(a: argparse.Namespace, directory: Path, deadline: float) -> d
         "rounds": lambda bench: _rounds(bench, bad=BAD),
         "mesh": _mesh,
         "black hole": lambda bench: _black_hole(bench, a.owed),
+        "comeback": lambda bench: _comeback(bench, a.owed),
+        f"rounds, all well{ON_CLUSTER}": lambda bench: _rounds(bench, bad=0),
+        f"rounds{ON_CLUSTER}": lambda bench: _rounds(bench, bad=BAD),
+        f"black hole{ON_CLUSTER}": lambda bench: _black_hole(bench, a.owed),
+        f"comeback{ON_CLUSTER}": lambda bench: _comeback(bench, a.owed),
         **{
             f"pops {count}": lambda bench, count=count: _pops(bench, count, a.popped)
             for count in a.poppers
@@ -98,11 +118,14 @@ async def _measure(a: argparse.Namespace, directory: Path, deadline: float) -> d
     }
     results: dict[str, dict] = {}
     for name, measure in lines.items():
+        if a.lines and name not in a.lines:
+            continue
         if results and time.perf_counter() > deadline:
             break
         where = directory / name.replace(" ", "-").replace(",", "")
         try:
-            async with _Bench.open(a, where, has_names=name != "names") as bench:
+            workers = WORKERS if name.endswith(ON_CLUSTER) else 0
+            async with _Bench.open(a, where, has_names=name != "names", workers=workers) as bench:
                 results[name] = await measure(bench)
         except _CantBeHad as reason:
             print(f"LEFT OUT: {name}: {reason}", file=sys.stderr, flush=True)
@@ -124,13 +147,17 @@ class _Bench:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, a, directory, *, has_names=True, settings=None):
+    async def open(cls, a, directory, *, has_names=True, settings=None, workers=0):
+        """Of `zaqar-notify up`; of a cluster on MongoDB with so many workers, if any."""
         directory.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             before = [] if has_names else _without_names(stack, directory)
-            server = stack.enter_context(
-                servers.zaqar_notify(directory, before=before, settings=settings)
-            )
+            if workers:
+                store = stack.enter_context(servers.mongod(directory / "mongod"))
+                started = servers.cluster(directory, store, workers=workers)
+            else:
+                started = servers.zaqar_notify(directory, before=before, settings=settings)
+            server = stack.enter_context(started)
             sink = load.Sink()
             stack.callback(sink.close)
             bench = cls(a, server, sink)
@@ -150,6 +177,12 @@ class _Bench:
     def client(self, project: str) -> load.RawClient:
         headers = self.ctx.headers | {"X-Project-ID": project}
         return load.RawClient(self.server.url, headers)
+
+    def resident_bytes(self) -> int:
+        """Of our own processes, without those of the store and the broker."""
+        ours = [pid for part in ("API", "worker") for pid in self.server.parts.get(part, [])]
+        pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in ours)
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def written_bytes(self) -> int:
         total = 0
@@ -351,6 +384,74 @@ async def _black_hole(bench: _Bench, owed: int) -> dict:
     }
 
 
+class _Ill:
+    """A webhook that answers 503 until it is well."""
+
+    def __init__(self) -> None:
+        self.is_well = False
+        self.numbers: list[int] = []
+        """Of the messages that it took, in the order in which they came."""
+        self.at: list[float] = []
+        self.under_way = self.most_under_way = 0
+
+    @property
+    def has_had_enough(self) -> bool:
+        """Whether nothing has come for a while: those that were tried in vain come by their own schedule."""
+        return bool(self.at) and time.perf_counter() > self.at[-1] + 2 * QUIET_SECONDS
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(re.search(rb"(?i)content-length: *([0-9]+)", head)[1])
+                body = await reader.readexactly(length)
+                self.under_way += 1
+                self.most_under_way = max(self.most_under_way, self.under_way)
+                await asyncio.sleep(ILL_SECONDS)
+                self.under_way -= 1
+                status = b"204 No Content" if self.is_well else b"503 Busy\r\nContent-Length: 0"
+                if self.is_well:
+                    self.numbers.append(loads(body)["body"]["seq"])
+                    self.at.append(time.perf_counter())
+                writer.write(b"HTTP/1.1 " + status + b"\r\n\r\n")
+
+
+async def _comeback(bench: _Bench, owed: int) -> dict:
+    ill = _Ill()
+    server = await asyncio.start_server(ill.serve, "127.0.0.1", 0, backlog=4096)
+    port = server.sockets[0].getsockname()[1]
+    async with bench.client("bad") as client:
+        await _subscribe(bench, client, "bad", [f"http://127.0.0.1:{port}/"])
+        await _post_many(client, "bad", owed)
+    await asyncio.sleep(QUIET_SECONDS)
+    clocks, written = load.Clocks(bench.ctx), bench.written_bytes()
+    await asyncio.sleep(IDLE_SECONDS)
+    wall, cpu = clocks.stop(0)
+    ill.is_well, ill.most_under_way = True, 0
+    end = time.perf_counter() + COMEBACK_SECONDS
+    while not ill.has_had_enough and time.perf_counter() < end:  # noqa: ASYNC110
+        await asyncio.sleep(1)
+    server.close()
+    seconds = max(ill.at) - min(ill.at) if ill.at else 0
+    return {
+        "owed": owed,
+        "cpu_percent": 100 * cpu["cpu_server"],
+        "bytes_per_s": (bench.written_bytes() - written) / wall,
+        "per_s": len(ill.numbers) / seconds if seconds else None,
+        "came": len(set(ill.numbers)),
+        "expected": owed,
+        "most_under_way": ill.most_under_way,
+        "furthest_ahead": _furthest_ahead(ill.numbers),
+        "rss_mb": bench.resident_bytes() / 1e6,
+    }
+
+
+def _furthest_ahead(numbers: list[int]) -> int:
+    """By how many places a message came too early, at most."""
+    places = {number: place for place, number in enumerate(sorted(set(numbers)))}
+    return max((places[number] - place for place, number in enumerate(numbers)), default=0)
+
+
 async def _pops(bench: _Bench, consumers: int, count: int) -> dict:
     async with bench.client("pops") as client:
         await load.fill(bench.ctx, client, "pops", count, 200)
@@ -390,6 +491,7 @@ TITLES = {
     "rounds": f"the same, with {BAD} dead and {BAD} hanging ones in the project",
     "mesh": f"{MESH} queues subscribed to each other, one post",
     "black hole": "deliveries owed to a webhook that never answers",
+    "comeback": "deliveries owed to a webhook that answers 503, and then again",
 }
 
 
@@ -400,9 +502,12 @@ def _table(results: dict[str, dict]) -> str:
 
 
 def _row(name: str, line: dict) -> str:
-    title = TITLES.get(name) or f"{name.split()[1]} consumers that pop 20 at a time"
+    title = TITLES.get(name.removesuffix(ON_CLUSTER))
+    title = title or f"{name.split()[1]} consumers that pop 20 at a time"
     if "owed" in line:
         title = f"{line['owed']:,} {title}"
+    if name.endswith(ON_CLUSTER):
+        title += ON_CLUSTER
     speeds = [
         report.number(line[key]) if line.get(key) is not None else "–"
         for key in ("per_s", "p50_ms", "p99_ms")
