@@ -1,7 +1,7 @@
 """The circuit breakers of this process, and its part in those of the cluster.
 
-What this process learns of an endpoint is told to the others within `FLUSH_SECONDS`, and what they tell is heard as
-soon. Without the store's answer each process goes on with what it knows.
+What this process learns of an endpoint is told to the others at once, or within `FLUSH_SECONDS`, and what they tell is
+heard as soon. Without the store's answer each process goes on with what it knows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import DEFAULT_POOL, ENDPOINTS_REF
 
 FLUSH_SECONDS = 0.25
-"""Changes are gathered for so long, and written together."""
+"""After a write, changes are gathered for so long and written together."""
 LOOK_SECONDS = 2.5
 BID_LOOKS = 40
 BID_LOOK_SECONDS = 0.05
@@ -64,8 +64,8 @@ class Breakers:
         self._untold: dict[tuple[str, Change], Notice] = {}
         self._bids: set[Notice] = set()
         """Bids of this process that have not been read yet."""
-        self._reading = asyncio.Lock()
         self._has_untold = asyncio.Event()
+        states.when_read(self._heed)
 
     def opened(self, endpoint: Endpoint, seconds: float) -> None:
         """It fails: leave it alone for so long."""
@@ -114,9 +114,9 @@ class Breakers:
         """Tell the others what this process learns, until it is cancelled."""
         while True:
             await self._has_untold.wait()
-            await asyncio.sleep(FLUSH_SECONDS)
             with suppress(StorageUnavailable):
                 await self._log.once(self._tell_untold)
+            await asyncio.sleep(FLUSH_SECONDS)
 
     async def follow_regularly(self) -> None:
         """Heed what others tell, until it is cancelled."""
@@ -136,19 +136,17 @@ class Breakers:
             await self._look(store)
             await watch.changed(timeout_seconds=LOOK_SECONDS)
 
+    async def _look(self, store: MessageStore) -> None:
+        await self._states.look(store, now=self._clock.now())
+
     async def _tell_untold(self, store: MessageStore) -> None:
         if notices := self._take():
             await self._post(notices, store)
 
-    async def _look(self, store: MessageStore) -> None:
-        async with self._reading:
-            notices = await self._states.look(store)
-            self._states.forget_old(self._clock.now())
-            self._bids.difference_update(notices)
-            told = (Change.OPENED, Change.CLOSED, Change.PAUSED)
-            for notice in notices:
-                if notice.by != self._id and notice.change in told:
-                    self._endpoints.learn(notice.endpoint)
+    def _heed(self, notice: Notice) -> None:
+        self._bids.discard(notice)
+        if notice.by != self._id and notice.change is not Change.PROBED:
+            self._endpoints.learn(notice.endpoint)
 
     async def _post(self, notices: Iterable[Notice], store: MessageStore) -> None:
         records = InternalPost([notice_record(each) for each in notices])

@@ -20,6 +20,7 @@ from zaqar_notify import subscriptions
 from zaqar_notify.auth.confinement import may_see
 from zaqar_notify.clock import Clock
 from zaqar_notify.delivery.attempts import Attempt, State
+from zaqar_notify.delivery.endpoint_states import State as BreakerState
 from zaqar_notify.errors import DeliveryNotLogged, SubscriptionDoesNotExist
 from zaqar_notify.models import MessageType, QueueRef, Verdict
 from zaqar_notify.rules.names import queue_ref, topic_ref
@@ -101,10 +102,12 @@ class LastError(schemas.Exact):
 
 
 class Breaker(schemas.Exact):
-    """`open`: the receiver fails, and its deliveries wait behind a probe. `failures` are those in a row, as far as the
-    log knows."""
+    """`open`: the receiver fails, and gets no attempt before `open_until`; `half_open`: one process may probe it. It asked
+    for no attempt before `paused_until`. `failures` are those in a row, as far as the log knows."""
 
-    state: str
+    state: BreakerState
+    open_until: str | None
+    paused_until: str | None
     failures: Count
     failing_since: str | None
 
@@ -302,7 +305,9 @@ def _statistics(subscription_id: str, found: Statistics, clock: Clock) -> ShownS
         last_success_at=_shown_or_none(found.last_delivered_at),
         last_error=None if found.last_failure is None else _error(found.last_failure),
         breaker=Breaker(
-            "open" if found.is_suspect else "closed",
+            found.breaker,
+            None if found.open_until is None else _shown(clock.on_host(found.open_until)),
+            None if found.paused_until is None else _shown(clock.on_host(found.paused_until)),
             found.failures_in_a_row,
             _shown_or_none(found.failing_since),
         ),
@@ -363,7 +368,7 @@ _STATISTICS = ShownStatistics(
     latency_ms=Latency(9.5, 45.3),
     last_success_at="2026-11-30T11:59:59.871Z",
     last_error=LastError(_EXAMPLE.at, Verdict.TRY_LATER, 503, "HTTP 503", "Back soon"),
-    breaker=Breaker("closed", 1, _EXAMPLE.at),
+    breaker=Breaker("closed", None, None, 1, _EXAMPLE.at),
     disabled_at=None,
 )
 

@@ -140,7 +140,8 @@ async def test_statistics_of_a_subscription(api: Api) -> None:
 
     assert found["last_error"]["status"] == 503
     assert found["last_success_at"] == "2100-01-01T12:00:00.250Z"
-    assert found["breaker"] == {"state": "closed", "failures": 0, "failing_since": None}
+    assert (found["breaker"]["state"], found["breaker"]["failures"]) == ("closed", 0)
+    assert found["breaker"]["failing_since"] is None
     assert (found["failing"], found["parked"], found["held"], found["dead"]) == (0, 0, 0, 0)
     for rest in ("stats", "deliveries"):
         assert (await api.get(f"/v2/queues/q/subscriptions/none/{rest}")).status == 404

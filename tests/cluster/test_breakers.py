@@ -58,7 +58,7 @@ async def state_of(cluster: Cluster, hook: Hook) -> State:
     storage = await open_storage(cluster.store_uri)
     try:
         states = EndpointStates()
-        await states.look(storage.pools["default"])
+        await states.look(storage.pools["default"], now=SystemClock().now())
         found = states.of("demo", hook.url)
         return "closed" if found is None else found.state(SystemClock().now())
     finally:

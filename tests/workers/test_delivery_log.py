@@ -354,6 +354,6 @@ async def test_statistics_tell_of_a_receiver_that_fails(office: Office) -> None:
     await office.work_off()
 
     found = await statistics(office, subscription)
-    assert (found.retrying, found.parked, found.is_suspect) == (2, 3, True)
+    assert (found.retrying, found.parked, found.breaker) == (2, 3, "open")
     assert found.failures_in_a_row == 2
     assert found.failing_since == office.clock.now()

@@ -79,9 +79,12 @@ class LastError(msgspec.Struct, frozen=True):
 
 
 class Breaker(msgspec.Struct, frozen=True):
-    """`open`: the receiver fails, and deliveries wait behind a probe."""
+    """`open`: the receiver fails, and gets no attempt before `open_until`; `half_open`: it may be probed. It asked for no
+    attempt before `paused_until`."""
 
     state: str
+    open_until: datetime | None = None
+    paused_until: datetime | None = None
     failures: int = 0
     failing_since: datetime | None = None
 

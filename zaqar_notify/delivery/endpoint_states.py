@@ -8,8 +8,10 @@ process at a time may probe it. A process that wants to posts a bid; of bids at 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
@@ -99,6 +101,12 @@ class EndpointStates:
     def __init__(self) -> None:
         self._states: OrderedDict[str, EndpointState] = OrderedDict()
         self._marker: str | None = None
+        self._reading = asyncio.Lock()
+        self._heed: Callable[[Notice], None] | None = None
+
+    def when_read(self, heed: Callable[[Notice], None]) -> None:
+        """Have it called with each notice that is read, once the states have it."""
+        self._heed = heed
 
     def of(self, project: str, subscriber: str) -> EndpointState | None:
         """None: it does not fail, as far as is known."""
@@ -116,26 +124,32 @@ class EndpointStates:
         del counts["closed"]
         return counts
 
-    async def look(self, store: MessageStore) -> Sequence[Notice]:
-        """Read the log to its end; return what was read.
+    async def look(self, store: MessageStore, *, now: datetime) -> None:
+        """Read the log on the default pool's store to its end.
 
         Raises:
             StorageUnavailable: No answer came.
         """
-        read: list[Notice] = []
-        while True:
-            page = await store.messages.page(
-                ENDPOINTS_REF, marker=self._marker, limit=READ_AT_ONCE, now=store.clock.now()
-            )
-            self._marker = page.marker or self._marker
-            for message in page.messages:
+        async with self._reading:
+            while await self._read_page(store, now) == READ_AT_ONCE:
+                pass
+            self._forget_old(now)
+
+    async def _read_page(self, store: MessageStore, now: datetime) -> int:
+        page = await store.messages.page(
+            ENDPOINTS_REF, marker=self._marker, limit=READ_AT_ONCE, now=now
+        )
+        self._marker = page.marker or self._marker
+        for message in page.messages:
+            # One that can't be read is a later release's.
+            with suppress(msgspec.ValidationError):
                 notice = msgspec.json.decode(message.body, type=Notice)
                 self._take(notice)
-                read.append(notice)
-            if len(page.messages) < READ_AT_ONCE:
-                return read
+                if self._heed is not None:
+                    self._heed(notice)
+        return len(page.messages)
 
-    def forget_old(self, now: datetime) -> None:
+    def _forget_old(self, now: datetime) -> None:
         """Forget the states that tell nothing any more."""
         for endpoint in [key for key, state in self._states.items() if state.is_over(now)]:
             del self._states[endpoint]

@@ -10,9 +10,11 @@ import msgspec
 
 from zaqar_notify.delivery import OwedDelivery, read_work
 from zaqar_notify.delivery.attempts import Attempt, Counts, State, percentile
+from zaqar_notify.delivery.endpoint_states import EndpointState
+from zaqar_notify.delivery.endpoint_states import State as BreakerState
 from zaqar_notify.models import QueueRef, Subscription, Verdict
 from zaqar_notify.service import Service
-from zaqar_notify.storage.internal import held_ref, parked_ref, undelivered_ref
+from zaqar_notify.storage.internal import DEFAULT_POOL, held_ref, parked_ref, undelivered_ref
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.subscriptions.log import attempts_of, numbers_of
 from zaqar_notify.subscriptions.reading import get
@@ -20,8 +22,8 @@ from zaqar_notify.subscriptions.reading import get
 
 class Statistics(msgspec.Struct, frozen=True):
     """The numbers of deliveries count from `since` on; None: none was counted yet. `retrying`, `parked`, `held` and
-    `undelivered` are those of now. Latencies are milliseconds of attempts. `is_suspect`: the receiver fails, and
-    its deliveries wait behind a probe.
+    `undelivered` are those of now. Latencies are milliseconds of attempts. `breaker`, `open_until` and `paused_until` are
+    those of the receiver: see `delivery.endpoint_states`.
     """
 
     since: datetime | None
@@ -40,7 +42,9 @@ class Statistics(msgspec.Struct, frozen=True):
     last_failure: Attempt | None
     failures_in_a_row: int
     failing_since: datetime | None
-    is_suspect: bool
+    breaker: BreakerState
+    open_until: datetime | None
+    paused_until: datetime | None
     disabled_at: datetime | None
 
 
@@ -61,6 +65,7 @@ async def statistics(service: Service, ref: QueueRef, subscription_id: str) -> S
     failures = seen.failures_after(delivered_at)
     durations = _together(numbers)
     parked, held, undelivered = await _counted(storage, subscription, now)
+    endpoint = await _endpoint(service, subscription, now)
     return Statistics(
         since=min((each.since for each in numbers), default=None),
         delivered=sum(each.delivered for each in numbers),
@@ -78,7 +83,9 @@ async def statistics(service: Service, ref: QueueRef, subscription_id: str) -> S
         last_failure=seen.last_failure,
         failures_in_a_row=len(failures),
         failing_since=failures[0].at if failures else None,
-        is_suspect=subscription.replay_id is not None,
+        breaker=endpoint.state(now),
+        open_until=endpoint.open_until,
+        paused_until=endpoint.paused_until if endpoint.is_paused(now) else None,
         disabled_at=subscription.disabled_at,
     )
 
@@ -128,6 +135,14 @@ def _together(numbers: Sequence[Counts]) -> dict[int, int]:
     for each in numbers:
         together.update(each.durations)
     return together
+
+
+async def _endpoint(service: Service, subscription: Subscription, now: datetime) -> EndpointState:
+    """What all processes know of the receiver."""
+    async with service.storage.pools.on(DEFAULT_POOL) as store:
+        await service.endpoints.look(store, now=now)
+    found = service.endpoints.of(subscription.queue.project, subscription.subscriber)
+    return found or EndpointState()
 
 
 async def _counted(
