@@ -27,6 +27,8 @@ from zaqar_notify.storage.internal import DEFAULT_POOL
 
 AT_ONCE = 100
 """Of one step at most."""
+IDLE_SECONDS = 1.0
+"""Until a step follows one that found nothing."""
 
 Step: TypeAlias = Callable[[Bulk, int], Awaitable[Bulk]]
 """Does up to so many; the state after it."""
@@ -71,7 +73,7 @@ class BulkWork:
             if self._stop.is_set():
                 await self._come_back(taken, job, delay=0)
                 return
-            began, before = time.monotonic(), bulk.moved
+            began, before = time.monotonic(), bulk
             if is_cancelled:
                 bulk = bulk.ended(State.CANCELLED, self._clock.now())
             else:
@@ -82,8 +84,9 @@ class BulkWork:
             is_cancelled = await self._store.on(DEFAULT_POOL).until_answered(note)
             if bulk.is_over:
                 return
-            paced = (bulk.moved - before) / bulk.per_second
-            await self._stop.pause(max(0.0, paced - (time.monotonic() - began)))
+            paced = (bulk.moved - before.moved) / bulk.per_second
+            wait = IDLE_SECONDS if bulk.seen == before.seen else paced - (time.monotonic() - began)
+            await self._stop.pause(max(0.0, wait))
 
     async def _come_back(self, taken: Taken, job: BulkJob, *, delay: int) -> None:
         again = journal.again(job, self._settings, delay=delay)

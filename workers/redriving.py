@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 
 import msgspec
@@ -17,13 +18,16 @@ from zaqar_notify.delivery.bulk import Bulk, State, step_key
 from zaqar_notify.delivery.letters import CLIENT, LetterPost, Source, source_of
 from zaqar_notify.errors import ClaimNotHeld
 from zaqar_notify.metadata import DEAD_LETTER_QUEUE
-from zaqar_notify.models import Claim, Message, NewMessage, QueueRef
+from zaqar_notify.models import Claim, Message, NewMessage, QueueRef, QueueStats
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, MessageStore, ReadyPost
 from zaqar_notify.storage.base.transfer import StoredHead
 from zaqar_notify.storage.ids import life_of
 
-LEASE_SECONDS = 60
+LEASE_SECONDS = 10
+"""So long the letters of a step that broke off can't be taken again."""
+PATIENCE = timedelta(seconds=3 * LEASE_SECONDS)
+"""For so long a redrive waits for letters that are under a claim, perhaps that of such a step."""
 MOST_HELD = 100
 """Claims on letters that are left where they are; with more it is of no use to go on."""
 MOST_SOURCES = 1000
@@ -55,13 +59,12 @@ class Redriving:
         There are as many as there were at the start: a letter that comes back while others are sent is not taken again.
         """
         if bulk.total is None:
-            bulk = replace(bulk, total=await self._count(bulk.ref))
+            bulk = replace(bulk, total=(await self._stats(bulk.ref)).total)
         await self._keep_left(bulk)
         limit = min(most, (bulk.total or 0) - bulk.seen) if len(bulk.held) < MOST_HELD else 0
         claim = await self._claim(bulk.ref, limit) if limit > 0 else None
         if claim is None:
-            await self._release_left(bulk)
-            return bulk.ended(State.DONE, self._clock.now(), _reason(bulk))
+            return await self._without_letters(bulk, is_over=limit <= 0)
         sources = None if bulk.target else await self._sources(bulk)
         sent = await asyncio.gather(*(self._send(bulk, each, sources) for each in claim.messages))
         gone = [one.id for one, is_sent in zip(claim.messages, sent, strict=True) if is_sent]
@@ -72,8 +75,18 @@ class Redriving:
             seen=bulk.seen + len(claim.messages),
             moved=bulk.moved + len(gone),
             left=bulk.left + left,
+            idle_since=None,
             held=(*bulk.held, claim.id) if left else bulk.held,
         )
+
+    async def _without_letters(self, bulk: Bulk, *, is_over: bool) -> Bulk:
+        """There is none to take: it is over, unless some are under a claim that may end soon."""
+        now = self._clock.now()
+        since = bulk.idle_since or now
+        if not is_over and now < since + PATIENCE and await self._are_claimed(bulk):
+            return replace(bulk, idle_since=since)
+        await self._release_left(bulk)
+        return bulk.ended(State.DONE, now, _reason(bulk))
 
     async def _send(self, bulk: Bulk, message: Message, sources: _Sources | None) -> bool:
         """Send one letter on its way; False: it is not known where it came from, or the client may not post there."""
@@ -116,11 +129,15 @@ class Redriving:
         found = zip(refs, heads, strict=True)
         return _Sources({head.salt.hex(): ref for ref, head in found if head is not None})
 
-    async def _count(self, ref: QueueRef) -> int:
-        async def count(store: MessageStore) -> int:
-            return (await store.messages.stats(ref, now=self._clock.now())).total
+    async def _stats(self, ref: QueueRef) -> QueueStats:
+        async def count(store: MessageStore) -> QueueStats:
+            return await store.messages.stats(ref, now=self._clock.now())
 
         return await self._store.at(ref).until_answered(count)
+
+    async def _are_claimed(self, bulk: Bulk) -> bool:
+        """Whether letters are under a claim that is not the redrive's own."""
+        return (await self._stats(bulk.ref)).claimed > bulk.left
 
     async def _claim(self, ref: QueueRef, limit: int) -> Claim | None:
         async def claim(store: MessageStore) -> Claim | None:

@@ -133,7 +133,7 @@ async def test_a_dead_letter_queue_does_not_move_while_a_claim_of_its_store_move
     for ref in (QUEUE, DEAD):
         await storage.places.find(ref)
 
-    with Letters(storage.places, QUEUE, carried_away) as letters:
+    with Letters(storage.places, QUEUE, carried_away, {DEAD: False}) as letters:
         assert letters.carry(to_dead()) is None
         freezing = asyncio.create_task(storage.places.freeze(DEAD, "default"))
         await asyncio.sleep(0)
@@ -147,7 +147,7 @@ async def test_where_dead_letters_go_is_asked_again_while_their_queue_moves(
 ) -> None:
     await storage.places.find(QUEUE)
     with (
-        Letters(storage.places, QUEUE, carried_away) as letters,
+        Letters(storage.places, QUEUE, carried_away, {DEAD: False}) as letters,
         pytest.raises(HeadMissing),
     ):
         letters.carry(to_dead())  # It is not known where that is.
@@ -155,14 +155,14 @@ async def test_where_dead_letters_go_is_asked_again_while_their_queue_moves(
     await storage.places.find(DEAD)
     await storage.places.freeze(DEAD, "default")
     with (
-        Letters(storage.places, QUEUE, carried_away) as letters,
+        Letters(storage.places, QUEUE, carried_away, {DEAD: False}) as letters,
         pytest.raises(HeadMissing),
     ):
         letters.carry(to_dead())
 
     storage.places.thaw(DEAD, "other")
 
-    with Letters(storage.places, QUEUE, carried_away) as letters:
+    with Letters(storage.places, QUEUE, carried_away, {DEAD: False}) as letters:
         assert letters.carry(to_dead()) is CARRIER
 
 

@@ -87,7 +87,7 @@ class Bulk(msgspec.Struct, frozen=True, omit_defaults=True):
     `total` is the number of things to look at, as it was counted at the start; None: not yet. Of them `seen` were
     looked at and `moved` taken; `left` stay where they are, because it is not known where they came from. `marker` is the
     place behind those that were looked at in the part `part`; `held` are the claims on those that are left. `queues` is
-    the pattern that confines the client that asked.
+    the pattern that confines the client that asked. Since `idle_since` there was nothing to take.
     """
 
     id: str
@@ -109,6 +109,7 @@ class Bulk(msgspec.Struct, frozen=True, omit_defaults=True):
     marker: str | None = None
     held: tuple[str, ...] = ()
     queues: str | None = None
+    idle_since: datetime | None = None
     ended_at: datetime | None = None
 
     def is_like(self, other: Bulk) -> bool:

@@ -1,7 +1,12 @@
-"""The dead letters of one claim: whether they stay on the store of the claim, or are carried to another one."""
+"""The dead letters of one claim: whether they stay on the store of the claim, or a job carries them.
+
+A job carries those that go to another store, and those to a queue with subscribers: it posts them there, so that the
+subscribers are notified, once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -14,8 +19,19 @@ from zaqar_notify.storage.places import Places
 class Letters:
     """A dead-letter queue on the claim's store does not move until the claim is over."""
 
-    def __init__(self, places: Places, source: QueueRef, carrier: Carry) -> None:
-        """`carrier` gives those to queues of other stores."""
+    def __init__(
+        self,
+        places: Places,
+        source: QueueRef,
+        carrier: Carry,
+        subscribed: Mapping[QueueRef, bool],
+    ) -> None:
+        """
+        Args:
+            carrier: Gives the jobs.
+            subscribed: Of dead-letter queues that were looked at for this claim, whether they have subscribers.
+        """
+        self._subscribed = subscribed
         self._places = places
         self._source = source
         self._carrier = carrier
@@ -25,15 +41,18 @@ class Letters:
         """As `base.Carry`.
 
         Raises:
-            HeadMissing: It is not known where the dead-letter queue is, or it moves just now.
+            HeadMissing: It is not known where the dead-letter queue is, or whether it has subscribers, or it moves
+                just now.
         """
         place = self._places.known(to.queue)
         if place is None:
             raise HeadMissing(to.queue)
         if place.pool != self._places.pool_of(self._source):
             return self._carrier(to)
-        if not place.is_open:
+        if not place.is_open or to.queue not in self._subscribed:
             raise HeadMissing(to.queue)
+        if self._subscribed[to.queue]:
+            return self._carrier(to)
         place.enter()
         self._entered.append(place)
         return None

@@ -142,8 +142,9 @@ class Storage:
         Args:
             carrier: Of dead letters to a queue of another pool.
         """
+        subscribed: dict[QueueRef, bool] = {}
         while True:
-            letters = Letters(self.places, ref, carrier)
+            letters = Letters(self.places, ref, carrier, subscribed)
             try:
                 async with self.at(ref) as store:
                     with letters:
@@ -160,6 +161,16 @@ class Storage:
                         )
             except HeadMissing as missing:
                 await self._planes.make_letters_head(missing.ref, ref, now)
+                subscribed[missing.ref] = await self._is_subscribed_beside(ref, missing.ref, now)
+
+    async def _is_subscribed_beside(self, source: QueueRef, ref: QueueRef, now: datetime) -> bool:
+        """Whether a dead-letter queue has subscribers, if it is on the pool of its source."""
+        if self.pool_of(ref) != self.pool_of(source):
+            return False
+        async with self.at(ref) as store:
+            head = await store.heads.get(ref)
+        until = None if head is None else head.subscribed_until
+        return until is not None and until > now
 
     async def stored_bytes(self, project: str, *, now: datetime) -> int:
         """The bytes of all bodies that are kept for the project, whether for its clients or for its subscriptions."""
