@@ -278,7 +278,7 @@ def test_a_replay_names_its_subscription() -> None:
         b"[]",
         b'{"job": "fan_out"}',
         b'{"job": "later", "version": 1}',
-        b'{"job": "replay", "version": 3, "project": "", "queue": "", "subscription_id": ""}',
+        b'{"job": "replay", "version": 99, "project": "", "queue": "", "subscription_id": ""}',
     ],
 )
 def test_a_malformed_or_later_job_is_a_value_error(body: bytes) -> None:
