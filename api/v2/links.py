@@ -16,7 +16,7 @@ from api.zaqar.query import Query
 from zaqar_notify import subscriptions
 from zaqar_notify.delivery.links import Purpose
 from zaqar_notify.delivery.subscribers import shown_to_addressee
-from zaqar_notify.errors import LinkNotValid, NotifyError
+from zaqar_notify.errors import LinkNotValid
 from zaqar_notify.models import Subscription
 from zaqar_notify.rules.formats import FORMAT_KEY, Format
 from zaqar_notify.service import Service
@@ -26,7 +26,7 @@ Step: TypeAlias = Callable[[Service, str, Call], Awaitable[Answer]]
 
 
 def _for_people(step: Step) -> Handler:
-    """The handler that answers errors of the domain with a page, too."""
+    """The handler that answers with a page if the link is not valid."""
 
     @wraps(step)
     async def handler(service: Service, call: Call) -> Answer:
@@ -34,9 +34,6 @@ def _for_people(step: Step) -> Handler:
             return await step(service, Query(call.query_string).text("token") or "", call)
         except LinkNotValid:
             return _NOT_VALID
-        except NotifyError as error:
-            status, title = response_for(type(error))
-            return page(title, "Please try again in a minute.", status=status)
 
     return handler
 

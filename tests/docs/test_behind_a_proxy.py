@@ -200,6 +200,18 @@ def test_a_pre_signed_request_needs_no_password_and_a_forged_one_is_refused(site
         assert answer.status_code in (401, 404), forged
 
 
+@pytest.mark.parametrize("page", ["confirm", "unsubscribe"])
+def test_the_links_of_mails_need_no_password(site: Site, page: str) -> None:
+    answer = site.call("GET", f"v2/{page}?token=none", auth=None)
+    other = site.call("GET", f"v2/{page}/x", auth=None)
+
+    assert answer.status_code == 404
+    assert "This link does not work any more" in answer.text
+    assert other.status_code == 401
+    log = site.directory / "log"
+    assert not log.exists() or "token=" not in log.read_text()
+
+
 def test_a_browser_follows_a_queue_by_a_signature_in_the_query(site: Site) -> None:
     shared = site.call("POST", "v2/queues/followed/share", json={"methods": ["GET"]}).json()
     [path] = shared["paths"]
