@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from workers.attempts import Batch
 from workers.filtering import policy_of
@@ -24,7 +25,7 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import FanOut, Outgoing, outgoing_messages
 from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.models import QueueRef, Subscription
-from zaqar_notify.rules.filter_policy import Candidate, FilterPolicy, Undecided
+from zaqar_notify.rules.filter_policy import Candidate, FilterPolicy
 from zaqar_notify.rules.pacing import pace_of
 from zaqar_notify.settings import Settings
 
@@ -200,11 +201,8 @@ class FanOuts:
         """The job's messages that the subscription gets. Other work goes on now and then."""
         passing = []
         for message, candidate in job.candidates:
-            try:
-                if policy.accepts(candidate):
-                    passing.append(message)
-            except Undecided:
-                self._recorder.filter_undecided(subscription, message)
+            undecided = partial(self._recorder.filter_undecided, subscription, message)
+            if policy.accepts(candidate, undecided=undecided):
                 passing.append(message)
             if time.monotonic() >= self._pause_at:
                 await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from tests.unit.filter_model import fits
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, NewMessage
 from zaqar_notify.rules.attributes import canonical
-from zaqar_notify.rules.filter_policy import MOST_BYTES, Candidate, filter_of
+from zaqar_notify.rules.filter_policy import MOST_BYTES, MOST_TESTS, Candidate, filter_of
 
 HALF_OF_A_CHARACTER = '"\\ud800"'
 
@@ -180,6 +180,27 @@ def test_a_body_that_is_no_object_fits_no_policy(body: str) -> None:
 
 def test_a_body_with_half_a_character_is_read_all_the_same() -> None:
     assert accepts({"a": [1]}, body=f'{{"a": 1, "b": {HALF_OF_A_CHARACTER}}}')
+
+
+@pytest.mark.parametrize(("values", "is_decided"), [(MOST_TESTS // 10, True), (MOST_TESTS, False)])
+def test_a_message_that_takes_too_many_tests_is_accepted_and_told(
+    values: int, is_decided: bool
+) -> None:
+    policy = filter_of(
+        {
+            "_filter_policy": {"a": {"b": [{"prefix": f"x{number}"} for number in range(9)]}},
+            "_filter_policy_scope": "MessageBody",
+        }
+    )
+    told: list[str] = []
+    body = json.dumps({"a": [{"b": "y"}] * values}).encode()
+
+    assert policy is not None
+    accepted = policy.accepts(
+        Candidate(NewMessage(body, 60)), undecided=lambda: told.append("undecided")
+    )
+
+    assert (accepted, told) == ((False, []) if is_decided else (True, ["undecided"]))
 
 
 def test_the_deepest_policy_that_is_permitted_is_evaluated() -> None:

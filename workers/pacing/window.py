@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from workers.taken import Taken
 from zaqar_notify.delivery import Outgoing, OwedDelivery, Replay, outgoing_messages
 from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.models import Subscription
-from zaqar_notify.rules.filter_policy import Candidate, Undecided
+from zaqar_notify.rules.filter_policy import Candidate
 from zaqar_notify.rules.pacing import Pace
 
 MOST_BATCH_BYTES = 1 << 20
@@ -163,11 +164,8 @@ class Window:
         if policy is None:
             return True
         [message] = outgoing_messages(work)
-        try:
-            passes = policy.accepts(Candidate(message.message))
-        except Undecided:
-            recorder.filter_undecided(subscription, message)
-            passes = True
+        undecided = partial(recorder.filter_undecided, subscription, message)
+        passes = policy.accepts(Candidate(message.message), undecided=undecided)
         recorder.filtered(subscription, accepted=int(passes), rejected=int(not passes))
         return passes
 

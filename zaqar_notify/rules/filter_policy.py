@@ -39,7 +39,7 @@ MOST_TESTS = 10_000
 Document: TypeAlias = Mapping[str, object]
 
 
-class Undecided(Exception):
+class _Undecided(Exception):
     """A policy and a message are too large together: the message was not looked at to its end."""
 
 
@@ -52,13 +52,17 @@ class Budget:
         self._left = MOST_TESTS
 
     def spend(self, tests: int) -> None:
-        """Raise Undecided once there are too many."""
+        """Raise _Undecided once there are too many."""
         self._left -= tests
         if self._left < 0:
-            raise Undecided
+            raise _Undecided
 
 
 Clause: TypeAlias = Callable[[Document, Budget], bool]
+
+
+def _pass() -> None:
+    """Ignore it."""
 
 
 class FilterPolicy(msgspec.Struct, frozen=True):
@@ -67,17 +71,21 @@ class FilterPolicy(msgspec.Struct, frozen=True):
     scope: Scope
     clauses: tuple[Clause, ...]
 
-    def accepts(self, message: Candidate) -> bool:
+    def accepts(self, message: Candidate, *, undecided: Callable[[], None] = _pass) -> bool:
         """Whether the subscriber gets the message. A body that is no JSON object fits no policy on bodies.
 
-        Raises:
-            Undecided: The message has arrays that are too long for the policy.
+        Args:
+            undecided: Called when the message has arrays that are too long for the policy. The subscriber gets it then.
         """
         document = message.attributes if self.scope == "MessageAttributes" else message.body
         if document is None:
             return False
         budget = Budget()
-        return all(clause(document, budget) for clause in self.clauses)
+        try:
+            return all(clause(document, budget) for clause in self.clauses)
+        except _Undecided:
+            undecided()
+            return True
 
 
 class Candidate:
