@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from tests.e2e.browser import opened
-from tests.service import Service
+from tests.service import Service, command
 from tests.sinks.relay import Mail, MailRelay, relaying
 from zaqar_notify.client import Client, ServiceWarning
 
@@ -56,6 +57,13 @@ def here(service: Service, text: str) -> str:
     return f"{service.url}{path}"
 
 
+async def run(service: Service, *arguments: str) -> str:
+    """The output of a command for the project."""
+    words = command("--url", service.url, "--project", "news", *arguments)
+    done = await call(subprocess.run, words, capture_output=True, text=True, check=True)
+    return str(done.stdout)
+
+
 async def call(method: Any, *arguments: Any, **more: Any) -> Any:
     """A blocking call of the client, beside the relay."""
     return await asyncio.to_thread(method, *arguments, **more)
@@ -82,7 +90,8 @@ async def test_a_person_confirms_in_a_browser_reads_unsubscribes_and_gets_nothin
         [suppression] = await call(lambda: list(client.suppressions(YOU)))
         with pytest.warns(ServiceWarning, match="has unsubscribed"):
             await call(client.subscribe, "other", YOU)
-        await call(client.remove_suppression, suppression.id)
+        why = await run(mailing, "why", subscription_id, "--queue", "q")
+        await run(mailing, "suppression", "delete", suppression.id, "--yes")
         await call(client.subscribe, "another", YOU)
         last = await mail_number(relay, 3)
 
@@ -91,5 +100,6 @@ async def test_a_person_confirms_in_a_browser_reads_unsubscribes_and_gets_nothin
     assert shown == "The subscription is confirmed"
     assert json.loads(notification.content.get_content())["body"] == "hello"
     assert left.status_code == 200
+    assert f"zaqar-notify suppression delete {suppression.id}" in why
     assert suppression.source == "q"
     assert "the queue: another" in last.content.get_content()

@@ -90,6 +90,7 @@ def test_help_names_every_command() -> None:
         ("poison", ["list", "retry", "drop"]),
         ("policy", ["list"]),
         ("share", ["create", "revoke"]),
+        ("suppression", ["list", "delete"]),
     ],
 )
 def test_commands_for_collections_are_a_singular_noun_with_verbs(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zaqar_notify.cli.explaining import why_delivery, why_subscription
-from zaqar_notify.client import Delivery, Disabled, Subscription, SubscriptionStats
+from zaqar_notify.client import Delivery, Disabled, Subscription, SubscriptionStats, Suppression
 from zaqar_notify.client.deliveries import Attempt, Breaker, LastError, Latency
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -112,6 +112,15 @@ def test_a_filter_an_end_and_a_missing_confirmation_are_told() -> None:
     assert "not confirmed" in text
     assert "filter policy" in text
     assert "It ends at 2026-11-30T12:05:00Z" in text
+
+
+def test_a_subscriber_that_has_unsubscribed_is_told() -> None:
+    suppression = Suppression("a1", "mailto:@example.org", "orders", "s1", NOW)
+
+    text = "\n".join(why_subscription("orders", SUBSCRIPTION, stats(), suppression=suppression))
+
+    assert "unsubscribed at 2026-11-30T12:00:00Z" in text
+    assert "zaqar-notify suppression delete a1" in text
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from zaqar_notify.cli import (
     server_commands,
     share_command,
     subscription_commands,
+    suppression_commands,
     token_command,
     why_command,
 )
@@ -54,6 +55,7 @@ message_commands.register(app)
 queue_commands.register(app)
 share_command.register(app)
 subscription_commands.register(app)
+suppression_commands.register(app)
 delivery_commands.register(app)
 replay_commands.register(app)
 why_command.register(app)

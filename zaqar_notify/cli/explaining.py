@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from zaqar_notify.cli.output import instant, printable
-from zaqar_notify.client import Delivery, Subscription, SubscriptionStats
+from zaqar_notify.client import Delivery, Subscription, SubscriptionStats, Suppression
 from zaqar_notify.client.deliveries import LastError
 
 _REASONS = {
@@ -27,15 +27,29 @@ _MORE = "`zaqar-notify delivery list --subscription {id} --outcome failed` lists
 
 
 def why_subscription(
-    queue: str, found: Subscription, stats: SubscriptionStats, *, now: datetime | None = None
+    queue: str,
+    found: Subscription,
+    stats: SubscriptionStats,
+    *,
+    suppression: Suppression | None = None,
+    now: datetime | None = None,
 ) -> Iterator[str]:
-    """Sentences about a subscription: its state, what waits, the last failure, and the way on."""
+    """Sentences about a subscription: its state, what waits, the last failure, and the way on.
+
+    Args:
+        suppression: Of its subscriber, who gets nothing then.
+    """
     now = now or datetime.now(UTC)
     places = {"queue": queue, "id": found.id}
     if found.disabled is not None:
         detail = f" ({printable(found.disabled.detail)})" if found.disabled.detail else ""
         for sentence in _REASONS[found.disabled.reason]:
             yield sentence.format(detail=detail, since=instant(found.disabled.since), **places)
+    if suppression is not None:
+        yield (
+            f"Its subscriber unsubscribed at {instant(suppression.suppressed_at)}, and gets nothing from the project. "
+            f"Once its owner asks for mails again, `zaqar-notify suppression delete {suppression.id}` lets them through."
+        )
     if not found.confirmed:
         yield (
             "It is not confirmed. If the service requires confirmation, it gets nothing before "

@@ -9,7 +9,14 @@ import typer
 from zaqar_notify.cli.commands import Json, open_client
 from zaqar_notify.cli.explaining import why_delivery, why_subscription
 from zaqar_notify.cli.output import print_json, tell
-from zaqar_notify.client import Client, ClientError, NotFound
+from zaqar_notify.client import (
+    Client,
+    ClientError,
+    Forbidden,
+    NotFound,
+    Subscription,
+    Suppression,
+)
 
 DELIVERY_PREFIX = "msg_"
 
@@ -50,7 +57,18 @@ def why(
 
 def _of_subscription(client: Client, subscription_id: str, queue: str) -> list[str]:
     found = client.subscription(queue, subscription_id)
-    return list(why_subscription(queue, found, client.deliveries.stats(queue, subscription_id)))
+    stats = client.deliveries.stats(queue, subscription_id)
+    return list(why_subscription(queue, found, stats, suppression=_suppression_of(client, found)))
+
+
+def _suppression_of(client: Client, found: Subscription) -> Suppression | None:
+    """The suppression of a subscriber who is a person; None as well if the caller may not read it."""
+    if not found.subscriber.lower().startswith("mailto:"):
+        return None
+    try:
+        return next(client.suppressions(found.subscriber), None)
+    except Forbidden:
+        return None
 
 
 def _of_delivery(client: Client, delivery_id: str, queue: str | None) -> list[str]:
