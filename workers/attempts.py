@@ -142,7 +142,8 @@ class Attempts:
             outcome, seconds = await self.try_once(delivery, receiver)
             verdict = outcome.verdict
             if verdict is Verdict.DELIVERED:
-                self._log.delivered(delivery, outcome, seconds=seconds)
+                is_replayed = bool(message.replayed_by)
+                self._log.delivered(delivery, outcome, seconds=seconds, is_replayed=is_replayed)
                 self.arrived(message, receiver)
                 await self._disabling.succeeded(receiver)
                 continue

@@ -76,13 +76,15 @@ class DeliveryLog:
         """Records by subscription, since they were counted last."""
         self._to_trim: dict[str, Subscription] = {}
 
-    def delivered(self, delivery: Delivery, outcome: Outcome, *, seconds: float) -> None:
-        """An attempt succeeded. The end of a delivery that failed before is always kept."""
+    def delivered(
+        self, delivery: Delivery, outcome: Outcome, *, seconds: float, is_replayed: bool
+    ) -> None:
+        """An attempt succeeded. The end of a delivery that failed before, or was replayed, is always kept."""
         counts = self._counts.of(delivery.subscription)
         counts.delivered += 1
         counts.last_delivered_at = delivery.sent_at
         counts.note_duration(1000 * seconds)
-        if self._keeps_all or delivery.attempt > 1:
+        if self._keeps_all or delivery.attempt > 1 or is_replayed:
             attempt = self._attempt(delivery, outcome, State.DELIVERED, seconds=seconds)
             self._wait(delivery.subscription, [attempt])
 

@@ -22,12 +22,13 @@ from tests.workers.office import (
     until_stored,
 )
 from workers import delivery_log
-from zaqar_notify.delivery import InternalPost, delivery_id, replay_job
+from zaqar_notify.delivery import InternalPost, delivery_id, read_undelivered, replay_job
+from zaqar_notify.delivery.again import of_undelivered, owed_again
 from zaqar_notify.delivery.attempts import GROUP_ATTEMPTS, State
 from zaqar_notify.errors import DeliveryNotLogged, StorageUnavailable
 from zaqar_notify.models import Delivery, JsonObject, Outcome, Subscription, Verdict
 from zaqar_notify.settings import Settings
-from zaqar_notify.storage.internal import attempts_ref, counts_ref
+from zaqar_notify.storage.internal import attempts_ref, counts_ref, undelivered_ref
 from zaqar_notify.subscriptions import Where
 
 HOOK = "http://hook"
@@ -286,6 +287,32 @@ async def test_a_held_delivery_is_delivered_when_it_is_held_no_more(office: Offi
     await office.work_off()
 
     assert (await delivery(office, wanted)).state is State.DELIVERED
+
+
+async def test_a_delivery_that_was_given_up_is_shown_as_its_replay_goes(office: Office) -> None:
+    subscription = await office.subscribe(HOOK, options=FINAL)
+    answers(office, REFUSED)
+    [message_id] = await office.post(b"1")
+    await office.work_off()
+    wanted = delivery_id(subscription.id, message_id)
+    assert (await delivery(office, wanted)).state is State.UNDELIVERED
+
+    [record] = await office.all_in(undelivered_ref(subscription.id))
+    again = of_undelivered(read_undelivered(record.body))
+    assert again is not None
+    ref, owed = owed_again(
+        QUEUE, subscription.id, again, replayed_by="replay1", settings=office.settings
+    )
+    await office.storage.post(ref, InternalPost([owed]), now=office.clock.now())
+    await office.storage.messages.delete_many(
+        undelivered_ref(subscription.id), [record.id], claim_ids=None, now=office.clock.now()
+    )
+    assert (await delivery(office, wanted)).state is State.RETRYING
+    await office.work_off()
+
+    done = await delivery(office, wanted)
+    assert done.state is State.DELIVERED
+    assert [each.attempt.state for each in done.attempts] == [State.UNDELIVERED, State.DELIVERED]
 
 
 async def test_a_delivery_that_waits_for_its_first_attempt_is_found_by_its_subscription(

@@ -134,7 +134,12 @@ class Trying:
         receiver = sent.unit.receiver
         for message, delivery in zip(sent.unit.messages, sent.deliveries, strict=True):
             self._attempts.arrived(message, receiver)
-            self._log.delivered(delivery, sent.outcome, seconds=sent.seconds)
+            self._log.delivered(
+                delivery,
+                sent.outcome,
+                seconds=sent.seconds,
+                is_replayed=bool(message.replayed_by),
+            )
         await self._disabling.succeeded(receiver)
         return await self._done(sent.unit)
 

@@ -114,8 +114,8 @@ _counts = msgspec.json.Decoder(Counts)
 
 def state_after(record: InternalMessage) -> State:
     """The state of a delivery that is owed, by the internal queue of its record."""
-    name = record[0].name
-    return _STATES[name[: name.index(".") + 1]]
+    kind, dot, _ = record[0].name.partition(".")
+    return _STATES.get(kind + dot, State.PARKED)
 
 
 def attempt_records(

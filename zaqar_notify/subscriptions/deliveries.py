@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
-from zaqar_notify.delivery import OwedDelivery, delivery_id, read_undelivered, read_work
+from zaqar_notify.delivery import (
+    UNDELIVERED_TTL_SECONDS,
+    OwedDelivery,
+    delivery_id,
+    read_undelivered,
+    read_work,
+)
 from zaqar_notify.delivery.attempts import Attempt, State
 from zaqar_notify.errors import DeliveryNotLogged, ValidationFailed
 from zaqar_notify.models import QueueRef
@@ -102,7 +108,7 @@ async def delivery(service: Service, where: Where, wanted_id: str) -> LoggedDeli
         found = await _find(storage, where.project, place, Wanted(delivery_id=wanted_id), now=now)
         if found is None and where.subscription_id is not None:
             queue = QueueRef(where.project, place.queue)
-            found = await _waiting(storage, queue, place.id, wanted_id, now=now)
+            found = (await _look(storage, queue, place.id, wanted_id, now=now)).found
         if found is not None:
             return found
     raise DeliveryNotLogged(wanted_id)
@@ -157,29 +163,46 @@ async def _present_state(
     is_due_later = last.next_at is not None and last.next_at > storage.clock.on_host(now)
     if last.state is State.DELIVERED or (last.state is State.RETRYING and is_due_later):
         return last.state
-    waiting = await _waiting(storage, queue, subscription_id, last.delivery_id, now=now)
-    if waiting is not None:
-        return waiting.state
-    # Attempts of held deliveries begin anew, and the log may leave out a first one that succeeds.
-    return State.DELIVERED if last.state is State.HELD else last.state
+    look = await _look(storage, queue, subscription_id, last.delivery_id, now=now)
+    if look.found is not None:
+        return look.found.state
+    if not look.is_complete:
+        return last.state
+    if last.state is State.HELD:
+        # Its attempts began anew, and the log may leave out a first one that succeeds.
+        return State.DELIVERED
+    is_recorded = now - last.at < timedelta(seconds=UNDELIVERED_TTL_SECONDS)
+    if last.state is State.UNDELIVERED and is_recorded:
+        return State.RETRYING  # A replay has taken it.
+    return last.state
 
 
-async def _waiting(
+class _Look(msgspec.Struct, frozen=True):
+    """The delivery as it lies on an own queue of its subscription, and whether all of them were looked through."""
+
+    found: LoggedDelivery | None
+    is_complete: bool = True
+
+
+async def _look(
     storage: Storage, queue: QueueRef, subscription_id: str, wanted_id: str, *, now: datetime
-) -> LoggedDelivery | None:
-    """The delivery as it lies on an own queue of its subscription; None: on none, as far as was looked."""
+) -> _Look:
+    is_complete = True
     for state, ref in (
         (State.UNDELIVERED, undelivered_ref(subscription_id)),
         (State.PARKED, parked_ref(subscription_id)),
         (State.HELD, held_ref(subscription_id)),
     ):
+        seen = 0
         async for body in _records(storage, queue, ref, now=now):
+            seen += 1
             owed_id, message_id = _names(body, subscription_id)
             if owed_id == wanted_id:
-                return LoggedDelivery(
-                    wanted_id, queue, subscription_id, message_id, state, None, []
+                return _Look(
+                    LoggedDelivery(wanted_id, queue, subscription_id, message_id, state, None, [])
                 )
-    return None
+        is_complete &= seen < MOST_RECORDS
+    return _Look(None, is_complete)
 
 
 async def _records(
