@@ -390,7 +390,7 @@ async def jobs(storage: Storage, *, now: float = 0) -> list[Leaving]:
 async def test_by_a_carrier_the_message_leaves_with_all_that_it_has(
     storage: Storage, queue: QueueRef
 ) -> None:
-    sent = NewMessage(body=b'"a"', ttl=300, checksum="MD5:0123")
+    sent = NewMessage(b'"a"', 300, checksum="MD5:0123", attributes=b'{"n":1}')
     [message_id] = (await storage.post(queue, GivenPost([sent]), now=START)).ids
 
     rule = dead_letter(queue, max_claim_count=0)
