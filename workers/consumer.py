@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from functools import partial
 
 from workers.in_hand import InHand
 from workers.store import Asked
 from workers.taken import Taken, read_job
 from zaqar_notify.clock import Clock, new_id
+from zaqar_notify.delivery import Replay
 from zaqar_notify.delivery.poison import poison_rule
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.models import Claim, QueueRef
 from zaqar_notify.storage.base import MessageStore
 
@@ -37,8 +40,10 @@ class Consumer:
         clock: Clock,
         lease_seconds: int,
         bell: asyncio.Event,
+        is_durable: bool,
     ) -> None:
-        """`bell` is set when there may be more to take."""
+        """`bell` is set when there may be more to take. Leases that are not durable are quicker, and a fail-over of
+        the store may undo them: deliveries are made twice then, as after any crash."""
         self.in_hand = in_hand
         self.bell = bell
         self._full: frozenset[str] = frozenset()
@@ -49,6 +54,7 @@ class Consumer:
         self._asked = asked
         self._clock = clock
         self._lease_seconds = lease_seconds
+        self._is_durable = is_durable
         self._poison = poison_rule(lease_seconds)
 
     @property
@@ -107,6 +113,8 @@ class Consumer:
             Taken(self.in_hand, claim.id, message, read_job(message)) for message in claim.messages
         ]
         self.in_hand.add(claim, taken)
+        if not self._is_durable and any(isinstance(each.work, Replay) for each in taken):
+            await self._make_durable(claim)
         projects = {each.project for each in taken}
         has_all = len(projects) == 1 and len(taken) == limit
         self._ahead = frozenset(projects) if has_all else frozenset()
@@ -130,4 +138,15 @@ class Consumer:
             now=self._clock.now(),
             dead_letter=lambda _: self._poison,
             without_clients=without,
+            is_durable=self._is_durable,
         )
+
+    async def _make_durable(self, claim: Claim) -> None:
+        """Have the lease outlive a fail-over: a replay is alone in the cluster by its lease."""
+        ttl, now = self._lease_seconds, self._clock.now()
+        with suppress(StorageUnavailable):  # It is renewed soon, or lapses.
+            await self._asked.once(
+                lambda store: store.claims.renew_many(
+                    self.ref, [claim.id], ttl=ttl, grace=0, now=now
+                )
+            )

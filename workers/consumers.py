@@ -62,12 +62,14 @@ class Consumers:
     ) -> Consumer:
         """A consumer on the pool's message store, until there is no such pool any more. Its leases are renewed until
         it is closed; its caller has it take messages."""
-        return self._open_on(self._store.consumed(pool, is_over), pool, ref, bell)
+        asked = self._store.consumed(pool, is_over)
+        return self._open_on(asked, pool, ref, bell, is_durable=False)
 
     @contextmanager
     def opened(self, queue: QueueRef, own: QueueRef) -> Iterator[Consumer]:
         """A consumer of a subscription's own queue, wherever the subscription's queue is."""
-        consumer = self._open_on(self._store.at(queue), self._storage.pool_of(queue), own, None)
+        asked, pool = self._store.at(queue), self._storage.pool_of(queue)
+        consumer = self._open_on(asked, pool, own, None, is_durable=True)
         try:
             yield consumer
         finally:
@@ -78,7 +80,13 @@ class Consumers:
         self._open.remove(consumer)
 
     def _open_on(
-        self, asked: Asked, pool: str, ref: QueueRef, bell: asyncio.Event | None
+        self,
+        asked: Asked,
+        pool: str,
+        ref: QueueRef,
+        bell: asyncio.Event | None,
+        *,
+        is_durable: bool,
     ) -> Consumer:
         lease_seconds = self._settings.delivery_lease_seconds
         in_hand = InHand(
@@ -98,6 +106,7 @@ class Consumers:
             clock=self._clock,
             lease_seconds=lease_seconds,
             bell=bell or asyncio.Event(),
+            is_durable=is_durable,
         )
         self._open.append(consumer)
         return consumer

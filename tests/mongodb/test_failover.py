@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -11,8 +12,10 @@ from tests.clock import START
 from tests.contract.steps import bodies, claim, ids, page, post, subscribe
 from tests.mongod import ReplicaSet
 from tests.mongodb.opened import opened
-from zaqar_notify.errors import StorageUnavailable
-from zaqar_notify.models import QueueRef
+from zaqar_notify.clock import new_id
+from zaqar_notify.delivery import InternalPost
+from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
+from zaqar_notify.models import Claim, NewMessage, QueueRef
 
 # The library leaves connections behind whose making was cut short; they go with the garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -109,4 +112,43 @@ async def test_without_a_majority_every_call_says_so(
     for member in three_members.members[1:]:
         member.start()
     three_members.wait_for_primary()
+    await storage.close()
+
+
+async def test_a_lease_that_a_fail_over_undoes_leaves_its_job_to_another_worker(
+    three_members: ReplicaSet,
+) -> None:
+    """The lease reaches the primary alone, which dies."""
+    storage = await opened(three_members.uri("undone"))
+    store, outbox = storage.store, QueueRef("", "outbox.undone")
+    await store.messages.post(outbox, InternalPost([NewMessage(b"1", 3600)]), now=START)
+
+    async def lease() -> Claim | None:
+        return await store.claims.create(
+            outbox, claim_id=new_id(), ttl=60, grace=0, limit=1, now=START, is_durable=False
+        )
+
+    primary = three_members.wait_for_primary()
+    others = [each for each in three_members.members if each is not primary]
+    for member in others:
+        member.kill()
+    first = await lease()
+    primary.kill()
+    for member in others:
+        member.start()
+
+    second = None
+    async with asyncio.timeout(60):
+        while second is None:
+            with suppress(StorageUnavailable):
+                second = await lease()
+
+    assert first is not None
+    assert [each.id for each in second.messages] == [each.id for each in first.messages]
+    job = second.messages[0].id
+    with pytest.raises(ClaimNotHeld):
+        await store.messages.delete(outbox, job, claim_id=first.id, now=START)
+    await store.messages.delete(outbox, job, claim_id=second.id, now=START)
+    assert await store.messages.get(outbox, [job], now=START) == []
+    primary.start()
     await storage.close()

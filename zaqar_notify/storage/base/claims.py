@@ -57,6 +57,7 @@ class Claims(ABC):
         dead_letter: DeadLetterRule | None = None,
         carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
+        is_durable: bool = True,
     ) -> Claim | None:
         """Lease up to `limit` visible messages, oldest first.
 
@@ -76,6 +77,8 @@ class Claims(ABC):
             grace: Seconds of life past the lease for a message that would expire before.
             without_clients: Messages that these clients posted are passed over. When they are many,
                 an older message of another's that comes free again may be found a little later.
+            is_durable: False for a caller to whom a message may come twice: a fail-over may undo the lease, until
+                it is renewed. The messages themselves are as durable as ever.
 
         Returns:
             The claim, or None when it would hold nothing.

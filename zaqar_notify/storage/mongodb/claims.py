@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
 from zaqar_notify.errors import ClaimNotHeld, StorageUnavailable
-from zaqar_notify.models import Claim, DeadLetter, JsonObject, QueueRef
+from zaqar_notify.models import INTERNAL_PROJECT, Claim, DeadLetter, JsonObject, QueueRef
 from zaqar_notify.storage.base import (
     Carry,
     Claims,
@@ -47,8 +47,13 @@ CLAIMS_TOGETHER = 64
 LOOKED_AT_ONCE = 2000
 RELEASE_UNCOUNTED = {**RELEASE, "$inc": {"claim_count": -1}}
 
-Source: TypeAlias = tuple[QueueRef, frozenset[str]]
-"""A queue, without the messages of these clients."""
+
+class Source(NamedTuple):
+    """A queue, without the messages of these clients; whether leases on it are to outlive every fail-over."""
+
+    ref: QueueRef
+    without_clients: frozenset[str]
+    is_durable: bool
 
 
 class PendingClaim(msgspec.Struct):
@@ -110,11 +115,11 @@ class MongoClaims(Claims):
         dead_letter: DeadLetterRule | None = None,
         carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
+        is_durable: bool = True,
     ) -> Claim | None:
         lease = Lease.begun(claim_id, ttl, grace, now)
-        return await self._claims.call(
-            (ref, frozenset(without_clients)), PendingClaim(lease, limit, dead_letter, carry, now)
-        )
+        source = Source(ref, frozenset(without_clients), is_durable)
+        return await self._claims.call(source, PendingClaim(lease, limit, dead_letter, carry, now))
 
     async def close(self) -> None:
         await self._claims.close()
@@ -122,18 +127,15 @@ class MongoClaims(Claims):
     async def _claim(
         self, source: Source, items: Sequence[BatchItem[PendingClaim, Claim | None]]
     ) -> None:
-        ref, without_clients = source
+        ref = source.ref
         try:
             with storage_errors():
-                state = await self._states.get(ref)
-                if state is not None and state.rules is not None:
-                    for item in items:
-                        item.request.apply_limits(state.rules)
-                    await self._fill(state, [item.request for item in items], without_clients)
-                    for item in items:
-                        if item.request.missing is not None:
-                            await self._give_back(state, item.request)
-                            item.fail(HeadMissing(item.request.missing))
+                # Internal queues have no rules that change. One that was made anew is found by the second look.
+                known = self._states.remembered(ref) if ref.project == INTERNAL_PROJECT else None
+                if known is None or not await self._take(known, source, items):
+                    state = await self._states.get(ref)
+                    if state is not None and (known is None or state.id != known.id):
+                        await self._take(state, source, items)
         except StorageUnavailable as error:
             # The messages won before the error are leased, so no other claim can have them.
             for item in items:
@@ -145,6 +147,24 @@ class MongoClaims(Claims):
         if held:
             self._watches.held(ref, min(held))
 
+    async def _take(
+        self,
+        state: QueueState,
+        source: Source,
+        items: Sequence[BatchItem[PendingClaim, Claim | None]],
+    ) -> bool:
+        """Let the claims have what there is; whether there was something."""
+        if state.rules is None:
+            return False
+        for item in items:
+            item.request.apply_limits(state.rules)
+        await self._fill(state, [item.request for item in items], source)
+        for item in items:
+            if item.request.missing is not None:
+                await self._give_back(state, item.request)
+                item.fail(HeadMissing(item.request.missing))
+        return any(item.request.won for item in items)
+
     async def _give_back(self, state: QueueState, claim: PendingClaim) -> None:
         """Release the messages that the claim has won, uncounted: its dead-letter queue has to be made first."""
         won = {"queue": state.id, "_id": {"$in": [stored["_id"] for stored in claim.won]}}
@@ -155,10 +175,11 @@ class MongoClaims(Claims):
         claim.won = []
 
     async def _fill(
-        self, state: QueueState, claims: Sequence[PendingClaim], without_clients: Collection[str]
+        self, state: QueueState, claims: Sequence[PendingClaim], source: Source
     ) -> None:
         """Walk along the free messages until every claim has enough, or there are no more."""
         now = max(claim.lease.now for claim in claims)
+        without_clients = source.without_clients
         passing = self._passing.begin(state.id, without_clients) if without_clients else None
         after = None if passing is None else passing.after
         while lacking := [claim for claim in claims if claim.lacks]:
@@ -174,7 +195,9 @@ class MongoClaims(Claims):
             after = free[-1]["_id"]
             shares = _share(free, lacking)
             found = await self._leasing.take(
-                state.id, [(claim.lease, share) for claim, share in shares]
+                state.id,
+                [(claim.lease, share) for claim, share in shares],
+                is_durable=source.is_durable,
             )
             for claim, share in shares:
                 won = [stored for stored in found if stored["claim"] == claim.lease.claim_id]

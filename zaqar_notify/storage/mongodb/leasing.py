@@ -234,9 +234,15 @@ class Leasing:
         return None if found is None else -found["due"]
 
     async def take(
-        self, queue: bytes, wanted: Sequence[tuple[Lease, Sequence[Document]]]
+        self,
+        queue: bytes,
+        wanted: Sequence[tuple[Lease, Sequence[Document]]],
+        *,
+        is_durable: bool = True,
     ) -> list[Document]:
         """Give each lease those of its messages that are still free; the messages won, in order.
+
+        Leases that are not durable cost no wait for a journal. A fail-over may undo them.
 
         A message that another process took meanwhile stays with that process. If it has given the
         message back already, the returned claim count is behind by one.
@@ -254,7 +260,8 @@ class Leasing:
             for lease, share in wanted
         ]
         # A second run leaves the messages of the first one alone, since they are held now.
-        result = await rerun(lambda: self._messages.bulk_write(updates, ordered=False))
+        messages = self._messages if is_durable else self._quick
+        result = await rerun(lambda: messages.bulk_write(updates, ordered=False))
         if result.modified_count == sum(len(share) for _, share in wanted):
             return [lease.held(stored) for lease, share in wanted for stored in share]
         return await self._messages.find(

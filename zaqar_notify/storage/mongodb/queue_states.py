@@ -94,6 +94,11 @@ class QueueStates:
             await asyncio.sleep(LOOK_SECONDS)
             state = await self.get(ref)
 
+    def remembered(self, ref: QueueRef) -> QueueState | None:
+        """An internal queue as it was when it was last read: only its id can change, when it is made anew."""
+        known = self._ids.get(ref)
+        return None if known is None else state_of(ref, {"queue": known, "rules": "{}"})
+
     async def remembered_id(self, ref: QueueRef) -> bytes | None:
         """The queue's id when it was last read, for commands that do no harm when it has changed."""
         known = self._ids.get(ref)

@@ -68,6 +68,7 @@ class RedisClaims(Claims):
         dead_letter: DeadLetterRule | None = None,
         carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
+        is_durable: bool = True,
     ) -> Claim | None:
         now_ms = to_ms(now)
         ends, kept = now_ms + ttl * 1000, now_ms + (ttl + grace) * 1000

@@ -89,6 +89,7 @@ class SQLiteClaims(Claims):
         dead_letter: DeadLetterRule | None = None,
         carry: Carry = within_the_store,
         without_clients: Collection[str] = (),
+        is_durable: bool = True,
     ) -> Claim | None:
         if self._rows.get(ref) is None:
             return None
