@@ -21,12 +21,15 @@ from zaqar_notify.clock import Clock
 from zaqar_notify.delivery import BulkJob
 from zaqar_notify.delivery import bulk as journal
 from zaqar_notify.delivery.bulk import Bulk, Kind, State
+from zaqar_notify.errors import StorageUnavailable
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import MessageStore
 from zaqar_notify.storage.internal import DEFAULT_POOL
 
 AT_ONCE = 100
 """Of one step at most."""
+PUT_OFF_SECONDS = 30
+"""How long a job waits for a store that gives no answer."""
 IDLE_SECONDS = 1.0
 """Until a step follows one that found nothing."""
 
@@ -59,14 +62,23 @@ class BulkWork:
     async def run(self, taken: Taken, job: BulkJob) -> None:
         """Go on until it is over, or leave the rest to a later job."""
         with working_on([taken]):
-            find = partial(_find, job, self._clock)
-            bulk, is_cancelled = await self._store.on(DEFAULT_POOL).until_answered(find)
-            if bulk is None:
-                # The request stores the job first: if its process died, there is nothing to do.
-                if self._clock.now() < job.ordered_at + journal.REQUEST_LASTS:
-                    await self._come_back(taken, job, delay=1)
-            elif not bulk.is_over:
-                await self._go_on(taken, job, bulk, is_cancelled=is_cancelled)
+            try:
+                await self._begin(taken, job)
+            except StorageUnavailable:
+                if self._stop.is_set():
+                    raise
+                # The pool of a queue is away. Let go, the job would be claimed again and again, and be poison.
+                await self._come_back(taken, job, delay=PUT_OFF_SECONDS)
+
+    async def _begin(self, taken: Taken, job: BulkJob) -> None:
+        find = partial(_find, job, self._clock)
+        bulk, is_cancelled = await self._store.on(DEFAULT_POOL).until_answered(find)
+        if bulk is None:
+            # The request stores the job first: if its process died, there is nothing to do.
+            if self._clock.now() < job.ordered_at + journal.REQUEST_LASTS:
+                await self._come_back(taken, job, delay=1)
+        elif not bulk.is_over:
+            await self._go_on(taken, job, bulk, is_cancelled=is_cancelled)
 
     async def _go_on(self, taken: Taken, job: BulkJob, bulk: Bulk, *, is_cancelled: bool) -> None:
         while taken.is_held(self._clock.now()):

@@ -81,6 +81,9 @@ class Disabling:
             )
             return disabled(current, reason, detail, now) if is_news else current
 
+        receiver.knows(await self._store.subscription(subscription.queue, subscription.id))
+        if receiver.is_disabled or receiver.is_over:
+            return
         # First: a worker that dies in between leaves a notice that finds nothing disabled, and no disabled subscription
         # without its notice.
         await self._notify(disabled(subscription, reason, detail, now))

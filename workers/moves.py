@@ -53,12 +53,13 @@ class Moves:
             return True
         ref = QueueRef(letter.project, letter.queue)
         subscription = await self._store.subscription(ref, letter.subscription_id)
-        since = None if subscription is None else subscription.disabled_at
-        if since is not None and to_ms(since) == to_ms(at):
-            return True
-        if self._clock.now() < at + DISABLING_LASTS:
+        if subscription is None:
+            return False
+        since = subscription.disabled_at
+        if since is None and self._clock.now() < at + DISABLING_LASTS:
             await self._put_off(taken, letter, 1)
-        return False
+        # At another instant, another worker disabled it, which has left a notice of its own.
+        return since is not None and to_ms(since) == to_ms(at)
 
     def _post(self, job: Move | Letter) -> LetterPost:
         if isinstance(job, Move):

@@ -29,7 +29,12 @@ from zaqar_notify.delivery import InternalPost, delivery_id
 from zaqar_notify.delivery.bulk import Bulk, Kind, Outcome, Selection, State, note
 from zaqar_notify.delivery.letters import ATTEMPTS, ERROR, MESSAGE, SUBSCRIPTION
 from zaqar_notify.delivery.letters import QUEUE as FROM_QUEUE
-from zaqar_notify.errors import IdempotencyKeyReused, TooManyReplays, ValidationFailed
+from zaqar_notify.errors import (
+    IdempotencyKeyReused,
+    StorageUnavailable,
+    TooManyReplays,
+    ValidationFailed,
+)
 from zaqar_notify.models import JsonObject, Message, NewMessage, QueueRef, Subscription
 from zaqar_notify.rules.attributes import read_attributes
 from zaqar_notify.service import Service
@@ -250,6 +255,26 @@ async def test_a_job_whose_request_broke_off_ends_by_itself(office: Office) -> N
     assert await subscriptions.replays(desk, QUEUE.project) == []
     assert ordered.id
     assert len(await office.undelivered(subscription)) == 1
+
+
+async def test_a_replay_waits_for_a_store_that_is_away(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = await refused(office, b"1")
+    ordered = await subscriptions.replay(service(office), QUEUE, subscription.id, Selection())
+
+    async def away(*_: object) -> Bulk:
+        raise StorageUnavailable("its pool is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Replaying, "step", away)
+        await office.work_off()
+    assert not await is_over(office, ordered)
+
+    office.clock.advance(seconds=30)
+    end = await done(office, ordered)
+
+    assert (end.state, end.moved) == (State.DONE, 1)
 
 
 async def test_an_order_under_one_key_is_one_replay_and_others_are_refused(office: Office) -> None:

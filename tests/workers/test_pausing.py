@@ -85,17 +85,19 @@ async def delivered(office: Office, count: int) -> list[bytes]:
     return office.sink.bodies(HOOK)
 
 
+@pytest.mark.parametrize("options", [{}, {"_ordered": True}], ids=["plain", "ordered"])
 async def test_deliveries_of_a_pause_are_made_in_order_and_before_later_ones(
-    office: Office,
+    office: Office, options: JsonObject
 ) -> None:
-    subscription = await office.subscribe(HOOK)
+    subscription = await office.subscribe(HOOK, options=options)
     await pause(office, subscription)
     async with office.open():
         for number in range(40):
             await office.post(b"%d" % number)
         await office.settled()
         assert office.sink.deliveries == []
-        assert await held(office, subscription) == 40
+        waiting = await subscriptions.waiting(service(office), await current(office, subscription))
+        assert waiting == 40
 
         await resume(office, subscription)
         for number in range(40, 60):
