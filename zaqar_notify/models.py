@@ -165,11 +165,16 @@ class DeadLetter(msgspec.Struct, frozen=True):
     ttl: int | None
 
 
-class FormerSecret(NamedTuple):
-    """A secret of a subscription that signs beside the present one: the secret after so many rotations."""
+class KeptSecret(NamedTuple):
+    """A secret of a subscription, the one after so many rotations, and until when it signs.
+
+    Former ones are kept, and the present one if a client gave it. `given` is such a secret, encrypted; empty: it is
+    derived.
+    """
 
     generation: int
     until: datetime
+    given: str = ""
 
 
 class DisabledReason(StrEnum):
@@ -190,8 +195,9 @@ class Subscription(msgspec.Struct, frozen=True):
     that an earlier release disabled, the reason is None: its receiver is gone. `failing_since` is the instant
     from which on attempts have only failed, once an attempt was repeated and failed again.
     `replay_id` names the replay that delivers its parked deliveries, while there are any.
-    `secret_generation` counts the rotations of the signing secret; `former_secrets` sign, too. `secret_rotations` are
-    the instants of the last rotations, in order, if earlier releases made them.
+    `secret_generation` counts the rotations of the signing secret; `kept_secrets` are the former ones that
+    sign, too, and those that a client gave. `secret_rotations` are the instants of the last rotations, in order, if
+    earlier releases made them.
     """
 
     id: str
@@ -209,7 +215,7 @@ class Subscription(msgspec.Struct, frozen=True):
     disabled_reason: DisabledReason | None = None
     disabled_detail: str = ""
     failing_since: datetime | None = None
-    former_secrets: tuple[FormerSecret, ...] = ()
+    kept_secrets: tuple[KeptSecret, ...] = ()
 
     @property
     def is_paused(self) -> bool:

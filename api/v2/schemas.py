@@ -228,9 +228,12 @@ class Confirmation(Struct):
 
 
 class Rotation(Exact):
-    """How long the present secret and key sign beside the new ones."""
+    """How long the present secret and key sign beside the new ones, and the new secret, if the client has one."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=MAX_OVERLAP_SECONDS)] | UnsetType = UNSET
+    secret: Annotated[str, Meta(pattern="^whsec_[A-Za-z0-9+/=]+$")] | UnsetType = UNSET
+
+    __repr__ = undisclosed
 
 
 class PublicKeys(Exact):

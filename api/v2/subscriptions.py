@@ -132,13 +132,14 @@ async def show_secret(service: Service, call: Call) -> Answer:
 
 async def rotate_secret(service: Service, call: Call) -> Answer:
     asked = _read_object(await call.body(MAX_SUBSCRIPTION_BODY))
-    warn_of_fields(asked, ("overlap_seconds",), where="field", warn=call.warn)
+    warn_of_fields(asked, ("secret", "overlap_seconds"), where="field", warn=call.warn)
     return _secret(
         await subscriptions.rotate_secret(
             service,
             call.ref,
             call.names["subscription_id"],
             overlap_seconds=asked.get("overlap_seconds"),
+            given=asked.get("secret"),
         )
     )
 
@@ -372,7 +373,8 @@ RESOURCES = (
                 "Make a new signing secret",
                 {200: Reply("The new secret; the former one signs beside it for a while", SECRET)},
                 description="The subscription has a new ed25519 key, too. `overlap_seconds`: so long the present secret "
-                "and key sign beside the new ones; without it a day (ZAQAR_WEBHOOK_SECRET_OVERLAP_SECONDS).",
+                "and key sign beside the new ones; without it a day (ZAQAR_WEBHOOK_SECRET_OVERLAP_SECONDS). `secret`: the new "
+                "secret, for a receiver that has one already; without it the service makes one.",
                 body=Body(schemas.Rotation(overlap_seconds=3600), required=False),
                 refuses=(SubscriptionDoesNotExist("demo", SUBSCRIPTION_ID),),
             ),

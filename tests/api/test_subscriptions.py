@@ -658,6 +658,19 @@ async def test_a_rotation_can_have_an_overlap_of_its_own(
     assert (await api.get(path)).json["former_secrets"] == []
 
 
+async def test_a_client_can_give_the_secret_that_its_receiver_has(start_api: StartApi) -> None:
+    api = await start_api(webhook_secret="master")
+    path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', HOOK)}/secret"
+    first = (await api.get(path)).json["secret"]
+    given = "whsec_" + "A" * 32
+
+    reply = await api.post(path, {"secret": given, "overlap_seconds": 60})
+
+    assert reply.json == {"secret": given, "former_secrets": [first]}
+    assert (await api.get(path)).json == reply.json
+    assert (await api.post(path, {"secret": "whsec_short"})).status == 400
+
+
 @pytest.mark.parametrize("overlap", [-1, 2592001, "1", 1.5, True, [1]])
 async def test_an_overlap_is_bounded(start_api: StartApi, overlap: object) -> None:
     api = await start_api(webhook_secret="master")

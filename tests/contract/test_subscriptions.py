@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -11,10 +11,11 @@ from tests.clock import START
 from tests.contract.steps import ILL_FORMED_IDS, after, subscribe, subscription
 from zaqar_notify.clock import new_id
 from zaqar_notify.errors import SubscriptionDoesNotExist, SubscriptionExists
-from zaqar_notify.models import DisabledReason, Queue, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, KeptSecret, Queue, QueueRef, Subscription
 from zaqar_notify.storage.planes import Storage
 
 HOOK = "http://example.com/hook"
+FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 async def listed(
@@ -50,6 +51,7 @@ async def test_a_subscription_is_read_back_whole(storage: Storage, queue: QueueR
         failing_since=after(0.5),
         secret_generation=3,
         secret_rotations=(after(2), after(2.5)),
+        kept_secrets=(KeptSecret(0, after(3)), KeptSecret(1, FOR_EVER, "sealed")),
     )
 
     created = await storage.subscriptions.create(wanted, renew=unchanged, now=START)

@@ -9,17 +9,20 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from standardwebhooks import Webhook, WebhookVerificationError
 from svix.webhooks import Webhook as SvixWebhook
 
 from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import FormerSecret, QueueRef, Subscription
+from zaqar_notify.models import KeptSecret, QueueRef, Subscription
 from zaqar_notify.rules.formats import Signature
 from zaqar_notify.rules.webhook_signing import (
     MAX_FORMER_SECRETS,
+    check_secret,
     is_signed,
     public_keys,
     rotate,
+    sealed,
     sign_webhook,
     webhook_secrets,
 )
@@ -120,7 +123,7 @@ def test_a_rotated_secret_signs_second_until_the_overlap_ends() -> None:
     assert secrets_of(rotated, now=NOW + timedelta(seconds=60)) == [new]
 
 
-def test_each_of_several_former_secrets_signs_until_its_own_overlap_ends() -> None:
+def test_each_of_several_kept_secrets_signs_until_its_own_overlap_ends() -> None:
     generations = [secrets_of(subscription(generation=number))[0] for number in range(4)]
     twice = subscription(generation=3, rotations=(NOW, NOW + timedelta(seconds=40)))
 
@@ -154,18 +157,18 @@ def test_a_rotation_of_an_earlier_release_keeps_the_service_s_overlap_beside_new
 
     assert now.secret_generation == 3
     assert now.secret_rotations == ()
-    assert now.former_secrets == (
-        FormerSecret(0, later(10)),
-        FormerSecret(1, later(50)),
-        FormerSecret(2, later(5)),
+    assert now.kept_secrets == (
+        KeptSecret(0, later(10)),
+        KeptSecret(1, later(50)),
+        KeptSecret(2, later(5)),
     )
 
 
 def test_a_rotation_forgets_the_secrets_whose_overlap_has_ended() -> None:
     two = rotated(rotated(subscription()), after=59)
 
-    assert [former.generation for former in two.former_secrets] == [0, 1]
-    assert [former.generation for former in rotated(two, after=60).former_secrets] == [1, 2]
+    assert [former.generation for former in two.kept_secrets] == [0, 1]
+    assert [former.generation for former in rotated(two, after=60).kept_secrets] == [1, 2]
 
 
 def test_secrets_that_sign_are_bounded() -> None:
@@ -176,8 +179,8 @@ def test_secrets_that_sign_are_bounded() -> None:
     with pytest.raises(ValidationFailed, match="10 former secrets still sign"):
         rotated(full, after=59)
 
-    assert len(rotated(full, after=60).former_secrets) == MAX_FORMER_SECRETS
-    assert len(rotated(full, after=59, overlap=0).former_secrets) == MAX_FORMER_SECRETS
+    assert len(rotated(full, after=60).kept_secrets) == MAX_FORMER_SECRETS
+    assert len(rotated(full, after=59, overlap=0).kept_secrets) == MAX_FORMER_SECRETS
 
 
 def test_the_first_generation_has_no_former_secret() -> None:
@@ -186,6 +189,54 @@ def test_the_first_generation_has_no_former_secret() -> None:
 
 def test_without_a_master_key_there_is_no_secret() -> None:
     assert secrets_of(subscription(), master="") == []
+
+
+def test_a_secret_that_a_client_gave_signs_from_then_on_and_until_its_own_overlap_ends() -> None:
+    [first] = secrets_of(subscription())
+    giving = rotate(
+        subscription(),
+        now=NOW,
+        overlap_seconds=10,
+        of_earlier_seconds=60,
+        given=sealed("m", "p1", SECRET),
+    )
+    after = rotated(giving, after=1, overlap=20)
+    [third] = secrets_of(subscription(generation=2))
+
+    assert secrets_of(giving, now=NOW) == [SECRET, first]
+    assert secrets_of(giving, now=later(10)) == [SECRET]
+    assert secrets_of(after, now=later(1)) == [third, SECRET, first]
+    assert secrets_of(after, now=later(21)) == [third]
+
+
+def test_a_given_secret_is_kept_encrypted_for_its_project_and_this_master_key() -> None:
+    kept = sealed("m", "p1", SECRET)
+    giving = rotate(subscription(), now=NOW, overlap_seconds=0, of_earlier_seconds=60, given=kept)
+    elsewhere = replace(giving, queue=QueueRef("p2", "q1"))
+
+    assert SECRET[6:] not in kept
+    assert SECRET.encode() not in base64.b64decode(kept)
+    assert SECRET not in secrets_of(giving, master="other")
+    assert SECRET not in secrets_of(elsewhere)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        None,
+        5,
+        "",
+        "whsec_",
+        "whsk_" + SECRET[6:],
+        SECRET[6:],
+        SECRET + "!",
+        "whsec_" + base64.b64encode(bytes(23)).decode(),
+        "whsec_" + base64.b64encode(bytes(65)).decode(),
+    ],
+)
+def test_a_given_secret_must_be_one_of_standard_webhooks(secret: object) -> None:
+    with pytest.raises(ValidationFailed, match="base64 of 24 to 64 bytes"):
+        check_secret(secret)
 
 
 def test_the_library_of_svix_verifies_with_each_live_secret_and_no_other() -> None:

@@ -12,14 +12,15 @@ import hmac
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from zaqar_notify.errors import ValidationFailed
-from zaqar_notify.models import FormerSecret, Subscription
+from zaqar_notify.errors import CannotDecrypt, ValidationFailed
+from zaqar_notify.models import KeptSecret, Subscription
+from zaqar_notify.rules.encryption import Keyring, Kind
 from zaqar_notify.rules.formats import SIGNATURE_KEY, Signature
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ PUBLIC_PREFIX = "whpk_"
 # Part of the signed text: another label would change the secret of every subscription there is.
 _SECRET_LABEL = "zaqar-notify webhook secret"  # noqa: S105
 _KEY_LABEL = "zaqar-notify webhook ed25519 key"
+_GIVEN_LABEL = "zaqar-notify given webhook secrets"
+
+LEAST_SECRET_BYTES, MOST_SECRET_BYTES = 24, 64
+"""Of a secret that a client gives, as Standard Webhooks has them."""
+_FOR_EVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 MAX_FORMER_SECRETS = 10
 """How many sign beside the current one: each makes every delivery's head 48 bytes longer, or 92."""
@@ -104,13 +110,42 @@ def public_keys(
     return [PUBLIC_PREFIX + _encoded(_private(key).public_key().public_bytes_raw()) for key in keys]
 
 
+def check_secret(secret: object) -> str:
+    """A secret that a client gives.
+
+    Raises:
+        ValidationFailed: It has another form than Standard Webhooks' secrets.
+    """
+    try:
+        text = secret if isinstance(secret, str) else ""
+        size = len(b64decode(text.removeprefix(SECRET_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not text.startswith(SECRET_PREFIX) or not LEAST_SECRET_BYTES <= size <= MOST_SECRET_BYTES:
+        raise ValidationFailed(
+            f"secret must be {SECRET_PREFIX} and the base64 of {LEAST_SECRET_BYTES} to {MOST_SECRET_BYTES} bytes"
+        )
+    return text
+
+
+def sealed(master: str, project: str, secret: str) -> str:
+    """A secret that a client gave, encrypted under a key that is derived from the master key."""
+    return _encoded(_keyring(master).seal(Kind.SIGNING_KEY, project, secret.encode()))
+
+
 def rotate(
-    subscription: Subscription, *, now: datetime, overlap_seconds: int, of_earlier_seconds: int
+    subscription: Subscription,
+    *,
+    now: datetime,
+    overlap_seconds: int,
+    of_earlier_seconds: int,
+    given: str = "",
 ) -> Subscription:
     """The subscription with a new secret and a new key; the present ones sign for `overlap_seconds` more.
 
     Args:
         of_earlier_seconds: The overlap of rotations that earlier releases made.
+        given: The new secret, as `sealed` makes it; empty: it is derived.
 
     Raises:
         ValidationFailed: Its deliveries have as many signatures as they may have.
@@ -123,25 +158,36 @@ def rotate(
             f"at {ends_at:%Y-%m-%dT%H:%M:%SZ}. Rotate again after that, or with overlap_seconds 0"
         )
     generation = subscription.secret_generation
-    former = FormerSecret(generation, now + timedelta(seconds=overlap_seconds))
+    kept = list(live)
+    if overlap_seconds:
+        until = now + timedelta(seconds=overlap_seconds)
+        kept.append(KeptSecret(generation, until, _given(subscription).get(generation, "")))
+    if given:
+        kept.append(KeptSecret(generation + 1, _FOR_EVER, given))
     return msgspec.structs.replace(
         subscription,
         secret_generation=generation + 1,
         secret_rotations=(),
-        former_secrets=(*live, former) if overlap_seconds else live,
+        kept_secrets=tuple(kept),
     )
+
+
+def _given(subscription: Subscription) -> dict[int, str]:
+    """The secrets that a client gave, by their numbers."""
+    return {kept.generation: kept.given for kept in subscription.kept_secrets if kept.given}
 
 
 def _live(
     subscription: Subscription, now: datetime, of_earlier_seconds: int
-) -> tuple[FormerSecret, ...]:
+) -> tuple[KeptSecret, ...]:
     """The former secrets that still sign at `now`, in order."""
     overlap = timedelta(seconds=of_earlier_seconds)
     rotations = subscription.secret_rotations
     first = subscription.secret_generation - len(rotations)
-    of_earlier = [FormerSecret(first + step, at + overlap) for step, at in enumerate(rotations)]
-    former = (*of_earlier, *subscription.former_secrets)
-    return tuple(each for each in former if now < each.until and each.generation >= 0)
+    of_earlier = [KeptSecret(first + step, at + overlap) for step, at in enumerate(rotations)]
+    former = (*of_earlier, *subscription.kept_secrets)
+    numbers = range(subscription.secret_generation)
+    return tuple(each for each in former if now < each.until and each.generation in numbers)
 
 
 def _of_live(
@@ -151,13 +197,18 @@ def _of_live(
     now: datetime,
     of_earlier_seconds: int,
 ) -> list[str]:
-    """What is derived for the generations that sign at `now`, for the current one first."""
+    """The secrets or keys of the generations that sign at `now`, the current one first: given, or derived."""
     generations = [subscription.secret_generation]
-    if subscription.former_secrets or subscription.secret_rotations:
+    if subscription.kept_secrets or subscription.secret_rotations:
         live = _live(subscription, now, of_earlier_seconds)
         generations += [former.generation for former in reversed(live)]
     project = subscription.queue.project
-    return [make(master, project, subscription.id, number) for number in generations]
+    given = _given(subscription) if subscription.kept_secrets and make is _secret else {}
+    return [
+        _opened(master, project, given.get(number, ""))
+        or make(master, project, subscription.id, number)
+        for number in generations
+    ]
 
 
 def _is_signed_by(public_key: str, signature: str, signed: bytes) -> bool:
@@ -171,6 +222,22 @@ def _is_signed_by(public_key: str, signature: str, signed: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return version == "v1a"
+
+
+@lru_cache(maxsize=16)
+def _keyring(master: str) -> Keyring:
+    key = hmac.digest(master.encode(), _GIVEN_LABEL.encode(), "sha256")
+    return Keyring({"webhook-secret": key})
+
+
+@lru_cache(maxsize=4096)
+def _opened(master: str, project: str, given: str) -> str:
+    """The secret that a client gave; empty: there is none, or another master key encrypted it."""
+    try:
+        envelope = b64decode(given)
+        return _keyring(master).open(Kind.SIGNING_KEY, project, envelope).decode() if given else ""
+    except CannotDecrypt:
+        return ""
 
 
 @lru_cache(maxsize=4096)

@@ -11,8 +11,10 @@ from zaqar_notify.errors import ValidationFailed, WebhooksNotSigned
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.rules.webhook_signing import (
     MAX_OVERLAP_SECONDS,
+    check_secret,
     public_keys,
     rotate,
+    sealed,
     shared_secrets,
 )
 from zaqar_notify.service import Service
@@ -47,26 +49,40 @@ async def public_key(service: Service, ref: QueueRef, subscription_id: str) -> S
 
 
 async def rotate_secret(
-    service: Service, ref: QueueRef, subscription_id: str, *, overlap_seconds: int | None = None
+    service: Service,
+    ref: QueueRef,
+    subscription_id: str,
+    *,
+    overlap_seconds: int | None = None,
+    given: str | None = None,
 ) -> SigningSecret:
     """Make a new secret and a new key; for a while the former ones sign beside them, each until its own overlap ends.
 
     Args:
         overlap_seconds: Of this rotation; None takes the service's.
+        given: The new secret, as `whsec_…`; None: one is derived.
 
     Raises:
         WebhooksNotSigned: This service has no master key.
-        ValidationFailed: The overlap is out of range, or as many as may sign at once do already.
+        ValidationFailed: The overlap is out of range, the secret has another form, or as many as may sign at once do already.
     """
     settings = service.settings
-    if not settings.webhook_secret.get_secret_value():
+    master = settings.webhook_secret.get_secret_value()
+    if not master:
         raise WebhooksNotSigned
+    kept = "" if given is None else sealed(master, ref.project, check_secret(given))
     usual = settings.webhook_secret_overlap_seconds
     overlap = usual if overlap_seconds is None else _checked(overlap_seconds)
     now = service.clock.now()
 
     def rotated(subscription: Subscription) -> Subscription:
-        return rotate(subscription, now=now, overlap_seconds=overlap, of_earlier_seconds=usual)
+        return rotate(
+            subscription,
+            now=now,
+            overlap_seconds=overlap,
+            of_earlier_seconds=usual,
+            given=kept,
+        )
 
     subscriptions = service.storage.subscriptions
     after = await subscriptions.update(ref, subscription_id, rotated, now=now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import DisabledReason, FormerSecret, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, KeptSecret, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.mongodb.connection import Document
 from zaqar_notify.storage.mongodb.documents import queue_key, to_ref
@@ -32,7 +32,7 @@ def from_subscription(subscription: Subscription, keys: Keyring) -> Document:
         "disabled_reason": subscription.disabled_reason,
         "disabled_detail": subscription.disabled_detail,
         "failing_since": subscription.failing_since,
-        "former_secrets": [former._asdict() for former in subscription.former_secrets],
+        "kept_secrets": [kept._asdict() for kept in subscription.kept_secrets],
         **({} if stored.key_id is None else {"key_id": stored.key_id}),
     }
 
@@ -61,7 +61,7 @@ def to_subscription(ref: QueueRef, stored: Document, keys: Keyring) -> Subscript
         disabled_reason=None if reason is None else DisabledReason(reason),
         disabled_detail=stored.get("disabled_detail", ""),
         failing_since=stored.get("failing_since"),
-        former_secrets=tuple(FormerSecret(**former) for former in stored.get("former_secrets", ())),
+        kept_secrets=tuple(KeptSecret(**kept) for kept in stored.get("kept_secrets", ())),
     )
 
 

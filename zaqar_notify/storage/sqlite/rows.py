@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import DisabledReason, FormerSecret, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, KeptSecret, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage import ids
 from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
@@ -45,7 +45,7 @@ def own_position(salt: bytes, message_id: str) -> int | None:
 SUBSCRIPTION_COLUMNS = (
     "project, queue, id, subscriber, ttl, options, created_at, expires_at, confirmed, disabled_at, "
     "secret_generation, secret_rotations, replay_id, disabled_reason, disabled_detail, failing_since, "
-    "former_secrets, key_id"
+    "kept_secrets, key_id"
 )
 
 
@@ -69,7 +69,9 @@ def from_subscription(subscription: Subscription, keys: Keyring) -> tuple[object
         subscription.disabled_reason,
         subscription.disabled_detail,
         optional_ms(subscription.failing_since),
-        json.dumps([(former, to_ms(until)) for former, until in subscription.former_secrets]),
+        json.dumps(
+            [(kept.generation, to_ms(kept.until), kept.given) for kept in subscription.kept_secrets]
+        ),
         stored.key_id,
     )
 
@@ -98,8 +100,9 @@ def to_subscription(row: Row, keys: Keyring) -> Subscription:
         disabled_reason=None if row[13] is None else DisabledReason(row[13]),
         disabled_detail=row[14],
         failing_since=optional_instant(row[15]),
-        former_secrets=tuple(
-            FormerSecret(former, from_ms(until)) for former, until in msgspec.json.decode(row[16])
+        kept_secrets=tuple(
+            KeptSecret(number, from_ms(until), given)
+            for number, until, given in msgspec.json.decode(row[16])
         ),
     )
 

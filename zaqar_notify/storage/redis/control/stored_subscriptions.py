@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from zaqar_notify.errors import SubscriptionLocked
-from zaqar_notify.models import DisabledReason, FormerSecret, QueueRef, Subscription
+from zaqar_notify.models import DisabledReason, KeptSecret, QueueRef, Subscription
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.storage.redis.control.writing import name_of
 from zaqar_notify.storage.sealed_subscriptions import StoredSubscriber, opened, sealed
@@ -32,7 +32,7 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     disabled_reason: str | None = None
     disabled_detail: str = ""
     failing_since: int | None = None
-    former_secrets: list[tuple[int, int]] = []
+    kept_secrets: list[tuple[int, int, str]] = []
 
 
 decode = msgspec.msgpack.Decoder(Stored).decode
@@ -63,7 +63,7 @@ def to_stored(subscription: Subscription, keys: Keyring) -> Stored:
         subscription.disabled_reason,
         subscription.disabled_detail,
         _ms_or_none(subscription.failing_since),
-        [(former, to_ms(until)) for former, until in subscription.former_secrets],
+        [(number, to_ms(until), given) for number, until, given in subscription.kept_secrets],
     )
 
 
@@ -102,8 +102,9 @@ def to_subscription(name: str, stored: Stored, keys: Keyring) -> Subscription:
         disabled_reason=None if reason is None else DisabledReason(reason),
         disabled_detail=stored.disabled_detail,
         failing_since=_instant_or_none(stored.failing_since),
-        former_secrets=tuple(
-            FormerSecret(former, from_ms(until)) for former, until in stored.former_secrets
+        kept_secrets=tuple(
+            KeptSecret(number, from_ms(until), given)
+            for number, until, given in stored.kept_secrets
         ),
     )
 

@@ -23,7 +23,7 @@ was. How to add one: docs/add-a-driver.md.
     0016_attributes.sql          attributes may stand before bodies; it changes nothing
     0017_suppressions.sql        addresses that get nothing more from a project
     0018_states.sql              why the deliveries of a subscription are held
-    0019_former_secrets.sql      each former secret of a subscription has an end of its own
+    0019_kept_secrets.sql        each former secret of a subscription has an end of its own, and clients give secrets
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ STEPS: tuple[Step, ...] = (
     partial(_run_file, "0016_attributes.sql"),
     partial(_run_file, "0017_suppressions.sql"),
     partial(_run_file, "0018_states.sql"),
-    partial(_run_file, "0019_former_secrets.sql"),
+    partial(_run_file, "0019_kept_secrets.sql"),
 )
 """In their order: the first one makes version 1."""
 
