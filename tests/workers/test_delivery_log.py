@@ -73,6 +73,20 @@ async def test_failures_are_logged_with_what_follows_and_the_success_at_the_end(
     ]
 
 
+async def test_a_failure_is_in_the_log_when_its_job_is_done_whatever_becomes_of_the_worker(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery_log, "EVERY_SECONDS", 3600)
+    subscription = await office.subscribe(HOOK, options=LATER)
+    answers(office, TRY_LATER)
+
+    async with office.open():
+        await office.post(b"1")
+        await office.settled()
+
+        assert await log_of(office, subscription) == [(1, "try_later", "retrying")]
+
+
 async def test_an_attempt_is_logged_with_all_its_facts_and_without_the_body(office: Office) -> None:
     subscription = await office.subscribe(HOOK, options=LATER)
     answers(office, Outcome(Verdict.TRY_LATER, 503, "HTTP 503", excerpt="Back soon"))
