@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import PROJECT, Api, StartApi, bearer, make_token
-from tests.api.test_subscriptions import confirmations
+from tests.api.test_subscriptions import confirmations, signed_headers
 from tests.clock import ManualClock
 from zaqar_notify.delivery.links import Purpose, link_to
 from zaqar_notify.models import JsonObject, QueueRef
@@ -244,9 +244,20 @@ async def test_whoever_unsubscribed_by_mistake_comes_back_by_the_next_button(
     assert (await mailing.get("/v2/suppressions")).json["suppressions"] == []
 
 
-async def test_zaqars_signed_confirmation_brings_an_addressee_back_and_a_tenants_does_not(
-    start_api: StartApi,
-) -> None:
+async def test_zaqars_signed_confirmation_brings_an_addressee_back(mailing: Api) -> None:
+    path = f"{SUBSCRIPTIONS}/{await mailing.subscribe('q', YOU)}"
+    *_, payload = await confirmations(mailing)
+    await press(mailing, await link_to_unsubscribe(mailing, path.rpartition("/")[2]))
+
+    reply = await mailing.put(
+        f"{path}/confirm", payload["SubscribeBody"], headers=signed_headers(payload)
+    )
+
+    assert reply.status == 204
+    assert (await mailing.get("/v2/suppressions")).json["suppressions"] == []
+
+
+async def test_a_tenant_s_own_confirmation_brings_nobody_back(start_api: StartApi) -> None:
     api = await start_api(**MAILING | {"require_confirmation": False})
     path = f"{SUBSCRIPTIONS}/{await api.subscribe('q', YOU)}"
     await press(api, await link_to_unsubscribe(api, path.rpartition("/")[2]))
