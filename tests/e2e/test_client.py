@@ -281,6 +281,8 @@ def test_each_subscription_has_a_signing_secret_of_its_own(client: Client, queue
 
     assert first.startswith("whsec_")
     assert first != second
+    given = "whsec_" + "A" * 32
+    assert client.rotate_secret(queue, ids[1], secret=given, overlap_seconds=0) == given
     assert client.signing_secret(queue, ids[0]) == first
 
 

@@ -99,16 +99,23 @@ class SubscriptionCalls(Calls):
         return read(self._transport.send("GET", f"{path}/public_key"), PublicKey).public_key
 
     def rotate_secret(
-        self, queue: str, subscription_id: str, *, overlap_seconds: int | None = None
+        self,
+        queue: str,
+        subscription_id: str,
+        *,
+        overlap_seconds: int | None = None,
+        secret: str | None = None,
     ) -> str:
         """A new signing secret, and a new key; those of before sign beside them for a while.
 
         Args:
             overlap_seconds: For so long; None leaves it to the service.
+            secret: The new one, `whsec_…`; None: the service makes one.
         """
         path = f"{subscription_path(queue, subscription_id)}/secret"
-        asked = {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}
-        body = msgspec.json.encode(asked)
+        asked = {"overlap_seconds": overlap_seconds, "secret": secret}
+        given = {name: value for name, value in asked.items() if value is not None}
+        body = msgspec.json.encode(given)
         return read(self._transport.send("POST", path, body=body, repeatable=False), Secret).secret
 
     def test_subscription(self, queue: str, subscription_id: str, body: Any = None) -> Tested:
