@@ -17,7 +17,13 @@ from typing import Any
 
 from celery import Celery
 
-from zaqar_notify.operations.broker import DRAIN, MAX_WAITING, QUEUE, drain_arguments
+from zaqar_notify.operations.broker import (
+    DRAIN,
+    LOOK_AGAIN_SECONDS,
+    MAX_WAITING,
+    QUEUE,
+    drain_arguments,
+)
 from zaqar_notify.storage.internal import Partition
 
 OFTEN_PER_SECOND = 100
@@ -30,6 +36,9 @@ WORTH_GATHERING = 3
 and the pause would only delay it."""
 FEWEST_SKIPS, MOST_SKIPS = 16, 256
 """Rings that are sent at once after a pause that gathered too few."""
+
+SOON_SECONDS = LOOK_AGAIN_SECONDS - 0.002
+"""If its work is stored so soon after a ring, the worker's second look finds it, and no other ring is needed."""
 
 PAUSE_SECONDS = 1.0
 """Pause before the broker is tried again."""
@@ -47,6 +56,8 @@ class BrokerDoorbell:
         """Start the thread; `processes` of this host share its requests."""
         self._app = app
         self._noted: set[Partition] = set()
+        self._rung_soon: dict[Partition, float] = {}
+        """When partitions were rung for whose work was not stored yet."""
         self._notes: queue.SimpleQueue[Partition | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._line: _Line | None = None
@@ -61,6 +72,18 @@ class BrokerDoorbell:
 
     def ring(self, partition: Partition) -> None:
         self._pace.wanted += 1
+        rung_at = self._rung_soon.pop(partition, None)
+        if rung_at is None or time.monotonic() > rung_at + SOON_SECONDS:
+            self._note(partition)
+
+    def ring_soon(self, partition: Partition) -> None:
+        """A ring takes some milliseconds, and so does a store that makes a post durable. While rings are gathered,
+        it would be one more."""
+        if not self._pace.is_busy and partition not in self._noted:
+            self._rung_soon[partition] = time.monotonic()
+            self._note(partition)
+
+    def _note(self, partition: Partition) -> None:
         if partition not in self._noted:
             self._noted.add(partition)
             self._notes.put(partition)
@@ -79,7 +102,8 @@ class BrokerDoorbell:
             if self._closing.is_set():
                 break
             for partition in partitions:
-                self.ring(partition)
+                self._rung_soon.pop(partition, None)
+                self._note(partition)
             self._closing.wait(PAUSE_SECONDS)
         self._hang_up()
 
@@ -138,10 +162,13 @@ class Pace:
         self._since = time.monotonic()
         self._skips = 0
         self._next_skips = FEWEST_SKIPS
+        self.is_busy = False
+        """Whether rings were wanted often when the last one was sent."""
 
     def wait(self, closing: threading.Event) -> None:
         """Pause, if rings are wanted often and recent pauses gathered enough of them."""
-        if not self._is_wanted_often():
+        self.is_busy = self._is_wanted_often()
+        if not self.is_busy:
             return
         if self._skips:
             self._skips -= 1

@@ -8,5 +8,8 @@ from zaqar_notify.storage.internal import Partition
 class SilentDoorbell:
     """Rings nowhere."""
 
+    def ring_soon(self, partition: Partition) -> None:
+        return
+
     def ring(self, partition: Partition) -> None:
         return

@@ -19,5 +19,8 @@ class LocalDoorbell:
         """Say that the partition's outbox has work. Deliveries that fall due in its retry queue need no ring."""
         self._bells.get(partition, self.unknown).set()
 
+    def ring_soon(self, partition: Partition) -> None:
+        """A ring here needs no time."""
+
     def bell(self, partition: Partition) -> asyncio.Event:
         return self._bells.setdefault(partition, asyncio.Event())

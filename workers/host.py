@@ -21,6 +21,7 @@ from zaqar_notify.errors import StartRefused, StorageUnavailable
 from zaqar_notify.files import raise_file_limit
 from zaqar_notify.health import Health
 from zaqar_notify.metrics import BrokerCounts
+from zaqar_notify.operations.broker import LOOK_AGAIN_SECONDS
 from zaqar_notify.operations.metrics_port import serving_metrics
 from zaqar_notify.service import Service
 from zaqar_notify.settings import Settings
@@ -46,6 +47,7 @@ class EngineHost:
         self._loop = uvloop.new_event_loop()
         self._stop = asyncio.Event()
         self._doorbell = LocalDoorbell()
+        self._looking_again: set[Partition] = set()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -57,7 +59,17 @@ class EngineHost:
         """Have the engine look at the partition's work now. From any thread; never waits."""
         # A closed loop takes no rings.
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._doorbell.ring, partition)
+            self._loop.call_soon_threadsafe(self._ring, partition)
+
+    def _ring(self, partition: Partition) -> None:
+        self._doorbell.ring(partition)
+        if partition not in self._looking_again:
+            self._looking_again.add(partition)
+            self._loop.call_later(LOOK_AGAIN_SECONDS, self._ring_again, partition)
+
+    def _ring_again(self, partition: Partition) -> None:
+        self._looking_again.discard(partition)
+        self._doorbell.ring(partition)
 
     def stop(self) -> None:
         """Finish the jobs in hand within `shutdown_seconds`, give back the others, and end."""

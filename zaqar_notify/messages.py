@@ -205,6 +205,7 @@ async def _store(
     service: Service, ref: QueueRef, post: QueuePost, room: Callable[[str, int], Storing[str]]
 ) -> Posted:
     quotas, project = service.quotas, ref.project
+    post.when_owed = lambda: service.doorbell.ring_soon(service.partition_of(ref))
     async with room(project, post.size) as refusal:
         post.refusal = post.refusal or refusal
         posted = await service.schemas.stored(

@@ -16,3 +16,7 @@ class Doorbell(Protocol):
         Args:
             partition: Whose internal queues have work, see `partitions.partition_of`.
         """
+
+    def ring_soon(self, partition: Partition) -> None:
+        """The store is about to take deliveries. A ring that needs a while may start now; `ring` follows if they are
+        stored."""

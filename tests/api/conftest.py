@@ -45,6 +45,9 @@ class CountingDoorbell:
     def ring(self, partition: Partition) -> None:
         self.rings += 1
 
+    def ring_soon(self, partition: Partition) -> None:
+        return
+
 
 @dataclass(frozen=True)
 class Reply:

@@ -120,6 +120,46 @@ def test_what_celery_finds_in_the_environment_changes_neither_broker_nor_backend
     assert waiting(redis) == 1
 
 
+def test_a_ring_that_came_while_its_work_was_being_stored_is_not_repeated(
+    redis: RedisServer, doorbell: BrokerDoorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.doorbell, "SOON_SECONDS", 3600)
+    doorbell.ring_soon(partition(1))
+    until(lambda: waiting(redis) == 1)
+
+    doorbell.ring(partition(1))
+    doorbell.ring(partition(2))
+    until(lambda: waiting(redis) == 2)
+    doorbell.ring(partition(1))
+
+    until(lambda: waiting(redis) == 3)
+
+
+def test_work_that_was_stored_late_is_rung_for_again(
+    redis: RedisServer, doorbell: BrokerDoorbell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.doorbell, "SOON_SECONDS", -1)
+    doorbell.ring_soon(partition())
+    until(lambda: waiting(redis) == 1)
+
+    doorbell.ring(partition())
+
+    until(lambda: waiting(redis) == 2)
+
+
+def test_a_ring_that_the_broker_did_not_take_is_sent_later_although_it_came_early(
+    redis: RedisServer, doorbell: BrokerDoorbell
+) -> None:
+    redis.kill()
+    doorbell.ring_soon(partition())
+    until(lambda: not doorbell.is_heard)
+    doorbell.ring(partition())
+
+    redis.start()
+
+    until(lambda: waiting(redis) == 1)
+
+
 def test_rings_for_one_partition_are_gathered(redis: RedisServer, doorbell: BrokerDoorbell) -> None:
     began = time.monotonic()
     for _ in range(5000):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from tests.workers.office import QUEUE, ClientPost, until
 from workers import host as host_module
 from workers.broker_state import BrokerState
 from workers.build import build_engine
+from workers.doorbell import LocalDoorbell
 from workers.host import EngineHost
 from zaqar_notify.clock import SystemClock, new_id
 from zaqar_notify.models import NewMessage, Subscription
 from zaqar_notify.settings import Settings
+from zaqar_notify.storage.internal import Partition
 from zaqar_notify.storage.planes import Storage
 from zaqar_notify.storage.registry import open_storage
 from zaqar_notify.subscriptions import renewal
@@ -171,3 +174,30 @@ async def test_ringing_and_stopping_after_the_end_does_nothing(host: EngineHost)
 
     host.ring(partition())
     await asyncio.to_thread(host.stop)
+
+
+async def test_a_ring_that_comes_before_its_work_is_followed_by_another_look(
+    host: EngineHost,
+    storage: Storage,
+    hook: Hook,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await storage.close()
+    rung: list[Partition] = []
+    has_looked_again = threading.Event()
+
+    def ring(_bell: LocalDoorbell, partition: Partition) -> None:
+        rung.append(partition)
+        if len(rung) == 3:
+            has_looked_again.set()
+
+    monkeypatch.setattr(LocalDoorbell, "ring", ring)
+    host.start()
+
+    host.ring(Partition("default", 0))
+    host.ring(Partition("default", 0))
+
+    assert await asyncio.to_thread(has_looked_again.wait, PATIENCE_SECONDS)
+    await asyncio.to_thread(host.stop)
+    assert rung == [Partition("default", 0)] * 3

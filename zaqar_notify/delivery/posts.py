@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import repeat
 
@@ -75,6 +75,8 @@ class QueuePost(Post):
         self.must_encrypt = False
         """It was routed from a queue that encrypts its messages, so one that does not can't have them."""
         self.fitting: Fitting
+        self.when_owed: Callable[[], None] | None = None
+        """Called when the store is about to take jobs some of which are due at once; quick."""
         self.refusal: NotifyError | None = None
         """The error that refuses to store more. A repeated post is answered in spite of it."""
 
@@ -113,7 +115,7 @@ class QueuePost(Post):
     def jobs(
         self, rules: JsonObject, ids: Sequence[str], messages: Sequence[NewMessage]
     ) -> Sequence[tuple[QueueRef, NewMessage]]:
-        return fan_out_jobs(
+        jobs = fan_out_jobs(
             self._ref,
             ids,
             messages,
@@ -125,6 +127,11 @@ class QueuePost(Post):
             origin=self._origin,
             ordered_for=rules.get(ORDERED_FOR, ()),
         )
+        if self.when_owed is not None and any(
+            not job.delay and job.not_before is None for _, job in jobs
+        ):
+            self.when_owed()
+        return jobs
 
 
 class ClientPost(QueuePost):

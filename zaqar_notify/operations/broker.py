@@ -26,6 +26,9 @@ DRAIN = "zaqar_notify.drain.v1"
 
 QUEUE = "zaqar-notify.drain"
 
+LOOK_AGAIN_SECONDS = 0.010
+"""A rung worker looks for work at once, and again after this: a ring may come shortly before its work is stored."""
+
 MAX_WAITING = 64
 """About as many rings wait in the broker; more would only repeat them."""
 
