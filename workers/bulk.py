@@ -30,6 +30,8 @@ AT_ONCE = 100
 """Of one step at most."""
 PUT_OFF_SECONDS = 30
 """How long a job waits for a store that gives no answer."""
+NOTE_SECONDS = 1.0
+"""How often it is noted how far a look has come that finds nothing to take; and whether it is to be cancelled."""
 IDLE_SECONDS = 1.0
 """Until a step follows one that found nothing."""
 
@@ -81,6 +83,7 @@ class BulkWork:
             await self._go_on(taken, job, bulk, is_cancelled=is_cancelled)
 
     async def _go_on(self, taken: Taken, job: BulkJob, bulk: Bulk, *, is_cancelled: bool) -> None:
+        noted, noted_at = bulk, time.monotonic()
         while taken.is_held(self._clock.now()):
             if self._stop.is_set():
                 await self._come_back(taken, job, delay=0)
@@ -92,8 +95,10 @@ class BulkWork:
                 bulk = await self._steps[bulk.kind](bulk, min(AT_ONCE, bulk.per_second))
             if not taken.is_held(self._clock.now()):
                 return
-            note = partial(_note, bulk, self._clock)
-            is_cancelled = await self._store.on(DEFAULT_POOL).until_answered(note)
+            if _has_progress(noted, bulk) or time.monotonic() >= noted_at + NOTE_SECONDS:
+                note = partial(_note, bulk, self._clock)
+                is_cancelled = await self._store.on(DEFAULT_POOL).until_answered(note)
+                noted, noted_at = bulk, time.monotonic()
             if bulk.is_over:
                 return
             paced = (bulk.moved - before.moved) / bulk.per_second
@@ -103,6 +108,12 @@ class BulkWork:
     async def _come_back(self, taken: Taken, job: BulkJob, *, delay: int) -> None:
         again = journal.again(job, self._settings, delay=delay)
         await self._ledger.write(taken.pool, [again], project=job.project)
+
+
+def _has_progress(noted: Bulk, bulk: Bulk) -> bool:
+    """Whether a worker that goes on from what was noted would do something once more."""
+    done = bulk.moved != noted.moved or bulk.left != noted.left
+    return done or bulk.is_over or noted.total is None
 
 
 async def _find(job: BulkJob, clock: Clock, store: MessageStore) -> tuple[Bulk | None, bool]:

@@ -105,10 +105,15 @@ def retrying(office: Office) -> RetryingStore:
     return RetryingStore(office.storage, clock=office.clock, stop=Stop())
 
 
-async def test_what_was_given_up_is_delivered_in_order_and_its_records_go(office: Office) -> None:
-    subscription = await refused(office, b"1", b"2", b"3")
+@pytest.mark.parametrize("pace", [{}, {"_ordered": True}], ids=["plain", "ordered"])
+async def test_what_was_given_up_is_delivered_in_order_and_its_records_go(
+    office: Office, pace: JsonObject
+) -> None:
+    subscription = await refused(office, b"1", b"2", b"3", options=LETTERS | pace)
+    assert len(await on_queue(office, DEAD)) == 3
 
     end = await replay(office, subscription)
+    await office.sink.received(3)
 
     assert office.sink.bodies(HOOK) == [b"1", b"2", b"3"]
     assert await office.undelivered(subscription) == []

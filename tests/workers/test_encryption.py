@@ -28,7 +28,7 @@ from workers.store import RetryingStore
 from zaqar_notify.delivery import InternalPost
 from zaqar_notify.delivery.backlog import count_owed
 from zaqar_notify.metadata import ENCRYPT
-from zaqar_notify.models import NewMessage, QueueRef
+from zaqar_notify.models import JsonObject, NewMessage, QueueRef
 from zaqar_notify.rules.encryption import Keyring
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage import sealing
@@ -40,6 +40,8 @@ from zaqar_notify.storage.internal import (
 
 BODY = b'"clear text of the client"'
 WORDS = b"clear text"
+DEAD = QueueRef(QUEUE.project, "dead")
+LETTERS: JsonObject = AT_ONCE | {"_dead_letter_queue": DEAD.name}
 
 Reopen = Callable[[Keyring], Awaitable[Office]]
 
@@ -78,7 +80,7 @@ async def test_no_clear_body_is_stored_at_any_stage_of_a_delivery(office: Office
     }
     subscriptions = {}
     for name, answer in answers.items():
-        options = AT_ONCE if name == "refuses" else {}
+        options = LETTERS if name == "refuses" else {}
         subscriptions[name] = await office.subscribe(f"http://{name}", options=options)
         office.sink.answers[f"http://{name}"] = answer
 
@@ -96,6 +98,7 @@ async def test_no_clear_body_is_stored_at_any_stage_of_a_delivery(office: Office
     assert WORDS not in await whole_store(office.storage)
     assert set(office.sink.bodies("http://hangs")) == {BODY}
     assert await office.undelivered(subscriptions["refuses"])
+    assert {letter.body for letter in await office.all_in(DEAD)} == {BODY}
     assert await office.all_in(held_ref(subscriptions["gone"].id))
     assert await office.owed_deliveries() or await office.all_in(
         parked_ref(subscriptions["later"].id)
