@@ -31,6 +31,8 @@ from zaqar_notify.storage.internal import DEFAULT_POOL, ENDPOINTS_REF
 
 FLUSH_SECONDS = 0.25
 """After a write, changes are gathered for so long and written together."""
+TOLD_PAUSE_SECONDS = 2
+"""A shorter pause is over before the others have heard of it."""
 LOOK_SECONDS = 2.5
 BID_LOOKS = 40
 BID_LOOK_SECONDS = 0.05
@@ -79,7 +81,8 @@ class Breakers:
     def paused(self, endpoint: Endpoint, seconds: float) -> None:
         """The receiver asked for a pause."""
         endpoint.pause(seconds, now=time.monotonic())
-        self._tell(endpoint, Change.PAUSED, seconds)
+        if seconds >= TOLD_PAUSE_SECONDS:
+            self._tell(endpoint, Change.PAUSED, seconds)
 
     async def seconds_until_probe(self, endpoint: Endpoint) -> float:
         """Bid for the probe of an endpoint that is half-open.

@@ -171,7 +171,7 @@ class Recorder:
 
     def suspect(self, subscription: Subscription) -> None:
         logger.warning(
-            "A receiver fails again and again; it gets one try at a time until one succeeds, "
+            "A receiver fails again and again; it is left alone, and probed until a try succeeds, "
             "and failed tries are logged at debug level",
             extra={"action": "endpoint_suspect", **_facts(subscription)},
         )

@@ -218,6 +218,8 @@ class Hook:
         self.came_at: list[float] = []
         self.bodies: list[object] = []
         self.delivery_ids: list[str] = []
+        self.seconds = 0.0
+        """How long each answer takes."""
         self.most_under_way = 0
         self._under_way = 0
         self._came = asyncio.Condition()

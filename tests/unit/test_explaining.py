@@ -89,6 +89,16 @@ def test_the_last_failure_comes_with_a_remedy(status: int | None, detail: str, r
     assert remedy in text
 
 
+def test_a_receiver_that_is_left_alone_or_asked_for_a_pause_says_until_when() -> None:
+    later = NOW + timedelta(seconds=30)
+
+    failing = told(breaker=Breaker("open", later, None, 7))
+    pausing = told(breaker=Breaker("closed", None, later))
+
+    assert "The last 7 attempts failed, so it gets none until 2026-11-30T12:00:30Z" in failing
+    assert "asked for a pause: it gets no attempt until 2026-11-30T12:00:30Z" in pausing
+
+
 def test_a_failure_before_the_last_success_is_not_the_reason() -> None:
     last = LastError(NOW - timedelta(hours=1), "try_later", 503, "HTTP 503")
 

@@ -84,8 +84,17 @@ def _waiting(stats: SubscriptionStats, places: dict[str, str]) -> Iterator[str]:
 
 
 def _attempts(stats: SubscriptionStats, places: dict[str, str]) -> Iterator[str]:
-    if stats.breaker.state != "closed":
-        yield f"The last {stats.breaker.failures} attempts failed, so it gets one attempt at a time until one succeeds."
+    breaker = stats.breaker
+    if breaker.state != "closed":
+        until = (
+            "" if breaker.open_until is None else f"none until {instant(breaker.open_until)}, then "
+        )
+        yield (
+            f"The last {breaker.failures} attempts failed, so it gets {until}one attempt at a time "
+            "until one succeeds."
+        )
+    if breaker.paused_until is not None:
+        yield f"It asked for a pause: it gets no attempt until {instant(breaker.paused_until)}."
     last = stats.last_error
     if last is not None and (stats.last_success_at is None or last.at > stats.last_success_at):
         yield f"The last attempt failed at {instant(last.at)}: {_reason(last)}"
