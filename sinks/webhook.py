@@ -7,9 +7,8 @@ since the target of one could be anything.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -17,18 +16,17 @@ import msgspec
 
 from sinks import headers, text
 from sinks.answer import Response
-from sinks.connections import NoAnswer, Origin
+from sinks.connections import NoAnswer
 from sinks.forming import Unformed, formed
 from sinks.guard import AddressForbidden, AddressGuard, diagnose_reach
+from sinks.heads import Unusable, beside, facts, post_headers_of, request_template
 from sinks.http import HttpClient
 from sinks.identity import PRIVATE, SCHEMA, TLS, check_identity, identity_of
 from sinks.proxy import ProxyUnavailable, diagnose_proxy
 from sinks.retry_after import asks_again, seconds_to_wait
-from sinks.urls import WebUrl, read_url
-from zaqar_notify import __version__
+from sinks.urls import read_url
 from zaqar_notify.delivery.forms import (
     CannotForm,
-    Form,
     has_own_form,
     post_data_of,
 )
@@ -40,18 +38,11 @@ from zaqar_notify.models import Delivery, JsonObject, Outcome, Verdict
 from zaqar_notify.rules.formats import Format, Forms
 from zaqar_notify.rules.proxies import Proxy, read_proxy
 from zaqar_notify.rules.unread import Warn
-from zaqar_notify.rules.webhook_signing import sign_webhook
 from zaqar_notify.settings import Settings
 
 PROXY_PAUSE_SECONDS = 5
 """How long a receiver is left alone when the operator's proxy can't be used."""
 
-_OWN_HEADERS = {
-    "Accept": "*/*",
-    "Accept-Encoding": "identity",
-    "Content-Type": "application/json",
-    "User-Agent": f"zaqar-notify/{__version__}",
-}
 _LATER_STATUSES = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
@@ -163,10 +154,10 @@ class WebhookSink(Sink):
         options = delivery.subscription.options
         own = f"X-Auth-Token: {token}\r\n" if token else ""
         try:
-            chosen = _post_headers(options, has_token=bool(token))
+            chosen = post_headers_of(options, has_token=bool(token))
             if has_own_form(options):
                 form = await formed(delivery, self._settings, self._relay)
-                template = request_template(url, _beside(form, chosen))
+                template = request_template(url, beside(form, chosen))
                 own += "".join(f"{name}: {value}\r\n" for name, value in form.headers)
                 body = form.body
             else:
@@ -182,7 +173,7 @@ class WebhookSink(Sink):
         if (identity := identity_of(options)) is not None:
             origin = msgspec.structs.replace(origin, identity=identity)
         head = template.head + own.encode()
-        request = (head, self._mark, _facts(delivery, body), body)
+        request = (head, self._mark, facts(delivery, body), body)
         try:
             answer = await self._client.post(origin, request, project=project)
         except ProxyUnavailable as error:
@@ -212,95 +203,6 @@ def judge(status: int) -> Verdict:
     if 400 <= status < 500 and status not in _LATER_STATUSES:
         return Verdict.REFUSED
     return Verdict.TRY_LATER
-
-
-class Unusable(ValueError):
-    """The subscription can't be served; the sentence says why."""
-
-
-class RequestTemplate(msgspec.Struct, frozen=True):
-    """The common part of all deliveries to one subscriber; the head lacks the facts of each delivery."""
-
-    origin: Origin
-    head: bytes
-
-
-def _post_headers(options: JsonObject, *, has_token: bool) -> tuple[tuple[str, str], ...]:
-    """The headers a subscription asks for, less those that it may not set or that are malformed."""
-    asked = options.get("post_headers")
-    if not isinstance(asked, dict) or not asked:
-        return ()
-    chosen = tuple(
-        (name, value)
-        for name, value in asked.items()
-        if headers.may_set(name, value, has_token=has_token)
-    )
-    if sum(len(name) + len(value) for name, value in chosen) > headers.MAX_CHARACTERS:
-        raise Unusable(f"post_headers have more than {headers.MAX_CHARACTERS} characters")
-    return chosen
-
-
-def _beside(form: Form, chosen: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The content type of a form, and the headers a subscription asks for, less those that the form has itself."""
-    own = {name.lower() for name, _ in form.headers}
-    if form.is_fixed:
-        own.add("content-type")
-    beside = ((name, value) for name, value in chosen if name.lower() not in own)
-    return (("Content-Type", form.content_type), *beside)
-
-
-# The parts of the key are limited, so the cache holds some 20 MiB at most.
-@lru_cache(maxsize=1024)
-def request_template(subscriber: str, post_headers: Sequence[tuple[str, str]]) -> RequestTemplate:
-    """The origin and the head for a subscriber; raises Unusable."""
-    try:
-        url = read_url(subscriber)
-    except ValidationFailed as error:
-        raise Unusable(str(error)) from error
-    lines = {name.lower(): line for name, line in _header_lines(url, post_headers)}
-    head = f"POST {url.target} HTTP/1.1\r\n{''.join(lines.values())}"
-    return RequestTemplate(Origin(url.is_tls, url.host, url.port), head.encode())
-
-
-def _header_lines(
-    url: WebUrl, post_headers: Sequence[tuple[str, str]]
-) -> Iterator[tuple[str, str]]:
-    """Names with their lines; a later one replaces an earlier one of its name."""
-    given = [("Authorization", url.authorization)] if url.authorization else []
-    for name, value in (
-        ("Host", url.host_header),
-        *_OWN_HEADERS.items(),
-        *given,
-        *post_headers,
-    ):
-        yield name, f"{name}: {value}\r\n"
-
-
-def _facts(delivery: Delivery, body: bytes) -> bytes:
-    """The end of a head: the facts of this delivery, and the proof of its sender."""
-    timestamp = int(delivery.sent_at.timestamp())
-    signature = ""
-    if delivery.secrets:
-        signed = sign_webhook(delivery.secrets, delivery.id, timestamp, body)
-        signature = f"webhook-signature: {signed}\r\n"
-    attributes = ""
-    if delivery.message.attributes is not None:
-        attributes = f"Zaqar-Attributes: {delivery.message.attributes.decode('ascii')}\r\n"
-    ids = ",".join(delivery.batch) or delivery.message_id
-    # Should the receiver be a queue again, ours or another service's, its posts count on the hops.
-    return (
-        f"Content-Length: {len(body)}\r\n"
-        f"webhook-id: {delivery.id}\r\n"
-        f"webhook-timestamp: {timestamp}\r\n"
-        f"{signature}"
-        f"{attributes}"
-        f"Zaqar-Message-Id: {ids}\r\n"
-        f"Zaqar-Subscription-Id: {delivery.subscription.id}\r\n"
-        f"Zaqar-Queue: {delivery.subscription.queue.public_name}\r\n"
-        f"Zaqar-Attempt: {delivery.attempt}\r\n"
-        f"Zaqar-Hops: {delivery.hops + 1}\r\n"
-        "\r\n"
-    ).encode()
 
 
 def _outcome(answer: Response, sent_at: datetime) -> Outcome:

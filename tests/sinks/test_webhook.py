@@ -18,8 +18,9 @@ from standardwebhooks import Webhook
 
 from sinks.guard import AddressGuard
 from sinks.headers import may_set
+from sinks.heads import Unusable, request_template
 from sinks.trust import TrustSink
-from sinks.webhook import Unusable, WebhookSink, request_template
+from sinks.webhook import WebhookSink
 from tests.sinks.builders import PAYLOAD, SENT_AT, delivery_to
 from tests.sinks.receiver import (
     Behaviour,
