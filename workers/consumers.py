@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES_IN_HAND = 64 << 20
 
+MAX_BYTES_OF_LINES = 32 << 20
+"""Of deliveries that paced replays have read; each replay may have one more."""
+
 RELEASE_SECONDS = 2.0
 """Time for giving back the jobs in hand, after the time to finish them is over."""
 
@@ -42,8 +45,8 @@ class Consumers:
         self._spawn = spawn
         self._clock = clock
         self._settings = settings
-        self.bytes_in_hand = Budget(MAX_BYTES_IN_HAND)
-        """Of all that is claimed or read and not finished."""
+        self._bytes_in_hand = Budget(MAX_BYTES_IN_HAND)
+        self.bytes_of_lines = Budget(MAX_BYTES_OF_LINES)
         self._open: list[Consumer] = []
         self._freed = asyncio.Event()
 
@@ -96,7 +99,7 @@ class Consumers:
             clock=self._clock,
             lease_seconds=lease_seconds,
             most=self._settings.delivery_concurrency,
-            bytes_in_hand=self.bytes_in_hand,
+            bytes_in_hand=self._bytes_in_hand,
             spawn=self._spawn,
             freed=self.look_again,
         )
@@ -126,7 +129,7 @@ class Consumers:
     async def room_for(self, consumer: Consumer, stop: Stop) -> int:
         """Wait until more may be in hand, or the stop; return how many at once."""
         await self.until(
-            lambda: stop.is_set() or bool(consumer.room and self.bytes_in_hand.free > 0)
+            lambda: stop.is_set() or bool(consumer.room and self._bytes_in_hand.free > 0)
         )
         return consumer.room
 

@@ -144,10 +144,15 @@ class FanOuts:
             for job in jobs:
                 for cut in job.cut if job.taken.is_held(self._clock.now()) else ():
                     await self._untried.cut_short(*cut)
-            for subscription_id in unseen:
-                await self._untried.forget(ref, subscription_id)
             if unseen:
-                await self._store.settle_ordered(ref)
+                await self._forget_gone(ref, unseen)
+
+    async def _forget_gone(self, ref: QueueRef, unseen: Set[str]) -> None:
+        """Drop what a post has parked for subscriptions that are gone."""
+        for subscription_id in unseen:
+            if await self._store.subscription(ref, subscription_id) is None:
+                await self._untried.forget(ref, subscription_id)
+        await self._store.settle_ordered(ref)
 
     async def _leave_out_cancelled(self, ref: QueueRef, jobs: Sequence[_Job]) -> None:
         """Leave out the messages that were deleted before they were due."""
@@ -187,7 +192,8 @@ class FanOuts:
                 await self._untried.hold(owed, subscription)
             else:
                 await self._untried.park(owed, subscription)
-                if pace.is_ordered:
+                if pace.is_ordered and not all(job.due for job, _ in meant):
+                    # The post did not know of it: a process ended before it had told the queue's head.
                     await self._store.settle_ordered(subscription.queue)
         if pace is not None or subscription.disabled_at is not None:
             return []

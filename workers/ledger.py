@@ -12,6 +12,7 @@ from zaqar_notify.models import NewMessage, QueueRef, Subscription
 from zaqar_notify.storage.internal import (
     held_ref,
     parked_ref,
+    places_ref,
     queues_of_subscription,
     undelivered_ref,
 )
@@ -74,7 +75,7 @@ class Ledger:
     async def forget(self, queue: QueueRef, subscription_id: str) -> None:
         """Drop all deliveries that wait for a subscription that is gone."""
         count = await self._store.drop([parked_ref(subscription_id), held_ref(subscription_id)])
-        await self._store.drop([undelivered_ref(subscription_id)])
+        await self._store.drop([undelivered_ref(subscription_id), places_ref(subscription_id)])
         if count:
             self._recorder.dropped_together(queue, subscription_id, count=count)
 

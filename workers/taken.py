@@ -23,6 +23,8 @@ class Holder(Protocol):
 
     def holds(self, claim_id: str, now: datetime) -> bool: ...
 
+    def full(self) -> frozenset[str]: ...
+
     def finish(self, taken: Taken) -> None: ...
 
     def let_go(self, taken: Taken) -> None: ...
@@ -65,6 +67,10 @@ class Taken:
     def is_held(self, now: datetime) -> bool:
         """Whether its lease still runs. Once it has lapsed, the job is another worker's for good."""
         return self._holder.holds(self.claim_id, now)
+
+    def crowds(self) -> bool:
+        """Whether its project has its share in hand, so that others of the project wait for this one."""
+        return self.project in self._holder.full()
 
     def add_part(self) -> None:
         """One more part will be done; there is one from the start."""

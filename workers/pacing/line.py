@@ -18,7 +18,7 @@ from zaqar_notify.rules.sharing import Budget
 from zaqar_notify.storage.base import MessageStore
 
 READ_AT_ONCE = 64
-READ_LARGE = 4
+READ_LEAST = 1
 """When so many bytes are in hand that the project has its share."""
 
 LARGEST = 512
@@ -72,7 +72,7 @@ class Line:
         """
         room = self._memory.has_room_for(self._job.project)
         before = set(self._in_hand)
-        limit = min(LARGEST, len(before) + (count if room else READ_LARGE))
+        limit = min(LARGEST, len(before) + (count if room else READ_LEAST))
         messages = await self._asked.until_answered(partial(self._page, limit))
         return [
             self._in_hand.get(each.id) or self._take(each)
@@ -108,6 +108,9 @@ class Line:
 
     def holds(self, claim_id: str, now: datetime) -> bool:
         return self._job.is_held(now)
+
+    def full(self) -> frozenset[str]:
+        return self._memory.full()
 
     def finish(self, taken: Taken) -> None:
         """Delete it soon."""

@@ -80,7 +80,7 @@ class PacedReplays:
                     self._store.at(subscription.queue),
                     own,
                     taken,
-                    self._consumers.bytes_in_hand,
+                    self._consumers.bytes_of_lines,
                     self._spawn,
                     clock=self._parts.clock,
                     freed=bell.set,

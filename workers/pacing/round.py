@@ -33,6 +33,9 @@ LOOK_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 5.0
 """With nothing under way, a longer wait is a later job's."""
 
+TURN_SECONDS = 5.0
+"""After which it gives way to others, where its project has as many jobs in hand as it may."""
+
 LONGEST_PAUSE_SECONDS = 60
 """Between two attempts at a receiver that fails."""
 
@@ -77,6 +80,7 @@ class Round:
         self._unsent: str | None = None
         """With a bounded rate: the request that waits for a slot, by its first record."""
         self._is_broken = False
+        self._began_at = time.monotonic()
         self._believed_until = 0.0
         self._failures = replay.failures
         self._failed_at = replay.failed_at
@@ -145,7 +149,7 @@ class Round:
         parts = self._parts
         if self._is_broken or not self._job.is_held(parts.clock.now()):
             return Ended.NOT_OURS
-        if parts.stop.is_set():
+        if parts.stop.is_set() or self._has_had_its_turn():
             return self._rest(delay=0)
         if time.monotonic() < self._believed_until:
             return None
@@ -157,6 +161,10 @@ class Round:
         self._believed_until = time.monotonic() + SUBSCRIPTION_SECONDS
         self._receiver = parts.receivers.of(subscription)
         return None
+
+    def _has_had_its_turn(self) -> bool:
+        """Whether other jobs of the project should go on before this one does."""
+        return time.monotonic() > self._began_at + TURN_SECONDS and self._job.crowds()
 
     def _end_of_idle(self, pause: float | None, *, has_new: bool) -> Rest | Ended | None:
         """The end of a round with nothing under way, and nothing to begin for long; None: it goes on."""

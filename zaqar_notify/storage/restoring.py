@@ -120,7 +120,8 @@ async def _compare(planes: Planes, ref: QueueRef) -> _Comparison:
     )
     rules: JsonObject = {}
     if record is not None:
-        rules = await planes.rules(record.queue, is_subscribed=longest is not None)
+        async with planes.at(ref) as store:
+            rules = await planes.rules(record.queue, store.heads, is_subscribed=longest is not None)
     return _Comparison(ref, head, record, rules, longest)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from zaqar_notify.errors import StorageUnavailable
+from zaqar_notify.errors import StorageUnavailable, SubscriptionLocked
 from zaqar_notify.metadata import rules_of
 from zaqar_notify.models import JsonObject, Queue, QueueRef, Subscription
 from zaqar_notify.rules.pacing import ORDERED_FOR, is_ordered
@@ -122,7 +122,7 @@ class Planes:
         present: QueueRecord | None = record
         while present is not None:
             until = await self.control.subscriptions.longest(ref)
-            rules = await self.rules(present.queue, is_subscribed=until is not None)
+            rules = await self.rules(present.queue, heads, is_subscribed=until is not None)
             if await heads.put(ref, rules, revision=present.revision, subscribed_until=until):
                 # One that was stored meanwhile may have found no head to raise.
                 longest = await self.control.subscriptions.longest(ref)
@@ -133,10 +133,17 @@ class Planes:
             present = await self.control.records.raise_revision(ref, above=above)
         return None
 
-    async def rules(self, queue: Queue, *, is_subscribed: bool) -> JsonObject:
-        """The rules that the queue's head is to have: its metadata's, and its ordered subscriptions."""
+    async def rules(self, queue: Queue, heads: Heads, *, is_subscribed: bool) -> JsonObject:
+        """The rules that the queue's head is to have: its metadata's, and its ordered subscriptions. While one of these
+        can't be decrypted, those that the head has."""
         rules = rules_of(queue.metadata)
-        ordered = await self.ordered(queue.ref) if is_subscribed else []
+        if not is_subscribed:
+            return rules
+        try:
+            ordered = await self.ordered(queue.ref)
+        except SubscriptionLocked:
+            head = await heads.get(queue.ref)
+            ordered = [] if head is None else head.rules.get(ORDERED_FOR, [])
         return {**rules, ORDERED_FOR: ordered} if ordered else rules
 
     async def ordered(self, ref: QueueRef) -> list[str]:
@@ -153,7 +160,11 @@ class Planes:
             marker = page[-1].id
 
     async def settle_ordered(self, ref: QueueRef) -> None:
-        """Have the queue's head name its ordered subscriptions: posts that begin after the return obey that."""
+        """Have the queue's head name its ordered subscriptions: posts that begin after the return obey that.
+
+        Raises:
+            SubscriptionLocked: One of the queue's subscriptions can't be decrypted.
+        """
         async with self.at(ref) as store:
             head = await store.heads.get(ref)
             if head is None:
@@ -164,6 +175,13 @@ class Planes:
             record = await self.control.records.raise_revision(ref, above=head.revision)
             if record is not None:
                 await self.apply(record, store.heads)
+
+    async def unname_ordered(self, ref: QueueRef) -> None:
+        """The same, after a subscription was ended."""
+        head = await self.head_of(ref)
+        if head is not None and head.rules.get(ORDERED_FOR):
+            with suppress(SubscriptionLocked):
+                await self.settle_ordered(ref)
 
     async def apply_change(self, changed: QueueRecord) -> bool:
         """Apply an unapplied record, and note that in it; whether there still is a record."""

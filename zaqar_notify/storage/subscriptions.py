@@ -104,7 +104,7 @@ class Subscriptions:
     async def _delete(self, ref: QueueRef, subscription_id: str | None) -> None:
         await self._subscriptions.end(ref, subscription_id)
         await self._planes.lower_subscribed(ref)
-        await self._planes.settle_ordered(ref)
+        await self._planes.unname_ordered(ref)
         while gone := await self._subscriptions.over(now=DELETED, limit=REMOVED_AT_ONCE, ref=ref):
             await self._planes.remove(gone)
 
