@@ -164,7 +164,7 @@ class ReplayJobs:
         await self._rename(subscription, job.id, name)
 
     async def _rename(
-        self, subscription: Subscription, former: str | None, name: str
+        self, subscription: Subscription, former: str | None, name: str | None
     ) -> Subscription | None:
         """Have the subscription name this job, if it still names the former one."""
 
@@ -262,7 +262,7 @@ class ReplayJobs:
         subscription = await self.current(job)
         if subscription is None or subscription.replay_id is None:
             return
-        await self._store.update_subscription(subscription, _unnamed)
+        await self._rename(subscription, subscription.replay_id, None)
         # Another worker that parked something before it saw that expects it to be fetched.
         if await self._store.is_any_on(subscription.queue, parked_ref(subscription.id)):
             await self.ensure(msgspec.structs.replace(subscription, replay_id=None))
