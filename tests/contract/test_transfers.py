@@ -247,6 +247,27 @@ async def test_notes_of_cancelled_messages_come_along(
     assert await cancelled(source, queue, [*ended, one, kept]) == [*ended, one]
 
 
+async def test_messages_for_an_instant_to_come_and_notes_of_them_come_along(
+    source: Storage, target: Storage, queue: QueueRef
+) -> None:
+    year = 365 * 86_400
+    later = [NewMessage(b"1", 60, not_before=after(year)) for _ in range(3)]
+    ended, _, _ = (await source.post(queue, ReadyPost(later, client_id="one"), now=START)).ids
+    await source.messages.purge(queue, now=START)
+    gone, kept, _ = (await source.post(queue, ReadyPost(later, client_id="one"), now=START)).ids
+    await cancel(source, queue, gone)
+    before = await everything(source, queue)
+
+    await move(source, target, queue)
+    await target.sweep(now=after(year), limit=100)
+
+    due = dict.fromkeys([ended, gone, kept], after(year))
+    assert await target.messages.cancelled(queue, due) == {ended, gone}
+    assert await everything(target, queue) == before
+    assert bodies(await page(target, queue, now=after(year - 1))) == []
+    assert len(bodies(await page(target, queue, now=after(year)))) == 2
+
+
 async def test_a_head_comes_with_all_it_knows(
     source: Storage, target: Storage, queue: QueueRef
 ) -> None:

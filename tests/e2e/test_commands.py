@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -50,6 +51,25 @@ def test_post_prints_the_id_of_the_message(client: Client, queue: str) -> None:
     assert lines[0] == "ID"
     message = client.message(queue, lines[1])
     assert (bytes(message.raw), message.ttl) == (b'{"a": 1.10}', 90)
+
+
+def test_post_takes_an_instant_and_a_deletion_before_cancels_it(client: Client, queue: str) -> None:
+    due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(days=100)
+    [message_id] = printed("post", queue, "1", "--not-before", due_at.isoformat())["ids"]
+
+    [waiting] = client.messages(queue, echo=True, include_delayed=True).messages
+    assert bodies(client, queue) == []
+    assert (waiting.id, waiting.not_before) == (message_id, due_at)
+    assert client.message(queue, message_id).not_before == due_at
+
+    client.delete(queue, message_id)
+    assert client.messages(queue, echo=True, include_delayed=True).messages == []
+
+
+def test_post_refuses_an_instant_without_a_zone(queue: str) -> None:
+    refused = run("post", queue, "1", "--not-before", "2030-01-01T00:00:00", exit_code=2)
+
+    assert "with its zone" in refused.output.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,9 @@ class Client(SubscriptionCalls, SuppressionCalls, SteeringCalls):
 
     def message(self, queue: str, message_id: str) -> Message:
         answer = self._transport.send(
-            "GET", message_path(queue, message_id), parameters=WITH_ATTRIBUTES
+            "GET",
+            message_path(queue, message_id),
+            parameters={**WITH_ATTRIBUTES, "not_before": True},
         )
         return read(answer, Message)
 
