@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import msgspec
@@ -23,6 +23,7 @@ from zaqar_notify.delivery.attempts import Attempt, State
 from zaqar_notify.delivery.endpoint_states import State as BreakerState
 from zaqar_notify.errors import DeliveryNotLogged, SubscriptionDoesNotExist
 from zaqar_notify.models import MessageType, QueueRef, Verdict
+from zaqar_notify.rules.instants import shown_instant
 from zaqar_notify.rules.names import queue_ref, topic_ref
 from zaqar_notify.service import Service
 from zaqar_notify.subscriptions import OUTCOMES, Logged, LoggedDelivery, Statistics, Wanted, Where
@@ -236,13 +237,8 @@ def _instant(query: Query, name: str) -> datetime | None:
     return at
 
 
-def _shown(at: datetime) -> str:
-    """UTC to the millisecond."""
-    return f"{at.astimezone(UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
-
-
 def _shown_or_none(at: datetime | None) -> str | None:
-    return None if at is None else _shown(at)
+    return None if at is None else shown_instant(at)
 
 
 def _attempt(logged: Logged) -> ShownAttempt:
@@ -254,7 +250,7 @@ def _attempt(logged: Logged) -> ShownAttempt:
         queue=logged.queue.public_name,
         subscription_id=logged.subscription_id,
         attempt=attempt.number,
-        at=_shown(attempt.at),
+        at=shown_instant(attempt.at),
         verdict=attempt.verdict,
         status=attempt.status,
         detail=attempt.detail,
@@ -306,18 +302,20 @@ def _statistics(subscription_id: str, found: Statistics, clock: Clock) -> ShownS
         last_error=None if found.last_failure is None else _error(found.last_failure),
         breaker=Breaker(
             found.breaker,
-            None if found.open_until is None else _shown(clock.on_host(found.open_until)),
-            None if found.paused_until is None else _shown(clock.on_host(found.paused_until)),
+            None if found.open_until is None else shown_instant(clock.on_host(found.open_until)),
+            None
+            if found.paused_until is None
+            else shown_instant(clock.on_host(found.paused_until)),
             found.failures_in_a_row,
             _shown_or_none(found.failing_since),
         ),
-        disabled_at=None if disabled_at is None else _shown(clock.on_host(disabled_at)),
+        disabled_at=None if disabled_at is None else shown_instant(clock.on_host(disabled_at)),
     )
 
 
 def _error(attempt: Attempt) -> LastError:
     return LastError(
-        _shown(attempt.at), attempt.verdict, attempt.status, attempt.detail, attempt.excerpt
+        shown_instant(attempt.at), attempt.verdict, attempt.status, attempt.detail, attempt.excerpt
     )
 
 

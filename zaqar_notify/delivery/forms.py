@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from urllib.parse import quote
 
 import msgspec
@@ -21,6 +20,7 @@ from zaqar_notify.models import Delivery, JsonObject, MessageType
 from zaqar_notify.rules.attributes import read_attributes
 from zaqar_notify.rules.certificates import SigningKey
 from zaqar_notify.rules.formats import FORMAT_KEY, POST_DATA, Format, sns_version
+from zaqar_notify.rules.instants import shown_instant
 from zaqar_notify.rules.placeholders import TEMPLATE_KEY, UNSUBSCRIBE_URL
 from zaqar_notify.rules.templates import TooLarge, Values, template_of
 from zaqar_notify.settings import Settings
@@ -124,11 +124,6 @@ def post_data_of(delivery: Delivery, settings: Settings) -> bytes | None:
     return body.replace(MESSAGE_PLACEHOLDER, delivery.payload)
 
 
-def instant(at: datetime) -> str:
-    """An instant as receivers see it: UTC, with milliseconds."""
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _data(delivery: Delivery) -> bytes:
     """The message's body, or all of a request to confirm."""
     is_message = delivery.kind is MessageType.NOTIFICATION
@@ -176,14 +171,14 @@ def _values(delivery: Delivery) -> Values:
             {
                 "id": delivery.message_id,
                 "ttl": message.ttl,
-                "posted_at": instant(delivery.posted_at or delivery.sent_at),
+                "posted_at": shown_instant(delivery.posted_at or delivery.sent_at),
             }
         ),
         "delivery": _encode(
             {
                 "id": delivery.id,
                 "attempt": delivery.attempt,
-                "sent_at": instant(delivery.sent_at),
+                "sent_at": shown_instant(delivery.sent_at),
             }
         ),
         "subscription": _encode({"id": delivery.subscription.id}),
@@ -231,7 +226,7 @@ def _event(delivery: Delivery, public_url: str) -> Iterator[tuple[str, str]]:
     yield "id", delivery.message_id
     yield "source", f"{public_url.rstrip('/')}/v2/{kind}/{quote(queue.public_name, safe='')}"
     yield "type", f"{_EVENT_TYPE}.{delivery.kind.value.lower()}"
-    yield "time", instant(delivery.posted_at or delivery.sent_at)
+    yield "time", shown_instant(delivery.posted_at or delivery.sent_at)
     yield "datacontenttype", JSON
     yield "zaqarproject", queue.project
     yield "zaqarqueue", queue.public_name

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 from zaqar_notify.models import Delivery, JsonObject, MessageType, QueueRef
 from zaqar_notify.rules.attributes import Attribute, read_attributes
 from zaqar_notify.rules.certificates import SigningKey
+from zaqar_notify.rules.instants import shown_instant
 
 CONTENT_TYPE = "text/plain; charset=UTF-8"
 CERTIFICATES = "/v2/certificates"
@@ -68,7 +68,7 @@ def envelope(
         **({} if is_notification else _links(delivery)),
         "TopicArn": arn,
         "Message": _message(delivery) if is_notification else _request(delivery.kind, arn),
-        "Timestamp": _instant(delivery.posted_at or delivery.sent_at),
+        "Timestamp": shown_instant(delivery.posted_at or delivery.sent_at),
     }
     if key is not None:
         signed = to_sign(fields)
@@ -136,7 +136,3 @@ def _headers(delivery: Delivery, arn: str) -> Iterator[tuple[str, str]]:
     yield "x-amz-sns-topic-arn", arn
     if delivery.kind is not MessageType.SUBSCRIPTION_CONFIRMATION:
         yield "x-amz-sns-subscription-arn", f"{arn}:{delivery.subscription.id}"
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

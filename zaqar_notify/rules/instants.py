@@ -1,4 +1,4 @@
-"""Instants that clients write, by ISO 8601."""
+"""Instants that clients write and read, by ISO 8601."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ MOST_AHEAD = timedelta(days=366)
 
 _MILLISECOND = 1000
 """In microseconds. Stores keep no finer instants."""
+
+
+def shown_instant(at: datetime) -> str:
+    """An instant as clients read it: UTC, with milliseconds."""
+    return f"{at.astimezone(UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
 
 
 def parse_instant(name: str, text: str) -> datetime:

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from zaqar_notify.errors import ValidationFailed
+from zaqar_notify.rules.attributes import is_name
 
 TEMPLATE_KEY = "_delivery_template"
 
@@ -34,7 +35,6 @@ _STEP = r'(?:[\w-]+|"(?:[^"\\]|\\.)*")'
 _PATH = re.compile(rf"\s*([A-Za-z_]+(?:\.{_STEP})*)\s*")
 _STEPS = re.compile(_STEP)
 _BLANKS = re.compile(r"\s*")
-_ATTRIBUTE = re.compile(r"[A-Za-z0-9_.-]{1,256}", re.ASCII)
 _literal = json.JSONDecoder().raw_decode
 
 
@@ -134,7 +134,7 @@ def _check_steps(steps: Sequence[str], path: str) -> None:
     if root in FIELDS and (len(below) != 1 or below[0] not in FIELDS[root]):
         known = ", ".join(f"{root}.{field}" for field in FIELDS[root])
         raise wrong(f"{shown(path)} can't be filled; known are {known}")
-    if root == "attributes" and not (below and _ATTRIBUTE.fullmatch(below[0])):
+    if root == "attributes" and not (below and is_name(below[0])):
         raise wrong(f"{shown(path)} can't be filled: attributes. and the name of an attribute")
 
 
