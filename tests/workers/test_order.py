@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 from msgspec.structs import replace
@@ -301,3 +302,50 @@ async def test_filtered_messages_of_an_ordered_subscription_are_left_out(office:
         await until_stored(lambda: nothing_is_parked(office, subscription))
 
     assert office.sink.bodies(HOOK) == [b"1", b"4"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_each_line_keeps_its_order_and_loses_nothing(
+    office: Office, seed: int
+) -> None:
+    """Attempts fail, are refused or postponed by chance, and engines are cut off in the middle of them."""
+    chance = random.Random(seed)
+    options: JsonObject = {
+        "_ordered": chance.choice((True, {"by_attribute": "customer"})),
+        "_retry_policy": {"retries_with_no_delay": 100},
+    }
+    subscription = await office.subscribe(HOOK, options=options)
+    outcomes = [DELIVERED, DELIVERED, TRY_LATER, REFUSED]
+
+    done: set[int] = set()
+    overtakes: list[tuple[int, int]] = []
+
+    async def by_chance(delivery: Delivery) -> Outcome:
+        number = int(delivery.message.body)
+        step = 1 if options["_ordered"] is True else len(CUSTOMERS)
+        before = number - step
+        if before >= 0 and before not in done:
+            overtakes.append((number, before))
+        await asyncio.sleep(chance.uniform(0, 0.002))
+        outcome = chance.choice(outcomes)
+        if outcome is not TRY_LATER:
+            done.add(number)
+        return outcome
+
+    office.sink.answers[HOOK] = by_chance
+    for first in range(0, 40, 10):
+        for number in range(first, first + 10):
+            await post_of(office, number)
+        tries = len(office.sink.deliveries)
+        killed = asyncio.create_task(office.engine().run())
+        await until(lambda tries=tries: len(office.sink.deliveries) > tries + 3)  # type: ignore[misc]
+        killed.cancel()
+        await asyncio.wait([killed])
+        office.clock.advance(seconds=office.settings.delivery_lease_seconds)
+    outcomes.remove(TRY_LATER)
+    async with office.open():
+        await until_stored(lambda: nothing_is_parked(office, subscription))
+        await office.settled()
+
+    assert overtakes == []
+    assert done == {*range(40)}
