@@ -204,7 +204,11 @@ class Attempts:
             scheme = delivery.subscription.subscriber.partition(":")[0]
             return Outcome(Verdict.REFUSED, detail=f"{scheme[:40]} is not in subscriber_types")
         try:
-            return await sink.deliver(delivery)
+            outcome = await sink.deliver(delivery)
+            if delivery.kind is MessageType.NOTIFICATION:
+                return outcome
+            # A receiver may repeat the link that confirms, which is for the subscriber alone.
+            return msgspec.structs.replace(outcome, excerpt="")
         except Exception as error:  # A defect in a sink costs its own deliveries only.
             if is_shortage(error):
                 # The receiver is not blamed.

@@ -246,7 +246,7 @@ async def test_a_tenant_can_t_read_the_proof_of_consent_in_what_was_not_delivere
     storage: Storage, clock: ManualClock, relay: MailRelay
 ) -> None:
     office = consenting(storage, clock, relay, require_confirmation=True)
-    relay.to_recipient = "550 5.1.1 no such user"
+    relay.to_recipient = "550 5.1.1 refused: https://mq.example.org/v2/confirm?token=secret"
     subscription = await subscribe(office, "victim@example.org")
 
     await office.work_off()
@@ -255,3 +255,4 @@ async def test_a_tenant_can_t_read_the_proof_of_consent_in_what_was_not_delivere
     assert b"SubscriptionConfirmation" in bytes(record.payload)
     for secret in (b"token=", b"URL-Signature", b"URL-Expires"):
         assert secret not in bytes(record.payload)
+    assert (record.status, "token=" in record.detail) == (550, False)
