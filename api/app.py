@@ -28,6 +28,7 @@ from api.turns import Turns
 from zaqar_notify import __version__
 from zaqar_notify.auth import Policy, load_policy
 from zaqar_notify.auth.keystone import keystone_of
+from zaqar_notify.delivery.subscribers import options_schema
 from zaqar_notify.metrics import METHODS, OTHER
 from zaqar_notify.service import Service
 
@@ -126,7 +127,7 @@ class NotifyAPI(FastAPI):
             document["paths"] = described["paths"] | probing | document["paths"]
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= described["components"]["schemas"]
-            schemas["SubscriptionOptions"] = self._kinds.options_schema()
+            schemas["SubscriptionOptions"] = options_schema(self._kinds)
             document["components"]["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer"}
             }

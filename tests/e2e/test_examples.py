@@ -147,6 +147,7 @@ def test_a_running_service_documents_and_counts_the_kind(service: Service) -> No
     assert options["stream_entries"]["description"] == (
         "Read by stream; must be a number of entries from 1 to 100000."
     )
+    assert "_filter_policy" in options
     metrics = requests.get(f"{service.url}/metrics", timeout=10).text
     assert 'zaqar_notify_tries_total{scheme="stream",verdict="delivered"}' in metrics
 

@@ -207,15 +207,14 @@ class Kinds:
         """The kind of a subscriber; None: nothing here delivers to it."""
         return self._by_scheme.get(scheme_of(uri))
 
-    def options_schema(self) -> JsonObject:
-        """A JSON schema of the options that these kinds read, for the documentation of a running service."""
-        options = {
+    def described_options(self) -> dict[str, JsonObject]:
+        """The options that these kinds read, each with its JSON schema."""
+        return {
             name: {key: value for key, value in schema.items() if key != "must"}
             | {"description": f"Read by {', '.join(kind.schemes)}; must {schema['must']}."}
             for kind in self._kinds
             for name, schema in kind.options.items()
         }
-        return {"type": "object", "properties": options}
 
     def have_secrets(self, options: object) -> bool:
         """Whether there are secret fields in the options, which may be unchecked."""

@@ -66,6 +66,12 @@ SHARED_OPTIONS = (*_CHECKS, *FILTER_KEYS)
 _LAST_INSTANT = datetime.max.replace(tzinfo=UTC)
 
 
+def options_schema(kinds: Kinds) -> JsonObject:
+    """A JSON schema of all options that subscriptions may have, for the documentation of a running service."""
+    shared = {name: {"description": "Of every subscriber."} for name in SHARED_OPTIONS}
+    return {"type": "object", "properties": shared | kinds.described_options()}
+
+
 def subscribed_queue(uri: str) -> str | None:
     """The name of the queue that a subscriber is; None: it is something else."""
     return uri.partition(":")[2] if scheme_of(uri) == "queue" else None
