@@ -142,8 +142,15 @@ class Attempts:
             outcome, seconds = await self.try_once(delivery, receiver)
             verdict = outcome.verdict
             if verdict is Verdict.DELIVERED:
-                is_replayed = bool(message.replayed_by)
-                self._log.delivered(delivery, outcome, seconds=seconds, is_replayed=is_replayed)
+                is_repeated = batch.taken.is_repeated or bool(message.replayed_by)
+                end = self._log.delivered(
+                    delivery, outcome, seconds=seconds, is_repeated=is_repeated
+                )
+                if batch.is_patient:
+                    # Of a replay there may be very many.
+                    self._log.keep(receiver.subscription, end)
+                else:
+                    owed.log += end
                 self.arrived(message, receiver)
                 await self._disabling.succeeded(receiver)
                 continue

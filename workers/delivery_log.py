@@ -77,16 +77,28 @@ class DeliveryLog:
         self._to_trim: dict[str, Subscription] = {}
 
     def delivered(
-        self, delivery: Delivery, outcome: Outcome, *, seconds: float, is_replayed: bool
-    ) -> None:
-        """An attempt succeeded. The end of a delivery that failed before, or was replayed, is always kept."""
+        self, delivery: Delivery, outcome: Outcome, *, seconds: float, is_repeated: bool
+    ) -> list[Attempt]:
+        """An attempt succeeded. The end of a delivery that failed before is always kept.
+
+        Args:
+            is_repeated: It may have failed before, although this attempt is the first one that is counted.
+
+        Returns:
+            The entry, if it says more than the log has: for `write`, or for `keep`.
+        """
         counts = self._counts.of(delivery.subscription)
         counts.delivered += 1
         counts.last_delivered_at = delivery.sent_at
         counts.note_duration(1000 * seconds)
-        if self._keeps_all or delivery.attempt > 1 or is_replayed:
-            attempt = self._attempt(delivery, outcome, State.DELIVERED, seconds=seconds)
-            self._wait(delivery.subscription, [attempt])
+        has_failed = delivery.attempt > 1 or is_repeated
+        if not has_failed and not self._keeps_all:
+            return []
+        attempt = self._attempt(delivery, outcome, State.DELIVERED, seconds=seconds)
+        if has_failed:
+            return [attempt]
+        self.keep(delivery.subscription, [attempt])
+        return []
 
     def failed(
         self, delivery: Delivery, outcome: Outcome, record: InternalMessage, *, seconds: float
@@ -123,7 +135,7 @@ class DeliveryLog:
         try:
             await self._post(subscription, attempts)
         except StorageUnavailable:
-            self._wait(subscription, attempts)
+            self.keep(subscription, attempts)
 
     async def keep_writing(self) -> None:
         """Write what waits, until it is cancelled; then what is left."""
@@ -165,7 +177,10 @@ class DeliveryLog:
             lambda each: self.write(each.subscription, each.attempts), list(waiting.values())
         )
 
-    def _wait(self, subscription: Subscription, attempts: Sequence[Attempt]) -> None:
+    def keep(self, subscription: Subscription, attempts: Sequence[Attempt]) -> None:
+        """Have these attempts written within a second, together with others."""
+        if not attempts:
+            return
         if self._waiting_attempts + len(attempts) > MOST_WAITING:
             self._counts.of(subscription).left_out += len(attempts)
             return

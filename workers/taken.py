@@ -64,6 +64,11 @@ class Taken:
         delay = max(0, self.message.ttl - OWED_TTL_SECONDS)
         return self.message.posted_at + timedelta(seconds=delay)
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a worker had it before, which may have made attempts and died."""
+        return self.message.claim_count > 1
+
     def is_held(self, now: datetime) -> bool:
         """Whether its lease still runs. Once it has lapsed, the job is another worker's for good."""
         return self._holder.holds(self.claim_id, now)

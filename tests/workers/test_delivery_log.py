@@ -13,6 +13,7 @@ from tests.workers.office import (
     AT_ONCE,
     DELIVERED,
     GONE,
+    OUTBOX,
     QUEUE,
     REFUSED,
     TRY_LATER,
@@ -73,18 +74,38 @@ async def test_failures_are_logged_with_what_follows_and_the_success_at_the_end(
     ]
 
 
-async def test_a_failure_is_in_the_log_when_its_job_is_done_whatever_becomes_of_the_worker(
+async def test_a_failed_delivery_and_its_end_are_in_the_log_when_their_work_is_done(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whatever becomes of the worker afterwards."""
     monkeypatch.setattr(delivery_log, "EVERY_SECONDS", 3600)
-    subscription = await office.subscribe(HOOK, options=LATER)
+    subscription = await office.subscribe(HOOK, options=AT_ONCE)
     answers(office, TRY_LATER)
 
     async with office.open():
         await office.post(b"1")
         await office.settled()
 
-        assert await log_of(office, subscription) == [(1, "try_later", "retrying")]
+        assert await log_of(office, subscription) == [
+            (1, "try_later", "retrying"),
+            (2, "delivered", "delivered"),
+        ]
+
+
+async def test_the_success_of_a_job_whose_worker_died_is_logged(office: Office) -> None:
+    subscription = await office.subscribe(HOOK, options=LATER)
+    [message_id] = await office.post(b"1")
+    lease = office.settings.delivery_lease_seconds
+    await office.storage.claim(
+        OUTBOX, claim_id="the dead worker's", ttl=lease, grace=0, limit=1, now=office.clock.now()
+    )
+
+    office.clock.advance(seconds=lease)
+    await office.work_off()
+
+    assert await log_of(office, subscription) == [(1, "delivered", "delivered")]
+    wanted = delivery_id(subscription.id, message_id)
+    assert (await delivery(office, wanted)).state is State.DELIVERED
 
 
 async def test_an_attempt_is_logged_with_all_its_facts_and_without_the_body(office: Office) -> None:

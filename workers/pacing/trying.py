@@ -134,12 +134,13 @@ class Trying:
         receiver = sent.unit.receiver
         for message, delivery in zip(sent.unit.messages, sent.deliveries, strict=True):
             self._attempts.arrived(message, receiver)
-            self._log.delivered(
+            end = self._log.delivered(
                 delivery,
                 sent.outcome,
                 seconds=sent.seconds,
-                is_replayed=bool(message.replayed_by),
+                is_repeated=sent.unit.taken.is_repeated or bool(message.replayed_by),
             )
+            self._log.keep(receiver.subscription, end)
         await self._disabling.succeeded(receiver)
         return await self._done(sent.unit)
 

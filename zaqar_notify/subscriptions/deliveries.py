@@ -105,7 +105,7 @@ async def delivery(service: Service, where: Where, wanted_id: str) -> LoggedDeli
             raise ValidationFailed(
                 f"The project has more than {LOGS_FOR_ONE} subscriptions: name the delivery's queue or subscription"
             )
-        found = await _find(storage, where.project, place, Wanted(delivery_id=wanted_id), now=now)
+        found = await _find(service, where.project, place, Wanted(delivery_id=wanted_id), now=now)
         if found is None and where.subscription_id is not None:
             queue = QueueRef(where.project, place.queue)
             found = (await _look(storage, queue, place.id, wanted_id, now=now)).found
@@ -126,7 +126,7 @@ async def deliveries_of_message(
     async for place in places(storage, Where(ref.project, ref.name), after=after, now=now):
         if looked == LOGS_AT_ONCE or len(found) == most:
             return DeliveryPage(found, last)
-        one = await _find(storage, ref.project, place, Wanted(message_id=message_id), now=now)
+        one = await _find(service, ref.project, place, Wanted(message_id=message_id), now=now)
         found += [one] if one is not None else []
         looked, last = looked + 1, place.id
     return DeliveryPage(found, last if found else None)
@@ -140,27 +140,28 @@ def _place(marker: str | None) -> Place | None:
 
 
 async def _find(
-    storage: Storage, project: str, at: SubscriptionPlace, wanted: Wanted, *, now: datetime
+    service: Service, project: str, at: SubscriptionPlace, wanted: Wanted, *, now: datetime
 ) -> LoggedDelivery | None:
     queue = QueueRef(project, at.queue)
     found = [
         logged
-        async for logged in attempts_of(storage, queue, at.id, now=now)
+        async for logged in attempts_of(service.storage, queue, at.id, now=now)
         if wanted.fits(logged.attempt)
     ]
     if not found:
         return None
     last = found[-1].attempt
-    state = await _present_state(storage, queue, at.id, last, now=now)
+    state = await _present_state(service, queue, at.id, last, now=now)
     next_at = last.next_at if state is State.RETRYING else None
     return LoggedDelivery(last.delivery_id, queue, at.id, last.message_id, state, next_at, found)
 
 
 async def _present_state(
-    storage: Storage, queue: QueueRef, subscription_id: str, last: Attempt, *, now: datetime
+    service: Service, queue: QueueRef, subscription_id: str, last: Attempt, *, now: datetime
 ) -> State:
     """The state after the last attempt, or a later one that came without an attempt."""
-    is_due_later = last.next_at is not None and last.next_at > storage.clock.on_host(now)
+    storage, host_now = service.storage, service.clock.on_host(now)
+    is_due_later = last.next_at is not None and last.next_at > host_now
     if last.state is State.DELIVERED or (last.state is State.RETRYING and is_due_later):
         return last.state
     look = await _look(storage, queue, subscription_id, last.delivery_id, now=now)
@@ -171,7 +172,7 @@ async def _present_state(
     if last.state is State.HELD:
         # Its attempts began anew, and the log may leave out a first one that succeeds.
         return State.DELIVERED
-    is_recorded = now - last.at < timedelta(seconds=UNDELIVERED_TTL_SECONDS)
+    is_recorded = host_now - last.at < timedelta(seconds=UNDELIVERED_TTL_SECONDS)
     if last.state is State.UNDELIVERED and is_recorded:
         return State.RETRYING  # A replay has taken it.
     return last.state
