@@ -52,14 +52,14 @@ async def test_deliveries_keep_the_order_of_posts_while_workers_are_killed(
     hook.seconds = 0.01
 
     killing = asyncio.create_task(kill_in_turns(workers))
-    for number in range(120):
+    for number in range(80):
         await post(session, apis[number % 2], hook.queue, number)
-    await hook.tried(60)
+    await hook.tried(50)
     killing.cancel()
     await asyncio.wait([killing])
-    await hook.received(119)
+    await hook.received(79)
 
-    assert [*dict.fromkeys(hook.bodies)] == [*range(120)]
+    assert [*dict.fromkeys(hook.bodies)] == [*range(80)]
 
 
 async def test_an_ordered_delivery_comes_at_once(
@@ -69,7 +69,7 @@ async def test_an_ordered_delivery_comes_at_once(
     await two_workers(cluster)
     await subscribe(session, apis[0], hook, options={"_ordered": True})
 
-    for number in range(8):
+    for number in range(4):
         await post(session, apis[0], hook.queue, number)
         assert await hook.received(number) < SOON_SECONDS
 
@@ -82,11 +82,11 @@ async def test_the_rate_and_the_bound_hold_over_all_workers(
     await subscribe(session, apis[0], hook, options=options)
     hook.seconds = 0.25
 
-    for number in range(12):
+    for number in range(8):
         await post(session, apis[number % 2], hook.queue, number)
-    await hook.tried(12)
+    await hook.tried(8)
 
     between = [later - earlier for earlier, later in itertools.pairwise(hook.came_at)]
     assert hook.most_under_way <= 2
-    assert sum(between) > 11 * 0.1 - 0.05
-    assert sorted(hook.bodies, key=str) == sorted(range(12), key=str)
+    assert sum(between) > 7 * 0.1 - 0.05
+    assert {*hook.bodies} == {*range(8)}
