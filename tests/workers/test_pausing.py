@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from tests.kinds import KINDS
 from tests.workers.office import (
@@ -335,6 +336,30 @@ async def test_one_success_of_any_worker_begins_the_count_of_failures_anew(
     await office.work_off()
 
     assert (await current(office, subscription)).failing_since is None
+
+
+async def test_a_success_of_another_worker_in_the_last_moment_counts(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = await office.subscribe(HOOK, options=PATIENT)
+    office.sink.answers[HOOK] = always(TRY_LATER)
+    office.settings = Settings(disable_after_failing_seconds=120, retry_jitter=0)
+    successes: list[Subscription] = []
+
+    async def succeed_elsewhere(_: Disabling, read: Subscription) -> None:
+        successes.append(read)
+        await office.storage.subscriptions.update(
+            QUEUE, read.id, lambda one: replace(one, failing_since=None), now=office.clock.now()
+        )
+
+    monkeypatch.setattr(Disabling, "_notify", succeed_elsewhere)
+    await office.post(b"1")
+    for _ in range(5):
+        await office.work_off()
+        office.clock.advance(seconds=61)
+
+    assert successes
+    assert (await current(office, subscription)).disabled_at is None
 
 
 async def test_a_change_enables_a_disabled_subscription_and_not_a_paused_one(
