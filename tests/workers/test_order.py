@@ -23,6 +23,7 @@ from tests.workers.office import (
 from zaqar_notify.delivery import InternalPost, replay_job
 from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome, Subscription
 from zaqar_notify.rules.attributes import read_attributes
+from zaqar_notify.rules.pacing import ORDERED_FOR
 from zaqar_notify.storage.internal import parked_ref, places_ref
 
 HOOK = "http://hook"
@@ -349,3 +350,40 @@ async def test_whatever_happens_each_line_keeps_its_order_and_loses_nothing(
 
     assert overtakes == []
     assert done == {*range(40)}
+
+
+async def test_a_head_that_was_not_told_of_an_ordered_subscription_is_told_by_a_worker(
+    office: Office,
+) -> None:
+    """The process that made it ordered ended in between."""
+    subscription = await office.subscribe(HOOK, options={})
+    await office.storage.control.subscriptions.update(
+        QUEUE,
+        subscription.id,
+        lambda present: replace(present, options=ORDERED),
+        now=office.clock.now(),
+    )
+    await office.post(b"0")
+
+    await office.work_off()
+    await office.post(b"1")
+
+    assert len(await office.all_in(parked_ref(subscription.id))) == 1
+    await office.work_off()
+    assert office.sink.bodies(HOOK) == [b"0", b"1"]
+
+
+async def test_what_a_post_parked_for_a_subscription_that_is_gone_is_dropped(
+    office: Office,
+) -> None:
+    """The process that deleted it ended before it had told the head."""
+    subscription = await office.subscribe(HOOK, options=ORDERED)
+    await office.storage.control.subscriptions.end(QUEUE, subscription.id)
+    await office.post(b"0")
+
+    await office.work_off()
+
+    assert await nothing_is_parked(office, subscription)
+    head = await office.storage.heads.get(QUEUE)
+    assert head is not None
+    assert ORDERED_FOR not in head.rules
