@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TypeAlias
 
 from workers.attempts import Batch
 from workers.filtering import policy_of
@@ -26,7 +27,7 @@ from zaqar_notify.delivery import FanOut, Outgoing, outgoing_messages
 from zaqar_notify.delivery.subscribers import subscribed_queue
 from zaqar_notify.models import QueueRef, Subscription
 from zaqar_notify.rules.filter_policy import Candidate, FilterPolicy
-from zaqar_notify.rules.pacing import pace_of
+from zaqar_notify.rules.pacing import Pace, pace_of
 from zaqar_notify.settings import Settings
 
 SUBSCRIPTIONS_PER_PAGE = 100
@@ -103,6 +104,9 @@ class _Job:
         return False
 
 
+_Meant: TypeAlias = tuple[_Job, list[Outgoing]]
+
+
 class FanOuts:
     def __init__(
         self,
@@ -164,12 +168,23 @@ class FanOuts:
 
     async def _offer(self, subscription: Subscription, jobs: Sequence[_Job]) -> list[Batch]:
         """Have those of the jobs tried for which there are slots; return the rest."""
-        pace = pace_of(subscription.options)
         if any(job.is_parked_for(subscription) for job in jobs):
             await self._untried.fetch_parked(subscription)
             jobs = [job for job in jobs if not job.is_parked_for(subscription)]
         if not self._receivers.may_notify(subscription):
             return []
+        meant = await self._meant_for(subscription, jobs)
+        pace = pace_of(subscription.options)
+        if pace is not None or subscription.disabled_at is not None:
+            if meant:
+                await self._keep(meant, subscription, pace)
+            return []
+        receiver = self._receivers.of(subscription)
+        batches = (Batch(receiver, messages, 1, job.taken) for job, messages in meant)
+        return [batch for batch in batches if not self._slots.offer(batch)]
+
+    async def _meant_for(self, subscription: Subscription, jobs: Sequence[_Job]) -> list[_Meant]:
+        """The jobs with messages for the subscription: those after it was made that its filter lets pass."""
         now = self._clock.now()
         # An instant ahead of the clock: it was made before the clock was put back.
         since = (
@@ -177,7 +192,7 @@ class FanOuts:
         )
         queue = subscribed_queue(subscription.subscriber)
         policy = policy_of(subscription, self._recorder)
-        meant = []
+        meant: list[_Meant] = []
         for job in jobs:
             if since > job.posted_by or not job.taken.is_held(now):
                 continue
@@ -186,20 +201,20 @@ class FanOuts:
                 messages = await self._passing(job, policy, subscription)
             if messages and (queue is None or job.may_cross(queue, subscription, messages)):
                 meant.append((job, messages))
-        if meant and (pace is not None or subscription.disabled_at is not None):
-            owed = [message for _, messages in meant for message in messages]
-            if pace is None:
-                await self._untried.hold(owed, subscription)
-            else:
-                await self._untried.park(owed, subscription)
-                if pace.is_ordered and not all(job.due for job, _ in meant):
-                    # The post did not know of it: a process ended before it had told the queue's head.
-                    await self._store.settle_ordered(subscription.queue)
-        if pace is not None or subscription.disabled_at is not None:
-            return []
-        receiver = self._receivers.of(subscription)
-        batches = (Batch(receiver, messages, 1, job.taken) for job, messages in meant)
-        return [batch for batch in batches if not self._slots.offer(batch)]
+        return meant
+
+    async def _keep(
+        self, meant: Sequence[_Meant], subscription: Subscription, pace: Pace | None
+    ) -> None:
+        """Store the messages for a subscription whose deliveries are held, or fetched at a pace."""
+        owed = [message for _, messages in meant for message in messages]
+        if pace is None:
+            await self._untried.hold(owed, subscription)
+            return
+        await self._untried.park(owed, subscription)
+        if pace.is_ordered and not all(job.due for job, _ in meant):
+            # The post did not know of it: a process ended before it had told the queue's head.
+            await self._store.settle_ordered(subscription.queue)
 
     async def _passing(
         self, job: _Job, policy: FilterPolicy, subscription: Subscription
