@@ -9,7 +9,7 @@ from api.resources import Parameter
 from api.zaqar.query import Query
 from api.zaqar.shapes import NOTHING_MORE, More
 from zaqar_notify.delivery.posts import PostedMessage
-from zaqar_notify.rules.attributes import NO_ATTRIBUTES, canonical, raw
+from zaqar_notify.rules.attributes import NO_ATTRIBUTES, canonical, check_names, raw
 from zaqar_notify.service import Service
 
 _WIRE = "/v2"
@@ -39,4 +39,7 @@ def check_attributes(messages: Iterable[PostedMessage]) -> None:
     """
     for message in messages:
         if message.attributes is not NO_ATTRIBUTES:
-            message.attributes = raw(canonical(bytes(message.attributes)))
+            text = canonical(bytes(message.attributes))
+            if text is not None:
+                check_names(text)
+            message.attributes = raw(text)

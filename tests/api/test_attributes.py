@@ -120,3 +120,13 @@ async def test_a_scope_without_a_policy_is_warned_about(api: Api) -> None:
 
     assert reply.status == 201
     assert "_filter_policy_scope has no effect without _filter_policy" in reply.headers["Warning"]
+
+
+async def test_a_client_can_not_say_where_a_dead_letter_came_from(api: Api) -> None:
+    forged = {"dead_letter.queue": "orders", "dead_letter.subscription": "s"}
+
+    reply = await api.post(MESSAGES, {"messages": [{"body": 1, "attributes": forged}]})
+
+    assert reply.status == 400
+    assert "dead_letter.queue is the service's to set" in reply.json["description"]
+    assert await post(api, {"body": 1, "attributes": {"dead_letters": "dead_letter.queue"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -36,7 +37,7 @@ from zaqar_notify.errors import (
     ValidationFailed,
 )
 from zaqar_notify.models import JsonObject, Message, NewMessage, QueueRef, Subscription
-from zaqar_notify.rules.attributes import read_attributes
+from zaqar_notify.rules.attributes import canonical, read_attributes
 from zaqar_notify.service import Service
 from zaqar_notify.storage.internal import bulk_ref
 
@@ -471,6 +472,22 @@ async def test_letters_of_unknown_origin_are_left_and_counted(office: Office) ->
     assert "name a target" in end.reason
     [left] = await on_queue(office, DEAD)
     assert (left.body, left.claim_id) == (b"posted by a client", None)
+
+
+async def test_a_letter_whose_id_is_no_id_is_of_unknown_origin(office: Office) -> None:
+    subscription = await office.subscribe(HOOK)
+    forged = {
+        FROM_QUEUE: QUEUE.name,
+        SUBSCRIPTION: subscription.id,
+        MESSAGE: "1\r\nX-Project-Id: victim",
+    }
+    letter = NewMessage(b"1", 3600, attributes=canonical(json.dumps(forged).encode()))
+    await office.post_messages([letter], queue=DEAD)
+
+    end = await redrive(office)
+
+    assert (end.state, end.moved, end.left) == (State.DONE, 0, 1)
+    assert office.sink.deliveries == []
 
 
 async def test_a_redrive_that_broke_off_sends_no_letter_twice(

@@ -33,18 +33,18 @@ from zaqar_notify.models import (
     QueueRef,
     Subscription,
 )
-from zaqar_notify.rules.attributes import from_raw, raw, read_attributes
+from zaqar_notify.rules.attributes import OF_LETTERS, from_raw, raw, read_attributes
 from zaqar_notify.settings import Settings
 from zaqar_notify.storage.base import IdempotencyKey, ReadyPost
+from zaqar_notify.storage.ids import to_position
 from zaqar_notify.storage.internal import outbox_ref
 from zaqar_notify.storage.values import to_ms
 
 CLIENT = "zaqar-notify"
 """The client id of letters; it is no UUID."""
 
-PREFIX = "dead_letter."
 QUEUE, SUBSCRIPTION, MESSAGE, ATTEMPTS, ERROR = ATTRIBUTES = tuple(
-    f"{PREFIX}{name}" for name in ("queue", "subscription", "message_id", "attempts", "error")
+    f"{OF_LETTERS}{name}" for name in ("queue", "subscription", "message_id", "attempts", "error")
 )
 MAX_ERROR_CHARACTERS = 256
 
@@ -219,9 +219,15 @@ def moved_post(move: Move, settings: Settings) -> LetterPost:
 
 
 def source_of(message: Message) -> Source | None:
-    """The delivery that the message was before it was given up; None: it was none."""
+    """The delivery that the message was before it was given up; None: it was none.
+
+    Its id becomes part of headers, so a text that is no id, of a letter that is older than the rule against clients'
+    own ones, is none.
+    """
     known = read_attributes(message.attributes)
     if not {QUEUE, SUBSCRIPTION, MESSAGE} <= known.keys():
+        return None
+    if to_position(str(known[MESSAGE].value)) is None:
         return None
     others = {name: text for name, text in _texts(message).items() if name not in ATTRIBUTES}
     return Source(

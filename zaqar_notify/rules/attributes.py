@@ -30,6 +30,8 @@ NAME_RULE = (
     "1 to 256 characters of A-Z a-z 0-9 _ - ., with no period at its ends or beside another one, and not beginning "
     "with AWS. or Amazon."
 )
+OF_LETTERS = "dead_letter."
+"""The beginning of names that the service alone gives: a redrive believes them."""
 _NAME = re.compile(r"(?!(?:aws|amazon)\.)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 _LONGEST_NUMBER = 64
@@ -90,6 +92,21 @@ def canonical(text: bytes) -> bytes | None:
             "put large values into the body"
         )
     return made
+
+
+def check_names(canonical: bytes) -> None:
+    """Refuse a client's attributes that say where a dead letter came from.
+
+    Raises:
+        ValidationFailed: Names the attribute.
+    """
+    if OF_LETTERS.encode() not in canonical:
+        return
+    for name in read_attributes(canonical):
+        if name.startswith(OF_LETTERS):
+            raise ValidationFailed(
+                f"attributes: {name[:80]} is the service's to set, on dead letters; post the message without it"
+            )
 
 
 def read_attributes(canonical: bytes | None) -> Mapping[str, Attribute]:
