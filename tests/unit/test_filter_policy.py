@@ -203,6 +203,30 @@ def test_a_message_that_takes_too_many_tests_is_accepted_and_told(
     assert (accepted, told) == ((False, []) if is_decided else (True, ["undecided"]))
 
 
+@pytest.mark.parametrize(
+    ("condition", "value"),
+    [
+        ({"anything-but": {"prefix": [*["b"] * (MOST_TESTS // 10), "a"]}}, ["a"] * 10),
+        ({"anything-but": {"wildcard": ["*b*"] * 100}}, "a" * 200_000),
+        ({"exists": False}, ["a"] * 2 * MOST_TESTS),
+    ],
+    ids=["each string", "each block of a long text", "no value"],
+)
+def test_tests_are_counted_by_the_work_that_they_take(
+    condition: dict[str, object], value: object
+) -> None:
+    policy = filter_of(
+        {"_filter_policy": {"a": [condition]}, "_filter_policy_scope": "MessageBody"}
+    )
+    told: list[str] = []
+    body = json.dumps({"a": value}).encode()
+
+    assert policy is not None
+    policy.accepts(Candidate(NewMessage(body, 60)), undecided=lambda: told.append("undecided"))
+
+    assert bool(told) == ("exists" not in condition)
+
+
 def test_the_deepest_policy_that_is_permitted_is_evaluated() -> None:
     policy, body = json.loads('{"a":' * 150 + "[1]" + "}" * 150), '{"a":' * 150 + "1" + "}" * 150
 

@@ -12,8 +12,9 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from ipaddress import ip_address, ip_network
-from typing import TypeAlias
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NamedTuple, TypeAlias
 
 Condition: TypeAlias = Callable[[object], bool]
 
@@ -24,6 +25,7 @@ MOST_NUMBER = 1_000_000_000
 MOST_WILDCARDS = 3
 """In one pattern."""
 
+_BLOCK_CHARACTERS = 1024
 _LONGEST_ADDRESS = 64
 _COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
     "=": operator.eq,
@@ -65,6 +67,39 @@ def read_operator(given: Mapping[str, object]) -> Condition:
     return read(operand)
 
 
+class Cost(NamedTuple):
+    """The work that an array of conditions takes for one value, in tests."""
+
+    of_all: int
+    """For any value."""
+    of_blocks: int
+    """Once more for each further block of a long string, which these conditions read to its end."""
+
+    def of(self, value: object) -> int:
+        blocks = len(value) // _BLOCK_CHARACTERS if isinstance(value, str) else 0
+        return self.of_all + self.of_blocks * blocks
+
+
+def cost_of(given: Sequence[object]) -> Cost:
+    """The cost of a policy's array that was read. Single values are one test together, an `anything-but` with an array
+    of strings is as many as it has."""
+    operators = [each for each in given if isinstance(each, dict)]
+    tests = [test for each in operators for test in _tests_in(each)]
+    is_any_value = len(operators) < len(given)
+    return Cost(len(tests) + is_any_value, tests.count("wildcard"))
+
+
+def _tests_in(given: Mapping[str, object]) -> Sequence[str]:
+    """The operators' names, each as often as it is tried. `exists` looks at no value."""
+    [(name, operand)] = given.items()
+    if name == "exists":
+        return ()
+    if name == "anything-but" and isinstance(operand, dict):
+        [(name, operand)] = operand.items()
+        return [name] * (len(operand) if isinstance(operand, list) else 1)
+    return [name]
+
+
 def _checked(value: object) -> object:
     """The value, if a policy may have it."""
     if _is_number(value):
@@ -87,7 +122,13 @@ def _scaled(number: object) -> int:
     """The number as a multiple of its smallest step."""
     if isinstance(number, int):
         return number * _STEPS
-    return round(Decimal(repr(number)) * _STEPS)
+    return _scaled_text(repr(number))
+
+
+@lru_cache(maxsize=256)
+def _scaled_text(number: str) -> int:
+    """Remembered, because all conditions of a policy see the same value."""
+    return round(Decimal(number) * _STEPS)
 
 
 def _policy_number(value: object) -> int:
@@ -154,7 +195,10 @@ def _suffix(operand: object) -> Condition:
 
 def _ignoring_case(operand: object) -> Condition:
     wanted = _text(operand, "equals-ignore-case").casefold()
-    return lambda value: isinstance(value, str) and value.casefold() == wanted
+    # Folding shortens no text, so one that is longer is another one.
+    return lambda value: (
+        isinstance(value, str) and len(value) <= len(wanted) and value.casefold() == wanted
+    )
 
 
 def _cidr(operand: object) -> Condition:
@@ -169,12 +213,19 @@ def _cidr(operand: object) -> Condition:
     def fits(value: object) -> bool:
         if not isinstance(value, str) or len(value) > _LONGEST_ADDRESS:
             return False
-        try:
-            return ip_address(value) in network
-        except ValueError:
-            return False
+        address = _address(value)
+        return address is not None and address in network
 
     return fits
+
+
+@lru_cache(maxsize=256)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Remembered, because all conditions of a policy see the same value."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def _wildcard(operand: object) -> Condition:

@@ -20,7 +20,14 @@ import orjson
 from zaqar_notify.errors import ValidationFailed
 from zaqar_notify.models import JsonObject, NewMessage
 from zaqar_notify.rules.attributes import NAME_RULE, is_name, read_attributes
-from zaqar_notify.rules.filter_conditions import OPERATORS, Condition, Fault, one_of, read_operator
+from zaqar_notify.rules.filter_conditions import (
+    OPERATORS,
+    Condition,
+    Fault,
+    cost_of,
+    one_of,
+    read_operator,
+)
 
 FILTER_KEY = "_filter_policy"
 SCOPE_KEY = "_filter_policy_scope"
@@ -235,13 +242,14 @@ def _leaf(name: str, given: Sequence[object]) -> Clause:
             tests.append(read_operator(each))
     if values := [each for each in given if not isinstance(each, dict)]:
         tests.insert(0, one_of(values))
+    cost = cost_of(given)
 
     def fits(document: Document, budget: Budget) -> bool:
         is_there = name in document
         if is_there in exists:
             return True
         for value in _flat(document[name]) if is_there else ():
-            budget.spend(len(tests))
+            budget.spend(cost.of(value))
             if not isinstance(value, dict) and any(test(value) for test in tests):
                 return True
         return False
