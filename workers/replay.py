@@ -64,6 +64,8 @@ class Replays:
     async def run(self, taken: Taken, job: Replay) -> None:
         """Deliver until nothing waits, or leave the rest to a later job."""
         with working_on([taken]):
+            # Requests of an earlier pace may be under way.
+            await self._paced.come_to_rest(job)
             queue = QueueRef(job.project, job.queue)
             subscription = await self._store.subscription(queue, job.subscription_id)
             if subscription is not None and pace_of(subscription.options) is not None:

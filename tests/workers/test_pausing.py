@@ -31,6 +31,7 @@ from zaqar_notify.settings import Settings
 from zaqar_notify.storage.internal import held_ref, parked_ref
 
 HOOK = "http://hook"
+OTHER = "http://other"
 DAY = 86400
 NOTIFY = Disabling._notify
 PATIENT: JsonObject = {
@@ -172,6 +173,44 @@ async def test_a_pause_stops_a_batch_that_is_under_way(
 
     assert office.sink.bodies(HOOK) == [b"1"]
     assert await held(office, subscription) == 2
+
+
+@pytest.mark.parametrize("pace", [{"_ordered": True}, {"_max_in_flight": 1}], ids=str)
+@pytest.mark.parametrize("becomes", [{}, None], ids=["no pace", "the same pace"])
+async def test_a_request_that_a_short_pause_finds_under_way_is_made_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch, pace: JsonObject, becomes: JsonObject | None
+) -> None:
+    monkeypatch.setattr("workers.pacing.round.LOOK_SECONDS", 0.02)
+    subscription = await office.subscribe(HOOK, options=pace)
+    await office.subscribe(OTHER)
+    hanging = office.sink.answers[HOOK] = Hanging()
+    async with office.open():
+        await office.post(b"1", b"2")
+        await office.sink.received(3)
+        await pause(office, subscription)
+        await until_stored(lambda: is_let_go(office, subscription))
+        if becomes is not None:
+            await subscriptions.change(
+                service(office),
+                QUEUE,
+                subscription.id,
+                options=becomes,
+                confirm_at=lambda _: "",
+            )
+        await resume(office, subscription)
+        await office.post(b"3")
+        await until(lambda: len(office.sink.to(OTHER)) == 3)
+        hanging.let_go.set()
+        await office.settled()
+        await until(lambda: len(office.sink.to(HOOK)) >= 3)
+
+    assert sorted(office.sink.bodies(HOOK)) == [b"1", b"2", b"3"]
+    assert office.sink.most_under_way_to[HOOK] == 1
+
+
+async def is_let_go(office: Office, subscription: Subscription) -> bool:
+    """Whether the job that delivers for the subscription has seen the pause."""
+    return (await current(office, subscription)).replay_id is None
 
 
 async def test_deliveries_of_a_batch_are_dropped_aloud_once_their_subscription_is_deleted(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
@@ -40,9 +42,25 @@ class PacedReplays:
         self._parts = parts
         self._spawn = spawn
         self._settings = settings
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, taken: Taken, job: Replay) -> None:
-        """Deliver until nothing waits, or leave the rest to a later job."""
+        """Deliver until nothing waits, or leave the rest to a later job.
+
+        One that was paused and resumed meanwhile has a new job, which waits for the requests of the former one.
+        """
+        async with self._lock(job):
+            await self._run(taken, job)
+
+    async def come_to_rest(self, job: Replay) -> None:
+        """Wait until no job of this process has requests under way for the job's subscription."""
+        async with self._lock(job):
+            pass
+
+    def _lock(self, job: Replay) -> asyncio.Lock:
+        return self._locks.setdefault(job.subscription_id, asyncio.Lock())
+
+    async def _run(self, taken: Taken, job: Replay) -> None:
         jobs = self._parts.jobs
         subscription = await jobs.take_on(job)
         pace = None if subscription is None else pace_of(subscription.options)
