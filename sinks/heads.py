@@ -94,7 +94,7 @@ def facts(delivery: Delivery, body: bytes) -> bytes:
         signed = sign_webhook(delivery.secrets, delivery.id, timestamp, body)
         signature = f"webhook-signature: {signed}\r\n"
     attributes = ""
-    if delivery.message.attributes is not None:
+    if delivery.message.attributes is not None and not delivery.batch:
         attributes = f"Zaqar-Attributes: {delivery.message.attributes.decode('ascii')}\r\n"
     ids = ",".join(delivery.batch) or delivery.message_id
     # Should the receiver be a queue again, ours or another service's, its posts count on the hops.

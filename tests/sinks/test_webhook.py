@@ -139,13 +139,20 @@ async def test_a_batch_is_one_signed_request_that_names_its_messages(
     webhook: WebhookSink, receiver: Receiver
 ) -> None:
     payload = b"[%b, %b]" % (PAYLOAD, PAYLOAD)
-    one = delivery_to(receiver.url(), payload=payload, secrets=[SECRET], sent_at=datetime.now(UTC))
+    one = delivery_to(
+        receiver.url(),
+        payload=payload,
+        attributes=canonical(b'{"of": "the first"}'),
+        secrets=[SECRET],
+        sent_at=datetime.now(UTC),
+    )
 
     await webhook.deliver(msgspec.structs.replace(one, batch=("first", "second")))
 
     [request] = receiver.requests
     assert len(Webhook(SECRET).verify(request.body, request.headers)) == 2
     assert request.headers["zaqar-message-id"] == "first,second"
+    assert "zaqar-attributes" not in request.headers
 
 
 async def test_the_signature_covers_what_post_data_made(

@@ -19,7 +19,8 @@ from tests.workers.office import (
     until_stored,
 )
 from tests.workers.test_order import ORDERED, TEN_SECONDS, nothing_is_parked, numbers
-from zaqar_notify.models import Delivery, JsonObject, Outcome
+from zaqar_notify.models import Delivery, JsonObject, NewMessage, Outcome
+from zaqar_notify.rules.attributes import canonical
 from zaqar_notify.storage.internal import places_ref
 
 HOOK = "http://hook"
@@ -51,6 +52,22 @@ async def test_a_batch_has_the_notifications_of_many_messages_in_order(office: O
     assert [bodies(each) for each in sent] == [[*range(10)], [*range(10, 20)], [*range(20, 25)]]
     assert [message_id for each in sent for message_id in each.batch] == ids
     assert len({each.id for each in sent}) == 3
+
+
+async def test_each_notification_in_a_batch_has_the_attributes_of_its_own_message(
+    office: Office,
+) -> None:
+    await office.subscribe(HOOK, options=batches_of(3))
+    blue, red = canonical(b'{"colour":"blue"}'), canonical(b'{"colour":"red"}')
+    await office.post_messages(
+        [NewMessage(b"1", 3600, attributes=each) for each in (blue, None, red)]
+    )
+
+    await office.work_off()
+
+    [sent] = office.sink.to(HOOK)
+    values = [each.get("attributes") for each in json.loads(sent.payload)]
+    assert values == [json.loads(blue or b""), None, json.loads(red or b"")]
 
 
 async def test_a_batch_waits_for_more_messages_until_its_time_is_over(office: Office) -> None:

@@ -19,7 +19,7 @@ from workers.recorder import Recorder
 from workers.retries import Retries
 from workers.taken import Taken
 from zaqar_notify.clock import Clock
-from zaqar_notify.delivery import InternalMessage, delivery_id
+from zaqar_notify.delivery import InternalMessage, Outgoing, delivery_id
 from zaqar_notify.delivery.attempts import Attempt
 from zaqar_notify.models import Delivery, Outcome, QueueRef, Verdict
 
@@ -240,6 +240,14 @@ class Trying:
         return replace(
             delivery,
             id=delivery_id(unit.receiver.subscription.id, ",".join(ids)),
-            payload=b"[%b]" % b", ".join(message.payload for message in unit.messages),
+            payload=b"[%b]" % b", ".join(map(_in_batch, unit.messages)),
             batch=tuple(ids),
         )
+
+
+def _in_batch(message: Outgoing) -> bytes:
+    """The notification, with the attributes that the request's header has of a single message."""
+    attributes = message.message.attributes
+    if attributes is None:
+        return message.payload
+    return b'%b, "attributes": %b}' % (message.payload[:-1], attributes)
