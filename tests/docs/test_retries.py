@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 from sinks.retry_after import NAMES
-from tests.docs.pages import blocks, named, read, rows, section
+from tests.docs.pages import blocks, named, pages, prose, read, rows, section
 from zaqar_notify.rules.retry import applicable_plan
 from zaqar_notify.rules.retry_policy import (
     FINAL_STATUSES,
@@ -39,6 +40,18 @@ def test_the_example_is_a_policy() -> None:
     (example,) = blocks(PAGE, "json")
 
     assert parse_policy(json.loads(example)).bounds.max_age == 86400
+
+
+def test_every_policy_within_a_sentence_of_any_page_is_taken() -> None:
+    texts = [
+        text
+        for page in pages()
+        for text in re.findall(r"`(\{\s*\"_retry_policy\":[^`]+\})`", prose(page.read_text()))
+    ]
+
+    for text in texts:
+        parse_policy(json.loads(text)[POLICY_KEY])
+    assert texts
 
 
 def test_every_option_is_listed_with_a_value_that_is_taken() -> None:
