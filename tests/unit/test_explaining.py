@@ -56,11 +56,20 @@ def test_a_subscription_that_holds_deliveries_says_so_and_how_it_goes_on(reason:
     assert "7 wait until it is resumed" in text
 
 
+def test_of_a_paused_subscription_all_that_waits_does_so_for_its_resumption() -> None:
+    found = changed(disabled=Disabled("paused", NOW, ""))
+
+    text = told(found, held=1, parked=2)
+
+    assert "3 wait until it is resumed" in text
+    assert "receiver takes deliveries" not in text
+
+
 def test_what_is_owed_and_what_was_given_up_is_counted() -> None:
     text = told(failing=3, parked=40, dead=2, oldest_pending_age=61.4)
 
     assert "3 failed and are tried again" in text
-    assert "40 wait until the receiver takes deliveries again" in text
+    assert "40 wait for their turn, or until the receiver takes deliveries again" in text
     assert "owed for 61 s" in text
     assert "zaqar-notify undelivered orders s1" in text
 

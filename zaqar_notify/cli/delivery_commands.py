@@ -11,7 +11,7 @@ import typer
 
 from zaqar_notify.cli import replay_commands
 from zaqar_notify.cli.commands import Json, add_group, open_client
-from zaqar_notify.cli.output import instant, print_json, print_table, printable
+from zaqar_notify.cli.output import instant, print_json, print_table, printable, tell
 from zaqar_notify.client import Attempt
 
 HEADINGS = ("AT", "QUEUE", "SUBSCRIPTION", "MESSAGE", "TRY", "RESULT", "MS", "STATE", "WHY")
@@ -65,8 +65,12 @@ def list_(
         attempts = list(itertools.islice(found, limit))
     if as_json:
         print_json({"attempts": attempts})
-    else:
-        print_table(HEADINGS, [_row(each) for each in attempts])
+        return
+    print_table(HEADINGS, [_row(each) for each in attempts])
+    if not attempts:
+        tell(
+            "No attempt is kept that fits. First attempts that succeed are kept only with ZAQAR_DELIVERY_LOG=all"
+        )
 
 
 def show(

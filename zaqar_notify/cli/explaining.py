@@ -12,7 +12,7 @@ from zaqar_notify.client.deliveries import LastError
 _REASONS = {
     "paused": (
         "It is paused{detail}, since {since}: nothing is sent, and nothing is lost.",
-        "`zaqar-notify subscription resume {queue} {id}` delivers what waits, in order.",
+        "`zaqar-notify subscription resume {queue} {id}` delivers what waits, the oldest first.",
     ),
     "gone": (
         "Its receiver answered 410 (gone) at {since}, so it was disabled: nothing is sent, and nothing is lost.",
@@ -52,24 +52,30 @@ def why_subscription(
         )
     if not found.confirmed:
         yield (
-            "It is not confirmed. If the service requires confirmation, it gets nothing before "
-            "its subscriber follows the link that it was sent."
+            "It is not confirmed. That matters only to a service that requires confirmation "
+            "(ZAQAR_REQUIRE_CONFIRMATION): there it gets nothing before its subscriber follows the link that it was sent."
         )
     if found.expires_at is not None and found.expires_at - now < timedelta(hours=1):
         yield f"It ends at {instant(found.expires_at)}: `zaqar-notify subscription update {queue} {found.id} --ttl SECONDS` lets it live on."
     if "_filter_policy" in found.options:
         yield "It has a filter policy: messages that the policy rejects are not sent."
-    yield from _waiting(stats, places)
+    yield from _waiting(found, stats, places)
     yield from _attempts(stats, places)
 
 
-def _waiting(stats: SubscriptionStats, places: dict[str, str]) -> Iterator[str]:
+def _waiting(
+    found: Subscription, stats: SubscriptionStats, places: dict[str, str]
+) -> Iterator[str]:
+    # What a subscription with a line of its own (`_ordered`, a pace) has yet to send counts as parked.
+    parked, held = stats.parked, stats.held
+    if found.disabled is not None:
+        parked, held = 0, parked + held
     waiting = [
         f"{count} {words}"
         for count, words in (
             (stats.failing, "failed and are tried again by its retry policy"),
-            (stats.parked, "wait until the receiver takes deliveries again"),
-            (stats.held, "wait until it is resumed"),
+            (parked, "wait for their turn, or until the receiver takes deliveries again"),
+            (held, "wait until it is resumed"),
         )
         if count
     ]
@@ -103,8 +109,8 @@ def _attempts(stats: SubscriptionStats, places: dict[str, str]) -> Iterator[str]
         yield f"The last delivery arrived at {instant(stats.last_success_at)}."
     elif last is None:
         yield (
-            "No attempt is known. If messages were posted after it was made, ask `zaqar-notify doctor` "
-            "whether a worker runs; `zaqar-notify subscription test {queue} {id}` sends a message to it alone."
+            "No attempt is known; one that succeeds is counted up to ten seconds later. If messages were posted "
+            "after it was made, ask `zaqar-notify doctor` whether a worker runs; `zaqar-notify subscription test {queue} {id}` sends a message to it alone."
         ).format(**places)
 
 

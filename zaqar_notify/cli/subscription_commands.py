@@ -126,7 +126,7 @@ def pause(
 
 
 def resume(context: typer.Context, queue: Queue, subscription_id: SubscriptionId) -> None:
-    """Deliver what was held, in order, and all that comes after it."""
+    """Deliver what was held, the oldest first, and all that comes after it."""
     with open_client(context) as client:
         client.resume(queue, subscription_id)
 

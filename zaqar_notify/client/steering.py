@@ -97,6 +97,6 @@ class SteeringCalls(Calls):
         return read(answer, Replay)
 
     def resume(self, queue: str, subscription_id: str) -> Subscription:
-        """Deliver what was held, in order, and all that comes after it."""
+        """Deliver what was held, the oldest first, and all that comes after it."""
         path = f"{subscription_path(queue, subscription_id)}/resume"
         return read(self._transport.send("POST", path), Subscription)
