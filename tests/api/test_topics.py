@@ -289,3 +289,15 @@ async def test_a_subscription_of_a_topic_is_managed_as_that_of_a_queue(start_api
     ] == [made]
     assert (await api.delete(path)).status == 204
     assert (await api.get(path)).status == 404
+
+
+async def test_a_topic_s_subscription_has_a_public_key_and_statistics(start_api: StartApi) -> None:
+    api = await start_api(webhook_secret="master")
+    created = await api.post("/v2/topics/t/subscriptions", {"subscriber": HOOK})
+    subscription = f"/v2/topics/t/subscriptions/{created.json['subscription_id']}"
+
+    key = await api.get(f"{subscription}/public_key")
+    stats = await api.get(f"{subscription}/stats")
+
+    assert key.json["public_key"].startswith("whpk_")
+    assert (stats.json["delivered"], stats.json["breaker"]["state"]) == (0, "closed")

@@ -35,11 +35,21 @@ TO_A_SERVICE = [
     ["queue", "list"],
     ["queue", "stats", "orders"],
     ["tail", "orders", "--from-start", "--count", "1"],
-    ["claim", "orders", "--limit", "1", "--delete"],
+    ["claim", "create", "orders", "--limit", "1", "--delete"],
     ["subscribe", "orders", "queue:audit"],
     ["subscription", "list", "orders"],
     ["subscription", "delete", "orders", "0" * 24],
+    ["share", "create", "orders"],
     ["share", "revoke", "orders"],
+    ["delivery", "list"],
+    ["replay", "list"],
+    ["suppression", "list"],
+    ["queue", "create", "made"],
+    ["queue", "show", "made"],
+    ["queue", "set", "made", "colour=red"],
+    ["queue", "redrive", "made"],
+    ["queue", "purge", "made", "--yes"],
+    ["queue", "delete", "made", "--yes"],
 ]
 """Commands that call one, in this order."""
 TO_A_DIRECTORY = [
@@ -52,7 +62,13 @@ TO_A_CLUSTER = [["doctor"], ["restored"]]
 OTHERS = [
     *(["up"], ["api"], ["worker"], ["receive"], ["config", "--example"], ["policy", "list"]),
     *(["rekey"], ["token", "list"], ["token", "revoke"], ["import"], ["rebalance"]),
-    *(["queue", "move"], ["queue", "moves"]),
+    *(["queue", "move"], ["queue", "moves"], ["why"], ["undelivered"]),
+    *(["message", verb] for verb in ("get", "delete")),
+    *(["claim", verb] for verb in ("renew", "release")),
+    *(["delivery", verb] for verb in ("show", "tail", "replay")),
+    *(["replay", verb] for verb in ("show", "cancel")),
+    *(["suppression", "delete"],),
+    *(["subscription", verb] for verb in ("show", "update", "pause", "resume", "test", "secret")),
     *([noun, verb] for noun in ("pool", "flavor") for verb in ("list", "show", "set", "delete")),
 ]
 """Run in tests of their own."""

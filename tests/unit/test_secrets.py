@@ -22,8 +22,8 @@ from zaqar_notify.delivery.trusts import Asker
 SECRET = "open-sesame"
 HOLDS_SECRET = re.compile(r"(.*_)?(token|secrets?|password|login|authorization|uri)")
 """Names of fields."""
-NO_SECRETS = frozenset({"former_secrets"})
-"""They have such a name, and are the numbers and ends of secrets."""
+NO_SECRETS = frozenset({"kept_secrets"})
+"""They have such a name, and are encrypted."""
 PROGRAMS = ("zaqar_notify.__main__", "workers.app")
 OF_ANSWERS = "Shown"
 """The types of what a caller may see anyway."""
