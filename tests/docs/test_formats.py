@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
+from standardwebhooks import WebhookVerificationError
 
 from sinks.email import MailKind
 from sinks.queue import QueueKind
@@ -31,7 +35,7 @@ def test_the_examples_print_what_the_pages_show(tmp_path: Path) -> None:
 
 
 def test_the_python_of_the_page_verifies_a_signature_with_the_present_or_a_former_key() -> None:
-    [example] = blocks(SIGNATURES, "python")
+    example, _ = blocks(SIGNATURES, "python")
     names: dict[str, Any] = {}
     exec(example, names)  # noqa: S102 - it is the page's.
     chosen = subscription(generation=1, rotations=(NOW,), signature=Signature.ED25519)
@@ -46,6 +50,23 @@ def test_the_python_of_the_page_verifies_a_signature_with_the_present_or_a_forme
     for key in publics:
         assert names["is_ours"]([key], headers, b"{}")
     assert not names["is_ours"](publics, headers, b"[]")
+
+
+def test_the_python_of_the_page_with_a_library_verifies_the_default_signature() -> None:
+    _, example = blocks(SIGNATURES, "python")
+    names: dict[str, Any] = {}
+    exec(example, names)  # noqa: S102 - it is the page's.
+    signed_by = secrets_of(subscription())
+    now = int(time.time())
+    headers = {
+        "webhook-id": "msg1",
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign_webhook(signed_by, "msg1", now, b"{}"),
+    }
+
+    assert names["content"](signed_by[0], headers, b"{}") == {}
+    with pytest.raises(WebhookVerificationError):
+        names["content"](signed_by[0], headers, b"[]")
 
 
 def test_every_signature_is_listed() -> None:
