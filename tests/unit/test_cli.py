@@ -115,6 +115,7 @@ def test_commands_for_collections_are_a_singular_noun_with_verbs(
         (["tail", "q", "--count", "0"], "--count"),
         (["claim", "q", "--wait", "21"], "--wait"),
         (["subscribe", "q", "http://a", "--header", "X-Key"], "is not NAME=VALUE"),
+        (["subscription", "secret", "q", "s1", "--overlap", "5"], "--overlap is for --rotate"),
         (["subscribe", "q", "http://a", "--filter", "{"], "--filter '{' is not JSON"),
         (["post", "q", "1", "--attribute", "colour"], "--attribute 'colour' is not NAME=VALUE"),
         (["post", "q", "1", "--attribute", "a:String.Array=x"], "--attribute 'x' is not JSON"),

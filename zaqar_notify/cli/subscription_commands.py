@@ -176,6 +176,8 @@ def secret(
     as_json: Json = False,
 ) -> None:
     """Print the secret that signs a subscription's webhooks, or the public key that verifies them."""
+    if overlap is not None and not rotate:
+        raise typer.BadParameter("--overlap is for --rotate alone: nothing was changed")
     with open_client(context) as client:
         found = ""
         if rotate:
