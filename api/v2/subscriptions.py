@@ -176,7 +176,12 @@ def _check_subscriber(call: Call, asked: JsonObject) -> None:
     """Refuse a subscriber that is a queue out of the caller's reach, and options that name one."""
     subscriber = asked.get("subscriber")
     if isinstance(subscriber, str):
-        check_queue(call.caller, subscribed_queue(subscriber))
+        queue = subscribed_queue(subscriber)
+        check_queue(call.caller, queue)
+        if queue == call.ref.name:
+            call.warn(
+                "subscriber: a queue that subscribes to itself gets nothing by it: no message returns to a queue that it crossed"
+            )
     check_named_queues(call.caller, asked.get("options"))
 
 

@@ -254,3 +254,11 @@ async def test_warnings_are_bounded_and_legal_whatever_a_client_writes(api: Api)
     assert len(values) == 10
     assert all(_LEGAL.fullmatch(value) for value in values), values
     assert len(await warned(api, *SUBSCRIBE, subscription(**document))) == 10
+
+
+async def test_a_queue_that_subscribes_to_itself_is_told(api: Api) -> None:
+    itself = await api.post("/v2/queues/q/subscriptions", {"subscriber": "queue:q"})
+    other = await api.post("/v2/queues/q/subscriptions", {"subscriber": "queue:other"})
+
+    assert "subscribes to itself" in itself.headers["Warning"]
+    assert "Warning" not in other.headers

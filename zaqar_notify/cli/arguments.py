@@ -105,7 +105,7 @@ def read_options(pairs: Sequence[str]) -> JsonObject:
     """Options of a subscription, each as KEY=JSON."""
     found: JsonObject = {}
     for pair in pairs:
-        key, value = name_and_value("--option", pair)
+        key, _, value = pair.partition("=")
         try:
             found[key] = json.loads(value)
         except ValueError as error:

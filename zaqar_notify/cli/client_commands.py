@@ -57,7 +57,7 @@ def post(
         typer.Option(
             metavar="NAME=VALUE",
             help="Of each message; NAME:TYPE=VALUE for Number, String.Array (as JSON) and Binary (base64). "
-            "May be given several times.",
+            "Without TYPE it is a String. May be given several times.",
         ),
     ] = None,
     idempotency_key: Annotated[
