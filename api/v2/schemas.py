@@ -227,7 +227,7 @@ class Confirmation(Struct):
     confirmed: bool
 
 
-class Rotation(Exact):
+class Rotation(Struct, omit_defaults=True):
     """How long the present secret and key sign beside the new ones, and the new secret, if the client has one."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=MAX_OVERLAP_SECONDS)] | UnsetType = UNSET

@@ -145,7 +145,7 @@ class Movers:
                 body = {"project": self._trial.project, "queue": queue, "pool": pool}
                 move = await self._ask(session, "POST", "/v2/moves", body)
                 while move.get("state") not in OVER:
-                    if self._is_over():
+                    if self._is_over() and self._ends:
                         return  # It goes on by itself, or is tried again until the machine has time.
                     await asyncio.sleep(0.1)
                     move = await self._ask(session, "GET", move["href"], None) or move
