@@ -67,7 +67,7 @@ RESOURCES = (
                 "Resume a subscription",
                 {200: Reply("The subscription", SUBSCRIPTION)},
                 description="Ends a pause, and the state of a subscription that was disabled because its receiver was "
-                "gone or only failed. What was held is delivered in order; new messages come after it.",
+                "gone or only failed. Deliveries that were held are made in order; new messages come after them.",
                 refuses=_ABSENT,
             )
         },

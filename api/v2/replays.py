@@ -215,7 +215,7 @@ RESOURCES = (
                 cancel,
                 "replays:delete",
                 "Cancel a replay or redrive",
-                {204: Reply("It ends within seconds; what it did stays done")},
+                {204: Reply("It ends within seconds; deliveries that it made due stay due")},
                 refuses=_UNKNOWN,
             ),
         },

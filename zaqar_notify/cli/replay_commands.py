@@ -130,7 +130,7 @@ def show(context: typer.Context, replay_id: ReplayId, as_json: Json = False) -> 
 
 
 def cancel(context: typer.Context, replay_id: ReplayId) -> None:
-    """End a replay or redrive within seconds; what it did stays done."""
+    """End a replay or redrive within seconds; deliveries that it made due stay due."""
     with open_client(context) as client:
         client.cancel_replay(replay_id)
 

@@ -83,7 +83,7 @@ class SteeringCalls(Calls):
         return read(self._transport.send("GET", path), Replay)
 
     def cancel_replay(self, replay_id: str) -> None:
-        """Have it end within seconds; what it did stays done."""
+        """Have it end within seconds; deliveries that it made due stay due."""
         self._transport.send("DELETE", f"{REPLAYS}/{quote(replay_id, '')}")
 
     def _order(self, path: str, wanted: Mapping[str, object], key: str | None) -> Replay:

@@ -111,7 +111,7 @@ async def replay_of_id(service: Service, project: str, replay_id: str) -> Bulk:
 
 
 async def cancel_replay(service: Service, order: Bulk) -> None:
-    """Have it end within seconds; what it did stays done. No error if it is over."""
+    """Have it end within seconds; deliveries that it made due stay due. No error if it is over."""
     if not order.is_over:
         await bulk.cancel(service.storage.store, order, now=service.clock.now())
 
